@@ -1,0 +1,80 @@
+"""The data contracts between the parts. Shapes: B videos, V views, T frames, H x W pixels, K classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Indices = npt.NDArray[np.int64]
+"""Frame numbers of a video, counted over the frames a player shows, from 0."""
+
+Frames = npt.NDArray[np.uint8]
+"""Decoded RGB frames (N, H, W, 3)."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a reader knows of a video before it decodes a frame.
+
+    num_frames counts the frames shown (edit lists and discard flags honoured), never the container's claim.
+    fps is their mean rate. height and width are those of the picture shown, rotation metadata applied.
+    """
+
+    num_frames: int
+    fps: float
+    height: int
+    width: int
+
+    @property
+    def seconds(self) -> float:
+        return self.num_frames / self.fps
+
+
+@dataclass(frozen=True)
+class BadVideo:
+    """A video that could not be used, as reported to the user."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One item of a data set: all the views of one video.
+
+    views: uint8 (V, T, H, W, 3). label: class number, -1 when unknown. video: row in the manifest.
+    bad: the videos that were found broken on the way. In testing a broken video has no views and views is None;
+    in training another video stands in its place.
+    """
+
+    views: torch.Tensor | None
+    label: int
+    video: int
+    bad: tuple[BadVideo, ...] = ()
+
+
+@dataclass
+class Batch:
+    """What leaves the loader.
+
+    views: uint8 (B, V, T, H, W, 3). labels, videos: int64 (B,). bad: broken videos met while it was made; in
+    testing they are not among the B.
+    """
+
+    views: torch.Tensor
+    labels: torch.Tensor
+    videos: torch.Tensor
+    bad: list[BadVideo] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        assert len(self.views) == len(self.labels) == len(self.videos), "views, labels and videos differ in length"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pin_memory(self) -> Batch:
+        """Called by torch's DataLoader with pin_memory=True."""
+        return Batch(self.views.pin_memory(), self.labels.pin_memory(), self.videos.pin_memory(), self.bad)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+
+_PART = 65536  # strings worked on at once
 
 
 class StringArray(Sequence[str]):
@@ -31,7 +34,7 @@ class StringArray(Sequence[str]):
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
@@ -41,11 +44,25 @@ class StringArray(Sequence[str]):
         return self.buffer[start:end].tobytes().decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
-        return (self[i] for i in range(len(self)))
+        buffer = self.buffer.data
+        for first in range(0, len(self), _PART):
+            offsets = self.offsets[first : first + _PART + 1].tolist()
+            for start, end in pairwise(offsets):
+                yield str(buffer[start:end], "utf-8", "surrogateescape")
 
     def take(self, rows: npt.NDArray[np.int64]) -> StringArray:
         """The strings at `rows`, as a new array."""
-        return StringArray.of(self[int(row)] for row in rows)
+        rows = np.arange(len(self))[rows]  # counts negative rows from the end, refuses those out of range
+        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        buffer = np.empty(offsets[-1], dtype=np.uint8)
+        for first in range(0, len(rows), _PART):
+            part = slice(first, first + _PART)
+            # byte i of the part comes from i + (where its string starts here - where it starts there)
+            at = np.arange(offsets[first], offsets[min(first + _PART, len(rows))])
+            buffer[at] = self.buffer[at + np.repeat(starts[part] - offsets[:-1][part], lengths[part])]
+        return StringArray(buffer, offsets)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,45 @@
+# The two commands a newcomer needs are `make demo` and `make test`; both set themselves up.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo table test test-all lint types format clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/vidtrain: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "vidtrain wants Python >= 3.10: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+install: $(BIN)/vidtrain  ## Create .venv and install vidtrain with its tools
+
+demo: install  ## Make the built-in data set, train slow_fusion on it, test it with 10 clips, print the table
+	$(BIN)/vidtrain train experiment=demo
+
+table: install  ## The fusion ladder on the built-in data set: single frame, late, early, slow (about 10 minutes)
+	$(BIN)/vidtrain train -m experiment=demo model=single_frame,late_fusion,early_fusion,slow_fusion
+
+test: install lint types  ## Lint, types, tests (without the slow ones)
+	$(BIN)/python -m pytest
+
+test-all: install lint types  ## All tests
+	$(BIN)/python -m pytest -m ''
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+format: install  ## Put the code into the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove .venv and caches; data/ and runs/ stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

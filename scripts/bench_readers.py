@@ -1,0 +1,161 @@
+"""How fast the video readers are on this machine: CPU time per clip, PyAV's reader against decord and a full decode.
+
+    python scripts/bench_readers.py                      # writes two videos to a temporary folder, about a minute
+    python scripts/bench_readers.py my.mp4 other.avi     # the same on files of yours
+    python scripts/bench_readers.py --rounds 30 --json result.json
+
+Two things are measured, both scaled to a short side of 128 pixels while decoding:
+    train   one clip of 16 frames, 4 apart, at a random place
+    test    10 such clips spread evenly over the video, read in one go
+
+The contestants: `pyav` is vidtrain's default reader; `decord` is bare decord with one thread, width and height given
+at open and one get_batch; `decode all` decodes every frame of the file with PyAV in one thread and converts the wanted
+ones. All open the file anew each time, as a loader's worker does. Rounds are interleaved, so that a busy machine
+slows all of them; the table shows medians. CPU time counts all threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.sampling import ClipSpec, random_clip, uniform_clips
+from vidtrain.types import Frames, Indices
+
+SHORT_SIDE = 128
+SPEC = ClipSpec(num_frames=16, stride=4)
+Reader = Callable[[str, Indices, tuple[int, int]], Frames]
+
+
+def read_pyav(path: str, wanted: Indices, size: tuple[int, int]) -> Frames:
+    with PyAVReader().open(path) as video:
+        return video.read(wanted, size)
+
+
+def read_decord(path: str, wanted: Indices, size: tuple[int, int]) -> Frames:
+    import decord
+
+    frames, place = np.unique(wanted, return_inverse=True)
+    reader = decord.VideoReader(path, num_threads=1, height=size[0], width=size[1])
+    out: Frames = reader.get_batch(frames.tolist()).asnumpy()[place]
+    return out
+
+
+def read_all(path: str, wanted: Indices, size: tuple[int, int]) -> Frames:
+    keep = set(wanted.tolist())
+    frames: dict[int, Frames] = {}
+    with av.open(path) as container:
+        stream = container.streams.best("video")
+        assert isinstance(stream, av.VideoStream)
+        stream.codec_context.thread_count = 1
+        for number, frame in enumerate(container.decode(stream)):
+            if number in keep:
+                rgb = frame.reformat(width=size[1], height=size[0], format="rgb24", interpolation="BILINEAR")
+                frames[number] = rgb.to_ndarray()
+    return np.stack([frames[number] for number in wanted.tolist()])
+
+
+def write_video(path: Path, height: int, width: int, seconds: int = 10, fps: int = 30) -> None:
+    """Soft shapes of many sizes drifting behind each other, with a little grain; x264 with its defaults."""
+    rng = np.random.default_rng(0)
+    layers = [_texture(rng, height + 128, width + 128, cell) for cell in (64, 24, 8)]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for number in range(seconds * fps):
+            picture = np.zeros((height, width, 3), np.float32)
+            for depth, layer in enumerate(layers):
+                top, left = (int(64 + 60 * f(number / (20 + 15 * depth))) for f in (np.sin, np.cos))
+                picture += layer[top : top + height, left : left + width]
+            picture += rng.normal(0, 2, (height, width, 1)).astype(np.float32)
+            frame = av.VideoFrame.from_ndarray(picture.clip(0, 255).astype(np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _texture(rng: np.random.Generator, height: int, width: int, cell: int) -> Frames:
+    """(height, width, 3) float32, random colours on a grid of `cell` pixels, blended in between."""
+    grid = rng.uniform(0, 85, (height // cell + 2, width // cell + 2, 3)).astype(np.float32)
+    for axis, length in ((0, height), (1, width)):
+        at = np.arange(length) / cell
+        low = at.astype(int)
+        part = (at - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        grid = grid.take(low, axis) * (1 - part) + grid.take(low + 1, axis) * part
+    return grid
+
+
+def measure(path: str, readers: dict[str, Reader], rounds: int) -> list[dict[str, Any]]:
+    """One row per task: the median CPU milliseconds of each reader."""
+    with PyAVReader().open(path) as video:
+        info = video.info
+    scale = SHORT_SIDE / min(info.height, info.width)
+    size = round(info.height * scale), round(info.width * scale)
+    test = uniform_clips(info.num_frames, info.fps, SPEC, 10).reshape(-1)
+    times: dict[str, dict[str, list[float]]] = {t: {r: [] for r in readers} for t in ("train", "test")}
+    for number in range(rounds + 1):
+        rng = np.random.default_rng(number)
+        clip = random_clip(info.num_frames, info.fps, SPEC, rng)[0]
+        for task, wanted in (("train", clip), ("test", test)):
+            for name, read in readers.items():
+                begin = time.process_time()
+                read(path, wanted, size)
+                if number:  # the first round warms up
+                    times[task][name].append((time.process_time() - begin) * 1e3)
+    video_name = f"{info.width}x{info.height}, {info.num_frames} frames"
+    return [
+        {"video": video_name, "task": task, "ms": {r: statistics.median(ms) for r, ms in by_reader.items()}}
+        for task, by_reader in times.items()
+    ]
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    names = list(rows[0]["ms"])
+    print(f"{'CPU ms per item':36}" + "".join(f"{name:>12}" for name in names) + "   pyav is faster by")
+    for row in rows:
+        ms = row["ms"]
+        ratios = ", ".join(f"{ms[name] / ms['pyav']:.2f} ({name})" for name in names if name != "pyav")
+        numbers = "".join(f"{ms[name]:12.1f}" for name in names)
+        print(f"{row['video'] + ', ' + row['task']:36}{numbers}   {ratios}")
+
+
+def main() -> None:
+    assert __doc__
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("videos", nargs="*", help="files to measure; none: two written for the purpose")
+    parser.add_argument("--rounds", type=int, default=20, help="measured rounds (default 20)")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    options = parser.parse_args()
+    readers: dict[str, Reader] = {"pyav": read_pyav, "decord": read_decord, "decode all": read_all}
+    try:
+        import decord
+
+        decord.logging.set_level(decord.logging.QUIET)
+    except ImportError:
+        del readers["decord"]
+    with tempfile.TemporaryDirectory() as folder:
+        videos = options.videos
+        if not videos:
+            videos = [str(Path(folder) / "small.mp4"), str(Path(folder) / "large.mp4")]
+            write_video(Path(videos[0]), 256, 340)
+            write_video(Path(videos[1]), 720, 1280)
+        rows = [row for path in videos for row in measure(path, readers, options.rounds)]
+    show(rows)
+    if options.json:
+        versions = {"python": platform.python_version(), "av": av.__version__, "numpy": np.__version__}
+        result = {"versions": versions, "machine": platform.machine(), "rounds": options.rounds, "rows": rows}
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Runs the command as a user does: in a process of its own, or in this one where that saves starting torch again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vidtrain import cli
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def environment() -> dict[str, str]:
+    """The environment of a user's shell, without what an earlier run in this process has set."""
+    return {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}
+
+
+@pytest.fixture
+def vidtrain(tmp_path: Path) -> Run:
+    """Run `python -m vidtrain ARGS` in an empty folder; `check` is the exit code that is expected."""
+
+    def run(*args: str | Path, check: int | None = 0, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "vidtrain", *map(str, args)]
+        done = subprocess.run(
+            command, cwd=cwd, capture_output=True, text=True, timeout=300, env=environment(), check=False
+        )
+        if check is not None:
+            assert done.returncode == check, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+@dataclass
+class Done:
+    """What a command in this process left."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Call = Callable[..., Done]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Like `vidtrain`, in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str | Path, check: int = 0) -> Done:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(arg) for arg in args])
+        out, err = capfd.readouterr()
+        assert end.value.code == check, f"exit code {end.value.code}\n{out}\n{err}"
+        return Done(int(end.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides that make a run take a second: 32 pixels, 8 frames, two scenes, no workers."""
+    root = tmp_path_factory.mktemp("data") / "motion"
+    return [
+        f"data.root={root}",
+        *["data.train_scenes=2", "data.val_scenes=1", "data.test_scenes=1", "data.size=32", "data.num_frames=12"],
+        *["sampler.num_frames=8", "sampler.stride=1", "transform.size=32", "transform.resize=32"],
+        *["trainer.epochs=2", "trainer.batch_size=8", "trainer.num_workers=0", "trainer.log_every=1"],
+        *["eval.clips=2", "schedule.warmup_epochs=0"],
+    ]
+
+
+@pytest.fixture(scope="session")
+def trained(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished tiny run. Read it, do not change it."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", *tiny, f"run_dir={folder}"])
+    assert end.value.code == 0
+    return folder
+
+
+def error_line(done: subprocess.CompletedProcess[str] | Done) -> str:
+    """The one line that a user's mistake prints, and nothing else on stderr."""
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("vidtrain: error: ")
+    return lines[0].removeprefix("vidtrain: error: ")

@@ -1,0 +1,71 @@
+"""A user's mistake: one line that names the key, what was got, what is allowed; exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run, error_line
+
+MISTAKES = {
+    "command": (["trian"], r"no command 'trian' \(did you mean train\?\); commands: train, eval,"),
+    "flag": (["train", "--confg-dir", "x"], r"no flag '--confg-dir' \(did you mean --config-dir\?\)"),
+    "flag without value": (["train", "--cfg"], r"flag '--cfg' wants a value"),
+    "key": (
+        ["train", "trainer.epoch=3"],
+        r"no key 'trainer.epoch' \(did you mean trainer.epochs\?\); allowed: trainer",
+    ),
+    "key without its group": (["train", "lr=0.1"], r"no key 'lr' \(did you mean optimizer.lr\?\)"),
+    "group": (["train", "modle=c3d"], r"no key 'modle' \(did you mean model"),
+    "choice": (["train", "model=slow_fusoin"], r"model=slow_fusoin: no such model \(did you mean slow_fusion\?\)"),
+    "type": (["train", "trainer.epochs=many"], r"trainer.epochs: Value 'many' .* Integer"),
+    "enum": (["train", "trainer.precision=bf61"], r"trainer.precision: Invalid value 'bf61', expected one of .*bf16"),
+    "no equals sign": (["train", "model"], r"cannot read 'model'"),
+    "missing": (["train", "data=folder"], r"data.root is not set: give data.root=\.\.\."),
+    "missing checkpoint": (["eval"], r"checkpoint is not set"),
+    "model option": (["inspect", "model.dorpout=0.1"], r"no key 'model.dorpout'"),
+    "added model option": (["inspect", "+model.dorpout=0.1"], r"no key 'model.dorpout'.*takes: "),
+    "option of another type": (["data", "info", "data.seed=x"], r"data.seed='x': wants int, got str"),
+    "data action": (["data", "mkae"], r"vidtrain data mkae: no such action; allowed: info, make"),
+    "device": (["train", "trainer.device=gpu", "data.train_scenes=1"], r"trainer.device=gpu: not a device"),
+    "crop over frame": (
+        ["train", "transform.resize=64", "data.train_scenes=1", "data.val_scenes=1", "data.test_scenes=1"],
+        r"transform.resize=64 is less than transform.size=112",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistake(vidtrain: Run, case: str) -> None:
+    args, expected = MISTAKES[case]
+    done = vidtrain(*args, check=2)
+    assert re.search(expected, error_line(done) if "notes" not in case else done.stderr), done.stderr
+    assert done.stdout == ""
+
+
+def test_key_overridden_with_a_swept_group_says_how(vidtrain: Run) -> None:
+    done = vidtrain("train", "-m", "model=late_fusion,single_frame", "model.fusion=fc", check=2)
+    assert "write ++model.fusion=" in error_line(done)
+
+
+def test_config_of_the_users_with_our_name_is_refused(vidtrain: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "c3d.yaml").write_text("_target_: mine.c3d\n")
+    line = error_line(vidtrain("train", "--config-dir", "mine", "model=c3d", check=2))
+    assert "c3d.yaml has the name of vidtrain's own" in line
+    assert "rename it" in line
+
+
+def test_config_dir_that_is_not_there(vidtrain: Run) -> None:
+    assert "no such folder" in error_line(vidtrain("train", "--config-dir=nowhere", check=2))
+
+
+def test_launcher_in_a_swept_experiment_is_refused(vidtrain: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    for name in ("one", "two"):
+        text = "# @package _global_\ndefaults:\n  - override /hydra/launcher: submitit_slurm\n"
+        (tmp_path / "mine" / "experiment" / f"{name}.yaml").write_text(text)
+    done = vidtrain("train", "-m", "--config-dir", "mine", "experiment=one,two", check=2)
+    assert "give hydra/launcher=submitit_slurm on the command line" in error_line(done)

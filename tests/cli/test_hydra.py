@@ -1,0 +1,107 @@
+"""The traps of Hydra that the design lists, each with a test; the errors among them are in test_config_errors."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.conftest import Run
+from vidtrain.cli import split_flags
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_flags_may_stand_between_overrides(vidtrain: Run) -> None:
+    out = vidtrain("train", "trainer.epochs=3", "--cfg", "job", "trainer.seed=5", "-p", "trainer").stdout
+    shown = yaml.safe_load(out)
+    assert (shown["epochs"], shown["seed"]) == (3, 5)
+
+
+def test_split_flags_gives_flags_their_values() -> None:
+    arguments = ["a=1", "-m", "--info", "b=2", "--config-dir", "d", "--cfg=job", "-i", "config"]
+    flags, overrides = split_flags(arguments)
+    assert flags == ["-m", "--info=all", "--config-dir", "d", "--cfg=job", "-i=config"]
+    assert overrides == ["a=1", "b=2"]
+
+
+def test_info_shows_the_defaults_list(vidtrain: Run) -> None:
+    assert "model/slow_fusion" in vidtrain("train", "--info", "defaults").stdout
+
+
+def test_job_keeps_the_working_directory_and_has_our_name(vidtrain: Run) -> None:
+    job = yaml.safe_load(vidtrain("train", "--cfg", "hydra").stdout)["hydra"]
+    assert job["job"]["chdir"] is False
+    assert job["job"]["name"] == "train"
+    assert job["help"]["app_name"] == "vidtrain"
+
+
+def test_a_users_config_dir_adds_a_choice(vidtrain: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    (tmp_path / "mine" / "data" / "clips.yaml").write_text("_target_: a.b\nroot: /clips\n")
+    out = vidtrain("train", "--config-dir", "mine", "data=clips", "--cfg", "job", "-p", "data").stdout
+    assert yaml.safe_load(out)["root"] == "/clips"
+
+
+def test_every_folder_of_configs_is_packaged() -> None:
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {f.parent for f in (ROOT / "conf").rglob("*.yaml")}
+    names = {"vidtrain." + ".".join(f.relative_to(ROOT).parts) for f in folders}
+    assert names <= set(packages), names - set(packages)
+    modules = {
+        "vidtrain." + ".".join(f.parent.relative_to(ROOT / "vidtrain").parts) for f in ROOT.glob("vidtrain/**/*.py")
+    }
+    assert {m.rstrip(".") for m in modules} <= set(packages)
+
+
+@pytest.mark.slow
+def test_wheel_carries_the_configs_and_runs_anywhere(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", tmp_path, ROOT], check=True, timeout=300
+    )
+    wheel = next(tmp_path.glob("*.whl"))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+        names = set(archive.namelist())
+    for file in (ROOT / "conf").rglob("*.yaml"):
+        assert f"vidtrain/conf/{file.relative_to(ROOT / 'conf').as_posix()}" in names
+    code = "import vidtrain.cli as c; print(c.__file__); c.main(['train', '--cfg', 'job'])"
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert str(tmp_path / "site") in done.stdout
+    assert "_target_: vidtrain.models" in done.stdout
+
+
+def complete(line: str) -> list[str]:
+    env = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    done = subprocess.run(
+        [sys.executable, "-m", "vidtrain", "-sc", "query=bash"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+def test_shell_completion_of_commands_groups_and_keys(vidtrain: Run) -> None:
+    assert complete("vidtrain ") == ["train", "eval", "predict", "inspect", "data"]
+    assert complete("vidtrain tr") == ["train"]
+    assert "model=slow_fusion" in complete("vidtrain train model=slow")
+    assert "trainer.epochs=" in complete("vidtrain train trainer.ep")
+    assert "complete -o nospace" in vidtrain("--shell-completion", "install=bash").stdout
+
+
+def test_hydra_is_pinned() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    assert re.search(r'"hydra-core>=1\.3\.\d+,<1\.4"', text)

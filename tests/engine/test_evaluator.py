@@ -1,0 +1,62 @@
+"""Testing: views are averaged, each video counts once, bad ones are reported and never scored."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vidtrain.engine.evaluator import evaluate
+from vidtrain.engine.inputs import ModelInput
+from vidtrain.engine.precision import Precision
+from vidtrain.engine.settings import PrecisionName
+from vidtrain.types import BadVideo, Batch
+
+CPU = torch.device("cpu")
+PRECISION = Precision(PrecisionName.fp32, CPU)
+TO_INPUT = ModelInput([0.5] * 3, [0.25] * 3, CPU)
+
+
+class Brightness(nn.Module):
+    """Two classes: a bright clip is class 1."""
+
+    def forward(self, clips: Tensor) -> Tensor:
+        mean = clips.mean((1, 2, 3, 4))
+        return torch.stack([-mean, mean], 1)
+
+
+def views_of(*levels: int) -> Tensor:
+    """A video whose views have these grey levels: uint8 (1, V, 2, 4, 4, 3)."""
+    return torch.stack([torch.full((2, 4, 4, 3), level, dtype=torch.uint8) for level in levels])[None]
+
+
+def test_probabilities_are_averaged_over_views() -> None:
+    views = torch.cat([views_of(0, 110, 120), views_of(200, 250, 10)])
+    batch = Batch(views, torch.tensor([0, 1]), torch.tensor([5, 3]), [BadVideo("x.mp4", "broken")])
+    scores = evaluate(Brightness(), [batch], TO_INPUT, PRECISION, views_per_forward=2)
+
+    mean = (views.double().mean((2, 3, 4, 5)) / 255 - 0.5) / 0.25
+    expected = torch.stack([-mean, mean], 2).softmax(2).mean(1)
+    torch.testing.assert_close(scores.probs.double(), expected, atol=1e-6, rtol=0)
+    assert scores.videos.tolist() == [5, 3]
+    assert scores.clip_hits.tolist() == [1.0, 2 / 3]
+    assert [b.path for b in scores.bad] == ["x.mp4"]
+    summary = scores.summary()
+    assert summary["top1"] == 1.0
+    assert "top5" not in summary  # with two classes it would always be 1
+
+
+def test_batching_does_not_change_a_score() -> None:
+    views = torch.cat([views_of(0, 100), views_of(140, 150), views_of(130, 100)])
+    labels, videos = torch.tensor([0, 1, 1]), torch.arange(3)
+    one = evaluate(Brightness(), [Batch(views, labels, videos)], TO_INPUT, PRECISION, views_per_forward=100)
+    parts = [Batch(views[i : i + 1], labels[i : i + 1], videos[i : i + 1]) for i in range(3)]
+    three = evaluate(Brightness(), parts, TO_INPUT, PRECISION, views_per_forward=1)
+    assert torch.equal(one.probs, three.probs)
+    assert one.summary() == three.summary()
+
+
+def test_nothing_readable_is_a_result_not_a_crash() -> None:
+    empty = Batch(torch.empty(0), torch.empty(0), torch.empty(0), [BadVideo("a", "b")])
+    scores = evaluate(Brightness(), [empty], TO_INPUT, PRECISION, views_per_forward=1)
+    assert len(scores.labels) == 0
+    assert len(scores.bad) == 1

@@ -1,0 +1,109 @@
+"""The library's front door, and the rules for what a configuration may call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import vidtrain
+from vidtrain import build
+from vidtrain.data.manifest import Manifest, VideoData
+from vidtrain.errors import ConfigError
+from vidtrain.help import conf_dir
+
+
+def test_list_models_takes_a_pattern() -> None:
+    assert {"single_frame", "late_fusion", "early_fusion", "slow_fusion", "c3d"} <= set(vidtrain.list_models())
+    assert vidtrain.list_models("*_fusion") == ["early_fusion", "late_fusion", "slow_fusion"]
+    assert vidtrain.list_models("nothing*") == []
+
+
+def test_create_model_gives_the_clip_to_those_that_need_it() -> None:
+    model = vidtrain.create_model("early_fusion", num_classes=5, num_frames=4, size=32).eval()
+    assert model(torch.zeros(2, 3, 4, 32, 32)).shape == (2, 5)
+    model = vidtrain.create_model("slow_fusion", num_classes=3, num_frames=4, width=4).eval()
+    assert model(torch.zeros(1, 3, 4, 32, 32)).shape == (1, 3)
+
+
+def test_create_model_names_what_is_wrong() -> None:
+    with pytest.raises(ConfigError, match=r"no model 'slowfusion' \(did you mean slow_fusion\?\)"):
+        vidtrain.create_model("slowfusion")
+    with pytest.raises(ConfigError, match=r"no key 'model.widht' \(did you mean width\?\)"):
+        vidtrain.create_model("slow_fusion", widht=3)
+
+
+@pytest.mark.parametrize("name", vidtrain.list_models())
+def test_a_models_yaml_lists_every_option_with_its_default(name: str) -> None:
+    """What is not listed cannot be overridden without a plus sign, and a listed default must be the real one."""
+    import inspect
+
+    node = OmegaConf.to_container(OmegaConf.load(conf_dir() / "model" / f"{name}.yaml"), resolve=False)
+    assert isinstance(node, dict)
+    options = inspect.signature(build.locate(node.pop("_target_"), "model")).parameters
+    assert set(node) == set(options) - {"num_classes"}
+    for key, value in node.items():
+        if not str(value).startswith("${"):
+            assert value == options[key].default, key
+    assert (conf_dir() / "model" / f"{name}.yaml").read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("file", sorted((conf_dir() / "data").glob("*.yaml")), ids=lambda f: f.stem)
+def test_a_data_sets_yaml_lists_every_option(file: Path) -> None:
+    import inspect
+
+    node = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    assert isinstance(node, dict)
+    options = inspect.signature(build.locate(node.pop("_target_"), "data")).parameters
+    assert set(node) - {"max_bad_fraction"} == set(options)
+    assert node["max_bad_fraction"] == 0.1
+
+
+def test_types_are_held_against_the_functions_annotations() -> None:
+    target = {"_target_": "vidtrain.models.slow_fusion.slow_fusion"}
+    for options, message in (
+        ({"width": "8"}, r"model.width='8': wants int \| None, got str"),
+        ({"dropout": None}, r"model.dropout=None: wants float, got NoneType"),
+        ({"net": 3}, r"model.net=3: wants str, got int"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build.build_model({**target, **options}, 2)
+    build.build_model({**target, "dropout": 0, "width": None}, 2)
+
+
+def test_a_target_that_cannot_be_imported() -> None:
+    with pytest.raises(ConfigError, match=r"model._target_=nowhere.net: cannot be imported"):
+        build.build_model({"_target_": "nowhere.net"}, 2)
+    with pytest.raises(ConfigError, match=r"model._target_ is not set"):
+        build.build_model({"width": 3}, 2)
+
+
+def test_trust_opens_exactly_what_it_names() -> None:
+    config = {"model": {"_target_": "mypackage.nets.big"}}
+    with pytest.raises(ConfigError, match=r"add trust=\[mypackage\]"):
+        build.refuse_untrusted(config, [], "x.pt")
+    build.refuse_untrusted(config, ["mypackage"], "x.pt")
+    with pytest.raises(ConfigError):
+        build.refuse_untrusted(config, ["mypack"], "x.pt")
+    nested = {"model": {"_target_": "vidtrain.models.c3d.c3d", "part": [{"_target_": "os.system"}]}}
+    with pytest.raises(ConfigError, match=r"os\.system"):
+        build.refuse_untrusted(nested, [], "x.pt")
+
+
+def test_flip_labels_exchange_the_pairs() -> None:
+    data = VideoData(("left", "up", "right"), {"train": Manifest.of([], [])}, flip_pairs=(("left", "right"),))
+    labels = build.flip_labels(data)
+    assert labels is not None
+    assert np.array_equal(labels, [2, 1, 0])
+    assert build.flip_labels(VideoData(("a", "b"), {})) is None
+
+
+def test_optimizer_errors_name_the_section() -> None:
+    model = torch.nn.Linear(2, 2)
+    with pytest.raises(ConfigError, match=r"no key 'optimizer.lrr' \(did you mean lr\?\)"):
+        build.build_optimizer({"_target_": "torch.optim.SGD", "lrr": 0.1}, model)
+    with pytest.raises(ConfigError, match=r"optimizer: torch.optim.SGD: Invalid learning rate"):
+        build.build_optimizer({"_target_": "torch.optim.SGD", "lr": -1.0}, model)

@@ -1,0 +1,47 @@
+"""Who may import whom: the house's rules, read from the source."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "vidtrain"
+SHELL = ("hydra", "omegaconf", "vidtrain.config", "vidtrain.cli", "vidtrain.commands", "vidtrain.build")
+FORBIDDEN = {
+    "models": (*SHELL, "vidtrain.data", "vidtrain.engine", "vidtrain.reports"),
+    "data": (*SHELL, "vidtrain.models", "vidtrain.engine", "vidtrain.reports"),
+    "engine": (*SHELL, "vidtrain.data", "vidtrain.models", "vidtrain.reports"),
+    "metrics.py": (*SHELL, "vidtrain.data", "vidtrain.models", "vidtrain.engine", "vidtrain.reports"),
+    "types.py": (*SHELL, "vidtrain.data", "vidtrain.models", "vidtrain.engine", "vidtrain.reports"),
+    "errors.py": (*SHELL, "torch", "numpy", "vidtrain.data", "vidtrain.models", "vidtrain.engine"),
+}
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("part", FORBIDDEN)
+def test_imports(part: str) -> None:
+    place = PACKAGE / part
+    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
+    assert files
+    for file in files:
+        for name in imports(file):
+            for forbidden in FORBIDDEN[part]:
+                assert name != forbidden, f"{file} imports {name}"
+                assert not name.startswith(forbidden + "."), f"{file} imports {name}"
+
+
+def test_files_fit_a_head() -> None:
+    long = {str(f): n for f in PACKAGE.rglob("*.py") if (n := len(f.read_text().splitlines())) > 350}
+    assert not long, long

@@ -1,0 +1,228 @@
+"""argv -> command. Imports hydra only when a command runs, and never torch: help answers at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from vidtrain import __version__
+from vidtrain.errors import ConfigError, VidtrainError, did_you_mean, one_of
+
+COMMANDS = ("train", "eval", "predict", "inspect", "data")
+
+# Hydra's flags -> number of values each takes ("?" = perhaps one, of these)
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+_FLAGS: dict[str, int | tuple[str, ...]] = {
+    **dict.fromkeys(["--multirun", "-m", "--run", "-r", "--resolve", "--shell-completion", "-sc"], 0),
+    **dict.fromkeys(["--hydra-help", "--help", "-h", "--version"], 0),
+    **dict.fromkeys(["--cfg", "-c", "--package", "-p", "--config-path", "-cp"], 1),
+    **dict.fromkeys(["--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun"], 1),
+    **dict.fromkeys(["--info", "-i"], _INFO),
+}
+# eval and predict take the rest of their configuration from the checkpoint: a key below one of these is added
+_FROM_CHECKPOINT = ("model", "data", "decoder", "sampler", "transform", "eval", "trainer")
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The `vidtrain` program. Exit codes: 0 done, 1 our mistake, 2 the user's mistake, 130 interrupted."""
+    try:
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except VidtrainError as error:
+        print(f"vidtrain: error: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("vidtrain: interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # `vidtrain inspect | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    raise SystemExit(code)
+
+
+def _main(argv: list[str]) -> int:
+    from vidtrain import help as help_text  # reads files only
+
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(help_text.overview())
+        return 0
+    if argv[0] in ("--version", "-V"):
+        print(f"vidtrain {__version__}")
+        return 0
+    if argv[0] in ("--shell-completion", "-sc"):
+        return _complete(argv)
+    command, rest = argv[0], argv[1:]
+    if command not in COMMANDS:
+        hint = did_you_mean(command, COMMANDS)
+        raise ConfigError(f"no command '{command}'{hint}; commands: {one_of(COMMANDS)}; see vidtrain --help")
+    if "--help" in rest or "-h" in rest:
+        print(help_text.command(command))
+        return 0
+    flags, overrides = split_flags(rest)
+    if command == "data":
+        overrides = _data_action(overrides)
+    if command in ("eval", "predict"):
+        overrides = [_add_below_checkpoint(o) for o in overrides]
+    folder = _config_dir(flags)
+    if folder is not None:
+        _refuse_shadowed_configs(folder)
+    if "-m" in flags or "--multirun" in flags:
+        _refuse_ignored_launchers(overrides, folder)
+    return _run_hydra(command, flags, overrides)
+
+
+def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags, each with its value, apart from the overrides: argparse fails when they alternate."""
+    flags, overrides = [], []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        name = word.split("=", 1)[0]
+        if not word.startswith("-"):
+            overrides.append(word)
+        elif name not in _FLAGS:
+            hint = did_you_mean(name, _FLAGS)
+            raise ConfigError(f"no flag '{word}'{hint}; flags: {one_of(f for f in _FLAGS if f[:2] == '--')}")
+        elif isinstance(takes := _FLAGS[name], tuple):
+            value = rest.pop(0) if "=" not in word and rest and rest[0] in takes else "all"
+            flags.append(word if "=" in word else f"{name}={value}")
+        elif takes and "=" not in word:
+            if not rest:
+                raise ConfigError(f"flag '{word}' wants a value after it")
+            flags += [word, rest.pop(0)]
+        else:
+            flags.append(word)
+    return flags, overrides
+
+
+def _data_action(overrides: list[str]) -> list[str]:
+    """`vidtrain data make data=motion` -> action=make data=motion."""
+    if overrides and "=" not in overrides[0]:
+        return [f"action={overrides[0]}", *overrides[1:]]
+    if any(o.startswith("action=") for o in overrides):
+        return overrides
+    return ["action=info", *overrides]
+
+
+def _add_below_checkpoint(override: str) -> str:
+    key = override.split("=", 1)[0]
+    return f"++{override}" if "." in key and key.split(".", 1)[0] in _FROM_CHECKPOINT else override
+
+
+def _config_dir(flags: list[str]) -> Path | None:
+    """The folder of the user's own configs, checked to exist."""
+    for position, flag in enumerate(flags):
+        name, _, inline = flag.partition("=")
+        if name in ("--config-dir", "-cd"):
+            folder = Path(inline or flags[position + 1])
+            if not folder.is_dir():
+                raise ConfigError(f"{name} {folder}: no such folder")
+            return folder
+    return None
+
+
+def _refuse_shadowed_configs(folder: Path) -> None:
+    """Hydra reads our file and silently ignores the user's when both have the same name."""
+    from vidtrain.help import conf_dir
+
+    for file in sorted(folder.rglob("*.yaml")):
+        name = file.relative_to(folder)
+        if (conf_dir() / name).is_file():
+            raise ConfigError(f"{file} has the name of vidtrain's own {name} and would be ignored: rename it")
+
+
+def _refuse_ignored_launchers(overrides: list[str], folder: Path | None) -> None:
+    """Hydra chooses the launcher before it reads the experiments of a sweep, and ignores the one they name."""
+    from vidtrain.help import conf_dir
+
+    swept = [o.split("=", 1)[1] for o in overrides if o.startswith("experiment=")]
+    for name in (n for names in swept for n in names.split(",") if "," in names):
+        for parent in (conf_dir(), *([folder] if folder else [])):
+            file = parent / "experiment" / f"{name}.yaml"
+            text = file.read_text(encoding="utf-8") if file.is_file() else ""
+            if found := re.search(r"^\s*-\s*override\s+/?hydra/launcher:\s*(\S+)", text, re.MULTILINE):
+                raise ConfigError(
+                    f"{file} names a launcher, which a sweep over experiments ignores: "
+                    f"give hydra/launcher={found.group(1)} on the command line"
+                )
+
+
+def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
+    # Hydra then raises what it finds instead of printing it with parts of a traceback; _explain makes it one line
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    import hydra
+
+    from vidtrain import config, hydra_errors, run_dir
+    from vidtrain.reports import sweep
+
+    config.register()
+    run_dir.register()
+    program = hydra.main(config_path="pkg://vidtrain.conf", config_name=command, version_base="1.3")(task(command))
+    saved, sys.argv = sys.argv, ["vidtrain", *flags, *overrides]
+    try:
+        program()
+    except Exception as error:
+        message = hydra_errors.explain(error, command, overrides, in_sweep="-m" in flags or "--multirun" in flags)
+        if message is None:
+            raise
+        raise ConfigError(message) from error
+    finally:
+        sys.argv = saved
+    if sweep.failed:
+        raise VidtrainError(f"{len(sweep.failed)} of the runs failed: " + "; ".join(sweep.failed))
+    return 0
+
+
+def task(command: str) -> Callable[[Any], Any]:
+    """What Hydra calls with the composed configuration, once a run.
+
+    A run of a sweep that fails is reported and recorded, and the sweep goes on; a single run ends.
+    """
+
+    def run(cfg: Any) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        from vidtrain import hydra_errors
+        from vidtrain.reports import sweep
+
+        in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        try:
+            hydra_errors.refuse_missing(cfg)
+            return import_module(f"vidtrain.commands.{command}").run(cfg)
+        except VidtrainError as error:
+            if not in_sweep:
+                print(f"vidtrain: error: {error}", file=sys.stderr)
+                raise SystemExit(2) from None
+            sweep.record_failure(cfg, error)
+        except Exception as error:
+            if not in_sweep:
+                raise
+            sweep.record_failure(cfg, error, with_traceback=True)
+
+    return run
+
+
+def _complete(argv: list[str]) -> int:
+    """Shell completion: the command's name is ours, the rest is Hydra's."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split()
+    if any(word.startswith("query=") for word in argv):
+        if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
+            start = words[1] if len(words) == 2 else ""
+            print("\n".join(c for c in COMMANDS if c.startswith(start)))
+            return 0
+        if words[1] not in COMMANDS:
+            return 0
+        rest = line.split(words[1], 1)[1].lstrip()
+        os.environ["COMP_LINE"] = f"{words[0]} {rest}"
+        return _run_hydra(words[1], argv[:1], argv[1:])
+    if not any(word.startswith(("install=", "uninstall=")) for word in argv):
+        print('eval "$(vidtrain --shell-completion install=bash)"    # or zsh, fish')
+        return 0
+    return _run_hydra("train", argv[:1], argv[1:])

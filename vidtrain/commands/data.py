@@ -1,0 +1,42 @@
+"""vidtrain data: `info` says what a data set holds, `make` writes the built-in one."""
+
+from __future__ import annotations
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from vidtrain import build
+from vidtrain.data.manifest import VideoData
+from vidtrain.errors import ConfigError
+from vidtrain.reports.table import table
+
+ACTIONS = ("info", "make")
+
+
+def run(cfg: DictConfig) -> None:
+    """Print what the data set holds, after making it where that is asked for."""
+    if cfg.action not in ACTIONS:
+        raise ConfigError(f"vidtrain data {cfg.action}: no such action; allowed: {', '.join(ACTIONS)}")
+    name = str(HydraConfig.get().runtime.choices["data"])
+    if cfg.action == "make" and name != "motion":
+        raise ConfigError(f"vidtrain data make data={name}: only data=motion can be made; the others are yours")
+    # the built-in set is made when it is first listed, so both actions do the same here
+    print(describe(name, build.build_data(cfg.data)))
+    if "root" in cfg.data:
+        print(f"root: {cfg.data.root}")
+
+
+def describe(name: str, data: VideoData, most: int = 20) -> str:
+    """A table of videos per class and split, with the notes of the format reader."""
+    counts = {
+        split: np.bincount(manifest.labels, minlength=data.num_classes) for split, manifest in data.splits.items()
+    }
+    rows = [[c, *(int(counts[s][n]) for s in counts)] for n, c in enumerate(data.class_names[:most])]
+    if data.num_classes > most:
+        rows.append([f"... {data.num_classes - most} more", *("" for _ in counts)])
+    rows.append(["all videos", *(len(m) for m in data.splits.values())])
+    if any(m.missing for m in data.splits.values()):
+        rows.append(["listed, not on disk", *(len(m.missing) for m in data.splits.values())])
+    lines = [f"{name}: {data.num_classes} classes", table(["class", *counts], rows)]
+    return "\n".join([*lines, *(f"note: {note}" for note in data.notes)])

@@ -1,0 +1,67 @@
+"""vidtrain eval: test a checkpoint. Everything comes from the file; the command line may change it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from vidtrain import build
+from vidtrain.commands.scoring import Scorer, scored_line
+from vidtrain.data.loader import choose_workers
+from vidtrain.data.manifest import VideoData
+from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.precision import Precision, choose_device
+from vidtrain.errors import DataError, one_of
+from vidtrain.reports.table import table
+
+log = logging.getLogger("vidtrain")
+
+
+def run(cfg: DictConfig) -> float:
+    """Score a split of the checkpoint's data; print the table. Returns top-1 over videos."""
+    content = load_checkpoint(cfg.checkpoint)
+    config = build.checkpoint_config(content, cfg, HydraConfig.get().runtime.choices)
+    device = choose_device(config.trainer.device)
+    model, _ = build.load_model(cfg.checkpoint, trust=cfg.trust, content=content)
+    data = with_classes_of(build.build_data(config.data), content["class_names"])
+    for note in data.notes:
+        log.info("note: %s", note)
+    split = cfg.split.value
+    scorer = Scorer(
+        config,
+        Precision(config.trainer.precision, device),
+        choose_workers(config.trainer.num_workers, device),
+    )
+    name = f"{split}_{config.eval.clips}x{config.eval.crops}"
+    folder = Path(cfg.output) if cfg.output is not None else Path(cfg.checkpoint).parent / "eval" / name
+    result = scorer.report(model.to(device), data, split, folder)
+
+    columns = ["top1", "top5", "clip_top1", "mean_class", "loss"]
+    header = ["split", "top-1", "top-5", "clip top-1", "mean class", "loss", "scored"]
+    cells = [f"{result[c]:.4f}" if c in result else "" for c in columns]
+    print(table(header, [[split, *cells, f"{result['scored']}/{result['listed']}"]]))
+    print(scored_line(result))
+    print(f"predictions: {folder / 'predictions.csv'}")
+    return result["top1"]
+
+
+def with_classes_of(data: VideoData, class_names: list[str]) -> VideoData:
+    """The same videos with the checkpoint's class numbers: names decide, never positions."""
+    if tuple(class_names) == data.class_names:
+        return data
+    unknown = [name for name in data.class_names if name not in class_names]
+    if unknown:
+        raise DataError(
+            f"the data has {len(unknown)} classes that the checkpoint does not know: {one_of(unknown, 5)}; "
+            f"it was trained on: {one_of(class_names, 10)}"
+        )
+    number = np.array([class_names.index(name) for name in data.class_names], dtype=np.int64)
+    splits = {
+        name: dataclasses.replace(manifest, labels=number[manifest.labels]) for name, manifest in data.splits.items()
+    }
+    return dataclasses.replace(data, class_names=tuple(class_names), splits=splits, flip_pairs=())

@@ -1,0 +1,82 @@
+"""vidtrain predict: classes of one video, a folder or a glob, by the same clips and averaging as eval."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from vidtrain import build
+from vidtrain.commands.scoring import Scorer, write_predictions
+from vidtrain.data.files import list_videos
+from vidtrain.data.loader import choose_workers
+from vidtrain.data.manifest import Manifest
+from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.evaluator import Scores, view_probabilities
+from vidtrain.engine.precision import Precision, choose_device
+from vidtrain.errors import ConfigError, DataError, VideoError
+
+
+def run(cfg: DictConfig) -> None:
+    """Print the best classes of every readable video; those that cannot be read are errors at the end."""
+    if cfg.top < 1:
+        raise ConfigError(f"top={cfg.top}: must be at least 1")
+    content = load_checkpoint(cfg.checkpoint)
+    config = build.checkpoint_config(content, cfg, HydraConfig.get().runtime.choices)
+    paths = find_inputs(cfg.input)
+    device = choose_device(config.trainer.device)
+    model, _ = build.load_model(cfg.checkpoint, trust=cfg.trust, content=content)
+    model.to(device)
+    names = tuple(content["class_names"])
+    manifest = Manifest.of(paths, [-1] * len(paths))
+    workers = 0 if len(paths) == 1 else choose_workers(config.trainer.num_workers, device)
+    scorer = Scorer(config, Precision(config.trainer.precision, device), workers)
+
+    probs, videos, bad = [], [], []
+    for batch in scorer.batches(manifest, config.eval.clips, config.eval.crops):
+        bad += batch.bad
+        if not len(batch):
+            continue
+        views = view_probabilities(model, batch.views, scorer.to_input, scorer.precision, config.eval.batch_size)
+        for video, mean in zip(batch.videos.tolist(), views.mean(1), strict=True):
+            print(_line(manifest.paths[video], mean, names, cfg.top), flush=True)
+            probs.append(mean)
+            videos.append(video)
+    if cfg.output is not None and probs:
+        rows = torch.tensor(videos)
+        labels = torch.full_like(rows, -1)
+        scores = Scores(torch.stack(probs), labels, rows, torch.empty(0), float("nan"))
+        write_predictions(Path(cfg.output), scores, manifest, names, cfg.top)
+    if len(bad) == 1:
+        raise VideoError(bad[0].path, bad[0].reason)
+    if bad:
+        for video in bad:
+            print(f"vidtrain: {video.path}: {video.reason}", file=sys.stderr)
+        raise DataError(f"{len(bad)} of {len(paths)} videos could not be read")
+
+
+def find_inputs(text: str) -> list[str]:
+    """The files that input= names: one file, all videos below a folder, or what a glob matches."""
+    path = Path(text).expanduser()
+    if path.is_file():
+        return [str(path)]
+    if path.is_dir():
+        found = list_videos(path)
+        if not found:
+            raise DataError(f"input={text}: no video below this folder")
+        return found
+    # a pattern may be absolute, which Path.glob refuses
+    found = sorted(p for p in glob.glob(str(path), recursive=True) if Path(p).is_file())  # noqa: PTH207
+    if not found:
+        raise DataError(f"input={text}: no such file, and no file matches it as a glob")
+    return found
+
+
+def _line(path: str, probs: torch.Tensor, names: tuple[str, ...], top: int) -> str:
+    best = probs.topk(min(top, len(names)))
+    cells = [f"{names[c]} {p:.4f}" for p, c in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+    return f"{path}: " + ", ".join(cells)

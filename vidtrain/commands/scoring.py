@@ -1,0 +1,123 @@
+"""Scoring a split: shared by the validation in train, the test after it, and eval."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from torch import nn
+from tqdm import tqdm
+
+from vidtrain import build
+from vidtrain.data.dataset import TestViews
+from vidtrain.data.loader import test_loader
+from vidtrain.data.manifest import Manifest, VideoData
+from vidtrain.engine.evaluator import Scores, evaluate
+from vidtrain.engine.inputs import ModelInput
+from vidtrain.engine.precision import Precision
+from vidtrain.errors import ConfigError, DataError, one_of
+from vidtrain.types import Batch
+
+
+class Scorer:
+    """Everything about a test that the configuration fixes: views, preprocessing, arithmetic."""
+
+    def __init__(self, cfg: DictConfig, precision: Precision, workers: int) -> None:
+        self.cfg = cfg
+        self.precision = precision
+        self.workers = workers
+        self.to_input = ModelInput(cfg.transform.mean, cfg.transform.std, precision.device)
+
+    def batches(self, manifest: Manifest, clips: int, crops: int) -> Iterable[Batch]:
+        """Batches of whole videos with all their views."""
+        if clips < 1:
+            raise ConfigError(f"eval.clips={clips}: must be at least 1")
+        views = TestViews(
+            manifest,
+            build.build_reader(self.cfg.decoder),
+            build.build_spec(self.cfg.sampler),
+            build.build_test_cuts(self.cfg.transform, crops),
+            clips=clips,
+        )
+        return test_loader(
+            views,
+            views_per_batch=self.cfg.eval.batch_size,
+            views_per_video=clips * crops,
+            workers=self.workers,
+            pin_memory=self.precision.device.type == "cuda",
+        )
+
+    def score(self, model: nn.Module, data: VideoData, split: str, clips: int, crops: int) -> Scores:
+        """Probabilities of every readable video of a split."""
+        batches = self.batches(manifest_of(data, split), clips, crops)
+        bar = tqdm(batches, desc=split, unit="batch", leave=False, disable=not sys.stderr.isatty())
+        per_forward = self.cfg.eval.batch_size
+        return evaluate(model, bar, self.to_input, self.precision, views_per_forward=per_forward)
+
+    def report(self, model: nn.Module, data: VideoData, split: str, folder: Path) -> dict[str, Any]:
+        """Score a split by the eval protocol; write predictions.csv, unreadable.csv and result.json to `folder`."""
+        evaluation = self.cfg.eval
+        scores = self.score(model, data, split, evaluation.clips, evaluation.crops)
+        manifest = manifest_of(data, split)
+        result: dict[str, Any] = {
+            "split": split,
+            **scores.summary(),
+            "scored": len(scores.labels),
+            "listed": manifest.listed,
+            "missing": len(manifest.missing),
+            "unreadable": len(scores.bad),
+            "protocol": build.protocol(self.cfg.sampler, self.cfg.transform, evaluation),
+            "confusion": scores.confusion.tolist() if len(scores.labels) else [],
+        }
+        if not len(scores.labels):
+            raise DataError(f"none of the {manifest.listed} videos of split {split} could be scored")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_predictions(folder / "predictions.csv", scores, manifest, data.class_names)
+        with (folder / "not_scored.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "reason"])
+            writer.writerows([path, "not on disk"] for path in manifest.missing)
+            writer.writerows([bad.path, bad.reason] for bad in scores.bad)
+        (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        return result
+
+
+def manifest_of(data: VideoData, split: str) -> Manifest:
+    if split not in data.splits:
+        raise ConfigError(f"split={split}: this data set has {one_of(data.splits)}")
+    return data.splits[split]
+
+
+def write_predictions(
+    file: Path, scores: Scores, manifest: Manifest, class_names: tuple[str, ...], top: int = 5
+) -> None:
+    """One row a video: absolute path, true class, then the best classes with their probabilities."""
+    top = min(top, scores.probs.shape[1])
+    best = scores.probs.topk(top, dim=1)
+    with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
+        writer = csv.writer(handle)
+        ranks = [name for rank in range(1, top + 1) for name in (f"top{rank}", f"prob{rank}")]
+        writer.writerow(["path", "label", *ranks])
+        for row, label, classes, probs in zip(
+            scores.videos.tolist(),
+            scores.labels.tolist(),
+            best.indices.tolist(),
+            best.values.tolist(),
+            strict=True,
+        ):
+            cells = [x for c, p in zip(classes, probs, strict=True) for x in (class_names[c], f"{p:.6f}")]
+            true = class_names[label] if label >= 0 else ""
+            writer.writerow([str(Path(manifest.paths[row]).absolute()), true, *cells])
+
+
+def scored_line(result: dict[str, Any]) -> str:
+    """'scored 65 of 104 (39 not on disk); 16x2 clips at 112 px ...'."""
+    why = [f"{result['missing']} not on disk"] if result["missing"] else []
+    why += [f"{result['unreadable']} unreadable"] if result["unreadable"] else []
+    reasons = f" ({', '.join(why)})" if why else ""
+    return f"scored {result['scored']} of {result['listed']}{reasons}; {result['protocol']}"

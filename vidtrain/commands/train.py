@@ -1,0 +1,198 @@
+"""vidtrain train: configuration -> a trained and tested model in a run folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from vidtrain import build, run_dir
+from vidtrain.commands.scoring import Scorer, scored_line
+from vidtrain.data.dataset import TrainClips
+from vidtrain.data.loader import TrainLoader, choose_workers
+from vidtrain.data.manifest import VideoData
+from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.inputs import ModelInput
+from vidtrain.engine.precision import Precision, choose_device
+from vidtrain.engine.schedule import check_schedule
+from vidtrain.engine.trainer import Trainer
+from vidtrain.errors import CheckpointError, ConfigError
+from vidtrain.reports.run_log import RunLog
+from vidtrain.reports.table import table
+
+log = logging.getLogger("vidtrain")
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Train, test, print the table. Returns the accuracy that a sweeper may optimise (test, else validation)."""
+    started = time.time()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: this version trains in one process; start one (--nproc-per-node=1)"
+        )
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    finished = folder / run_dir.FINISHED_FILE
+    if cfg.resume is not None and finished.is_file():
+        log.info("%s is finished already", folder)
+        return _report(json.loads(finished.read_text(encoding="utf-8")))
+    if cfg.resume not in (None, "auto") and not (folder / "last.pt").is_file():
+        raise CheckpointError(f"resume={cfg.resume}: no last.pt in {folder}; use resume=auto or a run's folder")
+    _write_json(folder / run_dir.CONFIG_FILE, run_dir.comparable(cfg))
+    if "root" in cfg.data:  # a checkpoint must find its data from any working directory
+        cfg.data.root = str(Path(str(cfg.data.root)).expanduser().absolute())
+
+    device = choose_device(cfg.trainer.device)
+    precision = Precision(cfg.trainer.precision, device)
+    check_schedule(OmegaConf.to_object(cfg.schedule), cfg.trainer.epochs)  # type: ignore[arg-type]
+    _seed(cfg.trainer.seed, cfg.trainer.deterministic)
+    data = build.build_data(cfg.data)
+    workers = choose_workers(cfg.trainer.num_workers, device)
+    model = build.build_model(cfg.model, data.num_classes).to(device)
+    _say_what_runs(cfg, data, model, precision, workers, folder)
+
+    scorer = Scorer(cfg, precision, workers)
+    trainer = _trainer(cfg, folder, data, model, precision, workers, scorer)
+    trainer.fit()
+
+    params = sum(p.numel() for p in model.parameters())
+    seconds = trainer.progress.seconds
+    result: dict[str, Any] = {
+        "val": None if trainer.progress.best is None else {"top1": trainer.progress.best[0]},
+        "test": None,
+        "best_epoch": trainer.progress.best_epoch,
+        "params": params,
+        "clips_per_second": trainer.progress.clips / seconds if seconds else None,
+        "bad": trainer.progress.bad,
+        "folder": str(folder),
+        "checkpoint": str(folder / "best.pt"),
+    }
+    if cfg.trainer.test and "test" in data.splits:
+        best = load_checkpoint(folder / "best.pt")
+        model.load_state_dict(best["model"])
+        result["test"] = scorer.report(model, data, "test", folder / "test")
+    result["minutes"] = (time.time() - started) / 60
+    result["summary"] = _summary(result)
+    _write_json(finished, result)
+    return _report(result)
+
+
+def _trainer(
+    cfg: DictConfig,
+    folder: Path,
+    data: VideoData,
+    model: nn.Module,
+    precision: Precision,
+    workers: int,
+    scorer: Scorer,
+) -> Trainer:
+    clips = TrainClips(
+        data.splits["train"],
+        build.build_reader(cfg.decoder),
+        build.build_spec(cfg.sampler),
+        build.build_train_cut(cfg.transform),
+        seed=cfg.trainer.seed,
+        flip_labels=build.flip_labels(data),
+    )
+    loader = TrainLoader(
+        clips,
+        batch_size=cfg.trainer.batch_size,
+        workers=workers,
+        seed=cfg.trainer.seed,
+        pin_memory=precision.device.type == "cuda",
+    )
+    last = folder / "last.pt"
+    content = load_checkpoint(last) if last.is_file() and cfg.resume is not None else None
+    resumed_at = None if content is None else int(content["progress"]["update"])
+    validate = partial(scorer.score, data=data, split="val", clips=cfg.eval.val_clips, crops=1)
+    trainer = Trainer(
+        model,
+        loader,
+        build.build_optimizer(cfg.optimizer, model),
+        settings=OmegaConf.to_object(cfg.trainer),  # type: ignore[arg-type]
+        schedule=OmegaConf.to_object(cfg.schedule),  # type: ignore[arg-type]
+        to_input=ModelInput(cfg.transform.mean, cfg.transform.std, precision.device),
+        precision=precision,
+        recorder=RunLog(folder, cfg.logger, data.class_names, resumed_at=resumed_at),
+        folder=folder,
+        describe={
+            "config": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
+            "class_names": list(data.class_names),
+            "choices": {str(k): v for k, v in HydraConfig.get().runtime.choices.items() if "/" not in str(k)},
+        },
+        validate=validate if "val" in data.splits else None,
+        max_bad=cfg.data.get("max_bad_fraction", 0.1) * len(clips),
+    )
+    if content is not None:
+        trainer.resume(content)
+        log.info("resumed from %s: epoch %d, update %d", last, trainer.progress.epoch, trainer.progress.update)
+    return trainer
+
+
+def _seed(seed: int, deterministic: bool) -> None:
+    torch.manual_seed(seed)  # every other draw is a function of (seed, epoch, index)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def _say_what_runs(
+    cfg: DictConfig, data: VideoData, model: nn.Module, precision: Precision, workers: int, folder: Path
+) -> None:
+    choices = HydraConfig.get().runtime.choices
+    for note in data.notes:
+        log.info("note: %s", note)
+    sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
+    log.info("data %s: %d classes; videos: %s", choices.get("data"), data.num_classes, sizes)
+    if "val" not in data.splits:
+        log.info("no validation split: the last epoch is kept; data.val_fraction=0.1 would hold out a part")
+    params = sum(p.numel() for p in model.parameters())
+    log.info(
+        "model %s: %.3f M parameters on %s, %s, %d decoding processes",
+        choices.get("model"),
+        params / 1e6,
+        precision.device,
+        precision.name,
+        workers,
+    )
+    log.info("run folder: %s", folder)
+
+
+def _summary(result: dict[str, Any]) -> dict[str, str]:
+    """The cells of the table, by column."""
+    test, val, rate = result["test"], result["val"], result["clips_per_second"]
+    return {
+        "test top-1": f"{test['top1']:.3f}" if test else "",
+        "test top-5": f"{test['top5']:.3f}" if test and "top5" in test else "",
+        "test clip top-1": f"{test['clip_top1']:.3f}" if test else "",
+        "test scored": f"{test['scored']}/{test['listed']}" if test else "",
+        "val top-1": f"{val['top1']:.3f}" if val else "",
+        "params": f"{result['params'] / 1e6:.3f} M",
+        "clips/s": f"{rate:.0f}" if rate else "",
+        "minutes": f"{result['minutes']:.1f}",
+    }
+
+
+def _report(result: dict[str, Any]) -> float | None:
+    cells = result["summary"]
+    print(table(list(cells), [list(cells.values())]))
+    if result["test"]:
+        print(scored_line(result["test"]))
+    print(f"checkpoint: {result['checkpoint']}")
+    score = result["test"] or result["val"]
+    return score["top1"] if score else None
+
+
+def _write_json(file: Path, content: Any) -> None:
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(file)

@@ -1,0 +1,100 @@
+"""The typed options of every command. `vidtrain COMMAND --help` prints the text under each field.
+
+What one part of the program reads is defined beside that part, in its settings.py, and composed here.
+A group that names a class by `_target_` (model, data, decoder, optimizer) is typed by what it calls, not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+from vidtrain.data.settings import SamplerConfig, TransformConfig
+from vidtrain.engine.settings import EvalConfig, ScheduleConfig, TrainerConfig
+from vidtrain.reports.settings import LoggerConfig
+
+
+class SplitName(Enum):
+    train = "train"
+    val = "val"
+    test = "test"
+
+
+@dataclass
+class TrainConfig:
+    model: Any = MISSING
+    data: Any = MISSING
+    decoder: Any = MISSING
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    transform: TransformConfig = field(default_factory=TransformConfig)
+    optimizer: Any = MISSING
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    run_dir: str | None = None
+    """Folder of this run; null makes runs/DATA/MODEL/DATE_TIME."""
+    resume: str | None = None
+    """auto continues the newest unfinished run of this very configuration, or starts one; or a run folder."""
+
+
+@dataclass
+class EvalCommandConfig:
+    checkpoint: str = MISSING
+    """The .pt file to test. Data, clips and preprocessing come from it; overrides change them."""
+    split: SplitName = SplitName.test
+    """Which split to score: train, val or test."""
+    output: str | None = None
+    """Folder for predictions.csv and result.json; null makes eval/ beside the checkpoint."""
+    trust: list[str] = field(default_factory=list)
+    """Modules outside vidtrain and torchvision that the checkpoint's configuration may call: trust=[mypackage]."""
+
+
+@dataclass
+class PredictConfig:
+    checkpoint: str = MISSING
+    """The .pt file to predict with."""
+    input: str = MISSING
+    """A video, a folder of videos, or a glob in quotes: input='clips/*.mp4'."""
+    top: int = 5
+    """Classes to print per video."""
+    output: str | None = None
+    """Also write the predictions to this .csv file."""
+    trust: list[str] = field(default_factory=list)
+    """Modules outside vidtrain and torchvision that the checkpoint's configuration may call."""
+
+
+@dataclass
+class InspectConfig:
+    model: Any = MISSING
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    transform: TransformConfig = field(default_factory=TransformConfig)
+    num_classes: int = 400
+    """Classes of the head."""
+
+
+@dataclass
+class DataCommandConfig:
+    action: str = MISSING
+    """info: splits, classes, missing files. make: write the built-in data set."""
+    data: Any = MISSING
+
+
+SCHEMAS: dict[str, type] = {
+    "train": TrainConfig,
+    "eval": EvalCommandConfig,
+    "predict": PredictConfig,
+    "inspect": InspectConfig,
+    "data": DataCommandConfig,
+}
+
+
+def register() -> None:
+    """Make each schema known to Hydra as the config `schema/COMMAND`."""
+    from hydra.core.config_store import ConfigStore
+
+    for command, schema in SCHEMAS.items():
+        ConfigStore.instance().store(group="schema", name=command, node=schema, package="_global_")

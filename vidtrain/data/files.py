@@ -1,0 +1,83 @@
+"""Finding video files on disk: one pass of os.scandir, the same order on every machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+VIDEO_EXTENSIONS = (
+    *(".3gp", ".asf", ".avi", ".divx", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
+    *(".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+)
+
+_DIGITS = re.compile(r"(\d+)")
+
+
+def is_video(name: str) -> bool:
+    """Whether a file of this name is taken for a video, by its extension."""
+    return name.lower().endswith(VIDEO_EXTENSIONS)
+
+
+def natural_key(path: str) -> tuple[object, ...]:
+    """Sort key that puts clip2 before clip10, whatever the locale."""
+    # the path itself comes last, so that names that differ only in zeros keep one order
+    return (*(int(part) if odd % 2 else part for odd, part in enumerate(_DIGITS.split(path))), path)
+
+
+def list_folders(folder: str | Path) -> list[str]:
+    """Names of the folders right below `folder`, hidden ones left out, sorted by code point."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+
+
+def walk_videos(folder: str | Path) -> Iterator[str]:
+    """Paths of all videos below `folder`, each starting with `folder`, in the order of the disk.
+
+    Links to folders are followed, each folder once. Hidden files and folders are left out.
+    """
+    visited: set[tuple[int, int]] = set()
+    waiting = [os.fspath(folder)]
+    while waiting:
+        here = waiting.pop()
+        status = Path(here).stat()
+        # Windows file systems without file numbers give 0
+        if status.st_ino and (status.st_dev, status.st_ino) in visited:
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        with os.scandir(here) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    waiting.append(entry.path)
+                elif is_video(entry.name):
+                    yield entry.path
+
+
+def list_videos(folder: str | Path) -> list[str]:
+    """Paths of all videos below `folder`, each starting with `folder`, in natural order."""
+    return sorted(walk_videos(folder), key=natural_key)
+
+
+class Disk:
+    """Answers whether files exist by listing each folder once: lists name many files in few folders."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, frozenset[str]] = {}
+
+    def has_file(self, path: str) -> bool:
+        folder, name = os.path.split(path)
+        names = self._names.get(folder)
+        if names is None:
+            names = self._names[folder] = self._list(folder)
+        return name in names
+
+    @staticmethod
+    def _list(folder: str) -> frozenset[str]:
+        try:
+            with os.scandir(folder or ".") as entries:
+                return frozenset(entry.name for entry in entries if not entry.is_dir())
+        except OSError:
+            return frozenset()

@@ -1,0 +1,96 @@
+"""Reading annotation files: encodings, line ends, bad rows that are named by file and line."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidtrain.errors import DataError, did_you_mean
+
+_NUMBERED = re.compile(r"(\d+)\s+(\S.*)")
+
+
+def find_file(name: str | Path, root: Path, key: str) -> Path:
+    """An annotation file the user named: below the data root, or else from the working directory.
+
+    Args:
+        name: as the user wrote it.
+        root: the root of the data set.
+        key: the option it was given in, for the message.
+    """
+    for path in (root / name, Path(name)):
+        if path.is_file():
+            return path
+    folder = (root / name).parent
+    near = did_you_mean(Path(name).name, [p.name for p in folder.iterdir()] if folder.is_dir() else [])
+    raise DataError(f"{key}={name}: no such file below {root} or in the working directory{near}")
+
+
+def check_root(root: str | Path) -> Path:
+    """The root as a Path, or a DataError when it is not a folder."""
+    root = Path(root)
+    if not root.exists():
+        raise DataError(f"{root}: no such folder; set data.root to where the videos are")
+    if not root.is_dir():
+        raise DataError(f"{root}: is a file; set data.root to the folder with the videos")
+    return root
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """(line number from 1, text) of each line that is not blank. UTF-8, with or without byte order mark.
+
+    Any line end will do. Bytes that are not UTF-8 come back as they were when the text is used as a file name.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
+        raise DataError(f"{path}: not UTF-8 text; save it as UTF-8")
+    text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    # not splitlines(): it also cuts at characters that file names may hold
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [(number, line) for number, line in enumerate(lines, 1) if line and not line.isspace()]
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Class names, one a line, or `number name` as in UCF101's classInd.txt."""
+    names = [line.strip() for _, line in read_lines(path)]
+    if not names:
+        raise DataError(f"{path}: empty; expected class names, one a line")
+    numbered = {int(match.group(1)): match.group(2) for match in map(_NUMBERED.fullmatch, names) if match}
+    # only when the numbers form a row: a class may be called "2 handed throw"
+    if len(numbered) == len(names) and max(numbered) - min(numbered) == len(names) - 1 and min(numbered) < 2:
+        names = [numbered[number] for number in sorted(numbered)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"{path}: class {twice[0]!r} is there twice; class names must differ")
+    return tuple(names)
+
+
+@dataclass
+class BadRows:
+    """Collects the rows that cannot be used: the user hears of the first, and how many more there are."""
+
+    first: str = ""
+    count: int = 0
+
+    def add(self, path: Path, number: int, line: str, expected: str) -> None:
+        """Note line `number` of `path`, with its content and what was expected instead."""
+        self.count += 1
+        if not self.first:
+            shown = line if len(line) <= 120 else line[:117] + "..."
+            self.first = f"{path}:{number}: got {shown!r}, expected {expected}"
+
+    def check(self) -> None:
+        """Raise a DataError when there is one."""
+        if self.count:
+            raise DataError(self.first + (f" (and {self.count - 1} more such lines)" if self.count > 1 else ""))
+
+
+def some(names: Sequence[str], limit: int = 3) -> str:
+    """'a, b, c, ...' for a message."""
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

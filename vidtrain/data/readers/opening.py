@@ -1,0 +1,130 @@
+"""Opening a file with FFmpeg, walking its packets, and saying in plain words why one does not open."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vidtrain.data.readers.boxes import Glance, glance
+from vidtrain.errors import VideoError
+
+# Only local files: a text file called .mp4 may be a playlist, and FFmpeg would follow the addresses in it.
+_LOCAL: Final = {"protocol_whitelist": "file"}
+# Reaches the decoders that FFmpeg opens while it probes, and no others: they then read headers and decode no picture,
+# which takes 1 ms instead of 20 for 1280x720 H.264.
+_PROBE_HEADERS: Final = {"skip_frame": "all"}
+
+
+class OpenFile:
+    """A container, its best video stream and one decode thread. To be closed, or PyAV leaks the file."""
+
+    container: InputContainer
+    stream: VideoStream
+
+    def __init__(self, path: str) -> None:
+        """Open a local file, under any name.
+
+        Raises:
+            VideoError: no such file, empty, encrypted, not a video, no video stream.
+        """
+        self.path = path
+        self.seen = _look(path)
+        self._open(thorough=False)
+
+    def _open(self, *, thorough: bool) -> None:
+        # PyAV 14 to 16 crash on options for formats without a list of streams (FLV, MPEG-TS).
+        options = {} if thorough or not self.seen.declares_streams else dict(_PROBE_HEADERS)
+        try:
+            # "file:" keeps names with a colon or a leading dash from being taken for something else.
+            self.container = av.open(
+                f"file:{self.path}", metadata_errors="replace", options=options, container_options=dict(_LOCAL)
+            )
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise VideoError(self.path, _why_not_opened(error, self.seen)) from None
+        try:
+            self.stream = _best_video(self.path, self.container)
+            self.stream.codec_context.thread_count = 1
+        except BaseException:
+            self.container.close()
+            raise
+
+    def reopen(self) -> None:
+        """Back to the start of the file with a fresh decoder, now letting FFmpeg decode pictures while it probes.
+
+        The decoder then starts with the best guess of how far pictures are reordered, and drops none.
+        """
+        self.container.close()
+        self._open(thorough=True)
+
+    def close(self) -> None:
+        self.container.close()
+
+    def packets(self) -> Iterator[Packet[VideoStream]]:
+        """The video's packets from here to the end, or to where the file can be read no further; no empty ones."""
+        try:
+            for packet in self.container.demux(self.stream):
+                if packet.size:  # an empty one would tell the decoder that the stream ends
+                    yield packet
+        except (av.error.FFmpegError, OSError):
+            return
+
+    def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+        """The pictures that come out when a packet goes in, or those still inside for None.
+
+        None come out of a packet that does not decode: what is missing is found by what is wanted.
+        """
+        try:
+            return self.stream.codec_context.decode(packet)
+        except (av.error.FFmpegError, OSError):
+            return []
+
+
+def _look(path: str) -> Glance:
+    """The mistakes that need no video library to find."""
+    try:
+        found = Path(path).stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise VideoError(path, "is a folder, not a video file")
+        if not stat.S_ISREG(found.st_mode):
+            raise VideoError(path, "is not a regular file")
+        if found.st_size == 0:
+            raise VideoError(path, "the file is empty")
+        seen = glance(path)
+    except FileNotFoundError:
+        raise VideoError(path, "no such file") from None
+    except PermissionError:
+        raise VideoError(path, "may not be read (permission denied)") from None
+    except (OSError, ValueError) as error:
+        raise VideoError(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if seen.encrypted:
+        raise VideoError(path, "the video is encrypted")
+    return seen
+
+
+def _best_video(path: str, container: InputContainer) -> VideoStream:
+    """FFmpeg's default choice among the video streams; the cover picture of a song is not one."""
+    stream = container.streams.best("video")
+    if stream is None:
+        kind = "audio only" if container.streams.audio else "no stream that FFmpeg knows"
+        raise VideoError(path, f"has no video stream ({kind})")
+    if not isinstance(stream, VideoStream) or getattr(stream, "codec_context", None) is None:
+        raise VideoError(path, "holds a kind of video that this FFmpeg has no decoder for")
+    if "attached_pic" in str(getattr(stream, "disposition", "")):
+        raise VideoError(path, "has no video stream (audio with a cover picture)")
+    return stream
+
+
+def _why_not_opened(error: Exception, seen: Glance) -> str:
+    if not isinstance(error, av.error.InvalidDataError):
+        return f"does not open ({getattr(error, 'strerror', None) or error})"
+    if seen.mp4:
+        return "is cut off: the index of the video (moov atom) is missing"
+    return "is not a video file that FFmpeg knows"

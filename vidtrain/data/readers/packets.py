@@ -1,0 +1,162 @@
+"""The frames a video shows, found from its packets without decoding them.
+
+A packet table lists the packets in file order (decode order) and which of them is frame 0, 1, 2 ... of those shown, in
+presentation order:
+
+    packet      0   1   2   3   4   5   6        I, B and P pictures as they lie in the file
+    kind        I   P   B   B   I   P   B
+    pts         0   3   1   2   4   6   5
+    shown       0 -> packet 0, 1 -> 2, 2 -> 3, 3 -> 1, 4 -> 4, 5 -> 6, 6 -> 5
+
+Not shown: packets that an edit list discards, pictures that only serve as a reference (VP8, VP9), and the last packet
+when the file ends within it. The table holds for files whose packets carry a pts each and give one picture each.
+`scan` returns None for all others; those have to be counted by decoding them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from vidtrain.data.readers.opening import OpenFile
+from vidtrain.types import Indices
+
+# Decoders, by FFmpeg's name, that give pictures in the order of their pts, one a packet.
+_REORDERING: Final = frozenset({"h264", "hevc", "vvc", "mpeg4", "mpeg1video", "mpeg2video"})
+_IN_ORDER: Final = frozenset(
+    {"vp8", "vp9", "libvpx", "libvpx-vp9", "libdav1d", "av1", "libaom-av1"}
+    | {"mjpeg", "png", "gif", "ffv1", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "magicyuv"}
+    | {"prores", "dnxhd", "cfhd", "dvvideo", "qtrle", "flv", "h263", "h263p"}
+)
+# Containers that cut the stream into whole frames. In others (MPEG-TS, raw streams) an H.264 field can be a packet.
+_FRAMED: Final = ("mov", "matroska", "avi", "flv")
+_PROGRESSIVE: Final = 1
+_LARGEST_EMPTY_VOP: Final = 19  # bytes; MPEG-4 marks "no picture here" with a packet no larger than this
+_VOP: Final = b"\0\0\1\xb6"
+
+
+@dataclass(frozen=True)
+class PacketTable:
+    """The packets of a video stream in file order, N of them, and the F of them that are shown.
+
+    pts: int64 (N,) in the stream's time base; unique.
+    shown: int64 (F,), the packet of each frame shown, in presentation order.
+    start: int64 (N,), for each packet the keyframe that decoding has to start from to get it.
+    """
+
+    pts: npt.NDArray[np.int64]
+    shown: Indices
+    start: npt.NDArray[np.int64]
+
+    def position(self) -> dict[int, int]:
+        """From a pts to the packet's place in the file."""
+        return {pts: place for place, pts in enumerate(self.pts.tolist())}
+
+
+@dataclass
+class _Columns:
+    """What the packets said, one entry a packet."""
+
+    pts: list[int | None]
+    key: list[bool]
+    hidden: list[bool]
+
+
+def scan(file: OpenFile) -> PacketTable | None:
+    """Read all packets of the stream, to the end of the file, and decode none.
+
+    Returns:
+        None when the packets do not tell the frames shown for certain.
+    """
+    decoder = file.stream.codec_context.name
+    if decoder not in _REORDERING | _IN_ORDER or _may_hold_fields(file):
+        return None
+    columns = _read(file, _PEEKS.get(decoder))
+    return None if columns is None else _table(columns, reorders=decoder in _REORDERING)
+
+
+def _may_hold_fields(file: OpenFile) -> bool:
+    context = file.stream.codec_context
+    if context.name != "h264" or file.container.format.name.startswith(_FRAMED):
+        return False
+    return getattr(context, "field_order", 0) != _PROGRESSIVE  # not told before PyAV 18
+
+
+def _read(file: OpenFile, peek: Callable[[Packet[VideoStream]], bool | None] | None) -> _Columns | None:
+    """The columns, or None as soon as a packet is of a kind that cannot be counted."""
+    columns = _Columns([], [], [])
+    cut = False
+    for packet in file.packets():
+        hidden = packet.is_discard
+        if peek is not None and not hidden:
+            verdict = peek(packet)
+            if verdict is None:
+                return None
+            hidden = verdict
+        columns.pts.append(packet.pts)
+        columns.key.append(packet.is_keyframe)
+        columns.hidden.append(hidden)
+        cut = packet.is_corrupt
+    if cut:  # the file ends within the last packet
+        columns.hidden[-1] = True
+    return columns
+
+
+def _table(columns: _Columns, *, reorders: bool) -> PacketTable | None:
+    if not columns.pts or None in columns.pts:
+        return None
+    pts = np.array(columns.pts, dtype=np.int64)
+    if len(np.unique(pts)) < len(pts):
+        return None
+    visible = np.flatnonzero(~np.array(columns.hidden))
+    if not reorders and (np.diff(pts[visible]) < 0).any():
+        return None  # the decoder gives them in file order, whatever the pts say
+    start = _starts(pts, np.array(columns.key))
+    if len(visible) == 0 or (start[visible] < 0).any():
+        return None  # begins before the first keyframe: what is shown is up to the decoder
+    return PacketTable(pts=pts, shown=visible[np.argsort(pts[visible])], start=start)
+
+
+def _starts(pts: npt.NDArray[np.int64], key: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """For each packet the last keyframe before it in the file that is not shown after it; -1 where there is none.
+
+    A picture that lies behind a keyframe but is shown before it (open GOP) needs the keyframe before that.
+    """
+    places = np.arange(len(pts))
+    start = np.maximum.accumulate(np.where(key, places, -1))
+    before = np.concatenate([[-1], start[:-1]])  # per packet, the keyframe strictly before it
+    late = (start >= 0) & (pts[start] > pts)
+    while late.any():
+        start[late] = before[start[late]]
+        late = (start >= 0) & (pts[start] > pts)
+    return start
+
+
+def _vp8_hidden(packet: Packet[VideoStream]) -> bool | None:
+    return not memoryview(packet)[0] & 0x10  # the show_frame bit
+
+
+def _vp9_hidden(packet: Packet[VideoStream]) -> bool | None:
+    data = memoryview(packet)
+    if data[-1] & 0xE0 == 0xC0:
+        return False  # a superframe: hidden pictures and the one shown together
+    profile3 = data[0] & 0x30 == 0x30  # has a reserved bit more
+    shift = 0 if profile3 else 1
+    show_existing, show = data[0] >> (2 + shift) & 1, data[0] >> shift & 1
+    return not (show_existing or show)
+
+
+def _mpeg4_hidden(packet: Packet[VideoStream]) -> bool | None:
+    """None for a packet with two pictures in it or with perhaps none, as in packed AVI files."""
+    if packet.size <= _LARGEST_EMPTY_VOP or bytes(packet).count(_VOP) != 1:
+        return None
+    return False
+
+
+_PEEKS: Final = {"vp8": _vp8_hidden, "vp9": _vp9_hidden, "libvpx": _vp8_hidden, "mpeg4": _mpeg4_hidden}

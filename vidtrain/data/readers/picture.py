@@ -1,0 +1,80 @@
+"""From a decoded frame to the RGB pixels that a player would show."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, Final
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+
+Picture = npt.NDArray[np.uint8]
+
+# From version 17 on swscale would start a thread per core unless told not to.
+_ONE_THREAD: Final[dict[str, Any]] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How the stored raster is turned into the picture shown: mirrored first, transposed after.
+
+    Rotations by other than quarter turns are taken to the nearest one.
+    """
+
+    flip_rows: bool = False
+    flip_columns: bool = False
+    transpose: bool = False
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> Orientation:
+        """Read from the display matrix that comes with a frame."""
+        try:
+            matrix = frame.side_data.get("DISPLAYMATRIX")
+        except ValueError:  # another note on the frame is of a kind that this PyAV does not know
+            turns = round(getattr(frame, "rotation", 0) / 90) % 4  # counterclockwise
+            return cls(flip_rows=turns in (2, 3), flip_columns=turns in (1, 2), transpose=turns in (1, 3))
+        if matrix is None:
+            return cls()
+        a, b, _, c, d = struct.unpack("=5i", memoryview(matrix)[:20])
+        # x' = a x + c y, y' = b x + d y, both axes pointing right and down.
+        if abs(a) + abs(d) >= abs(b) + abs(c):
+            return cls(flip_rows=d < 0, flip_columns=a < 0)
+        return cls(flip_rows=c < 0, flip_columns=b < 0, transpose=True)
+
+    @property
+    def mirrored(self) -> bool:
+        """True when no rotation alone gives it."""
+        return self.flip_rows ^ self.flip_columns ^ self.transpose
+
+    def apply(self, picture: Picture) -> Picture:
+        """(H, W, 3) as stored -> a view as shown."""
+        picture = picture[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+        return picture.swapaxes(0, 1) if self.transpose else picture
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """Stored (height, width) of what is shown as (height, width), and the other way round."""
+        return (width, height) if self.transpose else (height, width)
+
+
+class Converter:
+    """Frames to RGB in one swscale call, scaled and converted together. Keeps the scaler between frames."""
+
+    def __init__(self, orientation: Orientation) -> None:
+        self._orientation = orientation
+        self._reformatter = VideoReformatter()
+
+    def write(self, frame: VideoFrame, out: Picture) -> None:
+        """Fill `out` (H, W, 3) with the frame as shown, scaled bilinearly to H x W."""
+        height, width = self._orientation.shape(out.shape[0], out.shape[1])
+        rgb = self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.BILINEAR, **_ONE_THREAD
+        )
+        plane = rgb.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(
+            height, plane.line_size
+        )  # rows are padded for alignment
+        out[:] = self._orientation.apply(rows[:, : 3 * width].reshape(height, width, 3))

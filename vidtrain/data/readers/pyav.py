@@ -1,0 +1,127 @@
+"""The default reader: FFmpeg through PyAV, decoding as little as the wanted frames need.
+
+Per clip: seek back to the keyframe at or before the first wanted frame, decode from there and tell the decoder for
+each packet whether its picture may be skipped (it may when nothing refers to it and it is not wanted), stop at the last
+wanted frame. Wanted frames are scaled and converted to RGB in one swscale call. One decode thread: a loader's
+workers are the parallelism. The pixels are exactly those of a decode of the whole file from its start.
+
+Where the packets do not tell which frames are shown (see `packets`), the file is decoded once from the start to count
+them, and again to read.
+
+Which frames count as broken: those that do not come out of the decoder, and those that it marks as corrupt
+(`VideoFrame.is_corrupt`: pictures patched up from their neighbours, or decoded without what they refer to). Reading
+one raises VideoError. A frame that only refers to a broken one is not marked by FFmpeg, and is returned.
+
+Non-square pixels stay as they are stored: nothing is stretched. Display matrices (rotated and mirrored phone
+videos) are applied; an orientation note inside an H.264 stream itself is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from vidtrain.data.readers.decoding import ShownFrames, find_frames
+from vidtrain.data.readers.opening import OpenFile
+from vidtrain.data.readers.packets import PacketTable
+from vidtrain.data.readers.picture import Converter, Orientation
+from vidtrain.errors import VideoError
+from vidtrain.types import Frames, Indices, VideoInfo
+
+
+@dataclass(frozen=True)
+class PyAVReader:
+    """Opens videos with PyAV. Has no settings."""
+
+    def open(self, path: str) -> PyAVVideo:
+        """Open a file and find the frames it shows.
+
+        Raises:
+            VideoError: no such file, not a video, no video stream, cut off, encrypted, no frame in it.
+        """
+        return PyAVVideo(path)
+
+
+class PyAVVideo:
+    """A video being read, see `vidtrain.data.readers.base.OpenVideo`."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = OpenFile(path)
+        try:
+            self._frames: ShownFrames = find_frames(self._file)
+            self.orientation = self._find_orientation()
+            self._info = self._describe()
+        except BaseException:
+            self._file.close()
+            raise
+        self._converter = Converter(self.orientation)
+
+    @property
+    def info(self) -> VideoInfo:
+        return self._info
+
+    @property
+    def container_name(self) -> str:
+        """FFmpeg's name for the kind of container."""
+        return self._file.container.format.name
+
+    @property
+    def table(self) -> PacketTable | None:
+        """The packets of the file, None where they do not tell the frames shown."""
+        return self._frames.table
+
+    def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
+        """The frames `indices` as RGB uint8 (N, H, W, 3), see `OpenVideo.read`.
+
+        Memory: the result, and no frame that is not in it.
+        """
+        slots = slots_of(self._path, indices, self._info.num_frames)
+        height, width = size or (self._info.height, self._info.width)
+        out = np.empty((len(indices), height, width, 3), np.uint8)
+        for number, frame in self._frames.get(sorted(slots)):
+            first, *others = slots.pop(number)
+            self._converter.write(frame, out[first])
+            out[others] = out[first]
+        if slots:
+            raise VideoError(self._path, f"frame {min(slots)} of {self._info.num_frames} does not decode")
+        return out
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> PyAVVideo:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _find_orientation(self) -> Orientation:
+        if not self._file.seen.may_be_turned:
+            return Orientation()
+        for _, frame in self._frames.get([0]):
+            return Orientation.of(frame)
+        raise VideoError(self._path, f"frame 0 of {self._frames.count} does not decode")
+
+    def _describe(self) -> VideoInfo:
+        context = self._file.stream.codec_context
+        height, width = self.orientation.shape(context.height, context.width)
+        return VideoInfo(num_frames=self._frames.count, fps=self._frames.fps, height=height, width=width)
+
+
+def slots_of(path: str, indices: Indices, count: int) -> dict[int, list[int]]:
+    """From each wanted frame to the places in the result that it fills.
+
+    Raises:
+        VideoError: the video has no frame of that number.
+    """
+    slots: dict[int, list[int]] = {}
+    for slot, number in enumerate(np.asarray(indices).tolist()):
+        if not 0 <= number < count:
+            raise VideoError(path, f"has no frame {number}: it shows {count}, 0 to {count - 1}")
+        slots.setdefault(number, []).append(slot)
+    return slots

@@ -1,0 +1,34 @@
+"""The learning rate as a pure function of the update's number: nothing to save, nothing to restore wrongly."""
+
+from __future__ import annotations
+
+import math
+
+from vidtrain.engine.settings import ScheduleConfig, ScheduleName
+from vidtrain.errors import ConfigError
+
+
+def check_schedule(schedule: ScheduleConfig, epochs: int) -> None:
+    """Raise ConfigError for values that contradict each other."""
+    if not 0 <= schedule.warmup_epochs <= epochs:
+        raise ConfigError(
+            f"schedule.warmup_epochs={schedule.warmup_epochs:g}: must lie in 0 to trainer.epochs={epochs}"
+        )
+
+
+def learning_rate_factor(schedule: ScheduleConfig, progress: float, epochs: int) -> float:
+    """The share of optimizer.lr to use.
+
+    Args:
+        progress: epochs done before this update, with fractions: update / updates_per_epoch.
+        epochs: length of the training.
+    """
+    warmup = schedule.warmup_epochs
+    if progress < warmup:
+        return (progress + 1e-3) / warmup  # not quite zero, or the first update would be lost
+    if schedule.name is ScheduleName.constant:
+        return 1.0
+    if schedule.name is ScheduleName.step:
+        return schedule.gamma ** sum(progress >= milestone for milestone in schedule.milestones)
+    done = (progress - warmup) / max(epochs - warmup, 1e-9)
+    return schedule.final_ratio + (1 - schedule.final_ratio) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))

@@ -1,0 +1,77 @@
+"""The options of training and testing. `vidtrain train --help` prints the text under each field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class PrecisionName(Enum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class ScheduleName(Enum):
+    cosine = "cosine"
+    step = "step"
+    constant = "constant"
+
+
+@dataclass
+class ScheduleConfig:
+    name: ScheduleName = ScheduleName.cosine
+    """cosine, step or constant."""
+    warmup_epochs: float = 0.0
+    """Linear rise from 0 to optimizer.lr over this many epochs (fractions allowed)."""
+    final_ratio: float = 0.0
+    """cosine: the last learning rate as a share of optimizer.lr."""
+    milestones: list[float] = field(default_factory=list)
+    """step: epochs after which the learning rate is multiplied by gamma."""
+    gamma: float = 0.1
+    """step: the factor."""
+
+
+@dataclass
+class TrainerConfig:
+    epochs: int = 20
+    """Passes over the training split."""
+    batch_size: int = 16
+    """Clips per step."""
+    accumulate: int = 1
+    """Steps whose gradients are averaged before one update."""
+    precision: PrecisionName = PrecisionName.auto
+    """fp32, bf16, fp16 (with loss scaling) or auto: bf16 or fp16 on a GPU, fp32 elsewhere."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    num_workers: int | None = None
+    """Processes that decode; null chooses from the machine, 0 decodes in the main process."""
+    seed: int = 0
+    """Fixes initial weights, order, clips, crops, flips and dropout."""
+    deterministic: bool = False
+    """Only deterministic kernels: slower, equal bit for bit on the same machine."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes."""
+    clip_grad: float | None = None
+    """Largest norm of the gradient; null does not clip."""
+    log_every: int = 10
+    """Updates between two lines in metrics.jsonl and TensorBoard."""
+    val_every: int = 1
+    """Epochs between two validations; the last epoch is always validated."""
+    save_minutes: float = 15.0
+    """last.pt is also written within an epoch, this many minutes after the save before."""
+    test: bool = True
+    """Test the best checkpoint at the end, when the data set has a test split."""
+
+
+@dataclass
+class EvalConfig:
+    clips: int = 10
+    """Clips spread evenly over each video in testing; their probabilities are averaged."""
+    crops: int = 1
+    """Crops per clip in testing: 1 (centre) or 3 (along the longer side)."""
+    val_clips: int = 1
+    """Clips per video in the validation after an epoch (centre crop)."""
+    batch_size: int = 32
+    """Views in one forward pass: bounds the memory of testing."""

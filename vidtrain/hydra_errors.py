@@ -1,0 +1,118 @@
+"""Hydra's and OmegaConf's exceptions -> one line with the key, what was got, what is allowed and the fix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vidtrain.errors import ConfigError, did_you_mean, one_of
+
+
+def refuse_missing(cfg: DictConfig) -> None:
+    """Hydra runs with `???` still in place and fails at first use, minutes later: stop at once."""
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        many = f" (and {one_of(missing[1:])})" if len(missing) > 1 else ""
+        raise ConfigError(f"{missing[0]} is not set{many}: give {missing[0]}=...")
+
+
+def explain(error: BaseException, command: str, overrides: Sequence[str], in_sweep: bool) -> str | None:
+    """One line for a mistake in the configuration, None when the error is something else."""
+    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+
+    if isinstance(error, MissingConfigException):
+        return _missing_config(error)
+    if isinstance(error, OverrideParseException):
+        return f"cannot read '{error.override}': an override is key=value; quote values with spaces or commas"
+    if isinstance(error, HydraException):
+        cause = error.__cause__
+        text = str(error).strip()
+        if found := re.search(r"Could not override '([^']*)'", text):
+            key = found.group(1)
+            message = unknown_key(key, _keys(command, overrides))
+            if in_sweep and "." in key and any(o.startswith(key.split(".")[0] + "=") for o in overrides):
+                # Hydra first composes the defaults, before it looks at the swept group
+                message += f"; to set it in a sweep over {key.split('.')[0]}, write ++{key}=..."
+            return message
+        if isinstance(cause, OmegaConfBaseException):
+            return _bad_value(cause, text)
+        return _one_line(text)
+    if isinstance(error, OmegaConfBaseException):
+        return _bad_value(error, "")
+    if isinstance(error, ValueError) and _raised_in(error, "hydra"):
+        return _one_line(str(error))
+    return None
+
+
+def unknown_key(key: str, allowed: Sequence[str]) -> str:
+    """The line for a key that does not exist."""
+    near = did_you_mean(key, allowed)
+    if not near:  # lr -> optimizer.lr: the last part alone may be right
+        same = [a for a in allowed if a.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+        near = f" (did you mean {same[0]}?)" if same else ""
+    section = key.rsplit(".", 1)[0] + "." if "." in key else ""
+    siblings = [a for a in allowed if section and a.startswith(section)] or sorted(
+        {a.split(".", 1)[0] for a in allowed}
+    )
+    return f"no key '{key}'{near}; allowed: {one_of(siblings)}"
+
+
+def _missing_config(error: Any) -> str:
+    options = list(error.options or [])
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    if not group:
+        return f"no configuration '{name}'"
+    hint = did_you_mean(name, options)
+    return f"{group}={name}: no such {group}{hint}; allowed: {one_of(options, limit=60)}"
+
+
+def _bad_value(cause: OmegaConfBaseException, context: str) -> str:
+    text = str(cause).split("\n", 1)[0].strip()
+    key = getattr(cause, "full_key", None) or ""
+    if not key and (found := re.search(r"override (\S+)", context)):
+        key = found.group(1)
+    return f"{key}: {text}" if key else text
+
+
+def _keys(command: str, overrides: Sequence[str]) -> list[str]:
+    """Every key of the command, with the groups as the user chose them where that composes."""
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    groups = [o for o in overrides if re.fullmatch(r"\w+=[\w-]+", o)]
+    for tried in (groups, []):
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_module("vidtrain.conf", version_base="1.3"):
+                cfg = compose(command, overrides=list(tried))
+            return list(flat_keys(OmegaConf.to_container(cfg, resolve=False)))
+        except (HydraException, OmegaConfBaseException):
+            continue
+    return []
+
+
+def flat_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all leaves of nested dictionaries."""
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from flat_keys(value, f"{prefix}.{key}" if prefix else str(key))
+    elif prefix:
+        yield prefix
+
+
+def _raised_in(error: BaseException, package: str) -> bool:
+    trace = error.__traceback__
+    name = ""
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
+    return name == package or name.startswith(package + ".")
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()

@@ -1,0 +1,43 @@
+"""Early fusion: the frames stacked into the channels of one 2D CNN (document 003; Karpathy et al. 2014)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone, wants_imagenet
+from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
+
+
+class EarlyFusion(ClipClassifier):
+    """Time is gone after the first convolution, whose kernel spans all T frames."""
+
+    def __init__(self, *, backbone: ImageBackbone, num_classes: int, num_frames: int, dropout: float = 0.0) -> None:
+        super().__init__(num_features=backbone.out_channels, num_classes=num_classes, dropout=dropout)
+        self.num_frames = num_frames
+        self.backbone = backbone
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, T, H, W) -> (B, D). Channel i of the 2D net is colour i % 3 of frame i // 3, as in 003."""
+        check_clip(x, "early_fusion", num_frames=self.num_frames)
+        return self.pool(self.backbone(x.transpose(1, 2).flatten(1, 2))).flatten(1)
+
+
+def early_fusion(
+    *,
+    num_classes: int,
+    num_frames: int,
+    backbone: str = "tiny",
+    dropout: float = 0.0,
+    pretrained: str | None = None,
+) -> EarlyFusion:
+    """A 2D CNN on 3 T channels.
+
+    num_frames: T; clips of another length are refused. backbone: see layers/backbone2d.py. dropout: before the head.
+    pretrained: None or "imagenet": the first conv's weights are then repeated T times and divided by T, so that a
+        still clip gives the 2D net's features.
+    """
+    check_at_least("num_frames", num_frames, 1)
+    net = image_backbone(backbone, in_channels=3 * num_frames, pretrained=wants_imagenet(pretrained))
+    return EarlyFusion(backbone=net, num_classes=num_classes, num_frames=num_frames, dropout=dropout)

@@ -1,0 +1,23 @@
+"""Downloads from torchvision's weight registry, with an error that says what to do without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torchvision.models import WeightsEnum
+
+from vidtrain.errors import ConfigError
+
+
+@contextmanager
+def downloading(name: str, weights: WeightsEnum) -> Iterator[None]:
+    """Around code that fetches `weights` for the net called `name`."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong checksum is a RuntimeError
+        raise ConfigError(
+            f"model.pretrained: the weights of {name} could not be had from {weights.url} ({error}): download the "
+            f"file elsewhere and put it into {torch.hub.get_dir()}/checkpoints, or set model.pretrained=null"
+        ) from error

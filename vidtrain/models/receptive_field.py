@@ -1,0 +1,217 @@
+"""The exact receptive field of every layer of any model, from one forward pass on coordinates instead of features.
+
+The input is a batch of six clips whose pixels hold their own position: t, h, w, -t, -h, -w. Each operator of the pass
+is replaced by the maximum over what it reads: a convolution by the maximum over its window and channels, an addition
+by the maximum of its terms, a mean by the maximum over what it averages; views, permutes and slices stay what they
+are. Whatever a model does between its layers, a position of a feature map then holds the largest and (by the negated
+clips) the smallest input coordinate it depends on, and its receptive field is max - min + 1. Padding, parameters and
+fresh tensors depend on nothing: -inf. An operator without a rule gives NaN, which spreads: unknown is never a number.
+
+Left out by convention: the statistics of normalisation layers (group and instance norm look at whole maps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
+
+from vidtrain.models.layers.coordinate_rules import (
+    NOTHING,
+    RULES,
+    VIEW_RULES,
+    UnknownOperatorError,
+    is_spread,
+    lean,
+    no_rule,
+)
+from vidtrain.models.layers.outputs import channels_second, first_tensor
+from vidtrain.models.layers.twin import cpu_twin
+
+Field = tuple[int, int, int]
+"""T x H x W pixels of the input."""
+
+_APART = 1 << 14
+"""Clip i is shifted by i * _APART, so that a value tells its clip even where time was folded into the batch."""
+
+_KINDS = ("zeros", "ones", "empty", "full", "rand", "randn")
+_BLANK = {form.format(kind) for kind in _KINDS for form in ("{}", "{}_like", "new_{}")}
+
+
+def receptive_fields(model: nn.Module, num_frames: int, size: int, paths: set[str]) -> dict[str, Field]:
+    """Receptive field of the centre of the output of each module in `paths`, within a clip of T x size x size.
+
+    Modules whose field cannot be derived are left out. A module that is called several times reports its last call.
+    """
+    twin = cpu_twin(model)
+    fields: dict[str, Field] = {}
+
+    def hook(path: str) -> Callable[[nn.Module, Any, Any], None]:
+        def read(module: nn.Module, _: Any, output: Any) -> None:
+            fields.pop(path, None)
+            tensor = first_tensor(output)
+            field = _centre(channels_second(module, tensor.at)) if isinstance(tensor, Coordinates) else None
+            if field is not None:
+                fields[path] = field
+
+        return read
+
+    for path, module in twin.named_modules(remove_duplicate=True):
+        if path in paths:
+            module.register_forward_hook(hook(path))
+    # The model is known to run: what fails here is the tracing, and the layers it did not reach say so by "-".
+    with suppress(Exception), torch.no_grad(), _single_steps(), _OnCoordinates():
+        twin(Coordinates(_input(num_frames, size)))
+    return fields
+
+
+@contextmanager
+def _single_steps() -> Iterator[None]:
+    """Have recurrent and attention layers run as the operators they are made of, for which there are rules."""
+    onednn, fast_path = torch._C._get_mkldnn_enabled(), torch.backends.mha.get_fastpath_enabled()
+    torch._C._set_mkldnn_enabled(False)  # torch.backends.mkldnn.flags would warn about Intel GPUs
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(onednn)
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+def _input(num_frames: int, size: int) -> torch.Tensor:
+    """(6, 3, T, H, W)."""
+    axes = (torch.arange(n, dtype=torch.float32) for n in (num_frames, size, size))
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    clips = torch.cat([grid, -grid]) + _APART * torch.arange(6.0).view(6, 1, 1, 1)
+    return clips.unsqueeze(1).expand(-1, 3, -1, -1, -1)
+
+
+def _centre(at: torch.Tensor) -> Field | None:
+    """Field at the central position of coordinates (N, C, positions...)."""
+    for extent in at.shape[2:]:
+        at = at.select(2, extent // 2)
+    at = at.flatten(1).amax(1)
+    if not bool(at.isfinite().all()):
+        return None
+    clip = (at / _APART).round()
+    extents = []
+    for axis in range(3):
+        largest, smallest = at[clip == axis], at[clip == axis + 3]
+        if not len(largest) or len(largest) != len(smallest):
+            return None
+        middle = len(largest) // 2  # of the frames that stand in the batch
+        extents.append(int(largest[middle] + smallest[middle]) - (2 * axis + 3) * _APART + 1)
+    return extents[0], extents[1], extents[2]
+
+
+class Coordinates(torch.Tensor):
+    """Stands for a feature map in the forward pass; `at` holds the coordinates, of the same shape."""
+
+    at: torch.Tensor
+    viewed: bool
+    """It is a view of another, or another is a view of it: writing to one writes to the other."""
+    borrowed: bool
+    """Another map has the same coordinates in the same memory, without being a view."""
+
+    @staticmethod
+    def __new__(cls, at: torch.Tensor) -> Coordinates:
+        # It claims plain contiguous storage, whatever `at` is: models ask for that, and views of it are reshapes.
+        self: Coordinates = torch.Tensor._make_wrapper_subclass(cls, at.shape, dtype=torch.float32)
+        self.at = at
+        self.viewed = self.borrowed = False
+        return self
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        raise UnknownOperatorError(f"{func} outside of the pass")
+
+    def write(self, at: torch.Tensor) -> None:
+        """What an operator in place does."""
+        if at.shape != self.at.shape:
+            raise UnknownOperatorError("an operator in place that changes the shape")
+        if _memory(at) == _memory(self.at) and at.stride() == self.at.stride():
+            return  # an activation
+        if not is_spread(self.at) and not self.borrowed:
+            self.at.copy_(at)  # seen by all views
+        elif not self.viewed:
+            self.at, self.borrowed = lean(at).clone().expand(at.shape), False
+        else:
+            raise UnknownOperatorError("writing into a view of coordinates that have no memory of their own")
+
+
+def _memory(at: torch.Tensor) -> int:
+    return at.untyped_storage().data_ptr()
+
+
+class _OnCoordinates(TorchDispatchMode):
+    """Runs every operator that meets Coordinates by its rule, all others as they are."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func._schema.name.partition("::")[2]
+        if name in _BLANK:
+            out = func(*tree_map_only(Coordinates, _on_meta, args), **tree_map_only(Coordinates, _on_meta, kwargs))
+            # A float tensor to be filled by the model. In memory of its own, so that parts of it can be written to.
+            return Coordinates(torch.full(out.shape, NOTHING)) if out.is_floating_point() else out
+        if not any(isinstance(leaf, Coordinates) for leaf in tree_leaves((args, kwargs))):
+            return func(*args, **kwargs)
+        return _step(name, func, args, kwargs)
+
+
+def _step(name: str, func: Any, args: Any, kwargs: Any) -> Any:
+    in_place = func._schema.is_mutable
+    if in_place and not (name.endswith("_") and isinstance(args[0], Coordinates)):
+        raise UnknownOperatorError(f"{name} writes into a tensor of its own")
+    rule = RULES.get(name.removesuffix("_") if in_place else name, no_rule)
+    try:
+        result = rule(func, *tree_map(_plain, args), **tree_map(_plain, kwargs))
+    except UnknownOperatorError:
+        result = _unknown(func, args, kwargs)
+    if in_place:
+        args[0].write(result)
+        return args[0]
+    sources = [x for x in tree_leaves(args) if isinstance(x, Coordinates)]
+    return tree_map_only(torch.Tensor, lambda at: _wrap(at, sources, is_view=rule in VIEW_RULES), result)
+
+
+def _wrap(at: torch.Tensor, sources: list[Coordinates], *, is_view: bool) -> Coordinates:
+    out = Coordinates(at)
+    same_memory = [x for x in sources if _memory(x.at) == _memory(at)]
+    for x in [*same_memory, out] if same_memory else []:
+        x.viewed |= is_view
+        x.borrowed |= not is_view
+    return out
+
+
+def _plain(arg: Any) -> Any:
+    """Coordinates as tensors, and tensors that do not come from the input as coordinates of nothing."""
+    if isinstance(arg, Coordinates):
+        return arg.at
+    if isinstance(arg, torch.Tensor):
+        if arg.is_floating_point():
+            return torch.full((), NOTHING).expand(arg.shape)
+        if arg.is_meta:
+            raise UnknownOperatorError("an index without values")
+        return arg.cpu()
+    return arg
+
+
+def _on_meta(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty(x.shape, device="meta")
+
+
+def _unknown(func: Any, args: Any, kwargs: Any) -> Any:
+    """NaN in the shape of the operator's output."""
+    args, kwargs = tree_map_only(torch.Tensor, _on_meta_as_is, (args, kwargs))
+    return tree_map_only(torch.Tensor, lambda x: torch.full((), torch.nan).expand(x.shape), func(*args, **kwargs))
+
+
+def _on_meta_as_is(x: torch.Tensor) -> torch.Tensor:
+    return _on_meta(x) if isinstance(x, Coordinates) else x.to("meta")

@@ -1,0 +1,25 @@
+"""Plain-text tables for the terminal and for files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Aligned columns, numbers to the right, columns that are empty in every row left out."""
+    text = [[str(cell) for cell in row] for row in rows]
+    kept = [c for c in range(len(header)) if any(row[c] for row in text)]
+    lines = [[header[c] for c in kept], *[[row[c] for c in kept] for row in text]]
+    widths = [max(len(line[c]) for line in lines) for c in range(len(kept))]
+    right = [all(_is_number(line[c]) for line in lines[1:]) for c in range(len(kept))]
+
+    def show(line: list[str]) -> str:
+        cells = [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(line, widths, right, strict=True)]
+        return "  ".join(cells).rstrip()
+
+    rule = "  ".join("-" * w for w in widths)
+    return "\n".join([show(lines[0]), rule, *[show(line) for line in lines[1:]]])
+
+
+def _is_number(cell: str) -> bool:
+    return (bool(cell) and cell.lstrip("-")[:1].isdigit()) or cell in ("", "-", "failed", "unfinished")

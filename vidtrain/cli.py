@@ -25,6 +25,7 @@ _FLAGS: dict[str, int | tuple[str, ...]] = {
     **dict.fromkeys(["--info", "-i"], _INFO),
 }
 # eval and predict take the rest of their configuration from the checkpoint: a key below one of these is added
+_LONGEST_NAME = 150  # of a run's folder in a sweep; file systems allow 255 bytes
 _FROM_CHECKPOINT = ("model", "data", "decoder", "sampler", "transform", "eval", "trainer")
 
 
@@ -73,6 +74,7 @@ def _main(argv: list[str]) -> int:
         _refuse_shadowed_configs(folder)
     if "-m" in flags or "--multirun" in flags:
         _refuse_ignored_launchers(overrides, folder)
+        overrides = [*overrides, *_name_jobs(overrides)]
     return _run_hydra(command, flags, overrides)
 
 
@@ -152,6 +154,22 @@ def _refuse_ignored_launchers(overrides: list[str], folder: Path | None) -> None
                 )
 
 
+def _name_jobs(overrides: list[str]) -> list[str]:
+    """Name a sweep's folders by what varies: Hydra would use all overrides, which soon is too long for a file name."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except OverrideParseException:  # reported when Hydra reads them
+        return []
+    fixed = [o.get_key_element().lstrip("+~") for o in parsed if not o.is_sweep_override()]
+    name = "_".join(str(o.input_line) for o in parsed if o.is_sweep_override())
+    if len(name) > _LONGEST_NAME:
+        return ["hydra.sweep.subdir=${hydra.job.num}"]
+    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(dict.fromkeys(fixed))}]"]
+
+
 def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     # Hydra then raises what it finds instead of printing it with parts of a traceback; _explain makes it one line
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -160,6 +178,7 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     from vidtrain import config, hydra_errors, run_dir
     from vidtrain.reports import sweep
 
+    sweep.failed.clear()
     config.register()
     run_dir.register()
     program = hydra.main(config_path="pkg://vidtrain.conf", config_name=command, version_base="1.3")(task(command))
@@ -219,8 +238,7 @@ def _complete(argv: list[str]) -> int:
             return 0
         if words[1] not in COMMANDS:
             return 0
-        rest = line.split(words[1], 1)[1].lstrip()
-        os.environ["COMP_LINE"] = f"{words[0]} {rest}"
+        os.environ["COMP_LINE"] = re.sub(r"^(\s*\S+)\s+\S+", r"\1", line)  # Hydra knows no commands
         return _run_hydra(words[1], argv[:1], argv[1:])
     if not any(word.startswith(("install=", "uninstall=")) for word in argv):
         print('eval "$(vidtrain --shell-completion install=bash)"    # or zsh, fish')

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.engine.settings import EvalConfig, ScheduleConfig, TrainerConfig
+from vidtrain.errors import ConfigError
 from vidtrain.reports.settings import LoggerConfig
 
 
@@ -42,7 +43,20 @@ class TrainConfig:
 
 
 @dataclass
-class EvalCommandConfig:
+class CheckpointSections:
+    """Sections that a checkpoint brings; what the user gives changes them (build.checkpoint_config)."""
+
+    model: Any = None
+    data: Any = None
+    decoder: Any = None
+    sampler: Any = None
+    transform: Any = None
+    trainer: Any = None
+    eval: Any = None
+
+
+@dataclass
+class EvalCommandConfig(CheckpointSections):
     checkpoint: str = MISSING
     """The .pt file to test. Data, clips and preprocessing come from it; overrides change them."""
     split: SplitName = SplitName.test
@@ -54,7 +68,7 @@ class EvalCommandConfig:
 
 
 @dataclass
-class PredictConfig:
+class PredictConfig(CheckpointSections):
     checkpoint: str = MISSING
     """The .pt file to predict with."""
     input: str = MISSING
@@ -81,6 +95,24 @@ class DataCommandConfig:
     action: str = MISSING
     """info: splits, classes, missing files. make: write the built-in data set."""
     data: Any = MISSING
+
+
+_AT_LEAST_ONE = (
+    *["sampler.num_frames", "sampler.stride", "trainer.epochs", "trainer.batch_size", "trainer.accumulate"],
+    *["trainer.log_every", "trainer.val_every", "eval.clips", "eval.val_clips", "eval.batch_size"],
+)
+_NOT_NEGATIVE = ("trainer.num_workers", "trainer.label_smoothing", "trainer.save_minutes", "trainer.seed")
+
+
+def check_numbers(cfg: Any) -> None:
+    """Raise ConfigError for a number that its key cannot have; keys that are not there or null are left alone."""
+    for least, keys in ((1, _AT_LEAST_ONE), (0, _NOT_NEGATIVE)):
+        for key in keys:
+            value = OmegaConf.select(cfg, key)
+            if value is not None and value < least:
+                raise ConfigError(f"{key}={value}: must be at least {least}")
+    if (fps := OmegaConf.select(cfg, "sampler.fps")) is not None and fps <= 0:
+        raise ConfigError(f"sampler.fps={fps}: must be above 0, or null to use sampler.stride")
 
 
 SCHEMAS: dict[str, type] = {

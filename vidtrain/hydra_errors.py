@@ -49,15 +49,14 @@ def explain(error: BaseException, command: str, overrides: Sequence[str], in_swe
 
 
 def unknown_key(key: str, allowed: Sequence[str]) -> str:
-    """The line for a key that does not exist."""
-    near = did_you_mean(key, allowed)
+    """The line for a key that does not exist. allowed: all keys, dotted."""
+    section, _, last = key.rpartition(".")
+    siblings = [a for a in allowed if section and a.startswith(section + ".")]
+    siblings = siblings or sorted({a.split(".", 1)[0] for a in allowed})
+    near = did_you_mean(key, siblings) or did_you_mean(key, allowed)
     if not near:  # lr -> optimizer.lr: the last part alone may be right
-        same = [a for a in allowed if a.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+        same = [a for a in allowed if a.rsplit(".", 1)[-1] == last]
         near = f" (did you mean {same[0]}?)" if same else ""
-    section = key.rsplit(".", 1)[0] + "." if "." in key else ""
-    siblings = [a for a in allowed if section and a.startswith(section)] or sorted(
-        {a.split(".", 1)[0] for a in allowed}
-    )
     return f"no key '{key}'{near}; allowed: {one_of(siblings)}"
 
 

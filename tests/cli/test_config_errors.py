@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run, error_line
+from tests.cli.conftest import Call, Run, error_line
 
 MISTAKES = {
     "command": (["trian"], r"no command 'trian' \(did you mean train\?\); commands: train, eval,"),
@@ -30,42 +30,50 @@ MISTAKES = {
     "option of another type": (["data", "info", "data.seed=x"], r"data.seed='x': wants int, got str"),
     "data action": (["data", "mkae"], r"vidtrain data mkae: no such action; allowed: info, make"),
     "device": (["train", "trainer.device=gpu", "data.train_scenes=1"], r"trainer.device=gpu: not a device"),
-    "crop over frame": (
-        ["train", "transform.resize=64", "data.train_scenes=1", "data.val_scenes=1", "data.test_scenes=1"],
-        r"transform.resize=64 is less than transform.size=112",
-    ),
+    "crop over frame": (["train", "transform.resize=64"], r"transform.resize=64 is less than transform.size=112"),
+    "crops": (["train", "eval.crops=2"], r"eval.crops=2: allowed are 1 \(centre\) and 3"),
+    "clips": (["train", "eval.clips=0"], r"eval.clips=0: must be at least 1"),
+    "clip length": (["train", "sampler.num_frames=0"], r"sampler.num_frames=0: must be at least 1"),
+    "batch size": (["train", "trainer.batch_size=0"], r"trainer.batch_size=0: must be at least 1"),
+    "warm-up": (["train", "schedule.warmup_epochs=30"], r"schedule.warmup_epochs=30: must lie in 0 to trainer.epochs"),
 }
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_mistake(vidtrain: Run, case: str) -> None:
+def test_mistake(call: Call, case: str) -> None:
     args, expected = MISTAKES[case]
-    done = vidtrain(*args, check=2)
-    assert re.search(expected, error_line(done) if "notes" not in case else done.stderr), done.stderr
+    done = call(*args, check=2)
+    assert re.search(expected, error_line(done)), done.stderr
     assert done.stdout == ""
 
 
-def test_key_overridden_with_a_swept_group_says_how(vidtrain: Run) -> None:
-    done = vidtrain("train", "-m", "model=late_fusion,single_frame", "model.fusion=fc", check=2)
+def test_key_overridden_with_a_swept_group_says_how(call: Call) -> None:
+    done = call("train", "-m", "model=late_fusion,single_frame", "model.fusion=fc", check=2)
     assert "write ++model.fusion=" in error_line(done)
 
 
-def test_config_of_the_users_with_our_name_is_refused(vidtrain: Run, tmp_path: Path) -> None:
+def test_config_of_the_users_with_our_name_is_refused(call: Call, tmp_path: Path) -> None:
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine" / "model" / "c3d.yaml").write_text("_target_: mine.c3d\n")
-    line = error_line(vidtrain("train", "--config-dir", "mine", "model=c3d", check=2))
+    line = error_line(call("train", "--config-dir", "mine", "model=c3d", check=2))
     assert "c3d.yaml has the name of vidtrain's own" in line
     assert "rename it" in line
 
 
-def test_config_dir_that_is_not_there(vidtrain: Run) -> None:
-    assert "no such folder" in error_line(vidtrain("train", "--config-dir=nowhere", check=2))
+def test_config_dir_that_is_not_there(call: Call) -> None:
+    assert "no such folder" in error_line(call("train", "--config-dir=nowhere", check=2))
 
 
-def test_launcher_in_a_swept_experiment_is_refused(vidtrain: Run, tmp_path: Path) -> None:
+def test_launcher_in_a_swept_experiment_is_refused(call: Call, tmp_path: Path) -> None:
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     for name in ("one", "two"):
         text = "# @package _global_\ndefaults:\n  - override /hydra/launcher: submitit_slurm\n"
         (tmp_path / "mine" / "experiment" / f"{name}.yaml").write_text(text)
-    done = vidtrain("train", "-m", "--config-dir", "mine", "experiment=one,two", check=2)
+    done = call("train", "-m", "--config-dir", "mine", "experiment=one,two", check=2)
     assert "give hydra/launcher=submitit_slurm on the command line" in error_line(done)
+
+
+def test_a_mistake_in_a_process_of_its_own(vidtrain: Run) -> None:
+    done = vidtrain("train", "trainer.epoch=3", check=2)
+    assert "no key 'trainer.epoch'" in error_line(done)
+    assert done.stdout == ""

@@ -123,7 +123,7 @@ def test_classes_are_matched_by_name(trained: Path, call: Call, tmp_path: Path) 
         shutil.copytree(folder, tmp_path / "mine" / "train" / row["label"])
     shutil.rmtree(tmp_path / "mine" / "train" / "grow")  # class numbers shift; names decide
     shutil.rmtree(tmp_path / "mine" / "test" / "grow")
-    mine = ["data=folder", f"data.root={tmp_path / 'mine'}", "output=out"]
+    mine = ["data=folder", f"data.root={tmp_path / 'mine'}", "data.val_fraction=0", "output=out"]
     call("eval", f"checkpoint={trained / 'best.pt'}", *mine)
     before = {r["label"]: r["prob1"] for r in rows_of(trained / "test" / "predictions.csv")}
     after = {r["label"]: r["prob1"] for r in rows_of(tmp_path / "out" / "predictions.csv")}
@@ -148,24 +148,22 @@ def test_a_sweep_ends_in_a_table_also_when_a_run_fails(tiny: list[str], call: Ca
 def test_bad_videos_are_replaced_in_training_and_named_in_testing(call: Call, trained: Path, tmp_path: Path) -> None:
     files = [Path(row["path"]) for row in rows_of(trained / "test" / "predictions.csv")]
     for split, count in (("train", 8), ("test", 4)):
-        for file in files[:count]:
-            folder = tmp_path / "mine" / split / ("a" if files.index(file) % 2 else "b")
+        for number, file in enumerate(files[:count]):
+            folder = tmp_path / "mine" / split / "ab"[number % 2]
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, folder / f"{file.parent.name}.mp4")
-    broken = sorted((tmp_path / "mine").rglob("*.mp4"))[0], sorted((tmp_path / "mine" / "test").rglob("*.mp4"))[0]
-    train_broken = sorted((tmp_path / "mine" / "train").rglob("*.mp4"))[0]
-    for file in (*broken[1:], train_broken):
+            shutil.copy(file, folder / f"{number}.mp4")
+    broken = {split: tmp_path / "mine" / split / "a" / "0.mp4" for split in ("train", "test")}
+    for file in broken.values():
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
-    options = [o for o in SMALL if not o.startswith("data.")]
-    run = ["train", "data=folder", "data.root=mine", *options, "run_dir=r"]
+    run = ["train", "data=folder", "data.root=mine", "data.val_fraction=0", *SMALL, "run_dir=r"]
     assert "more than data.max_bad_fraction allows" in error_line_at_end(call(*run, check=2).stderr)
     shutil.rmtree("r")
     done = call(*run, "data.max_bad_fraction=0.2")
-    assert f"unreadable, another clip takes its place: {train_broken}" in done.stderr
+    assert f"unreadable, another clip takes its place: {broken['train']}" in done.stderr
     result = json.loads(Path("r/result.json").read_text())
-    assert list(result["bad"]) == [str(train_broken)]
+    assert list(result["bad"]) == [str(broken["train"])]
     assert (result["test"]["scored"], result["test"]["listed"], result["test"]["unreadable"]) == (3, 4, 1)
-    assert rows_of(Path("r/test/not_scored.csv"))[0]["path"] == str(broken[1])
+    assert [row["path"] for row in rows_of(Path("r/test/not_scored.csv"))] == [str(broken["test"])]
 
 
 SMALL = [
@@ -191,9 +189,15 @@ def test_torchrun_starts_it(vidtrain: Run, tiny: list[str], tmp_path: Path) -> N
     import subprocess
     import sys
 
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=1", "-m", "vidtrain", "train", *tiny]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=1"]
+    command = [*torchrun, "-m", "vidtrain", "train", *tiny, "run_dir=r", "trainer.epochs=1"]
     done = subprocess.run(
-        [*command, "run_dir=r", "trainer.epochs=1"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [*command, "run_dir=r", "trainer.epochs=1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "r" / "best.pt").is_file()

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from vidtrain import build
 from vidtrain.commands.scoring import Scorer, scored_line
+from vidtrain.config import check_numbers
 from vidtrain.data.loader import choose_workers
 from vidtrain.data.manifest import VideoData
 from vidtrain.engine.checkpoint import load_checkpoint
@@ -26,6 +27,7 @@ def run(cfg: DictConfig) -> float:
     """Score a split of the checkpoint's data; print the table. Returns top-1 over videos."""
     content = load_checkpoint(cfg.checkpoint)
     config = build.checkpoint_config(content, cfg, HydraConfig.get().runtime.choices)
+    check_numbers(config)
     device = choose_device(config.trainer.device)
     model, _ = build.load_model(cfg.checkpoint, trust=cfg.trust, content=content)
     data = with_classes_of(build.build_data(config.data), content["class_names"])

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from vidtrain import build
 from vidtrain.commands.scoring import Scorer, write_predictions
+from vidtrain.config import check_numbers
 from vidtrain.data.files import list_videos
 from vidtrain.data.loader import choose_workers
 from vidtrain.data.manifest import Manifest
@@ -27,6 +28,7 @@ def run(cfg: DictConfig) -> None:
         raise ConfigError(f"top={cfg.top}: must be at least 1")
     content = load_checkpoint(cfg.checkpoint)
     config = build.checkpoint_config(content, cfg, HydraConfig.get().runtime.choices)
+    check_numbers(config)
     paths = find_inputs(cfg.input)
     device = choose_device(config.trainer.device)
     model, _ = build.load_model(cfg.checkpoint, trust=cfg.trust, content=content)

@@ -31,19 +31,15 @@ class Scorer:
         self.cfg = cfg
         self.precision = precision
         self.workers = workers
+        self.reader = build.build_reader(cfg.decoder)
+        self.spec = build.build_spec(cfg.sampler)
+        build.build_test_cuts(cfg.transform, cfg.eval.crops)  # a mistake shows now, not after the training
         self.to_input = ModelInput(cfg.transform.mean, cfg.transform.std, precision.device)
 
     def batches(self, manifest: Manifest, clips: int, crops: int) -> Iterable[Batch]:
         """Batches of whole videos with all their views."""
-        if clips < 1:
-            raise ConfigError(f"eval.clips={clips}: must be at least 1")
-        views = TestViews(
-            manifest,
-            build.build_reader(self.cfg.decoder),
-            build.build_spec(self.cfg.sampler),
-            build.build_test_cuts(self.cfg.transform, crops),
-            clips=clips,
-        )
+        cuts = build.build_test_cuts(self.cfg.transform, crops)
+        views = TestViews(manifest, self.reader, self.spec, cuts, clips=clips)
         return test_loader(
             views,
             views_per_batch=self.cfg.eval.batch_size,

@@ -17,6 +17,7 @@ from torch import nn
 
 from vidtrain import build, run_dir
 from vidtrain.commands.scoring import Scorer, scored_line
+from vidtrain.config import check_numbers
 from vidtrain.data.dataset import TrainClips
 from vidtrain.data.loader import TrainLoader, choose_workers
 from vidtrain.data.manifest import VideoData
@@ -46,21 +47,31 @@ def run(cfg: DictConfig) -> float | None:
         return _report(json.loads(finished.read_text(encoding="utf-8")))
     if cfg.resume not in (None, "auto") and not (folder / "last.pt").is_file():
         raise CheckpointError(f"resume={cfg.resume}: no last.pt in {folder}; use resume=auto or a run's folder")
-    _write_json(folder / run_dir.CONFIG_FILE, run_dir.comparable(cfg))
+    compared = run_dir.comparable(cfg)
     if "root" in cfg.data:  # a checkpoint must find its data from any working directory
         cfg.data.root = str(Path(str(cfg.data.root)).expanduser().absolute())
 
+    check_numbers(cfg)
+    check_schedule(OmegaConf.to_object(cfg.schedule), cfg.trainer.epochs)  # type: ignore[arg-type]
+    cut = build.build_train_cut(cfg.transform)
     device = choose_device(cfg.trainer.device)
     precision = Precision(cfg.trainer.precision, device)
-    check_schedule(OmegaConf.to_object(cfg.schedule), cfg.trainer.epochs)  # type: ignore[arg-type]
+    workers = choose_workers(cfg.trainer.num_workers, device)
+    scorer = Scorer(cfg, precision, workers)
     _seed(cfg.trainer.seed, cfg.trainer.deterministic)
     data = build.build_data(cfg.data)
-    workers = choose_workers(cfg.trainer.num_workers, device)
     model = build.build_model(cfg.model, data.num_classes).to(device)
     _say_what_runs(cfg, data, model, precision, workers, folder)
-
-    scorer = Scorer(cfg, precision, workers)
-    trainer = _trainer(cfg, folder, data, model, precision, workers, scorer)
+    clips = TrainClips(
+        data.splits["train"],
+        scorer.reader,
+        scorer.spec,
+        cut,
+        seed=cfg.trainer.seed,
+        flip_labels=build.flip_labels(data),
+    )
+    trainer = _trainer(cfg, folder, data, model, clips, scorer)
+    _write_json(folder / run_dir.CONFIG_FILE, compared)  # from now on resume=auto finds this run
     trainer.fit()
 
     params = sum(p.numel() for p in model.parameters())
@@ -86,26 +97,13 @@ def run(cfg: DictConfig) -> float | None:
 
 
 def _trainer(
-    cfg: DictConfig,
-    folder: Path,
-    data: VideoData,
-    model: nn.Module,
-    precision: Precision,
-    workers: int,
-    scorer: Scorer,
+    cfg: DictConfig, folder: Path, data: VideoData, model: nn.Module, clips: TrainClips, scorer: Scorer
 ) -> Trainer:
-    clips = TrainClips(
-        data.splits["train"],
-        build.build_reader(cfg.decoder),
-        build.build_spec(cfg.sampler),
-        build.build_train_cut(cfg.transform),
-        seed=cfg.trainer.seed,
-        flip_labels=build.flip_labels(data),
-    )
+    precision = scorer.precision
     loader = TrainLoader(
         clips,
         batch_size=cfg.trainer.batch_size,
-        workers=workers,
+        workers=scorer.workers,
         seed=cfg.trainer.seed,
         pin_memory=precision.device.type == "cuda",
     )

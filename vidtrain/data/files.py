@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 VIDEO_EXTENSIONS = (
@@ -62,22 +62,30 @@ def list_videos(folder: str | Path) -> list[str]:
 
 
 class Disk:
-    """Answers whether files exist by listing each folder once: lists name many files in few folders."""
+    """Finds files by listing each folder once: lists name many files in few folders."""
 
-    def __init__(self) -> None:
-        self._names: dict[str, frozenset[str]] = {}
+    def __init__(self, homes: Sequence[str | Path]) -> None:
+        """`homes` are the folders that relative names may start from, in the order they are tried."""
+        self._homes = [os.fspath(home) for home in homes]
+        self._listed: dict[str, list[tuple[str, frozenset[str]]]] = {}
 
-    def has_file(self, path: str) -> bool:
-        folder, name = os.path.split(path)
-        names = self._names.get(folder)
-        if names is None:
-            names = self._names[folder] = self._list(folder)
-        return name in names
+    def find(self, path: str) -> str | None:
+        """Where the file `path` is, absolute or below one of the homes; None: nowhere."""
+        folder, slash, name = path.replace(os.sep, "/").rpartition("/")
+        places = self._listed.get(folder)
+        if places is None:
+            # an absolute folder makes the join forget the home
+            heres = [os.path.join(home, folder + slash) for home in self._homes]  # noqa: PTH118 - keeps "./"
+            places = self._listed[folder] = [(os.path.join(here, ""), _files_in(here)) for here in heres]  # noqa: PTH118
+        for here, names in places:
+            if name in names:
+                return here + name
+        return None
 
-    @staticmethod
-    def _list(folder: str) -> frozenset[str]:
-        try:
-            with os.scandir(folder or ".") as entries:
-                return frozenset(entry.name for entry in entries if not entry.is_dir())
-        except OSError:
-            return frozenset()
+
+def _files_in(folder: str) -> frozenset[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries if not entry.is_dir())
+    except OSError:
+        return frozenset()

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -57,25 +57,29 @@ def _choose(groups: list[list[int]], labels: list[int], fraction: float) -> Iter
     wanted = {k: min(max(int(n * fraction + 0.5), int(fraction > 0)), n - 1) for k, n in total.items()}
     held = dict.fromkeys(total, 0)
 
-    def spares(counts: Counter[int]) -> bool:
+    def spares(counts: Mapping[int, int]) -> bool:
         return all(held[k] + n < total[k] for k, n in counts.items())
 
-    def nears(counts: Counter[int]) -> bool:
+    def nears(counts: Mapping[int, int]) -> bool:
         """Whether the group brings its classes nearer to what is wanted."""
         return sum(abs(wanted[k] - held[k]) - abs(wanted[k] - held[k] - n) for k, n in counts.items()) > 0
 
-    def starts(counts: Counter[int]) -> bool:
+    def starts(counts: Mapping[int, int]) -> bool:
         """Whether it gives a class its first."""
         return any(wanted[k] and not held[k] for k in counts)
 
-    # then once more, for classes whose groups are all much larger than their share: the smallest
-    for takes, candidates in ((nears, groups), (starts, sorted(groups, key=len))):
+    def pick(takes: Callable[[Mapping[int, int]], bool], candidates: list[list[int]]) -> Iterator[list[int]]:
         for rows in candidates:
-            counts = Counter([labels[row] for row in rows])
+            counts = Counter([labels[row] for row in rows]) if len(rows) > 1 else {labels[rows[0]]: 1}
             if takes(counts) and spares(counts):
                 for k, n in counts.items():
                     held[k] += n
                 yield rows
+
+    yield from pick(nears, groups)
+    # classes whose groups are all much larger than their share give the smallest
+    if any(wanted[k] and not held[k] for k in wanted):
+        yield from pick(starts, sorted(groups, key=len))
 
 
 def group_names(paths: Sequence[str], group_by: str) -> list[str]:
@@ -108,7 +112,7 @@ def check_fractions(val_fraction: float, test_fraction: float = 0.0) -> None:
 
 
 def _below_common_folder(paths: list[str]) -> list[str]:
-    paths = [os.path.normpath(path).replace(os.sep, "/") for path in paths]
+    paths = [path.replace(os.sep, "/") for path in paths]
     if not paths:
         return paths
     first, last = min(paths), max(paths)

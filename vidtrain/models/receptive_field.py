@@ -13,7 +13,8 @@ Left out by convention: the statistics of normalisation layers (group and instan
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,15 +22,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
-from vidtrain.models.layers.coordinate_rules import (
-    NOTHING,
-    RULES,
-    VIEW_RULES,
-    UnknownOperatorError,
-    is_spread,
-    lean,
-    no_rule,
-)
+from vidtrain.models.layers.coordinate_rules import RULES, no_rule
+from vidtrain.models.layers.coordinate_windows import NOTHING, UnknownOperatorError, is_spread, lean
 from vidtrain.models.layers.outputs import channels_second, first_tensor
 from vidtrain.models.layers.twin import cpu_twin
 
@@ -43,10 +37,13 @@ _KINDS = ("zeros", "ones", "empty", "full", "rand", "randn")
 _BLANK = {form.format(kind) for kind in _KINDS for form in ("{}", "{}_like", "new_{}")}
 
 
-def receptive_fields(model: nn.Module, num_frames: int, size: int, paths: set[str]) -> dict[str, Field]:
+def receptive_fields(
+    model: nn.Module, num_frames: int, size: int, paths: set[str], *, strict: bool = False
+) -> dict[str, Field]:
     """Receptive field of the centre of the output of each module in `paths`, within a clip of T x size x size.
 
     Modules whose field cannot be derived are left out. A module that is called several times reports its last call.
+    strict: raise what the tracing of the pass raises (for tests), instead of stopping there.
     """
     twin = cpu_twin(model)
     fields: dict[str, Field] = {}
@@ -65,7 +62,8 @@ def receptive_fields(model: nn.Module, num_frames: int, size: int, paths: set[st
         if path in paths:
             module.register_forward_hook(hook(path))
     # The model is known to run: what fails here is the tracing, and the layers it did not reach say so by "-".
-    with suppress(Exception), torch.no_grad(), _single_steps(), _OnCoordinates():
+    stop = nullcontext() if strict else suppress(Exception)
+    with stop, torch.no_grad(), _single_steps(), _OnCoordinates():
         twin(Coordinates(_input(num_frames, size)))
     return fields
 
@@ -110,20 +108,26 @@ def _centre(at: torch.Tensor) -> Field | None:
 
 
 class Coordinates(torch.Tensor):
-    """Stands for a feature map in the forward pass; `at` holds the coordinates, of the same shape."""
+    """Stands for a feature map in the forward pass; `at` holds the coordinates, of the same shape.
 
-    at: torch.Tensor
-    viewed: bool
-    """It is a view of another, or another is a view of it: writing to one writes to the other."""
+    A view knows what it is a view of and how to take it again, so that operators in place work on either: the
+    coordinates of the root are replaced or given memory of their own, and the views follow.
+    """
+
+    _at: torch.Tensor
+    _root: Coordinates | None
+    _take: Callable[[torch.Tensor], torch.Tensor]
+    _taken_from: torch.Tensor
     borrowed: bool
-    """Another map has the same coordinates in the same memory, without being a view."""
+    """Another map, not a view, has its coordinates in the same memory."""
 
     @staticmethod
     def __new__(cls, at: torch.Tensor) -> Coordinates:
         # It claims plain contiguous storage, whatever `at` is: models ask for that, and views of it are reshapes.
         self: Coordinates = torch.Tensor._make_wrapper_subclass(cls, at.shape, dtype=torch.float32)
-        self.at = at
-        self.viewed = self.borrowed = False
+        self._at = at
+        self._root = None
+        self.borrowed = False
         return self
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
@@ -132,21 +136,38 @@ class Coordinates(torch.Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         raise UnknownOperatorError(f"{func} outside of the pass")
 
+    @property
+    def at(self) -> torch.Tensor:
+        if self._root is not None and self._taken_from is not self._root.at:
+            self._taken_from = self._root.at
+            self._at = self._take(self._taken_from)
+        return self._at
+
+    @property
+    def root(self) -> Coordinates:
+        return self._root.root if self._root is not None else self
+
+    def become_view(self, of: Coordinates, take: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self._root, self._take, self._taken_from = of, take, of.at
+
     def write(self, at: torch.Tensor) -> None:
         """What an operator in place does."""
         if at.shape != self.at.shape:
             raise UnknownOperatorError("an operator in place that changes the shape")
-        if _memory(at) == _memory(self.at) and at.stride() == self.at.stride():
+        if memory(at) == memory(self.at) and at.stride() == self.at.stride():
             return  # an activation
-        if not is_spread(self.at) and not self.borrowed:
-            self.at.copy_(at)  # seen by all views
-        elif not self.viewed:
-            self.at, self.borrowed = lean(at).clone().expand(at.shape), False
-        else:
-            raise UnknownOperatorError("writing into a view of coordinates that have no memory of their own")
+        root = self.root
+        if root is self and (self.borrowed or is_spread(self.at)):
+            self._at, self.borrowed = lean(at).clone().expand(at.shape), False
+            return
+        if root.borrowed or is_spread(root.at):
+            root._at, root.borrowed = root.at.clone(memory_format=torch.contiguous_format), False
+        if memory(self.at) != memory(root.at) or is_spread(self.at):
+            raise UnknownOperatorError("writing into a view that cannot be followed")
+        self.at.copy_(at)
 
 
-def _memory(at: torch.Tensor) -> int:
+def memory(at: torch.Tensor) -> int:
     return at.untyped_storage().data_ptr()
 
 
@@ -177,17 +198,26 @@ def _step(name: str, func: Any, args: Any, kwargs: Any) -> Any:
     if in_place:
         args[0].write(result)
         return args[0]
-    sources = [x for x in tree_leaves(args) if isinstance(x, Coordinates)]
-    return tree_map_only(torch.Tensor, lambda at: _wrap(at, sources, is_view=rule in VIEW_RULES), result)
-
-
-def _wrap(at: torch.Tensor, sources: list[Coordinates], *, is_view: bool) -> Coordinates:
-    out = Coordinates(at)
-    same_memory = [x for x in sources if _memory(x.at) == _memory(at)]
-    for x in [*same_memory, out] if same_memory else []:
-        x.viewed |= is_view
-        x.borrowed |= not is_view
+    out = tree_map_only(torch.Tensor, Coordinates, result)
+    source, views = func._schema.arguments[0], [x for x in tree_leaves(out) if isinstance(x, Coordinates)]
+    if source.alias_info is not None and rule is not no_rule:
+        for i, view in enumerate(views):
+            view.become_view(args[0], partial(_take_view, rule, func, args[1:], kwargs, i))
+    else:
+        _note_borrowing([x.root for x in tree_leaves(args) if isinstance(x, Coordinates)], views)
     return out
+
+
+def _take_view(rule: Any, func: Any, args: Any, kwargs: Any, number: int, at: torch.Tensor) -> torch.Tensor:
+    view: torch.Tensor = tree_leaves(rule(func, at, *args, **kwargs))[number]
+    return view
+
+
+def _note_borrowing(sources: list[Coordinates], outputs: list[Coordinates]) -> None:
+    for source in sources:
+        for out in outputs:
+            if memory(source.at) == memory(out.at):
+                source.borrowed = out.borrowed = True
 
 
 def _plain(arg: Any) -> Any:

@@ -102,12 +102,12 @@ def _repeat_notes(splits: dict[str, Manifest]) -> list[str]:
     paths = {split: set(manifest.paths) for split, manifest in splits.items()}
     for split, manifest in splits.items():
         if len(paths[split]) < len(manifest):
-            notes.append(f"{split}: {len(manifest) - len(paths[split])} rows name a video for the second time")
+            notes.append(f"{split}: rows that name a video once more: {len(manifest) - len(paths[split])}")
     for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
         both = sorted(paths.get(first, set()) & paths.get(second, set()))
         if both and splits[first] is not splits[second]:
             names = some([Path(path).name for path in both])
-            notes.append(f"{len(both)} videos are both in {first} and in {second} ({names}): scores will be too good")
+            notes.append(f"videos both in {first} and in {second}: {len(both)} ({names}); scores will be too good")
     return notes
 
 

@@ -28,7 +28,7 @@ class _Clip(NamedTuple):
     line: str
     label: str
     youtube_id: str
-    times: str  # "_000417_000427"
+    name: str  # id_000417_000427
 
 
 def kinetics(
@@ -111,6 +111,7 @@ def _read(path: Path, bad: BadRows, *, needs_labels: bool) -> list[_Clip]:
     if not lines:
         raise DataError(f"{path}: empty; expected {','.join(_COLUMNS)}")
     header, *fields = cut_csv(path, lines, ",")
+    header = [name.strip() for name in header]
     at = {name: header.index(name) for name in _COLUMNS if name in header}
     if "label" not in at and not needs_labels:
         return []
@@ -127,8 +128,8 @@ def _read(path: Path, bad: BadRows, *, needs_labels: bool) -> list[_Clip]:
         elif not cells[label] and needs_labels:
             bad.add(path, number, line, "a label")
         elif cells[label]:
-            times = f"_{cells[start]:0>6}_{cells[end]:0>6}"
-            clips.append(_Clip(number, line, cells[label], cells[youtube_id], times))
+            name = f"{cells[youtube_id]}_{cells[start]:0>6}_{cells[end]:0>6}"
+            clips.append(_Clip(number, line, cells[label].strip(), cells[youtube_id], name))
     return clips
 
 
@@ -195,17 +196,16 @@ def _from_table(
     paths, labels, missing = [], [], []
     for clip in table:
         label = by_label[clip.label]
-        name = clip.youtube_id + clip.times
-        path = own.get(name) or own.get(clip.youtube_id)
+        path = own.get(clip.name) or own.get(clip.youtube_id)
         if path is None:
             others = index.elsewhere()
-            path = others.get(name) or others.get(clip.youtube_id)
+            path = others.get(clip.name) or others.get(clip.youtube_id)
         if label is None:
             assert file is not None
             hint = did_you_mean(_loose(clip.label), numbers)
             bad.add(file, clip.number, clip.line, f"a label among the {len(numbers)} classes{hint}")
         elif path is None:
-            missing.append(name)
+            missing.append(clip.name)
         else:
             paths.append(path)
             labels.append(label)

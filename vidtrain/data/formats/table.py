@@ -53,10 +53,10 @@ def read_table(path: Path, separator: str, header: str | bool, bad: BadRows) -> 
         width, fields, lines = len(fields[0]), fields[1:], lines[1:]
     rows = []
     for (number, line), cells in zip(lines, fields, strict=True):
-        if len(cells) != width or not cells[where] or not cells[label_at]:
-            bad.add(path, number, line, _expected(name, width))
+        if len(cells) == width and (video := cells[where].strip()) and (label := cells[label_at].strip()):
+            rows.append(Row(number, line, video, label))
         else:
-            rows.append(Row(number, line, cells[where], cells[label_at]))
+            bad.add(path, number, line, _expected(name, width))
     return rows
 
 
@@ -75,20 +75,22 @@ def _cut_at_spaces(lines: list[tuple[int, str]]) -> list[list[str]]:
 
 
 def cut_csv(path: Path, lines: list[tuple[int, str]], delimiter: str) -> list[list[str]]:
-    """The fields of each line, spaces around them taken off.
+    """The fields of each line; spaces before them and at the end of the line are taken off.
 
     Args:
         path: the file, for messages.
         lines: what `read_lines` gave.
         delimiter: one character.
     """
-    reader = csv.reader([line for _, line in lines], delimiter=delimiter, strict=True, skipinitialspace=True)
+    reader = csv.reader(
+        [line.rstrip(" ") for _, line in lines], delimiter=delimiter, strict=True, skipinitialspace=True
+    )
     fields: list[list[str]] = []
     try:
         for cells in reader:
             if reader.line_num > len(fields) + 1:
                 raise csv.Error("a quoted field goes on in the next line")  # noqa: TRY301
-            fields.append([cell.strip() for cell in cells])
+            fields.append(cells)
     except csv.Error as error:
         number, line = lines[len(fields)]
         raise DataError(f"{path}:{number}: got {line!r}, expected balanced quotes: {error}") from None
@@ -100,7 +102,7 @@ def _has_header(fields: list[list[str]]) -> bool:
     first, others = fields[0], fields[1:]
     if not others or len(first) < 2 or any(is_video(cell) for cell in first):
         return False
-    cells = {cell.lower() for cell in first}
+    cells = {cell.strip().lower() for cell in first}
     if cells & set(_PATH_COLUMNS) and cells & set(_LABEL_COLUMNS):
         return True
     return first[-1] not in {row[-1] for row in others if row} and not first[-1].isdecimal()
@@ -108,7 +110,7 @@ def _has_header(fields: list[list[str]]) -> bool:
 
 def _columns(path: Path, header: list[str]) -> tuple[int, int]:
     """Where the path and the label stand."""
-    names = [cell.lower() for cell in header]
+    names = [cell.strip().lower() for cell in header]
     where = next((names.index(name) for name in _PATH_COLUMNS if name in names), None)
     label_at = next((names.index(name) for name in _LABEL_COLUMNS if name in names), None)
     if len(names) == 2 and where is None:

@@ -14,10 +14,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vidtrain.data.readers.opening import OpenFile
-from vidtrain.data.readers.packets import PacketTable, scan
+from vidtrain.data.readers.packets import PacketTable, count_packed, scan
 from vidtrain.errors import VideoError
 
-# Decoders, by FFmpeg's name, whose skip_frame=NONREF leaves the other pictures untouched.
+# Decoders, by FFmpeg's name, whose skip_frame=NONREF leaves the other pictures untouched. (HEVC would let a picture of
+# a higher temporal layer refer to one that FFmpeg skips; encoders mark only the highest layer as not referred to.)
 _SKIPS_NONREF: Final = frozenset({"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"})
 _NEAR: Final = 64  # packets that are read over rather than sought
 
@@ -50,7 +51,8 @@ def find_frames(file: OpenFile) -> ShownFrames:
     table = scan(file)
     if table is not None:
         return _Indexed(file, table)
-    counted = _Counted(file)
+    file.reopen()
+    counted = _Counted(file, count_packed(file))
     if counted.count == 0:
         raise VideoError(file.path, "no frame of it decodes")
     return counted
@@ -162,22 +164,28 @@ class _Indexed:
 
 
 class _Counted:
-    """Frames by counting what the decoder gives from the start of the file. Exact for every file, and slow."""
+    """Frames by counting what the decoder gives from the start of the file. Exact for every file, and slow.
 
-    def __init__(self, file: OpenFile) -> None:
+    Unless their number is known, the file is decoded once just to count them.
+    """
+
+    def __init__(self, file: OpenFile, count: int | None) -> None:
         self._file = file
         self.table = None
-        times: list[int] = []
-        self.count = 0
-        for frame in self._all():
-            self.count += 1
-            if frame.pts is not None:
-                times.append(frame.pts)
-        whole = len(times) == self.count > 0
-        self.fps = _rate(file, self.count, min(times) if whole else None, max(times) if whole else None)
+        first = last = None
+        if count is None:
+            times = [frame.pts for frame in self._all()]
+            known = [time for time in times if time is not None]
+            count = len(times)
+            if len(known) == count > 0:
+                first, last = min(known), max(known)
+        self.count = count
+        self.fps = _rate(file, count, first, last)
 
     def get(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
         numbers = set(wanted)
+        if not numbers:
+            return
         for number, frame in enumerate(self._all()):
             if number in numbers and not frame.is_corrupt:
                 yield number, frame

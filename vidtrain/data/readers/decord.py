@@ -65,7 +65,8 @@ class DecordVideo:
         wanted, place = np.unique(indices, return_inverse=True)
         try:
             frames: Frames = self._sized(size).get_batch(wanted.tolist()).asnumpy()
-        except (RuntimeError, IndexError) as error:
+        except (RuntimeError, IndexError) as error:  # decord's own error is a RuntimeError
+            self._opened = None
             if "size must exactly match" in str(error):
                 reason = f"decord cannot deliver pictures {size[1]} pixels wide: use decoder=pyav"
                 raise VideoError(self._path, reason) from None

@@ -34,6 +34,8 @@ _IN_ORDER: Final = frozenset(
     | {"mjpeg", "png", "gif", "ffv1", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "magicyuv"}
     | {"prores", "dnxhd", "cfhd", "dvvideo", "qtrle", "flv", "h263", "h263p"}
 )
+# Of these FFmpeg does not see which pictures are reordered where a container stores no pts.
+_GUESSED: Final = frozenset({"h264", "hevc", "vvc"})
 # Containers that cut the stream into whole frames. In others (MPEG-TS, raw streams) an H.264 field can be a packet.
 _FRAMED: Final = ("mov", "matroska", "avi", "flv")
 _PROGRESSIVE: Final = 1
@@ -74,11 +76,40 @@ def scan(file: OpenFile) -> PacketTable | None:
     Returns:
         None when the packets do not tell the frames shown for certain.
     """
-    decoder = file.stream.codec_context.name
-    if decoder not in _REORDERING | _IN_ORDER or _may_hold_fields(file):
+    context = file.stream.codec_context
+    reorders = context.name in _REORDERING
+    if not (reorders or context.name in _IN_ORDER) or _may_hold_fields(file):
         return None
-    columns = _read(file, _PEEKS.get(decoder))
-    return None if columns is None else _table(columns, reorders=decoder in _REORDERING)
+    columns = _read(file, _PEEKS.get(context.name))
+    if columns is None or not columns.pts or None in columns.pts:
+        return None
+    pts = np.array(columns.pts, dtype=np.int64)
+    if context.name in _GUESSED and context.has_b_frames and _stores_no_pts(file) and (np.diff(pts) > 0).all():
+        return None  # made up by FFmpeg, in file order, for pictures that are shown in another
+    return _table(pts, np.array(columns.key), np.array(columns.hidden), reorders=reorders)
+
+
+def count_packed(file: OpenFile) -> int | None:
+    """The frames that an MPEG-4 AVI shows which puts two pictures in some of its packets, as DivX and Xvid did.
+
+    FFmpeg gives one picture a packet as long as each pair is made up for by an empty packet:
+
+        packet      I   P+B  B   -   P+B  B   -
+        decoded     I   P    B   B   P    B   B       the second of a pair waits for the next packet
+
+    Returns:
+        None for any other pattern, and for other kinds of file.
+    """
+    if file.stream.codec_context.name != "mpeg4" or file.container.format.name != "avi":
+        return None
+    count, waiting = 0, False
+    for packet in file.packets():
+        pictures, empty = bytes(packet).count(_VOP), packet.size <= _LARGEST_EMPTY_VOP
+        if packet.is_corrupt or packet.is_discard or pictures + waiting not in (1, 2) or (empty and not waiting):
+            return None
+        waiting = pictures + waiting == 2 and not empty
+        count += 1
+    return None if waiting else count
 
 
 def _may_hold_fields(file: OpenFile) -> bool:
@@ -86,6 +117,12 @@ def _may_hold_fields(file: OpenFile) -> bool:
     if context.name != "h264" or file.container.format.name.startswith(_FRAMED):
         return False
     return getattr(context, "field_order", 0) != _PROGRESSIVE  # not told before PyAV 18
+
+
+def _stores_no_pts(file: OpenFile) -> bool:
+    """True for AVI, and for Matroska that carries a stream the AVI way, which shows by its four-letter code."""
+    name = file.container.format.name
+    return name == "avi" or (name.startswith("matroska") and file.stream.codec_context.codec_tag.isalnum())
 
 
 def _read(file: OpenFile, peek: Callable[[Packet[VideoStream]], bool | None] | None) -> _Columns | None:
@@ -108,16 +145,15 @@ def _read(file: OpenFile, peek: Callable[[Packet[VideoStream]], bool | None] | N
     return columns
 
 
-def _table(columns: _Columns, *, reorders: bool) -> PacketTable | None:
-    if not columns.pts or None in columns.pts:
-        return None
-    pts = np.array(columns.pts, dtype=np.int64)
+def _table(
+    pts: npt.NDArray[np.int64], key: npt.NDArray[np.bool_], hidden: npt.NDArray[np.bool_], *, reorders: bool
+) -> PacketTable | None:
     if len(np.unique(pts)) < len(pts):
         return None
-    visible = np.flatnonzero(~np.array(columns.hidden))
+    visible = np.flatnonzero(~hidden)
     if not reorders and (np.diff(pts[visible]) < 0).any():
         return None  # the decoder gives them in file order, whatever the pts say
-    start = _starts(pts, np.array(columns.key))
+    start = _starts(pts, key)
     if len(visible) == 0 or (start[visible] < 0).any():
         return None  # begins before the first keyframe: what is shown is up to the decoder
     return PacketTable(pts=pts, shown=visible[np.argsort(pts[visible])], start=start)

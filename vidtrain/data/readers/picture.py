@@ -33,7 +33,7 @@ class Orientation:
     def of(cls, frame: VideoFrame) -> Orientation:
         """Read from the display matrix that comes with a frame."""
         try:
-            matrix = frame.side_data.get("DISPLAYMATRIX")
+            matrix: Any = frame.side_data.get("DISPLAYMATRIX")
         except ValueError:  # another note on the frame is of a kind that this PyAV does not know
             turns = round(getattr(frame, "rotation", 0) / 90) % 4  # counterclockwise
             return cls(flip_rows=turns in (2, 3), flip_columns=turns in (1, 2), transpose=turns in (1, 3))

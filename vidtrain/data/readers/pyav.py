@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import TracebackType
 
+import av
 import numpy as np
 
 from vidtrain.data.readers.decoding import ShownFrames, find_frames
@@ -79,11 +80,14 @@ class PyAVVideo:
         Memory: the result, and no frame that is not in it.
         """
         slots = slots_of(self._path, indices, self._info.num_frames)
-        height, width = size or (self._info.height, self._info.width)
-        out = np.empty((len(indices), height, width, 3), np.uint8)
+        out = np.empty((len(indices), *(size or (self._info.height, self._info.width)), 3), np.uint8)
         for number, frame in self._frames.get(sorted(slots)):
             first, *others = slots.pop(number)
-            self._converter.write(frame, out[first])
+            try:
+                self._converter.write(frame, out[first])
+            except (av.error.FFmpegError, ValueError) as error:
+                reason = f"frame {number} of {self._info.num_frames} does not convert to RGB ({error})"
+                raise VideoError(self._path, reason) from None
             out[others] = out[first]
         if slots:
             raise VideoError(self._path, f"frame {min(slots)} of {self._info.num_frames} does not decode")
@@ -117,11 +121,11 @@ def slots_of(path: str, indices: Indices, count: int) -> dict[int, list[int]]:
     """From each wanted frame to the places in the result that it fills.
 
     Raises:
-        VideoError: the video has no frame of that number.
+        IndexError: there is no frame of that number, which is the caller's mistake and not the file's.
     """
     slots: dict[int, list[int]] = {}
     for slot, number in enumerate(np.asarray(indices).tolist()):
         if not 0 <= number < count:
-            raise VideoError(path, f"has no frame {number}: it shows {count}, 0 to {count - 1}")
+            raise IndexError(f"{path}: frame {number} was asked for, the video shows 0 to {count - 1}")
         slots.setdefault(number, []).append(slot)
     return slots

@@ -11,35 +11,23 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-NOTHING = float("-inf")
-
-
-class UnknownOperatorError(Exception):
-    """There is no rule for an operator, or not for this use of it."""
+from vidtrain.models.layers.coordinate_windows import (
+    NOTHING,
+    UnknownOperatorError,
+    adaptive_pool,
+    avg_pool,
+    constant_pad,
+    convolution,
+    lean,
+    max_pool,
+    meta_run,
+)
 
 
 def no_rule(func: Any, *args: Any, **kwargs: Any) -> Any:
     raise UnknownOperatorError(str(func))
-
-
-def is_spread(x: torch.Tensor) -> bool:
-    """Some of its elements share memory."""
-    return any(stride == 0 and extent > 1 for extent, stride in zip(x.shape, x.stride(), strict=True))
-
-
-def lean(x: torch.Tensor, dims: Sequence[int] | None = None) -> torch.Tensor:
-    """Cut each spread dimension (among `dims`) to one element."""
-    for dim in range(x.ndim) if dims is None else dims:
-        if x.stride(dim) == 0 and x.shape[dim] > 1:
-            x = x.narrow(dim, 0, 1)
-    return x
-
-
-def _is_nothing(x: torch.Tensor) -> bool:
-    return bool((lean(x) == NOTHING).all())
 
 
 def _same(func: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -65,15 +53,41 @@ def _move(func: Any, *args: Any, **kwargs: Any) -> Any:
     return func(*args, **kwargs)
 
 
-def _split_off(func: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-    """The splits inside recurrent layers: by contract no views, writing to one changes nothing else."""
-    return func(x, *args, **kwargs)
+def _cat(func: Any, parts: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
+    dim %= parts[0].ndim
+    same = [d for d in range(parts[0].ndim) if d != dim and all(x.ndim > d and x.stride(d) == 0 for x in parts)]
+    shape = list(parts[0].shape)
+    out = torch.cat([lean(x, same) for x in parts], dim)
+    shape[dim] = out.shape[dim]
+    return out.expand(shape)
 
 
 def _view(func: Any, x: torch.Tensor, shape: Any) -> torch.Tensor:
+    """A reshape. Blocks of dimensions that are spread in whole stay so, even where it has to copy."""
     if isinstance(shape, torch.dtype):
         raise UnknownOperatorError("a view as another dtype")
-    return x.reshape(shape)
+    full = torch.empty(x.shape, device="meta").view(shape).shape
+    small = list(full)
+    for old, new in _blocks(x.shape, full):
+        if all(x.stride(d) == 0 or x.shape[d] == 1 for d in old):
+            x = lean(x, old)
+            small[new.start : new.stop] = [1] * len(new)
+    return x.reshape(small).expand(full)
+
+
+def _blocks(old: Sequence[int], new: Sequence[int]) -> Iterator[tuple[range, range]]:
+    """Runs of dimensions of two shapes over the same elements: (6, 4, 8), (24, 2, 4) -> (0 1 | 0), (2 | 1 2)."""
+    i = j = 0
+    while i < len(old) or j < len(new):
+        start_i, start_j = i, j
+        a, i = (old[i], i + 1) if i < len(old) else (1, i)
+        b, j = (new[j], j + 1) if j < len(new) else (1, j)
+        while a != b:
+            if a < b:
+                a, i = a * old[i], i + 1
+            else:
+                b, j = b * new[j], j + 1
+        yield range(start_i, i), range(start_j, j)
 
 
 def _index(func: Any, x: torch.Tensor, *args: Any) -> torch.Tensor:
@@ -110,11 +124,11 @@ def _softmax(func: Any, x: torch.Tensor, dim: int, *args: Any) -> torch.Tensor:
 
 def _reduce(func: Any, x: torch.Tensor, dim: Any = None, *args: Any, **kwargs: Any) -> Any:
     """mean, sum, max, var ...: the maximum over what is reduced, in as many outputs as the operator has."""
-    return _reduced(func, x, dim, _meta_run(func, x, dim, *args, **kwargs))
+    return _reduced(func, x, dim, meta_run(func, x, dim, *args, **kwargs))
 
 
 def _vector_norm(func: Any, x: torch.Tensor, order: Any = 2, dim: Any = None, *args: Any, **kwargs: Any) -> Any:
-    return _reduced(func, x, dim, _meta_run(func, x, order, dim, *args, **kwargs))
+    return _reduced(func, x, dim, meta_run(func, x, order, dim, *args, **kwargs))
 
 
 def _reduced(func: Any, x: torch.Tensor, dim: Any, outputs: Any) -> Any:
@@ -128,12 +142,6 @@ def _reduced(func: Any, x: torch.Tensor, dim: Any, outputs: Any) -> Any:
 
 def _cumulate(func: Any, x: torch.Tensor, dim: int, **kwargs: Any) -> torch.Tensor:
     return x.cummax(dim).values
-
-
-def _meta_run(func: Any, *args: Any, **kwargs: Any) -> Any:
-    """The operator's outputs without values, for their shapes."""
-    args, kwargs = tree_map_only(torch.Tensor, lambda x: x.to("meta"), (args, kwargs))
-    return func(*args, **kwargs)
 
 
 def _matmul(func: Any, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -160,95 +168,8 @@ def _attention(func: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *ar
     shape = (*q.shape[:-1], v.shape[-1])
     keys = lean(k).amax((-2, -1), keepdim=True).expand(*k.shape[:-2], 1, 1)
     out = _join(func, _along(q, [-1])[..., :1].expand(shape), keys, _along(v, [-2])[..., :1, :].expand(shape))
-    outputs = _meta_run(func, q, k, v, *args, **kwargs)
+    outputs = meta_run(func, q, k, v, *args, **kwargs)
     return out if isinstance(outputs, torch.Tensor) else (out, *(torch.empty(0) for _ in outputs[1:]))
-
-
-def _pad(func: Any, x: torch.Tensor, pad: Sequence[int], value: float = 0) -> torch.Tensor:
-    padded = len(pad) // 2
-    out = F.pad(lean(x, range(x.ndim - padded)), list(pad), value=NOTHING)
-    return out.expand(*x.shape[: x.ndim - padded], *out.shape[x.ndim - padded :])
-
-
-def _slide(x: torch.Tensor, dim: int, kernel: int, stride: int, pad: int, dilation: int, out: int) -> torch.Tensor:
-    """Maximum over a sliding window along one dimension. A box is slid one axis after the other."""
-    if (kernel, stride, pad) == (1, 1, 0):
-        return x
-    last = (out - 1) * stride + 1
-    missing = max(0, last + (kernel - 1) * dilation - x.shape[dim] - pad)  # on the right; more than pad if ceil_mode
-    x = F.pad(x, [0, 0] * (x.ndim - 1 - dim % x.ndim) + [pad, missing], value=NOTHING)
-    index: list[slice] = [slice(None)] * x.ndim
-
-    def taps() -> Iterator[torch.Tensor]:
-        for tap in range(kernel):
-            index[dim] = slice(tap * dilation, tap * dilation + last, stride)
-            yield x[tuple(index)]
-
-    return functools.reduce(torch.maximum, taps())
-
-
-def _windows(
-    x: torch.Tensor, out: Sequence[int], kernel: Any, stride: Any, padding: Any, dilation: Any
-) -> torch.Tensor:
-    """Slide along the last len(out) dimensions."""
-    n = len(out)
-    kernel, stride, padding, dilation = (
-        list(v) * (n if len(v) == 1 else 1) for v in (kernel, stride, padding, dilation)
-    )
-    for i in range(n):
-        x = _slide(x, i - n, kernel[i], stride[i], padding[i], dilation[i], out[i])
-    return x
-
-
-def _convolution(
-    func: Any, x: torch.Tensor, weight: torch.Tensor, bias: Any, stride: Any, padding: Any, dilation: Any,
-    transposed: bool, output_padding: Any, groups: int,
-) -> torch.Tensor:  # fmt: skip
-    if transposed or not _is_nothing(weight):
-        raise UnknownOperatorError("a transposed convolution, or one whose weights come from the input")
-    shape = _meta_run(func, x, weight, None, stride, padding, dilation, transposed, output_padding, groups).shape
-    x = lean(x, [1])
-    if groups > 1 and x.shape[1] > 1:
-        x = x.unflatten(1, (groups, -1)).amax(2)
-    else:
-        x, groups = x.amax(1, keepdim=True), 1
-    x = _windows(x, shape[2:], weight.shape[2:], stride, padding, dilation)
-    return x.repeat_interleave(shape[1] // groups, 1) if groups > 1 else x.expand(shape)
-
-
-def _max_pool(
-    func: Any,
-    x: torch.Tensor,
-    kernel: Any,
-    stride: Any = (),
-    padding: Any = (0,),
-    dilation: Any = (1,),
-    ceil: bool = False,
-) -> Any:
-    values, _ = _meta_run(func, x, kernel, stride, padding, dilation, ceil)
-    return _pool(x, values, kernel, stride, padding, dilation), torch.empty(0)
-
-
-def _avg_pool(
-    func: Any, x: torch.Tensor, kernel: Any, stride: Any = (), padding: Any = (0,), *args: Any
-) -> torch.Tensor:
-    return _pool(x, _meta_run(func, x, kernel, stride, padding, *args), kernel, stride, padding, (1,))
-
-
-def _pool(x: torch.Tensor, out: torch.Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any) -> torch.Tensor:
-    axes = 3 if x.ndim == 5 else 2
-    x = lean(x, range(x.ndim - axes))
-    return _windows(x, out.shape[-axes:], kernel, stride or kernel, padding, dilation).expand(out.shape)
-
-
-def _adaptive_pool(func: Any, x: torch.Tensor, size: Sequence[int]) -> Any:
-    """Output i of n reads the inputs from floor(i L / n) to ceil((i + 1) L / n)."""
-    out = x
-    for dim, n in zip(range(-len(size), 0), size, strict=True):
-        length = x.shape[dim]
-        bins = [(i * length // n, -(-(i + 1) * length // n)) for i in range(n)]
-        out = torch.cat([out.narrow(dim, a, b - a).amax(dim, keepdim=True) for a, b in bins], dim)
-    return (out, torch.empty(0)) if isinstance(_meta_run(func, x, size), tuple) else out
 
 
 _NAMES: dict[Callable[..., Any], str] = {
@@ -259,11 +180,12 @@ _NAMES: dict[Callable[..., Any], str] = {
     _norm: """native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
         native_group_norm""",
     _layer_norm: "native_layer_norm",
-    _move: """permute transpose t unsqueeze squeeze select slice expand split split_with_sizes unbind narrow diagonal unfold alias detach lift_fresh cat stack repeat flip roll
-        pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle upsample_nearest1d upsample_nearest2d
-        upsample_nearest3d replication_pad1d replication_pad2d replication_pad3d reflection_pad1d reflection_pad2d
-        reflection_pad3d slice_scatter select_scatter""",
-    _split_off: "unsafe_split unsafe_split_with_sizes",
+    _move: """permute transpose t unsqueeze squeeze select slice expand split split_with_sizes unsafe_split
+        unsafe_split_with_sizes unbind narrow diagonal unfold alias detach lift_fresh stack repeat flip roll
+        pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle upsample_nearest1d
+        upsample_nearest2d upsample_nearest3d replication_pad1d replication_pad2d replication_pad3d
+        reflection_pad1d reflection_pad2d reflection_pad3d slice_scatter select_scatter""",
+    _cat: "cat",
     _view: "view _unsafe_view _reshape_alias reshape",
     _index: "index index_select gather",
     _join: """add sub rsub mul div maximum minimum where masked_fill lerp addcmul addcdiv pow fmod remainder atan2
@@ -278,15 +200,12 @@ _NAMES: dict[Callable[..., Any], str] = {
     _add_matmul: "addmm baddbmm",
     _attention: """_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention
         _scaled_dot_product_efficient_attention _scaled_dot_product_attention_math""",
-    _pad: "constant_pad_nd",
-    _convolution: "convolution",
-    _max_pool: "max_pool2d_with_indices max_pool3d_with_indices",
-    _avg_pool: "avg_pool2d avg_pool3d",
-    _adaptive_pool: "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d",
+    constant_pad: "constant_pad_nd",
+    convolution: "convolution",
+    max_pool: "max_pool2d_with_indices max_pool3d_with_indices",
+    avg_pool: "avg_pool2d avg_pool3d",
+    adaptive_pool: "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d",
 }
 
 RULES: dict[str, Callable[..., Any]] = {name: rule for rule, names in _NAMES.items() for name in names.split()}
 """By the operator's name in aten; in-place variants (relu_) have the rule of the operator."""
-
-VIEW_RULES = (_move, _view)
-"""Outputs in the memory of an input are views of it, as the operators' own outputs are."""

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from vidtrain.data.files import Disk, list_videos, walk_videos
+from vidtrain.data.formats.folder import folder
+from vidtrain.errors import DataError
+
+
+def make(root: Path, *paths: str) -> Path:
+    """Empty files: formats list videos, they do not open them."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    return root
+
+
+def clips(name: str, count: int) -> list[str]:
+    return [f"{name}/{n}.mp4" for n in range(count)]
+
+
+def test_a_folder_per_class_is_split_by_class(tmp_path: Path) -> None:
+    make(tmp_path, *clips("walk", 20), *clips("run", 20))
+    data = folder(tmp_path)
+    assert data.class_names == ("run", "walk")
+    assert {split: Counter(m.labels.tolist()) for split, m in data.splits.items()} == {
+        "train": {0: 14, 1: 14},
+        "val": {0: 3, 1: 3},
+        "test": {0: 3, 1: 3},
+    }
+    for manifest in data.splits.values():
+        for path, label in zip(manifest.paths, manifest.labels, strict=True):
+            assert Path(path).is_file()
+            assert Path(path).parent.name == data.class_names[label]
+    everything = [path for m in data.splits.values() for path in m.paths]
+    assert len(set(everything)) == 40
+    assert [list(m.paths) for m in folder(tmp_path).splits.values()] == [list(m.paths) for m in data.splits.values()]
+    assert list(folder(tmp_path, split_seed=1).splits["test"].paths) != list(data.splits["test"].paths)
+
+
+def test_fractions_of_nothing_leave_out_the_split(tmp_path: Path) -> None:
+    make(tmp_path, *clips("a", 4), *clips("b", 4))
+    assert set(folder(tmp_path, val_fraction=0, test_fraction=0).splits) == {"train"}
+    assert set(folder(tmp_path, val_fraction=0).splits) == {"train", "test"}
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "Validation"])
+def test_split_folders_are_the_splits(tmp_path: Path, val: str) -> None:
+    for split, count in (("train", 5), (val, 2), ("test", 3)):
+        make(tmp_path, *clips(f"{split}/a", count), *clips(f"{split}/b", count))
+    data = folder(tmp_path)
+    assert {split: len(m) for split, m in data.splits.items()} == {"train": 10, "val": 4, "test": 6}
+    assert all("test" in path for path in data.splits["test"].paths)
+
+
+def test_a_missing_val_folder_is_cut_from_train_and_a_missing_test_is_not(tmp_path: Path) -> None:
+    make(tmp_path, *clips("train/a", 10), *clips("train/b", 10), "test/a/1.mp4", "test/b/1.mp4")
+    assert {s: len(m) for s, m in folder(tmp_path).splits.items()} == {"train": 16, "val": 4, "test": 2}
+    (tmp_path / "test").rename(tmp_path / "val")
+    assert {s: len(m) for s, m in folder(tmp_path).splits.items()} == {"train": 20, "val": 2}
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    make(tmp_path, *clips("train", 4), *clips("bus", 4))
+    assert folder(tmp_path).class_names == ("bus", "train")
+
+
+def test_nested_files_count_and_others_do_not(tmp_path: Path) -> None:
+    make(tmp_path, "a/x/y/1.MP4", "a/2.webm", "a/.3.mp4", "a/.cache/4.mp4", "a/5.txt", "a/mp4", *clips("b", 2))
+    make(tmp_path, ".git/c.mp4", "notes.txt")
+    data = folder(tmp_path, val_fraction=0, test_fraction=0)
+    assert data.class_names == ("a", "b")
+    found = [str(Path(path).relative_to(tmp_path)) for path in data.splits["train"].paths]
+    assert found == ["a/2.webm", "a/x/y/1.MP4", "b/0.mp4", "b/1.mp4"]
+
+
+def test_files_are_in_natural_order(tmp_path: Path) -> None:
+    make(tmp_path, *(f"clip{n}.mp4" for n in (10, 9, 1, 100)), "clip01.mp4", "b2/1.mp4", "b10/1.mp4")
+    found = [str(Path(path).relative_to(tmp_path)) for path in list_videos(tmp_path)]
+    assert found == ["b2/1.mp4", "b10/1.mp4", *(f"clip{n}.mp4" for n in ("01", "1", "9", "10", "100"))]
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    make(tmp_path, "store/1.mp4", "a/2.mp4")
+    (tmp_path / "a" / "linked").symlink_to(tmp_path / "store")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path / "a")
+    assert sorted(Path(path).name for path in walk_videos(tmp_path / "a")) == ["1.mp4", "2.mp4"]
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    name = os.fsencode(tmp_path) + b"/a/\xff\xe9 1.mp4"
+    try:
+        Path(os.fsdecode(name)).touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    make(tmp_path, "a/2.mp4", "b/1.mp4")
+    paths = folder(tmp_path, val_fraction=0, test_fraction=0).splits["train"].paths
+    assert name in [os.fsencode(path) for path in paths]
+    assert all(Path(path).is_file() for path in paths)
+
+
+def test_a_single_video_stays_in_train(tmp_path: Path) -> None:
+    make(tmp_path, *clips("a", 10), *clips("b", 1))
+    data = folder(tmp_path)
+    assert Counter(data.splits["train"].labels.tolist())[1] == 1
+    assert any(note.startswith("test: no video of b:") and "stays in train" in note for note in data.notes)
+
+
+def test_groups_stay_together(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{name}/p{person}_{n}.mp4" for name in "ab" for person in range(8) for n in range(3)))
+    data = folder(tmp_path, group_by=r"p(\d)_", test_fraction=0.25, val_fraction=0.25)
+    people = [{Path(path).name[:2] for path in data.splits[split].paths} for split in ("train", "val", "test")]
+    assert [len(p) for p in people] == [4, 2, 2]
+    assert len(set.union(*people)) == 8
+
+
+def test_the_root_is_not_part_of_a_group(tmp_path: Path) -> None:
+    root = make(tmp_path / "p9", *(f"{name}/p{n}.mp4" for name in "ab" for n in range(4)))
+    assert len(folder(root, group_by=r"p\d").splits["test"]) == 2
+
+
+ERRORS: dict[str, tuple[list[str], dict[str, object], str]] = {
+    "no root": ([], {}, "no such folder; set data.root"),
+    "no class folders": (["1.mp4"], {}, "holds videos but no class folders; expected"),
+    "nothing": ([".hidden"], {}, "holds no class folders; expected"),
+    "one class": (["set/1.mp4", "set/2.mp4"], {}, r"one class folder only \(set\)"),
+    "empty class": ([*clips("a", 3), "b/1.txt"], {}, r"/b: class folder without a video; remove it"),
+    "empty classes": ([*clips("a", 3), "b/1.txt", "c/1.txt"], {}, r"and 1 more: c"),
+    "one video a class": (["a/1.mp4", "b/1.mp4"], {}, "nothing is left for test: every class has a single video"),
+    "no classes in train": (["train/1.mp4", "test/1.mp4"], {}, "holds videos but no class folders"),
+    "two vals": (["train/a/1.mp4", "train/b/1.mp4", "val/a/1.mp4", "valid/a/1.mp4"], {}, "could all be the val split"),
+    "fraction": (["a/1.mp4"], {"val_fraction": 1.5}, "val_fraction=1.5: expected a share"),
+    "group": ([*clips("a", 3), *clips("b", 3)], {"group_by": "x"}, "finds no group in a/"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors(tmp_path: Path, name: str) -> None:
+    paths, options, says = ERRORS[name]
+    root = make(tmp_path / "data", *paths)
+    with pytest.raises(DataError, match=says) as error:
+        folder(root, **options)  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_is_no_root(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a file"):
+        folder(make(tmp_path, "a.mp4") / "a.mp4")
+
+
+def test_splits_with_other_classes_are_named(tmp_path: Path) -> None:
+    make(tmp_path, "train/a/1.mp4", "train/b/1.mp4", "test/a/1.mp4", "test/c/1.mp4")
+    with pytest.raises(DataError, match=r"train: has no class folder c, but .*test has"):
+        folder(tmp_path)
+    make(tmp_path, "train/c/1.mp4")
+    with pytest.raises(DataError, match=r"test: has no class folder b, but .*train has"):
+        folder(tmp_path)
+
+
+def test_real_clips(test_videos: Path) -> None:
+    data = folder(test_videos / "motion_shapes" / "videos")
+    assert data.class_names == ("circular", "horizontal", "vertical")
+    assert sum(len(m) for m in data.splits.values()) == 135
+    assert len(data.splits["test"]) == 21  # 0.15 of 45, three times, rounded up from 6.75
+
+
+def test_disk_finds_files_from_any_home(tmp_path: Path) -> None:
+    make(tmp_path, "one/a/1.mp4", "two/a/1.mp4", "two/b/2.mp4", "two/c/d.mp4/x")
+    disk = Disk([tmp_path / "one", tmp_path / "two"])
+    assert disk.find("a/1.mp4") == str(tmp_path / "one/a/1.mp4")
+    assert disk.find("b/2.mp4") == str(tmp_path / "two/b/2.mp4")
+    assert disk.find(str(tmp_path / "two/a/1.mp4")) == str(tmp_path / "two/a/1.mp4")
+    assert disk.find("b/3.mp4") is None
+    assert disk.find("c/d.mp4") is None  # a folder

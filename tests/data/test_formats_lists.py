@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from vidtrain.data.formats.lists import lists
+from vidtrain.data.manifest import VideoData
+from vidtrain.errors import DataError
+
+CLIPS = ("clips/a.mp4", "clips/b.mp4", "clips/c.mp4", "clips/d.mp4")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "clips").mkdir()
+    for name in (*CLIPS, "clips/with space.mp4", "clips/with, comma.mp4"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def read(root: Path, text: str | bytes, **options: object) -> VideoData:
+    (root / "train.txt").write_bytes(text.encode() if isinstance(text, str) else text)
+    options = {"val_fraction": 0, "test_fraction": 0, **options}
+    return lists(root, train="train.txt", **options)  # type: ignore[arg-type]
+
+
+def rows(root: Path, data: VideoData, split: str = "train") -> list[tuple[str, str]]:
+    """(path below root, class name) of each row."""
+    m = data.splits[split]
+    return [
+        (str(Path(p).relative_to(root)), data.class_names[k]) for p, k in zip(m.paths, m.labels.tolist(), strict=True)
+    ]
+
+
+EXPECTED = [("clips/a.mp4", "run"), ("clips/b.mp4", "walk"), ("clips/c.mp4", "run")]
+SAME = {
+    "comma": "clips/a.mp4,run\nclips/b.mp4,walk\nclips/c.mp4,run\n",
+    "tab": "clips/a.mp4\trun\nclips/b.mp4\twalk\nclips/c.mp4\trun\n",
+    "space": "clips/a.mp4 run\nclips/b.mp4 walk\nclips/c.mp4 run\n",
+    "many spaces": "clips/a.mp4   run\n clips/b.mp4 walk \nclips/c.mp4 \trun\n",
+    "no newline at the end": "clips/a.mp4 run\nclips/b.mp4 walk\nclips/c.mp4 run",
+    "windows": "clips/a.mp4,run\r\nclips/b.mp4,walk\r\nclips/c.mp4,run\r\n",
+    "old mac": "clips/a.mp4,run\rclips/b.mp4,walk\rclips/c.mp4,run\r",
+    "blank lines": "\n\nclips/a.mp4 run\n  \nclips/b.mp4 walk\n\nclips/c.mp4 run\n\n",
+    "byte order mark": "\ufeffclips/a.mp4,run\nclips/b.mp4,walk\nclips/c.mp4,run\n",
+    "quoted": '"clips/a.mp4","run"\n"clips/b.mp4","walk"\nclips/c.mp4,run\n',
+    "header": "path,label\nclips/a.mp4,run\nclips/b.mp4,walk\nclips/c.mp4,run\n",
+    "header in capitals": "Video_Path, Label\nclips/a.mp4, run\nclips/b.mp4, walk\nclips/c.mp4, run\n",
+    "header with unknown names": "wo,was\nclips/a.mp4,run\nclips/b.mp4,walk\nclips/c.mp4,run\n",
+    "header and space": "file class\nclips/a.mp4 run\nclips/b.mp4 walk\nclips/c.mp4 run\n",
+    "label first": "label,path\nrun,clips/a.mp4\nwalk,clips/b.mp4\nrun,clips/c.mp4\n",
+    "more columns": "id,label,clip_name,clip_path\n1,run,x,clips/a.mp4\n2,walk,y,clips/b.mp4\n3,run,z,clips/c.mp4\n",
+    "dots": "./clips/a.mp4,run\nclips/../clips/b.mp4,walk\nclips//c.mp4,run\n",
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_one_list_in_many_forms(root: Path, name: str) -> None:
+    data = read(root, SAME[name])
+    assert data.class_names == ("run", "walk")
+    found = [(str((root / path).resolve().relative_to(root.resolve())), label) for path, label in rows(root, data)]
+    assert found == EXPECTED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "clips/with space.mp4,run\nclips/a.mp4,walk",
+        "clips/with space.mp4\trun\nclips/a.mp4\twalk",
+        "clips/with space.mp4 run\nclips/a.mp4 walk",
+        '"clips/with space.mp4" run\nclips/a.mp4 walk',
+    ],
+)
+def test_paths_with_spaces(root: Path, text: str) -> None:
+    assert rows(root, read(root, text)) == [("clips/with space.mp4", "run"), ("clips/a.mp4", "walk")]
+
+
+def test_labels_with_spaces_and_paths_with_commas(root: Path) -> None:
+    data = read(root, '"clips/with, comma.mp4",play chess\nclips/a.mp4,run\n')
+    assert rows(root, data) == [("clips/with, comma.mp4", "play chess"), ("clips/a.mp4", "run")]
+    data = read(root, "clips/with, comma.mp4 run\nclips/a.mp4 run\nclips/b.mp4 run")
+    assert rows(root, data)[0] == ("clips/with, comma.mp4", "run")
+
+
+def test_absolute_paths_and_paths_beside_the_list(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("lists")
+    (elsewhere / "own.mp4").touch()
+    (elsewhere / "train.txt").write_text(f"{root}/clips/a.mp4 x\nclips/b.mp4 x\nown.mp4 y\n")
+    data = lists(root, train=str(elsewhere / "train.txt"), val_fraction=0, test_fraction=0)
+    assert list(data.splits["train"].paths) == [f"{root}/clips/a.mp4", f"{root}/clips/b.mp4", f"{elsewhere}/own.mp4"]
+
+
+def test_a_header_can_be_forced_and_forbidden(root: Path) -> None:
+    text = "clips/a.mp4,run\nclips/b.mp4,run\n"
+    assert len(read(root, text, header=True).splits["train"]) == 1
+    assert len(read(root, text, header=False).splits["train"]) == 2
+
+
+def test_a_video_with_a_class_of_its_own_in_line_one_is_no_header(root: Path) -> None:
+    assert len(read(root, "clips/a.mp4,jump\nclips/b.mp4,run\nclips/c.mp4,run\n").splits["train"]) == 3
+
+
+def test_numbers_count_from_0(root: Path) -> None:
+    data = read(root, "clips/a.mp4 0\nclips/b.mp4 2\n")
+    assert data.class_names == ("0", "1", "2")
+    assert data.splits["train"].labels.tolist() == [0, 2]
+    assert any("no video of 1 of 3 classes (1)" in note for note in data.notes)
+
+
+def test_numbers_from_1_without_a_0_count_from_1(root: Path) -> None:
+    data = read(root, "clips/a.mp4 2\nclips/b.mp4 1\nclips/c.mp4 3\n")
+    assert data.class_names == ("1", "2", "3")
+    assert data.splits["train"].labels.tolist() == [1, 0, 2]
+    assert any("taken to count from 1" in note for note in data.notes)
+
+
+def test_all_lists_together_decide_where_numbers_start(root: Path) -> None:
+    (root / "val.txt").write_text("clips/d.mp4 0\n")
+    data = read(root, "clips/a.mp4 1\nclips/b.mp4 2\n", val="val.txt")
+    assert data.splits["train"].labels.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(("labels", "expected"), [("0 1", [0, 1]), ("1 3", [0, 2]), ("1 2", [1, 2]), ("b c", [1, 2])])
+def test_a_file_of_classes(root: Path, labels: str, expected: list[int]) -> None:
+    (root / "classes.txt").write_text("a\nb\nc\n")
+    first, second = labels.split()
+    data = read(root, f"clips/a.mp4 {first}\nclips/b.mp4 {second}\n", classes="classes.txt")
+    assert data.class_names == ("a", "b", "c")
+    assert data.splits["train"].labels.tolist() == expected
+
+
+def test_classes_that_are_called_by_numbers(root: Path) -> None:
+    (root / "classes.txt").write_text("7\n5\n0\n")
+    assert read(root, "clips/a.mp4 0\nclips/b.mp4 7\n", classes="classes.txt").splits["train"].labels.tolist() == [2, 0]
+
+
+def test_held_out_splits(root: Path) -> None:
+    for n in range(40):
+        (root / f"clips/{n}.mp4").touch()
+    text = "".join(f"clips/{n}.mp4 {n % 2}\n" for n in range(40))
+    data = read(root, text, val_fraction=0.1, test_fraction=0.2)
+    assert {s: Counter(m.labels.tolist()) for s, m in data.splits.items()} == {
+        "train": {0: 14, 1: 14},
+        "val": {0: 2, 1: 2},
+        "test": {0: 4, 1: 4},
+    }
+    (root / "test.txt").write_text("clips/a.mp4 0\nclips/b.mp4 1\n")
+    data = read(root, text, test="test.txt", val_fraction=0.1, test_fraction=0.2)
+    assert {s: len(m) for s, m in data.splits.items()} == {"train": 36, "val": 4, "test": 2}
+
+
+def test_videos_that_are_not_on_disk(root: Path) -> None:
+    data = read(root, "clips/a.mp4 0\nclips/gone.mp4 1\nclips/b.mp4 1\n")
+    assert len(data.splits["train"]) == 2
+    assert data.splits["train"].missing == ("clips/gone.mp4",)
+    assert "train: 1 of 3 listed videos are not on disk (first: clips/gone.mp4)" in data.notes
+    with pytest.raises(DataError, match=r"none of the 2 listed videos is on disk below .*first: x/a.mp4"):
+        read(root, "x/a.mp4 0\nx/b.mp4 1\n")
+
+
+def test_leaks_and_repeats_are_told(root: Path) -> None:
+    (root / "val.txt").write_text("clips/b.mp4 1\nclips/d.mp4 0\n")
+    data = read(root, "clips/a.mp4 0\nclips/b.mp4 1\nclips/a.mp4 0\n", val="val.txt")
+    assert "videos both in train and in val: 1 (b.mp4); scores will be too good" in data.notes
+    assert "train: rows that name a video once more: 1" in data.notes
+
+
+BAD: dict[str, tuple[str, dict[str, object], str]] = {
+    "no label": (
+        "clips/a.mp4,run\nclips/b.mp4\nclips/c.mp4,run\n",
+        {},
+        r"train.txt:2: got 'clips/b.mp4', expected path,",
+    ),
+    "more": (
+        "clips/a.mp4,run\nb\nc\nclips/c.mp4,\nclips/d.mp4,run\na,b",
+        {},
+        r":2: got 'b'.*\(and 2 more such lines\)",
+    ),
+    "three fields": ("clips/a.mp4,1,2\nclips/b.mp4,3\nclips/c.mp4,4", {}, r":1: .*quote a field"),
+    "no video": ("clips/a 0\nclips/b.mp4 1", {}, r":1: .*'clips/a' is not on disk and has no video extension"),
+    "odd number": ("clips/a.mp4 0\nclips/b.mp4 l\nclips/c.mp4 1", {}, r":2: .*a class number from 0 to 1, not 'l'"),
+    "negative": ("clips/a.mp4 0\nclips/b.mp4 -1\nclips/c.mp4 1", {}, r":2: .*from 0 to 1, not '-1'"),
+    "huge": ("clips/a.mp4 0\nclips/b.mp4 999999\nclips/c.mp4 1", {}, r":2: .*from 0 to 99999, not '999999'"),
+    "too high": ("clips/a.mp4 0\nclips/b.mp4 3", {"classes": "names.txt"}, r":2: .*from 0 to 2, not '3'"),
+    "typo": (
+        "clips/a.mp4 run\nclips/b.mp4 wolk",
+        {"classes": "names.txt"},
+        r"3 classes, not 'wolk' \(did you mean walk",
+    ),
+    "empty": ("\n \n", {}, r"train.txt: empty"),
+    "not text": ("clips/a.mp4\0", {}, r"train.txt: not UTF-8 text"),
+    "open quote": ('clips/a.mp4,run\n"clips/b.mp4,run\nclips/c.mp4,run', {}, r":2: .*balanced quotes"),
+    "long quote": ('clips/a.mp4,run\n"clips/b,\nclips/c.mp4",run', {}, r":2: .*balanced quotes"),
+    "header": ("id,label,size\n1,run,3\n2,run,4", {}, r":1: the header \(id, label, size\) has no column for the path"),
+    "separator": ("clips/a.mp4 0", {"separator": "tabs"}, r"separator='tabs': .*did you mean tab"),
+    "header option": ("clips/a.mp4 0", {"header": "yes"}, r"header='yes': expected auto, true or false"),
+    "no val": ("clips/a.mp4 0", {"val": "trian.txt"}, r"val=trian.txt: no such file below .*did you mean train.txt"),
+    "nothing for test": ("clips/a.mp4 0\nclips/b.mp4 1", {"test_fraction": 0.2}, r"nothing is left for test"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_lists(root: Path, name: str) -> None:
+    (root / "names.txt").write_text("jump\nrun\nwalk\n")
+    text, options, says = BAD[name]
+    with pytest.raises(DataError, match=says) as error:
+        read(root, text, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_utf16_is_named(root: Path) -> None:
+    with pytest.raises(DataError, match="save it as UTF-8"):
+        read(root, "clips/a.mp4 0".encode("utf-16"))
+
+
+def test_bytes_that_are_not_utf8_reach_the_file_system(root: Path) -> None:
+    data = read(root, b"clips/a.mp4 0\nclips/\xff.mp4 1\n")
+    assert data.splits["train"].missing == ("clips/\udcff.mp4",)
+
+
+def test_real_lists(test_videos: Path) -> None:
+    data = lists(
+        test_videos / "ucf101_3c",
+        train="train_split1.csv",
+        test="test_split1.csv",
+        classes="classes.txt",
+        val_fraction=0.1,
+        group_by=r"(\w+_g\d+)_c",
+    )
+    assert data.class_names == ("BabyCrawling", "Punch", "PushUps")
+    assert {s: len(m) for s, m in data.splits.items() if s != "val"}["test"] == 65
+    assert len(data.splits["train"]) + len(data.splits["val"]) == 290
+    groups = [{Path(p).name.split("_c")[0] for p in data.splits[s].paths} for s in ("train", "val", "test")]
+    assert not groups[0] & groups[1]
+    assert not groups[0] & groups[2]
+    shapes = lists(test_videos / "motion_shapes", train="train.csv", test="test.csv", val_fraction=0)
+    assert {s: len(m) for s, m in shapes.splits.items()} == {"train": 81, "test": 54}
+    assert not shapes.splits["train"].missing
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("video_test_list.txt", r"none of the 2 listed videos is on disk"),
+        ("video_test_list_multi_label.txt", r":1: got 'test.mp4 0 3', expected a video and one label; 'test.mp4 0'"),
+        ("rawframe_test_list.txt", r":1: got 'imgs 5 127', expected a video and one label"),
+    ],
+)
+def test_real_lists_of_other_layouts_are_explained(test_videos: Path, name: str, says: str) -> None:
+    folder = test_videos / "annotations" / "mmaction2_tests" / "annotations"
+    with pytest.raises(DataError, match=says):
+        lists(folder, train=name, val_fraction=0, test_fraction=0)

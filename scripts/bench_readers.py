@@ -28,6 +28,7 @@ from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 
 from vidtrain.data.readers.pyav import PyAVReader
 from vidtrain.data.sampling import ClipSpec, random_clip, uniform_clips
@@ -84,7 +85,7 @@ def write_video(path: Path, height: int, width: int, seconds: int = 10, fps: int
         container.mux(stream.encode(None))
 
 
-def _texture(rng: np.random.Generator, height: int, width: int, cell: int) -> Frames:
+def _texture(rng: np.random.Generator, height: int, width: int, cell: int) -> npt.NDArray[np.float32]:
     """(height, width, 3) float32, random colours on a grid of `cell` pixels, blended in between."""
     grid = rng.uniform(0, 85, (height // cell + 2, width // cell + 2, 3)).astype(np.float32)
     for axis, length in ((0, height), (1, width)):

@@ -22,6 +22,7 @@ _SMALLEST = 0.0625  # radius of the smallest shape as a share of the frame's sid
 _GROWTH = 2.4  # of a shape in one cycle; the large copy ends at 0.0625 * 2.4**2 = 0.36 of the side
 _SPRITE = 256  # side of the table a shape is looked up in: under 0.2 pixel off at 112 x 112
 _REACH = 1.15  # the sprite spans [-_REACH, _REACH] in units of the shape's radius
+_FAR = 1e6  # from the outline: not painted
 _PART = 8  # frames rendered at once
 _BT601 = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
 
@@ -132,6 +133,8 @@ def draw_scene(rng: np.random.Generator, size: int) -> Scene:
 
     axis = np.linspace(-_REACH, _REACH, _SPRITE)
     distance = _distance_to_outline(rng, axis)
+    # nothing is painted outside this disc, so the size of the window that _paint works in leaves no trace
+    distance[np.hypot(axis[None, :], axis[:, None]) > _REACH - 0.02] = _FAR
     inside = colours[2] + _texture(rng, axis, 0.5, 1.4) * (colours[3] - colours[2])
     rim = np.clip((distance + 0.16) / 0.03, 0, 1)
     coloured = inside + rim * (colours[4] - inside)

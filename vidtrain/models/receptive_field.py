@@ -7,12 +7,14 @@ are. Whatever a model does between its layers, a position of a feature map then 
 clips) the smallest input coordinate it depends on, and its receptive field is max - min + 1. Padding, parameters and
 fresh tensors depend on nothing: -inf. An operator without a rule gives NaN, which spreads: unknown is never a number.
 
-Left out by convention: the statistics of normalisation layers (group and instance norm look at whole maps).
+By convention the statistics of normalisation layers do not count (group and instance norm look at whole maps), and
+a product counts as read even where a mask makes it zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
@@ -38,19 +40,22 @@ _BLANK = {form.format(kind) for kind in _KINDS for form in ("{}", "{}_like", "ne
 
 
 def receptive_fields(
-    model: nn.Module, num_frames: int, size: int, paths: set[str], *, strict: bool = False
+    model: nn.Module, num_frames: int, size: int, calls: Mapping[str, int], *, strict: bool = False
 ) -> dict[str, Field]:
-    """Receptive field of the centre of the output of each module in `paths`, within a clip of T x size x size.
+    """Receptive field of the centre of the output of each module in `calls`, within a clip of T x size x size.
 
-    Modules whose field cannot be derived are left out. A module that is called several times reports its last call.
+    calls: module path -> how often the model calls it in a pass; the field is that of the last call.
+    Modules whose field cannot be derived are left out.
     strict: raise what the tracing of the pass raises (for tests), instead of stopping there.
     """
     twin = cpu_twin(model)
     fields: dict[str, Field] = {}
+    seen: Counter[str] = Counter()
 
     def hook(path: str) -> Callable[[nn.Module, Any, Any], None]:
         def read(module: nn.Module, _: Any, output: Any) -> None:
             fields.pop(path, None)
+            seen[path] += 1
             tensor = first_tensor(output)
             field = _centre(channels_second(module, tensor.at)) if isinstance(tensor, Coordinates) else None
             if field is not None:
@@ -58,14 +63,14 @@ def receptive_fields(
 
         return read
 
-    for path, module in twin.named_modules(remove_duplicate=True):
-        if path in paths:
+    for path, module in twin.named_modules():
+        if path in calls:
             module.register_forward_hook(hook(path))
     # The model is known to run: what fails here is the tracing, and the layers it did not reach say so by "-".
     stop = nullcontext() if strict else suppress(Exception)
     with stop, torch.no_grad(), _single_steps(), _OnCoordinates():
         twin(Coordinates(_input(num_frames, size)))
-    return fields
+    return {path: field for path, field in fields.items() if seen[path] == calls[path]}
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def summarise(model: nn.Module, num_frames: int, size: int) -> Summary:
     """Summarise a classifier of (B, 3, T, H, W) clips for clips of num_frames x size x size, in eval mode."""
     calls, macs = _run_on_meta(meta_twin(model), num_frames, size)
     shown = {path: call for path, call in calls.items() if isinstance(call.module, _SHOWN) or call.macs}
-    fields = receptive_fields(model, num_frames, size, set(shown))
+    fields = receptive_fields(model, num_frames, size, {path: call.count for path, call in shown.items()})
     rows = [Row("Input", "", (3, num_frames, size, size), None, 0, 0)]
     for path, call in shown.items():
         first_of_all = 3 * num_frames if len(rows) == 1 else None

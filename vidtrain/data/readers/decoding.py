@@ -27,7 +27,14 @@ class ShownFrames(Protocol):
     """The frames that a file shows, numbered from 0."""
 
     @property
-    def table(self) -> PacketTable | None: ...
+    def table(self) -> PacketTable | None:
+        """The packets they come from, where these tell."""
+        ...
+
+    @property
+    def packed(self) -> bool:
+        """True for MPEG-4 with two pictures in some packets, see `packets.count_packed`."""
+        ...
 
     @property
     def count(self) -> int: ...
@@ -80,6 +87,7 @@ class _Indexed:
     def __init__(self, file: OpenFile, table: PacketTable) -> None:
         self._file = file
         self.table = table
+        self.packed = False
         self._place = {pts: place for place, pts in enumerate(table.pts.tolist())}
         self._packets: Iterator[Packet[VideoStream]] = iter(())
         self._next: int | None = None  # the place of the packet that comes next, when it is known
@@ -172,6 +180,7 @@ class _Counted:
     def __init__(self, file: OpenFile, count: int | None) -> None:
         self._file = file
         self.table = None
+        self.packed = count is not None
         first = last = None
         if count is None:
             times = [frame.pts for frame in self._all()]

@@ -2,7 +2,7 @@
 
 The frames shown, their rate and their size are found as the PyAV reader finds them, because decord's own length counts
 packets. Files that decord is known to hang on or to return wrong frames of are refused before it sees them:
-MPEG streams, frames hidden by an edit list (cut without re-encoding), open GOPs, mirrored pictures.
+MPEG streams, frames hidden by an edit list (cut without re-encoding), open GOPs, most codecs in AVI, mirrored pictures.
 
 Pixels: of x264's MP4 files they equal those of `pyav` at the video's own size. Scaled ones differ where the stream
 notes where its chroma samples sit, as H.264 does: newer FFmpegs honour that note and decord's does not (measured on
@@ -58,26 +58,27 @@ class DecordVideo:
 
     def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
         """The frames `indices` as RGB uint8 (N, H, W, 3), see `OpenVideo.read`."""
-        slots_of(self._path, indices, self._info.num_frames)
+        slots_of(self._path, indices, self._info.num_frames)  # checks them
+        decord = _import_decord()
         size = size or (self._info.height, self._info.width)
         if len(indices) == 0:
             return np.empty((0, *size, 3), np.uint8)
         wanted, place = np.unique(indices, return_inverse=True)
         try:
-            frames: Frames = self._sized(size).get_batch(wanted.tolist()).asnumpy()
-        except (RuntimeError, IndexError) as error:  # decord's own error is a RuntimeError
+            frames: Frames = self._sized(decord, size).get_batch(wanted.tolist()).asnumpy()
+        except (decord.DECORDError, RuntimeError, IndexError) as error:
             self._opened = None
             if "size must exactly match" in str(error):
                 reason = f"decord cannot deliver pictures {size[1]} pixels wide: use decoder=pyav"
                 raise VideoError(self._path, reason) from None
-            raise VideoError(self._path, f"decord: {_last_line(error)}") from None
+            raise VideoError(self._path, f"decord: {_gist(error)} (decoder=pyav may read it)") from None
         return frames if len(wanted) == len(indices) and (np.diff(place) > 0).all() else frames[place]
 
-    def _sized(self, size: tuple[int, int]) -> Any:
+    def _sized(self, decord: ModuleType, size: tuple[int, int]) -> Any:
         """decord's reader that scales to `size` while decoding; opened anew when the size changes."""
         if self._opened is None or self._opened[0] != size:
             height, width = size
-            reader = _import_decord().VideoReader(self._path, num_threads=1, height=height, width=width)
+            reader = decord.VideoReader(f"file:{self._path}", num_threads=1, height=height, width=width)
             if len(reader) != self._info.num_frames:
                 counts = f"decord counts {len(reader)} frames, {self._info.num_frames} are shown"
                 raise VideoError(self._path, f"{counts}: use decoder=pyav")
@@ -111,25 +112,30 @@ def _import_decord() -> ModuleType:
 
 def _why_not(probe: PyAVVideo) -> str:
     """What is wrong with the file for decord, '' when nothing is."""
-    container, table = probe.container_name, probe.table
+    container, table = probe.file.container.format.name, probe.frames.table
     if not container.startswith(_CONTAINERS):
         return f"decord may hang on this kind of file ({container})"
     if probe.orientation.mirrored:
         return "decord does not mirror pictures"
     if table is None:
-        return "" if container == "avi" else "decord cannot be trusted to count the frames of this file"
-    return _why_not_packets(table)
-
-
-def _why_not_packets(table: PacketTable) -> str:
-    hidden = len(table.pts) - len(table.shown)
-    if hidden:
+        return "" if probe.frames.packed else "decord cannot be trusted to count the frames of this file"
+    if len(table.pts) > len(table.shown):
         return f"decord counts {len(table.pts)} frames, {len(table.shown)} are shown"
     if (np.diff(table.start) < 0).any():
         return "decord returns wrong frames next to the keyframes of an open GOP"
+    if container == "avi" and not _seeks_in_avi(probe.file.stream.codec_context.name, table):
+        return "decord returns wrong frames of AVI files with this codec"
     return ""
 
 
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].split("] ", 1)[-1] if lines else type(error).__name__
+def _seeks_in_avi(decoder: str, table: PacketTable) -> bool:
+    """True for MPEG-4 without B-frames and for codecs with keyframes only."""
+    in_order = (np.diff(table.shown) > 0).all()
+    only_keys = len(np.unique(table.start)) == len(table.start)
+    return bool(only_keys or (decoder == "mpeg4" and in_order))
+
+
+def _gist(error: Exception) -> str:
+    """The first line of decord's message, without the places in its source."""
+    line = next(iter(str(error).splitlines()), type(error).__name__)
+    return line.rsplit(".cc:", 1)[-1].split(": ", 1)[-1].strip()

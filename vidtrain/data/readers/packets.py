@@ -97,6 +97,8 @@ def count_packed(file: OpenFile) -> int | None:
         packet      I   P+B  B   -   P+B  B   -
         decoded     I   P    B   B   P    B   B       the second of a pair waits for the next packet
 
+    (One that still waits at the end of the file is never shown.)
+
     Returns:
         None for any other pattern, and for other kinds of file.
     """
@@ -109,7 +111,7 @@ def count_packed(file: OpenFile) -> int | None:
             return None
         waiting = pictures + waiting == 2 and not empty
         count += 1
-    return None if waiting else count
+    return count
 
 
 def _may_hold_fields(file: OpenFile) -> bool:

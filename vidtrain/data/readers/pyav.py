@@ -26,7 +26,6 @@ import numpy as np
 
 from vidtrain.data.readers.decoding import ShownFrames, find_frames
 from vidtrain.data.readers.opening import OpenFile
-from vidtrain.data.readers.packets import PacketTable
 from vidtrain.data.readers.picture import Converter, Orientation
 from vidtrain.errors import VideoError
 from vidtrain.types import Frames, Indices, VideoInfo
@@ -65,14 +64,14 @@ class PyAVVideo:
         return self._info
 
     @property
-    def container_name(self) -> str:
-        """FFmpeg's name for the kind of container."""
-        return self._file.container.format.name
+    def file(self) -> OpenFile:
+        """The container and its stream."""
+        return self._file
 
     @property
-    def table(self) -> PacketTable | None:
-        """The packets of the file, None where they do not tell the frames shown."""
-        return self._frames.table
+    def frames(self) -> ShownFrames:
+        """What is known of the frames shown beyond `info`."""
+        return self._frames
 
     def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
         """The frames `indices` as RGB uint8 (N, H, W, 3), see `OpenVideo.read`.

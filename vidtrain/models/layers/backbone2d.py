@@ -225,10 +225,11 @@ class _TimmFeatures(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
+        self.channels_last = getattr(net, "output_fmt", "NCHW") == "NHWC"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.net.forward_features(x)  # type: ignore[operator]
-        return out
+        return out.movedim(-1, 1) if self.channels_last else out
 
 
 def _timm_net(name: str, in_channels: int, pretrained: bool) -> nn.Module:

@@ -1,0 +1,209 @@
+"""Clips and views from real files, the order of an epoch, and what happens to files that cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vidtrain.data.dataset import MAX_REPLACEMENTS, TrainClips
+from vidtrain.data.dataset import TestViews as Views
+from vidtrain.data.loader import EpochBatches, TrainLoader, choose_workers, collate
+from vidtrain.data.loader import test_loader as loader_of_tests
+from vidtrain.data.manifest import Manifest
+from vidtrain.data.motion import motion
+from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.sampling import ClipSpec, uniform_clips
+from vidtrain.data.transforms import TestCuts as Cuts
+from vidtrain.data.transforms import TrainCut, scaled_size
+from vidtrain.errors import ConfigError, DataError
+from vidtrain.types import Sample, VideoInfo
+
+SPEC = ClipSpec(num_frames=4, stride=2)
+CUT = TrainCut(size=24, resize=28, resize_max=36)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Eight videos of 12 frames, 32 x 32, one a class."""
+    root = tmp_path_factory.mktemp("motion")
+    data = motion(root, train_scenes=1, val_scenes=1, test_scenes=1, size=32, num_frames=12)
+    return data.splits["train"]
+
+
+def clips(manifest: Manifest, **options: object) -> TrainClips:
+    given = {"spec": SPEC, "cut": CUT, "seed": 3, **options}
+    return TrainClips(manifest, PyAVReader(), **given)  # type: ignore[arg-type]
+
+
+def with_broken(manifest: Manifest, rows: set[int], folder: Path) -> Manifest:
+    """The same manifest where these rows name files that are no videos."""
+    paths = list(manifest.paths)
+    for row in rows:
+        paths[row] = str(folder / f"broken{row}.mp4")
+        Path(paths[row]).write_bytes(b"not a video at all, but long enough to be opened")
+    return Manifest.of(paths, manifest.labels)
+
+
+def test_a_clip_is_a_function_of_seed_epoch_and_row(manifest: Manifest) -> None:
+    one, again = clips(manifest), clips(manifest)
+    sample = one[(2, 5)]
+    assert sample.views is not None
+    assert sample.views.shape == (1, 4, 24, 24, 3)
+    assert sample.views.dtype == torch.uint8
+    again[(0, 1)]  # what was read before does not matter
+    assert torch.equal(sample.views, again[(2, 5)].views)
+    others = [one[(3, 5)].views, clips(manifest, seed=4)[(2, 5)].views]
+    assert not any(torch.equal(sample.views, other) for other in others)
+
+
+def test_the_number_of_workers_does_not_change_the_data(manifest: Manifest) -> None:
+    epochs = []
+    for workers in (0, 2):
+        loader = TrainLoader(clips(manifest), batch_size=3, workers=workers, seed=1, pin_memory=False)
+        first = list(loader.epoch(0))
+        epochs.append([*first, *loader.epoch(1)])
+        assert len(first) == len(loader) == 2
+    for one, other in zip(*epochs, strict=True):
+        assert torch.equal(one.views, other.views)
+        assert torch.equal(one.videos, other.videos)
+    rest = list(loader.epoch(1, start=1))
+    assert len(rest) == 1
+    assert torch.equal(rest[0].views, epochs[0][3].views)
+
+
+def test_a_flip_mirrors_the_frames_and_exchanges_the_classes(manifest: Manifest) -> None:
+    exchanged = np.array([1, 0, 2, 3, 5, 4, 6, 7])
+    plain = clips(manifest, cut=TrainCut(24, 28, flip=0.0), flip_labels=exchanged)
+    flipped = clips(manifest, cut=TrainCut(24, 28, flip=1.0), flip_labels=exchanged)
+    for row in range(8):
+        one, other = plain[(0, row)], flipped[(0, row)]
+        assert one.views is not None
+        assert other.views is not None
+        assert torch.equal(one.views.flip(3), other.views)
+        assert (one.label, other.label) == (row, exchanged[row])
+
+
+def test_a_broken_video_is_replaced_always_by_the_same_and_listed(manifest: Manifest, tmp_path: Path) -> None:
+    broken = with_broken(manifest, {2, 6}, tmp_path)
+    samples = [clips(broken)[(epoch, row)] for epoch in range(5) for row in range(8)]
+    again = [clips(broken)[(epoch, row)] for epoch in range(5) for row in range(8)]
+    for number, (sample, other) in enumerate(zip(samples, again, strict=True)):
+        assert sample.views is not None
+        assert other.views is not None
+        assert torch.equal(sample.views, other.views)
+        assert (sample.video != number % 8) == (number % 8 in (2, 6))
+        assert sample.video not in (2, 6)
+        assert sample.label == broken.labels[sample.video]
+        assert bool(sample.bad) == (number % 8 in (2, 6))
+    whole = clips(manifest)[(1, 3)]
+    assert whole.views is not None
+    assert torch.equal(whole.views, samples[8 + 3].views)  # the others are as without broken ones
+
+
+def test_nothing_readable_ends_with_a_reason_instead_of_a_loop(manifest: Manifest, tmp_path: Path) -> None:
+    broken = with_broken(manifest, set(range(8)), tmp_path)
+    with pytest.raises(DataError, match=rf"{MAX_REPLACEMENTS} videos in a row cannot be read; the last: .*broken"):
+        clips(broken)[(0, 0)]
+
+
+@pytest.mark.parametrize("crops", [1, 3])
+def test_views_of_one_pass_equal_those_read_one_by_one(manifest: Manifest, crops: int) -> None:
+    cuts = Cuts(size=24, resize=30, crops=crops)
+    sample = Views(manifest, PyAVReader(), SPEC, cuts, clips=3)[4]
+    assert sample.views is not None
+    assert sample.views.shape == (3 * crops, 4, 24, 24, 3)
+    with PyAVReader().open(manifest.paths[4]) as video:
+        info = video.info
+    number = 0
+    for indices in uniform_clips(info.num_frames, info.fps, SPEC, 3):
+        for cut in cuts.all(info):
+            with PyAVReader().open(manifest.paths[4]) as video:
+                view = cut.apply(video.read(indices, cut.read_size))
+            assert np.array_equal(sample.views[number].numpy(), view)
+            number += 1
+
+
+def test_a_broken_video_is_never_replaced_in_testing(manifest: Manifest, tmp_path: Path) -> None:
+    broken = with_broken(manifest, {1, 7}, tmp_path)
+    views = Views(broken, PyAVReader(), SPEC, Cuts(24, 28), clips=2)
+    batches = list(loader_of_tests(views, views_per_batch=6, views_per_video=2, workers=0, pin_memory=False))
+    assert [video for batch in batches for video in batch.videos.tolist()] == [0, 2, 3, 4, 5, 6]
+    assert [Path(bad.path).name for batch in batches for bad in batch.bad] == ["broken1.mp4", "broken7.mp4"]
+    alone = Views(broken, PyAVReader(), SPEC, Cuts(24, 28), clips=2)[1]
+    assert len(collate([alone])) == 0
+
+
+def test_a_segment_bounds_the_clips(manifest: Manifest) -> None:
+    rows = np.zeros(1, dtype=np.int64)
+    with PyAVReader().open(manifest.paths[0]) as video:
+        fps, frames = video.info.fps, video.read(np.arange(12), (28, 28))
+    part = Manifest(manifest.paths.take(rows), rows, np.array([4 / fps]), np.array([11 / fps]))
+    views = Views(part, PyAVReader(), SPEC, Cuts(28, 28), clips=1)[0].views
+    assert views is not None
+    assert np.array_equal(views[0].numpy(), frames[[4, 6, 8, 10]])
+    late = Manifest(part.paths, part.labels, np.array([99.0]), np.array([100.0]))
+    sample = Views(late, PyAVReader(), SPEC, Cuts(28, 28), clips=1)[0]
+    assert sample.views is None
+    assert "the segment begins at 99 s" in sample.bad[0].reason
+
+
+def test_a_video_shorter_than_the_clip_follows_the_policy(manifest: Manifest) -> None:
+    long = ClipSpec(num_frames=8, stride=3, short="error")
+    sample = Views(manifest, PyAVReader(), long, Cuts(24, 28), clips=1)[0]
+    assert sample.views is None
+    assert "the clip spans 22 frames" in sample.bad[0].reason
+    looped = Views(manifest, PyAVReader(), ClipSpec(8, 3, short="loop"), Cuts(24, 28), clips=1)[0].views
+    assert looped is not None
+    assert torch.equal(looped[0, 0], looped[0, 4])  # frame 12 of 12 is frame 0 again
+
+
+def test_an_epoch_visits_every_row_once_in_an_order_of_its_own() -> None:
+    batches = EpochBatches(10, 3, seed=0)
+    batches.epoch = 4
+    keys = [key for batch in batches for key in batch]
+    assert len(batches) == 3
+    assert len(set(keys)) == 9
+    assert {epoch for epoch, _ in keys} == {4}
+    batches.start = 2
+    assert [key for batch in batches for key in batch] == keys[6:]
+    batches.epoch, batches.start = 5, 0
+    assert [row for batch in batches for _, row in batch] != [row for _, row in keys]
+    assert [len(batch) for batch in EpochBatches(2, 8, seed=0)] == [2]  # less than a batch is still a batch
+
+
+@given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 300), st.integers(0, 60), st.integers(0, 2**32))
+def test_cuts_lie_inside_the_scaled_frame(height: int, width: int, size: int, more: int, seed: int) -> None:
+    info = VideoInfo(1, 30.0, height, width)
+    drawn = TrainCut(size, size + more, size + 2 * more).draw(info, np.random.default_rng(seed))
+    for cut in (drawn, *Cuts(size, size + more, 3).all(info)):
+        assert 0 <= cut.top <= cut.read_size[0] - size
+        assert 0 <= cut.left <= cut.read_size[1] - size
+    tall, wide = scaled_size(info, size)
+    assert min(tall, wide) == size
+    assert (tall >= wide) == (height >= width) or tall == wide
+    centre, ends = Cuts(size, size, 1).all(info)[0], Cuts(size, size, 3).all(info)
+    assert ends[1] == centre
+    assert (ends[0].top, ends[0].left) == (0, 0)
+    assert (ends[2].top, ends[2].left) == (tall - size, wide - size)
+
+
+def test_impossible_cuts_are_refused() -> None:
+    for wrong in (lambda: TrainCut(32, 24), lambda: TrainCut(24, 32, 30), lambda: Cuts(32, 24)):
+        with pytest.raises(ConfigError, match=r"transform\.resize"):
+            wrong()
+    with pytest.raises(ConfigError, match=r"transform\.flip=2"):
+        TrainCut(24, 24, flip=2)
+
+
+def test_workers_are_chosen_from_the_machine_unless_asked() -> None:
+    assert choose_workers(7, torch.device("cpu")) == 7
+    assert 1 <= choose_workers(None, torch.device("cpu")) <= choose_workers(None, torch.device("cuda")) <= 16
+
+
+def test_samples_of_nothing_collate_to_an_empty_batch() -> None:
+    assert len(collate([Sample(None, 0, 0), Sample(None, 1, 1)])) == 0

@@ -1,0 +1,182 @@
+"""The index maths: in range, spaced right, fair to both directions of time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from vidtrain.data.sampling import ClipSpec, Short, random_clip, segment, uniform_clips
+from vidtrain.errors import ConfigError, DataError
+
+totals = st.integers(1, 400)
+rates = st.floats(1, 120)
+seeds = st.integers(0, 2**32 - 1)
+shorts: st.SearchStrategy[Short] = st.sampled_from(["repeat_last", "loop"])
+strides = st.builds(ClipSpec, st.integers(1, 40), st.integers(1, 12), st.none(), shorts)
+targets = st.builds(ClipSpec, st.integers(1, 40), st.just(2), st.floats(0.5, 240), shorts)
+specs = strides | targets
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@given(totals, rates, specs, seeds, st.integers(1, 12))
+def test_shape_type_and_range(total: int, fps: float, spec: ClipSpec, seed: int, clips: int) -> None:
+    for found, count in (
+        (random_clip(total, fps, spec, rng(seed)), 1),
+        (uniform_clips(total, fps, spec, clips), clips),
+    ):
+        assert found.shape == (count, spec.num_frames)
+        assert found.dtype == np.int64
+        assert found.min() >= 0
+        assert found.max() < total
+
+
+@given(totals, rates, specs, seeds)
+def test_same_rng_same_clip(total: int, fps: float, spec: ClipSpec, seed: int) -> None:
+    clips = [random_clip(total, fps, spec, rng(seed)) for _ in range(2)]
+    np.testing.assert_array_equal(*clips)
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 300), rates, seeds)
+def test_stride_is_kept_where_the_clip_fits(frames: int, stride: int, room: int, fps: float, seed: int) -> None:
+    spec = ClipSpec(frames, stride, short="error")
+    total = (frames - 1) * stride + 1 + room
+    for clip in (*random_clip(total, fps, spec, rng(seed)), *uniform_clips(total, fps, spec, 5)):
+        assert (np.diff(clip) == stride).all()
+
+
+@given(st.integers(2, 40), rates, st.floats(0.5, 240), st.integers(0, 300))
+def test_fps_puts_samples_on_the_real_grid(frames: int, fps: float, target: float, room: int) -> None:
+    """Each sample is within half a frame of where the exact rate puts it; none drifts."""
+    spec = ClipSpec(frames, fps=target, short="error")
+    clip = uniform_clips(spec.span(fps) + room, fps, spec, 1)[0]
+    ideal = clip[0] + np.arange(frames) * fps / target
+    assert np.abs(clip - ideal).max() <= 0.5 + 1e-9
+    assert (np.diff(clip) >= 0).all()
+
+
+def test_fps_example() -> None:
+    assert uniform_clips(9, 30, ClipSpec(4, fps=12), 1).tolist() == [[0, 3, 5, 8]]
+    # Above the video's own rate, frames repeat.
+    assert uniform_clips(4, 10, ClipSpec(6, fps=20), 1).tolist() == [[0, 1, 1, 2, 2, 3]]
+
+
+@given(st.integers(1, 30), st.integers(1, 9), st.integers(0, 300), st.integers(1, 30))
+def test_uniform_clips_equal_their_time_reversal(frames: int, stride: int, room: int, clips: int) -> None:
+    """Sampling the reversed video and reversing back gives the same clips: no direction is preferred."""
+    spec = ClipSpec(frames, stride, short="error")
+    total = (frames - 1) * stride + 1 + room
+    found = uniform_clips(total, 25, spec, clips)
+    mirrored = (total - 1 - found)[::-1, ::-1]
+    moved = np.abs(found - mirrored).max(axis=1)
+    if clips % 2 and room % 2:  # the middle one has no place in the exact centre
+        assert moved[clips // 2] == 1
+        moved[clips // 2] = 0
+    assert not moved.any()
+
+
+@given(st.integers(1, 30), st.integers(1, 9), st.integers(0, 300), st.integers(2, 30))
+def test_uniform_clips_cover_first_to_last_evenly(frames: int, stride: int, room: int, clips: int) -> None:
+    spec = ClipSpec(frames, stride)
+    total = (frames - 1) * stride + 1 + room
+    starts = uniform_clips(total, 25, spec, clips)[:, 0]
+    assert starts[0] == 0
+    assert starts[-1] == room
+    ideal = np.linspace(0, room, clips)
+    assert np.abs(starts - ideal).max() <= 0.5 + 1e-9
+    assert (np.diff(starts) >= 0).all()
+
+
+def test_one_uniform_clip_is_the_centre_one() -> None:
+    assert uniform_clips(11, 25, ClipSpec(3, 1), 1).tolist() == [[4, 5, 6]]
+
+
+def test_random_starts_are_equally_likely() -> None:
+    """Chi-squared over the 11 places: first and last are not rarer than the others."""
+    generator, spec = rng(7), ClipSpec(3, 2)
+    starts = [int(random_clip(15, 25, spec, generator)[0, 0]) for _ in range(11_000)]
+    counts = np.bincount(starts, minlength=11)
+    assert len(counts) == 11
+    assert ((counts - 1000) ** 2 / 1000).sum() < 29.6  # p = 0.001 with 10 degrees of freedom
+
+
+@pytest.mark.parametrize(("short", "expected"), [("repeat_last", [0, 2, 4, 4, 4, 4]), ("loop", [0, 2, 4, 1, 3, 0])])
+def test_short_videos(short: Short, expected: list[int]) -> None:
+    spec = ClipSpec(6, 2, short=short)
+    assert uniform_clips(5, 25, spec, 3).tolist() == [expected] * 3
+    assert random_clip(5, 25, spec, rng())[0].tolist() == expected
+
+
+def test_short_error_names_the_lengths() -> None:
+    spec = ClipSpec(6, 2, short="error")
+    for sample in (lambda: uniform_clips(5, 25, spec, 1), lambda: random_clip(5, 25, spec, rng())):
+        with pytest.raises(DataError, match=r"spans 11 frames \(6 samples, stride 2\), the video has 5"):
+            sample()
+    assert uniform_clips(11, 25, spec, 1).tolist() == [[0, 2, 4, 6, 8, 10]]
+
+
+@given(totals, rates, specs, seeds, st.floats(0, 1), st.floats(0.001, 1))
+def test_clips_stay_in_their_segment(
+    total: int, fps: float, spec: ClipSpec, seed: int, at: float, length: float
+) -> None:
+    seconds = total / fps
+    first = at * seconds * 0.99
+    assume(round(first * fps + 1) <= total)
+    last = first + length * seconds
+    start, stop = segment(total, fps, first, last)
+    assert 0 <= start < stop <= total
+    for found in (
+        random_clip(total, fps, spec, rng(seed), first=first, last=last),
+        uniform_clips(total, fps, spec, 3, first=first, last=last),
+    ):
+        assert found.min() >= start
+        assert found.max() < stop
+
+
+def test_segment_in_frames() -> None:
+    assert segment(100, 25, None, None) == (0, 100)
+    assert segment(100, 25, 1.0, 2.0) == (25, 50)
+    assert segment(100, 25, 1.0, 99.0) == (25, 100)
+    assert segment(100, 25, 1.0, 1.001) == (25, 26)  # shorter than a frame: the one it begins in
+    assert uniform_clips(100, 25, ClipSpec(2, 24), 2, first=1.0, last=2.0).tolist() == [[25, 49], [25, 49]]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "words"),
+    [
+        (4.0, 5.0, "begins at 4 s, the video ends at 4 s"),
+        (2.0, 2.0, "from 0 s or later to a later time, got 2 s to 2 s"),
+        (-1.0, 2.0, "got -1 s to 2 s"),
+        (float("nan"), 2.0, "got nan s"),
+    ],
+)
+def test_bad_segments(first: float, last: float, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        segment(100, 25, first, last)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"num_frames": 0}, "num_frames must be 1 or more, got 0"),
+        ({"stride": 0}, "stride must be 1 or more, got 0"),
+        ({"fps": 0.0}, "fps must be above 0"),
+        ({"fps": float("nan")}, "fps must be above 0"),
+        (
+            {"short": "repeat"},
+            r"short must be one of repeat_last, loop, error, got 'repeat' \(did you mean repeat_last\?\)",
+        ),
+    ],
+)
+def test_bad_specs(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        ClipSpec(**settings)  # type: ignore[arg-type]
+
+
+def test_bad_number_of_clips() -> None:
+    with pytest.raises(ConfigError, match="clips must be 1 or more, got 0"):
+        uniform_clips(10, 25, ClipSpec(), 0)

@@ -1,0 +1,190 @@
+"""What holds for every conf/model/*.yaml of this chapter: options, forward and backward, batch independence, head."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from vidtrain.errors import ConfigError
+
+CONF = Path(__file__).parents[2] / "conf" / "model"
+
+# Thin versions where there are any. Clips are 8 x 32 x 32; c3d needs more frames, the ResNets-18 get fewer pixels.
+THIN: dict[str, dict[str, Any]] = {
+    "single_frame": {},
+    "late_fusion": {"num_frames": 8, "size": 32},
+    "early_fusion": {"num_frames": 8},
+    "slow_fusion": {"width": 4},
+    "c3d": {"num_frames": 16, "size": 32, "width": 4, "hidden": 16},
+    "r3d_18": {},
+    "mc3_18": {},
+    "r2plus1d_18": {},
+}
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in THIN),
+    ("single_frame", {"backbone": "lecture", "dropout": 0.5}),
+    ("late_fusion", {"fusion": "fc", "hidden": 8}),
+    ("late_fusion", {"pool": "max", "backbone": "lecture"}),
+    ("late_fusion", {"backbone": "resnet18"}),
+    ("early_fusion", {"backbone": "squeezenet1_1"}),
+    ("slow_fusion", {"net": "lecture", "width": None}),
+]
+
+
+def factory(name: str) -> Any:
+    target = OmegaConf.load(CONF / f"{name}.yaml")["_target_"]
+    module, _, function = target.rpartition(".")
+    return getattr(import_module(module), function)
+
+
+def build(name: str, **options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    return factory(name)(**{"num_classes": 5, **THIN[name], **options})
+
+
+@functools.cache
+def built(name: str) -> nn.Module:
+    """For tests that leave the model as it is."""
+    return build(name).eval()
+
+
+def clips(name: str, batch: int = 2) -> torch.Tensor:
+    shape = (4, 16, 16) if name.endswith("_18") else (THIN[name].get("num_frames", 8), 32, 32)
+    return torch.randn(batch, 3, *shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", THIN)
+def test_yaml_lists_every_option_with_its_default(name: str) -> None:
+    text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
+    options = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"), resolve=False)
+    assert isinstance(options, dict)
+    del options["_target_"]
+    parameters = dict(inspect.signature(factory(name)).parameters)
+    del parameters["num_classes"]
+    assert list(options) == list(parameters)
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
+    of_the_clip = {"num_frames": "${sampler.num_frames}", "size": "${transform.size}"}
+    for key, parameter in parameters.items():
+        assert options[key] == of_the_clip.get(key, parameter.default), key
+    assert text.startswith("# ")
+    assert all("#" in line for line in text.splitlines() if line and not line.startswith("_target_"))
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_forward_and_backward(name: str, options: dict[str, Any]) -> None:
+    model = build(name, **options)
+    logits = model(clips(name))
+    assert logits.shape == (2, 5)
+    assert logits.dtype == torch.float32
+    nn.functional.cross_entropy(logits, torch.tensor([0, 4])).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_a_clip_alone_and_in_a_batch(name: str, options: dict[str, Any]) -> None:
+    model = build(name, **options).eval() if options else built(name)
+    x = clips(name, 3)
+    with torch.no_grad():
+        together, alone = model(x), torch.cat([model(clip[None]) for clip in x])
+    assert (together - together[:1]).abs().max() > 1e-6  # the clips do differ
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", THIN)
+def test_logits_are_the_head_of_the_features_and_the_head_can_be_renewed(name: str) -> None:
+    model = copy.deepcopy(built(name))
+    x = clips(name)
+    with torch.no_grad():
+        before = model.forward_features(x)
+        head = model.get_submodule(model.head_name)
+        torch.testing.assert_close(model(x), head(before))
+        assert before.shape == (2, model.num_features)
+        model.to(torch.float64).reset_head(7)
+        assert model.get_submodule(model.head_name).weight.dtype == torch.float64
+        assert model(x.double()).shape == (2, 7)
+        torch.testing.assert_close(model.forward_features(x.double()).float(), before, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", THIN)
+def test_state_dict_round_trip(name: str) -> None:
+    model = copy.deepcopy(built(name)).train()
+    with torch.no_grad():
+        model(clips(name))  # so that running means are not those of a fresh net
+    other = copy.deepcopy(built(name))
+    for tensor in other.parameters():
+        nn.init.zeros_(tensor)
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(model.eval()(clips(name)), other.eval()(clips(name)))
+
+
+@pytest.mark.parametrize("name", THIN)
+def test_a_wrong_shape_is_named(name: str) -> None:
+    for shape in [(2, 8, 3, 32, 32), (3, 8, 32, 32), (2, 1, 8, 32, 32)]:
+        with pytest.raises(ConfigError, match=r"\(batch, 3, frames, height, width\)") as caught:
+            built(name)(torch.zeros(shape))
+        assert str(shape) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", THIN)
+def test_options_out_of_range(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"model\.num_classes: got 0, expected 1 or more"):
+        build(name, num_classes=0)
+    with pytest.raises(ConfigError, match=r"model\.dropout: got 1\.5"):
+        build(name, dropout=1.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("late_fusion", {"fusion": "fcc"}, r"model\.fusion: got 'fcc' \(did you mean fc\?\), expected pool, fc"),
+        ("late_fusion", {"pool": "mean"}, r"model\.pool: got 'mean', expected avg, max"),
+        ("late_fusion", {"num_frames": 0}, r"model\.num_frames: got 0"),
+        ("late_fusion", {"fusion": "fc", "hidden": 0}, r"model\.hidden: got 0"),
+        ("late_fusion", {"pretrained": "k400"}, r"model\.pretrained: got 'k400', expected null or imagenet"),
+        ("early_fusion", {"num_frames": -1}, r"model\.num_frames: got -1"),
+        ("slow_fusion", {"net": "tny"}, r"model\.net: got 'tny' \(did you mean tiny\?\), expected tiny, lecture"),
+        ("slow_fusion", {"width": 0}, r"model\.width: got 0"),
+        ("c3d", {"num_frames": 8}, r"model\.num_frames: got 8.* 16 or more: set sampler\.num_frames=16"),
+        ("c3d", {"size": 8}, r"model\.size: got 8.* 16 or more: set transform\.size=16"),
+        ("r3d_18", {"pretrained": "imagenet"}, r"model\.pretrained: got 'imagenet', expected null or kinetics400"),
+    ],
+)  # fmt: skip
+def test_errors_say_what_is_allowed(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        build(name, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape", "message"),
+    [
+        ("late_fusion", {"fusion": "fc"}, (1, 3, 4, 32, 32), "clips of 4 frames, but .* built for 8"),
+        ("late_fusion", {"fusion": "fc"}, (1, 3, 8, 32, 48), "32 x 48 pixels, but .* built for 32 x 32"),
+        ("early_fusion", {}, (1, 3, 16, 32, 32), "clips of 16 frames, but .* built for 8"),
+        ("c3d", {}, (1, 3, 16, 64, 64), r"64 x 64 pixels, but .* built for 32 x 32: set transform\.size=32"),
+        ("slow_fusion", {"net": "lecture"}, (1, 3, 3, 32, 32), "3 x 32 x 32, needs 4 frames and 4 x 4 pixels"),
+        ("single_frame", {"backbone": "lecture"}, (1, 3, 8, 2, 2), "2 x 2 pixels, this backbone needs 4 x 4"),
+    ],
+)
+def test_clips_that_do_not_fit(name: str, options: dict[str, Any], shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(name, **options)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5, 40, 24), (1, 3, 1, 17, 31)])
+@pytest.mark.parametrize("name", ["single_frame", "late_fusion", "slow_fusion", "r2plus1d_18"])
+def test_pooling_models_take_any_clip(name: str, shape: tuple[int, ...]) -> None:
+    with torch.no_grad():
+        assert built(name)(torch.zeros(shape)).shape == (1, 5)

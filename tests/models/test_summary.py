@@ -1,0 +1,233 @@
+"""Tables of models: document 003's literally, parameters and multiply-adds against counts made by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from vidtrain.errors import ConfigError
+from vidtrain.models.c3d import c3d
+from vidtrain.models.early_fusion import early_fusion
+from vidtrain.models.late_fusion import late_fusion
+from vidtrain.models.layers.backbone2d import image_backbone
+from vidtrain.models.slow_fusion import slow_fusion
+from vidtrain.models.summary import Summary, summarise, times
+
+# Document 003, at 20 x 64 x 64. Its slips are mended: early fusion reads 3*20 channels (not 3*10) and ends in 24
+# (not 4), and the 3D net's rows are Conv3D and Pool3D, its average a single point in all of T, H and W.
+TABLES: dict[str, tuple[Callable[[], nn.Module], list[tuple[str, str, str]]]] = {
+    "late": (
+        lambda: late_fusion(num_classes=10, num_frames=20, size=64, backbone="lecture"),
+        [
+            ("Input", "3 x 20 x 64 x 64", ""),
+            ("Conv2D(3x3, 3->12)", "12 x 20 x 64 x 64", "1 x 3 x 3"),
+            ("Pool2D(4x4)", "12 x 20 x 16 x 16", "1 x 6 x 6"),
+            ("Conv2D(3x3, 12->24)", "24 x 20 x 16 x 16", "1 x 14 x 14"),
+            ("GlobalAvgPool", "24 x 1 x 1 x 1", "20 x 64 x 64"),
+        ],
+    ),
+    "early": (
+        lambda: early_fusion(num_classes=10, num_frames=20, backbone="lecture"),
+        [
+            ("Input", "3 x 20 x 64 x 64", ""),
+            ("Conv2D(3x3, 3*20->12)", "12 x 64 x 64", "20 x 3 x 3"),
+            ("Pool2D(4x4)", "12 x 16 x 16", "20 x 6 x 6"),
+            ("Conv2D(3x3, 12->24)", "24 x 16 x 16", "20 x 14 x 14"),
+            ("GlobalAvgPool", "24 x 1 x 1", "20 x 64 x 64"),
+        ],
+    ),
+    "3d": (
+        lambda: slow_fusion(num_classes=10, net="lecture"),
+        [
+            ("Input", "3 x 20 x 64 x 64", ""),
+            ("Conv3D(3x3x3, 3->12)", "12 x 20 x 64 x 64", "3 x 3 x 3"),
+            ("Pool3D(4x4x4)", "12 x 5 x 16 x 16", "6 x 6 x 6"),
+            ("Conv3D(3x3x3, 12->24)", "24 x 5 x 16 x 16", "14 x 14 x 14"),
+            ("GlobalAvgPool", "24 x 1 x 1 x 1", "20 x 64 x 64"),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_tables_of_003(name: str) -> None:
+    build, table = TABLES[name]
+    summary = summarise(build(), 20, 64)
+    rows = [(r.label, times(r.size), times(r.field) if r.field else "") for r in summary.rows]
+    assert rows == [*table, ("Linear(24->10)", "10", "20 x 64 x 64")]
+    lines = summary.to_text().splitlines()
+    for (label, size, field), line in zip(table, lines[2:], strict=False):
+        assert line.startswith(label + " ")
+        assert f"  {size}" in line
+        assert f"  {field}" in line
+
+
+def test_rows_count_parameters_and_multiply_adds() -> None:
+    summary = summarise(late_fusion(num_classes=10, num_frames=20, size=64, backbone="lecture"), 20, 64)
+    conv = summary.rows[1]
+    assert conv.path == "backbone.net.0"
+    assert conv.params == 3 * 12 * 9 + 12
+    assert conv.macs == 20 * 64 * 64 * 12 * 3 * 9
+    assert summary.rows[-1].macs == 240
+    assert summary.params == summary.trainable_params == sum(r.params for r in summary.rows) == 3202
+    assert summary.macs == sum(r.macs for r in summary.rows)
+    assert summary.gmac == pytest.approx(summary.macs / 1e9)
+
+
+def test_the_model_stays_as_it_was() -> None:
+    model = late_fusion(num_classes=10, num_frames=8, size=32, backbone="resnet18").train()
+    model.backbone.eval()
+    for parameter in model.backbone.parameters():
+        parameter.requires_grad_(False)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    random = torch.get_rng_state()
+    summary = summarise(model, 8, 32)
+    assert summary.trainable_params == 512 * 10 + 10 < summary.params
+    assert f"{512 * 10 + 10:,} trainable" in summary.to_text()
+    assert modes == [module.training for module in model.modules()]
+    assert torch.equal(random, torch.get_rng_state())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+class Recurrent(nn.Module):
+    """Frames through a 2D net, then an LSTM; and a cell by hand, frames first in the batch."""
+
+    def __init__(self, *, batch_first: bool) -> None:
+        super().__init__()
+        self.batch_first = batch_first
+        self.backbone = image_backbone("lecture")
+        self.lstm = nn.LSTM(24, 8, num_layers=2, batch_first=batch_first)
+        self.cell = nn.GRUCell(8, 6)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        frames = x.shape[2]
+        if self.batch_first:
+            maps = self.backbone(x.transpose(1, 2).flatten(0, 1)).mean((2, 3)).unflatten(0, (-1, frames))
+            steps = self.lstm(maps)[0].transpose(0, 1)
+        else:
+            maps = self.backbone(x.permute(2, 0, 1, 3, 4).flatten(0, 1)).mean((2, 3)).unflatten(0, (frames, -1))
+            steps = self.lstm(maps)[0]
+        state = steps.new_zeros(steps.shape[1], 6)
+        for step in steps:
+            state = self.cell(step, state)
+        logits: torch.Tensor = self.head(state)
+        return logits
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_recurrent_layers(batch_first: bool) -> None:
+    rows = {r.path: r for r in summarise(Recurrent(batch_first=batch_first), 7, 16).rows}
+    lstm, cell = rows["lstm"], rows["cell"]
+    assert lstm.label == "LSTM(24->8, 2 layers)"
+    assert lstm.size == (8, 7)
+    assert lstm.field == (4, 16, 16)  # the middle step has seen steps 0 to 3
+    assert lstm.params == 4 * 8 * (24 + 8 + 2) + 4 * 8 * (8 + 8 + 2)
+    assert lstm.macs == 7 * 4 * 8 * (24 + 8 + 8 + 8)
+    assert cell.label == "GRUCell(8->6) x7"
+    assert cell.calls == 7
+    assert cell.macs == 7 * 3 * 6 * (8 + 6)
+    assert cell.field == (7, 16, 16)
+    assert rows["backbone.net.3"].size == (24, 7, 4, 4)
+    assert rows["backbone.net.3"].field == (1, 13, 13)  # 14 x 14, one pixel beyond the border
+
+
+class Attending(nn.Module):
+    """A patch embedding, a class token and an encoder layer; attention written as a layer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv3d(3, 8, (2, 8, 8), stride=(2, 8, 8))
+        self.cls = nn.Parameter(torch.zeros(1, 1, 8))
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.cls.expand(len(x), -1, -1), tokens], 1)
+        logits: torch.Tensor = self.head(self.layer(tokens)[:, 0])
+        return logits
+
+
+def test_attention() -> None:
+    summary = summarise(Attending(), 8, 16)
+    rows = {r.path: r for r in summary.rows}
+    attention = rows["layer.self_attn"]
+    assert rows["patches"].label == "Conv3D(2x8x8, 3->8, stride 2x8x8)"
+    assert rows["patches"].field == (2, 8, 8)
+    assert attention.label == "MultiheadAttention"
+    assert attention.size == (8, 17)
+    assert attention.field == (8, 16, 16)
+    assert attention.macs == 17 * 8 * 8 * 4 + 2 * 17 * 17 * 8
+    assert attention.params == 4 * (8 * 8 + 8)
+    assert rows["head"].field == (8, 16, 16)
+    assert "everything else" in summary.to_text()  # the class token, two LayerNorms
+
+
+class Strange(nn.Module):
+    """An operator without a rule between two layers that have one, beside a branch that has nothing to do with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(3, 4, 3, padding=1)
+        self.second = nn.Conv3d(4, 4, 3, padding=1)
+        self.beside = nn.Conv3d(4, 4, 3, padding=1)
+        self.last = nn.Conv3d(8, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        odd = self.second(
+            torch.fft.rfft2(x).abs()[..., : x.shape[-1] // 2 + 1].repeat_interleave(2, -1)[..., : x.shape[-1]]
+        )
+        return self.last(torch.cat([odd, self.beside(x)], 1)).mean((2, 3, 4))  # fmt: skip
+
+
+def test_unknown_operators_give_no_number() -> None:
+    summary = summarise(Strange(), 4, 8)
+    fields = {r.path: r.field for r in summary.rows[1:]}
+    assert fields == {"first": (3, 3, 3), "second": None, "beside": (4, 5, 5), "last": None}
+    assert [line.split()[-3] for line in summary.to_text().splitlines() if "second" in line] == ["-"]
+
+
+def test_labels() -> None:
+    net = nn.Sequential(
+        nn.Conv3d(3, 8, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+        nn.Conv3d(8, 8, 3, padding=2, dilation=2, groups=4),
+        nn.AvgPool3d(3, stride=(1, 2, 2), padding=1),
+        nn.AdaptiveAvgPool3d((1, 2, 2)),
+        nn.AdaptiveMaxPool3d(1),
+        nn.Flatten(),
+        nn.Linear(8, 2),
+    )
+    assert [r.label for r in summarise(net, 8, 16).rows[1:]] == [
+        "Conv3D(1x3x3, 3->8, stride 1x2x2)",
+        "Conv3D(3x3x3, 8->8, dilation 2, groups 4)",
+        "AvgPool3D(3x3x3, stride 1x2x2)",
+        "AdaptiveAvgPool3D(1x2x2)",
+        "GlobalMaxPool",
+        "Linear(8->2)",
+    ]
+
+
+def test_c3d_takes_less_than_three_seconds() -> None:
+    with torch.device("meta"):  # not to time the making of 80M weights
+        model = c3d(num_classes=400, num_frames=16, size=112)
+    start = time.perf_counter()
+    summary: Summary = summarise(model, 16, 112)
+    assert time.perf_counter() - start < 3
+    fields = {r.path: r.field for r in summary.rows}
+    assert fields["conv2"] == (5, 8, 8)
+    assert fields["conv3b"] == (14, 26, 26)
+    assert fields["conv4b"] == (16, 62, 62)
+
+
+def test_a_clip_the_model_refuses() -> None:
+    with pytest.raises(ConfigError, match=r"clips of 16 frames, but .* built for 8"):
+        summarise(early_fusion(num_classes=3, num_frames=8), 16, 32)

@@ -12,6 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from vidtrain.data.readers.base import VideoReader
+from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.errors import VideoError
+from vidtrain.types import Frames, VideoInfo
+
 Pictures = npt.NDArray[np.uint8]
 Option = Mapping[str, str]
 
@@ -127,7 +132,10 @@ def remux(
     """
     with av.open(str(source)) as container, av.open(str(target), "w", options=dict(options or {})) as out:
         stream = container.streams.video[0]
-        copy = out.add_stream_from_template(stream)
+        try:
+            copy = out.add_stream_from_template(stream, opaque=True)
+        except AttributeError:
+            pytest.skip("PyAV 14.0 cannot copy this stream")
         assert stream.time_base
         assert stream.average_rate
         ticks = round(shift / stream.average_rate / stream.time_base)
@@ -154,3 +162,25 @@ def set_matrix(path: str | Path, a: int, b: int, c: int, d: int) -> Path:
         data[at + place : at + place + 4] = (value << 16).to_bytes(4, "big", signed=True)
     Path(path).write_bytes(data)
     return Path(path)
+
+
+def read(
+    path: Path, indices: list[int], size: tuple[int, int] | None = None, *, reader: VideoReader | None = None
+) -> Frames:
+    """The frames `indices`, with PyAV's reader unless another is given."""
+    with (reader or PyAVReader()).open(str(path)) as video:
+        return video.read(np.array(indices, dtype=np.int64), size)
+
+
+def info(path: Path, reader: VideoReader | None = None) -> VideoInfo:
+    """What the reader knows of the file."""
+    with (reader or PyAVReader()).open(str(path)) as video:
+        return video.info
+
+
+def refused(path: Path | str, reader: VideoReader | None = None) -> str:
+    """Why the reader does not open the file."""
+    with pytest.raises(VideoError) as caught:
+        (reader or PyAVReader()).open(str(path))
+    assert caught.value.path == str(path)
+    return caught.value.reason

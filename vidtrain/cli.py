@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -25,6 +26,7 @@ _FLAGS: dict[str, int | tuple[str, ...]] = {
     **dict.fromkeys(["--info", "-i"], _INFO),
 }
 # eval and predict take the rest of their configuration from the checkpoint: a key below one of these is added
+_THE_DISK = (errno.ENOSPC, errno.EROFS, errno.EACCES, getattr(errno, "EDQUOT", errno.ENOSPC))
 _LONGEST_NAME = 150  # of a run's folder in a sweep; file systems allow 255 bytes
 _FROM_CHECKPOINT = ("model", "data", "decoder", "sampler", "transform", "eval", "trainer")
 
@@ -34,16 +36,29 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         code = _main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
-    except VidtrainError as error:
-        print(f"vidtrain: error: {error}", file=sys.stderr)
-        code = 2
     except KeyboardInterrupt:
-        print("vidtrain: interrupted", file=sys.stderr)
+        print("vidtrain: interrupted; the same command with resume=auto continues a training", file=sys.stderr)
         code = 130
     except BrokenPipeError:  # `vidtrain inspect | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except Exception as error:
+        mistake = users_mistake(error)
+        if mistake is None:
+            raise
+        print(f"vidtrain: error: {mistake}", file=sys.stderr)
+        code = 2
     raise SystemExit(code)
+
+
+def users_mistake(error: Exception) -> VidtrainError | None:
+    """The error as the user should read it, None when it is ours and wants its traceback."""
+    if isinstance(error, VidtrainError):
+        return error
+    if isinstance(error, OSError) and error.errno in _THE_DISK:
+        where = f"{error.filename}: " if error.filename else ""
+        return VidtrainError(f"{where}{error.strerror}; what was written before is kept")
+    return None
 
 
 def _main(argv: list[str]) -> int:
@@ -217,15 +232,15 @@ def task(command: str) -> Callable[[Any], Any]:
         try:
             hydra_errors.refuse_missing(cfg)
             return import_module(f"vidtrain.commands.{command}").run(cfg)
-        except VidtrainError as error:
-            if not in_sweep:
-                print(f"vidtrain: error: {error}", file=sys.stderr)
-                raise SystemExit(2) from None
-            sweep.record_failure(cfg, error)
         except Exception as error:
-            if not in_sweep:
+            mistake = users_mistake(error)
+            if in_sweep:
+                sweep.record_failure(cfg, mistake or error, with_traceback=mistake is None)
+                return None
+            if mistake is None:
                 raise
-            sweep.record_failure(cfg, error, with_traceback=True)
+            print(f"vidtrain: error: {mistake}", file=sys.stderr)
+            raise SystemExit(2) from None
 
     return run
 

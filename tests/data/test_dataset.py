@@ -109,6 +109,12 @@ def test_nothing_readable_ends_with_a_reason_instead_of_a_loop(manifest: Manifes
     broken = with_broken(manifest, set(range(8)), tmp_path)
     with pytest.raises(DataError, match=rf"{MAX_REPLACEMENTS} videos in a row cannot be read; the last: .*broken"):
         clips(broken)[(0, 0)]
+    for workers in (0, 1):
+        loader = TrainLoader(clips(broken), batch_size=2, workers=workers, seed=0, pin_memory=False)
+        with pytest.raises(DataError) as error:
+            next(loader.epoch(0))
+        assert str(error.value).startswith(f"{MAX_REPLACEMENTS} videos in a row cannot be read; the last: ")
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("crops", [1, 3])

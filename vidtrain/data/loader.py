@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from vidtrain.data.dataset import TestViews, TrainClips
+from vidtrain.errors import VidtrainError
 from vidtrain.types import Batch, Sample
 
 
@@ -61,6 +62,26 @@ def choose_workers(wanted: int | None, device: torch.device) -> int:
     return max(1, min(16, processors if device.type == "cuda" else processors // 2))
 
 
+class Batches:
+    """What a loader yields; a user's mistake that a worker found keeps its own words.
+
+    torch puts the worker's traceback into the message of the exception that it raises again.
+    """
+
+    def __init__(self, loader: DataLoader[Batch]) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        try:
+            yield from self._loader
+        except VidtrainError as error:
+            name, last = type(error).__name__, str(error).strip().splitlines()[-1]
+            raise type(error)(last.rpartition(f"{name}: ")[2]) from None
+
+
 class TrainLoader:
     """Batches of training clips, epoch by epoch."""
 
@@ -82,14 +103,14 @@ class TrainLoader:
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch `number`, without the first `start`."""
         self._batches.epoch, self._batches.start = number, start
-        return iter(self._loader)
+        return iter(Batches(self._loader))
 
 
 def test_loader(
     views: TestViews, *, views_per_batch: int, views_per_video: int, workers: int, pin_memory: bool
-) -> DataLoader[Batch]:
+) -> Batches:
     """The loader of a test: whole videos, about `views_per_batch` views at a time, in the manifest's order."""
-    return DataLoader(
+    loader: DataLoader[Batch] = DataLoader(
         views,  # type: ignore[arg-type]
         batch_size=max(1, views_per_batch // views_per_video),
         shuffle=False,
@@ -97,3 +118,4 @@ def test_loader(
         collate_fn=collate,
         pin_memory=pin_memory,
     )
+    return Batches(loader)

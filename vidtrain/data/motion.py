@@ -89,7 +89,7 @@ def motion(
     val_scenes: int = 8,
     test_scenes: int = 40,
     size: int = 112,
-    num_frames: int = 32,
+    num_frames: int = 40,
 ) -> VideoData:
     """The built-in data set, made on first use.
 
@@ -125,7 +125,7 @@ def make_motion(
     val_scenes: int = 8,
     test_scenes: int = 40,
     size: int = 112,
-    num_frames: int = 32,
+    num_frames: int = 40,
 ) -> None:
     """Write the files of `motion` to <folder>/<split>/<class>/<scene>.mp4, and motion.json last."""
     _write_all(Path(folder), _Recipe(seed, train_scenes, val_scenes, test_scenes, size, num_frames))
@@ -192,7 +192,7 @@ def _write_all(folder: Path, recipe: _Recipe) -> None:
             for split, count in recipe.scenes.items()
             for scene in range(count)
         ]
-        for job in tqdm(as_completed(jobs), "making motion data", len(jobs), unit="scene", delay=1.0):
+        for job in tqdm(as_completed(jobs), "making motion data", len(jobs), unit="scene", delay=1.0, disable=None):
             job.result()
             os.utime(folder)  # a sign of life to other processes, see _STALE_SECONDS
     finally:

@@ -12,17 +12,23 @@ class OpenVideo(Protocol):
     """A video being read. Use it as a context manager, in the process that opened it, and close it at once."""
 
     @property
-    def info(self) -> VideoInfo: ...
+    def info(self) -> VideoInfo:
+        """Frames shown, their rate and size: known before a frame is decoded, and the same for every reader."""
+        ...
 
     def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
         """The frames `indices` in the order asked for (any order, repeats allowed) as RGB uint8 (N, H, W, 3).
 
+        Frames are the pictures a player shows: rotation metadata applied, pixels as stored (non-square ones are not
+        stretched). Reading clips one after the other from one open video is allowed, in any order.
+
         Args:
             indices: int64 (N,), each in [0, info.num_frames).
-            size: (height, width) to scale to while converting, bilinear; None keeps the video's own.
+            size: (height, width) of the picture shown, scaled to while converting, bilinear; None keeps its own.
 
         Raises:
-            VideoError: a wanted frame does not decode.
+            VideoError: a wanted frame does not decode. No frame stands in for another.
+            IndexError: an index is outside the video.
         """
         ...
 

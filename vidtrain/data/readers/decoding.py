@@ -122,12 +122,12 @@ class _Indexed:
 
     def _decode(self, run: _Run, *, skip: bool) -> Iterator[tuple[int, VideoFrame]]:
         """(place, frame) of the wanted frames of a run, without those marked as corrupt."""
-        packets = self._from(run.start)
+        self._go_to(run.start)
         context = self._file.stream.codec_context
         context.flush_buffers()
         skip = skip and context.name in _SKIPS_NONREF
         wanted, last = set(run.wanted), run.wanted[-1]
-        for place, packet in packets:
+        for place, packet in self._from(run.start):
             if skip:
                 context.skip_frame = "DEFAULT" if place in wanted else "NONREF"
             yield from self._sound(self._file.decode(packet), wanted)
@@ -142,17 +142,17 @@ class _Indexed:
                 yield place, frame
 
     def _from(self, start: int) -> Iterator[tuple[int, Packet[VideoStream]]]:
-        """(place, packet) from packet `start` on, by the shortest way there."""
-        if self._next is None or not self._next <= start < self._next + _NEAR:
-            self._seek(start)
+        """(place, packet) from packet `start` on."""
         for packet in self._packets:
             place = -1 if packet.pts is None else self._place.get(packet.pts, -1)
             self._next = place + 1 if place >= 0 else None
             if place >= start:
                 yield place, packet
 
-    def _seek(self, start: int) -> None:
-        """Go to packet `start` or to one before it; which one it became, the packet itself tells."""
+    def _go_to(self, start: int) -> None:
+        """Be at packet `start` or before it; where a seek has led, the packet itself tells."""
+        if self._next is not None and self._next <= start < self._next + _NEAR:
+            return
         try:
             self._file.container.seek(int(self.table.pts[start]), stream=self._file.stream)
         except (av.error.FFmpegError, OSError):

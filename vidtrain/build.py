@@ -27,7 +27,7 @@ from vidtrain.data.manifest import VideoData
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.sampling import ClipSpec
 from vidtrain.data.settings import SamplerConfig, TransformConfig
-from vidtrain.data.transforms import TestCuts, TrainCut
+from vidtrain.data.transforms import Colours, TestCuts, TrainCut
 from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.settings import EvalConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
@@ -157,11 +157,15 @@ def build_spec(sampler: SamplerConfig) -> ClipSpec:
 
 
 def build_train_cut(transform: TransformConfig) -> TrainCut:
-    return TrainCut(transform.size, transform.resize, transform.resize_max, transform.flip)
+    return TrainCut(transform.size, transform.resize, transform.resize_max, transform.flip, transform.squash)
+
+
+def build_colours(transform: TransformConfig) -> Colours:
+    return Colours(transform.colour, transform.grayscale)
 
 
 def build_test_cuts(transform: TransformConfig, crops: int) -> TestCuts:
-    return TestCuts(transform.size, transform.resize, crops)
+    return TestCuts(transform.size, transform.resize, crops, transform.squash)
 
 
 def build_optimizer(node: Any, model: nn.Module) -> torch.optim.Optimizer:
@@ -188,8 +192,9 @@ def protocol(sampler: SamplerConfig, transform: TransformConfig, evaluation: Eva
     rate = f"{sampler.num_frames}x{sampler.stride}"
     if sampler.fps is not None:
         rate = f"{sampler.num_frames} frames at {sampler.fps:g} fps"
+    side = "squashed to" if transform.squash else "short side"
     return (
-        f"{rate} clips at {transform.size} px (short side {transform.resize}), "
+        f"{rate} clips at {transform.size} px ({side} {transform.resize}), "
         f"{evaluation.clips}x{evaluation.crops} views (clips x crops), probabilities averaged"
     )
 

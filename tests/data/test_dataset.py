@@ -18,8 +18,8 @@ from vidtrain.data.manifest import Manifest
 from vidtrain.data.motion import motion
 from vidtrain.data.readers.pyav import PyAVReader
 from vidtrain.data.sampling import ClipSpec, uniform_clips
+from vidtrain.data.transforms import Colours, TrainCut, scaled_size
 from vidtrain.data.transforms import TestCuts as Cuts
-from vidtrain.data.transforms import TrainCut, scaled_size
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.types import Sample, VideoInfo
 
@@ -196,6 +196,29 @@ def test_cuts_lie_inside_the_scaled_frame(height: int, width: int, size: int, mo
     assert ends[1] == centre
     assert (ends[0].top, ends[0].left) == (0, 0)
     assert (ends[2].top, ends[2].left) == (tall - size, wide - size)
+
+
+def test_colours_change_a_clip_as_a_whole_and_reproducibly() -> None:
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    clip = np.repeat(frame[None], 3, axis=0)
+    one = Colours(0.5).apply(clip, np.random.default_rng(1))
+    assert one.shape == clip.shape
+    assert one.dtype == np.uint8
+    assert np.array_equal(one[0], one[2])  # a still clip stays still
+    assert np.array_equal(one, Colours(0.5).apply(clip, np.random.default_rng(1)))
+    assert not np.array_equal(one, Colours(0.5).apply(clip, np.random.default_rng(2)))
+    grey = Colours(0.0, grayscale=1.0).apply(clip, rng)
+    assert np.ptp(grey, axis=-1).max() == 0
+    assert Colours().apply(clip, rng) is clip
+    with pytest.raises(ConfigError, match=r"transform\.colour=3"):
+        Colours(3)
+
+
+def test_squashing_keeps_the_sides() -> None:
+    info = VideoInfo(1, 30.0, 90, 200)
+    assert Cuts(32, 32, 1, squash=True).all(info)[0].read_size == (32, 32)
+    assert TrainCut(32, 40, squash=True).draw(info, np.random.default_rng(0)).read_size == (40, 40)
 
 
 def test_impossible_cuts_are_refused() -> None:

@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> float | None:
 
     check_numbers(cfg)
     check_schedule(OmegaConf.to_object(cfg.schedule), cfg.trainer.epochs)  # type: ignore[arg-type]
-    cut = build.build_train_cut(cfg.transform)
+    cut, colours = build.build_train_cut(cfg.transform), build.build_colours(cfg.transform)
     device = choose_device(cfg.trainer.device)
     precision = Precision(cfg.trainer.precision, device)
     workers = choose_workers(cfg.trainer.num_workers, device)
@@ -68,6 +68,7 @@ def run(cfg: DictConfig) -> float | None:
         scorer.spec,
         cut,
         seed=cfg.trainer.seed,
+        colours=colours,
         flip_labels=build.flip_labels(data),
     )
     trainer = _trainer(cfg, folder, data, model, clips, scorer)

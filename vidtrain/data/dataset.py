@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from vidtrain.data.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.sampling import ClipSpec, random_clip, uniform_clips
-from vidtrain.data.transforms import TestCuts, TrainCut
+from vidtrain.data.transforms import Colours, TestCuts, TrainCut
 from vidtrain.errors import DataError, VideoError
 from vidtrain.types import BadVideo, Sample
 
@@ -36,6 +36,7 @@ class TrainClips(Dataset[Sample]):
         cut: TrainCut,
         *,
         seed: int,
+        colours: Colours | None = None,
         flip_labels: np.ndarray | None = None,
     ) -> None:
         self.manifest = manifest
@@ -43,6 +44,7 @@ class TrainClips(Dataset[Sample]):
         self.spec = spec
         self.cut = cut
         self.seed = seed
+        self.colours = colours or Colours()
         self.flip_labels = flip_labels
 
     def __len__(self) -> int:
@@ -70,7 +72,7 @@ class TrainClips(Dataset[Sample]):
             with _naming(path):
                 indices = random_clip(info.num_frames, info.fps, self.spec, rng, **_seconds(self.manifest, row))
             cut = self.cut.draw(info, rng)
-            frames = cut.apply(video.read(indices[0], cut.read_size))
+            frames = self.colours.apply(cut.apply(video.read(indices[0], cut.read_size)), rng)
         label = int(self.manifest.labels[row])
         if cut.flip and self.flip_labels is not None:
             label = int(self.flip_labels[label])

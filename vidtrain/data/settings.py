@@ -32,6 +32,12 @@ class TransformConfig:
     """Short side of the frame before cropping (pixels)."""
     resize_max: int | None = None
     """Training draws the short side from resize to this, once per clip; null: always resize."""
+    squash: bool = False
+    """Scale to a square, so that nothing is cropped away at the sides; false keeps the aspect."""
+    colour: float = 0.0
+    """Training multiplies brightness, contrast and saturation by 1 - colour to 1 + colour, drawn once per clip."""
+    grayscale: float = 0.0
+    """Chance of a training clip without colour."""
     flip: float = 0.5
     """Chance of a horizontal flip in training; classes that a flip exchanges are relabelled."""
     mean: list[float] = field(default_factory=lambda: [0.45, 0.45, 0.45])

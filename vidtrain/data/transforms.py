@@ -10,13 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torchvision.transforms.v2 import functional as F
 
 from vidtrain.errors import ConfigError
 from vidtrain.types import Frames, VideoInfo
 
 
-def scaled_size(info: VideoInfo, short_side: int) -> tuple[int, int]:
-    """(height, width) with the aspect kept and the shorter one equal to `short_side`."""
+def scaled_size(info: VideoInfo, short_side: int, *, squash: bool = False) -> tuple[int, int]:
+    """(height, width) with the shorter one equal to `short_side`; a square with `squash`, else the aspect is kept."""
+    if squash:
+        return short_side, short_side
     if info.height <= info.width:
         return short_side, max(short_side, round(info.width * short_side / info.height))
     return max(short_side, round(info.height * short_side / info.width)), short_side
@@ -46,22 +50,50 @@ class TrainCut:
     resize: int
     resize_max: int | None = None
     flip: float = 0.5
+    squash: bool = False
 
     def __post_init__(self) -> None:
         _check(self.size, self.resize)
         if self.resize_max is not None and self.resize_max < self.resize:
             raise ConfigError(f"transform.resize_max={self.resize_max} is less than transform.resize={self.resize}")
-        if not 0 <= self.flip <= 1:
-            raise ConfigError(f"transform.flip={self.flip}: a chance lies in 0 to 1")
+        _check_chance("flip", self.flip)
 
     def draw(self, info: VideoInfo, rng: np.random.Generator) -> Cut:
         short = self.resize
         if self.resize_max is not None:
             short = int(rng.integers(self.resize, self.resize_max + 1))
-        height, width = scaled_size(info, short)
+        height, width = scaled_size(info, short, squash=self.squash)
         top = int(rng.integers(height - self.size + 1))
         left = int(rng.integers(width - self.size + 1))
         return Cut((height, width), top, left, self.size, bool(rng.random() < self.flip))
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Random brightness, contrast, saturation, and now and then no colour at all.
+
+    strength: the factors are drawn from 1 - strength to 1 + strength. grayscale: chance of a grey clip.
+    """
+
+    strength: float = 0.0
+    grayscale: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_chance("colour", self.strength)
+        _check_chance("grayscale", self.grayscale)
+
+    def apply(self, clip: Frames, rng: np.random.Generator) -> Frames:
+        """uint8 (T, H, W, 3) -> the same, all frames changed alike; draws nothing when both options are 0."""
+        if not (self.strength or self.grayscale):
+            return clip
+        brightness, contrast, saturation = (1 + self.strength * rng.uniform(-1, 1, size=3)).tolist()
+        if rng.random() < self.grayscale:
+            saturation = 0.0
+        images = torch.from_numpy(clip).permute(0, 3, 1, 2)
+        images = F.adjust_brightness(images, brightness)
+        images = F.adjust_contrast(images, contrast)
+        images = F.adjust_saturation(images, saturation)
+        return np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
 
 
 @dataclass(frozen=True)
@@ -71,6 +103,7 @@ class TestCuts:
     size: int
     resize: int
     crops: int = 1
+    squash: bool = False
 
     def __post_init__(self) -> None:
         _check(self.size, self.resize)
@@ -79,7 +112,7 @@ class TestCuts:
 
     def all(self, info: VideoInfo) -> list[Cut]:
         """The cuts of one video; all share read_size, so one decode serves them."""
-        height, width = scaled_size(info, self.resize)
+        height, width = scaled_size(info, self.resize, squash=self.squash)
         down, right = height - self.size, width - self.size
         places = [(down // 2, right // 2)]
         if self.crops == 3 and height > width:
@@ -87,6 +120,11 @@ class TestCuts:
         elif self.crops == 3:
             places = [(down // 2, 0), *places, (down // 2, right)]
         return [Cut((height, width), top, left, self.size) for top, left in places]
+
+
+def _check_chance(key: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ConfigError(f"transform.{key}={value}: must lie in 0 to 1")
 
 
 def _check(size: int, resize: int) -> None:

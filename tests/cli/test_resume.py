@@ -81,3 +81,9 @@ def test_resume_auto_starts_a_run_where_there_is_none_and_leaves_finished_ones(
 
 def test_resume_of_a_folder_without_a_checkpoint(tiny: list[str], call: Call) -> None:
     assert "no last.pt in" in error_line(call("train", *tiny, "resume=nowhere", check=2))
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(tiny: list[str], call: Call, trained: Path) -> None:
+    before = (trained / "last.pt").read_bytes()
+    assert "holds a run: resume=auto continues it" in error_line(call("train", *tiny, f"run_dir={trained}", check=2))
+    assert (trained / "last.pt").read_bytes() == before

@@ -11,13 +11,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vidtrain import build
-from vidtrain.commands.scoring import Scorer, scored_line
+from vidtrain.commands.scoring import Scorer
 from vidtrain.config import check_numbers
 from vidtrain.data.loader import choose_workers
 from vidtrain.data.manifest import VideoData
 from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import DataError, one_of
+from vidtrain.reports.results import scored_line
 from vidtrain.reports.table import table
 
 log = logging.getLogger("vidtrain")

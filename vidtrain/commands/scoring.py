@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +20,7 @@ from vidtrain.engine.evaluator import Scores, evaluate
 from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.precision import Precision
 from vidtrain.errors import ConfigError, DataError, one_of
+from vidtrain.reports.results import write_json
 from vidtrain.types import Batch
 
 
@@ -79,7 +79,7 @@ class Scorer:
             writer.writerow(["path", "reason"])
             writer.writerows([path, "not on disk"] for path in manifest.missing)
             writer.writerows([bad.path, bad.reason] for bad in scores.bad)
-        (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / "result.json", result)
         return result
 
 
@@ -109,11 +109,3 @@ def write_predictions(
             cells = [x for c, p in zip(classes, probs, strict=True) for x in (class_names[c], f"{p:.6f}")]
             true = class_names[label] if label >= 0 else ""
             writer.writerow([str(Path(manifest.paths[row]).absolute()), true, *cells])
-
-
-def scored_line(result: dict[str, Any]) -> str:
-    """'scored 65 of 104 (39 not on disk); 16x2 clips at 112 px ...'."""
-    why = [f"{result['missing']} not on disk"] if result["missing"] else []
-    why += [f"{result['unreadable']} unreadable"] if result["unreadable"] else []
-    reasons = f" ({', '.join(why)})" if why else ""
-    return f"scored {result['scored']} of {result['listed']}{reasons}; {result['protocol']}"

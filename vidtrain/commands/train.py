@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from vidtrain import build, run_dir
-from vidtrain.commands.scoring import Scorer, scored_line
+from vidtrain.commands.scoring import Scorer
 from vidtrain.config import check_numbers
 from vidtrain.data.dataset import TrainClips
 from vidtrain.data.loader import TrainLoader, choose_workers
@@ -27,41 +27,56 @@ from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import CheckpointError, ConfigError
+from vidtrain.reports.results import print_result, summary_cells, write_json
 from vidtrain.reports.run_log import RunLog
-from vidtrain.reports.table import table
 
 log = logging.getLogger("vidtrain")
 
 
 def run(cfg: DictConfig) -> float | None:
     """Train, test, print the table. Returns the accuracy that a sweeper may optimise (test, else validation)."""
-    started = time.time()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    finished = folder / run_dir.FINISHED_FILE
+    _check(cfg, folder)
+    if cfg.resume is not None and finished.is_file():
+        log.info("%s is finished already", folder)
+        result = json.loads(finished.read_text(encoding="utf-8"))
+    else:
+        result = _train_and_test(cfg, folder)
+        write_json(finished, result)
+    print_result(result)
+    score = result["test"] or result["val"]
+    return score["top1"] if score else None
+
+
+def _check(cfg: DictConfig, folder: Path) -> None:
+    """Everything that can be wrong and does not need the data to be seen."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
             f"WORLD_SIZE={os.environ['WORLD_SIZE']}: this version trains in one process; start one (--nproc-per-node=1)"
         )
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    finished = folder / run_dir.FINISHED_FILE
-    if cfg.resume is not None and finished.is_file():
-        log.info("%s is finished already", folder)
-        return _report(json.loads(finished.read_text(encoding="utf-8")))
-    if cfg.resume not in (None, "auto") and not (folder / "last.pt").is_file():
+    last = folder / "last.pt"
+    if cfg.resume not in (None, "auto") and not last.is_file():
         raise CheckpointError(f"resume={cfg.resume}: no last.pt in {folder}; use resume=auto or a run's folder")
+    if cfg.resume is None and last.is_file():
+        raise ConfigError(f"{folder} holds a run: resume=auto continues it; or choose another run_dir")
+    check_numbers(cfg)
+    check_schedule(OmegaConf.to_object(cfg.schedule), cfg.trainer.epochs)  # type: ignore[arg-type]
+
+
+def _train_and_test(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    started = time.time()
     compared = run_dir.comparable(cfg)
     if "root" in cfg.data:  # a checkpoint must find its data from any working directory
         cfg.data.root = str(Path(str(cfg.data.root)).expanduser().absolute())
-
-    check_numbers(cfg)
-    check_schedule(OmegaConf.to_object(cfg.schedule), cfg.trainer.epochs)  # type: ignore[arg-type]
     cut, colours = build.build_train_cut(cfg.transform), build.build_colours(cfg.transform)
     device = choose_device(cfg.trainer.device)
     precision = Precision(cfg.trainer.precision, device)
-    workers = choose_workers(cfg.trainer.num_workers, device)
-    scorer = Scorer(cfg, precision, workers)
+    scorer = Scorer(cfg, precision, choose_workers(cfg.trainer.num_workers, device))
     _seed(cfg.trainer.seed, cfg.trainer.deterministic)
     data = build.build_data(cfg.data)
     model = build.build_model(cfg.model, data.num_classes).to(device)
-    _say_what_runs(cfg, data, model, precision, workers, folder)
+    _say_what_runs(cfg, data, model, precision, scorer.workers, folder)
     clips = TrainClips(
         data.splits["train"],
         scorer.reader,
@@ -72,29 +87,25 @@ def run(cfg: DictConfig) -> float | None:
         flip_labels=build.flip_labels(data),
     )
     trainer = _trainer(cfg, folder, data, model, clips, scorer)
-    _write_json(folder / run_dir.CONFIG_FILE, compared)  # from now on resume=auto finds this run
+    write_json(folder / run_dir.CONFIG_FILE, compared)  # from now on resume=auto finds this run
     trainer.fit()
 
-    params = sum(p.numel() for p in model.parameters())
-    seconds = trainer.progress.seconds
+    progress, test = trainer.progress, None
+    if cfg.trainer.test and "test" in data.splits:
+        model.load_state_dict(load_checkpoint(folder / "best.pt")["model"])
+        test = scorer.report(model, data, "test", folder / "test")
     result: dict[str, Any] = {
-        "val": None if trainer.progress.best is None else {"top1": trainer.progress.best[0]},
-        "test": None,
-        "best_epoch": trainer.progress.best_epoch,
-        "params": params,
-        "clips_per_second": trainer.progress.clips / seconds if seconds else None,
-        "bad": trainer.progress.bad,
+        "val": None if progress.best is None else {"top1": progress.best[0]},
+        "test": test,
+        "best_epoch": progress.best_epoch,
+        "params": sum(p.numel() for p in model.parameters()),
+        "clips_per_second": progress.clips / progress.seconds if progress.seconds else None,
+        "minutes": (time.time() - started) / 60,
+        "bad": progress.bad,
         "folder": str(folder),
         "checkpoint": str(folder / "best.pt"),
     }
-    if cfg.trainer.test and "test" in data.splits:
-        best = load_checkpoint(folder / "best.pt")
-        model.load_state_dict(best["model"])
-        result["test"] = scorer.report(model, data, "test", folder / "test")
-    result["minutes"] = (time.time() - started) / 60
-    result["summary"] = _summary(result)
-    _write_json(finished, result)
-    return _report(result)
+    return {**result, "summary": summary_cells(result)}
 
 
 def _trainer(
@@ -164,34 +175,3 @@ def _say_what_runs(
         workers,
     )
     log.info("run folder: %s", folder)
-
-
-def _summary(result: dict[str, Any]) -> dict[str, str]:
-    """The cells of the table, by column."""
-    test, val, rate = result["test"], result["val"], result["clips_per_second"]
-    return {
-        "test top-1": f"{test['top1']:.3f}" if test else "",
-        "test top-5": f"{test['top5']:.3f}" if test and "top5" in test else "",
-        "test clip top-1": f"{test['clip_top1']:.3f}" if test else "",
-        "test scored": f"{test['scored']}/{test['listed']}" if test else "",
-        "val top-1": f"{val['top1']:.3f}" if val else "",
-        "params": f"{result['params'] / 1e6:.3f} M",
-        "clips/s": f"{rate:.0f}" if rate else "",
-        "minutes": f"{result['minutes']:.1f}",
-    }
-
-
-def _report(result: dict[str, Any]) -> float | None:
-    cells = result["summary"]
-    print(table(list(cells), [list(cells.values())]))
-    if result["test"]:
-        print(scored_line(result["test"]))
-    print(f"checkpoint: {result['checkpoint']}")
-    score = result["test"] or result["val"]
-    return score["top1"] if score else None
-
-
-def _write_json(file: Path, content: Any) -> None:
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(file)

@@ -31,7 +31,7 @@ class RunLog:
         file = folder / "metrics.jsonl"
         if resumed_at is not None and file.is_file():
             _drop_after(file, resumed_at)
-        self._file = file.open("a", encoding="utf-8")
+        self._file = file.open("w" if resumed_at is None else "a", encoding="utf-8")
         self._writer = None
         if settings.tensorboard:
             from torch.utils.tensorboard import SummaryWriter

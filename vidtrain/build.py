@@ -81,8 +81,17 @@ def _check_types(function: Any, options: Mapping[str, Any], section: str) -> Non
         return
     for key, value in options.items():
         if key in hints and not _fits(value, hints[key]):
-            wanted = getattr(hints[key], "__name__", None) or str(hints[key]).replace("typing.", "")
+            wanted = _type_name(hints[key])
             raise ConfigError(f"{section}.{key}={value!r}: wants {wanted}, got {type(value).__name__}")
+
+
+def _type_name(hint: Any) -> str:
+    """'int | None', the same on every Python."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " | ".join(_type_name(argument) for argument in typing.get_args(hint))
+    if hint is type(None):
+        return "None"
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -194,12 +194,15 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     import hydra
 
     from vidtrain import config, hydra_errors, run_dir
+    from vidtrain.help import conf_dir
     from vidtrain.reports import sweep
 
     sweep.failed.clear()
     config.register()
     run_dir.register()
-    program = hydra.main(config_path="pkg://vidtrain.conf", config_name=command, version_base="1.3")(task(command))
+    # by path, not pkg://vidtrain.conf: in a clone beside an installed copy, `python -m vidtrain` imports the clone,
+    # which has conf/ beside the package
+    program = hydra.main(config_path=str(conf_dir()), config_name=command, version_base="1.3")(task(command))
     saved, sys.argv = sys.argv, ["vidtrain", *flags, *overrides]
     try:
         program()

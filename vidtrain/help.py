@@ -42,8 +42,9 @@ _GROUPS = {
 
 def conf_dir() -> Path:
     """The packaged configs: inside the package when installed, beside it in an editable installation."""
-    inside = Path(__file__).parent / "conf"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def overview() -> str:

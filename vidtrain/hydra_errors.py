@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
+from vidtrain.help import conf_dir
 
 
 def refuse_missing(cfg: DictConfig) -> None:
@@ -79,7 +80,7 @@ def _bad_value(cause: OmegaConfBaseException, context: str) -> str:
 
 def _keys(command: str, overrides: Sequence[str]) -> list[str]:
     """Every key of the command, with the groups as the user chose them where that composes."""
-    from hydra import compose, initialize_config_module
+    from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
@@ -87,7 +88,7 @@ def _keys(command: str, overrides: Sequence[str]) -> list[str]:
     for tried in (groups, []):
         GlobalHydra.instance().clear()
         try:
-            with initialize_config_module("vidtrain.conf", version_base="1.3"):
+            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
                 cfg = compose(command, overrides=list(tried))
             return list(flat_keys(OmegaConf.to_container(cfg, resolve=False)))
         except (HydraException, OmegaConfBaseException):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ class RunLog:
         if settings.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
+            _let_the_disk_be_reported_once()
             # purge_step hides the points that a killed run had written after its last checkpoint
             purge = None if resumed_at is None else resumed_at + 1
             self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
@@ -76,6 +78,18 @@ class RunLog:
         self._file.close()
         if self._writer is not None:
             self._writer.close()
+
+
+def _let_the_disk_be_reported_once() -> None:
+    """TensorBoard writes from a thread of its own, which prints a traceback when the disk is full, and then raises the
+    same error from the next call, where it is reported in one line."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not isinstance(args.exc_value, OSError):
+            before(args)
+
+    threading.excepthook = hook
 
 
 def _drop_after(file: Path, update: int) -> None:

@@ -18,7 +18,7 @@ from tests.videos import info, numbered, read, refused, remux, scene, set_matrix
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.decord import DecordReader
 from vidtrain.data.readers.pyav import PyAVReader
-from vidtrain.errors import ConfigError, VideoError
+from vidtrain.errors import ConfigError
 
 
 def has_decord() -> bool:
@@ -206,9 +206,12 @@ class TestDecord:
             assert reason.endswith("use decoder=pyav")
             assert info(path).num_frames > 0
 
-    def test_widths_it_cannot_deliver(self, video: Path) -> None:
-        with pytest.raises(VideoError, match=r"cannot deliver pictures 8 pixels wide: use decoder=pyav"):
-            read(video, [0], (8, 8), reader=DecordReader())
+    @pytest.mark.parametrize("width", [8, 16, 24, 48, 72])
+    def test_widths_at_which_it_fails_are_scaled_here(self, video: Path, width: int) -> None:
+        ours = read(video, [0, 3], (32, width), reader=DecordReader())
+        native = [av.VideoFrame.from_ndarray(f, "rgb24") for f in read(video, [0, 3], None, reader=PyAVReader())]
+        scaled = [f.reformat(width, 32, interpolation="BILINEAR").to_ndarray() for f in native]
+        assert np.array_equal(ours, scaled)
 
 
 def test_decord_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

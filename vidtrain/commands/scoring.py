@@ -71,7 +71,8 @@ class Scorer:
             "confusion": scores.confusion.tolist() if len(scores.labels) else [],
         }
         if not len(scores.labels):
-            raise DataError(f"none of the {manifest.listed} videos of split {split} could be scored")
+            first = f"; the first: {scores.bad[0].path}: {scores.bad[0].reason}" if scores.bad else ""
+            raise DataError(f"none of the {manifest.listed} videos of split {split} could be scored{first}")
         folder.mkdir(parents=True, exist_ok=True)
         write_predictions(folder / "predictions.csv", scores, manifest, data.class_names)
         with (folder / "not_scored.csv").open("w", newline="", encoding="utf-8") as file:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import Any, Final
 
+import av
 import numpy as np
 
 from vidtrain.data.readers.packets import PacketTable
@@ -64,15 +65,23 @@ class DecordVideo:
         if len(indices) == 0:
             return np.empty((0, *size, 3), np.uint8)
         wanted, place = np.unique(indices, return_inverse=True)
+        frames = self._batch(decord, wanted, size)
+        return frames if len(wanted) == len(indices) and (np.diff(place) > 0).all() else frames[place]
+
+    def _batch(self, decord: ModuleType, wanted: Indices, size: tuple[int, int]) -> Frames:
+        """Unique ascending frames. decord fails at some widths (its rows are padded): then scale its own size here."""
+        native = self._info.height, self._info.width
         try:
             frames: Frames = self._sized(decord, size).get_batch(wanted.tolist()).asnumpy()
         except (decord.DECORDError, RuntimeError, IndexError) as error:
             self._opened = None
-            if "size must exactly match" in str(error):
+            if "size must exactly match" not in str(error):
+                raise VideoError(self._path, f"decord: {_gist(error)} (decoder=pyav may read it)") from None
+            if size == native:
                 reason = f"decord cannot deliver pictures {size[1]} pixels wide: use decoder=pyav"
                 raise VideoError(self._path, reason) from None
-            raise VideoError(self._path, f"decord: {_gist(error)} (decoder=pyav may read it)") from None
-        return frames if len(wanted) == len(indices) and (np.diff(place) > 0).all() else frames[place]
+            return _scaled(self._batch(decord, wanted, native), size)
+        return frames
 
     def _sized(self, decord: ModuleType, size: tuple[int, int]) -> Any:
         """decord's reader that scales to `size` while decoding; opened anew when the size changes."""
@@ -95,6 +104,16 @@ class DecordVideo:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _scaled(frames: Frames, size: tuple[int, int]) -> Frames:
+    """Frames at another (height, width), bilinear."""
+    out = np.empty((len(frames), *size, 3), np.uint8)
+    for number, frame in enumerate(frames):
+        picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+        picture = picture.reformat(width=size[1], height=size[0], interpolation="BILINEAR")
+        out[number] = picture.to_ndarray()
+    return out
 
 
 def _import_decord() -> ModuleType:

@@ -11,9 +11,10 @@ help:  ## Show this list
 
 $(BIN)/vidtrain: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "vidtrain wants Python >= 3.10: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@echo "installing vidtrain and PyTorch into $(VENV) (a few minutes, up to 6 GB)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --upgrade pip
+	@$(BIN)/python -m pip install -qq --editable '.[dev]'
 	@touch $@
 
 install: $(BIN)/vidtrain  ## Create .venv and install vidtrain with its tools

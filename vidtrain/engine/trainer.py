@@ -125,8 +125,9 @@ class Trainer:
         self.precision.scaler.scale(loss / group).backward()
 
         hits = (logits.detach().argmax(1) == labels).sum()
-        counted = torch.stack([loss.detach().double() * len(batch), hits.double(), hits.new_tensor(len(batch))])
-        self._sums += counted.to(self._sums.device)  # no value is read: the GPU runs on
+        self._sums[0] += loss.detach().to(self._sums.device).double() * len(batch)  # no value is read: the GPU runs on
+        self._sums[1] += hits.to(self._sums.device)
+        self._sums[2] += len(batch)
 
         self.progress.batch += 1
         if self.progress.batch - first == group:

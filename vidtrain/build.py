@@ -23,11 +23,13 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from vidtrain.config import TrainConfig
+from vidtrain.data.augment import Augment, Colours
 from vidtrain.data.manifest import VideoData
 from vidtrain.data.readers.base import VideoReader
+from vidtrain.data.readers.kinds import AnyReader
 from vidtrain.data.sampling import ClipSpec
 from vidtrain.data.settings import SamplerConfig, TransformConfig
-from vidtrain.data.transforms import Colours, TestCuts, TrainCut
+from vidtrain.data.transforms import TestCuts, TrainCut
 from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.settings import EvalConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
@@ -158,23 +160,47 @@ def build_data(node: Any) -> VideoData:
 
 
 def build_reader(node: Any) -> VideoReader:
-    return call(node, "decoder")
+    """The reader of a `decoder` section; folders of pictures and JPEG packs are read whatever it says."""
+    return AnyReader(call(node, "decoder"))
 
 
 def build_spec(sampler: SamplerConfig) -> ClipSpec:
-    return ClipSpec(num_frames=sampler.num_frames, stride=sampler.stride, fps=sampler.fps, short=sampler.short.value)
+    return ClipSpec(
+        num_frames=sampler.num_frames,
+        stride=sampler.stride,
+        fps=sampler.fps,
+        short=sampler.short.value,
+        window=sampler.window,
+        mode=sampler.mode.value,
+    )
 
 
 def build_train_cut(transform: TransformConfig) -> TrainCut:
-    return TrainCut(transform.size, transform.resize, transform.resize_max, transform.flip, transform.squash)
+    area, aspect = _pair("area", transform.area), _pair("aspect", transform.aspect)
+    return TrainCut(
+        transform.size,
+        transform.resize,
+        transform.resize_max,
+        transform.flip,
+        transform.squash,
+        area if transform.crop.value == "resized" else None,
+        aspect,
+    )
 
 
-def build_colours(transform: TransformConfig) -> Colours:
-    return Colours(transform.colour, transform.grayscale)
+def build_augment(transform: TransformConfig) -> Augment:
+    colours = Colours(transform.colour, transform.grayscale, transform.hue)
+    return Augment(colours, transform.policy.value, transform.magnitude, transform.num_ops, transform.erasing)
 
 
 def build_test_cuts(transform: TransformConfig, crops: int) -> TestCuts:
     return TestCuts(transform.size, transform.resize, crops, transform.squash)
+
+
+def _pair(key: str, values: Sequence[float]) -> tuple[float, float]:
+    if len(values) != 2:
+        raise ConfigError(f"transform.{key}={list(values)}: two numbers, from and to")
+    return values[0], values[1]
 
 
 def build_optimizer(node: Any, model: nn.Module) -> torch.optim.Optimizer:
@@ -198,14 +224,18 @@ def flip_labels(data: VideoData) -> np.ndarray | None:
 
 def protocol(sampler: SamplerConfig, transform: TransformConfig, evaluation: EvalConfig) -> str:
     """How a number was measured, in the field's notation: '16x2 clips at 112 px, 10x1 views, ...'."""
-    rate = f"{sampler.num_frames}x{sampler.stride}"
-    if sampler.fps is not None:
-        rate = f"{sampler.num_frames} frames at {sampler.fps:g} fps"
+    rate = f"{sampler.num_frames}x{sampler.stride} clips"
+    if sampler.mode.value == "segments":
+        rate = f"{sampler.num_frames} segments"
+    elif sampler.window is not None:
+        rate = f"clips of {sampler.num_frames} frames over {sampler.window}"
+    elif sampler.fps is not None:
+        rate = f"clips of {sampler.num_frames} frames at {sampler.fps:g} fps"
     side = "squashed to" if transform.squash else "short side"
-    return (
-        f"{rate} clips at {transform.size} px ({side} {transform.resize}), "
-        f"{evaluation.clips}x{evaluation.crops} views (clips x crops), probabilities averaged"
-    )
+    views = f"{evaluation.clips}x{evaluation.crops} views (clips x crops)"
+    if evaluation.hop is not None:
+        views = f"a clip every {evaluation.hop} frames x {evaluation.crops} crops"
+    return f"{rate} at {transform.size} px ({side} {transform.resize}), {views}, probabilities averaged"
 
 
 # ---------------------------------------------------------------- models by name, models from files

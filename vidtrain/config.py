@@ -12,7 +12,8 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-from vidtrain.data.settings import SamplerConfig, TransformConfig
+from vidtrain.commands.settings import DoctorConfig, ShowConfig
+from vidtrain.data.settings import CheckConfig, PrepareConfig, SamplerConfig, StatsConfig, TransformConfig
 from vidtrain.engine.settings import EvalConfig, ScheduleConfig, TrainerConfig
 from vidtrain.errors import ConfigError
 from vidtrain.reports.settings import LoggerConfig
@@ -93,15 +94,34 @@ class InspectConfig:
 @dataclass
 class DataCommandConfig:
     action: str = MISSING
-    """info: splits, classes, missing files. make: write the built-in data set."""
+    """info, make, check, prepare, stats, show, doctor; the first word after `vidtrain data`."""
     data: Any = MISSING
+    decoder: Any = MISSING
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    transform: TransformConfig = field(default_factory=TransformConfig)
+    split: SplitName | None = None
+    """Only this split: train, val or test; null: all."""
+    output: str | None = None
+    """Folder for what the action writes; null: a folder named after the action, below the working directory."""
+    num_workers: int | None = None
+    """Processes that work at once; null: one a processor."""
+    check: CheckConfig = field(default_factory=CheckConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    show: ShowConfig = field(default_factory=ShowConfig)
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    doctor: DoctorConfig = field(default_factory=DoctorConfig)
 
 
 _AT_LEAST_ONE = (
-    *["sampler.num_frames", "sampler.stride", "trainer.epochs", "trainer.batch_size", "trainer.accumulate"],
-    *["trainer.log_every", "trainer.val_every", "eval.clips", "eval.val_clips", "eval.batch_size"],
+    *["sampler.num_frames", "sampler.stride", "sampler.clips_per_video"],
+    *["trainer.epochs", "trainer.batch_size", "trainer.accumulate"],
+    *["trainer.log_every", "trainer.val_every", "eval.clips", "eval.hop", "eval.val_clips", "eval.batch_size"],
+    *["show.clips", "show.frames", "doctor.videos", "doctor.batch_size"],
 )
-_NOT_NEGATIVE = ("trainer.num_workers", "trainer.label_smoothing", "trainer.save_minutes", "trainer.seed")
+_NOT_NEGATIVE = (
+    *["trainer.num_workers", "trainer.label_smoothing", "trainer.save_minutes", "trainer.seed"],
+    *["trainer.mixup", "trainer.cutmix", "num_workers", "show.seed"],
+)
 
 
 def check_numbers(cfg: Any) -> None:

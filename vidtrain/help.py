@@ -20,7 +20,7 @@ _ABOUT = {
         "vidtrain inspect model=c3d num_classes=101",
     ),
     "data": (
-        "what a data set holds; make the built-in one",
+        "info, make, check, prepare, stats, show, doctor: know a data set and put it in order",
         "vidtrain data info data=ucf101 data.root=/data/ucf101",
     ),
 }
@@ -36,7 +36,7 @@ _GROUPS = {
     "eval": "data decoder sampler transform eval",
     "predict": "decoder sampler transform eval",
     "inspect": "model sampler transform",
-    "data": "data",
+    "data": "data decoder sampler transform",
 }
 
 

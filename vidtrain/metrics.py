@@ -28,3 +28,32 @@ def mean_class_accuracy(confusion: Tensor) -> float:
     totals = confusion.sum(1)
     present = totals > 0
     return (confusion.diagonal()[present] / totals[present]).double().mean().item()
+
+
+def any_hit(scores: Tensor, labels: Tensor) -> Tensor:
+    """bool (N,): the highest of scores (N, K) belongs to one of the classes that labels (N, K) has as 1."""
+    return labels.gather(1, scores.argmax(1, keepdim=True))[:, 0] > 0
+
+
+def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
+    """float64 (K,): for each class the mean of the precision at the rank of each of its videos; nan without one.
+
+    scores (N, K), labels (N, K) of 0 and 1. Equal scores share a rank, as in scikit-learn's average_precision_score, so
+    that the order of the videos does not matter.
+    """
+    found = []
+    for column, truth in zip(scores.double().T, labels.T > 0, strict=True):
+        ranked, order = column.sort(descending=True)
+        right = truth[order].double().cumsum(0)
+        last = torch.ones_like(truth)  # the last of those with an equal score
+        last[:-1] = ranked[:-1] != ranked[1:]
+        counts = right[last]
+        places = torch.arange(1, len(ranked) + 1, device=scores.device)[last]
+        new = counts - torch.cat([counts.new_zeros(1), counts[:-1]])
+        found.append((new * counts / places).sum() / truth.sum())
+    return torch.stack(found)
+
+
+def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
+    """The mean of `average_precision` over the classes that occur; nan when none does."""
+    return average_precision(scores, labels).nanmean().item()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
+
+if TYPE_CHECKING:  # importing it takes seconds, and processes that only probe videos need none of it
+    import torch
 
 Indices = npt.NDArray[np.int64]
 """Frame numbers of a video, counted over the frames a player shows, from 0."""
@@ -45,13 +48,14 @@ class BadVideo:
 class Sample:
     """One item of a data set: all the views of one video.
 
-    views: uint8 (V, T, H, W, 3). label: class number, -1 when unknown. video: row in the manifest.
+    views: uint8 (V, T, H, W, 3). label: class number, -1 when unknown; in a multi-label set float32 (K,), 1 for the
+    classes of the video and 0 for the others. video: row in the manifest.
     bad: the videos that were found broken on the way. In testing a broken video has no views and views is None;
     in training another video stands in its place.
     """
 
     views: torch.Tensor | None
-    label: int
+    label: int | torch.Tensor
     video: int
     bad: tuple[BadVideo, ...] = ()
 
@@ -60,8 +64,8 @@ class Sample:
 class Batch:
     """What leaves the loader.
 
-    views: uint8 (B, V, T, H, W, 3). labels, videos: int64 (B,). bad: broken videos met while it was made; in
-    testing they are not among the B.
+    views: uint8 (B, V, T, H, W, 3). labels: int64 (B,), or float32 (B, K) of a multi-label set. videos: int64 (B,).
+    bad: broken videos met while it was made; in testing they are not among the B.
     """
 
     views: torch.Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,14 @@ from hypothesis import strategies as st
 
 from vidtrain.data.dataset import MAX_REPLACEMENTS, TrainClips
 from vidtrain.data.dataset import TestViews as Views
-from vidtrain.data.loader import EpochBatches, TrainLoader, choose_workers, collate
+from vidtrain.data.loader import EpochBatches, TrainLoader, balanced_weights, choose_workers, collate
 from vidtrain.data.loader import test_loader as loader_of_tests
-from vidtrain.data.manifest import Manifest
+from vidtrain.data.manifest import IntLists, Manifest
 from vidtrain.data.motion import motion
 from vidtrain.data.readers.pyav import PyAVReader
 from vidtrain.data.sampling import ClipSpec, uniform_clips
-from vidtrain.data.transforms import Colours, TrainCut, scaled_size
 from vidtrain.data.transforms import TestCuts as Cuts
+from vidtrain.data.transforms import TrainCut, scaled_size
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.types import Sample, VideoInfo
 
@@ -174,11 +175,12 @@ def test_an_epoch_visits_every_row_once_in_an_order_of_its_own() -> None:
     keys = [key for batch in batches for key in batch]
     assert len(batches) == 3
     assert len(set(keys)) == 9
-    assert {epoch for epoch, _ in keys} == {4}
+    assert {epoch for epoch, _, _ in keys} == {4}
+    assert {copy for _, _, copy in keys} == {0}
     batches.start = 2
     assert [key for batch in batches for key in batch] == keys[6:]
     batches.epoch, batches.start = 5, 0
-    assert [row for batch in batches for _, row in batch] != [row for _, row in keys]
+    assert [row for batch in batches for _, row, _ in batch] != [row for _, row, _ in keys]
     assert [len(batch) for batch in EpochBatches(2, 8, seed=0)] == [2]  # less than a batch is still a batch
 
 
@@ -196,23 +198,6 @@ def test_cuts_lie_inside_the_scaled_frame(height: int, width: int, size: int, mo
     assert ends[1] == centre
     assert (ends[0].top, ends[0].left) == (0, 0)
     assert (ends[2].top, ends[2].left) == (tall - size, wide - size)
-
-
-def test_colours_change_a_clip_as_a_whole_and_reproducibly() -> None:
-    rng = np.random.default_rng(0)
-    frame = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    clip = np.repeat(frame[None], 3, axis=0)
-    one = Colours(0.5).apply(clip, np.random.default_rng(1))
-    assert one.shape == clip.shape
-    assert one.dtype == np.uint8
-    assert np.array_equal(one[0], one[2])  # a still clip stays still
-    assert np.array_equal(one, Colours(0.5).apply(clip, np.random.default_rng(1)))
-    assert not np.array_equal(one, Colours(0.5).apply(clip, np.random.default_rng(2)))
-    grey = Colours(0.0, grayscale=1.0).apply(clip, rng)
-    assert np.ptp(grey, axis=-1).max() == 0
-    assert Colours().apply(clip, rng) is clip
-    with pytest.raises(ConfigError, match=r"transform\.colour=3"):
-        Colours(3)
 
 
 def test_squashing_keeps_the_sides() -> None:
@@ -236,3 +221,80 @@ def test_workers_are_chosen_from_the_machine_unless_asked() -> None:
 
 def test_samples_of_nothing_collate_to_an_empty_batch() -> None:
     assert len(collate([Sample(None, 0, 0), Sample(None, 1, 1)])) == 0
+
+
+def counts_of(batches: EpochBatches, epochs: int) -> np.ndarray:
+    found = np.zeros((epochs, batches.length), dtype=int)
+    for batches.epoch in range(epochs):
+        keys = [key for batch in batches for key in batch]
+        assert len(set(keys)) == len(keys)  # copies of a row are numbered
+        for _, row, _ in keys:
+            found[batches.epoch, row] += 1
+    return found
+
+
+@pytest.mark.parametrize(("balance", "shares"), [(0.0, (0.8, 0.2)), (0.5, (2 / 3, 1 / 3)), (1.0, (0.5, 0.5))])
+def test_class_balance_makes_rare_classes_as_frequent_as_asked(balance: float, shares: tuple[float, float]) -> None:
+    rows = Manifest.of(["a"] * 80 + ["b"] * 20, [0] * 80 + [1] * 20)
+    found = counts_of(EpochBatches(100, 10, seed=0, weights=balanced_weights(rows, balance)), 40)
+    assert (found.sum(1) == 100).all()
+    np.testing.assert_allclose([found[:, :80].sum() / 4000, found[:, 80:].sum() / 4000], shares, atol=0.005)
+    # a row never comes more than once more often than another of its class in one epoch
+    assert np.ptp(found[:, :80], axis=1).max() <= 1
+    assert np.ptp(found[:, 80:], axis=1).max() <= 1
+    assert (found.sum(0) > 0).all()
+
+
+def test_copies_of_a_row_are_different_clips(manifest: Manifest) -> None:
+    one = clips(manifest)
+    assert torch.equal(one[(1, 2)].views, one[(1, 2, 0)].views)
+    assert not torch.equal(one[(1, 2, 0)].views, one[(1, 2, 1)].views)
+
+
+def test_class_balance_out_of_range(manifest: Manifest) -> None:
+    with pytest.raises(ConfigError, match=r"sampler\.class_balance=2: must lie in 0"):
+        balanced_weights(manifest, 2)
+
+
+def test_several_clips_of_a_video_stand_side_by_side(manifest: Manifest) -> None:
+    exchanged = np.array([1, 0, 2, 3, 5, 4, 6, 7])
+    several = clips(manifest, clips_per_video=3, flip_labels=exchanged)
+    loader = TrainLoader(several, batch_size=6, workers=0, seed=0, pin_memory=False)
+    assert len(loader) == 4
+    for batch in loader.epoch(0):
+        assert batch.views.shape == (6, 1, 4, 24, 24, 3)
+        assert (batch.videos[:3] == batch.videos[0]).all()
+        assert batch.videos[0] != batch.videos[3]
+        assert not torch.equal(batch.views[0], batch.views[1])
+        # each clip has a flip, and so a label, of its own
+        for label, video in zip(batch.labels.tolist(), batch.videos.tolist(), strict=True):
+            assert label in (video, exchanged[video])
+    with pytest.raises(ConfigError, match=r"trainer\.batch_size=8 counts clips.*clips_per_video=3"):
+        TrainLoader(several, batch_size=8, workers=0, seed=0, pin_memory=False)
+
+
+def test_labels_of_a_multi_label_set_are_vectors(manifest: Manifest) -> None:
+    tags = IntLists.of([[row, 7] if row else [] for row in range(8)])
+    several = dataclasses.replace(manifest, tags=tags)
+    exchanged = np.array([1, 0, 2, 3, 5, 4, 6, 7])
+    for flip in (0.0, 1.0):
+        cut = TrainCut(24, 28, flip=flip)
+        found = clips(several, cut=cut, flip_labels=exchanged, num_classes=8)
+        for row in range(8):
+            wanted = {exchanged[n] if flip else n for n in tags[row]}
+            label = found[(0, row)].label
+            assert isinstance(label, torch.Tensor)
+            assert label.dtype == torch.float32
+            assert set(label.nonzero()[:, 0].tolist()) == wanted
+    loader = TrainLoader(found, batch_size=4, workers=0, seed=0, pin_memory=False, balance=1.0)
+    assert next(loader.epoch(0)).labels.shape == (4, 8)
+    views = Views(several, PyAVReader(), SPEC, Cuts(24, 28), clips=2, num_classes=8)
+    batches = list(loader_of_tests(views, views_per_batch=4, views_per_video=2, workers=0, pin_memory=False))
+    assert torch.cat([batch.labels for batch in batches]).sum().item() == sum(len(t) for t in tags)
+
+
+def test_sliding_gives_each_video_the_clips_it_needs(manifest: Manifest) -> None:
+    views = Views(manifest, PyAVReader(), SPEC, Cuts(24, 28, 3), clips=1, hop=2)
+    loader = loader_of_tests(views, views_per_batch=64, views_per_video=3, workers=0, pin_memory=False)
+    # 12 frames, a span of 7: starts at 0, 2, 4 and 5
+    assert [batch.views.shape for batch in loader] == [(1, 12, 4, 24, 24, 3)] * 8

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidtrain.data.manifest import Manifest, StringArray
+from vidtrain.data.manifest import IntLists, Manifest, StringArray
 
 # file names as Linux gives them: any bytes but NUL and "/", those that are not UTF-8 as surrogates
 names = st.binary(max_size=20).map(lambda b: b.replace(b"\0", b"").replace(b"/", b"")).map(os.fsdecode)
@@ -67,3 +67,20 @@ def test_an_empty_manifest() -> None:
     empty = Manifest.of([], [])
     assert (len(empty), list(empty.paths), empty.labels.dtype) == (0, [], np.int64)
     assert len(empty.take(np.array([], dtype=np.int64))) == 0
+
+
+@given(st.lists(st.lists(st.integers(0, 50), max_size=5), max_size=20), st.data())
+def test_lists_of_integers_come_back_sorted_and_once(lists: list[list[int]], data: st.DataObject) -> None:
+    found = IntLists.of(lists)
+    assert [row.tolist() for row in found] == [sorted(set(row)) for row in lists]
+    if lists:
+        rows = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=10))
+        taken = found.take(np.array(rows, dtype=np.int64))
+        assert [row.tolist() for row in taken] == [found[row].tolist() for row in rows]
+
+
+def test_a_prefix_stands_before_every_string() -> None:
+    plain = StringArray.of(["a", "bc"])
+    found = StringArray(plain.buffer, plain.offsets, "dir/")
+    assert list(found) == found[:] == ["dir/a", "dir/bc"]
+    assert found.take(np.array([1]))[0] == "dir/bc"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vidtrain.data.sampling import ClipSpec, Short, random_clip, segment, uniform_clips
+from vidtrain.data.sampling import ClipSpec, Short, random_clip, segment, sliding_clips, uniform_clips
 from vidtrain.errors import ConfigError, DataError
 
 totals = st.integers(1, 400)
@@ -180,3 +180,84 @@ def test_bad_specs(settings: dict[str, object], words: str) -> None:
 def test_bad_number_of_clips() -> None:
     with pytest.raises(ConfigError, match="clips must be 1 or more, got 0"):
         uniform_clips(10, 25, ClipSpec(), 0)
+
+
+segment_specs = st.builds(lambda t, s: ClipSpec(t, short=s, mode="segments"), st.integers(1, 40), shorts)
+
+
+@given(totals, rates, segment_specs, seeds, st.integers(1, 6))
+def test_segments_take_one_frame_from_each_part(total: int, fps: float, spec: ClipSpec, seed: int, clips: int) -> None:
+    parts = spec.num_frames
+    low = np.arange(parts) * total // parts
+    high = np.maximum((np.arange(parts) + 1) * total // parts, low + 1)
+    for found in (
+        random_clip(total, fps, spec, rng(seed), clips=clips),
+        uniform_clips(total, fps, spec, clips),
+    ):
+        assert found.shape == (clips, parts)
+        assert found.dtype == np.int64
+        assert (found >= low).all()
+        assert (found < high).all()
+
+
+def test_random_segments_reach_every_frame_equally_often() -> None:
+    spec = ClipSpec(4, mode="segments")
+    found = random_clip(20, 25, spec, rng(), clips=5000)
+    counts = np.bincount(found.ravel(), minlength=20)
+    assert (abs(counts - 1000) < 5 * np.sqrt(1000)).all()
+
+
+def test_segments_in_testing_are_the_middles() -> None:
+    spec = ClipSpec(4, mode="segments")
+    assert uniform_clips(12, 25, spec, 1).tolist() == [[1, 4, 7, 10]]
+    assert uniform_clips(12, 25, spec, 3).tolist() == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+    assert uniform_clips(3, 25, spec, 1).tolist() == [[0, 0, 1, 2]]
+    with pytest.raises(DataError, match="4 segments, the video has 3 frames"):
+        uniform_clips(3, 25, ClipSpec(4, mode="segments", short="error"), 1)
+
+
+@given(totals, rates, strides, seeds, st.integers(1, 60))
+def test_sliding_clips_cover_the_video(total: int, fps: float, spec: ClipSpec, seed: int, hop: int) -> None:
+    found = sliding_clips(total, fps, spec, hop)
+    starts, span = found[:, 0], spec.span(fps)
+    assert found.min() >= 0
+    assert found.max() == total - 1 or spec.step(fps) > 1 or spec.short == "loop"
+    if span >= total:
+        assert len(found) == 1
+        return
+    assert starts[0] == 0
+    assert starts[-1] == total - span
+    gaps = np.diff(starts)
+    assert (gaps[:-1] == hop).all()
+    assert len(gaps) == 0 or 0 < gaps[-1] <= hop
+
+
+def test_sliding_needs_a_clip_that_is_shorter_than_the_video() -> None:
+    with pytest.raises(ConfigError, match="cannot slide"):
+        sliding_clips(100, 25, ClipSpec(8, mode="segments"), 10)
+    with pytest.raises(ConfigError, match="hop must be 1 or more"):
+        sliding_clips(100, 25, ClipSpec(8), 0)
+
+
+@given(totals, rates, specs, seeds, st.integers(2, 5))
+def test_several_random_clips_begin_as_one_does(total: int, fps: float, spec: ClipSpec, seed: int, clips: int) -> None:
+    found = random_clip(total, fps, spec, rng(seed), clips=clips)
+    assert found.shape == (clips, spec.num_frames)
+    np.testing.assert_array_equal(found[:1], random_clip(total, fps, spec, rng(seed)))
+
+
+@given(st.integers(1, 32), st.integers(0, 200), rates)
+def test_a_window_sets_the_stride(frames: int, extra: int, fps: float) -> None:
+    spec = ClipSpec(frames, window=frames + extra)
+    clip = uniform_clips(400, fps, spec, 1)[0]
+    assert spec.span(fps) <= frames + extra
+    assert np.abs(clip - clip[0] - np.arange(frames) * (frames + extra) / frames).max() <= 0.5 + 1e-9
+
+
+def test_window_and_mode_are_checked() -> None:
+    with pytest.raises(ConfigError, match="window=4: must be num_frames=8 or more"):
+        ClipSpec(8, window=4)
+    with pytest.raises(ConfigError, match="window=64"):
+        ClipSpec(8, window=64, fps=10)
+    with pytest.raises(ConfigError, match=r"mode must be one of clip, segments.*did you mean segments"):
+        ClipSpec(8, mode="segment")  # type: ignore[arg-type]

@@ -60,3 +60,28 @@ def test_nothing_readable_is_a_result_not_a_crash() -> None:
     scores = evaluate(Brightness(), [empty], TO_INPUT, PRECISION, views_per_forward=1)
     assert len(scores.labels) == 0
     assert len(scores.bad) == 1
+
+
+def test_several_classes_a_video_are_scored_by_map() -> None:
+    views = torch.cat([views_of(0, 110), views_of(200, 250), views_of(140, 150)])
+    labels = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    scores = evaluate(Brightness(), [Batch(views, labels, torch.arange(3))], TO_INPUT, PRECISION, views_per_forward=2)
+    mean = (views.double().mean((2, 3, 4, 5)) / 255 - 0.5) / 0.25
+    expected = torch.stack([-mean, mean], 2).sigmoid().mean(1)
+    torch.testing.assert_close(scores.probs.double(), expected, atol=1e-6, rtol=0)
+    summary = scores.summary()
+    assert scores.primary == "map"
+    # class 0 is true of the darkest and the brightest of three, class 1 of the brightest
+    assert summary["map"] == ((1 + 2 / 3) / 2 + 1) / 2
+    assert summary["top1"] == 2 / 3
+    wanted = -(labels * expected.log() + (1 - labels) * (1 - expected).log()).mean()
+    assert abs(summary["loss"] - wanted.item()) < 1e-6
+
+
+def test_videos_without_a_label_are_predicted_and_do_not_count() -> None:
+    views = torch.cat([views_of(0, 110), views_of(200, 250), views_of(140, 150)])
+    labels = torch.tensor([0, -1, 0])
+    scores = evaluate(Brightness(), [Batch(views, labels, torch.arange(3))], TO_INPUT, PRECISION, views_per_forward=2)
+    assert len(scores.probs) == 3
+    assert scores.summary()["top1"] == 0.5
+    assert scores.confusion.tolist() == [[1, 1], [0, 0]]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.evaluator import Scores, evaluate
 from vidtrain.engine.inputs import ModelInput
+from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.settings import PrecisionName, ScheduleConfig, TrainerConfig
 from vidtrain.engine.trainer import Trainer
@@ -60,7 +61,14 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(96, 16), nn.ReLU(), nn.Linear(16, 2))
 
 
-def trainer(folder: Path, clips: Clips, lr: float = 0.05, max_bad: float = 0, **settings: object) -> Trainer:
+def trainer(
+    folder: Path,
+    clips: Clips,
+    lr: float = 0.05,
+    max_bad: float = 0,
+    objective: Objective | None = None,
+    **settings: object,
+) -> Trainer:
     model = network()
     precision = Precision(PrecisionName.fp32, CPU)
 
@@ -75,6 +83,8 @@ def trainer(folder: Path, clips: Clips, lr: float = 0.05, max_bad: float = 0, **
         schedule=ScheduleConfig(warmup_epochs=1),
         to_input=TO_INPUT,
         precision=precision,
+        objective=objective or Objective(),
+        num_classes=2,
         recorder=Silence(),
         folder=folder,
         describe={"config": {}, "class_names": ["no", "yes"]},

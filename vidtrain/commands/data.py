@@ -1,6 +1,8 @@
-"""vidtrain data: `info` says what a data set holds, `make` writes the built-in one."""
+"""vidtrain data ACTION: `info` and `make` (the built-in data set) are here, each other action has a file."""
 
 from __future__ import annotations
+
+from importlib import import_module
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -8,16 +10,25 @@ from omegaconf import DictConfig
 
 from vidtrain import build
 from vidtrain.data.manifest import VideoData
-from vidtrain.errors import ConfigError
+from vidtrain.errors import ConfigError, did_you_mean
 from vidtrain.reports.table import table
 
-ACTIONS = ("info", "make")
+ACTIONS = ("info", "make", "check", "prepare", "stats", "show", "doctor")
 
 
 def run(cfg: DictConfig) -> None:
-    """Print what the data set holds, after making it where that is asked for."""
+    """Do what `action` says."""
     if cfg.action not in ACTIONS:
-        raise ConfigError(f"vidtrain data {cfg.action}: no such action; allowed: {', '.join(ACTIONS)}")
+        hint = did_you_mean(str(cfg.action), ACTIONS)
+        raise ConfigError(f"vidtrain data {cfg.action}: no such action{hint}; allowed: {', '.join(ACTIONS)}")
+    if cfg.action in ("info", "make"):
+        _info(cfg)
+    else:
+        import_module(f"vidtrain.commands.data_{cfg.action}").run(cfg)
+
+
+def _info(cfg: DictConfig) -> None:
+    """Print what the data set holds, after making it where that is asked for."""
     name = str(HydraConfig.get().runtime.choices["data"])
     if cfg.action == "make" and name != "motion":
         raise ConfigError(f"vidtrain data make data={name}: only data=motion can be made; the others are yours")

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -14,7 +15,7 @@ from vidtrain import build
 from vidtrain.commands.scoring import Scorer
 from vidtrain.config import check_numbers
 from vidtrain.data.loader import choose_workers
-from vidtrain.data.manifest import VideoData
+from vidtrain.data.manifest import IntLists, Manifest, VideoData
 from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import DataError, one_of
@@ -25,7 +26,7 @@ log = logging.getLogger("vidtrain")
 
 
 def run(cfg: DictConfig) -> float:
-    """Score a split of the checkpoint's data; print the table. Returns top-1 over videos."""
+    """Score a split of the checkpoint's data; print the table. Returns top-1 over videos, or mAP."""
     content = load_checkpoint(cfg.checkpoint)
     config = build.checkpoint_config(content, cfg, HydraConfig.get().runtime.choices)
     check_numbers(config)
@@ -44,13 +45,14 @@ def run(cfg: DictConfig) -> float:
     folder = Path(cfg.output) if cfg.output is not None else Path(cfg.checkpoint).parent / "eval" / name
     result = scorer.report(model.to(device), data, split, folder)
 
-    columns = ["top1", "top5", "clip_top1", "mean_class", "loss"]
-    header = ["split", "top-1", "top-5", "clip top-1", "mean class", "loss", "scored"]
-    cells = [f"{result[c]:.4f}" if c in result else "" for c in columns]
+    names = {"map": "mAP", "top1": "top-1", "top5": "top-5", "clip_top1": "clip top-1", "mean_class": "mean class"}
+    columns = {key: name for key, name in {**names, "loss": "loss"}.items() if key in result}
+    cells = [f"{result[key]:.4f}" for key in columns]
+    header = ["split", *columns.values(), "scored"]
     print(table(header, [[split, *cells, f"{result['scored']}/{result['listed']}"]]))
     print(scored_line(result))
     print(f"predictions: {folder / 'predictions.csv'}")
-    return result["top1"]
+    return result.get("map", result["top1"])
 
 
 def with_classes_of(data: VideoData, class_names: list[str]) -> VideoData:
@@ -64,7 +66,11 @@ def with_classes_of(data: VideoData, class_names: list[str]) -> VideoData:
             f"it was trained on: {one_of(class_names, 10)}"
         )
     number = np.array([class_names.index(name) for name in data.class_names], dtype=np.int64)
-    splits = {
-        name: dataclasses.replace(manifest, labels=number[manifest.labels]) for name, manifest in data.splits.items()
-    }
+    splits = {name: _renumbered(manifest, number) for name, manifest in data.splits.items()}
     return dataclasses.replace(data, class_names=tuple(class_names), splits=splits, flip_pairs=())
+
+
+def _renumbered(manifest: Manifest, number: npt.NDArray[np.int64]) -> Manifest:
+    tags = manifest.tags and IntLists.of(number[tags].tolist() for tags in manifest.tags)
+    labels = np.where(manifest.labels >= 0, number[manifest.labels], -1)
+    return dataclasses.replace(manifest, labels=labels, tags=tags)

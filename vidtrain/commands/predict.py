@@ -39,11 +39,19 @@ def run(cfg: DictConfig) -> None:
     scorer = Scorer(config, Precision(config.trainer.precision, device), workers)
 
     probs, videos, bad = [], [], []
-    for batch in scorer.batches(manifest, config.eval.clips, config.eval.crops):
+    multi_label = bool(content.get("multi_label"))
+    for batch in scorer.batches(manifest, config.eval.clips, config.eval.crops, hop=config.eval.hop):
         bad += batch.bad
         if not len(batch):
             continue
-        views = view_probabilities(model, batch.views, scorer.to_input, scorer.precision, config.eval.batch_size)
+        views = view_probabilities(
+            model,
+            batch.views,
+            scorer.to_input,
+            scorer.precision,
+            config.eval.batch_size,
+            multi_label=multi_label,
+        )
         for video, mean in zip(batch.videos.tolist(), views.mean(1), strict=True):
             print(_line(manifest.paths[video], mean, names, cfg.top), flush=True)
             probs.append(mean)

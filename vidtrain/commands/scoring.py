@@ -36,10 +36,12 @@ class Scorer:
         build.build_test_cuts(cfg.transform, cfg.eval.crops)  # a mistake shows now, not after the training
         self.to_input = ModelInput(cfg.transform.mean, cfg.transform.std, precision.device)
 
-    def batches(self, manifest: Manifest, clips: int, crops: int) -> Iterable[Batch]:
+    def batches(
+        self, manifest: Manifest, clips: int, crops: int, *, hop: int | None = None, num_classes: int | None = None
+    ) -> Iterable[Batch]:
         """Batches of whole videos with all their views."""
         cuts = build.build_test_cuts(self.cfg.transform, crops)
-        views = TestViews(manifest, self.reader, self.spec, cuts, clips=clips)
+        views = TestViews(manifest, self.reader, self.spec, cuts, clips=clips, hop=hop, num_classes=num_classes)
         return test_loader(
             views,
             views_per_batch=self.cfg.eval.batch_size,
@@ -48,9 +50,11 @@ class Scorer:
             pin_memory=self.precision.device.type == "cuda",
         )
 
-    def score(self, model: nn.Module, data: VideoData, split: str, clips: int, crops: int) -> Scores:
+    def score(
+        self, model: nn.Module, data: VideoData, split: str, clips: int, crops: int, hop: int | None = None
+    ) -> Scores:
         """Probabilities of every readable video of a split."""
-        batches = self.batches(manifest_of(data, split), clips, crops)
+        batches = self.batches(manifest_of(data, split), clips, crops, hop=hop, num_classes=data.num_classes)
         bar = tqdm(batches, desc=split, unit="batch", leave=False, disable=not sys.stderr.isatty())
         per_forward = self.cfg.eval.batch_size
         return evaluate(model, bar, self.to_input, self.precision, views_per_forward=per_forward)
@@ -58,7 +62,7 @@ class Scorer:
     def report(self, model: nn.Module, data: VideoData, split: str, folder: Path) -> dict[str, Any]:
         """Score a split by the eval protocol; write predictions.csv, unreadable.csv and result.json to `folder`."""
         evaluation = self.cfg.eval
-        scores = self.score(model, data, split, evaluation.clips, evaluation.crops)
+        scores = self.score(model, data, split, evaluation.clips, evaluation.crops, evaluation.hop)
         manifest = manifest_of(data, split)
         result: dict[str, Any] = {
             "split": split,
@@ -68,8 +72,9 @@ class Scorer:
             "missing": len(manifest.missing),
             "unreadable": len(scores.bad),
             "protocol": build.protocol(self.cfg.sampler, self.cfg.transform, evaluation),
-            "confusion": scores.confusion.tolist() if len(scores.labels) else [],
         }
+        if not scores.multi_label:
+            result["confusion"] = scores.confusion.tolist() if len(scores.labels) else []
         if not len(scores.labels):
             first = f"; the first: {scores.bad[0].path}: {scores.bad[0].reason}" if scores.bad else ""
             raise DataError(f"none of the {manifest.listed} videos of split {split} could be scored{first}")
@@ -93,7 +98,7 @@ def manifest_of(data: VideoData, split: str) -> Manifest:
 def write_predictions(
     file: Path, scores: Scores, manifest: Manifest, class_names: tuple[str, ...], top: int = 5
 ) -> None:
-    """One row a video: absolute path, true class, then the best classes with their probabilities."""
+    """One row a video: absolute path, true class (several: joined by ;), the best classes with their probabilities."""
     top = min(top, scores.probs.shape[1])
     best = scores.probs.topk(top, dim=1)
     with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
@@ -108,5 +113,6 @@ def write_predictions(
             strict=True,
         ):
             cells = [x for c, p in zip(classes, probs, strict=True) for x in (class_names[c], f"{p:.6f}")]
-            true = class_names[label] if label >= 0 else ""
+            numbers = [n for n, there in enumerate(label) if there] if scores.multi_label else [label]
+            true = ";".join(class_names[n] for n in numbers if n >= 0)
             writer.writerow([str(Path(manifest.paths[row]).absolute()), true, *cells])

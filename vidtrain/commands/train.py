@@ -16,13 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from vidtrain import build, run_dir
-from vidtrain.commands.scoring import Scorer
+from vidtrain.commands.scoring import Scorer, manifest_of
 from vidtrain.config import check_numbers
 from vidtrain.data.dataset import TrainClips
 from vidtrain.data.loader import TrainLoader, choose_workers
 from vidtrain.data.manifest import VideoData
 from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.inputs import ModelInput
+from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
 from vidtrain.engine.trainer import Trainer
@@ -34,7 +35,7 @@ log = logging.getLogger("vidtrain")
 
 
 def run(cfg: DictConfig) -> float | None:
-    """Train, test, print the table. Returns the accuracy that a sweeper may optimise (test, else validation)."""
+    """Train, test, print the table. Returns what a sweeper may optimise: top-1 or mAP (test, else validation)."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     finished = folder / run_dir.FINISHED_FILE
     _check(cfg, folder)
@@ -46,7 +47,7 @@ def run(cfg: DictConfig) -> float | None:
         write_json(finished, result)
     print_result(result)
     score = result["test"] or result["val"]
-    return score["top1"] if score else None
+    return score.get("map", score.get("top1")) if score else None
 
 
 def _check(cfg: DictConfig, folder: Path) -> None:
@@ -69,7 +70,7 @@ def _train_and_test(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     compared = run_dir.comparable(cfg)
     if "root" in cfg.data:  # a checkpoint must find its data from any working directory
         cfg.data.root = str(Path(str(cfg.data.root)).expanduser().absolute())
-    cut, colours = build.build_train_cut(cfg.transform), build.build_colours(cfg.transform)
+    cut, augment = build.build_train_cut(cfg.transform), build.build_augment(cfg.transform)
     device = choose_device(cfg.trainer.device)
     precision = Precision(cfg.trainer.precision, device)
     scorer = Scorer(cfg, precision, choose_workers(cfg.trainer.num_workers, device))
@@ -78,13 +79,15 @@ def _train_and_test(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     model = build.build_model(cfg.model, data.num_classes).to(device)
     _say_what_runs(cfg, data, model, precision, scorer.workers, folder)
     clips = TrainClips(
-        data.splits["train"],
+        manifest_of(data, "train"),
         scorer.reader,
         scorer.spec,
         cut,
         seed=cfg.trainer.seed,
-        colours=colours,
+        augment=augment,
         flip_labels=build.flip_labels(data),
+        clips_per_video=cfg.sampler.clips_per_video,
+        num_classes=data.num_classes,
     )
     trainer = _trainer(cfg, folder, data, model, clips, scorer)
     write_json(folder / run_dir.CONFIG_FILE, compared)  # from now on resume=auto finds this run
@@ -95,7 +98,7 @@ def _train_and_test(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         model.load_state_dict(load_checkpoint(folder / "best.pt")["model"])
         test = scorer.report(model, data, "test", folder / "test")
     result: dict[str, Any] = {
-        "val": None if progress.best is None else {"top1": progress.best[0]},
+        "val": None if progress.best is None else {"map" if data.multi_label else "top1": progress.best[0]},
         "test": test,
         "best_epoch": progress.best_epoch,
         "params": sum(p.numel() for p in model.parameters()),
@@ -118,6 +121,7 @@ def _trainer(
         workers=scorer.workers,
         seed=cfg.trainer.seed,
         pin_memory=precision.device.type == "cuda",
+        balance=cfg.sampler.class_balance,
     )
     last = folder / "last.pt"
     content = load_checkpoint(last) if last.is_file() and cfg.resume is not None else None
@@ -131,11 +135,19 @@ def _trainer(
         schedule=OmegaConf.to_object(cfg.schedule),  # type: ignore[arg-type]
         to_input=ModelInput(cfg.transform.mean, cfg.transform.std, precision.device),
         precision=precision,
+        objective=Objective(
+            multi_label=data.multi_label,
+            label_smoothing=cfg.trainer.label_smoothing,
+            mixup=cfg.trainer.mixup,
+            cutmix=cfg.trainer.cutmix,
+        ),
+        num_classes=data.num_classes,
         recorder=RunLog(folder, cfg.logger, data.class_names, resumed_at=resumed_at),
         folder=folder,
         describe={
             "config": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
             "class_names": list(data.class_names),
+            "multi_label": data.multi_label,
             "choices": {str(k): v for k, v in HydraConfig.get().runtime.choices.items() if "/" not in str(k)},
         },
         validate=validate if "val" in data.splits else None,
@@ -162,7 +174,8 @@ def _say_what_runs(
     for note in data.notes:
         log.info("note: %s", note)
     sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
-    log.info("data %s: %d classes; videos: %s", choices.get("data"), data.num_classes, sizes)
+    several = ", any number of them a video (BCE, mAP)" if data.multi_label else ""
+    log.info("data %s: %d classes%s; videos: %s", choices.get("data"), data.num_classes, several, sizes)
     if "val" not in data.splits:
         log.info("no validation split: the last epoch is kept; data.val_fraction=0.1 would hold out a part")
     params = sum(p.numel() for p in model.parameters())

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from vidtrain.data.augment import Augment
 from vidtrain.data.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo, VideoReader
-from vidtrain.data.sampling import ClipSpec, random_clip, uniform_clips
-from vidtrain.data.transforms import Colours, TestCuts, TrainCut
+from vidtrain.data.sampling import ClipSpec, random_clip, sliding_clips, uniform_clips
+from vidtrain.data.transforms import Cut, TestCuts, TrainCut
 from vidtrain.errors import DataError, VideoError
 from vidtrain.types import BadVideo, Sample
 
@@ -22,10 +23,14 @@ MAX_REPLACEMENTS = 20
 
 
 class TrainClips(Dataset[Sample]):
-    """One random clip of a video per item. Keys are (epoch, row), as data.loader.EpochBatches yields them.
+    """Random clips of a video per item. Keys are (epoch, row, copy), as data.loader.EpochBatches yields them.
 
     A broken video is replaced by another, drawn by the same seed, and listed in the sample.
-    flip_labels: int64 (K,), the class a flipped clip belongs to; None when a flip changes no class.
+
+    Args:
+        flip_labels: int64 (K,), the class a flipped clip belongs to; None when a flip changes no class.
+        clips_per_video: clips read each time a video is opened, each with its own draw of place, cut and augmentation.
+        num_classes: K, of a multi-label manifest.
     """
 
     def __init__(
@@ -36,23 +41,35 @@ class TrainClips(Dataset[Sample]):
         cut: TrainCut,
         *,
         seed: int,
-        colours: Colours | None = None,
+        augment: Augment | None = None,
         flip_labels: np.ndarray | None = None,
+        clips_per_video: int = 1,
+        num_classes: int | None = None,
     ) -> None:
         self.manifest = manifest
         self.reader = reader
         self.spec = spec
         self.cut = cut
         self.seed = seed
-        self.colours = colours or Colours()
+        self.augment = augment or Augment()
         self.flip_labels = flip_labels
+        self.clips_per_video = clips_per_video
+        self.targets = Targets(manifest, num_classes)
 
     def __len__(self) -> int:
         return len(self.manifest)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, row = key
-        rng = np.random.default_rng((self.seed, epoch, row))
+    def __getitem__(self, key: tuple[int, ...]) -> Sample:
+        return self.clips(key)[0]
+
+    def __getitems__(self, keys: list[tuple[int, ...]]) -> list[Sample]:
+        """What a loader's worker asks for: the clips of a batch, those of one video side by side."""
+        return [sample for key in keys for sample in self.clips(key)]
+
+    def clips(self, key: tuple[int, ...]) -> list[Sample]:
+        """The clips_per_video samples of one key: (epoch, row), and which copy of the row in this epoch, from 0."""
+        row = key[1]
+        rng = np.random.default_rng((self.seed, *key))
         bad: list[BadVideo] = []
         while True:
             try:
@@ -65,38 +82,78 @@ class TrainClips(Dataset[Sample]):
                 )
             row = int(rng.integers(len(self.manifest)))
 
-    def _load(self, row: int, rng: np.random.Generator, bad: tuple[BadVideo, ...]) -> Sample:
-        path = self.manifest.paths[row]
+    def _load(self, row: int, rng: np.random.Generator, bad: tuple[BadVideo, ...]) -> list[Sample]:
+        path, samples = self.manifest.paths[row], []
         with self.reader.open(path) as video:
-            info = video.info
+            info, count = video.info, self.clips_per_video
             with _naming(path):
-                indices = random_clip(info.num_frames, info.fps, self.spec, rng, **_seconds(self.manifest, row))
-            cut = self.cut.draw(info, rng)
-            frames = self.colours.apply(cut.apply(video.read(indices[0], cut.read_size)), rng)
-        label = int(self.manifest.labels[row])
-        if cut.flip and self.flip_labels is not None:
-            label = int(self.flip_labels[label])
-        return Sample(torch.from_numpy(frames)[None], label, row, bad)
+                where = seconds_of(self.manifest, row)
+                places = random_clip(info.num_frames, info.fps, self.spec, rng, clips=count, **where)
+            for indices in places:
+                cut = self.cut.draw(info, rng)
+                frames = self.augment.apply(cut.apply(video.read(indices, cut.read_size)), rng)
+                samples.append(Sample(torch.from_numpy(frames)[None], self._label(row, cut), row, bad))
+        return samples
+
+    def _label(self, row: int, cut: Cut) -> int | torch.Tensor:
+        label = self.targets[row]
+        if not cut.flip or self.flip_labels is None:
+            return label
+        # the exchange is its own inverse, so it also says where each class of several comes from
+        return label[self.flip_labels] if isinstance(label, torch.Tensor) else int(self.flip_labels[label])
+
+
+class Targets:
+    """The label of each row as a loss takes it: a class number, or float32 (K,) of 0 and 1 in a multi-label set."""
+
+    def __init__(self, manifest: Manifest, num_classes: int | None) -> None:
+        assert manifest.tags is None or num_classes is not None, "a multi-label manifest needs num_classes"
+        self._manifest = manifest
+        self._num_classes = num_classes
+
+    def __getitem__(self, row: int) -> int | torch.Tensor:
+        if self._manifest.tags is None:
+            return int(self._manifest.labels[row])
+        target = torch.zeros(self._num_classes or 0)
+        target[torch.from_numpy(np.array(self._manifest.tags[row]))] = 1
+        return target
 
 
 class TestViews(Dataset[Sample]):
     """All views of a video per item, from one decoding pass: V = clips x crops, clip by clip.
 
     A broken video is never replaced: its views are None and the reason is in `bad`.
+
+    Args:
+        clips: clips spread evenly over the video.
+        hop: a clip every `hop` source frames instead; V then differs from video to video.
+        num_classes: K, of a multi-label manifest.
     """
 
-    def __init__(self, manifest: Manifest, reader: VideoReader, spec: ClipSpec, cuts: TestCuts, *, clips: int) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        reader: VideoReader,
+        spec: ClipSpec,
+        cuts: TestCuts,
+        *,
+        clips: int,
+        hop: int | None = None,
+        num_classes: int | None = None,
+    ) -> None:
         self.manifest = manifest
         self.reader = reader
         self.spec = spec
         self.cuts = cuts
         self.clips = clips
+        self.hop = hop
+        self.targets = Targets(manifest, num_classes)
 
     def __len__(self) -> int:
         return len(self.manifest)
 
     def __getitem__(self, row: int) -> Sample:
-        label = int(self.manifest.labels[row])
+        label = self.targets[row]
         try:
             with self.reader.open(self.manifest.paths[row]) as video:
                 views = self._views(video, row)
@@ -105,9 +162,12 @@ class TestViews(Dataset[Sample]):
         return Sample(views, label, row)
 
     def _views(self, video: OpenVideo, row: int) -> torch.Tensor:
-        info, seconds = video.info, _seconds(self.manifest, row)
+        info, seconds = video.info, seconds_of(self.manifest, row)
         with _naming(self.manifest.paths[row]):
-            indices = uniform_clips(info.num_frames, info.fps, self.spec, self.clips, **seconds)
+            if self.hop is None:
+                indices = uniform_clips(info.num_frames, info.fps, self.spec, self.clips, **seconds)
+            else:
+                indices = sliding_clips(info.num_frames, info.fps, self.spec, self.hop, **seconds)
         cuts = self.cuts.all(info)
         # each frame is decoded once, however many clips share it
         wanted, place = np.unique(indices, return_inverse=True)
@@ -129,7 +189,7 @@ def _naming(path: str) -> Iterator[None]:
         raise VideoError(path, str(error)) from error
 
 
-def _seconds(manifest: Manifest, row: int) -> dict[str, float | None]:
+def seconds_of(manifest: Manifest, row: int) -> dict[str, float | None]:
     """Where in its file a row lies: the whole of it unless the manifest says otherwise."""
     first = None if manifest.starts is None else float(manifest.starts[row])
     last = None if manifest.ends is None else float(manifest.ends[row])

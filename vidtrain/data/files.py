@@ -7,17 +7,22 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+PACK_EXTENSION = ".jpack"
+"""Of a video that `vidtrain data prepare` has turned into JPEGs, all in one file."""
+
 VIDEO_EXTENSIONS = (
+    PACK_EXTENSION,
     *(".3gp", ".asf", ".avi", ".divx", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
     *(".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
 )
 
+_EXTENSIONS = frozenset(VIDEO_EXTENSIONS)
 _DIGITS = re.compile(r"(\d+)")
 
 
 def is_video(name: str) -> bool:
     """Whether a file of this name is taken for a video, by its extension."""
-    return name.lower().endswith(VIDEO_EXTENSIONS)
+    return name[name.rfind(".") :].lower() in _EXTENSIONS
 
 
 def natural_key(path: str) -> tuple[object, ...]:
@@ -62,7 +67,7 @@ def list_videos(folder: str | Path) -> list[str]:
 
 
 class Disk:
-    """Finds files by listing each folder once: lists name many files in few folders."""
+    """Finds files and folders of pictures by listing each folder once: lists name many in few folders."""
 
     def __init__(self, homes: Sequence[str | Path]) -> None:
         """`homes` are the folders that relative names may start from, in the order they are tried."""
@@ -70,22 +75,22 @@ class Disk:
         self._listed: dict[str, list[tuple[str, frozenset[str]]]] = {}
 
     def find(self, path: str) -> str | None:
-        """Where the file `path` is, absolute or below one of the homes; None: nowhere."""
+        """Where `path` is, absolute or below one of the homes; None: nowhere."""
         folder, slash, name = path.replace(os.sep, "/").rpartition("/")
         places = self._listed.get(folder)
         if places is None:
             # an absolute folder makes the join forget the home
             heres = [os.path.join(home, folder + slash) for home in self._homes]  # noqa: PTH118 - keeps "./"
-            places = self._listed[folder] = [(os.path.join(here, ""), _files_in(here)) for here in heres]  # noqa: PTH118
+            places = self._listed[folder] = [(os.path.join(here, ""), _names_in(here)) for here in heres]  # noqa: PTH118
         for here, names in places:
             if name in names:
                 return here + name
         return None
 
 
-def _files_in(folder: str) -> frozenset[str]:
+def _names_in(folder: str) -> frozenset[str]:
     try:
         with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries if not entry.is_dir())
+            return frozenset([entry.name for entry in entries])
     except OSError:
         return frozenset()

@@ -6,36 +6,82 @@ import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from vidtrain.data.dataset import TestViews, TrainClips
-from vidtrain.errors import VidtrainError
-from vidtrain.types import Batch, Sample
+from vidtrain.data.manifest import Manifest
+from vidtrain.errors import ConfigError, VidtrainError
+from vidtrain.types import Batch, Indices, Sample
 
 
-class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, row) keys, in an order that is a function of (seed, epoch).
+class EpochBatches(Sampler[list[tuple[int, int, int]]]):
+    """Batches of (epoch, row, copy) keys, in an order that is a function of (seed, epoch).
 
     Set `epoch`, and `start` to skip batches when an epoch is continued, before iterating. The last, smaller batch
     is dropped unless it is the only one: BatchNorm cannot train on one clip.
+
+    Args:
+        batch_size: keys in a batch.
+        weights: float64 (length,), how often each row is wanted relative to the others; an epoch stays `length` keys
+            long, and each row comes as often as its share says, rounded up or down at random. None: once each.
     """
 
-    def __init__(self, length: int, batch_size: int, *, seed: int) -> None:
+    def __init__(
+        self, length: int, batch_size: int, *, seed: int, weights: npt.NDArray[np.float64] | None = None
+    ) -> None:
         self.length = length
         self.batch_size = batch_size
         self.seed = seed
+        self.weights = weights
         self.epoch = 0
         self.start = 0
 
     def __len__(self) -> int:
         return max(1, self.length // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        copies = np.zeros(self.length, dtype=np.int64)
+        if self.weights is not None:
+            order, copies = self._weighted(order, self.weights)
         for batch in range(self.start, len(self)):
-            rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [(self.epoch, int(row)) for row in rows]
+            part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+            keys = zip(order[part].tolist(), copies[part].tolist(), strict=True)
+            yield [(self.epoch, row, copy) for row, copy in keys]
+
+    def _weighted(self, order: Indices, weights: npt.NDArray[np.float64]) -> tuple[Indices, Indices]:
+        """(rows, copies), each (length,): systematic resampling of the rows in a random order, shuffled."""
+        rng = np.random.default_rng((self.seed, self.epoch, 1))
+        ends = np.cumsum(weights[order])
+        marks = (np.arange(self.length) + rng.random()) * (ends[-1] / self.length)
+        rows = order[np.minimum(np.searchsorted(ends, marks, side="right"), self.length - 1)]
+        # the same row stands side by side: number its copies, so that each is another clip
+        first = np.flatnonzero(np.diff(rows, prepend=-1))
+        copies = np.arange(self.length) - np.repeat(first, np.diff(first, append=self.length))
+        shuffled = rng.permutation(self.length)
+        return rows[shuffled], copies[shuffled]
+
+
+def balanced_weights(manifest: Manifest, balance: float) -> npt.NDArray[np.float64] | None:
+    """The weight of each row for class-balanced sampling, float64 (N,); None when `balance` is 0.
+
+    A row of a class of n videos weighs n ** -balance: with 1 every class comes equally often. A row of several classes
+    weighs as its rarest one, a row of none as the commonest.
+    """
+    if not 0 <= balance <= 1:
+        raise ConfigError(
+            f"sampler.class_balance={balance}: must lie in 0 (as the data is) to 1 (classes equally often)"
+        )
+    if balance == 0 or not len(manifest):
+        return None
+    if manifest.tags is None:
+        counts = np.bincount(manifest.labels)
+        return counts[manifest.labels].astype(np.float64) ** -balance
+    counts = np.bincount(manifest.tags.values)
+    sizes = [counts[tags].min() if len(tags) else counts.max() for tags in manifest.tags]
+    return np.array(sizes, dtype=np.float64) ** -balance
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -45,10 +91,16 @@ def collate(samples: Sequence[Sample]) -> Batch:
     views = [sample.views for sample in whole if sample.views is not None]
     return Batch(
         torch.stack(views) if views else torch.empty(0, dtype=torch.uint8),
-        torch.tensor([sample.label for sample in whole], dtype=torch.int64),
+        _labels([sample.label for sample in whole]),
         torch.tensor([sample.video for sample in whole], dtype=torch.int64),
         bad,
     )
+
+
+def _labels(labels: Sequence[int | torch.Tensor]) -> torch.Tensor:
+    """int64 (B,), or float32 (B, K) when each is a vector."""
+    vectors = [label for label in labels if isinstance(label, torch.Tensor)]
+    return torch.stack(vectors) if vectors else torch.tensor(labels, dtype=torch.int64)
 
 
 def choose_workers(wanted: int | None, device: torch.device) -> int:
@@ -83,10 +135,26 @@ class Batches:
 
 
 class TrainLoader:
-    """Batches of training clips, epoch by epoch."""
+    """Batches of training clips, epoch by epoch.
 
-    def __init__(self, clips: TrainClips, *, batch_size: int, workers: int, seed: int, pin_memory: bool) -> None:
-        self._batches = EpochBatches(len(clips), batch_size, seed=seed)
+    Args:
+        batch_size: clips in a batch, a multiple of clips.clips_per_video.
+        balance: 0 takes every video once an epoch, 1 every class equally often, see `balanced_weights`.
+
+    Raises:
+        ConfigError: batch_size or balance cannot be used.
+    """
+
+    def __init__(
+        self, clips: TrainClips, *, batch_size: int, workers: int, seed: int, pin_memory: bool, balance: float = 0.0
+    ) -> None:
+        if batch_size % clips.clips_per_video:
+            raise ConfigError(
+                f"trainer.batch_size={batch_size} counts clips: it must be a multiple of "
+                f"sampler.clips_per_video={clips.clips_per_video}"
+            )
+        weights = balanced_weights(clips.manifest, balance)
+        self._batches = EpochBatches(len(clips), batch_size // clips.clips_per_video, seed=seed, weights=weights)
         self._loader: DataLoader[Batch] = DataLoader(
             clips,  # type: ignore[arg-type]  # the keys are the sampler's pairs
             batch_sampler=self._batches,
@@ -110,9 +178,11 @@ def test_loader(
     views: TestViews, *, views_per_batch: int, views_per_video: int, workers: int, pin_memory: bool
 ) -> Batches:
     """The loader of a test: whole videos, about `views_per_batch` views at a time, in the manifest's order."""
+    # the views of videos that differ in number of clips do not stack
+    videos = 1 if views.hop is not None else max(1, views_per_batch // views_per_video)
     loader: DataLoader[Batch] = DataLoader(
         views,  # type: ignore[arg-type]
-        batch_size=max(1, views_per_batch // views_per_video),
+        batch_size=videos,
         shuffle=False,
         num_workers=min(workers, len(views)),
         collate_fn=collate,

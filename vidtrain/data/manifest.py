@@ -17,11 +17,15 @@ _PART = 65536  # strings worked on at once
 
 
 class StringArray(Sequence[str]):
-    """Immutable sequence of strings: one UTF-8 buffer plus int64 offsets."""
+    """Immutable sequence of strings: one UTF-8 buffer plus int64 offsets; `prefix` stands before each of them.
 
-    def __init__(self, buffer: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> None:
+    Both arrays may be memory-mapped files.
+    """
+
+    def __init__(self, buffer: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], prefix: str = "") -> None:
         self.buffer = buffer
         self.offsets = offsets
+        self.prefix = prefix
 
     @classmethod
     def of(cls, strings: Iterable[str]) -> StringArray:
@@ -41,14 +45,14 @@ class StringArray(Sequence[str]):
             raise IndexError(index)
         index %= len(self)
         start, end = self.offsets[index], self.offsets[index + 1]
-        return self.buffer[start:end].tobytes().decode("utf-8", "surrogateescape")
+        return self.prefix + self.buffer[start:end].tobytes().decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
         buffer = self.buffer.data
         for first in range(0, len(self), _PART):
             offsets = self.offsets[first : first + _PART + 1].tolist()
             for start, end in pairwise(offsets):
-                yield str(buffer[start:end], "utf-8", "surrogateescape")
+                yield self.prefix + str(buffer[start:end], "utf-8", "surrogateescape")
 
     def take(self, rows: npt.NDArray[np.int64]) -> StringArray:
         """The strings at `rows`, as a new array."""
@@ -62,15 +66,47 @@ class StringArray(Sequence[str]):
             # byte i of the part comes from i + (where its string starts here - where it starts there)
             at = np.arange(offsets[first], offsets[min(first + _PART, len(rows))])
             buffer[at] = self.buffer[at + np.repeat(starts[part] - offsets[:-1][part], lengths[part])]
-        return StringArray(buffer, offsets)
+        return StringArray(buffer, offsets, self.prefix)
+
+
+class IntLists(Sequence["npt.NDArray[np.int64]"]):
+    """Immutable sequence of lists of integers: one buffer of values plus offsets. The classes of multi-label rows."""
+
+    def __init__(self, values: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> None:
+        self.values = values
+        self.offsets = offsets
+
+    @classmethod
+    def of(cls, lists: Iterable[Iterable[int]]) -> IntLists:
+        parts = [np.array(sorted(set(part)), dtype=np.int64) for part in lists]
+        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+        np.cumsum([len(part) for part in parts], out=offsets[1:])
+        return cls(np.concatenate([np.empty(0, np.int64), *parts]), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    def take(self, rows: npt.NDArray[np.int64]) -> IntLists:
+        """The lists at `rows`, as a new array."""
+        return IntLists.of(self[int(row)].tolist() for row in np.arange(len(self))[rows])
 
 
 @dataclass(frozen=True)
 class Manifest:
     """The videos of one split.
 
-    paths: (N,) files, absolute or relative to the working directory. labels: int64 (N,), class numbers.
-    starts, ends: float64 (N,) seconds, or None when every row is a whole file.
+    paths: (N,) files, absolute or relative to the working directory; a folder is a video whose frames are pictures.
+    labels: int64 (N,), class numbers; -1 where unknown. Multi-label: the first class of `tags`, -1 where there is none.
+    starts, ends: float64 (N,) seconds, or None when every row is a whole file; an end of inf is the end of the file.
+    tags: (N,) lists of class numbers, of a multi-label set; None otherwise.
     missing: rows of the annotation file whose video is not on disk; they are not among the N.
     """
 
@@ -78,10 +114,13 @@ class Manifest:
     labels: npt.NDArray[np.int64]
     starts: npt.NDArray[np.float64] | None = None
     ends: npt.NDArray[np.float64] | None = None
-    missing: tuple[str, ...] = ()
+    missing: Sequence[str] = ()
+    tags: IntLists | None = None
 
     def __post_init__(self) -> None:
         assert len(self.paths) == len(self.labels), "paths and labels differ in length"
+        for column in (self.starts, self.ends, self.tags):
+            assert column is None or len(column) == len(self.labels), "columns differ in length"
 
     @classmethod
     def of(cls, paths: Iterable[str], labels: Iterable[int], missing: Iterable[str] = ()) -> Manifest:
@@ -102,6 +141,7 @@ class Manifest:
             self.labels[rows],
             None if self.starts is None else self.starts[rows],
             None if self.ends is None else self.ends[rows],
+            tags=None if self.tags is None else self.tags.take(rows),
         )
 
 
@@ -109,7 +149,7 @@ class Manifest:
 class VideoData:
     """A data set: what a format reader returns.
 
-    splits: "train" always, "val" and "test" where the set has them.
+    splits: "train", "val", "test", those that the set has; only training asks for "train".
     class_names: (K,), position = class number.
     flip_pairs: pairs of classes that a horizontal flip exchanges ("move left", "move right").
     notes: lines for the user about how the lists were read.
@@ -123,3 +163,8 @@ class VideoData:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a video may belong to any number of classes: trained with BCE, scored by mAP."""
+        return any(manifest.tags is not None for manifest in self.splits.values())

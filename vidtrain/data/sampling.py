@@ -26,6 +26,16 @@ A target rate above the video's own (stride < 1) repeats frames. A video too sho
     repeat_last   a c e e           frames beyond the end are the last one
     loop          a c e b           the video starts again: index modulo length
     error         DataError
+
+A clip may also be given by what it covers: with `window` its samples stand window / num_frames source frames apart
+("dense" sampling of TSM: 64 frames). `mode="segments"` is TSN's way: the video is cut into num_frames equal parts and
+each gives one frame, a random one in training, the middle one in testing:
+
+    frame     0  1  2  3  4  5  6  7  8  9 10 11        num_frames=4
+    training  .  x  .| x  .  .| .  .  x| .  x  .
+    testing   .  x  .| .  x  .| .  x  .| .  x  .
+
+`sliding_clips` covers the whole video, a clip every `hop` source frames.
 """
 
 from __future__ import annotations
@@ -41,6 +51,7 @@ from vidtrain.errors import ConfigError, DataError, did_you_mean, one_of
 from vidtrain.types import Indices
 
 Short = Literal["repeat_last", "loop", "error"]
+Mode = Literal["clip", "segments"]
 
 
 @dataclass(frozen=True)
@@ -51,12 +62,17 @@ class ClipSpec:
     stride: source frames from one sample to the next; used when fps is None.
     fps: samples per second of video; the stride becomes video fps / fps.
     short: what a video shorter than the clip's span does: repeat_last, loop or error.
+    window: source frames that the samples are spread over; the stride becomes window / num_frames. Not with fps.
+    mode: clip, or segments: one sample from each of num_frames equal parts of the video (TSN, Wang et al. 2016);
+        stride, fps and window are then not used.
     """
 
     num_frames: int = 16
     stride: int = 2
     fps: float | None = None
     short: Short = "repeat_last"
+    window: int | None = None
+    mode: Mode = "clip"
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
@@ -65,12 +81,19 @@ class ClipSpec:
             raise ConfigError(f"stride must be 1 or more, got {self.stride}")
         if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
             raise ConfigError(f"fps must be above 0 or none, got {self.fps}")
-        if self.short not in get_args(Short):
-            hint = did_you_mean(str(self.short), get_args(Short))
-            raise ConfigError(f"short must be one of {one_of(get_args(Short))}, got {self.short!r}{hint}")
+        if self.window is not None and (self.window < self.num_frames or self.fps is not None):
+            raise ConfigError(
+                f"window={self.window}: must be num_frames={self.num_frames} or more, and fps none (got {self.fps})"
+            )
+        for name, value, allowed in (("short", self.short, get_args(Short)), ("mode", self.mode, get_args(Mode))):
+            if value not in allowed:
+                hint = did_you_mean(str(value), allowed)
+                raise ConfigError(f"{name} must be one of {one_of(allowed)}, got {value!r}{hint}")
 
     def step(self, video_fps: float) -> float:
         """Source frames between two samples, as a real number."""
+        if self.window is not None:
+            return self.window / self.num_frames
         return float(self.stride) if self.fps is None else video_fps / self.fps
 
     def offsets(self, video_fps: float) -> Indices:
@@ -114,28 +137,32 @@ def random_clip(
     spec: ClipSpec,
     rng: np.random.Generator,
     *,
+    clips: int = 1,
     first: float | None = None,
     last: float | None = None,
 ) -> Indices:
-    """One clip at a random place, every place equally likely.
+    """Clips at random places, every place equally likely, drawn independently.
 
     Args:
         total: frames of the video, 1 or more.
         video_fps: its frames per second.
         spec: the clip.
-        rng: draws the place.
-        first, last: seconds that the clip must stay within, see `segment`.
+        rng: draws the places.
+        clips: how many, 1 or more.
+        first, last: seconds that the clips must stay within, see `segment`.
 
     Returns:
-        int64 (1, T), each in [0, total).
+        int64 (clips, T), each in [0, total).
 
     Raises:
         DataError: the video is too short and spec.short is "error", or the segment is empty.
     """
     start, stop = segment(total, video_fps, first, last)
+    if spec.mode == "segments":
+        low, high = _parts(start, stop, spec)
+        return rng.integers(low, high, size=(clips, spec.num_frames), dtype=np.int64)
     room = max(0, stop - start - spec.span(video_fps))
-    begin = np.array([rng.integers(room + 1)], dtype=np.int64)
-    return _clips(start, stop, video_fps, spec, begin)
+    return _clips(start, stop, video_fps, spec, rng.integers(room + 1, size=clips, dtype=np.int64))
 
 
 def uniform_clips(
@@ -168,8 +195,65 @@ def uniform_clips(
     if clips < 1:
         raise ConfigError(f"clips must be 1 or more, got {clips}")
     start, stop = segment(total, video_fps, first, last)
+    if spec.mode == "segments":
+        low, high = _parts(start, stop, spec)
+        # clip c takes the frame (c + 1/2) / clips of the way through each part
+        halves = 2 * (np.arange(spec.num_frames) * clips + np.arange(clips)[:, None]) + 1
+        return np.clip(start + (halves * (stop - start)) // (2 * spec.num_frames * clips), low, high - 1)
     room = max(0, stop - start - spec.span(video_fps))
     return _clips(start, stop, video_fps, spec, _spread(room, clips))
+
+
+def sliding_clips(
+    total: int,
+    video_fps: float,
+    spec: ClipSpec,
+    hop: int,
+    *,
+    first: float | None = None,
+    last: float | None = None,
+) -> Indices:
+    """Consecutive clips over the whole video, their starts `hop` source frames apart.
+
+    The last clip is moved back so that it ends where the video ends; a video of the clip's span or less gives one.
+
+    Args:
+        total: frames of the video, 1 or more.
+        video_fps: its frames per second.
+        spec: the clip; its mode must be "clip".
+        hop: source frames from the start of a clip to the next, 1 or more.
+        first, last: seconds that the clips must stay within, see `segment`.
+
+    Returns:
+        int64 (clips, T), each in [0, total), starts ascending; as many clips as the video needs.
+
+    Raises:
+        ConfigError: hop is below 1, or the clip is spread over the whole video anyway (segments).
+        DataError: the video is too short and spec.short is "error", or the segment is empty.
+    """
+    if hop < 1:
+        raise ConfigError(f"hop must be 1 or more, got {hop}")
+    if spec.mode == "segments":
+        raise ConfigError("a clip of segments covers the whole video: it cannot slide (sampler.mode=clip can)")
+    start, stop = segment(total, video_fps, first, last)
+    room = max(0, stop - start - spec.span(video_fps))
+    begins = np.append(np.arange(0, room, hop), room)
+    return _clips(start, stop, video_fps, spec, begins)
+
+
+def _parts(start: int, stop: int, spec: ClipSpec) -> tuple[Indices, Indices]:
+    """Where each of the num_frames parts begins and ends (not included); a part without a frame takes the one there.
+
+    Raises:
+        DataError: there are more parts than frames, and short is "error".
+    """
+    length = stop - start
+    if length < spec.num_frames and spec.short == "error":
+        raise DataError(
+            f"{spec.num_frames} segments, the video has {length} frames: lower num_frames or set short=repeat_last"
+        )
+    edges = start + np.arange(spec.num_frames + 1, dtype=np.int64) * length // spec.num_frames
+    return edges[:-1], np.maximum(edges[1:], edges[:-1] + 1)
 
 
 def _spread(room: int, clips: int) -> Indices:

@@ -12,8 +12,26 @@ class ShortPolicy(Enum):
     error = "error"
 
 
+class SampleMode(Enum):
+    clip = "clip"
+    segments = "segments"
+
+
+class CropName(Enum):
+    random = "random"
+    resized = "resized"
+
+
+class PolicyName(Enum):
+    none = "none"
+    rand_augment = "rand_augment"
+    trivial_augment = "trivial_augment"
+
+
 @dataclass
 class SamplerConfig:
+    mode: SampleMode = SampleMode.clip
+    """clip: num_frames samples stride apart; segments: one sample from each of num_frames parts of the video (TSN)."""
     num_frames: int = 16
     """Frames in a clip (T)."""
     stride: int = 2
@@ -22,25 +40,88 @@ class SamplerConfig:
     """Sample at this many frames a second instead, whatever the video's own rate."""
     short: ShortPolicy = ShortPolicy.repeat_last
     """A clip longer than its video: repeat_last frame, loop from the start, or error."""
+    window: int | None = None
+    """Spread the samples over this many source frames instead of setting stride or fps ("dense" sampling: 64)."""
+    clips_per_video: int = 1
+    """Training clips read from a video each time it is opened (repeated augmentation); batch_size counts clips."""
+    class_balance: float = 0.0
+    """0: every video once an epoch; 1: every class as often as the others; 0.5: by the square root of its size."""
 
 
 @dataclass
 class TransformConfig:
     size: int = 112
     """Height and width of the square crop the model sees."""
+    crop: CropName = CropName.random
+    """Training crop: random place in frames scaled to resize; resized: of random area and aspect too."""
     resize: int = 128
-    """Short side of the frame before cropping (pixels)."""
+    """Short side of the frame before cropping (pixels); crop=resized uses it in testing only."""
     resize_max: int | None = None
     """Training draws the short side from resize to this, once per clip; null: always resize."""
     squash: bool = False
     """Scale to a square, so that nothing is cropped away at the sides; false keeps the aspect."""
+    area: list[float] = field(default_factory=lambda: [0.08, 1.0])
+    """crop=resized: share of the frame, from and to."""
+    aspect: list[float] = field(default_factory=lambda: [0.75, 1.3333])
+    """crop=resized: width / height of the region, from and to."""
     colour: float = 0.0
     """Training multiplies brightness, contrast and saturation by 1 - colour to 1 + colour, drawn once per clip."""
     grayscale: float = 0.0
     """Chance of a training clip without colour."""
+    hue: float = 0.0
+    """Training turns the hue by up to this share of a full turn, 0 to 0.5; dearer than the other colours."""
+    policy: PolicyName = PolicyName.none
+    """none, rand_augment or trivial_augment: random operations, the same for all frames of a clip."""
+    magnitude: int = 9
+    """rand_augment: strength of its operations, 0 to 30."""
+    num_ops: int = 2
+    """rand_augment: operations a clip."""
+    erasing: float = 0.0
+    """Chance that a rectangle of a training clip is made grey through all its frames."""
     flip: float = 0.5
     """Chance of a horizontal flip in training; classes that a flip exchanges are relabelled."""
     mean: list[float] = field(default_factory=lambda: [0.45, 0.45, 0.45])
     """Subtracted from RGB in [0, 1]."""
     std: list[float] = field(default_factory=lambda: [0.225, 0.225, 0.225])
     """Divides RGB after the mean."""
+
+
+@dataclass
+class CheckConfig:
+    timeout: float = 20.0
+    """check: seconds that a file may take, and one more for each MB of it; then it is reported as unreadable."""
+    full: bool = True
+    """check: decode every frame; false: the first, the middle and the last one, about three times as fast."""
+    group_by: str | None = None
+    """check: regular expression on paths below data.root; a match in two splits is a leak; null: data.group_by."""
+    strict: bool = False
+    """check: end with an error (exit code 2) when a serious problem is found, for scripts."""
+
+
+@dataclass
+class StatsConfig:
+    probes: str | None = None
+    """stats: folder that `vidtrain data check` wrote to, whose probes are used; null: where it writes by default."""
+
+
+class CopyFormat(Enum):
+    video = "video"
+    jpeg = "jpeg"
+
+
+@dataclass
+class PrepareConfig:
+    format: CopyFormat = CopyFormat.video
+    """prepare: video makes small H.264 copies (.mp4); jpeg makes packs of JPEGs (.jpack), faster to read and larger."""
+    short_side: int = 128
+    """prepare: short side of the copies (pixels): the largest transform.resize you will use. Nothing is enlarged."""
+    crf: int = 23
+    """prepare, video: quality, 0 to 51; lower is better and larger."""
+    gop: int = 16
+    """prepare, video: frames from one keyframe to the next; fewer are read a little faster and take more space."""
+    quality: int = 85
+    """prepare, jpeg: quality, 1 to 95; higher is better and larger."""
+    min_psnr: float = 20.0
+    """prepare: a copy is refused when a frame of it is further from its source than this (dB, of 2x2 averages)."""
+    timeout: float = 600.0
+    """prepare: seconds that one file may take; then its process is killed and the file is reported."""

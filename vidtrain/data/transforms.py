@@ -16,6 +16,9 @@ from torchvision.transforms.v2 import functional as F
 from vidtrain.errors import ConfigError
 from vidtrain.types import Frames, VideoInfo
 
+CROPS = (1, 3, 5, 10)
+"""Test crops: centre; three along the longer side; centre and corners; those and their mirror images."""
+
 
 def scaled_size(info: VideoInfo, short_side: int, *, squash: bool = False) -> tuple[int, int]:
     """(height, width) with the shorter one equal to `short_side`; a square with `squash`, else the aspect is kept."""
@@ -28,37 +31,57 @@ def scaled_size(info: VideoInfo, short_side: int, *, squash: bool = False) -> tu
 
 @dataclass(frozen=True)
 class Cut:
-    """How to cut one clip: scale to `read_size`, take size x size at (top, left), mirror when `flip`."""
+    """How to cut one clip: scale to `read_size`, take size x size at (top, left), mirror when `flip`.
+
+    region: (height, width) taken at (top, left) and scaled to size x size; None: it has that size already.
+    """
 
     read_size: tuple[int, int]
     top: int
     left: int
     size: int
     flip: bool = False
+    region: tuple[int, int] | None = None
 
     def apply(self, frames: Frames) -> Frames:
         """uint8 (T, H', W', 3) at read_size -> contiguous uint8 (T, size, size, 3)."""
-        cut = frames[:, self.top : self.top + self.size, self.left : self.left + self.size]
+        height, width = self.region or (self.size, self.size)
+        cut = frames[:, self.top : self.top + height, self.left : self.left + width]
+        if (height, width) != (self.size, self.size):
+            images = torch.from_numpy(np.ascontiguousarray(cut)).permute(0, 3, 1, 2)
+            cut = F.resize(images, [self.size, self.size], antialias=True).permute(0, 2, 3, 1).numpy()
         return np.ascontiguousarray(cut[:, :, ::-1] if self.flip else cut)
 
 
 @dataclass(frozen=True)
 class TrainCut:
-    """Random short side, place and flip."""
+    """Random short side, place and flip.
+
+    area, aspect: with these the crop is random in size and shape, too ("RandomResizedCrop", Szegedy et al. 2015): its
+    share of the frame's area is drawn from `area`, its width / height from `aspect`; resize is then not used.
+    """
 
     size: int
     resize: int
     resize_max: int | None = None
     flip: float = 0.5
     squash: bool = False
+    area: tuple[float, float] | None = None
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
 
     def __post_init__(self) -> None:
         _check(self.size, self.resize)
         if self.resize_max is not None and self.resize_max < self.resize:
             raise ConfigError(f"transform.resize_max={self.resize_max} is less than transform.resize={self.resize}")
-        _check_chance("flip", self.flip)
+        check_chance("flip", self.flip)
+        if self.area is not None and not 0 < self.area[0] <= self.area[1] <= 1:
+            raise ConfigError(f"transform.area={list(self.area)}: two shares of the frame, 0 < first <= second <= 1")
+        if not 0 < self.aspect[0] <= self.aspect[1]:
+            raise ConfigError(f"transform.aspect={list(self.aspect)}: two ratios width / height, 0 < first <= second")
 
     def draw(self, info: VideoInfo, rng: np.random.Generator) -> Cut:
+        if self.area is not None:
+            return self._draw_region(info, rng)
         short = self.resize
         if self.resize_max is not None:
             short = int(rng.integers(self.resize, self.resize_max + 1))
@@ -67,38 +90,41 @@ class TrainCut:
         left = int(rng.integers(width - self.size + 1))
         return Cut((height, width), top, left, self.size, bool(rng.random() < self.flip))
 
+    def _draw_region(self, info: VideoInfo, rng: np.random.Generator) -> Cut:
+        """A region of random area and shape.
 
-@dataclass(frozen=True)
-class Colours:
-    """Random brightness, contrast, saturation, and now and then no colour at all.
+        One that is larger than the crop is scaled while the frames are converted, which costs nothing; of a smaller
+        one only the region itself is scaled up, or the whole frame would have to be.
+        """
+        height, width = self._region(info, rng)
+        top = int(rng.integers(info.height - height + 1))
+        left = int(rng.integers(info.width - width + 1))
+        flip = bool(rng.random() < self.flip)
+        if height < self.size or width < self.size:
+            return Cut((info.height, info.width), top, left, self.size, flip, (height, width))
+        down, across = self.size / height, self.size / width
+        read_size = max(self.size, round(info.height * down)), max(self.size, round(info.width * across))
+        top = min(round(top * down), read_size[0] - self.size)
+        left = min(round(left * across), read_size[1] - self.size)
+        return Cut(read_size, top, left, self.size, flip)
 
-    strength: the factors are drawn from 1 - strength to 1 + strength. grayscale: chance of a grey clip.
-    """
-
-    strength: float = 0.0
-    grayscale: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_chance("colour", self.strength)
-        _check_chance("grayscale", self.grayscale)
-
-    def apply(self, clip: Frames, rng: np.random.Generator) -> Frames:
-        """uint8 (T, H, W, 3) -> the same, all frames changed alike; draws nothing when both options are 0."""
-        if not (self.strength or self.grayscale):
-            return clip
-        brightness, contrast, saturation = (1 + self.strength * rng.uniform(-1, 1, size=3)).tolist()
-        if rng.random() < self.grayscale:
-            saturation = 0.0
-        images = torch.from_numpy(clip).permute(0, 3, 1, 2)
-        images = F.adjust_brightness(images, brightness)
-        images = F.adjust_contrast(images, contrast)
-        images = F.adjust_saturation(images, saturation)
-        return np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
+    def _region(self, info: VideoInfo, rng: np.random.Generator) -> tuple[int, int]:
+        """(height, width); after ten draws that do not fit, the largest of an allowed shape, as torchvision does."""
+        assert self.area is not None
+        for _ in range(10):
+            area = info.height * info.width * rng.uniform(*self.area)
+            ratio = np.exp(rng.uniform(*np.log(self.aspect)))
+            height, width = round(np.sqrt(area / ratio)), round(np.sqrt(area * ratio))
+            if 0 < height <= info.height and 0 < width <= info.width:
+                return height, width
+        ratio = min(max(info.width / info.height, self.aspect[0]), self.aspect[1])
+        height = min(info.height, round(info.width / ratio))
+        return max(1, height), max(1, min(info.width, round(height * ratio)))
 
 
 @dataclass(frozen=True)
 class TestCuts:
-    """The centre (crops=1), or both ends and the centre of the longer side (crops=3)."""
+    """The crops of one clip in testing, see CROPS."""
 
     size: int
     resize: int
@@ -107,8 +133,11 @@ class TestCuts:
 
     def __post_init__(self) -> None:
         _check(self.size, self.resize)
-        if self.crops not in (1, 3):
-            raise ConfigError(f"eval.crops={self.crops}: allowed are 1 (centre) and 3 (along the longer side)")
+        if self.crops not in CROPS:
+            raise ConfigError(
+                f"eval.crops={self.crops}: allowed are 1 (centre), 3 (along the longer side), 5 (centre and corners) "
+                "and 10 (those and their mirror images)"
+            )
 
     def all(self, info: VideoInfo) -> list[Cut]:
         """The cuts of one video; all share read_size, so one decode serves them."""
@@ -119,12 +148,18 @@ class TestCuts:
             places = [(0, right // 2), *places, (down, right // 2)]
         elif self.crops == 3:
             places = [(down // 2, 0), *places, (down // 2, right)]
-        return [Cut((height, width), top, left, self.size) for top, left in places]
+        elif self.crops >= 5:
+            places += [(0, 0), (0, right), (down, 0), (down, right)]
+        cuts = [Cut((height, width), top, left, self.size) for top, left in places]
+        if self.crops == 10:
+            cuts += [Cut(cut.read_size, cut.top, cut.left, cut.size, flip=True) for cut in cuts]
+        return cuts
 
 
-def _check_chance(key: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ConfigError(f"transform.{key}={value}: must lie in 0 to 1")
+def check_chance(key: str, value: float, most: float = 1.0) -> None:
+    """Raise ConfigError unless `transform.key` lies in 0 to `most`."""
+    if not 0 <= value <= most:
+        raise ConfigError(f"transform.{key}={value}: must lie in 0 to {most:g}")
 
 
 def _check(size: int, resize: int) -> None:

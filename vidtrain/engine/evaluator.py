@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidtrain import metrics
@@ -18,8 +19,9 @@ from vidtrain.types import BadVideo, Batch
 class Scores:
     """What a test found. n videos, K classes, V views.
 
-    probs: float32 (n, K), mean over views. labels, videos: int64 (n,). clip_hits: float64 (n,), the share of a
-    video's views that are right by themselves. bad: videos that could not be read.
+    probs: float32 (n, K), mean over views. labels: int64 (n,), or float32 (n, K) of a multi-label set. videos: int64
+    (n,). clip_hits: float64 (n,), the share of a video's views that are right by themselves. bad: videos that could
+    not be read.
     """
 
     probs: Tensor
@@ -30,11 +32,42 @@ class Scores:
     bad: list[BadVideo] = field(default_factory=list)
 
     @property
+    def multi_label(self) -> bool:
+        return self.labels.ndim == 2
+
+    @property
+    def primary(self) -> str:
+        """The number of `summary` by which checkpoints are ranked."""
+        return "map" if self.multi_label else "top1"
+
+    @property
     def confusion(self) -> Tensor:
-        return metrics.confusion_matrix(self.probs.argmax(1), self.labels, self.probs.shape[1])
+        """int64 (K, K), rows are true classes; of a set with one class a video."""
+        known = self.labels >= 0
+        return metrics.confusion_matrix(self.probs[known].argmax(1), self.labels[known], self.probs.shape[1])
+
+    def _labelled(self) -> Scores:
+        """Only the videos whose class is known; all numbers are nan when none is."""
+        known = self.labels >= 0
+        return Scores(
+            self.probs[known], self.labels[known], self.videos[known], self.clip_hits[known], self.loss, self.bad
+        )
 
     def summary(self) -> dict[str, float]:
-        """Accuracies in [0, 1]; top5 only where there are more than five classes."""
+        """Accuracies in [0, 1]; top5 only where there are more than five classes.
+
+        Of a multi-label set: map, the mean over classes of the average precision, and top1, the share of videos whose
+        most probable class is one of theirs.
+        """
+        if not self.multi_label and (self.labels < 0).any():
+            return self._labelled().summary()
+        if self.multi_label:
+            return {
+                "map": metrics.mean_average_precision(self.probs, self.labels),
+                "top1": metrics.any_hit(self.probs, self.labels).double().mean().item(),
+                "clip_top1": self.clip_hits.mean().item(),
+                "loss": self.loss,
+            }
         found = {
             "top1": metrics.topk_accuracy(self.probs, self.labels, 1),
             "clip_top1": self.clip_hits.mean().item(),
@@ -57,7 +90,9 @@ def evaluate(
 ) -> Scores:
     """Score every video of `batches`; leaves the model in eval mode.
 
-    The loss is the negative logarithm of the averaged probability of the label, averaged over videos.
+    Videos whose label is -1 get probabilities and count in no number. Labels of shape (B, K) mean a multi-label set:
+    the probabilities are then sigmoids, one a class, else a softmax. The loss is the negative logarithm of the averaged
+    probability of what is true, averaged over videos (and classes).
     """
     model.eval()
     probs: list[Tensor] = []
@@ -69,28 +104,43 @@ def evaluate(
         bad += batch.bad
         if not len(batch):
             continue
-        views = view_probabilities(model, batch.views, to_input, precision, views_per_forward)
+        multi_label = batch.labels.ndim == 2
+        views = view_probabilities(model, batch.views, to_input, precision, views_per_forward, multi_label=multi_label)
         probs.append(views.mean(1))
-        hits.append((views.argmax(2) == batch.labels[:, None]).double().mean(1))
+        best = views.argmax(2)
+        right = batch.labels.gather(1, best) > 0 if multi_label else best == batch.labels[:, None]
+        hits.append(right.double().mean(1))
         labels.append(batch.labels)
         videos.append(batch.videos)
     if not probs:
         nothing = torch.empty(0)
         return Scores(torch.empty(0, 1), nothing.long(), nothing.long(), nothing.double(), float("nan"), bad)
     all_probs, all_labels = torch.cat(probs), torch.cat(labels)
-    picked = all_probs.gather(1, all_labels[:, None]).clamp_min(torch.finfo(torch.float32).tiny)
-    return Scores(all_probs, all_labels, torch.cat(videos), torch.cat(hits), -picked.log().mean().item(), bad)
+    if all_labels.ndim == 2:
+        loss = F.binary_cross_entropy(all_probs, all_labels).item()
+    else:
+        known = all_labels >= 0
+        picked = all_probs[known].gather(1, all_labels[known, None]).clamp_min(torch.finfo(torch.float32).tiny)
+        loss = -picked.log().mean().item()
+    return Scores(all_probs, all_labels, torch.cat(videos), torch.cat(hits), loss, bad)
 
 
 @torch.inference_mode()
 def view_probabilities(
-    model: nn.Module, views: Tensor, to_input: ModelInput, precision: Precision, views_per_forward: int
+    model: nn.Module,
+    views: Tensor,
+    to_input: ModelInput,
+    precision: Precision,
+    views_per_forward: int,
+    *,
+    multi_label: bool = False,
 ) -> Tensor:
-    """uint8 (B, V, T, H, W, 3) -> float32 (B, V, K) on the CPU."""
+    """uint8 (B, V, T, H, W, 3) -> float32 (B, V, K) on the CPU: softmax, or sigmoid when multi_label."""
     flat = views.flatten(0, 1)
     parts = []
     for part in flat.split(views_per_forward):
         with precision.autocast():
             logits = model(to_input(part))
-        parts.append(logits.float().softmax(1).cpu())
+        probs = logits.float().sigmoid() if multi_label else logits.float().softmax(1)
+        parts.append(probs.cpu())
     return torch.cat(parts).unflatten(0, views.shape[:2])

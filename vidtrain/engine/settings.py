@@ -51,6 +51,10 @@ class TrainerConfig:
     """Fixes initial weights, order, clips, crops, flips and dropout."""
     deterministic: bool = False
     """Only deterministic kernels: slower, equal bit for bit on the same machine."""
+    mixup: float = 0.0
+    """Mix pairs of training clips and their labels; alpha of the Beta law of their shares, 0.8 say; 0: off."""
+    cutmix: float = 0.0
+    """Paste a rectangle of one clip into another through all frames; alpha as above. With mixup: one or the other."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes."""
     clip_grad: float | None = None
@@ -69,8 +73,10 @@ class TrainerConfig:
 class EvalConfig:
     clips: int = 10
     """Clips spread evenly over each video in testing; their probabilities are averaged."""
+    hop: int | None = None
+    """Slide over the whole video instead: a test clip every hop source frames; null: eval.clips clips."""
     crops: int = 1
-    """Crops per clip in testing: 1 (centre) or 3 (along the longer side)."""
+    """Crops per clip in testing: 1 (centre), 3 (along the longer side), 5 (and corners), 10 (and mirrored)."""
     val_clips: int = 1
     """Clips per video in the validation after an epoch (centre crop)."""
     batch_size: int = 32

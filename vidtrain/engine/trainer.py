@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from vidtrain.engine.checkpoint import restore_rng, rng_state, save_checkpoint
 from vidtrain.engine.evaluator import Scores
 from vidtrain.engine.inputs import ModelInput
+from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.schedule import learning_rate_factor
 from vidtrain.engine.settings import ScheduleConfig, TrainerConfig
@@ -84,6 +84,8 @@ class Trainer:
         schedule: ScheduleConfig,
         to_input: ModelInput,
         precision: Precision,
+        objective: Objective,
+        num_classes: int,
         recorder: Recorder,
         folder: Path,
         describe: dict[str, Any],
@@ -97,6 +99,8 @@ class Trainer:
         self.schedule = schedule
         self.to_input = to_input
         self.precision = precision
+        self.objective = objective
+        self.num_classes = num_classes
         self.recorder = recorder
         self.folder = folder
         self.describe = describe
@@ -117,14 +121,15 @@ class Trainer:
     def _step(self, batch: Batch) -> None:
         """One batch: forward, loss, backward; at the end of each group of `accumulate` batches, an update."""
         labels = batch.labels.to(self.precision.device, non_blocking=True)
+        clips, targets = self.objective.mix(self.to_input(batch.views), labels, self.num_classes)
         with self.precision.autocast():
-            logits = self.model(self.to_input(batch.views))
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
+            logits = self.model(clips)
+        loss = self.objective.loss(logits, targets)
         first = self.progress.batch - self.progress.batch % self.settings.accumulate
         group = min(self.settings.accumulate, len(self.clips) - first)  # the last group may be smaller
         self.precision.scaler.scale(loss / group).backward()
 
-        hits = (logits.detach().argmax(1) == labels).sum()
+        hits = self.objective.hits(logits, targets).sum()
         self._sums[0] += loss.detach().to(self._sums.device).double() * len(batch)  # no value is read: the GPU runs on
         self._sums[1] += hits.to(self._sums.device)
         self._sums[2] += len(batch)
@@ -250,8 +255,9 @@ class Trainer:
             values = scores.summary()
             self.recorder.scalars("val", progress.update, epoch, values)
             self.recorder.validation(progress.update, scores)
-            line += f"  val loss {values['loss']:.3f} top-1 {values['top1']:.3f}"
-            rank = [values["top1"], -values["loss"]]
+            shown = "mAP" if scores.multi_label else "top-1"
+            line += f"  val loss {values['loss']:.3f} {shown} {values[scores.primary]:.3f}"
+            rank = [values[scores.primary], -values["loss"]]
             improved = progress.best is None or rank > progress.best
             if improved:
                 progress.best, progress.best_epoch = rank, epoch

@@ -12,12 +12,17 @@ from vidtrain.reports.table import table
 def summary_cells(result: dict[str, Any]) -> dict[str, str]:
     """The cells of the table by column, '' where a run has no such number."""
     test, val, rate = result["test"], result["val"], result["clips_per_second"]
+    several = {
+        "test mAP": f"{test['map']:.3f}" if test and "map" in test else "",
+        "val mAP": f"{val['map']:.3f}" if val and "map" in val else "",
+    }
     return {
+        **{name: cell for name, cell in several.items() if cell},
         "test top-1": f"{test['top1']:.3f}" if test else "",
         "test top-5": f"{test['top5']:.3f}" if test and "top5" in test else "",
         "test clip top-1": f"{test['clip_top1']:.3f}" if test else "",
         "test scored": f"{test['scored']}/{test['listed']}" if test else "",
-        "val top-1": f"{val['top1']:.3f}" if val else "",
+        "val top-1": f"{val['top1']:.3f}" if val and "top1" in val else "",
         "params": f"{result['params'] / 1e6:.3f} M",
         "clips/s": f"{rate:.0f}" if rate else "",
         "minutes": f"{result['minutes']:.1f}",

@@ -67,8 +67,8 @@ class RunLog:
         self._writer.add_image("clips", picture, update, dataformats="HWC")
 
     def validation(self, update: int, scores: Scores) -> None:
-        """The confusion matrix as a picture."""
-        if self._writer is None or not self._settings.images or not len(scores.labels):
+        """The confusion matrix as a picture, of a set with one class a video."""
+        if self._writer is None or not self._settings.images or not len(scores.labels) or scores.multi_label:
             return
         from vidtrain.reports.confusion import confusion_figure
 

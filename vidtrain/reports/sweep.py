@@ -54,7 +54,9 @@ def sweep_table(folder: Path) -> str:
         return ""
     keys = list(dict.fromkeys(k for varied, _ in rows for k in varied))
     keys = [k for k in keys if len({varied.get(k) for varied, _ in rows}) > 1] or keys[:1]
-    columns = ["test top-1", "test clip top-1", "test scored", "val top-1", "params", "clips/s", "minutes"]
+    seen = {name for _, result in rows for name in result}
+    columns = [name for name in ["test mAP", "val mAP"] if name in seen]
+    columns += ["test top-1", "test clip top-1", "test scored", "val top-1", "params", "clips/s", "minutes"]
     header = [*keys, *columns]
     body = [[varied.get(k, "") for k in keys] + [result.get(c, "") for c in columns] for varied, result in rows]
     return table(header, body)

@@ -1,0 +1,93 @@
+"""What changes the pixels of a clip: reproducible, alike in all frames, nothing when switched off."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from vidtrain.data.augment import Augment, Colours
+from vidtrain.errors import ConfigError
+from vidtrain.types import Frames
+
+EACH = {
+    "colours": Augment(Colours(0.5)),
+    "hue": Augment(Colours(hue=0.5)),
+    "grey": Augment(Colours(grayscale=1.0)),
+    "rand_augment": Augment(policy="rand_augment", magnitude=20),
+    "trivial_augment": Augment(policy="trivial_augment"),
+    "erasing": Augment(erasing=1.0),
+}
+
+
+def still(frames: int = 6) -> Frames:
+    """A clip in which nothing moves: whatever treats its frames alike keeps it still."""
+    picture = np.random.default_rng(0).integers(0, 256, (1, 24, 20, 3), dtype=np.uint8)
+    return np.repeat(picture, frames, axis=0)
+
+
+def rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_all_frames_are_changed_alike_and_reproducibly(name: str) -> None:
+    augment, clip = EACH[name], still()
+    changed = [augment.apply(clip, rng(seed)) for seed in range(8)]
+    for seed, one in enumerate(changed):
+        assert one.shape == clip.shape
+        assert one.dtype == np.uint8
+        assert (one == one[:1]).all()
+        assert np.array_equal(one, augment.apply(clip, rng(seed)))
+    assert any(not np.array_equal(one, clip) for one in changed)
+    if name != "grey":
+        assert len({one.tobytes() for one in changed}) > 1
+    assert np.array_equal(clip, still())  # the input is left as it was
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_the_generator_of_torch_is_left_alone(name: str) -> None:
+    """Dropout must not depend on what a loader without workers augments."""
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    EACH[name].apply(still(), rng(0))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_switched_off_it_returns_the_clip_and_draws_nothing() -> None:
+    clip, draws = still(), rng(3)
+    assert Augment().apply(clip, draws) is clip
+    assert draws.random() == rng(3).random()
+
+
+def test_grey_clips_have_no_colour() -> None:
+    grey = EACH["grey"].apply(still(), rng(0)).astype(int)
+    assert np.ptp(grey, axis=3).max() <= 1
+
+
+def test_hue_keeps_grey_pixels() -> None:
+    clip = np.repeat(still()[..., :1], 3, axis=3)
+    assert np.abs(EACH["hue"].apply(clip, rng(0)).astype(int) - clip).max() <= 1
+
+
+def test_erasing_takes_2_to_33_percent() -> None:
+    clip = still()
+    for seed in range(20):
+        changed = (EACH["erasing"].apply(clip, rng(seed)) != clip).any(-1).mean()
+        assert 0.01 < changed < 0.36
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Colours(3), "transform.colour=3: must lie in 0 to 1"),
+        (lambda: Colours(hue=0.6), "transform.hue=0.6: must lie in 0 to 0.5"),
+        (lambda: Augment(erasing=2), "transform.erasing=2: must lie in 0 to 1"),
+        (lambda: Augment(magnitude=31), "transform.magnitude=31: must lie in 0 to 30"),
+        (lambda: Augment(num_ops=0), "transform.num_ops=0: must be at least 1"),
+    ],
+)
+def test_options_out_of_range(make, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ConfigError, match=message):
+        make()

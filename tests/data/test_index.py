@@ -1,0 +1,117 @@
+"""An index on disk: what went in comes out, mapped, movable, and whole or absent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidtrain.data.formats.index import index
+from vidtrain.data.index import read_index, write_index
+from vidtrain.data.manifest import IntLists, Manifest, StringArray, VideoData
+from vidtrain.errors import DataError
+
+
+def example(folder: Path) -> VideoData:
+    train = Manifest(
+        StringArray.of([str(folder / "a" / "имя 1.mp4"), str(folder / "b.mp4")]),
+        np.array([1, -1]),
+        np.array([0.0, 2.5]),
+        np.array([np.inf, 4.0]),
+        missing=("gone.mp4", "other.mp4"),
+        tags=IntLists.of([[1, 2], []]),
+    )
+    test = Manifest.of(["/elsewhere/c.mp4", str(folder / "d.mp4")], [0, 2])
+    return VideoData(("x", "y", "z"), {"train": train, "val": Manifest.of([], []), "test": test}, (("x", "y"),), ("n",))
+
+
+def same(one: Manifest, other: Manifest) -> None:
+    assert list(one.paths) == list(other.paths)
+    assert list(one.missing) == list(other.missing)
+    for name in ("labels", "starts", "ends"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert (one.tags is None) == (other.tags is None)
+    if one.tags is not None and other.tags is not None:
+        assert [t.tolist() for t in one.tags] == [t.tolist() for t in other.tags]
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    data = example(tmp_path)
+    write_index(tmp_path, data)
+    found = index(tmp_path)
+    assert (found.class_names, found.flip_pairs, found.notes) == (data.class_names, data.flip_pairs, data.notes)
+    assert list(found.splits) == ["train", "val", "test"]
+    for split, manifest in data.splits.items():
+        same(found.splits[split], manifest)
+    assert found.multi_label
+    write_index(tmp_path, VideoData(("x", "y"), {"train": Manifest.of(["q.mp4"], [1])}))  # over the old one
+    assert list(read_index(tmp_path).splits) == ["train"]
+
+
+def test_the_arrays_are_mapped_not_read(tmp_path: Path) -> None:
+    write_index(tmp_path, example(tmp_path))
+    train = read_index(tmp_path).splits["train"]
+    for column in (train.paths.buffer, train.paths.offsets, train.labels, train.starts):
+        assert column is not None
+        assert isinstance(column.base, np.memmap)
+
+
+def test_a_copy_that_is_moved_finds_its_videos(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    videos = [str(old / "a" / "1.mp4"), str(old / "2.mp4")]
+    write_index(old, VideoData(("x", "y"), {"train": Manifest.of(videos, [0, 1])}))
+    shutil.move(old, new)
+    assert list(read_index(new).splits["train"].paths) == [str(new / "a" / "1.mp4"), str(new / "2.mp4")]
+
+
+def test_half_an_index_is_none(tmp_path: Path) -> None:
+    write_index(tmp_path, example(tmp_path))
+    file = tmp_path / "index.json"
+    text = file.read_text()
+    for wrong, message in (
+        ("{", "not an index that can be read"),
+        (text.replace('"version": 1', '"version": 99'), "version 99"),
+        (text.replace('"labels"', '"labelz"'), "not an index that can be read"),
+    ):
+        file.write_text(wrong)
+        with pytest.raises(DataError, match=message):
+            read_index(tmp_path)
+    file.unlink()
+    with pytest.raises(DataError, match=r"holds no index\.json; `vidtrain data check`"):
+        read_index(tmp_path)
+
+
+def anonymous_kilobytes() -> int:
+    """Memory of this process that no file stands behind: pages of a mapped file are dropped when memory is short."""
+    text = Path("/proc/self/smaps_rollup").read_text()
+    fields = dict(line.split(":") for line in text.splitlines()[1:])
+    return int(fields["Anonymous"].split()[0])
+
+
+def touch_all(folder: Path, answer: multiprocessing.Queue[int]) -> None:
+    manifest = read_index(folder).splits["train"]
+    before = 0
+    for row in range(len(manifest)):
+        if row == 1000:  # what the first look costs anyway
+            before = anonymous_kilobytes()
+        manifest.paths[row]
+        int(manifest.labels[row])
+    answer.put(anonymous_kilobytes() - before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_process_does_not_grow_while_it_reads(tmp_path: Path) -> None:
+    rows = 200_000
+    paths = (str(tmp_path / f"class{n % 400:03d}" / f"{n:011d}_000000_000010.mp4") for n in range(rows))
+    write_index(tmp_path, VideoData(("x", "y"), {"train": Manifest.of(paths, [n % 2 for n in range(rows)])}))
+    context = multiprocessing.get_context("spawn")  # free of what this process has allocated and freed
+    answer: multiprocessing.Queue[int] = context.Queue()
+    reader = context.Process(target=touch_all, args=(tmp_path, answer))
+    reader.start()
+    grown = answer.get(timeout=100)
+    reader.join()
+    assert grown < 1_000, f"{grown} kB"

@@ -1,0 +1,94 @@
+"""Where clips are cut: inside the frame, of the right size, as the options say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vidtrain.data.transforms import CROPS, Cut, TrainCut
+from vidtrain.data.transforms import TestCuts as Cuts
+from vidtrain.errors import ConfigError
+from vidtrain.types import VideoInfo
+
+sides = st.integers(1, 500)
+
+
+def info(height: int, width: int) -> VideoInfo:
+    return VideoInfo(10, 25.0, height, width)
+
+
+@given(sides, sides, st.integers(1, 120), st.floats(0.01, 1), st.integers(0, 10_000))
+def test_a_resized_crop_lies_inside_the_frame(height: int, width: int, size: int, least: float, seed: int) -> None:
+    cut = TrainCut(size, size, area=(least, 1.0)).draw(info(height, width), np.random.default_rng(seed))
+    region = cut.region or (size, size)
+    for top, length, whole in zip((cut.top, cut.left), region, cut.read_size, strict=True):
+        assert 0 <= top
+        assert top + length <= whole
+    frames = np.zeros((2, *cut.read_size, 3), np.uint8)
+    assert cut.apply(frames).shape == (2, size, size, 3)
+    if cut.region is None:  # scaled down while it is read, never up
+        assert cut.read_size[0] <= max(height, size)
+        assert cut.read_size[1] <= max(width, size)
+
+
+def test_a_resized_crop_has_the_area_and_the_aspect_asked_for() -> None:
+    rng, video = np.random.default_rng(0), info(400, 600)
+    cut = TrainCut(8, 8, area=(0.2, 0.5), aspect=(0.5, 2.0))
+    areas, ratios = [], []
+    for _ in range(500):
+        found = cut.draw(video, rng)
+        height, width = (8 * whole / read for whole, read in zip((400, 600), found.read_size, strict=True))
+        areas.append(height * width / (400 * 600))
+        ratios.append(width / height)
+    assert 0.17 < min(areas) < 0.23
+    assert 0.45 < max(areas) < 0.56
+    assert min(ratios) < 0.65
+    assert 1.55 < max(ratios) < 2.3
+
+
+def test_both_ways_of_scaling_a_region_show_the_same_picture() -> None:
+    """A ramp from left to right: the crop's ends are where the region's ends were."""
+    ramp = np.tile(np.linspace(0, 250, 100).astype(np.uint8)[None, None, :, None], (1, 60, 1, 3))
+    cut = Cut((60, 100), top=10, left=20, size=48, region=(30, 40))
+    out = cut.apply(ramp)
+    assert out.shape == (1, 48, 48, 3)
+    assert abs(int(out[0, 0, 0, 0]) - int(ramp[0, 0, 20, 0])) <= 3
+    assert abs(int(out[0, 0, -1, 0]) - int(ramp[0, 0, 59, 0])) <= 3
+    flipped = Cut((60, 100), 10, 20, 48, flip=True, region=(30, 40)).apply(ramp)
+    assert np.array_equal(flipped, out[:, :, ::-1])
+
+
+@pytest.mark.parametrize("crops", CROPS)
+@pytest.mark.parametrize("shape", [(40, 60), (60, 40), (32, 32)])
+def test_test_crops_are_in_the_frame_and_share_one_read_size(crops: int, shape: tuple[int, int]) -> None:
+    cuts = Cuts(24, 32, crops).all(info(*shape))
+    assert len(cuts) == crops
+    assert len({cut.read_size for cut in cuts}) == 1
+    frames = np.random.default_rng(0).integers(0, 256, (1, *cuts[0].read_size, 3), dtype=np.uint8)
+    pictures = [cut.apply(frames) for cut in cuts]
+    assert all(p.shape == (1, 24, 24, 3) for p in pictures)
+    if crops >= 5:
+        height, width = cuts[0].read_size
+        assert np.array_equal(pictures[1], frames[:, :24, :24])
+        assert np.array_equal(pictures[4], frames[:, height - 24 :, width - 24 :])
+    if crops == 10:
+        for plain, mirrored in zip(pictures[:5], pictures[5:], strict=True):
+            assert np.array_equal(plain[:, :, ::-1], mirrored)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"area": (0.5, 0.2)}, "transform.area"),
+        ({"area": (0.0, 1.0)}, "transform.area"),
+        ({"aspect": (2.0, 1.0)}, "transform.aspect"),
+        ({"flip": 1.5}, "transform.flip=1.5"),
+    ],
+)
+def test_options_out_of_range(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainCut(8, 8, **options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"eval\.crops=4: allowed are 1"):
+        Cuts(8, 8, 4)

@@ -10,7 +10,10 @@ import pytest
 from omegaconf import OmegaConf
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
-OURS = ("motion", "folder", "list", "ucf101", "kinetics")
+OURS = (
+    *("motion", "folder", "list", "table", "ucf101", "hmdb51", "kinetics", "something_something", "jester"),
+    *("moments_in_time", "charades", "diving48", "activitynet"),
+)
 
 
 @pytest.mark.parametrize("name", OURS)

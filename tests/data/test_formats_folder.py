@@ -124,6 +124,28 @@ def test_the_root_is_not_part_of_a_group(tmp_path: Path) -> None:
     assert len(folder(root, group_by=r"p\d").splits["test"]) == 2
 
 
+def test_folders_of_pictures_are_videos(tmp_path: Path) -> None:
+    make(tmp_path, "a/v1/img_00001.jpg", "a/v1/img_00002.jpg", "a/x/v2/1.png", "b/v3/1.jpg", "b/3.mp4", "b/cover.jpg")
+    data = folder(tmp_path, val_fraction=0, test_fraction=0)
+    found = [str(Path(path).relative_to(tmp_path)) for path in data.splits["train"].paths]
+    assert found == ["a/v1", "a/x/v2", "b/3.mp4", "b/v3"]
+    assert data.splits["train"].labels.tolist() == [0, 0, 1, 1]
+
+
+def test_val_and_test_without_train_can_be_scored(tmp_path: Path) -> None:
+    make(tmp_path, *clips("test/a", 2), *clips("test/b", 3))
+    assert {s: len(m) for s, m in folder(tmp_path).splits.items()} == {"test": 5}
+    make(tmp_path, "valid/a/x.mp4", "valid/b/x.mp4")
+    data = folder(tmp_path)
+    assert {s: len(m) for s, m in data.splits.items()} == {"val": 2, "test": 5}
+    assert data.class_names == ("a", "b")
+
+
+def test_classes_called_val_and_test_stay_classes(tmp_path: Path) -> None:
+    make(tmp_path, *clips("val", 4), *clips("test", 4))
+    assert folder(tmp_path).class_names == ("test", "val")
+
+
 ERRORS: dict[str, tuple[list[str], dict[str, object], str]] = {
     "no root": ([], {}, "no such folder; set data.root"),
     "no class folders": (["1.mp4"], {}, "holds videos but no class folders; expected"),
@@ -176,4 +198,5 @@ def test_disk_finds_files_from_any_home(tmp_path: Path) -> None:
     assert disk.find("b/2.mp4") == str(tmp_path / "two/b/2.mp4")
     assert disk.find(str(tmp_path / "two/a/1.mp4")) == str(tmp_path / "two/a/1.mp4")
     assert disk.find("b/3.mp4") is None
-    assert disk.find("c/d.mp4") is None  # a folder
+    assert disk.find("c/d.mp4") == str(tmp_path / "two/c/d.mp4")  # a folder of pictures
+    assert disk.find("c") == str(tmp_path / "two/c")

@@ -126,13 +126,31 @@ def test_a_video_in_the_folder_of_its_split_comes_first(tmp_path: Path) -> None:
     assert "/train/" in kinetics(tmp_path).splits["train"].paths[0]
 
 
+def test_validation_alone_can_be_scored(tmp_path: Path) -> None:
+    make(tmp_path, *VAL, val=ROWS["val"])
+    assert list(kinetics(tmp_path).splits) == ["val", "test"]
+    make(tmp_path, train=ROWS["train"])  # the list of train is there, its videos are not
+    data = kinetics(tmp_path)
+    assert list(data.splits) == ["val", "test"]
+    assert any(note.startswith("train: none of the 2 listed videos is on disk") for note in data.notes)
+
+
+def test_folders_of_pictures_without_lists(tmp_path: Path) -> None:
+    make(tmp_path, "train/air_drumming/x/1.jpg", "train/tap_dancing/y/1.jpg", "val/air_drumming/z/1.jpg")
+    assert [Path(p).name for p in kinetics(tmp_path).splits["train"].paths] == ["x", "y"]
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "says"),
     [
         ("abseiling,abc,x,10,train,0\n", {}, r"train.csv:2: .*expected time_start and time_end in whole seconds"),
         ("abseiling,abc,1,10\n,abc,1,10,train,0\n", {}, r":2: .*expected 6 fields: label,youtube_id,.*1 more"),
         (",abc,1,10,train,0\n", {}, r":2: .*expected a label"),
-        ("abseilin,abc,1,10,train,0\n", {"classes": "c.txt"}, r":2: .*among the 2 classes \(did you mean abseiling"),
+        (
+            "abseilin,abc,1,10,train,0\n",
+            {"classes": "c.txt"},
+            r":2: .*among the 2 classes, not 'abseilin' \(did you mean abseiling",
+        ),
         ("abseiling,abc,1,10,train,0\n", {"classes": "no.txt"}, r"classes=no.txt: no such file"),
     ],
 )

@@ -68,6 +68,22 @@ def test_of_two_containers_one_is_taken(tmp_path: Path) -> None:
     assert all(path.endswith(".avi") for path in paths)
 
 
+def test_folders_of_pictures(tmp_path: Path) -> None:
+    make(tmp_path, extension="/img_00001.jpg")
+    data = ucf101(tmp_path)
+    assert len(data.splits["train"]) == 24
+    assert all(Path(path).is_dir() for path in data.splits["train"].paths)
+
+
+def test_test_videos_alone_can_be_scored(tmp_path: Path) -> None:
+    make(tmp_path)
+    for file in (tmp_path / "videos").rglob("*_g0[3-8]_*"):
+        file.unlink()
+    data = ucf101(tmp_path)
+    assert list(data.splits) == ["test"]
+    assert data.notes[0].startswith("train: none of the 24 listed videos is on disk")
+
+
 def test_validation_takes_whole_groups(tmp_path: Path) -> None:
     data = ucf101(make(tmp_path), val_fraction=0.3)
     assert {s: len(m) for s, m in data.splits.items()} == {"train": 16, "val": 8, "test": 8}

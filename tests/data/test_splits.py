@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidtrain.data.manifest import Manifest
-from vidtrain.data.splits import check_fractions, group_names, hold_out
+from vidtrain.data.manifest import IntLists, Manifest, StringArray
+from vidtrain.data.splits import _below_common_folder, check_fractions, group_names, hold_out
 from vidtrain.errors import DataError
 
 class_sizes = st.lists(st.integers(1, 30), min_size=1, max_size=6)
@@ -57,6 +59,27 @@ def test_groups_stay_whole_even_across_classes(rows: list[tuple[int, int]], frac
     assert set(kept.labels.tolist()) == set(manifest.labels.tolist())
 
 
+@given(class_sizes, fractions, st.integers(0, 100))
+def test_videos_without_groups_are_chosen_as_groups_of_one_are(sizes: list[int], fraction: float, seed: int) -> None:
+    manifest = manifest_of(sizes)
+    below = _below_common_folder(list(manifest.paths))
+    _, quick = hold_out(manifest, fraction, seed)
+    _, slow = hold_out(manifest, fraction, seed, below)
+    assert list(quick.paths) == list(slow.paths)
+
+
+def test_rows_with_several_labels_count_as_the_rarest() -> None:
+    labels = [[0, 1 + (n % 10 == 0)] for n in range(100)] + [[] for _ in range(10)]
+    tags = IntLists.of(labels)
+    paths = StringArray.of([f"{n}.mp4" for n in range(110)])
+    first = np.array([own[0] if own else -1 for own in labels])
+    kept, held = hold_out(Manifest(paths, first, tags=tags), 0.2, 0)
+    assert held.tags is not None
+    assert kept.tags is not None
+    assert Counter(tuple(each.tolist()) for each in held.tags) == {(0, 1): 18, (0, 2): 2, (): 2}
+    assert Counter(tuple(each.tolist()) for each in kept.tags) == {(0, 1): 72, (0, 2): 8, (): 8}
+
+
 def test_a_class_of_large_groups_still_gives_one() -> None:
     manifest = manifest_of([20])
     groups = [f"g{n // 5}" for n in range(20)]
@@ -75,6 +98,14 @@ def test_the_choice_is_the_same_on_every_machine() -> None:
     # written down once: a change of Python, numpy or hashing that moves videos between splits must not pass
     _, held = hold_out(manifest_of([6, 6]), 0.34, seed=1)
     assert list(held.paths) == ["/data/c0/1.mp4", "/data/c0/4.mp4", "/data/c1/0.mp4", "/data/c1/4.mp4"]
+
+
+def test_a_large_set_is_cut_in_a_second() -> None:
+    manifest = manifest_of([600] * 400)
+    start = time.process_time()
+    _, held = hold_out(manifest, 0.1, 0)
+    assert len(held) == 24_000
+    assert time.process_time() - start < 4
 
 
 def test_seeds_differ() -> None:

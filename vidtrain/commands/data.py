@@ -40,9 +40,9 @@ def _info(cfg: DictConfig) -> None:
 
 def describe(name: str, data: VideoData, most: int = 20) -> str:
     """A table of videos per class and split, with the notes of the format reader."""
-    counts = {
-        split: np.bincount(manifest.labels, minlength=data.num_classes) for split, manifest in data.splits.items()
-    }
+    # a video counts for each of its classes; one without a class has the label -1
+    labels = {split: m.labels if m.tags is None else m.tags.values for split, m in data.splits.items()}
+    counts = {split: np.bincount(own[own >= 0], minlength=data.num_classes) for split, own in labels.items()}
     rows = [[c, *(int(counts[s][n]) for s in counts)] for n, c in enumerate(data.class_names[:most])]
     if data.num_classes > most:
         rows.append([f"... {data.num_classes - most} more", *("" for _ in counts)])

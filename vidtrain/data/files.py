@@ -90,7 +90,6 @@ class Disk:
 
 def _names_in(folder: str) -> frozenset[str]:
     try:
-        with os.scandir(folder) as entries:
-            return frozenset([entry.name for entry in entries])
+        return frozenset(os.listdir(folder))  # noqa: PTH208 - as names, not as a Path each
     except OSError:
         return frozenset()

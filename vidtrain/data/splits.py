@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from vidtrain.data.manifest import Manifest
 from vidtrain.errors import DataError
@@ -26,7 +27,8 @@ def hold_out(
 
     Args:
         manifest: N videos.
-        fraction: share of each class to hold, 0 <= fraction < 1. A class of two or more gives one at least.
+        fraction: share of each class to hold, 0 <= fraction < 1. A class of two or more gives one at least. In a
+            multi-label set a row counts as the rarest of its classes.
         seed: another seed, other videos.
         groups: (N,) names; the videos of one group stay together. None: each video is a group of its own.
 
@@ -37,24 +39,59 @@ def hold_out(
     assert 0 <= fraction < 1, fraction
     names = _below_common_folder(list(manifest.paths)) if groups is None else groups
     assert len(names) == len(manifest), "one group a video"
-    labels = manifest.labels.tolist()
+    labels = _strata(manifest)
+    if groups is None and len(set(names)) == len(names):
+        held = _choose_single(names, labels, fraction, seed)
+    else:
+        members: dict[str, list[int]] = defaultdict(list)
+        for row, name in enumerate(names):
+            members[name].append(row)
+        order = [members[name] for _, name in sorted((_rank(seed, name), name) for name in members)]
+        held = np.zeros(len(manifest), dtype=bool)
+        for rows in _choose(order, labels.tolist(), fraction):
+            held[rows] = True
+    kept = manifest.take(np.flatnonzero(~held))
+    return replace(kept, missing=manifest.missing), manifest.take(np.flatnonzero(held))
 
-    members: dict[str, list[int]] = defaultdict(list)
-    for row, name in enumerate(names):
-        members[name].append(row)
-    order = [members[name] for _, name in sorted((_rank(seed, name), name) for name in members)]
-    chosen = np.zeros(len(manifest), dtype=bool)
-    for rows in _choose(order, labels, fraction):
-        chosen[rows] = True
-    kept = manifest.take(np.flatnonzero(~chosen))
-    return replace(kept, missing=manifest.missing), manifest.take(np.flatnonzero(chosen))
+
+def _strata(manifest: Manifest) -> npt.NDArray[np.int64]:
+    """int64 (N,): what each row counts as: its class, or the rarest of its classes in a multi-label set."""
+    tags = manifest.tags
+    if tags is None or not len(tags.values):
+        return manifest.labels
+    frequency = np.bincount(tags.values)
+    order = np.argsort(np.argsort(frequency, kind="stable"), kind="stable")  # from rare to frequent, without ties
+    rarest = np.full(len(tags), len(order), dtype=np.int64)
+    rows = np.repeat(np.arange(len(tags)), np.diff(tags.offsets))
+    np.minimum.at(rarest, rows, order[tags.values])
+    back = np.append(np.argsort(order), -1)
+    return back[rarest]
+
+
+def _wanted(count: int, fraction: float) -> int:
+    """How many of a class to hold: one at least where one can be spared, never all."""
+    return min(max(int(count * fraction + 0.5), int(fraction > 0)), count - 1)
+
+
+def _choose_single(
+    names: Sequence[str], labels: npt.NDArray[np.int64], fraction: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """bool (N,): the rows to hold when each is a group of its own: what `_choose` gives, at a tenth of its cost."""
+    held = np.zeros(len(labels), dtype=bool)
+    ranks = np.frombuffer(b"".join([_rank(seed, name) for name in names]), dtype=">u8")
+    if len(np.unique(ranks)) < len(ranks):  # the names break the tie
+        ranks = np.argsort(np.array(sorted(range(len(names)), key=lambda row: (ranks[row], names[row]))))
+    rows = np.lexsort((ranks, labels))  # class by class, each in the order of the ranks
+    _, starts, counts = np.unique(labels[rows], return_index=True, return_counts=True)
+    for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
+        held[rows[start : start + _wanted(count, fraction)]] = True
+    return held
 
 
 def _choose(groups: list[list[int]], labels: list[int], fraction: float) -> Iterator[list[int]]:
     """The groups to hold, each a list of rows; labels are those of all rows."""
     total = Counter(labels)
-    # at least one of a class where one can be spared, never all
-    wanted = {k: min(max(int(n * fraction + 0.5), int(fraction > 0)), n - 1) for k, n in total.items()}
+    wanted = {k: _wanted(n, fraction) for k, n in total.items()}
     held = dict.fromkeys(total, 0)
 
     def spares(counts: Mapping[int, int]) -> bool:
@@ -88,18 +125,22 @@ def group_names(paths: Sequence[str], group_by: str) -> list[str]:
     Raises:
         DataError: it is not a regular expression, or finds nothing in a path.
     """
+    names = find_groups(paths, group_by)
+    for path, name in zip(paths, names, strict=True):
+        if not name:
+            raise DataError(f"group_by={group_by!r}: finds no group in {path}; it must match every path")
+    return names
+
+
+def find_groups(paths: Sequence[str], group_by: str) -> list[str]:
+    """`group_names`, with "" for a path without a group."""
     try:
         pattern = re.compile(group_by)
     except re.error as error:
         raise DataError(f"group_by={group_by!r}: not a regular expression: {error}") from None
-    names = []
-    for path in paths:
-        found = pattern.search(path)
-        name = found and (found.group(1) if pattern.groups else found.group())
-        if not name:
-            raise DataError(f"group_by={group_by!r}: finds no group in {path}; it must match every path")
-        names.append(name)
-    return names
+    matches = (pattern.search(path) for path in paths)
+    bracket = min(pattern.groups, 1)
+    return [(match.group(bracket) or "") if match else "" for match in matches]
 
 
 def check_fractions(val_fraction: float, test_fraction: float = 0.0) -> None:
@@ -112,7 +153,8 @@ def check_fractions(val_fraction: float, test_fraction: float = 0.0) -> None:
 
 
 def _below_common_folder(paths: list[str]) -> list[str]:
-    paths = [path.replace(os.sep, "/") for path in paths]
+    if os.sep != "/":
+        paths = [path.replace(os.sep, "/") for path in paths]
     if not paths:
         return paths
     first, last = min(paths), max(paths)

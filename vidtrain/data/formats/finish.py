@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from vidtrain.data.formats.mirror import flip_pairs
 from vidtrain.data.formats.text import some
 from vidtrain.data.manifest import Manifest, VideoData
-from vidtrain.data.splits import group_names, hold_out
+from vidtrain.data.splits import find_groups, group_names, hold_out
 from vidtrain.errors import DataError
+
+SPLITS = ("train", "val", "test")
 
 
 def cut_splits(
@@ -24,25 +28,34 @@ def cut_splits(
     test_fraction: float,
     split_seed: int,
     group_by: str | None,
+    groups: Callable[[str], str] | None = None,
 ) -> tuple[dict[str, Manifest], list[str]]:
     """Hold validation and test videos out of "train" where the data set does not come with them.
 
     With "train" alone both are cut; with "val" or "test" given, only a missing "val" is, and the training videos
-    are otherwise left alone. The fractions are shares of the videos that "train" has at first.
+    are otherwise left alone. The fractions are shares of the videos that "train" has at first. Without "train"
+    there is nothing to cut from. Groups are never parted: `group_by` finds them in the paths below root, for users;
+    `groups` tells them from the paths, for formats that know them.
 
     Returns:
         (splits, notes)
     """
+    if "train" not in splits:
+        return splits, []
     train, notes = splits["train"], []
     cuts = {"test": test_fraction if len(splits) == 1 else 0.0, "val": 0.0 if "val" in splits else val_fraction}
     left, done = 1.0, dict(splits)
     for split, fraction in cuts.items():
         if not fraction or not len(train):
             continue
-        groups = None if group_by is None else group_names(_below(root, train), group_by)
-        train, held = hold_out(train, fraction / left, split_seed, groups)
+        names = None
+        if group_by is not None:
+            names = group_names(_below(root, train), group_by)
+        elif groups is not None:
+            names = [groups(path) for path in train.paths]
+        train, held = hold_out(train, fraction / left, split_seed, names)
         left -= fraction
-        unit = "video" if group_by is None else "group"
+        unit = "video" if names is None else "group"
         if not len(held):
             raise DataError(
                 f"{root}: nothing is left for {split}: every class has a single {unit}; "
@@ -50,11 +63,30 @@ def cut_splits(
             )
         lacking = _classes_with((_count(train, class_names) > 0) & (_count(held, class_names) == 0), class_names)
         if lacking:
-            names = some(lacking)
-            notes.append(f"{split}: no video of {names}: the class has a single {unit}, which stays in train")
+            notes.append(f"{split}: no video of {some(lacking)}: the class has a single {unit}, which stays in train")
         notes.append(f"{split}: {len(held)} videos held out of train, by class, split_seed={split_seed}")
         done[split] = held
-    return {**done, "train": train}, notes
+    done["train"] = train
+    if group_by is not None:
+        notes += _group_notes(done, root, group_by)
+    return done, notes
+
+
+def val_is_test(splits: Mapping[str, Manifest], why: str) -> tuple[dict[str, Manifest], list[str]]:
+    """The splits with "val" for "test", where there is no test with labels and videos; and a note that says so."""
+    if ("test" in splits and len(splits["test"])) or "val" not in splits:
+        return dict(splits), []
+    if "test" in splits:
+        why = "none of the listed test videos is on disk"
+    note = f"test: the val split, as the field reports it; {why}"
+    return {**splits, "test": splits["val"]}, [note]
+
+
+def empty_segments(empty: Sequence[str]) -> list[str]:
+    """A note about segments that end where they begin, or before; there are some in published files."""
+    if not empty:
+        return []
+    return [f"{len(empty)} segments end before they begin and are left out ({some(empty)})"]
 
 
 def finish(
@@ -64,12 +96,22 @@ def finish(
     *,
     notes: Sequence[str] = (),
 ) -> VideoData:
-    """The data set, checked.
+    """The data set, checked, with the classes that a flip exchanges.
+
+    A "train" that has no video on disk is left out where another split has some: those can be scored.
 
     Raises:
         DataError: a split without a video.
     """
-    ordered: dict[str, Manifest] = {split: splits[split] for split in ("train", "val", "test") if split in splits}
+    ordered: dict[str, Manifest] = {split: splits[split] for split in SPLITS if split in splits}
+    dropped = []
+    train = ordered.get("train")
+    if train is not None and not len(train) and train.missing and any(len(m) for m in ordered.values()):
+        dropped = [
+            f"train: none of the {train.listed} listed videos is on disk (first: {train.missing[0]}): "
+            f"the other splits can be scored, nothing can be trained"
+        ]
+        del ordered["train"]
     for split, manifest in ordered.items():
         if manifest.missing and not len(manifest):
             raise DataError(
@@ -78,8 +120,9 @@ def finish(
             )
         if not len(manifest):
             raise DataError(f"{split}: no videos below {root}")
-    seen = [*notes, *_missing_notes(ordered), *_class_notes(class_names, ordered), *_repeat_notes(ordered)]
-    return VideoData(tuple(class_names), ordered, notes=tuple(seen))
+    pairs, mirror_notes = _mirror(class_names)
+    seen = [*notes, *dropped, *_missing_notes(ordered), *_class_notes(class_names, ordered), *_repeat_notes(ordered)]
+    return VideoData(tuple(class_names), ordered, pairs, (*seen, *mirror_notes))
 
 
 def _missing_notes(splits: dict[str, Manifest]) -> list[str]:
@@ -91,24 +134,82 @@ def _missing_notes(splits: dict[str, Manifest]) -> list[str]:
 
 
 def _class_notes(class_names: Sequence[str], splits: dict[str, Manifest]) -> list[str]:
+    if "train" not in splits:
+        return []
     lacking = _classes_with(_count(splits["train"], class_names) == 0, class_names)
     if not lacking:
         return []
     return [f"train: no video of {len(lacking)} of {len(class_names)} classes ({some(lacking)})"]
 
 
-def _repeat_notes(splits: dict[str, Manifest]) -> list[str]:
+def _mirror(class_names: Sequence[str]) -> tuple[tuple[tuple[str, str], ...], list[str]]:
+    pairs, lonely = flip_pairs(class_names)
     notes = []
-    paths = {split: set(manifest.paths) for split, manifest in splits.items()}
+    if pairs:
+        shown = some([f"{left!r} and {right!r}" for left, right in pairs], 2)
+        count = f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''} of classes"
+        notes.append(f"a horizontal flip exchanges {count}, and so does training with flips: {shown}")
+    if lonely:
+        notes.append(
+            f"a horizontal flip changes what {some([repr(name) for name in lonely])} shows, "
+            f"and no class has the mirrored name; consider transform.flip=0"
+        )
+    return pairs, notes
+
+
+# ---------------------------------------------------------------- leaks
+
+
+def _repeat_notes(splits: dict[str, Manifest]) -> list[str]:
+    """Videos that stand twice in a split or in two splits, and those that seem to, by their names."""
+    notes = []
+    paths = {split: list(manifest.paths) for split, manifest in splits.items()}
+    sets = {split: set(each) for split, each in paths.items()}
     for split, manifest in splits.items():
-        if len(paths[split]) < len(manifest):
-            notes.append(f"{split}: rows that name a video once more: {len(manifest) - len(paths[split])}")
-    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
-        both = sorted(paths.get(first, set()) & paths.get(second, set()))
-        if both and splits[first] is not splits[second]:
-            names = some([Path(path).name for path in both])
-            notes.append(f"videos both in {first} and in {second}: {len(both)} ({names}); scores will be too good")
+        rows = len(set(_rows(manifest, paths[split]))) if manifest.starts is not None else len(sets[split])
+        if rows < len(manifest):
+            notes.append(f"{split}: rows that name a video once more: {len(manifest) - rows}")
+    names = {split: _names(each) for split, each in sets.items()}
+    for first, second in combinations(splits, 2):
+        if splits[first] is splits[second]:
+            continue
+        both = sets[first] & sets[second]
+        if both:
+            shown = some(sorted(_names(both) or both))
+            notes.append(f"videos both in {first} and in {second}: {len(both)} ({shown}); scores will be too good")
+        alike = sorted((names[first] & names[second]) - _names(both))
+        if alike:
+            notes.append(
+                f"files of the same name both in {first} and in {second}: {len(alike)} ({some(alike)}); "
+                f"if they are copies, scores will be too good"
+            )
     return notes
+
+
+def _rows(manifest: Manifest, paths: Sequence[str]) -> list[tuple[str, float, float]]:
+    assert manifest.starts is not None
+    ends = [float("inf")] * len(paths) if manifest.ends is None else manifest.ends.tolist()
+    return list(zip(paths, manifest.starts.tolist(), ends, strict=True))
+
+
+def _names(paths: set[str]) -> set[str]:
+    """The file names; none where two are the same: then 0001.mp4 is no more than a number."""
+    names = {path.rpartition(os.sep)[2] for path in paths}
+    return names if len(names) == len(paths) else set()
+
+
+def _group_notes(splits: dict[str, Manifest], root: Path, group_by: str) -> list[str]:
+    """Groups that stand in two splits."""
+    groups = {split: find_groups(_below(root, manifest), group_by) for split, manifest in splits.items()}
+    notes = []
+    for first, second in combinations((s for s in SPLITS if s in splits), 2):
+        both = sorted({name for name in groups[first] if name} & {name for name in groups[second] if name})
+        if both:
+            notes.append(f"groups both in {first} and in {second}: {len(both)} ({some(both)}); scores will be too good")
+    return notes
+
+
+# ---------------------------------------------------------------- counting
 
 
 def _classes_with(counts: npt.NDArray[np.bool_], class_names: Sequence[str]) -> list[str]:
@@ -116,9 +217,11 @@ def _classes_with(counts: npt.NDArray[np.bool_], class_names: Sequence[str]) -> 
 
 
 def _count(manifest: Manifest, class_names: Sequence[str]) -> npt.NDArray[np.int64]:
-    return np.bincount(manifest.labels, minlength=len(class_names))
+    labels = manifest.labels if manifest.tags is None else manifest.tags.values
+    return np.bincount(labels[labels >= 0], minlength=len(class_names))
 
 
 def _below(root: Path, manifest: Manifest) -> list[str]:
+    """The paths below root, with / on every machine, so that one group_by fits all."""
     prefix = f"{root}{os.sep}"
-    return [path.removeprefix(prefix) for path in manifest.paths]
+    return [path.removeprefix(prefix).replace(os.sep, "/") for path in manifest.paths]

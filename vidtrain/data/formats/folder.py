@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from vidtrain.data.files import VIDEO_EXTENSIONS, is_video, list_folders, list_videos
+from vidtrain.data.files import VIDEO_EXTENSIONS, is_video, list_folders
 from vidtrain.data.formats.finish import cut_splits, finish
-from vidtrain.data.formats.text import check_root, some
+from vidtrain.data.formats.places import list_clips
+from vidtrain.data.formats.text import check_root, some, without_gc
 from vidtrain.data.manifest import Manifest, VideoData
 from vidtrain.data.splits import check_fractions
 from vidtrain.errors import DataError
@@ -15,6 +16,7 @@ from vidtrain.errors import DataError
 _SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
+@without_gc
 def folder(
     root: str | Path,
     *,
@@ -25,12 +27,13 @@ def folder(
 ) -> VideoData:
     """Videos in `<root>/<class>/`, or in `<root>/<split>/<class>/`.
 
-    Files in folders below a class folder belong to the class. Hidden files and files without a video extension are
-    passed over. Class numbers follow the sorted names of the folders.
+    Files in folders below a class folder belong to the class. A folder there that holds pictures (img_00001.jpg ...)
+    is a video. Hidden files and files that are neither are passed over. Class numbers follow the sorted names of the
+    folders.
 
     Args:
         root: holds the class folders; or a folder train with class folders, with or without val (valid, validation)
-            and test beside it.
+            and test beside it; or folders val and test alone, to score a model.
         val_fraction: share of the videos held out of train for validation, where there is no folder for it; 0: none.
         test_fraction: the same for testing, used when train is the only split on disk.
         split_seed: chooses the videos held out.
@@ -45,7 +48,7 @@ def folder(
     homes = _split_homes(root)
     classes = {split: _class_folders(home) for split, home in homes.items()}
     _check_same(classes, homes)
-    names = classes["train"]
+    names = next(iter(classes.values()))
     splits = {split: _list(home, names) for split, home in homes.items()}
     splits, notes = cut_splits(
         splits,
@@ -64,7 +67,10 @@ def _split_homes(root: Path) -> dict[str, Path]:
     present = {name.lower(): name for name in list_folders(root)}
     found = {split: [present[n] for n in names if n in present] for split, names in _SPLIT_FOLDERS.items()}
     if not found["train"]:
-        return {"train": root}
+        held = {split: root / names[0] for split, names in found.items() if len(names) == 1}
+        # nothing but folders for splits, with class folders in each: a set to score a model on
+        alone = len(held) == len(present) and all(list_folders(home) and not _videos_in(home) for home in held.values())
+        return held if held and alone else {"train": root}
     train = root / found["train"][0]
     if _videos_in(train):
         # a class called train, among others, unless the other folders are splits, too
@@ -92,16 +98,14 @@ def _videos_in(home: Path) -> bool:
 
 
 def _check_same(classes: dict[str, list[str]], homes: dict[str, Path]) -> None:
+    base = next(iter(classes))
     for split, names in classes.items():
-        for have, lack, where in (
-            (names, classes["train"], "train"),
-            (classes["train"], names, split),
-        ):
+        for have, lack, there, gone in ((names, classes[base], split, base), (classes[base], names, base, split)):
             odd = sorted(set(have) - set(lack))
             if odd:
                 raise DataError(
-                    f"{homes[where]}: has no class folder {some(odd)}, "
-                    f"but {homes[split if where == 'train' else 'train']} has; every split needs the same classes"
+                    f"{homes[gone]}: has no class folder {some(odd)}, but {homes[there]} has; "
+                    f"every split needs the same classes"
                 )
 
 
@@ -110,7 +114,7 @@ def _list(home: Path, names: Iterable[str]) -> Manifest:
     labels: list[int] = []
     empty = []
     for label, name in enumerate(names):
-        found = list_videos(home / name)
+        found = list_clips(home / name)
         paths += found
         labels += [label] * len(found)
         if not found:

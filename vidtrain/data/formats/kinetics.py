@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-from vidtrain.data.files import is_video, list_folders, list_videos, walk_videos
-from vidtrain.data.formats.finish import finish
+from vidtrain.data.files import is_video, list_folders, walk_videos
+from vidtrain.data.formats.finish import finish, val_is_test
+from vidtrain.data.formats.places import list_clips
+from vidtrain.data.formats.rows import Rows, build_manifest, check_labels
 from vidtrain.data.formats.table import cut_csv
-from vidtrain.data.formats.text import BadRows, check_root, find_file, read_classes, read_lines, some
+from vidtrain.data.formats.text import (
+    BadRows,
+    check_root,
+    find_file,
+    find_list,
+    read_classes,
+    read_lines,
+    without_gc,
+)
 from vidtrain.data.manifest import Manifest, VideoData
 from vidtrain.errors import DataError, did_you_mean
 
@@ -19,18 +28,10 @@ _SPLITS = {"train": ("train",), "val": ("val", "validate", "validation", "valid"
 # train.csv, validate.csv, kinetics-400_train.csv, k700_val.csv, kinetics700_2020_test.csv ...
 _LIST_NAME = r"((kinetics|k)?[-_]?(400|600|700)?[-_]?(2020)?[-_])?({})(_set)?\.csv"
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+_CLIP = 14  # characters of "_000417_000427", which follow the youtube_id in the name of a clip
 
 
-class _Clip(NamedTuple):
-    """A row of a CSV."""
-
-    number: int
-    line: str
-    label: str
-    youtube_id: str
-    name: str  # id_000417_000427
-
-
+@without_gc
 def kinetics(
     root: str | Path,
     *,
@@ -56,36 +57,33 @@ def kinetics(
         classes: file of class names, one a line in the order of their numbers. None: the sorted labels.
 
     Raises:
-        DataError: no training or validation data, a CSV without a needed column, lines that cannot be used.
+        DataError: no validation data, a CSV without a needed column, lines that cannot be used.
     """
     root = check_root(root)
     given = {"train": train, "val": val, "test": test}
-    files = {s: _find_list(root, s) if name is None else find_file(name, root, s) for s, name in given.items()}
     bad = BadRows()
-    tables = {}
-    for split, file in files.items():
+    tables: dict[str, Rows] = {}
+    for split, name in given.items():
+        pattern = _LIST_NAME.format("|".join(_SPLITS[split]))
+        file = find_list(root, split, pattern, name, (".", "annotations"))
         rows = file and _read(file, bad, needs_labels=split != "test" or test is not None)
         if rows:
             tables[split] = rows
     bad.check()
     homes = {s: home for s in _SPLITS if s not in tables and (home := _split_folder(root, s)) is not None}
+    there = tables.keys() | homes.keys()
     for split in ("train", "val"):
-        if split not in tables and split not in homes:
+        # without train a model can still be scored
+        if split not in there and (split == "val" or not there):
             raise DataError(
                 f"{root}: has neither {split}.csv (here or in annotations) nor {split}/<class>/<video>; "
                 f"set data.{split} to the CSV, or check data.root"
             )
     names = _class_names(root, classes, tables, homes)
     numbers = {_loose(name): number for number, name in enumerate(names)}
-    index = _Index(root)
-    splits = {s: _from_table(index, s, table, numbers, files[s], bad) for s, table in tables.items()}
-    bad.check()
+    splits = _from_tables(_Index(root), tables, names, numbers, bad)
     splits |= {s: _from_folders(home, numbers) for s, home in homes.items()}
-    notes = []
-    if "test" not in splits or not len(splits["test"]):
-        why = "none of the listed test videos is on disk" if "test" in splits else "there is no test list with labels"
-        notes.append(f"test: the val split, as the field reports it; {why}")
-        splits["test"] = splits["val"]
+    splits, notes = val_is_test(splits, "there is no test list with labels")
     return finish(names, splits, root, notes=notes)
 
 
@@ -94,19 +92,8 @@ def _loose(name: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", name.lower()))
 
 
-def _find_list(root: Path, split: str) -> Path | None:
-    """The CSV of a split, by its name, in root or root/annotations."""
-    pattern = re.compile(_LIST_NAME.format("|".join(_SPLITS[split])), re.IGNORECASE)
-    homes = [home for home in (root, root / "annotations") if home.is_dir()]
-    found = sorted(p for home in homes for p in home.iterdir() if pattern.fullmatch(p.name))
-    if len(found) > 1:
-        names = some([str(path.relative_to(root)) for path in found])
-        raise DataError(f"{root}: several lists for {split} ({names}); choose with data.{split}")
-    return found[0] if found else None
-
-
-def _read(path: Path, bad: BadRows, *, needs_labels: bool) -> list[_Clip]:
-    """The rows of a CSV; none when it has no labels and needs none."""
+def _read(path: Path, bad: BadRows, *, needs_labels: bool) -> Rows | None:
+    """The rows of a CSV, named `id_000417_000427`; None when it has no labels and needs none."""
     lines = read_lines(path)
     if not lines:
         raise DataError(f"{path}: empty; expected {','.join(_COLUMNS)}")
@@ -114,23 +101,26 @@ def _read(path: Path, bad: BadRows, *, needs_labels: bool) -> list[_Clip]:
     header = [name.strip() for name in header]
     at = {name: header.index(name) for name in _COLUMNS if name in header}
     if "label" not in at and not needs_labels:
-        return []
+        return None
     lacking = [name for name in _COLUMNS if name not in at]
     if lacking:
         raise DataError(f"{path}:1: no column {lacking[0]} in {','.join(header)!r}; expected {','.join(_COLUMNS)}")
-    label, youtube_id, start, end = (at[name] for name in _COLUMNS)
-    clips = []
-    for (number, line), cells in zip(lines[1:], fields, strict=True):
-        if len(cells) != len(header) or not cells[youtube_id]:
-            bad.add(path, number, line, f"{len(header)} fields: {','.join(header)}")
-        elif not (cells[start].isdecimal() and cells[end].isdecimal()):
-            bad.add(path, number, line, "time_start and time_end in whole seconds")
-        elif not cells[label] and needs_labels:
-            bad.add(path, number, line, "a label")
-        elif cells[label]:
-            name = f"{cells[youtube_id]}_{cells[start]:0>6}_{cells[end]:0>6}"
-            clips.append(_Clip(number, line, cells[label].strip(), cells[youtube_id], name))
-    return clips
+    label_at, id_at, start_at, end_at = (at[name] for name in _COLUMNS)
+    width = len(header)
+    kept: list[tuple[int, str]] = []
+    rows = Rows(path, kept.__getitem__)
+    for place, cells in zip(lines[1:], fields, strict=True):
+        if len(cells) != width or not cells[id_at]:
+            bad.add(path, *place, f"{width} fields: {','.join(header)}")
+        elif not (cells[start_at].isdecimal() and cells[end_at].isdecimal()):
+            bad.add(path, *place, "time_start and time_end in whole seconds")
+        elif cells[label_at]:
+            kept.append(place)
+            rows.names.append(f"{cells[id_at]}_{cells[start_at]:0>6}_{cells[end_at]:0>6}")
+            rows.labels.append((cells[label_at].strip(),))
+        elif needs_labels:
+            bad.add(path, *place, "a label")
+    return rows if len(rows) else None
 
 
 def _split_folder(root: Path, split: str) -> Path | None:
@@ -139,12 +129,10 @@ def _split_folder(root: Path, split: str) -> Path | None:
     return next((home for home in homes if list_folders(home)), None)
 
 
-def _class_names(
-    root: Path, classes: str | None, tables: dict[str, list[_Clip]], homes: dict[str, Path]
-) -> tuple[str, ...]:
+def _class_names(root: Path, classes: str | None, tables: dict[str, Rows], homes: dict[str, Path]) -> tuple[str, ...]:
     """From the file, or all that occur: as the CSVs write them, else as the folders do."""
     found: dict[str, str] = {}
-    for name in sorted({clip.label for table in tables.values() for clip in table}):
+    for name in sorted({label for table in tables.values() for (label,) in table.labels}):
         found.setdefault(_loose(name), name)
     for home in homes.values():
         for name in list_folders(home):
@@ -168,12 +156,21 @@ class _Index:
         self._tops = {name: name.lower() for name in list_folders(root)}
         self._found: dict[str, dict[str, str]] = {}
 
-    def of_split(self, split: str) -> dict[str, str]:
-        """Videos in the folders named after a split."""
-        return self._get(split, [name for name, low in self._tops.items() if low in _SPLITS[split]])
+    def finder(self, split: str) -> Callable[[str], str | None]:
+        """Where a clip of the split is, by the name of the clip or of its whole video; first in the split's folders."""
+        own = self._get(split, [name for name, low in self._tops.items() if low in _SPLITS[split]])
 
-    def elsewhere(self) -> dict[str, str]:
-        """Videos in no such folder."""
+        def find(name: str) -> str | None:
+            path = own.get(name) or own.get(name[:-_CLIP])
+            if path is None:
+                others = self._elsewhere()
+                path = others.get(name) or others.get(name[:-_CLIP])
+            return path
+
+        return find
+
+    def _elsewhere(self) -> dict[str, str]:
+        """Videos in no folder named after a split."""
         splits = {name for names in _SPLITS.values() for name in names}
         return self._get("", [name for name, low in self._tops.items() if low not in splits])
 
@@ -188,30 +185,17 @@ class _Index:
         return self._found[key]
 
 
-def _from_table(
-    index: _Index, split: str, table: list[_Clip], numbers: dict[str, int], file: Path | None, bad: BadRows
-) -> Manifest:
-    by_label = {label: numbers.get(_loose(label)) for label in {clip.label for clip in table}}
-    own = index.of_split(split)
-    paths, labels, missing = [], [], []
-    for clip in table:
-        label = by_label[clip.label]
-        path = own.get(clip.name) or own.get(clip.youtube_id)
-        if path is None:
-            others = index.elsewhere()
-            path = others.get(clip.name) or others.get(clip.youtube_id)
-        if label is None:
-            assert file is not None
-            hint = did_you_mean(_loose(clip.label), numbers)
-            bad.add(file, clip.number, clip.line, f"a label among the {len(numbers)} classes{hint}")
-        elif path is None:
-            missing.append(clip.name)
-        else:
-            paths.append(path)
-            labels.append(label)
-    return Manifest.of(paths, labels, missing)
+def _from_tables(
+    index: _Index, tables: dict[str, Rows], names: tuple[str, ...], numbers: dict[str, int], bad: BadRows
+) -> dict[str, Manifest]:
+    """The videos of the CSVs; a label is the class that it spells, however it is written."""
+    written = {label for table in tables.values() for (label,) in table.labels}
+    by_label = {label: numbers[_loose(label)] for label in written if _loose(label) in numbers}
+    check_labels(tables, names, bad, by_label)
+    bad.check()
+    return {s: build_manifest(table, by_label, index.finder(s)) for s, table in tables.items()}
 
 
 def _from_folders(home: Path, numbers: dict[str, int]) -> Manifest:
-    rows = [(path, numbers[_loose(name)]) for name in list_folders(home) for path in list_videos(home / name)]
+    rows = [(path, numbers[_loose(name)]) for name in list_folders(home) for path in list_clips(home / name)]
     return Manifest.of([path for path, _ in rows], [label for _, label in rows])

@@ -1,14 +1,21 @@
-"""Reading annotation files: encodings, line ends, bad rows that are named by file and line."""
+"""Reading annotation files: encodings, line ends, JSON, bad rows that are named by file and line."""
 
 from __future__ import annotations
 
+import functools
+import gc
+import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 from vidtrain.errors import DataError, did_you_mean
+
+_Options = ParamSpec("_Options")
+_Result = TypeVar("_Result")
 
 _NUMBERED = re.compile(r"(\d+)\s+(\S.*)")
 
@@ -39,10 +46,10 @@ def check_root(root: str | Path) -> Path:
     return root
 
 
-def read_lines(path: Path) -> list[tuple[int, str]]:
-    """(line number from 1, text) of each line that is not blank. UTF-8, with or without byte order mark.
+def read_text(path: Path) -> str:
+    """The text of a file, with line ends as in Python. UTF-8, with or without byte order mark.
 
-    Any line end will do. Bytes that are not UTF-8 come back as they were when the text is used as a file name.
+    Bytes that are not UTF-8 come back as they were when the text is used as a file name.
     """
     try:
         data = path.read_bytes()
@@ -51,9 +58,71 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
         raise DataError(f"{path}: not UTF-8 text; save it as UTF-8")
     text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """(line number from 1, text) of each line that is not blank, see `read_text`. Any line end will do."""
     # not splitlines(): it also cuts at characters that file names may hold
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = read_text(path).split("\n")
     return [(number, line) for number, line in enumerate(lines, 1) if line and not line.isspace()]
+
+
+def without_gc(function: Callable[_Options, _Result]) -> Callable[_Options, _Result]:
+    """Switch the garbage collector off while a function makes objects by the million.
+
+    The collector looks through all of them again and again as they become more: a third of the time that a list of
+    240,000 videos takes. None of them is garbage before the function is done.
+    """
+
+    @functools.wraps(function)
+    def quick(*args: _Options.args, **options: _Options.kwargs) -> _Result:
+        on = gc.isenabled()
+        gc.disable()
+        try:
+            return function(*args, **options)
+        finally:
+            if on:
+                gc.enable()
+
+    return quick
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; a DataError with the line where it is none."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
+    except RecursionError:
+        raise DataError(f"{path}: not an annotation file: lists within lists without end") from None
+
+
+def find_list(root: Path, key: str, pattern: str, given: str | None, folders: Sequence[str]) -> Path | None:
+    """An annotation file: the one that the user named, or the one whose name fits.
+
+    Args:
+        root: of the data set.
+        key: the option that names the file, for messages.
+        pattern: regular expression on the whole file name, capitals ignored.
+        given: what the user set the option to; None: look for it.
+        folders: where it may be below root, "." for root itself.
+
+    Returns:
+        None when none is given and none is there.
+
+    Raises:
+        DataError: the file given is not there, or several fit.
+    """
+    if given is not None:
+        return find_file(given, root, key)
+    fits = re.compile(pattern, re.IGNORECASE)
+    homes = [root / name for name in folders]
+    found = sorted({p for home in homes if home.is_dir() for p in home.iterdir() if fits.fullmatch(p.name)})
+    if len(found) > 1:
+        names = some([str(path.relative_to(root)) for path in found])
+        raise DataError(f"{root}: several lists for {key} ({names}); choose with data.{key}")
+    return found[0] if found else None
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
@@ -78,12 +147,16 @@ class BadRows:
     first: str = ""
     count: int = 0
 
-    def add(self, path: Path, number: int, line: str, expected: str) -> None:
-        """Note line `number` of `path`, with its content and what was expected instead."""
+    def add(self, path: Path, number: int, line: str, expected: str, *, entry: bool = False) -> None:
+        """Note line `number` of `path`, with its content and what was expected instead.
+
+        entry: the number is that of an entry, in a file that has no lines of its own (JSON, Parquet), from 1.
+        """
         self.count += 1
         if not self.first:
             shown = line if len(line) <= 120 else line[:117] + "..."
-            self.first = f"{path}:{number}: got {shown!r}, expected {expected}"
+            where = f"{path}: entry {number}" if entry else f"{path}:{number}"
+            self.first = f"{where}: got {shown!r}, expected {expected}"
 
     def check(self) -> None:
         """Raise a DataError when there is one."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vidtrain.data.files import is_video, list_folders
 from vidtrain.data.formats.finish import cut_splits, finish
+from vidtrain.data.formats.places import find_by_name
+from vidtrain.data.formats.rows import Rows, build_manifest
 from vidtrain.data.formats.text import BadRows, check_root, read_classes, read_lines
-from vidtrain.data.manifest import Manifest, VideoData
+from vidtrain.data.manifest import VideoData
 from vidtrain.data.splits import check_fractions
 from vidtrain.errors import DataError, did_you_mean
 
@@ -31,8 +32,8 @@ def ucf101(
     """UCF101, split 1, 2 or 3: classInd.txt, trainlist0N.txt and testlist0N.txt, untouched.
 
     Videos lie in `<root>/videos/<class>/`, `<root>/UCF-101/<class>/` or `<root>/<class>/`. A listed .avi is found
-    under its name in another container as well (.mp4, .mkv, .webm ...). Listed videos that are not on disk go to
-    `Manifest.missing` under their official names.
+    under its name in another container as well (.mp4, .mkv, .webm ...), or as a folder of pictures. Listed videos
+    that are not on disk go to `Manifest.missing` under their official names.
 
     Args:
         root: folder of the data set.
@@ -51,11 +52,13 @@ def ucf101(
     root = check_root(root)
     home = _find_lists(root, lists, split)
     class_names = read_classes(home / "classInd.txt")
-    disk = _index(root, class_names)
     files = {"train": home / f"trainlist{split:02d}.txt", "test": home / f"testlist{split:02d}.txt"}
     bad = BadRows()
-    splits = {name: _read(path, name, class_names, disk, bad) for name, path in files.items()}
+    tables = {name: _read(path, name, class_names, bad) for name, path in files.items()}
     bad.check()
+    where = _find_videos(root, class_names, tables)
+    numbers = {name: number for number, name in enumerate(class_names)}
+    splits = {s: build_manifest(rows, numbers, lambda name: where.get(_key(name))) for s, rows in tables.items()}
     cut, notes = cut_splits(
         splits,
         class_names,
@@ -63,7 +66,7 @@ def ucf101(
         val_fraction=val_fraction,
         test_fraction=0.0,
         split_seed=split_seed,
-        group_by=_GROUP,
+        group_by=_GROUP if val_fraction else None,
     )
     return finish(class_names, cut, root, notes=notes)
 
@@ -81,29 +84,27 @@ def _find_lists(root: Path, lists: str | None, split: int) -> Path:
     raise DataError(f"{wanted[1]} is not in {places}; unpack UCF101TrainTestSplits there, or set data.lists")
 
 
-def _index(root: Path, class_names: tuple[str, ...]) -> dict[tuple[str, str], str]:
-    """(class, name without extension) -> path, from one listing of each class folder."""
-    wanted = set(class_names)
-    found: dict[tuple[str, str], str] = {}
-    for home in (root / name for name in _VIDEOS):
-        for name in wanted.intersection(list_folders(home)) if home.is_dir() else ():
-            # backwards, so that among several containers the first by name stays
-            for path in sorted((home / name).iterdir(), reverse=True):
-                if is_video(path.name):
-                    found.setdefault((name, path.stem), "")
-                    found[name, path.stem] = str(path)
+def _find_videos(root: Path, class_names: tuple[str, ...], tables: dict[str, Rows]) -> dict[str, str]:
+    """Where the listed videos are, by class/name without extension; each class folder is listed once."""
+    wanted = {_key(name) for rows in tables.values() for name in rows.names}
+    homes = [root / home / name for home in _VIDEOS for name in class_names]
+    found = find_by_name(homes, wanted, parents=True)
     if not found:
         places = ", ".join(str(root / name / class_names[0]) for name in _VIDEOS)
         raise DataError(f"{root}: no videos of UCF101 (looked in {places} ...); check data.root")
     return found
 
 
-def _read(
-    path: Path, split: str, class_names: tuple[str, ...], disk: dict[tuple[str, str], str], bad: BadRows
-) -> Manifest:
+def _key(name: str) -> str:
+    """Class/name of a video, without its extension."""
+    return name.rpartition(".")[0]
+
+
+def _read(path: Path, split: str, class_names: tuple[str, ...], bad: BadRows) -> Rows:
     pattern, expected = (_TRAIN_ROW, "Class/name.avi N") if split == "train" else (_TEST_ROW, "Class/name.avi")
     numbers = {name: number for number, name in enumerate(class_names)}
-    paths, labels, missing = [], [], []
+    good: list[tuple[int, str]] = []
+    rows = Rows(path, good.__getitem__)
     for at, line in read_lines(path):
         match = pattern.fullmatch(line.strip())
         if match is None:
@@ -114,9 +115,8 @@ def _read(
             bad.add(path, at, line, f"a class of classInd.txt{did_you_mean(name, class_names)}")
         elif split == "train" and int(match.group(3)) != numbers[name] + 1:
             bad.add(path, at, line, f"{numbers[name] + 1}, the number of {name} in classInd.txt")
-        elif (name, Path(file).stem) in disk:
-            paths.append(disk[name, Path(file).stem])
-            labels.append(numbers[name])
         else:
-            missing.append(f"{name}/{file}")
-    return Manifest.of(paths, labels, missing)
+            good.append((at, line))
+            rows.names.append(f"{name}/{file}")
+            rows.labels.append((name,))
+    return rows

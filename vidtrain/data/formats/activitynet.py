@@ -1,0 +1,119 @@
+"""ActivityNet v1.3 (Caba Heilbron et al., 2015): whole videos with the times of their activities."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vidtrain.data.formats.finish import empty_segments, finish, val_is_test
+from vidtrain.data.formats.places import find_by_name
+from vidtrain.data.formats.rows import Rows, build_manifest, check_labels
+from vidtrain.data.formats.text import BadRows, check_root, find_file, find_list, read_classes, read_json, without_gc
+from vidtrain.data.manifest import VideoData
+from vidtrain.errors import DataError
+
+_SUBSETS = {"training": "train", "train": "train", "validation": "val", "val": "val", "testing": "test", "test": "test"}
+_FOLDERS = (".", "annotations")
+_EXPECTED = "an object with subset and annotations, [{segment: [start, end], label}]"
+
+
+@without_gc
+def activitynet(root: str | Path, *, annotations: str | None = None, classes: str | None = None) -> VideoData:
+    """A row is the segment of one activity, from its first to its last second; a video may have several.
+
+    activity_net.v1-3.min.json ("database": each video with its subset and annotations), and the files of the same
+    layout without "database" that other tools cut from it. Videos are found by id anywhere below root: `v_<id>.mp4`
+    or `<id>.mp4`, in any container. What is not on disk goes to `Manifest.missing`, once a segment. The test videos
+    have no labels: the split "test" is "val", a note says so.
+
+    Args:
+        root: folder of the data set.
+        annotations: the JSON, below root or from the working directory. None: activity_net.v1-3.min.json or
+            activity_net.v1-2.min.json, in root or root/annotations.
+        classes: file of class names in the order of their numbers. None: the sorted labels.
+
+    Raises:
+        DataError: no annotations, or entries that cannot be used.
+    """
+    root = check_root(root)
+    file = find_list(root, "annotations", r"activity_?net.*\.json", annotations, _FOLDERS)
+    if file is None:
+        raise DataError(
+            f"{root}: activity_net.v1-3.min.json is neither here nor in annotations; set data.annotations to it"
+        )
+    bad = BadRows()
+    empty: list[str] = []
+    tables, ids = _read(file, empty, bad)
+    bad.check()
+    if classes is not None:
+        names = read_classes(find_file(classes, root, "classes"))
+    else:
+        names = tuple(sorted({label for rows in tables.values() for (label,) in rows.labels}))
+    numbers = check_labels(tables, names, bad)
+    bad.check()
+    where = find_by_name([root], {name for video in ids for name in (video, f"v_{video}")})
+    paths = {video: where.get(f"v_{video}") or where.get(video) for video in ids}
+    splits = {split: build_manifest(rows, numbers, paths.get) for split, rows in tables.items()}
+    splits, notes = val_is_test(splits, "the labels of the test videos are not public")
+    return finish(names, splits, root, notes=[*empty_segments(empty), *notes])
+
+
+def _read(path: Path, empty: list[str], bad: BadRows) -> tuple[dict[str, Rows], list[str]]:
+    """The segments of each split, and the ids of all videos; segments without length go to `empty`."""
+    content: Any = read_json(path)
+    videos = content.get("database", content) if isinstance(content, dict) else None
+    if not isinstance(videos, dict) or not videos:
+        raise DataError(f'{path}: expected {{"database": {{id: {_EXPECTED.removeprefix("an object with ")}}}}}')
+    ids = [video.removeprefix("v_") for video in videos]
+    order = list(videos)
+    tables: dict[str, Rows] = {}
+    at: dict[str, list[int]] = {}
+    for number, (video, entry) in enumerate(videos.items()):
+        split, segments = _entry(entry)
+        if segments is None or split is None:
+            bad.add(path, number + 1, json.dumps({video: entry}), _EXPECTED, entry=True)
+            continue
+        for label, start, end in segments:
+            if end <= start:
+                empty.append(f"{video} {start:g} {end:g}")
+                continue
+            if split not in tables:
+                places = at[split] = []
+                tables[split] = Rows(path, _shower(videos, order, places), starts=[], ends=[], entry=True)
+            rows = tables[split]
+            assert rows.starts is not None
+            assert rows.ends is not None
+            at[split].append(number)
+            rows.names.append(video.removeprefix("v_"))
+            rows.labels.append((label,))
+            rows.starts.append(start)
+            rows.ends.append(end)
+    if not tables and not bad.count:
+        raise DataError(f"{path}: no video has an annotation")
+    return tables, ids
+
+
+def _shower(videos: Mapping[str, Any], order: list[str], places: list[int]) -> Callable[[int], tuple[int, str]]:
+    """Tells the number and the content of the entry that a row comes from."""
+    return lambda row: (places[row] + 1, json.dumps({order[places[row]]: videos[order[places[row]]]}))
+
+
+def _entry(entry: Any) -> tuple[str | None, list[tuple[str, float, float]] | None]:
+    """The split of a video and its segments (label, start, end); None in place of what cannot be read."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("annotations"), list):
+        return None, None
+    split = _SUBSETS.get(str(entry.get("subset", "training")).lower())
+    segments = []
+    for annotation in entry["annotations"]:
+        try:
+            start, end = (float(second) for second in annotation["segment"])
+            label = annotation["label"]
+        except (KeyError, TypeError, ValueError):
+            return split, None
+        if not (isinstance(label, str) and label and math.isfinite(start) and math.isfinite(end)):
+            return split, None
+        segments.append((label, max(start, 0.0), end))
+    return split, segments

@@ -1,0 +1,181 @@
+"""Tables with named columns: CSV, TSV, JSON lines and Parquet, as spreadsheets, pandas and databases write them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vidtrain.data.files import Disk
+from vidtrain.data.formats.column_files import Columns, read_columns
+from vidtrain.data.formats.finish import SPLITS, cut_splits, finish
+from vidtrain.data.formats.rows import Rows, build_manifest, number_labels
+from vidtrain.data.formats.text import BadRows, check_root, find_file, read_classes, without_gc
+from vidtrain.data.manifest import VideoData
+from vidtrain.data.splits import check_fractions
+from vidtrain.errors import DataError
+
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval"), "test"),
+}
+
+
+@without_gc
+def table(
+    root: str | Path,
+    *,
+    train: str | None = None,
+    val: str | None = None,
+    test: str | None = None,
+    path_column: str = "path",
+    label_column: str = "label",
+    split_column: str | None = None,
+    start_column: str | None = None,
+    end_column: str | None = None,
+    multi_label: bool = False,
+    label_separator: str = "|",
+    classes: str | None = None,
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    split_seed: int = 0,
+    group_by: str | None = None,
+) -> VideoData:
+    """Videos in tables with a header: .csv, .tsv, .jsonl (an object a line), .json (a list of objects) or .parquet.
+
+    One table for each split, or one for all with `split_column`. A path is absolute, or relative to root, or, where
+    it is not found there, to the folder of the table; it names a video file or a folder of pictures. Videos that are
+    not on disk go to `Manifest.missing`. Labels are class names or numbers, as in data=list.
+
+    Args:
+        root: folder that the paths start from.
+        train, val, test: the tables, below root or from the working directory; one at least. With split_column there
+            is one, given as train.
+        path_column, label_column: names of the columns.
+        split_column: column with train, val or test (or training, valid, validation, dev, testing ...). None: the
+            tables are the splits.
+        start_column, end_column: columns with seconds; a row is that part of its video. An empty cell is the start
+            or the end of the video. None: rows are whole videos.
+        multi_label: a row may have any number of labels, separated by label_separator, or lists of them in JSON and
+            Parquet; trained as such and scored by mAP.
+        label_separator: what stands between two labels of a cell.
+        classes: file of class names in the order of their numbers. None: the sorted labels, or the numbers.
+        val_fraction: share of the videos held out of train for validation, where there is no such split; 0: none.
+        test_fraction: the same for testing, used when train is the only split.
+        split_seed: chooses the videos held out.
+        group_by: a regular expression on the path below root. Videos whose match (its first bracket, if any) is the
+            same are never parted.
+
+    Raises:
+        DataError: no such file or column, or rows that cannot be used: the first is shown, the others are counted.
+    """
+    check_fractions(val_fraction, test_fraction)
+    root = check_root(root)
+    named = {"train": train, "val": val, "test": test}
+    files = {split: find_file(name, root, split) for split, name in named.items() if name is not None}
+    if not files:
+        raise DataError("no table is given: set data.train, or data.val or data.test to score a model")
+    if split_column is not None and set(files) != {"train"}:
+        raise DataError(f"split_column={split_column}: one table holds all splits then; set data.train alone")
+    if multi_label and not label_separator:
+        raise DataError("label_separator='': expected the text between two labels, for instance '|'")
+    given = None if classes is None else read_classes(find_file(classes, root, "classes"))
+    wanted = {
+        "path_column": path_column,
+        "label_column": label_column,
+        "split_column": split_column,
+        "start_column": start_column,
+        "end_column": end_column,
+    }
+    bad = BadRows()
+    separator = label_separator if multi_label else None
+    tables: dict[str, Rows] = {}
+    for split, file in files.items():
+        found = read_columns(file, {key: name for key, name in wanted.items() if name is not None}, bad)
+        tables |= _rows(found, split, separator, bad)
+    bad.check()
+    names, numbers, notes = number_labels(tables, given, bad)
+    disk = Disk([root, *dict.fromkeys(file.parent for file in files.values())])
+    splits = {s: build_manifest(rows, numbers, disk.find, multi_label=multi_label) for s, rows in tables.items()}
+    splits, cuts = cut_splits(
+        splits,
+        names,
+        root,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+        group_by=group_by,
+    )
+    return finish(names, splits, root, notes=[*notes, *cuts])
+
+
+def _rows(columns: Columns, split: str, separator: str | None, bad: BadRows) -> dict[str, Rows]:
+    """The rows of a table, by split."""
+    paths = columns.text("path_column")
+    labels = columns.labels(separator)
+    splits = [split] * len(paths) if "split_column" not in columns else columns.text("split_column")
+    starts = _seconds(columns, "start_column", bad, 0.0)
+    ends = _seconds(columns, "end_column", bad, math.inf)
+    words = {word: _SPLIT_WORDS.get(word.strip().lower()) for word in set(splits)}
+    kept: dict[str, list[int]] = {name: [] for name in SPLITS}
+    for row, (path, own, word) in enumerate(zip(paths, labels, splits, strict=True)):
+        home = words[word]
+        if not path:
+            columns.bad(bad, row, "path_column", "a path")
+        elif not own and separator is None:
+            columns.bad(bad, row, "label_column", "one label; data.multi_label=true takes several")
+        elif home is None:
+            columns.bad(bad, row, "split_column", "train, val or test")
+        elif ends is not None and ends[row] <= (starts[row] if starts else 0.0):
+            columns.bad(bad, row, "end_column", "an end after the start")
+        else:
+            kept[home].append(row)
+    return {name: _take(columns, rows, paths, labels, starts, ends) for name, rows in kept.items() if rows}
+
+
+def _take(
+    columns: Columns,
+    rows: list[int],
+    paths: list[str],
+    labels: list[tuple[str, ...]],
+    starts: list[float] | None,
+    ends: list[float] | None,
+) -> Rows:
+    whole = starts is None and ends is None
+    return Rows(
+        columns.file,
+        lambda row: columns.show(rows[row]),
+        [paths[row] for row in rows],
+        [labels[row] for row in rows],
+        None if whole else _pick(starts, rows, 0.0),
+        None if whole else _pick(ends, rows, math.inf),
+        entry=columns.entries,
+    )
+
+
+def _pick(values: Sequence[float] | None, rows: list[int], default: float) -> list[float]:
+    return [default] * len(rows) if values is None else [values[row] for row in rows]
+
+
+_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
+
+
+def _seconds(columns: Columns, key: str, bad: BadRows, default: float) -> list[float] | None:
+    """A column of seconds; "1:02:03.5" is understood, too. None when it is not asked for."""
+    if key not in columns:
+        return None
+    seconds = []
+    for row, cell in enumerate(columns.text(key)):
+        clock = _CLOCK.fullmatch(cell) if ":" in cell else None
+        try:
+            value = float(cell) if cell else default
+        except ValueError:
+            value = 3600 * int(clock[1] or 0) + 60 * int(clock[2]) + float(clock[3]) if clock else -1.0
+        if math.isnan(value):  # how pandas writes an empty cell
+            value = default
+        if value < 0:
+            columns.bad(bad, row, key, "seconds, 0 or more")
+        seconds.append(value)
+    return seconds

@@ -1,0 +1,51 @@
+"""20BN-Jester (Materzynska et al., 2019) with the files of its download page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vidtrain.data.formats import twentybn
+from vidtrain.data.formats.text import BadRows, check_root, read_classes, without_gc
+from vidtrain.data.manifest import VideoData
+
+_PREFIX = r"(?:jester-v1-)?"
+_ENDING = "csv"
+
+
+@without_gc
+def jester(
+    root: str | Path,
+    *,
+    train: str | None = None,
+    val: str | None = None,
+    test: str | None = None,
+    labels: str | None = None,
+    videos: str | None = None,
+) -> VideoData:
+    """27 gestures: lists `id;label`, videos in folders of pictures `<id>/00001.jpg`.
+
+    Videos are found by their number anywhere below root, as folders or as files. What is not on disk goes to
+    `Manifest.missing`. Swiping, sliding and turning are exchanged by a horizontal flip: left with right, and
+    "Turning Hand Clockwise" with "Counterclockwise", since a mirror turns the other way round.
+
+    Without test answers the split "test" is "val", as the field reports it; a note says so.
+
+    Args:
+        root: folder of the data set.
+        train, val: the lists, below root or from the working directory. None: jester-v1-train.csv,
+            jester-v1-validation.csv, train.csv and the like, in root, root/labels or root/annotations.
+        test: the answers for the test videos, `id;label` a line. None: test-answers.csv, in the same places.
+        labels: the classes in the order of their numbers, one a line. None: labels.csv, in the same places.
+        videos: folder with the videos, below root or from the working directory. None: root.
+
+    Raises:
+        DataError: no lists, lines that cannot be used.
+    """
+    root = check_root(root)
+    files = twentybn.find_lists(root, _PREFIX, _ENDING, {"train": train, "val": val, "test": test, "labels": labels})
+    bad = BadRows()
+    tables = {split: twentybn.read_id_label(file, bad) for split, file in files.items() if split != "labels"}
+    bad.check()
+    names, notes = twentybn.class_names(tables, read_classes(files["labels"]) if "labels" in files else None)
+    homes, others = twentybn.unlabelled(root, _PREFIX, _ENDING, videos)
+    return twentybn.build(root, homes, tables, names, others, bad, notes)

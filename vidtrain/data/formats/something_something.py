@@ -1,0 +1,91 @@
+"""Something-Something v1 and v2 (Goyal et al., 2017) with the files of their download pages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from vidtrain.data.formats import twentybn
+from vidtrain.data.formats.rows import Rows
+from vidtrain.data.formats.text import BadRows, check_root, read_classes, read_json, without_gc
+from vidtrain.data.manifest import VideoData
+from vidtrain.errors import DataError
+
+_PREFIX = r"(?:something-something-v[12]-)?"
+_ENDING = "json|csv"
+
+
+@without_gc
+def something_something(
+    root: str | Path,
+    *,
+    train: str | None = None,
+    val: str | None = None,
+    test: str | None = None,
+    labels: str | None = None,
+    videos: str | None = None,
+) -> VideoData:
+    """Version 2 (JSON lists, .webm videos) or 1 (CSV lists, folders of pictures); which one follows from the files.
+
+    The class of a video is its template without the brackets: "Pushing [something] from left to right". Videos are
+    found by their number anywhere below root: `<id>.webm`, in another container, or a folder `<id>` of pictures. What
+    is not on disk goes to `Manifest.missing`.
+
+    Without test answers the split "test" is "val", as the field reports it; a note says so.
+
+    Args:
+        root: folder of the data set.
+        train, val: the lists, below root or from the working directory. None: train.json, validation.json,
+            something-something-v2-train.json and the like, or .csv, in root, root/labels or root/annotations.
+        test: the answers for the test videos, `id;template` a line. None: test-answers.csv, in the same places.
+        labels: the classes in the order of their numbers: labels.json or labels.csv. None: in the same places.
+        videos: folder with the videos, below root or from the working directory. None: root.
+
+    Raises:
+        DataError: no lists, entries that cannot be used.
+    """
+    root = check_root(root)
+    given = {"train": train, "val": val, "test": test, "labels": labels}
+    files = twentybn.find_lists(root, _PREFIX, _ENDING, given)
+    bad = BadRows()
+    tables = {
+        split: _read_templates(file, bad) if file.suffix.lower() == ".json" else twentybn.read_id_label(file, bad)
+        for split, file in files.items()
+        if split != "labels"
+    }
+    bad.check()
+    names, notes = twentybn.class_names(tables, _read_labels(files["labels"]) if "labels" in files else None)
+    homes, others = twentybn.unlabelled(root, _PREFIX, _ENDING, videos)
+    return twentybn.build(root, homes, tables, names, others, bad, notes)
+
+
+def _read_templates(path: Path, bad: BadRows) -> Rows:
+    """The entries of a list of version 2."""
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise DataError(f"{path}: expected a list of objects with id and template")
+    at: list[int] = []
+    rows = Rows(path, lambda row: (at[row] + 1, json.dumps(content[at[row]])), entry=True)
+    for number, entry in enumerate(content):
+        name, template = (entry.get("id"), entry.get("template")) if isinstance(entry, dict) else (None, None)
+        if str(name).isdecimal() and isinstance(template, str) and template:
+            at.append(number)
+            rows.names.append(str(name))
+            rows.labels.append((twentybn.plain(template),))
+        else:
+            expected = "an object with id, a number, and template; the test list has none: its labels are the answers"
+            bad.add(path, number + 1, json.dumps(entry), expected, entry=True)
+    return rows
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    """labels.json, {"class": "number"}, or one class a line."""
+    if path.suffix.lower() != ".json":
+        return read_classes(path)
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(str(number).isdecimal() for number in content.values()):
+        raise DataError(f'{path}: expected {{"class": "number", ...}}')
+    names = sorted(content, key=lambda name: int(content[name]))
+    if [int(content[name]) for name in names] != list(range(len(names))):
+        raise DataError(f"{path}: the numbers of the {len(names)} classes should run from 0 to {len(names) - 1}")
+    return tuple(twentybn.plain(name) for name in names)

@@ -97,6 +97,7 @@ class DataCommandConfig:
     """info, make, check, prepare, stats, show, doctor; the first word after `vidtrain data`."""
     data: Any = MISSING
     decoder: Any = MISSING
+    model: Any = MISSING
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     transform: TransformConfig = field(default_factory=TransformConfig)
     split: SplitName | None = None

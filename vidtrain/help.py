@@ -36,7 +36,7 @@ _GROUPS = {
     "eval": "data decoder sampler transform eval",
     "predict": "decoder sampler transform eval",
     "inspect": "model sampler transform",
-    "data": "data decoder sampler transform",
+    "data": "data decoder sampler transform model",
 }
 
 

@@ -28,6 +28,7 @@ from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import CheckpointError, ConfigError
+from vidtrain.models.layers.checkpointing import checkpoint_activations
 from vidtrain.reports.results import print_result, summary_cells, write_json
 from vidtrain.reports.run_log import RunLog
 
@@ -77,6 +78,8 @@ def _train_and_test(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     _seed(cfg.trainer.seed, cfg.trainer.deterministic)
     data = build.build_data(cfg.data)
     model = build.build_model(cfg.model, data.num_classes).to(device)
+    if cfg.trainer.checkpoint_activations:
+        log.info("activations of %d blocks are recomputed in the backward pass", checkpoint_activations(model))
     _say_what_runs(cfg, data, model, precision, scorer.workers, folder)
     clips = TrainClips(
         manifest_of(data, "train"),

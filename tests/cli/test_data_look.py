@@ -1,0 +1,50 @@
+"""vidtrain data show and doctor on real files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import Call, error_line
+
+
+@pytest.fixture
+def options(tiny: list[str]) -> list[str]:
+    return [option for option in tiny if option.startswith(("data.", "sampler.", "transform."))]
+
+
+def test_show_writes_a_sheet_of_the_first_clips(call: Call, options: list[str]) -> None:
+    done = call("data", "show", *options, "show.clips=3", "show.frames=4", "transform.policy=rand_augment")
+    assert done.stdout.strip() == "3 clips of train: show/motion_train.png"
+    picture = np.asarray(Image.open("show/motion_train.png").convert("RGB"))
+    assert picture.shape[0] > 3 * 100
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 200  # frames, not an empty page
+    again = call("data", "show", *options, "show.clips=3", "show.frames=4", "transform.policy=rand_augment")
+    assert again.stdout == done.stdout
+    assert np.array_equal(picture, np.asarray(Image.open("show/motion_train.png").convert("RGB")))
+    call("data", "show", *options, "split=test", "output=elsewhere")
+    assert Path("elsewhere/motion_test.png").is_file()
+    assert "show.clips=0: must be at least 1" in error_line(call("data", "show", *options, "show.clips=0", check=2))
+
+
+def test_doctor_measures_and_says_what_limits(call: Call, options: list[str]) -> None:
+    args = ["doctor.seconds=0.2", "doctor.videos=8", "doctor.batch_size=4", "doctor.device=cpu", "num_workers=0"]
+    done = call("data", "doctor", *options, *args, "model.width=4", "doctor.copies=false")
+    for part in ("open the file", "decode, scale", "loader", "training step"):
+        row = next(line for line in done.stdout.splitlines() if line.startswith(part))
+        assert re.search(r"\d+\.\d", row)
+    assert re.search(r"a run makes about \d+ clips/s: the (data|model) limit", done.stdout)
+
+
+def test_doctor_tries_copies_when_the_data_limit(call: Call, options: list[str]) -> None:
+    args = ["doctor.seconds=0.2", "doctor.videos=4", "doctor.batch_size=4", "doctor.device=cpu", "num_workers=0"]
+    # a network that does next to nothing, and much augmentation
+    dear = ["transform.policy=rand_augment", "transform.hue=0.2", "transform.colour=0.4"]
+    done = call("data", "doctor", *options, *args, *dear, "model=single_frame", "model.backbone=lecture")
+    assert "augmentation above all" in done.stdout
+    assert "vidtrain data prepare prepare.format=jpeg prepare.short_side=32" in done.stdout
+    assert "vidtrain data prepare prepare.format=video" in done.stdout

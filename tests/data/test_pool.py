@@ -1,0 +1,225 @@
+"""Many items in several processes: hangs, crashes, Ctrl-C."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from vidtrain.data.pool import Outcome, run
+from vidtrain.data.progress import Progress
+from vidtrain.errors import ConfigError, VideoError
+
+METHODS = multiprocessing.get_all_start_methods()
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and /proc")
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def misbehave(item: str) -> str:
+    """Do what the item says."""
+    if item == "hang":
+        # native code that keeps the interpreter's lock: no Python signal handler and no thread gets a turn
+        ctypes.PyDLL(None).sleep(60) if os.name == "posix" else time.sleep(60)
+    if item == "abort":
+        faulthandler.disable()  # pytest's, which would print all stacks
+        os.abort()
+    if item == "exit":
+        os._exit(3)
+    if item == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == "video":
+        raise VideoError("clip.mp4", "is not a video")
+    if item == "config":
+        raise ConfigError("decoder=decord needs the package decord")
+    if item == "lambda":
+        return lambda: 1  # type: ignore[return-value]
+    return f"{item} by {os.getpid()}"
+
+
+def everything(items: list[str], **options: object) -> list[Outcome[str]]:
+    found = list(run(misbehave, items, **{"workers": 2, "timeout": 20.0, **options}))  # type: ignore[arg-type]
+    assert sorted(outcome.index for outcome in found) == list(range(len(items)))
+    assert not multiprocessing.active_children()
+    return sorted(found, key=lambda outcome: outcome.index)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_item_once(method: str, workers: int) -> None:
+    found = list(run(square, range(20), workers=workers, timeout=20.0, start_method=method))
+    assert {outcome.index: outcome.value for outcome in found} == {n: n * n for n in range(20)}
+    assert all(outcome.error is None and outcome.fault == "" for outcome in found)
+
+
+def test_no_items_no_processes() -> None:
+    assert everything([], start_method="spawn") == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hang_costs_its_own_item(workers: int) -> None:
+    began = time.monotonic()
+    found = everything(["a", "hang", "b", "c", "hang", "d"], workers=workers, timeout=0.5)
+    assert [outcome.fault for outcome in found] == ["", "timeout", "", "", "timeout", ""]
+    assert found[1].error == "took longer than 0.5 s"
+    assert found[1].value is None
+    assert 0.5 <= found[1].seconds < 5
+    assert time.monotonic() - began < 10
+
+
+def test_a_limit_for_each_item() -> None:
+    """As long as its name, in tenths of a second."""
+    found = list(run(misbehave, ["hang", "hang", "a"], workers=1, timeout=lambda item: len(item) / 10))
+    assert [outcome.error for outcome in found] == ["took longer than 0.4 s"] * 2 + [None]
+
+
+@posix
+def test_a_crash_costs_its_own_item() -> None:
+    found = everything(["a", "abort", "b", "exit", "kill", "c"])
+    assert [outcome.fault for outcome in found] == ["", "crash", "", "crash", "crash", ""]
+    assert found[1].error == "crashed the process that read it (SIGABRT)"
+    assert found[3].error == "ended the process that read it (exit code 3)"
+    assert found[4].error == "crashed the process that read it (SIGKILL, out of memory?)"
+
+
+def test_processes_are_used_again() -> None:
+    found = everything([str(n) for n in range(50)], workers=2)
+    assert len({str(outcome.value).split()[-1] for outcome in found}) <= 2
+
+
+def test_a_broken_video_is_an_outcome() -> None:
+    found = everything(["a", "video", "b"])
+    assert (found[1].fault, found[1].error) == ("video", "is not a video")
+    assert [outcome.error for outcome in found if outcome.index != 1] == [None, None]
+
+
+def test_the_users_mistake_ends_the_run() -> None:
+    with pytest.raises(ConfigError, match=r"^decoder=decord needs the package decord$"):
+        everything(["a", "config", "b"])
+    assert not multiprocessing.active_children()
+
+
+def test_our_mistake_ends_the_run_with_its_traceback() -> None:
+    with pytest.raises(Exception, match=r"pickle|local object") as caught:
+        everything(["lambda"])
+    assert "_answer" in str(caught.value.__cause__)
+    assert not multiprocessing.active_children()
+
+
+def test_leaving_early_kills_the_rest() -> None:
+    with closing(run(misbehave, ["a", "hang"], workers=2, timeout=60)) as outcomes:
+        assert next(outcomes).index == 0
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    assert not multiprocessing.active_children()
+
+
+def test_a_slow_listener_makes_nobody_late() -> None:
+    found = []
+    for outcome in run(misbehave, ["a", "b", "c", "d"], workers=2, timeout=0.4):
+        time.sleep(0.6)  # the other worker has answered long ago
+        found.append(outcome.fault)
+    assert found == [""] * 4
+
+
+def test_cost_of_an_item() -> None:
+    """Far less than the fastest video takes to open (a millisecond)."""
+    took = []
+    for outcome in run(square, range(2000), workers=1, timeout=20.0):
+        took.append((outcome.index, time.monotonic()))
+    assert (took[-1][1] - took[0][1]) / 2000 < 0.001
+
+
+SCRIPT = """
+import os, sys, time
+from contextlib import closing
+from vidtrain.data.pool import run
+
+def hang(number):
+    open(sys.argv[1] + "/" + str(os.getpid()), "w").close()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    try:
+        with closing(run(hang, range(8), workers=3, timeout=60, start_method=sys.argv[2])) as outcomes:
+            list(outcomes)
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def until(condition: Callable[[], bool], seconds: float) -> bool:
+    limit = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < limit:
+        time.sleep(0.02)
+    return met
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_no_orphans(tmp_path: Path, method: str, sign: signal.Signals) -> None:
+    script, pids = tmp_path / "script.py", tmp_path / "pids"
+    script.write_text(SCRIPT)
+    pids.mkdir()
+    # a group of its own: Ctrl-C on a terminal reaches all processes of the group
+    parent = subprocess.Popen(
+        [sys.executable, script, pids, method],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    try:
+        assert until(lambda: len(list(pids.iterdir())) == 3, 60)
+        children = [int(file.name) for file in pids.iterdir()]
+        if sign is signal.SIGINT:
+            os.killpg(parent.pid, sign)
+            out, err = parent.communicate(timeout=5)
+            assert (out, err) == ("interrupted\n", "")
+        else:
+            parent.kill()
+            parent.wait()
+        assert until(lambda: not any(alive(pid) for pid in children), 5)
+    finally:
+        if parent.poll() is None:
+            os.killpg(parent.pid, signal.SIGKILL)
+        parent.communicate()
+
+
+def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vidtrain.data.progress._LINE_EVERY", 0.0)
+    with Progress(4, "checking", done=1) as progress:
+        for _ in run(square, range(3), workers=1, timeout=20.0, progress=progress):
+            progress.note = "1 problem"
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[-1].startswith("checking: 4/4 files, ")
+    assert lines[-1].endswith("files/s, 0 s left, 1 problem")
+
+
+def test_a_short_job_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(3, "checking") as progress:
+        list(run(square, range(3), workers=1, timeout=20.0, progress=progress))
+    assert capsys.readouterr() == ("", "")

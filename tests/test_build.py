@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 import vidtrain
-from vidtrain import build
+from vidtrain import build, targets
 from vidtrain.data.manifest import Manifest, VideoData
 from vidtrain.errors import ConfigError
 from vidtrain.help import conf_dir
@@ -43,7 +43,7 @@ def test_a_models_yaml_lists_every_option_with_its_default(name: str) -> None:
 
     node = OmegaConf.to_container(OmegaConf.load(conf_dir() / "model" / f"{name}.yaml"), resolve=False)
     assert isinstance(node, dict)
-    options = inspect.signature(build.locate(node.pop("_target_"), "model")).parameters
+    options = inspect.signature(targets.locate(node.pop("_target_"), "model")).parameters
     assert set(node) == set(options) - {"num_classes"}
     for key, value in node.items():
         if not str(value).startswith("${"):
@@ -57,7 +57,7 @@ def test_a_data_sets_yaml_lists_every_option(file: Path) -> None:
 
     node = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     assert isinstance(node, dict)
-    options = inspect.signature(build.locate(node.pop("_target_"), "data")).parameters
+    options = inspect.signature(targets.locate(node.pop("_target_"), "data")).parameters
     assert set(node) - {"max_bad_fraction"} == set(options)
     assert node["max_bad_fraction"] == 0.1
 
@@ -84,13 +84,13 @@ def test_a_target_that_cannot_be_imported() -> None:
 def test_trust_opens_exactly_what_it_names() -> None:
     config = {"model": {"_target_": "mypackage.nets.big"}}
     with pytest.raises(ConfigError, match=r"add trust=\[mypackage\]"):
-        build.refuse_untrusted(config, [], "x.pt")
-    build.refuse_untrusted(config, ["mypackage"], "x.pt")
+        targets.refuse_untrusted(config, [], "x.pt")
+    targets.refuse_untrusted(config, ["mypackage"], "x.pt")
     with pytest.raises(ConfigError):
-        build.refuse_untrusted(config, ["mypack"], "x.pt")
+        targets.refuse_untrusted(config, ["mypack"], "x.pt")
     nested = {"model": {"_target_": "vidtrain.models.c3d.c3d", "part": [{"_target_": "os.system"}]}}
     with pytest.raises(ConfigError, match=r"os\.system"):
-        build.refuse_untrusted(nested, [], "x.pt")
+        targets.refuse_untrusted(nested, [], "x.pt")
 
 
 def test_flip_labels_exchange_the_pairs() -> None:

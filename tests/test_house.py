@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vidtrain"
-SHELL = ("hydra", "omegaconf", "vidtrain.config", "vidtrain.cli", "vidtrain.commands", "vidtrain.build")
+SHELL = (
+    "hydra",
+    "omegaconf",
+    "vidtrain.config",
+    "vidtrain.cli",
+    "vidtrain.commands",
+    "vidtrain.build",
+    "vidtrain.targets",
+)
 FORBIDDEN = {
     "models": (*SHELL, "vidtrain.data", "vidtrain.engine", "vidtrain.reports"),
     "data": (*SHELL, "vidtrain.models", "vidtrain.engine", "vidtrain.reports"),

@@ -8,11 +8,8 @@ model, content = vidtrain.load_model("best.pt")
 from __future__ import annotations
 
 import fnmatch
-import inspect
-import types
-import typing
+import logging
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,127 +28,41 @@ from vidtrain.data.sampling import ClipSpec
 from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.data.transforms import TestCuts, TrainCut
 from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.parameters import parameter_groups
 from vidtrain.engine.settings import EvalConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.help import conf_dir
+from vidtrain.models.weights.load import load_weights
+from vidtrain.targets import call, refuse_untrusted
 
-# What a configuration that came with a checkpoint may call, section by section. Narrow on purpose: torch.hub.load
-# also starts with "torch.".
-_CHECKPOINT_MAY_CALL = {
-    "model": ("vidtrain.models.", "torchvision.models."),
-    "data": ("vidtrain.data.",),
-    "decoder": ("vidtrain.data.readers.",),
-}
+log = logging.getLogger("vidtrain")
+
+MODEL_KEYS = ("weights", "inflate_from")
+"""Keys that every model takes beside those of its factory: a published file, or a 2D network to start from."""
+_STARTS = (*MODEL_KEYS, "pretrained")
+# keys of an optimizer's YAML that say how the parameters are grouped
+_GROUP_KEYS = ("layer_decay", "decay_norms")
 # keys of a data set's YAML that the loop reads, not the function that lists the videos
 _DATA_KEYS = ("max_bad_fraction",)
-
-
-# ---------------------------------------------------------------- calling what a `_target_` names
-
-
-def call(node: Mapping[str, Any] | DictConfig, section: str, **given: Any) -> Any:
-    """Call the function that `node._target_` names with the other keys of the node and `given`.
-
-    Raises:
-        ConfigError: no such function, or a key that is not one of its options.
-    """
-    options = {str(key): value for key, value in node.items()}
-    target = options.pop("_target_", None)
-    if not isinstance(target, str):
-        raise ConfigError(f"{section}._target_ is not set: name the function, for instance vidtrain.models.c3d.c3d")
-    function = locate(target, section)
-    parameters = inspect.signature(function).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for key in options:
-        if key not in parameters and not takes_any:
-            raise ConfigError(
-                f"no key '{section}.{key}'{did_you_mean(key, parameters)}; {target} takes: {one_of(parameters)}"
-            )
-    _check_types(function, options, section)
-    try:
-        inspect.signature(function).bind(**options, **given)
-    except TypeError as error:
-        raise ConfigError(f"{section}: {target}: {error}") from error
-    return function(**options, **given)
-
-
-def _check_types(function: Any, options: Mapping[str, Any], section: str) -> None:
-    """YAML and the command line carry any type: hold the plain ones against the function's annotations."""
-    try:
-        hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    except (NameError, TypeError):  # a user's function may annotate with names that exist only for a type checker
-        return
-    for key, value in options.items():
-        if key in hints and not _fits(value, hints[key]):
-            wanted = _type_name(hints[key])
-            raise ConfigError(f"{section}.{key}={value!r}: wants {wanted}, got {type(value).__name__}")
-
-
-def _type_name(hint: Any) -> str:
-    """'int | None', the same on every Python."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " | ".join(_type_name(argument) for argument in typing.get_args(hint))
-    if hint is type(None):
-        return "None"
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, argument) for argument in arguments)
-    if origin is typing.Literal:
-        return value in arguments
-    if hint is type(None):
-        return value is None
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (str, bool):
-        return isinstance(value, hint)
-    return hint is not Path or isinstance(value, (str, Path))
-
-
-def locate(target: str, section: str) -> Any:
-    """The object with this dotted name."""
-    module_name, _, name = target.rpartition(".")
-    try:
-        return getattr(import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{section}._target_={target}: cannot be imported: {error}") from error
-
-
-def refuse_untrusted(config: Mapping[str, Any], trust: Sequence[str], source: str) -> None:
-    """Raise ConfigError when a stranger's configuration names code outside vidtrain and torchvision."""
-    for section, prefixes in _CHECKPOINT_MAY_CALL.items():
-        for target in _targets(config.get(section)):
-            module = target.rpartition(".")[0]
-            if any(module == name or module.startswith(name + ".") for name in trust):
-                continue
-            known = any(target.startswith(prefix) for prefix in prefixes)
-            if not known or not str(getattr(locate(target, section), "__module__", "")).startswith(prefixes):
-                raise ConfigError(
-                    f"{source} wants to call {section}._target_={target}, which is not part of vidtrain; if you trust "
-                    f"it, add trust=[{target.split('.', 1)[0]}]"
-                )
-
-
-def _targets(node: Any) -> list[str]:
-    if isinstance(node, Mapping):
-        own = [str(node["_target_"])] if "_target_" in node else []
-        return own + [t for value in node.values() for t in _targets(value)]
-    if isinstance(node, (list, tuple)):
-        return [t for value in node for t in _targets(value)]
-    return []
 
 
 # ---------------------------------------------------------------- the parts of a run
 
 
 def build_model(node: Any, num_classes: int) -> nn.Module:
-    """The network of a `model` section."""
-    return call(node, "model", num_classes=num_classes)
+    """The network of a `model` section, with the weights that it names."""
+    options = {str(key): value for key, value in node.items()}
+    weights, source = (options.pop(key, None) for key in MODEL_KEYS)
+    model: nn.Module = call(options, "model", num_classes=num_classes)
+    if weights is not None and source is not None:
+        raise ConfigError(f"model.weights={weights} and model.inflate_from={source}: a model starts from one of them")
+    if source is not None:
+        from vidtrain.models.inflate import inflate_from
+
+        log.info("%s", inflate_from(model, source).to_text())
+    if weights is not None:
+        log.info("%s", load_weights(model, Path(str(weights)).expanduser()).to_text())
+    return model
 
 
 def build_data(node: Any) -> VideoData:
@@ -204,9 +115,17 @@ def _pair(key: str, values: Sequence[float]) -> tuple[float, float]:
 
 
 def build_optimizer(node: Any, model: nn.Module) -> torch.optim.Optimizer:
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    """The optimizer of an `optimizer` section; the keys in _GROUP_KEYS say how parameters are grouped."""
+    options = {str(key): value for key, value in node.items()}
+    grouping = {key: options.pop(key) for key in _GROUP_KEYS if key in options}
+    parameters: Any = [p for p in model.parameters() if p.requires_grad]
+    if grouping.get("layer_decay") is not None or not grouping.get("decay_norms", True):
+        if not isinstance(options.get("lr"), (int, float)):
+            raise ConfigError("optimizer.layer_decay and optimizer.decay_norms need optimizer.lr, a number")
+        decay = options.get("weight_decay", 0.0)
+        parameters = parameter_groups(model, lr=options["lr"], weight_decay=decay, **grouping)
     try:
-        return call(node, "optimizer", params=parameters)
+        return call(options, "optimizer", params=parameters)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"optimizer: {node.get('_target_')!s}: {error}") from error
 
@@ -252,7 +171,8 @@ def create_model(name: str, *, num_classes: int = 400, **options: Any) -> nn.Mod
     Args:
         name: one of list_models().
         options: what the model's YAML lists. num_frames=16 and size=112 are the clip it will see; models that fit
-            any clip ignore them.
+            any clip ignore them. weights=PATH loads a published file, inflate_from=NAME_OR_PATH starts a 3D network
+            from a 2D one.
 
     Raises:
         ConfigError: an unknown name or option.
@@ -281,7 +201,9 @@ def load_model(
     """
     content = load_checkpoint(checkpoint) if content is None else content
     refuse_untrusted(content["config"], trust, str(checkpoint))
-    model = build_model(content["config"]["model"], len(content["class_names"]))
+    # the checkpoint's own weights replace those it started from, whose file may be gone
+    node = {k: None if k in _STARTS else v for k, v in content["config"]["model"].items()}
+    model = build_model(node, len(content["class_names"]))
     try:
         model.load_state_dict(content["model"])
     except RuntimeError as error:

@@ -28,6 +28,7 @@ _FLAGS: dict[str, int | tuple[str, ...]] = {
 # eval and predict take the rest of their configuration from the checkpoint: a key below one of these is added
 _THE_DISK = (errno.ENOSPC, errno.EROFS, errno.EACCES, getattr(errno, "EDQUOT", errno.ENOSPC))
 _LONGEST_NAME = 150  # of a run's folder in a sweep; file systems allow 255 bytes
+_OF_EVERY_MODEL = ("model.weights", "model.inflate_from")  # build.MODEL_KEYS, which no YAML has to list
 _FROM_CHECKPOINT = ("model", "data", "decoder", "sampler", "transform", "eval", "trainer")
 
 
@@ -37,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = _main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print("vidtrain: interrupted; the same command with resume=auto continues a training", file=sys.stderr)
+        training = (sys.argv[1:] if argv is None else list(argv))[:1] == ["train"]
+        hint = "; the same command with resume=auto continues the training" if training else ""
+        print(f"vidtrain: interrupted{hint}", file=sys.stderr)
         code = 130
     except BrokenPipeError:  # `vidtrain inspect | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -84,6 +87,7 @@ def _main(argv: list[str]) -> int:
         overrides = _data_action(overrides)
     if command in ("eval", "predict"):
         overrides = [_add_below_checkpoint(o) for o in overrides]
+    overrides = [f"++{o}" if o.split("=", 1)[0] in _OF_EVERY_MODEL else o for o in overrides]
     folder = _config_dir(flags)
     if folder is not None:
         _refuse_shadowed_configs(folder)

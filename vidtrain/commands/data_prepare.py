@@ -15,7 +15,7 @@ from vidtrain.data.prepare import REPORT, Prepared, prepare, readable
 from vidtrain.data.settings import PrepareConfig
 from vidtrain.errors import ConfigError, DataError
 
-_SHOWN = 10  # bad files that are printed; report.csv has all
+_SHOWN = 10  # files of a kind that are printed; report.csv has all
 
 
 def run(cfg: DictConfig) -> None:
@@ -48,9 +48,10 @@ def summary(done: Prepared, output: Path) -> str:
     ]
     share = f" ({done.bytes_after / done.bytes_before:.1%})" if done.bytes_before else ""
     lines.append(f"bytes: {readable(done.bytes_before)} -> {readable(done.bytes_after)}{share}")
-    lines += [f"bad: {bad.path}: {bad.reason}" for bad in done.bad[:_SHOWN]]
-    if len(done.bad) > _SHOWN:
-        lines.append(f"bad: and {len(done.bad) - _SHOWN} more")
+    for word, videos in (("bad", done.bad), ("note", done.odd)):
+        lines += [f"{word}: {video.path}: {video.reason}" for video in videos[:_SHOWN]]
+        if len(videos) > _SHOWN:
+            lines.append(f"{word}: and {len(videos) - _SHOWN} more")
     lines.append(f"report: {output / REPORT}")
     lines.append(f"train from it with: vidtrain train data=index {_override('data.root', output)}")
     # a file name need not be UTF-8, but the terminal wants it

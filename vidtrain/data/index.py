@@ -26,7 +26,10 @@ Columns = dict[str, npt.NDArray[Any]]
 
 
 def write_index(folder: str | Path, data: VideoData) -> None:
-    """Write `data` to `folder`, over an index that is there; index.json comes last, so half an index is none."""
+    """Write `data` to `folder`, over an index that is there; index.json comes last, so half an index is none.
+
+    Files are replaced, never written over: a training that has the old ones mapped goes on with them.
+    """
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FILE).unlink(missing_ok=True)
@@ -34,7 +37,10 @@ def write_index(folder: str | Path, data: VideoData) -> None:
     for split, manifest in data.splits.items():
         columns, relative = _columns(manifest, folder)
         for name, column in columns.items():
-            np.save(folder / f"{split}.{name}.npy", column)
+            part = folder / f"{split}.{name}.part"
+            with part.open("wb") as handle:
+                np.save(handle, column)
+            part.replace(folder / f"{split}.{name}.npy")
         splits[split] = {"columns": sorted(columns), "relative": relative}
     content = {
         "version": _VERSION,

@@ -1,0 +1,61 @@
+"""Parameters in groups for an optimizer: learning rates by depth, weight decay where it helps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+from torch import nn
+
+from vidtrain.errors import ConfigError
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A network that knows the depth of its parameters."""
+
+    num_layers: int
+    """Layers, the embedding and the head counted."""
+
+    def layer_of(self, name: str) -> int:
+        """From 0, the embedding, to num_layers - 1, the head."""
+        ...
+
+
+def parameter_groups(
+    model: nn.Module, *, lr: float, weight_decay: float, layer_decay: float | None = None, decay_norms: bool = True
+) -> list[dict[str, Any]]:
+    """Groups of the trainable parameters, each with its `lr` and `weight_decay`.
+
+    Args:
+        layer_decay: the learning rate of a layer is that of the layer above it times this (Clark et al. 2020; BEiT,
+            VideoMAE); the head has `lr`. None: all have `lr`.
+        decay_norms: False leaves vectors (biases, the scales of norms) and tables of positions without weight decay.
+
+    Raises:
+        ConfigError: layer_decay is not in (0, 1], or the model does not know its layers.
+    """
+    if layer_decay is not None:
+        if not 0 < layer_decay <= 1:
+            raise ConfigError(f"optimizer.layer_decay={layer_decay}: must be above 0 and at most 1, or null")
+        if not isinstance(model, Layered):
+            raise ConfigError(
+                f"optimizer.layer_decay={layer_decay}: {type(model).__name__} does not number its layers "
+                "(the video transformers do); set it to null"
+            )
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter, exempt in _named(model):
+        decay = 0.0 if exempt and not decay_norms else weight_decay
+        rate = lr
+        if layer_decay is not None and isinstance(model, Layered):
+            rate *= layer_decay ** (model.num_layers - 1 - model.layer_of(name))
+        groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()]
+
+
+def _named(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
+    """Name, parameter, and whether it is a vector, or a table or token that is added to features."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            last = name.rsplit(".", 1)[-1]
+            yield name, parameter, parameter.ndim <= 1 or (last not in ("weight", "bias") and parameter.ndim == 3)

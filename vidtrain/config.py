@@ -84,11 +84,15 @@ class PredictConfig(CheckpointSections):
 
 @dataclass
 class InspectConfig:
-    model: Any = MISSING
+    model: Any = None
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     transform: TransformConfig = field(default_factory=TransformConfig)
     num_classes: int = 400
     """Classes of the head."""
+    weights: str | None = None
+    """A file of published weights, instead of a model: say what it is and which model takes it."""
+    output: str | None = None
+    """Also write this file: what is printed, the list of all models as Markdown."""
 
 
 @dataclass

@@ -16,7 +16,7 @@ _ABOUT = {
         "vidtrain predict checkpoint=best.pt input=clip.mp4",
     ),
     "inspect": (
-        "print a model's layers, sizes, receptive fields and cost",
+        "list all models; print one's layers, sizes, receptive fields and cost; tell what a file of weights is",
         "vidtrain inspect model=c3d num_classes=101",
     ),
     "data": (

@@ -18,6 +18,7 @@ from vidtrain.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 
+_VIT = {"num_frames": 8, "size": 32, "width": 32, "depth": 2, "heads": 4}
 # Thin versions where there are any. Clips are 8 x 32 x 32; c3d needs more frames, the ResNets-18 get fewer pixels.
 THIN: dict[str, dict[str, Any]] = {
     "single_frame": {},
@@ -28,6 +29,42 @@ THIN: dict[str, dict[str, Any]] = {
     "r3d_18": {},
     "mc3_18": {},
     "r2plus1d_18": {},
+    "i3d_r50": {"depth": 14, "width": 4},
+    "i3d_r50_nonlocal": {"depth": 14, "width": 4, "nonlocal_blocks": ["layer2.0", "layer3.0"]},
+    "i3d_resnet_tiny": {"width": 4},
+    "c2d_r50": {"depth": 14, "width": 4},
+    "slow_r50": {"depth": 14, "width": 4},
+    "slow_tiny": {"width": 4},
+    "slowfast_r50": {"depth": 14, "width": 8, "beta": 4},
+    "slowfast_4x16_r50": {"depth": 14, "width": 8, "beta": 4},
+    "slowfast_r101": {"depth": 14, "width": 8, "beta": 4},
+    "slowfast_tiny": {"width": 8},
+    "x3d_xs": {"depth_factor": 0.2, "width_factor": 0.5, "features": 16},
+    "x3d_s": {"depth_factor": 0.2, "width_factor": 0.5, "features": 16},
+    "x3d_m": {"depth_factor": 0.4, "width_factor": 0.5, "features": 16},
+    "x3d_l": {"depth_factor": 0.2, "width_factor": 0.5, "features": 16},
+    "x3d_tiny": {"depth_factor": 0.2, "width_factor": 0.5, "features": 16},
+    "csn_r101": {"depth": 14, "width": 4},
+    "csn_tiny": {"num_frames": 8, "size": 32, "width": 4},
+    "r2plus1d_r50": {"depth": 14, "width": 4},
+    "r2plus1d_tiny": {"width": 4},
+    "r2plus1d_34": {"width": 8},
+    "i3d": {"width": 8},
+    "i3d_tiny": {"width": 8},
+    "s3d": {"width": 8},
+    "s3d_tiny": {"width": 8},
+    "s3dg": {"width": 8},
+    "tsn_r50": {"backbone": "tiny"},
+    "tsn_tiny": {},
+    "tsm_r50": {"backbone": "tiny"},
+    "tsm_tiny": {},
+    "alternating3d": {"width": 4},
+    "inflated": {"backbone": "tiny"},
+    **{f"videomae_vit_{letter}": _VIT for letter in "sbl"},
+    **dict.fromkeys(("timesformer", "vivit", "vivit_fe"), _VIT),
+    **{f"{name}_tiny": {"num_frames": 8, "size": 32} for name in ("timesformer", "vivit", "videomae")},
+    **{name: {"num_frames": 8, "size": 32, "width": 8, "depths": [1, 1, 2, 1]} for name in ("mvit_v1_b", "mvit_v2_s")},
+    **{f"swin3d_{letter}": {"width": 8, "depths": [2, 2], "heads": [1, 2]} for letter in "tsb"},
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in THIN),
@@ -37,6 +74,20 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("late_fusion", {"backbone": "resnet18"}),
     ("early_fusion", {"backbone": "squeezenet1_1"}),
     ("slow_fusion", {"net": "lecture", "width": None}),
+    ("timesformer", {"attention": "joint", "dropout": 0.5}),
+    ("timesformer", {"attention": "space"}),
+    ("videomae_vit_b", {"table_frames": 16, "table_size": 224}),
+    *(("i3d_r50_nonlocal", {"nonlocal_mode": mode}) for mode in ("gaussian", "dot_product", "concatenation")),
+    ("i3d_r50", {"stem_stride": 2, "pool_stride": 2, "depth": 26, "temporal_kernels": [[1], [3, 1], [3], [1]]}),
+    ("i3d_r50", {"time_pool": False}),
+    ("slowfast_r50", {"lateral_norm": False, "draw": "stride", "fast_depth": 26, "nonlocal_blocks": ["layer3.0"]}),
+    ("x3d_m", {"shortcut_norm": True, "nonlocal_blocks": ["layer2.0"], "nonlocal_pool": "after"}),
+    ("csn_r101", {"kind": "ip", "nonlocal_blocks": ["layer1.0"], "nonlocal_scale": False}),
+    ("csn_tiny", {"fusion": "mean"}),
+    ("i3d", {"nonlocal_blocks": ["Mixed_3c", "Mixed_4d"]}),
+    ("tsm_tiny", {"place": "block", "n_div": 4, "nonlocal_blocks": ["layer2.0"]}),
+    ("tsm_r50", {"backbone": "resnet18"}),
+    ("inflated", {"backbone": "lecture", "time_kernel": 5, "taps": "centre", "padding": "zeros"}),
 ]
 
 
@@ -159,6 +210,24 @@ def test_options_out_of_range(name: str) -> None:
         ("c3d", {"num_frames": 8}, r"model\.num_frames: got 8.* 16 or more: set sampler\.num_frames=16"),
         ("c3d", {"size": 8}, r"model\.size: got 8.* 16 or more: set transform\.size=16"),
         ("r3d_18", {"pretrained": "imagenet"}, r"model\.pretrained: got 'imagenet', expected null or kinetics400"),
+        ("i3d_r50", {"depth": 18}, r"model\.depth: got 18, expected 14, 26, 50, 101, 152"),
+        ("i3d_r50", {"stem_stride": 3}, r"model\.stem_stride: got 3, expected 1 or 2"),
+        ("i3d_r50", {"temporal_kernels": [[3], [2], [3], [3]]}, r"model\.temporal_kernels: got 2, expected odd"),
+        ("i3d_r50", {"temporal_kernels": [[3], [3]]}, r"model\.temporal_kernels: got .*, expected a list of"),
+        ("i3d_r50", {"nonlocal_blocks": 7}, r"model\.nonlocal_blocks: got 7, expected null, 5, 10 or a list"),
+        ("i3d_r50", {"nonlocal_blocks": 5}, r"model\.nonlocal_blocks: there is no layer2\.1 \(did you mean"),
+        ("i3d_r50", {"nonlocal_mode": "dot"}, r"model\.nonlocal_mode: got 'dot'.*expected gaussian, embedded"),
+        ("i3d_r50", {"nonlocal_pool": "both"}, r"model\.nonlocal_pool: got 'both', expected null, before, after"),
+        ("slow_r50", {"width": 0}, r"model\.width: got 0"),
+        ("c2d_r50", {"pool_padding": 2}, r"model\.pool_padding: got 2, expected 0 or 1"),
+        ("slowfast_r50", {"beta": 3}, r"model\.beta: got 3, expected a divisor of model\.width=8"),
+        ("slowfast_r50", {"alpha": 0}, r"model\.alpha: got 0"),
+        ("slowfast_r50", {"fusion_kernel": 4}, r"model\.fusion_kernel: got 4, expected an odd"),
+        ("slowfast_r50", {"draw": "linspce"}, r"model\.draw: got 'linspce' \(did you mean linspace\?\)"),
+        ("x3d_m", {"width_factor": 0.0}, r"model\.width_factor: got 0\.0, expected more than 0"),
+        ("csn_r101", {"kind": "is"}, r"model\.kind: got 'is'.*expected ir or ip"),
+        ("csn_tiny", {"num_frames": 4}, r"model\.num_frames: got 4, expected 8 or more"),
+        ("csn_tiny", {"fusion": "flat"}, r"model\.fusion: got 'flat'.*expected flatten, mean"),
     ],
 )  # fmt: skip
 def test_errors_say_what_is_allowed(name: str, options: dict[str, Any], message: str) -> None:
@@ -176,6 +245,10 @@ def test_errors_say_what_is_allowed(name: str, options: dict[str, Any], message:
         ("c3d", {}, (1, 3, 16, 64, 64), r"64 x 64 pixels, but .* built for 32 x 32: set transform\.size=32"),
         ("slow_fusion", {"net": "lecture"}, (1, 3, 3, 32, 32), "3 x 32 x 32, needs 4 frames and 4 x 4 pixels"),
         ("single_frame", {"backbone": "lecture"}, (1, 3, 8, 2, 2), "2 x 2 pixels, this backbone needs 4 x 4"),
+        ("i3d_r50", {}, (1, 3, 1, 32, 32), r"clips of 1 frames, it needs 2 or more: set sampler\.num_frames=2"),
+        ("i3d_r50", {"stem_stride": 2, "pool_stride": 2}, (1, 3, 4, 32, 32), "clips of 4 frames, it needs 5 or more"),
+        ("csn_tiny", {}, (1, 3, 16, 32, 32), "clips of 16 frames, but .* built for 8"),
+        ("csn_tiny", {"fusion": "mean"}, (1, 3, 8, 12, 32), "clips of 8 x 12 x 32, needs 8 frames and 15 x 15 pixels"),
     ],
 )
 def test_clips_that_do_not_fit(name: str, options: dict[str, Any], shape: tuple[int, ...], message: str) -> None:
@@ -184,7 +257,13 @@ def test_clips_that_do_not_fit(name: str, options: dict[str, Any], shape: tuple[
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 5, 40, 24), (1, 3, 1, 17, 31)])
-@pytest.mark.parametrize("name", ["single_frame", "late_fusion", "slow_fusion", "r2plus1d_18"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("single_frame", "late_fusion", "slow_fusion", "r2plus1d_18", "slow_r50", "slowfast_r50", "x3d_m", "csn_r101"),
+        *("r2plus1d_r50", "r2plus1d_34"),
+    ],
+)
 def test_pooling_models_take_any_clip(name: str, shape: tuple[int, ...]) -> None:
     with torch.no_grad():
         assert built(name)(torch.zeros(shape)).shape == (1, 5)

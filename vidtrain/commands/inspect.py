@@ -1,18 +1,53 @@
-"""vidtrain inspect: layers, sizes C x T x H x W, receptive fields T x H x W, parameters and GMAC of a model."""
+"""vidtrain inspect: the catalogue of models; one model layer by layer; or what a file of published weights is."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vidtrain import build
-from vidtrain.models.summary import summarise
+from vidtrain.errors import ConfigError
+from vidtrain.models.catalogue import CATALOGUE
+from vidtrain.models.summary import cost, summarise
+from vidtrain.models.weights.load import describe_weights
+from vidtrain.reports.catalogue import CatalogueRow, to_markdown, to_text
 
 
 def run(cfg: DictConfig) -> None:
-    """Print the table of one model at one clip size."""
+    """Print the table that was asked for; with `output` also write it."""
+    if cfg.weights is not None and cfg.model is not None:
+        raise ConfigError("inspect shows a model or a file of weights: leave out model=... or weights=...")
+    if cfg.weights is not None:
+        text = written = describe_weights(Path(cfg.weights).expanduser()).to_text()
+    elif cfg.model is not None:
+        text = written = _one_model(cfg)
+    else:
+        rows = catalogue_rows(cfg.num_classes)
+        text, written = to_text(rows), to_markdown(rows)
+    print(text)
+    if cfg.output is not None:
+        file = Path(cfg.output)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(written.rstrip("\n") + "\n", encoding="utf-8")
+
+
+def catalogue_rows(num_classes: int) -> list[CatalogueRow]:
+    """Every model of the catalogue, counted on the meta device: no weights are made."""
+    rows = []
+    for name, entry in CATALOGUE.items():
+        frames, size = entry.clip
+        with torch.device("meta"):
+            model = build.create_model(name, num_classes=num_classes, num_frames=frames, size=size)
+        rows.append(CatalogueRow(name, entry, *cost(model, frames, size)))
+    return rows
+
+
+def _one_model(cfg: DictConfig) -> str:
     model = build.build_model(cfg.model, cfg.num_classes)
     frames, size = cfg.sampler.num_frames, cfg.transform.size
-    name = HydraConfig.get().runtime.choices["model"]
-    print(f"{name}: {cfg.num_classes} classes, input 3 x {frames} x {size} x {size} (C x T x H x W)")
-    print(summarise(model, frames, size).to_text())
+    name, channels = HydraConfig.get().runtime.choices["model"], getattr(model, "in_channels", 3)
+    head = f"{name}: {cfg.num_classes} classes, input {channels} x {frames} x {size} x {size} (C x T x H x W)"
+    return f"{head}\n{summarise(model, frames, size).to_text()}"

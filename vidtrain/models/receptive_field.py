@@ -69,7 +69,7 @@ def receptive_fields(
     # The model is known to run: what fails here is the tracing, and the layers it did not reach say so by "-".
     stop = nullcontext() if strict else suppress(Exception)
     with stop, torch.no_grad(), _single_steps(), _OnCoordinates():
-        twin(Coordinates(_input(num_frames, size)))
+        twin(Coordinates(_input(num_frames, size, getattr(model, "in_channels", 3))))
     return {path: field for path, field in fields.items() if seen[path] == calls[path]}
 
 
@@ -86,12 +86,12 @@ def _single_steps() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
-def _input(num_frames: int, size: int) -> torch.Tensor:
-    """(6, 3, T, H, W)."""
+def _input(num_frames: int, size: int, channels: int) -> torch.Tensor:
+    """(6, channels, T, H, W)."""
     axes = (torch.arange(n, dtype=torch.float32) for n in (num_frames, size, size))
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))
     clips = torch.cat([grid, -grid]) + _APART * torch.arange(6.0).view(6, 1, 1, 1)
-    return clips.unsqueeze(1).expand(-1, 3, -1, -1, -1)
+    return clips.unsqueeze(1).expand(-1, channels, -1, -1, -1)
 
 
 def _centre(at: torch.Tensor) -> Field | None:

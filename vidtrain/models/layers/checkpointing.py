@@ -30,7 +30,7 @@ def checkpoint_activations(model: nn.Module) -> int:
     """
     blocks = list(_blocks(model, in_list=False))
     for block in blocks:
-        block.forward = partial(_recomputed, block, block.forward)  # type: ignore[method-assign]
+        block.forward = partial(_recomputed, block, block.forward)
     if not blocks:
         raise ConfigError(
             "trainer.checkpoint_activations: this model has no repeated blocks to checkpoint; set it to false"

@@ -8,14 +8,16 @@ from torch import nn
 from vidtrain.errors import ConfigError
 
 
-def check_clip(x: torch.Tensor, model: str, *, num_frames: int | None = None, size: int | None = None) -> None:
-    """Refuse anything but (B, 3, T, H, W), and clips of another length or size where the model is built for one.
+def check_clip(
+    x: torch.Tensor, model: str, *, num_frames: int | None = None, size: int | None = None, channels: int = 3
+) -> None:
+    """Refuse anything but (B, channels, T, H, W), and clips of another length or size where the model is built for one.
 
     Looks at the shape only, so it costs nothing and torch.compile sees through it.
     """
-    if x.ndim != 5 or x.shape[1] != 3:
+    if x.ndim != 5 or x.shape[1] != channels:
         raise ConfigError(
-            f"{model}: got an input of shape {tuple(x.shape)}, expected (batch, 3, frames, height, width)"
+            f"{model}: got an input of shape {tuple(x.shape)}, expected (batch, {channels}, frames, height, width)"
         )
     if num_frames is not None and x.shape[2] != num_frames:
         raise ConfigError(

@@ -12,12 +12,12 @@ from vidtrain.errors import ConfigError
 
 
 @contextmanager
-def downloading(name: str, weights: WeightsEnum) -> Iterator[None]:
-    """Around code that fetches `weights` for the net called `name`."""
+def downloading(name: str, weights: WeightsEnum, key: str = "model.pretrained") -> Iterator[None]:
+    """Around code that fetches `weights` for the net called `name`, as the option `key` asks."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong checksum is a RuntimeError
         raise ConfigError(
-            f"model.pretrained: the weights of {name} could not be had from {weights.url} ({error}): download the "
-            f"file elsewhere and put it into {torch.hub.get_dir()}/checkpoints, or set model.pretrained=null"
+            f"{key}: the weights of {name} could not be had from {weights.url} ({error}): download the "
+            f"file elsewhere and put it into {torch.hub.get_dir()}/checkpoints, or set {key}=null"
         ) from error

@@ -1,0 +1,75 @@
+"""The table of models: complete, and docs/models.md is what `vidtrain inspect` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import vidtrain
+from vidtrain.commands.inspect import catalogue_rows
+from vidtrain.models.catalogue import CATALOGUE, Entry
+from vidtrain.models.summary import cost, summarise
+from vidtrain.reports.catalogue import CatalogueRow, to_markdown, to_text
+
+DOCS = Path(__file__).parents[2] / "docs" / "models.md"
+
+
+def test_every_model_has_an_entry() -> None:
+    assert sorted(CATALOGUE) == vidtrain.list_models()
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_an_accuracy_says_how_it_was_measured(name: str) -> None:
+    entry = CATALOGUE[name]
+    assert (entry.accuracy is None) == (entry.protocol == "")
+    assert entry.accuracy is None or 40 < entry.accuracy < 95
+    assert entry.paper
+
+
+def test_the_document_has_the_facts_of_every_model() -> None:
+    """Without counting, which takes longer: see the next test."""
+    lines = DOCS.read_text(encoding="utf-8").splitlines()
+    rows = {
+        cells[1].strip(): [c.strip() for c in cells] for cells in (line.split("|") for line in lines) if len(cells) > 8
+    }
+    assert list(rows)[2:] == list(CATALOGUE)
+    for name, entry in CATALOGUE.items():
+        expected = CatalogueRow(name, entry, 0, 0).cells()
+        got = rows[name][1:-1]
+        for column in (0, 1, 3, 5, 6, 7):  # all but parameters and GMAC
+            assert got[column] == expected[column], name
+
+
+@pytest.mark.slow
+def test_the_document_is_up_to_date() -> None:
+    text = to_markdown(catalogue_rows(400))
+    assert DOCS.read_text(encoding="utf-8") == text, "run: vidtrain inspect output=docs/models.md"
+
+
+def test_a_row() -> None:
+    row = CatalogueRow(
+        "net", Entry("3D convolution", "Doe 2020", (8, 224), 70.5, "8x8, 10x3"), 24_327_632, 32_697_909_248
+    )
+    assert row.cells() == ("net", "3D convolution", "24.328", "8 x 224 x 224", "32.70", "Doe 2020", "70.5", "8x8, 10x3")
+    other = CatalogueRow("small", Entry("3D convolution", "Doe 2020", (8, 32)), 1000, 5_000_000)
+    assert other.cells()[2:] == ("0.001", "8 x 32 x 32", "0.005", "Doe 2020", "-", "-")
+    assert "| net | 3D convolution | 24.328 |" in to_markdown([row, other])
+    assert to_text([row, other]).splitlines()[2].startswith("net    3D convolution")
+
+
+def test_the_cost_is_the_summarys() -> None:
+    for name, options in (
+        ("slow_fusion", {}),
+        ("tsm_tiny", {}),
+        ("s3d_tiny", {"width": 8}),
+        ("i3d_tiny", {"in_channels": 2, "width": 8}),
+        ("inflated", {"backbone": "lecture"}),
+    ):
+        model = vidtrain.create_model(name, num_classes=4, **options)
+        summary = summarise(model, 8, 32)
+        assert cost(model, 8, 32) == (summary.params, summary.macs)
+        assert summary.rows[0].size == (options.get("in_channels", 3), 8, 32, 32)
+        with torch.no_grad():  # the model itself is as it was
+            model(torch.zeros(2, options.get("in_channels", 3), 8, 32, 32))

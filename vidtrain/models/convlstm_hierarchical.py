@@ -1,0 +1,128 @@
+"""Hierarchical ConvLSTM (document 002, section 3.3, variant 4): stacked levels, each at its own time scale (as in
+Koutnik et al. 2014, "A Clockwork RNN")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from vidtrain.models.convlstm import build_cells, conv_stem
+from vidtrain.models.layers.classifier import check_at_least, check_clip
+from vidtrain.models.layers.conv_rnn import ConvLSTMCell, time_first
+from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool
+
+
+class HierarchicalConvLSTM(RecurrentClassifier):
+    """Level k makes a step at every time_scale ** k-th frame, from the first on, and reads level k - 1 at that frame.
+
+    The features are those of all levels, one after the other: each level's states, averaged over space, over its time.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        stem: Sequence[int],
+        cells: Sequence[ConvLSTMCell],
+        time_scale: int,
+        head: str,
+        dropout: float,
+    ) -> None:
+        super().__init__(num_features=sum(cell.channels for cell in cells), num_classes=num_classes, dropout=dropout)
+        self.time_scale = time_scale
+        self.stem = conv_stem(stem)
+        self.layers = nn.ModuleList(cells)
+        self.pools = nn.ModuleList(TimePool(cell.channels, head) for cell in cells)
+
+    def stream_features(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
+        """(B, 3, T, H, W) -> (B, D) and the state: cells, pools, and each level's steps until its next turn."""
+        check_clip(x, "convlstm_hierarchical")
+        levels = len(self.layers)
+        cells, pools, waits = ((None,) * levels, (None,) * levels, (0,) * levels) if state is None else state
+        maps, steps = self.stem(time_first(x)), x.shape[2]
+        features, after = [], []
+        for level, (cell, pool) in enumerate(zip(self.layers, self.pools, strict=True)):
+            wait, every = waits[level], self.time_scale if level else 1
+            turns = range(wait, steps, every)
+            if level:
+                maps = _take(maps, steps, turns)
+            known, pooled = cells[level], pools[level]
+            if turns:
+                maps, known = cell(maps, len(turns), known)
+                means = maps.mean((2, 3)).unflatten(0, (len(turns), -1)).transpose(0, 1)
+            else:
+                means = maps.new_zeros(x.shape[0], 0, cell.channels)
+            mean, pooled = pool(means, pooled)
+            features.append(mean)
+            after.append((known, pooled, wait + len(turns) * every - steps))
+            steps = len(turns)
+        return torch.cat(features, 1), tuple(zip(*after, strict=True))
+
+
+def _take(maps: torch.Tensor, steps: int, turns: range) -> torch.Tensor:
+    """Those of the steps of (T B, C, H, W) whose turn it is."""
+    frames = maps.chunk(steps) if steps else ()
+    return torch.cat([frames[turn] for turn in turns]) if turns else maps[:0]
+
+
+def convlstm_hierarchical(
+    *,
+    num_classes: int,
+    stem: Sequence[int] = (32, 64),
+    hidden: Sequence[int] = (64, 96, 128),
+    kernel: int = 3,
+    stride: int = 2,
+    norm: bool = True,
+    time_scale: int = 2,
+    head: str = "mean",
+    compile_step: bool = False,
+    dropout: float = 0.0,
+) -> HierarchicalConvLSTM:
+    """A ConvLSTM with a time scale for each level.
+
+    hidden: channels of the states, one number a level; a single level is convlstm.
+    time_scale: steps of a level for one of the next. Other options as for convlstm.
+    """
+    check_at_least("time_scale", time_scale, 1)
+    cells = build_cells(
+        ConvLSTMCell,
+        stem=stem,
+        hidden=hidden,
+        kernel=kernel,
+        stride=stride,
+        norm=norm,
+        compiled=compile_step,
+    )
+    return HierarchicalConvLSTM(
+        num_classes=num_classes, stem=stem, cells=cells, time_scale=time_scale, head=head, dropout=dropout
+    )
+
+
+def convlstm_hierarchical_tiny(
+    *,
+    num_classes: int,
+    stem: Sequence[int] = (16, 32),
+    hidden: Sequence[int] = (16, 24, 32),
+    kernel: int = 3,
+    stride: int = 2,
+    norm: bool = True,
+    time_scale: int = 2,
+    head: str = "mean",
+    compile_step: bool = False,
+    dropout: float = 0.0,
+) -> HierarchicalConvLSTM:
+    """Small enough for a CPU. Options as for convlstm_hierarchical."""
+    return convlstm_hierarchical(
+        num_classes=num_classes,
+        stem=stem,
+        hidden=hidden,
+        kernel=kernel,
+        stride=stride,
+        norm=norm,
+        time_scale=time_scale,
+        head=head,
+        compile_step=compile_step,
+        dropout=dropout,
+    )

@@ -1,0 +1,178 @@
+"""What the video transformers share: attention, blocks, the checks of their clips, the initial weights.
+
+Names are timm's, which TimeSformer and VideoMAE use too: blocks.0.norm1, attn.qkv, attn.proj, norm2, mlp.fc1, mlp.fc2.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.ops import StochasticDepth
+
+from vidtrain.errors import ConfigError
+from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
+from vidtrain.models.layers.depth import LayerNumbers
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, (B, N, D) -> (B, N, D).
+
+    key_bias: False as in BEiT and VideoMAE: queries and values have a bias, keys have none.
+    """
+
+    def __init__(self, width: int, heads: int, *, key_bias: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=key_bias)
+        self.proj = nn.Linear(width, width)
+        self.q_bias = None if key_bias else nn.Parameter(torch.zeros(width))
+        self.v_bias = None if key_bias else nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, tokens, width = x.shape
+        if self.q_bias is None or self.v_bias is None:
+            qkv = self.qkv(x)
+        else:
+            bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+            qkv = F.linear(x, self.qkv.weight, bias)
+        q, k, v = qkv.view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        y = F.scaled_dot_product_attention(q, k, v)
+        out: torch.Tensor = self.proj(y.transpose(1, 2).reshape(batch, tokens, width))
+        return out
+
+
+class Mlp(nn.Module):
+    """fc2(gelu(fc1(x))). gelu: "none" for the exact one, "tanh" for its approximation."""
+
+    def __init__(self, width: int, hidden: int, *, gelu: str = "none") -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.act = nn.GELU(approximate=gelu)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.fc2(self.act(self.fc1(x)))
+        return y
+
+
+class Block(nn.Module):
+    """x + attn(norm1(x)), then x + mlp(norm2(x)); (B, N, D) -> (B, N, D).
+
+    drop_path: with this probability a clip skips a branch in training.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        mlp_ratio: float,
+        norm_eps: float,
+        drop_path: float,
+        key_bias: bool = True,
+        gelu: str = "none",
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
+        self.attn = Attention(width, heads, key_bias=key_bias)
+        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
+        self.mlp = Mlp(width, int(width * mlp_ratio), gelu=gelu)
+        self.drop_path = StochasticDepth(drop_path, "row")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class PatchEmbed(nn.Module):
+    """Patches as tokens: a convolution whose stride is its kernel. (B, 3, T, H, W) -> (B, D, T', H', W') where patches
+    are `tubelet` frames long, (B, 3, H, W) -> (B, D, H', W') without it."""
+
+    def __init__(self, width: int, patch: int, tubelet: int | None = None) -> None:
+        super().__init__()
+        if tubelet is None:
+            self.proj: nn.Module = nn.Conv2d(3, width, patch, stride=patch)
+        else:
+            self.proj = nn.Conv3d(3, width, (tubelet, patch, patch), stride=(tubelet, patch, patch))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.proj(x)
+        return y
+
+
+class VideoTransformer(LayerNumbers, ClipClassifier):
+    """A classifier of clips that are cut into `grid` = (T', H', W') patches."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        num_classes: int,
+        num_frames: int,
+        size: int,
+        tubelet: int,
+        patch: int,
+        width: int,
+        heads: int,
+        dropout: float,
+    ) -> None:
+        self.grid = patch_grid(name, num_frames=num_frames, size=size, tubelet=tubelet, patch=patch)
+        check_heads(width, heads)
+        super().__init__(num_features=width, num_classes=num_classes, dropout=dropout)
+        self.name = name
+        self.num_frames = num_frames
+        self.size = size
+
+    def check(self, x: torch.Tensor) -> None:
+        """Refuse clips of another length or size than the table of positions is for."""
+        check_clip(x, self.name, num_frames=self.num_frames, size=self.size)
+
+
+def patch_grid(name: str, *, num_frames: int, size: int, tubelet: int, patch: int) -> tuple[int, int, int]:
+    """(T', H', W') patches of a clip, for options that fit each other."""
+    check_at_least("tubelet", tubelet, 1)
+    check_at_least("patch", patch, 1)
+    for key, got, step, unit, setting in (
+        ("num_frames", num_frames, tubelet, "frames", "sampler.num_frames"),
+        ("size", size, patch, "pixels", "transform.size"),
+    ):
+        below = got // step * step
+        if below == got and got > 0:
+            continue
+        fits = " and ".join(str(n) for n in (below, below + step) if n > 0)
+        raise ConfigError(
+            f"model.{key}: got {got}, {name} cuts clips into patches of {step} {unit}: {fits} would fit, "
+            f"for instance {setting}={below + step}"
+        )
+    return num_frames // tubelet, size // patch, size // patch
+
+
+def check_heads(width: int, heads: int) -> None:
+    check_at_least("width", width, 1)
+    if heads < 1 or width % heads:
+        raise ConfigError(f"model.heads: got {heads}, expected a divisor of model.width={width}")
+
+
+def drop_rates(drop_path: float, depth: int) -> list[float]:
+    """The option model.drop_path as a rate per block: from 0, rising linearly."""
+    check_at_least("depth", depth, 1)
+    check_drop_path(drop_path)
+    return [drop_path * i / max(depth - 1, 1) for i in range(depth)]
+
+
+def check_drop_path(drop_path: float) -> None:
+    if not 0 <= drop_path < 1:
+        raise ConfigError(f"model.drop_path: got {drop_path}, expected 0 <= drop_path < 1")
+
+
+def init_transformer(model: nn.Module, head: str) -> None:
+    """Linear layers (but for the head) and parameters named `*_token` or `*_embed` N(0, 0.02), cut at two; biases 0."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and name != head:
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for name, parameter in model.named_parameters(recurse=False):
+        if name.endswith(("_token", "_embed")):
+            nn.init.trunc_normal_(parameter, std=0.02)

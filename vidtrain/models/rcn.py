@@ -1,0 +1,98 @@
+"""RCN: a recurrent convolutional network (document 003, "Recurrent Convolutional Network"; Ballas et al. 2016,
+"Delving Deeper into Convolutional Networks for Learning Video Representations").
+
+The state of every layer is a map that depends on the layer's own state one step before and on the layer below at the
+same step, by 2D convolutions. Each layer has weights of its own, which are shared over time.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from vidtrain.models.layers.classifier import check_at_least, check_clip
+from vidtrain.models.layers.conv_rnn import ConvCell, ConvGRUCell, ConvLSTMCell, ConvRNNCell, time_first
+from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_choice, check_odd, widths
+
+CELLS: dict[str, type[ConvCell]] = {"rnn": ConvRNNCell, "gru": ConvGRUCell, "lstm": ConvLSTMCell}
+
+
+class RCN(RecurrentClassifier):
+    """Recurrent from the frames on; the last layer's states, averaged over space, are pooled over time. Any clip."""
+
+    def __init__(self, *, num_classes: int, cells: Sequence[ConvCell], head: str, dropout: float) -> None:
+        super().__init__(num_features=cells[-1].channels, num_classes=num_classes, dropout=dropout)
+        self.layers = nn.ModuleList(cells)
+        self.pool = TimePool(self.num_features, head)
+
+    def stream_features(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
+        """(B, 3, T, H, W) -> (B, D) and the state."""
+        check_clip(x, "rcn")
+        cells, pooled = ((None,) * len(self.layers), None) if state is None else state
+        maps, steps = time_first(x), x.shape[2]
+        after = []
+        for cell, known in zip(self.layers, cells, strict=True):
+            maps, new = cell(maps, steps, known)
+            after.append(new)
+        means = maps.mean((2, 3)).unflatten(0, (steps, -1)).transpose(0, 1)
+        out, pooled = self.pool(means, pooled)
+        return out, (tuple(after), pooled)
+
+
+def rcn(
+    *,
+    num_classes: int,
+    channels: Sequence[int] = (32, 64, 128, 256),
+    cell: str = "gru",
+    kernel: int = 3,
+    stride: int = 2,
+    norm: bool = True,
+    head: str = "mean",
+    compile_step: bool = False,
+    dropout: float = 0.0,
+) -> RCN:
+    """A recurrent convolutional network.
+
+    channels: of the states, one number a layer. cell: "rnn" (document 003's tanh), "gru" or "lstm".
+    kernel: of the cells, odd. stride: of the input convolution of every layer.
+    norm: BatchNorm on the input convolutions.
+    head: what is read from the states, averaged over space: the last one, or the mean, max or attention over time.
+    compile_step: torch.compile for the pointwise part of a step (gru and lstm). dropout: before the head.
+    """
+    check_choice("cell", cell, CELLS)
+    check_odd("kernel", kernel)
+    check_at_least("stride", stride, 1)
+    cells = [
+        CELLS[cell](wide, out, kernel=kernel, stride=stride, norm=norm, compiled=compile_step)
+        for wide, out in itertools.pairwise([3, *widths("channels", channels)])
+    ]
+    return RCN(num_classes=num_classes, cells=cells, head=head, dropout=dropout)
+
+
+def rcn_tiny(
+    *,
+    num_classes: int,
+    channels: Sequence[int] = (8, 16, 32, 64),
+    cell: str = "gru",
+    kernel: int = 3,
+    stride: int = 2,
+    norm: bool = True,
+    head: str = "mean",
+    compile_step: bool = False,
+    dropout: float = 0.0,
+) -> RCN:
+    """An RCN small enough for a CPU. Options as for rcn."""
+    return rcn(
+        num_classes=num_classes,
+        channels=channels,
+        cell=cell,
+        kernel=kernel,
+        stride=stride,
+        norm=norm,
+        head=head,
+        compile_step=compile_step,
+        dropout=dropout,
+    )

@@ -1,0 +1,135 @@
+"""ST-LSTM: a temporal LSTM encoder that says where to look in each frame (document 000, section 3.2).
+
+h_t = LSTM(x_t, h_{t-1}), a_t = softmax(W_a h_t + b_a) over the positions of the map x_t, x^_t = a_t . x_t,
+v_t = [x^_t; h_t]. The document leaves x^_t a map; here it is summed over the positions, as weights that sum to 1 ask
+for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone, wants_imagenet
+from vidtrain.models.layers.classifier import check_at_least, check_clip
+from vidtrain.models.layers.frame_features import OnFrames
+from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool, check_choice
+
+INPUTS = ("flatten", "avg")
+
+
+class STLSTM(OnFrames):
+    """Any T; H and W are fixed, as every position of the map has a row of W_a."""
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: ImageBackbone,
+        size: int,
+        inputs: str,
+        hidden: int,
+        layers: int,
+        head: str,
+        frozen: bool,
+        dropout: float,
+    ) -> None:
+        features = backbone.out_channels + hidden
+        super().__init__(
+            backbone=backbone, frozen=frozen, num_features=features, num_classes=num_classes, dropout=dropout
+        )
+        high, wide = backbone.map_size(size)
+        places = high * wide
+        self.size = size
+        self.flat = inputs == "flatten"
+        self.encoder = SequenceEncoder(
+            backbone.out_channels * (places if self.flat else 1), cell="lstm", hidden=hidden, layers=layers
+        )
+        self.attention = nn.Linear(hidden, places)
+        nn.init.zeros_(self.attention.weight)
+        nn.init.zeros_(self.attention.bias)
+        self.pool = TimePool(self.num_features, head)
+
+    def attend(self, x: torch.Tensor, cells: Any = None) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """(B, 3, T, H, W) -> v (B, T, D), the weights a (B, T, H' W'), which sum to 1, and the cells' state."""
+        check_clip(x, "st_lstm", size=self.size)
+        maps = self.frame_maps(x).flatten(3)  # (B, T, C, H' W')
+        h, cells = self.encoder.steps(maps.flatten(2) if self.flat else maps.mean(3), cells)
+        weights = self.attention(h).softmax(2)
+        looked_at = (maps @ weights.unsqueeze(3)).squeeze(3)
+        return torch.cat([looked_at, h], 2), weights, cells
+
+    def stream_features(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
+        """(B, 3, T, H, W) -> (B, D) and the state."""
+        cells, pooled = (None, None) if state is None else state
+        steps, _, cells = self.attend(x, cells)
+        out, pooled = self.pool(steps, pooled)
+        return out, (cells, pooled)
+
+
+def st_lstm(
+    *,
+    num_classes: int,
+    size: int,
+    backbone: str = "resnet18",
+    pretrained: str | None = None,
+    frozen: bool = False,
+    inputs: str = "flatten",
+    hidden: int = 256,
+    layers: int = 1,
+    head: str = "mean",
+    dropout: float = 0.0,
+) -> STLSTM:
+    """Document 000's spatio-temporal LSTM on the maps of a 2D CNN.
+
+    size: of the frames; no other fits.
+    backbone: see layers/backbone2d.py. pretrained: None or "imagenet" (torchvision's weights).
+    frozen: the CNN is not trained; no gradient and no activations of it are kept.
+    inputs: what the LSTM reads of a frame's map: all of it ("flatten") or its mean over space ("avg").
+    hidden, layers: of the LSTM. head: "last" v_t, or the "mean", "max" or "attention" over time.
+    dropout: before the head.
+    """
+    check_at_least("size", size, 1)
+    check_at_least("hidden", hidden, 1)
+    check_choice("inputs", inputs, INPUTS)
+    return STLSTM(
+        num_classes=num_classes,
+        backbone=image_backbone(backbone, pretrained=wants_imagenet(pretrained)),
+        size=size,
+        inputs=inputs,
+        hidden=hidden,
+        layers=layers,
+        head=head,
+        frozen=frozen,
+        dropout=dropout,
+    )
+
+
+def st_lstm_tiny(
+    *,
+    num_classes: int,
+    size: int,
+    backbone: str = "tiny",
+    pretrained: str | None = None,
+    frozen: bool = False,
+    inputs: str = "flatten",
+    hidden: int = 64,
+    layers: int = 1,
+    head: str = "mean",
+    dropout: float = 0.0,
+) -> STLSTM:
+    """ST-LSTM small enough for a CPU. Options as for st_lstm."""
+    return st_lstm(
+        num_classes=num_classes,
+        size=size,
+        backbone=backbone,
+        pretrained=pretrained,
+        frozen=frozen,
+        inputs=inputs,
+        hidden=hidden,
+        layers=layers,
+        head=head,
+        dropout=dropout,
+    )

@@ -1,0 +1,192 @@
+"""Video Swin: attention within windows of 8 x 7 x 7 patches that shift from block to block (Liu et al. 2022, "Video
+Swin Transformer"). torchvision's layers and state_dict keys, with the interface of our classifiers. At 400 classes and
+16 x 224 x 224: swin3d_t 28.158M parameters and 43.9 GMAC, swin3d_s 49.817M and 82.8, swin3d_b 88.049M and 140.7."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torchvision.models.video import Swin3D_B_Weights, Swin3D_S_Weights, Swin3D_T_Weights
+from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d, SwinTransformer3d
+
+from vidtrain.errors import ConfigError
+from vidtrain.models.layers.classifier import check_at_least, check_clip, make_head, renew_head
+from vidtrain.models.layers.depth import LayerNumbers
+from vidtrain.models.layers.torchvision_start import started
+from vidtrain.models.layers.transformer import check_drop_path
+
+PATCH = [2, 4, 4]
+WINDOW = [8, 7, 7]
+
+
+class Swin3d(LayerNumbers, SwinTransformer3d):
+    """(B, 3, T, H, W) float -> (B, K) logits, as head(dropout(forward_features(x))). Any T, H and W: clips and maps
+    are padded to whole patches and windows, and positions are relative within a window."""
+
+    head_name = "head"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        num_classes: int,
+        width: int,
+        depths: Sequence[int],
+        heads: Sequence[int],
+        window: Sequence[int],
+        dropout: float,
+        drop_path: float,
+    ) -> None:
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"model.dropout: got {dropout}, expected 0 <= dropout < 1")
+        super().__init__(
+            patch_size=PATCH,
+            embed_dim=width,
+            depths=list(depths),
+            num_heads=list(heads),
+            window_size=list(window),
+            stochastic_depth_prob=drop_path,
+        )
+        self.name = name
+        self.dropout = nn.Dropout(dropout)
+        self.head = make_head(self.num_features, num_classes)
+        for module in self.modules():
+            if isinstance(module, ShiftedWindowAttention3d):
+                # The window alone gives it: no weights, which some files have and others have not.
+                index = module.relative_position_index
+                module.register_buffer("relative_position_index", index, persistent=False)
+
+    def block_names(self) -> Sequence[tuple[str, ...]]:
+        names: list[tuple[str, ...]] = []
+        for number, stage in enumerate(self.features):
+            if isinstance(stage, nn.Sequential):
+                names += [(f"features.{number}.{block}.",) for block in range(len(stage))]
+            else:  # what merges patches belongs to the block before it
+                names[-1] = (*names[-1], f"features.{number}.")
+        return names
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, T, H, W) -> (B, D): the mean over all positions after the last norm."""
+        check_clip(x, self.name)
+        x = self.norm(self.features(self.patch_embed(x)))
+        return x.mean((1, 2, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, T, H, W) -> (B, K)."""
+        logits: torch.Tensor = self.head(self.dropout(self.forward_features(x)))
+        return logits
+
+    def reset_head(self, num_classes: int) -> None:
+        """Start the head afresh with `num_classes` outputs; everything below it stays."""
+        renew_head(self, self.head_name, num_classes)
+
+
+def _swin3d(
+    name: str,
+    *,
+    num_classes: int,
+    width: int,
+    depths: Sequence[int],
+    heads: Sequence[int],
+    window: Sequence[int] | None,
+    dropout: float,
+    drop_path: float,
+) -> Swin3d:
+    window = WINDOW if window is None else window
+    check_at_least("width", width, 1)
+    check_drop_path(drop_path)
+    if len(depths) < 1 or min(depths) < 1 or sum(depths) < 2:
+        raise ConfigError(f"model.depths: got {list(depths)}, expected blocks per stage, each 1 or more, two in all")
+    if len(heads) != len(depths) or min(heads) < 1 or any((width << i) % n for i, n in enumerate(heads)):
+        raise ConfigError(
+            f"model.heads: got {list(heads)}, expected one number for each of the {len(depths)} stages that divides "
+            f"its channels, {[width << i for i in range(len(depths))]}"
+        )
+    if len(window) != 3 or min(window) < 1:
+        raise ConfigError(f"model.window: got {list(window)}, expected patches in time, height and width: {WINDOW}")
+    return Swin3d(
+        name,
+        num_classes=num_classes,
+        width=width,
+        depths=depths,
+        heads=heads,
+        window=window,
+        dropout=dropout,
+        drop_path=drop_path,
+    )
+
+
+def swin3d_t(
+    *,
+    num_classes: int,
+    width: int = 96,
+    depths: list[int] | None = None,
+    heads: list[int] | None = None,
+    window: list[int] | None = None,
+    dropout: float = 0.0,
+    drop_path: float = 0.1,
+    pretrained: str | None = None,
+) -> Swin3d:
+    """Video Swin-T. Any T, H and W.
+
+    width: channels of the first stage; each later one has twice as many. depths: blocks of the stages; None:
+        [2, 2, 6, 2]. heads: of the stages; None: [3, 6, 12, 24]. window: patches in time, height and width that
+        attend to each other; None: [8, 7, 7].
+    dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
+        linearly to 0 at the first one.
+    pretrained: None or "kinetics400": torchvision's weights, with the head only when num_classes is 400.
+    """
+    options = dict(locals())
+    del options["pretrained"]
+    options["depths"] = [2, 2, 6, 2] if depths is None else depths
+    options["heads"] = [3, 6, 12, 24] if heads is None else heads
+    return started(_swin3d("swin3d_t", **options), "swin3d_t", _T, pretrained)
+
+
+def swin3d_s(
+    *,
+    num_classes: int,
+    width: int = 96,
+    depths: list[int] | None = None,
+    heads: list[int] | None = None,
+    window: list[int] | None = None,
+    dropout: float = 0.0,
+    drop_path: float = 0.1,
+    pretrained: str | None = None,
+) -> Swin3d:
+    """Video Swin-S. depths: None: [2, 2, 18, 2]. Other options as for swin3d_t."""
+    options = dict(locals())
+    del options["pretrained"]
+    options["depths"] = [2, 2, 18, 2] if depths is None else depths
+    options["heads"] = [3, 6, 12, 24] if heads is None else heads
+    return started(_swin3d("swin3d_s", **options), "swin3d_s", _S, pretrained)
+
+
+def swin3d_b(
+    *,
+    num_classes: int,
+    width: int = 128,
+    depths: list[int] | None = None,
+    heads: list[int] | None = None,
+    window: list[int] | None = None,
+    dropout: float = 0.0,
+    drop_path: float = 0.1,
+    pretrained: str | None = None,
+) -> Swin3d:
+    """Video Swin-B. depths: None: [2, 2, 18, 2]. heads: None: [4, 8, 16, 32]. pretrained: "kinetics400", or
+    "kinetics400_imagenet22k" for the weights that started from ImageNet-22K. Other options as for swin3d_t."""
+    options = dict(locals())
+    del options["pretrained"]
+    options["depths"] = [2, 2, 18, 2] if depths is None else depths
+    options["heads"] = [4, 8, 16, 32] if heads is None else heads
+    return started(_swin3d("swin3d_b", **options), "swin3d_b", _B, pretrained)
+
+
+_T = {"kinetics400": Swin3D_T_Weights.KINETICS400_V1}
+_S = {"kinetics400": Swin3D_S_Weights.KINETICS400_V1}
+_B = {
+    "kinetics400": Swin3D_B_Weights.KINETICS400_V1,
+    "kinetics400_imagenet22k": Swin3D_B_Weights.KINETICS400_IMAGENET22K_V1,
+}

@@ -1,0 +1,92 @@
+"""TSM: TSN whose residual branches see an eighth of their channels one frame later and an eighth one frame earlier
+(Lin et al. 2019, "TSM: Temporal Shift Module for Efficient Video Understanding"). Parameters and cost are TSN's."""
+
+from __future__ import annotations
+
+import math
+
+from vidtrain.errors import ConfigError, did_you_mean, one_of
+from vidtrain.models.layers.frame_resnet import Shift, block_names, find_resnet
+from vidtrain.models.layers.nonlocal_block import NonLocal, check_places
+from vidtrain.models.tsn import TSN, build_tsn
+
+_PLACES = ("residual", "block")
+NONLOCAL_5 = ("layer2.0", "layer2.2", "layer3.0", "layer3.2", "layer3.4")
+"""The blocks of ResNet-50 that are followed by a non-local block in the published TSM."""
+_DEEP = 23  # blocks in layer3 from which on the published nets shift before every second block only
+
+
+def shift_of(backbone: str, n_div: float | None, place: str) -> Shift | None:
+    """The shift that the published nets have with this backbone; None where n_div says that nothing moves."""
+    if place not in _PLACES:
+        raise ConfigError(f"model.place: got {place!r}{did_you_mean(place, _PLACES)}, expected {one_of(_PLACES)}")
+    depths = find_resnet(backbone).depths
+    if n_div is None or n_div == math.inf:
+        return None
+    if n_div < 2 or n_div != int(n_div):
+        raise ConfigError(f"model.n_div: got {n_div}, expected a whole number of 2 or more, null or .inf")
+    every = 2 if place == "residual" and depths[2] >= _DEEP else 1
+    return Shift(int(n_div), whole_block=place == "block", every=every)
+
+
+def nonlocals_after(
+    value: int | list[str] | None, backbone: str, *, mode: str, pool: str | None, scale: bool
+) -> NonLocal:
+    """The options nonlocal_*. 5: the blocks of the published net, after every second block of layer2 and layer3."""
+    names = block_names(find_resnet(backbone))
+    return NonLocal(check_places(value, names, {5: NONLOCAL_5}), mode, pool, scale)
+
+
+def tsm_r50(
+    *,
+    num_classes: int,
+    backbone: str = "resnet50",
+    n_div: float | None = 8,
+    place: str = "residual",
+    in_channels: int = 3,
+    dropout: float = 0.5,
+    nonlocal_blocks: int | list[str] | None = None,
+    nonlocal_mode: str = "embedded_gaussian",
+    nonlocal_pool: str | None = "after",
+    nonlocal_scale: bool = False,
+    pretrained: str | None = None,
+) -> TSN:
+    """TSM on ResNet-50.
+
+    n_div: 1 / n_div of the channels move each way; None or infinity moves nothing, which is TSN.
+    place: "residual" (the input of the residual branch; from ResNet-101 on of every second block, as published) or
+        "block" (the input of the whole block).
+    nonlocal_blocks: None, 5 (as published on ResNet-50), or the names of the blocks each followed by a non-local block
+        (layer2.0, ...). nonlocal_mode, nonlocal_pool, nonlocal_scale: see layers/nonlocal_block.py.
+    Other options as for tsn_r50.
+    """
+    return build_tsn(
+        "tsm",
+        num_classes=num_classes,
+        backbone=backbone,
+        in_channels=in_channels,
+        dropout=dropout,
+        pretrained=pretrained,
+        shift=shift_of(backbone, n_div, place),
+        nonlocals=nonlocals_after(
+            nonlocal_blocks, backbone, mode=nonlocal_mode, pool=nonlocal_pool, scale=nonlocal_scale
+        ),
+    )
+
+
+def tsm_tiny(
+    *,
+    num_classes: int,
+    backbone: str = "tiny",
+    n_div: float | None = 8,
+    place: str = "residual",
+    in_channels: int = 3,
+    dropout: float = 0.0,
+    nonlocal_blocks: int | list[str] | None = None,
+    nonlocal_mode: str = "embedded_gaussian",
+    nonlocal_pool: str | None = "after",
+    nonlocal_scale: bool = False,
+    pretrained: str | None = None,
+) -> TSN:
+    """TSM on a ResNet-10 of a quarter of the width. Options as for tsm_r50."""
+    return tsm_r50(**locals())

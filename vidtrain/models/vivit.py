@@ -1,0 +1,176 @@
+"""ViViT: a transformer over tubelets of a clip (Arnab et al. 2021, "ViViT: A Video Vision Transformer"), as model 1
+(all tubelets attend to each other) and model 2 (factorised encoder: first within each time step, then over the time
+steps). At 400 classes and 32 x 224 x 224, B/16x2: model 1 88.954M parameters and 451.5 GMAC, model 2 115.063M and
+283.3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from vidtrain.models.layers.classifier import check_at_least
+from vidtrain.models.layers.positions import Table
+from vidtrain.models.layers.transformer import Block, PatchEmbed, VideoTransformer, drop_rates, init_transformer
+
+
+class ViViT(VideoTransformer):
+    """Model 1, and what model 2 shares with it. The GELU is the tanh approximation, as in JAX."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        num_classes: int,
+        num_frames: int,
+        size: int,
+        tubelet: int,
+        patch: int,
+        width: int,
+        depth: int,
+        heads: int,
+        mlp_ratio: float,
+        norm_eps: float,
+        dropout: float,
+        drop_path: float,
+        temporal_depth: int = 0,
+    ) -> None:
+        super().__init__(
+            name,
+            num_classes=num_classes,
+            num_frames=num_frames,
+            size=size,
+            tubelet=tubelet,
+            patch=patch,
+            width=width,
+            heads=heads,
+            dropout=dropout,
+        )
+        time, height, side = self.grid
+        self.patch_embed = PatchEmbed(width, patch, tubelet)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        places = height * side if temporal_depth else time * height * side
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + places, width))
+        check_at_least("depth", depth, 1)
+        blocks = [
+            Block(width, heads, mlp_ratio=mlp_ratio, norm_eps=norm_eps, drop_path=rate, gelu="tanh")
+            for rate in drop_rates(drop_path, depth + temporal_depth)
+        ]
+        self.blocks = nn.ModuleList(blocks[:depth])
+        if temporal_depth:
+            self.space_norm = nn.LayerNorm(width, eps=norm_eps)
+            self.time_token = nn.Parameter(torch.zeros(1, 1, width))
+            self.time_embed = nn.Parameter(torch.zeros(1, 1 + time, width))
+            self.temporal_blocks = nn.ModuleList(blocks[depth:])
+        self.norm = nn.LayerNorm(width, eps=norm_eps)
+        init_transformer(self, self.head_name)
+
+    def block_names(self) -> Sequence[tuple[str, ...]]:
+        return [(f"blocks.{i}.",) for i in range(len(self.blocks))]
+
+    def position_tables(self) -> dict[str, Table]:
+        return {"pos_embed": Table(self.grid, tokens=1)}
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, T, H, W) -> (B, width): the class token after the last norm."""
+        self.check(x)
+        x = self.patch_embed(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], 1) + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x[:, 0])
+
+
+class FactorisedViViT(ViViT):
+    """Model 2: an image transformer on the tubelets of each time step; its class tokens, with a class token and
+    positions of their own, go through a second transformer."""
+
+    def block_names(self) -> Sequence[tuple[str, ...]]:
+        names: list[tuple[str, ...]] = [(f"blocks.{i}.",) for i in range(len(self.blocks))]
+        names[-1] = (*names[-1], "space_norm.", "time_token", "time_embed")  # between the two transformers
+        return [*names, *((f"temporal_blocks.{i}.",) for i in range(len(self.temporal_blocks)))]
+
+    def position_tables(self) -> dict[str, Table]:
+        return {"pos_embed": Table(self.grid[1:], tokens=1), "time_embed": Table(self.grid[:1], tokens=1)}
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, T, H, W) -> (B, width): the class token of the second transformer after the last norm."""
+        self.check(x)
+        batch, time = x.shape[0], self.grid[0]
+        x = self.patch_embed(x).transpose(1, 2).flatten(3).flatten(0, 1).transpose(1, 2)  # (B * T', N, D)
+        x = torch.cat([self.cls_token.expand(batch * time, -1, -1), x], 1) + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        x = self.space_norm(x[:, 0]).view(batch, time, -1)
+        x = torch.cat([self.time_token.expand(batch, -1, -1), x], 1) + self.time_embed
+        for block in self.temporal_blocks:
+            x = block(x)
+        return self.norm(x[:, 0])
+
+
+def vivit(
+    *,
+    num_classes: int,
+    num_frames: int,
+    size: int,
+    tubelet: int = 2,
+    patch: int = 16,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    mlp_ratio: float = 4.0,
+    norm_eps: float = 1.0e-6,
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+) -> ViViT:
+    """ViViT, model 1, for clips of num_frames x size x size: multiples of tubelet and of patch.
+
+    Weights of another clip size are loaded with their positions interpolated: bicubic in space, linear in time.
+
+    tubelet: frames of a patch. patch: pixels of its side. width, depth, heads: of the transformer, ViT-B's by default.
+    mlp_ratio: hidden channels of the MLP over width. norm_eps: of all LayerNorms.
+    dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
+        linearly to 0 at the first one.
+    """
+    return ViViT("vivit", **locals())
+
+
+def vivit_fe(
+    *,
+    num_classes: int,
+    num_frames: int,
+    size: int,
+    tubelet: int = 2,
+    patch: int = 16,
+    width: int = 768,
+    depth: int = 12,
+    temporal_depth: int = 4,
+    heads: int = 12,
+    mlp_ratio: float = 4.0,
+    norm_eps: float = 1.0e-6,
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+) -> FactorisedViViT:
+    """ViViT, model 2 (factorised encoder). temporal_depth: blocks over the time steps. Other options as for vivit."""
+    check_at_least("temporal_depth", temporal_depth, 1)
+    return FactorisedViViT("vivit_fe", **locals())
+
+
+def vivit_tiny(
+    *,
+    num_classes: int,
+    num_frames: int,
+    size: int,
+    tubelet: int = 4,
+    patch: int = 8,
+    width: int = 96,
+    depth: int = 3,
+    heads: int = 3,
+    mlp_ratio: float = 2.0,
+    norm_eps: float = 1.0e-6,
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+) -> ViViT:
+    """A small ViViT (model 1) for a CPU. Options as for vivit."""
+    return vivit(**locals())

@@ -1,0 +1,238 @@
+"""Loading published weights into a model, with an account of what was done:
+
+report = vidtrain.load_weights(model, "SLOWFAST_8x8_R50.pyth")
+info = vidtrain.describe_weights("SLOWFAST_8x8_R50.pyth")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vidtrain.errors import CheckpointError, one_of
+from vidtrain.models.layers.positions import fit_tables
+from vidtrain.models.weights import LAYOUTS
+from vidtrain.models.weights.layout import Fit, Layout, Shapes, State
+from vidtrain.models.weights.read import Weights, read_weights, without_prefix
+
+_OWN = "vidtrain"
+_COUNTER = "num_batches_tracked"
+"""Counts training batches; only a BatchNorm without momentum looks at it, and no net here is one."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of a file."""
+
+    source: str
+    layout: str
+    loaded: int
+    """Tensors of the model that now hold the file's values."""
+    head: str | None
+    """Why the last layer kept its fresh weights; None where it was loaded too."""
+    left_out: tuple[tuple[str, str], ...]
+    """(the file's key, why) of everything that was not loaded."""
+    notes: tuple[str, ...] = ()
+    """What the weights need that the model does not say, such as a stride of another size."""
+
+    def to_text(self) -> str:
+        """One line, then one for the head, for what was left out and for each note."""
+        lines = [f"{self.source}: {self.layout} weights, {self.loaded} tensors loaded"]
+        if self.head:
+            lines.append(f"the last layer starts afresh: {self.head}")
+        for why in dict.fromkeys(why for _, why in self.left_out):
+            keys = [key for key, reason in self.left_out if reason == why]
+            lines.append(f"left out ({why}): {one_of(keys, 4)}")
+        return "\n".join([*lines, *self.notes])
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """What a file of weights is."""
+
+    source: str
+    layout: str | None
+    """None: of no layout known here."""
+    model: str | None
+    """The model of the catalogue that takes it; None: there is none."""
+    options: dict[str, Any]
+    """Options of that model other than its YAML's."""
+    num_classes: int | None
+    """Outputs of its last layer; None where it has none."""
+    tensors: int
+    parameters: int
+    """Elements of all its tensors, running statistics included and counters left out."""
+    first_keys: tuple[str, ...]
+
+    def to_text(self) -> str:
+        """A few aligned lines for a terminal."""
+        rows = [
+            ("file", self.source),
+            ("layout", self.layout or f"not known here; its first keys: {', '.join(self.first_keys)}"),
+            ("model", f"model={self.model}" if self.model else "none of the catalogue takes it"),
+            ("options", " ".join(f"model.{key}={_shown(value)}" for key, value in self.options.items())),
+            ("classes", "no last layer" if self.num_classes is None else str(self.num_classes)),
+            ("size", f"{self.tensors} tensors, {self.parameters:,} values"),
+        ]
+        return "\n".join(f"{name:8} {text}" for name, text in rows if text)
+
+
+def load_weights(model: nn.Module, source: str | Path | Mapping[str, torch.Tensor]) -> LoadReport:
+    """Load a published file, or a state dict under its names, into a model of the catalogue.
+
+    A last layer for another number of classes keeps the model's fresh one. Everything else has to fit to the tensor;
+    otherwise nothing is changed.
+
+    Raises:
+        CheckpointError: unreadable, of an unknown layout, or of another net than `model`.
+    """
+    weights = read_weights(source)
+    state, layout, own_names = _recognise(weights, model)
+    name = layout.name if layout else _OWN
+    try:
+        ours = state if layout is None or own_names else layout.translate(state, model)
+        ours, table_notes = fit_tables(ours, model)
+    except CheckpointError as error:
+        raise CheckpointError(f"{weights.source}: {name} weights: {error}") from error
+    own = model.state_dict()
+    head = _head_trouble(ours, own, model)
+    kept = {key for key in own if head and key.startswith(f"{model.head_name}.")}
+    trouble = _trouble(ours, own, kept)
+    if trouble:
+        shapes = _shapes(state)
+        known = layout or next((layout for layout in LAYOUTS if layout.matches(shapes)), None)
+        fit = known.model(shapes) if known else None
+        raise CheckpointError(
+            f"{weights.source}: its {name} weights do not fit this {type(model).__name__}: {trouble}"
+            f"{_advice(ours, own, fit)}"
+        )
+    taken = {key: ours[key] for key in own if key in ours and key not in kept}
+    model.load_state_dict(taken, strict=False)
+    left_out = [*weights.left_out, *((key, "another last layer") for key in kept if key in ours)]
+    left_out += [(key, "a counter of training batches") for key in ours if key not in own]
+    notes = (*table_notes, *(() if layout is None or own_names else layout.notes(state, model)))
+    return LoadReport(weights.source, name, len(taken), head, tuple(left_out), notes)
+
+
+def describe_weights(source: str | Path | Mapping[str, torch.Tensor]) -> WeightsInfo:
+    """What a file is and which model of the catalogue takes it; nothing is built.
+
+    Raises:
+        CheckpointError: unreadable.
+    """
+    weights = read_weights(source)
+    state, layout, _ = _recognise(weights, None)
+    fit = layout.model(_shapes(state)) if layout else None
+    name, options = fit or (None, {})
+    known = layout.name if layout else None
+    if layout is None and weights.config is not None:
+        known, name, options = f"{_OWN} checkpoint", *_configured(weights.config)
+    return WeightsInfo(
+        source=weights.source,
+        layout=known,
+        model=name,
+        options={key: value for key, value in options.items() if key != "num_classes"},
+        num_classes=options.get("num_classes"),
+        tensors=len(state),
+        parameters=sum(tensor.numel() for key, tensor in state.items() if not key.endswith(_COUNTER)),
+        first_keys=tuple(list(state)[:4]),
+    )
+
+
+# ---------------------------------------------------------------- which layout
+
+
+def _recognise(weights: Weights, model: nn.Module | None) -> tuple[State, Layout | None, bool]:
+    """The state without its wrappers' prefixes, its layout, and whether its names are the model's own already.
+
+    The layout is None where none fits: then the names are the model's own, or there is no model to compare with.
+    """
+    state = weights.state
+    while True:
+        shapes = _shapes(state)
+        layout = next((layout for layout in LAYOUTS if layout.matches(shapes)), None)
+        own_names = model is not None and _is_own(state, model)
+        if own_names or layout is not None:
+            return state, layout, own_names
+        shorter = without_prefix(state)
+        if shorter.keys() == state.keys():
+            break
+        state = shorter
+    if model is None:
+        return state, None, False
+    own = [key for key in model.state_dict() if not key.endswith(_COUNTER)]
+    raise CheckpointError(
+        f"{weights.source}: keys of no layout known here: {one_of(state, 3)}; {type(model).__name__}'s own are "
+        f"{one_of(own, 3)}; known layouts: {one_of(layout.name for layout in LAYOUTS)}"
+    )
+
+
+def _is_own(state: State, model: nn.Module) -> bool:
+    """Whether the names are the model's own, but for the head that may be missing."""
+    own = {key for key in model.state_dict() if not key.endswith(_COUNTER)}
+    head = {key for key in own if key.startswith(f"{model.head_name}.")}
+    names = {key for key in state if not key.endswith(_COUNTER)}
+    return names <= own and own - head <= names
+
+
+def _shapes(state: Mapping[str, torch.Tensor]) -> Shapes:
+    return {key: tuple(tensor.shape) for key, tensor in state.items()}
+
+
+def _configured(config: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    node = config.get("model")
+    if not isinstance(node, Mapping):
+        return None, {}
+    options = {str(key): value for key, value in node.items() if key != "_target_"}
+    return str(node.get("_target_", "")).rpartition(".")[2] or None, options
+
+
+# ---------------------------------------------------------------- whether it fits
+
+
+def _head_trouble(ours: State, own: State, model: nn.Module) -> str | None:
+    """Why the file's last layer cannot be used, where that is nothing to worry about."""
+    weight = f"{model.head_name}.weight"
+    head = [key for key in own if key.startswith(f"{model.head_name}.")]
+    if not any(key in ours for key in head):
+        return "the file has none"
+    got, wanted = ours.get(weight), own[weight]
+    if got is not None and got.shape[1:] == wanted.shape[1:] and got.shape[0] != wanted.shape[0]:
+        return f"the file's has {got.shape[0]} classes, this model {wanted.shape[0]}"
+    return None
+
+
+def _trouble(ours: State, own: State, kept: set[str]) -> str:
+    """What does not fit, with the first keys of each kind; '' where all does."""
+    missing = [key for key in own if key not in ours and key not in kept and not key.endswith(_COUNTER)]
+    unexpected = [key for key in ours if key not in own and not key.endswith(_COUNTER)]
+    wrong = [
+        f"{key} is {tuple(ours[key].shape)}, here {tuple(own[key].shape)}"
+        for key in own
+        if key in ours and key not in kept and ours[key].shape != own[key].shape
+    ]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+    return "; ".join(f"{len(found)} {kind} ({one_of(found, 2)})" for kind, found in kinds if found)
+
+
+def _advice(ours: State, own: State, fit: Fit | None) -> str:
+    if fit is not None:
+        name, options = fit
+        given = "".join(f", {key}={value!r}" for key, value in options.items())
+        on_the_line = "".join(f" model.{k}={_shown(v)}" for k, v in options.items() if k != "num_classes")
+        return f"; they fit create_model({name!r}{given}), on the command line model={name}{on_the_line}"
+    if any(ours[key].ndim == 4 and own[key].ndim == 5 for key in own if key in ours):
+        return "; they are those of a 2D net: start from it with model.inflate_from"
+    return ""
+
+
+def _shown(value: Any) -> str:
+    """As Hydra's command line takes it."""
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_shown, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,125 @@
+"""Reading the file of published weights: whatever it is wrapped in, a flat dict of named tensors comes out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidtrain.errors import CheckpointError, one_of
+
+_WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model", "module", "net", "weights")
+"""Keys under which training code keeps the tensors, most telling first."""
+
+_PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "backbone.")
+"""What wrappers (DistributedDataParallel, torch.compile, Lightning, ...) put in front of every key."""
+
+_IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin")
+"""A model folder of the Hugging Face hub."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a file, under the file's own names."""
+
+    source: str
+    state: dict[str, torch.Tensor]
+    left_out: tuple[tuple[str, str], ...] = ()
+    """(key, why) of what is not a tensor."""
+    config: Mapping[str, Any] | None = None
+    """The configuration of a checkpoint of vidtrain."""
+
+
+def read_weights(source: str | Path | Mapping[str, Any]) -> Weights:
+    """Read .pt, .pth, .pyth, .pt.tar, .bin (never more than plain values and tensors), .safetensors, a folder of the
+    Hugging Face hub, or a state dict in memory.
+
+    Raises:
+        CheckpointError: no such file, damaged, or not weights.
+    """
+    if isinstance(source, Mapping):
+        return _unwrap(source, "the state dict")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        path = next((path / name for name in _IN_A_FOLDER if (path / name).is_file()), path)
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder without {' or '.join(_IN_A_FOLDER)}: name the file of the weights")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    content = _safetensors(path) if path.suffix == ".safetensors" else _pickle(path)
+    return _unwrap(content, str(path))
+
+
+def without_prefix(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state without one prefix that all its keys have in common; the same where there is none."""
+    for prefix in _PREFIXES:
+        if state and all(key.startswith(prefix) for key in state):
+            return {key[len(prefix) :]: tensor for key, tensor in state.items()}
+    return dict(state)
+
+
+def _safetensors(path: Path) -> Any:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise CheckpointError(f"{path}: reading it needs one more package: pip install safetensors") from error
+    try:
+        return load_file(path)
+    except Exception as error:  # its own error type, and OSError
+        raise CheckpointError(f"{path}: cannot be read as safetensors ({_size(path)}): {_first_line(error)}") from error
+
+
+def _pickle(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(
+            [argparse.Namespace]
+        ):  # plain values in a shell, VideoMAE's files have it
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for a damaged file
+        strangers = _strangers(path)
+        if strangers:
+            raise CheckpointError(
+                f"{path}: besides tensors it holds Python objects ({one_of(strangers, 3)}), and reading those could "
+                "run a stranger's code: where you trust it, save its state_dict alone with torch.save"
+            ) from error
+        raise CheckpointError(
+            f"{path}: cannot be read as weights ({_size(path)}): truncated, or another kind of file"
+        ) from error
+
+
+def _strangers(path: Path) -> list[str]:
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # damaged, or too old a format to be looked into
+        return []
+
+
+def _unwrap(content: Any, source: str) -> Weights:
+    config = content.get("config") if isinstance(content, Mapping) and "class_names" in content else None
+    seen: list[str] = []
+    while isinstance(content, Mapping):
+        tensors = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+        inner = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None or (tensors and len(tensors) > len(content) // 2):
+            if not tensors:
+                break
+            rest = tuple((str(key), "not a tensor") for key in content if str(key) not in tensors)
+            return Weights(source, tensors, rest, config if isinstance(config, Mapping) else None)
+        seen.append(inner)
+        content = content[inner]
+    held = f"its keys: {one_of(map(str, content), 6)}" if isinstance(content, Mapping) else type(content).__name__
+    where = f" under {'.'.join(seen)}" if seen else ""
+    raise CheckpointError(f"{source}: no tensors in it{where}, {held}; expected a state dict, or one under "
+                          f"{one_of(_WRAPPERS)}")  # fmt: skip
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size} bytes"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0]

@@ -1,0 +1,108 @@
+"""VideoMAE as MCG-NJU/VideoMAE (whose names are ours), Hugging Face and MMAction2 keep it, fine-tuned or as it comes
+from pre-training. Pre-training files have a decoder, which is left out, and no fc_norm, which starts afresh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from vidtrain.errors import CheckpointError
+from vidtrain.models.layers.positions import sincos_table
+from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename
+from vidtrain.models.weights.vit_names import HUGGING_FACE, head_notes, merged, on_meta, read_options, shapes_of
+
+_COMMON = {"tubelet": 2, "patch": 16, "mlp_ratio": 4.0}
+_PUBLISHED = {
+    "videomae_vit_s": {**_COMMON, "width": 384, "depth": 12, "heads": 6},
+    "videomae_vit_b": {**_COMMON, "width": 768, "depth": 12, "heads": 12},
+    "videomae_vit_l": {**_COMMON, "width": 1024, "depth": 24, "heads": 16},
+}
+_UPSTREAM = ((r"^encoder\.", ""),)
+_MMACTION = (
+    (r"^backbone\.", ""),
+    (r"^patch_embed\.projection\.", "patch_embed.proj."),
+    (r"\.mlp\.layers\.0\.0\.", ".mlp.fc1."),
+    (r"\.mlp\.layers\.1\.", ".mlp.fc2."),
+    (r"^cls_head\.fc_cls\.", "head."),
+)
+_PRETRAINING = ("decoder.", "encoder_to_decoder.", "mask_token")
+
+
+def _pretrained(keys: Iterable[str]) -> bool:
+    return any(key.startswith(_PRETRAINING) for key in keys)
+
+
+def _finished(state: State, model: nn.Module | None) -> State:
+    """What is left to do after renaming."""
+    state = merged(state)
+    table = state.pop("pos_embed", None)
+    if table is not None and not table.is_meta and not _is_sincos(table):
+        raise CheckpointError("their positions are learned, and this model's are fixed")
+    if not _pretrained(state):
+        if "norm.weight" in state and "fc_norm.weight" not in state and "head.weight" in state:
+            raise CheckpointError("they are of a net that classifies by its first token, this one by the mean of all")
+        return state
+    state = {key: tensor for key, tensor in state.items() if not key.startswith((*_PRETRAINING, "norm."))}
+    fresh = {} if model is None else model.state_dict()
+    return {**state, **{key: tensor for key, tensor in fresh.items() if key.startswith("fc_norm.")}}
+
+
+def _is_sincos(table: torch.Tensor) -> bool:
+    return torch.allclose(table.float(), sincos_table(table.shape[-2], table.shape[-1]).to(table.device), atol=1e-4)
+
+
+def _fit(ours: Shapes) -> Fit:
+    width = ours["patch_embed.proj.weight"][0]
+    depth = 12 if width <= 768 else 24
+    name = next((n for n, o in _PUBLISHED.items() if (o["width"], o["depth"]) == (width, depth)), "videomae_vit_b")
+    return name, read_options(ours, _PUBLISHED[name])
+
+
+def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> list[str]:
+    notes = list(head_notes(model))
+    if _pretrained(state):
+        notes.append("a file of pre-training: its decoder and last norm are left out, fc_norm starts afresh")
+    if any(key.removeprefix("backbone.") == "pos_embed" for key in state):
+        notes.append("pos_embed is left out: the model computes its fixed positions")
+    return notes
+
+
+def _layout(name: str, matches: Callable[[Shapes], bool], rules: tuple[tuple[str, str], ...], **options: Any) -> Layout:
+    def model(shapes: Shapes) -> Fit:
+        found, changed = _fit(shapes_of(_finished(rename(on_meta(shapes), rules), None)))
+        return found, {**changed, **options}
+
+    return Layout(
+        name=name,
+        matches=matches,
+        model=model,
+        translate=lambda state, model: _finished(rename(state, rules), model),
+        notes=_notes,
+    )
+
+
+def _is_upstream(shapes: Shapes) -> bool:
+    tubelets = shapes.get("patch_embed.proj.weight") or shapes.get("encoder.patch_embed.proj.weight") or ()
+    return len(tubelets) == 5 and any_key(shapes, r"(encoder\.)?blocks\.0\.attn\.q_bias$")
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    _layout("MCG-NJU VideoMAE", _is_upstream, _UPSTREAM),
+    _layout(
+        "Hugging Face VideoMAE",
+        lambda shapes: any_key(shapes, r"videomae\.embeddings\."),
+        HUGGING_FACE,
+        norm_eps=1e-12,  # as its configuration says; the authors' nets have 1e-6, and no logit shows it
+    ),
+    _layout(
+        "MMAction2 VideoMAE",
+        lambda shapes: (
+            any_key(shapes, r"(backbone\.)?blocks\.0\.mlp\.layers\.0\.0\.")
+            and any_key(shapes, r"(backbone\.)?blocks\.0\.attn\.q_bias$")
+        ),
+        _MMACTION,
+    ),
+)

@@ -1,0 +1,102 @@
+"""What the layouts of the plain video transformers share: Hugging Face's names, and options read off the shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from vidtrain.models.layers.transformer import Attention
+from vidtrain.models.weights.layout import Rule, Shapes, State, classes, count
+
+HUGGING_FACE: tuple[Rule, ...] = (
+    (r"^(?:timesformer|vivit|videomae)\.", ""),
+    (r"^(?:encoder\.layers?|layers?)\.(\d+)\.", r"blocks.\1."),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^embeddings\.cls_token$", "cls_token"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.time_embeddings$", "time_embed"),
+    (r"^layernorm\.", "norm."),
+    (r"^classifier\.", "head."),
+    (r"\.temporal_attention\.attention\.qkv\.", ".temporal_attn.qkv."),
+    (r"\.temporal_attention\.output\.dense\.", ".temporal_attn.proj."),
+    (r"\.temporal_dense\.", ".temporal_fc."),
+    (r"\.temporal_layernorm\.", ".temporal_norm1."),
+    (r"\.attention\.(?:attention\.)?(?:query|q_proj)\.", ".attn.q."),
+    (r"\.attention\.(?:attention\.)?(?:key|k_proj)\.", ".attn.k."),
+    (r"\.attention\.(?:attention\.)?(?:value|v_proj)\.", ".attn.v."),
+    (r"\.attention\.(?:attention\.)?([qv]_bias)$", r".attn.\1"),
+    (r"\.attention\.attention\.qkv\.", ".attn.qkv."),
+    (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"\.output\.dense\.", ".mlp.fc2."),
+)
+"""Its TimeSformer, ViViT and VideoMAE, as the hub's files have it and as newer releases have it in memory."""
+
+_HEADS = {1280: 16, 1408: 16}
+"""By width, where a head is not 64 channels wide: VideoMAE's ViT-H and ViT-g."""
+
+
+def merged(state: Mapping[str, torch.Tensor]) -> State:
+    """q, k and v of each attention in one `qkv`. Where only q and v have a bias it becomes q_bias and v_bias."""
+    joined = dict(state)
+    for stem in [key.removesuffix("q.weight") for key in state if key.endswith(".attn.q.weight")]:
+        for kind in ("weight", "bias"):
+            parts = {part: state[f"{stem}{part}.{kind}"] for part in "qkv" if f"{stem}{part}.{kind}" in state}
+            if len(parts) == 3:
+                joined[f"{stem}qkv.{kind}"] = torch.cat(list(parts.values()))
+            elif kind == "bias" and parts.keys() == {"q", "v"}:
+                joined |= {f"{stem}{part}_bias": tensor for part, tensor in parts.items()}
+            else:
+                continue
+            for part in parts:
+                del joined[f"{stem}{part}.{kind}"]
+    return joined
+
+
+def on_meta(shapes: Shapes) -> State:
+    """Tensors without values, so that a translation can be tried on shapes alone."""
+    return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+
+
+def shapes_of(state: Mapping[str, torch.Tensor]) -> Shapes:
+    return {key: tuple(tensor.shape) for key, tensor in state.items()}
+
+
+def read_options(ours: Shapes, published: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, other than those of `published`, of a transformer whose tensors are called as here."""
+    width, _, *kernel = ours["patch_embed.proj.weight"]
+    found: dict[str, Any] = {
+        "patch": kernel[-1],
+        "width": width,
+        "depth": count(ours, r"blocks\.(\d+)\."),
+        "mlp_ratio": round(ours["blocks.0.mlp.fc1.weight"][0] / width, 4),
+    }
+    if len(kernel) == 3:
+        found["tubelet"] = kernel[0]
+    if width in _HEADS or width % 64 == 0:
+        found["heads"] = _HEADS.get(width, width // 64)
+    changed = {key: value for key, value in found.items() if published.get(key) != value}
+    return {**changed, **classes(ours, "head.weight")}
+
+
+def size_of(positions: int, patch: int) -> dict[str, int]:
+    """{"size": pixels} of the frames with so many patches, {} where they are no square."""
+    side = math.isqrt(positions)
+    return {"size": side * patch} if side * side == positions else {}
+
+
+def head_notes(model: nn.Module) -> Sequence[str]:
+    """A file does not tell how many heads its attention has: say it where the model's are not the usual ones."""
+    attention = next((module for module in model.modules() if isinstance(module, Attention)), None)
+    if attention is None:
+        return ()
+    width = attention.proj.in_features
+    if attention.heads == _HEADS.get(width, width / 64):
+        return ()
+    return (f"the file does not tell the number of attention heads; this model has {attention.heads}",)

@@ -1,0 +1,44 @@
+"""ViViT (model 1) as Hugging Face keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from vidtrain.models.layers.positions import likely_grid
+from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename
+from vidtrain.models.weights.vit_names import HUGGING_FACE, head_notes, merged, on_meta, read_options, shapes_of
+
+_PUBLISHED = {"tubelet": 2, "patch": 16, "width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4.0}
+
+
+def _translate(state: State) -> State:
+    # a pooling layer that the port keeps and no logit depends on
+    rest = {key: tensor for key, tensor in state.items() if not key.startswith("vivit.pooler.")}
+    return merged(rename(rest, HUGGING_FACE))
+
+
+def _model(shapes: Shapes) -> Fit:
+    ours = shapes_of(_translate(on_meta(shapes)))
+    options: dict[str, Any] = read_options(ours, _PUBLISHED)
+    tubelet, patch = ours["patch_embed.proj.weight"][2], ours["patch_embed.proj.weight"][-1]
+    time, side, _ = likely_grid(ours["pos_embed"][1] - 1)
+    return "vivit", {**options, "num_frames": time * tubelet, "size": side * patch}
+
+
+def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]:
+    return head_notes(model)
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    Layout(
+        name="Hugging Face ViViT",
+        matches=lambda shapes: any_key(shapes, r"vivit\.embeddings\."),
+        model=_model,
+        translate=lambda state, model: _translate(state),
+        notes=_notes,
+    ),
+)

@@ -1,0 +1,54 @@
+"""The catalogue of models as a table, for the terminal and for docs/models.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vidtrain.models.catalogue import Entry
+from vidtrain.reports.table import table
+
+_HEAD = ("model", "family", "params (M)", "clip", "GMAC", "paper", "K400 top-1", "measured with")
+_INTRO = """# Models
+
+Written by `vidtrain inspect output=docs/models.md`; the facts stand in vidtrain/models/catalogue.py.
+
+Parameters are for 400 classes. GMAC are 10^9 multiply-adds of one clip of T x H x W (FLOPs are twice that), counted by
+torch.utils.flop_counter. K400 top-1 is what was published for Kinetics-400, in percent, with frames x stride of a
+clip, views as clips x crops, and who published it. Models without it are small ones for a CPU or have no published
+result on that data set.
+"""
+
+
+@dataclass(frozen=True)
+class CatalogueRow:
+    name: str
+    entry: Entry
+    params: int
+    macs: int
+    """Multiply-adds of one clip of the entry's size."""
+
+    def cells(self) -> tuple[str, ...]:
+        entry = self.entry
+        frames, size = entry.clip
+        return (
+            self.name,
+            entry.family,
+            f"{self.params / 1e6:.3f}",
+            f"{frames} x {size} x {size}",
+            f"{self.macs / 1e9:.2f}" if self.macs >= 1e10 else f"{self.macs / 1e9:.3f}",
+            entry.paper,
+            "-" if entry.accuracy is None else f"{entry.accuracy:.2f}".removesuffix("0"),
+            entry.protocol or "-",
+        )
+
+
+def to_text(rows: Sequence[CatalogueRow]) -> str:
+    """An aligned table for a terminal."""
+    return table(_HEAD, [row.cells() for row in rows])
+
+
+def to_markdown(rows: Sequence[CatalogueRow]) -> str:
+    """docs/models.md."""
+    lines = [_HEAD, tuple("---" for _ in _HEAD), *(row.cells() for row in rows)]
+    return _INTRO + "\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

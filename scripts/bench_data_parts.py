@@ -91,10 +91,10 @@ def clips(videos: dict[str, Path], folder: Path, rounds: int, avi: Path | None) 
         same = same and _equals_full_decode(str(path))
     sample = _our_clip(str(next(iter(videos.values()))), 0)
     note = (
-        f"A clip leaves the worker as {sample.dtype}, {sample.nbytes / 1e6:.2f} MB. Frames equal those of a full "
-        "decode "
-        f"bit for bit: {'yes' if same else 'NO'}. The libav floor decodes every frame from the keyframe before the clip "
-        "to its end and converts none; vidtrain can be below it because it lets the decoder skip what nobody needs."
+        f"A clip leaves the worker as {sample.dtype}, {sample.nbytes / 1e6:.2f} MB. Frames equal a full decode, "
+        f"bit for bit: {'yes' if same else 'NO'}. The libav floor decodes every frame from the keyframe before the "
+        "clip to its end and converts none; vidtrain can be below it because it lets the decoder skip what nobody "
+        "needs."
     )
     return [compared("A training clip, 16 x 4 at 112 x 112, CPU time", ms, note)]
 

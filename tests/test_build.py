@@ -47,7 +47,8 @@ def test_a_models_yaml_lists_every_option_with_its_default(name: str) -> None:
     assert set(node) == set(options) - {"num_classes"}
     for key, value in node.items():
         if not str(value).startswith("${"):
-            assert value == options[key].default, key
+            default = options[key].default
+            assert value == (list(default) if isinstance(default, tuple) else default), key
     assert (conf_dir() / "model" / f"{name}.yaml").read_text().startswith("# ")
 
 

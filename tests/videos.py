@@ -44,6 +44,24 @@ def numbered(count: int, height: int = 48, width: int = 64) -> Pictures:
     return frames
 
 
+def coded(count: int, height: int = 64, width: int = 96) -> Pictures:
+    """(count, height, width, 3) uint8: `scene` with each frame's number as eight black or white blocks on top.
+
+    The number survives lossy encoding; a picture that a decoder patched up has the wrong one or a wrong scene below.
+    """
+    frames = scene(count, height, width)
+    for number, frame in enumerate(frames):
+        for bit in range(8):
+            frame[:16, bit * width // 8 : (bit + 1) * width // 8] = 235 if number >> bit & 1 else 20
+    return frames
+
+
+def number_of(frame: Pictures) -> int:
+    """What `coded` wrote into a frame."""
+    blocks = frame[:12].mean((0, 2)).reshape(8, -1).mean(1)
+    return int(((blocks > 128) << np.arange(8)).sum())
+
+
 def needs_encoder(name: str) -> None:
     """Skip the test when this PyAV cannot encode with `name`."""
     try:
@@ -151,6 +169,37 @@ def remux(
                 fresh.pts, fresh.dts, fresh.time_base = packet.pts - ticks, packet.dts - ticks, packet.time_base
                 fresh.is_keyframe, fresh.stream = packet.is_keyframe, copy
                 out.mux(fresh)
+    return Path(target)
+
+
+def pack(source: str | Path, target: str | Path) -> Path:
+    """An MPEG-4 AVI with B-frames as DivX stored it: the first B-frame of a group shares the packet of the picture
+    that it is shown before, and an empty packet makes up for it at the end of the group."""
+    empty, note = b"\0\0\1\xb6\x51\x80", b"\0\0\1\xb2DivX503b1393p"
+    with av.open(str(source)) as container, av.open(str(target), "w") as out:
+        stream = container.streams.video[0]
+        copy = out.add_stream_from_template(stream, opaque=True)
+        packed: list[tuple[bytes, bool]] = []
+        waiting = False
+        for packet in container.demux(stream):
+            data = bytes(packet)
+            at = data.find(b"\0\0\1\xb6")
+            if not packed:
+                data = data[:at] + note + data[at:]
+            if at < 0 or data[data.find(b"\0\0\1\xb6") + 4] >> 6 != 2:  # not a B-frame
+                packed += [(empty, False)] if waiting else []
+                packed += [(data, packet.is_keyframe)] if at >= 0 else []
+                waiting = False
+            elif waiting:
+                packed.append((data, False))
+            else:
+                packed[-1] = packed[-1][0] + data, packed[-1][1]
+                waiting = True
+        for number, (data, key) in enumerate(packed):
+            fresh = av.Packet(data)
+            fresh.pts = fresh.dts = number
+            fresh.time_base, fresh.is_keyframe, fresh.stream = 1 / Fraction(stream.average_rate or 25), key, copy
+            out.mux(fresh)
     return Path(target)
 
 

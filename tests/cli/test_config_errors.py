@@ -25,8 +25,8 @@ MISTAKES = {
     "no equals sign": (["train", "model"], r"cannot read 'model'"),
     "missing": (["train", "data=folder"], r"data.root is not set: give data.root=\.\.\."),
     "missing checkpoint": (["eval"], r"checkpoint is not set"),
-    "model option": (["inspect", "model.dorpout=0.1"], r"no key 'model.dorpout'"),
-    "added model option": (["inspect", "+model.dorpout=0.1"], r"no key 'model.dorpout'.*takes: "),
+    "model option": (["inspect", "model=c3d", "model.dorpout=0.1"], r"no key 'model.dorpout'"),
+    "added model option": (["inspect", "model=c3d", "+model.dorpout=0.1"], r"no key 'model.dorpout'.*takes: "),
     "option of another type": (["data", "info", "data.seed=x"], r"data.seed='x': wants int, got str"),
     "data action": (
         ["data", "mkae"],

@@ -66,4 +66,4 @@ def test_clips_are_files_and_folders_of_pictures(tmp_path: Path) -> None:
 
 def test_the_rate_is_that_of_the_reader_of_folders() -> None:
     frames = pytest.importorskip("vidtrain.data.readers.frames")
-    assert frames.FPS == PICTURES_PER_SECOND
+    assert frames.FrameFolderReader().fps == PICTURES_PER_SECOND

@@ -196,7 +196,7 @@ def test_no_orphans(tmp_path: Path, method: str, sign: signal.Signals) -> None:
         children = [int(file.name) for file in pids.iterdir()]
         if sign is signal.SIGINT:
             os.killpg(parent.pid, sign)
-            out, err = parent.communicate(timeout=5)
+            out, err = parent.communicate(timeout=60)
             assert (out, err) == ("interrupted\n", "")
         else:
             parent.kill()

@@ -24,7 +24,7 @@ def test_a_resized_crop_lies_inside_the_frame(height: int, width: int, size: int
     cut = TrainCut(size, size, area=(least, 1.0)).draw(info(height, width), np.random.default_rng(seed))
     region = cut.region or (size, size)
     for top, length, whole in zip((cut.top, cut.left), region, cut.read_size, strict=True):
-        assert 0 <= top
+        assert top >= 0
         assert top + length <= whole
     frames = np.zeros((2, *cut.read_size, 3), np.uint8)
     assert cut.apply(frames).shape == (2, size, size, 3)

@@ -65,6 +65,16 @@ THIN: dict[str, dict[str, Any]] = {
     **{f"{name}_tiny": {"num_frames": 8, "size": 32} for name in ("timesformer", "vivit", "videomae")},
     **{name: {"num_frames": 8, "size": 32, "width": 8, "depths": [1, 1, 2, 1]} for name in ("mvit_v1_b", "mvit_v2_s")},
     **{f"swin3d_{letter}": {"width": 8, "depths": [2, 2], "heads": [1, 2]} for letter in "tsb"},
+    "cnn_lstm": {"size": 32, "backbone": "tiny", "hidden": 8},
+    "cnn_lstm_tiny": {"size": 32, "projection": 8, "hidden": 8},
+    "st_lstm": {"size": 32, "backbone": "tiny", "hidden": 8},
+    "st_lstm_tiny": {"size": 32, "hidden": 8},
+    **{name: {"channels": [4, 6]} for name in ("rcn", "rcn_tiny")},
+    **{
+        f"convlstm{variant}{tiny}": {"stem": [4], "hidden": [4, 6]} | ({} if variant else {"size": 32})
+        for variant in ("", "_deformable", "_attention", "_dilated", "_hierarchical")
+        for tiny in ("", "_tiny")
+    },
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in THIN),
@@ -83,11 +93,20 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("slowfast_r50", {"lateral_norm": False, "draw": "stride", "fast_depth": 26, "nonlocal_blocks": ["layer3.0"]}),
     ("x3d_m", {"shortcut_norm": True, "nonlocal_blocks": ["layer2.0"], "nonlocal_pool": "after"}),
     ("csn_r101", {"kind": "ip", "nonlocal_blocks": ["layer1.0"], "nonlocal_scale": False}),
-    ("csn_tiny", {"fusion": "mean"}),
+    ("csn_tiny", {"fusion": "flatten"}),
     ("i3d", {"nonlocal_blocks": ["Mixed_3c", "Mixed_4d"]}),
     ("tsm_tiny", {"place": "block", "n_div": 4, "nonlocal_blocks": ["layer2.0"]}),
     ("tsm_r50", {"backbone": "resnet18"}),
     ("inflated", {"backbone": "lecture", "time_kernel": 5, "taps": "centre", "padding": "zeros"}),
+    ("cnn_lstm", {"cell": "gru", "bidirectional": True, "head": "attention", "pooling": "flatten"}),
+    ("cnn_lstm", {"fusion": "weights", "projection": 6, "dropout": 0.5}),
+    ("cnn_lstm_tiny", {"cell": "rnn", "head": "max", "fusion": "concat", "projection": None}),
+    ("rcn", {"cell": "lstm", "norm": False, "head": "last"}),
+    ("rcn_tiny", {"cell": "rnn", "kernel": 5, "stride": 1}),
+    ("convlstm", {"peephole": True, "norm": False, "head": "attention"}),
+    ("convlstm_deformable", {"groups": 2}),
+    ("convlstm_hierarchical", {"time_scale": 3, "hidden": [4, 5, 6]}),
+    ("st_lstm", {"inputs": "avg", "layers": 2, "head": "last"}),
 ]
 
 
@@ -125,7 +144,8 @@ def test_yaml_lists_every_option_with_its_default(name: str) -> None:
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
     of_the_clip = {"num_frames": "${sampler.num_frames}", "size": "${transform.size}"}
     for key, parameter in parameters.items():
-        assert options[key] == of_the_clip.get(key, parameter.default), key
+        default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        assert options[key] == of_the_clip.get(key, default), key
     assert text.startswith("# ")
     assert all("#" in line for line in text.splitlines() if line and not line.startswith("_target_"))
 
@@ -227,7 +247,7 @@ def test_options_out_of_range(name: str) -> None:
         ("x3d_m", {"width_factor": 0.0}, r"model\.width_factor: got 0\.0, expected more than 0"),
         ("csn_r101", {"kind": "is"}, r"model\.kind: got 'is'.*expected ir or ip"),
         ("csn_tiny", {"num_frames": 4}, r"model\.num_frames: got 4, expected 8 or more"),
-        ("csn_tiny", {"fusion": "flat"}, r"model\.fusion: got 'flat'.*expected flatten, mean"),
+        ("csn_tiny", {"fusion": "flat"}, r"model\.fusion: got 'flat'.*expected mean, flatten"),
     ],
 )  # fmt: skip
 def test_errors_say_what_is_allowed(name: str, options: dict[str, Any], message: str) -> None:
@@ -247,8 +267,8 @@ def test_errors_say_what_is_allowed(name: str, options: dict[str, Any], message:
         ("single_frame", {"backbone": "lecture"}, (1, 3, 8, 2, 2), "2 x 2 pixels, this backbone needs 4 x 4"),
         ("i3d_r50", {}, (1, 3, 1, 32, 32), r"clips of 1 frames, it needs 2 or more: set sampler\.num_frames=2"),
         ("i3d_r50", {"stem_stride": 2, "pool_stride": 2}, (1, 3, 4, 32, 32), "clips of 4 frames, it needs 5 or more"),
-        ("csn_tiny", {}, (1, 3, 16, 32, 32), "clips of 16 frames, but .* built for 8"),
-        ("csn_tiny", {"fusion": "mean"}, (1, 3, 8, 12, 32), "clips of 8 x 12 x 32, needs 8 frames and 15 x 15 pixels"),
+        ("csn_tiny", {"fusion": "flatten"}, (1, 3, 16, 32, 32), "clips of 16 frames, but .* built for 8"),
+        ("csn_tiny", {}, (1, 3, 8, 12, 32), "clips of 8 x 12 x 32, needs 8 frames and 31 x 31 pixels"),
     ],
 )
 def test_clips_that_do_not_fit(name: str, options: dict[str, Any], shape: tuple[int, ...], message: str) -> None:

@@ -17,6 +17,8 @@ SEEING = (
     *["slow_fusion", "c3d", "i3d_resnet_tiny", "slow_tiny", "r2plus1d_tiny"],
     *["slowfast_tiny", "x3d_tiny", "csn_tiny", "alternating3d", "inflated", "tsm_tiny", "s3d_tiny", "s3dg", "i3d_tiny"],
 )
+WIDER = {"c3d": {"width": 8, "hidden": 64, "dropout": 0.0}}
+"""Without batch norm and with dropout twice, c3d cannot do it as thin as in the other tests."""
 BLIND = ("late_fusion", "tsn_tiny")
 
 
@@ -34,7 +36,7 @@ def accuracy_after_training(name: str, x: torch.Tensor, y: torch.Tensor) -> floa
     if THIN[name].get("num_frames", 8) == 8:
         x = x[:, :, 4:12]  # the middle, so that a clip and its reverse still have the same frames
     clip = {"num_frames": x.shape[2], "size": x.shape[3]}
-    model = vidtrain.create_model(name, **{**THIN[name], **clip, "num_classes": 8})
+    model = vidtrain.create_model(name, **{**THIN[name], **WIDER.get(name, {}), **clip, "num_classes": 8})
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=STEPS)
     for _ in range(STEPS):

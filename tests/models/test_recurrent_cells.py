@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -233,3 +235,56 @@ def test_a_compiled_step_gives_the_same(kind: type[ConvCell]) -> None:
         one(x, 3)[0].square().sum().backward()
     torch.testing.assert_close(compiled(x, 3)[0], cell(x, 3)[0], rtol=0, atol=1e-6)
     torch.testing.assert_close(compiled.conv_h.weight.grad, cell.conv_h.weight.grad, rtol=1e-4, atol=1e-5)
+
+
+# ---------------------------------------------------------------- all steps as one operator
+
+
+def looped(cell: ConvLSTMCell) -> ConvLSTMCell:
+    """The same cell, its steps left to autograd."""
+    other = copy.deepcopy(cell)
+    other.one_operator = False
+    return other
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["zero_state", "given_state"])
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("options", [{}, {"dilation": 2, "kernel": 5}, {"stride": 2, "norm": True}], ids=str)
+def test_the_written_gradient_is_autograds(options: dict[str, Any], steps: int, given: bool) -> None:
+    cell = ConvLSTMCell(2, 3, **options).double()
+    randomise(cell)
+    other = looped(cell)
+    x = maps(steps * 2, 2, 6, 6).double().requires_grad_()
+    size = 3 if "stride" in options else 6
+    state = tuple(maps(2, 3, size, size, seed=n).double().requires_grad_() for n in (2, 3)) if given else None
+    inputs = (x, *(state or ()))
+    results = []
+    for one in (cell, other):
+        states, (h, c) = one(x, steps, state)
+        # every output counts, h and c of the last step apart, as they do in a stream
+        loss = (states * maps(*states.shape, seed=4)).sum() + h.sin().sum() + (c * maps(*c.shape, seed=5)).sum()
+        weights = (cell if one is cell else other).parameters()
+        grads = torch.autograd.grad(loss, (*inputs, *weights), allow_unused=True, materialize_grads=True)
+        results.append((states, h, c, *grads))
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-11)
+
+
+def test_the_operator_is_what_trains_and_what_streams_with_a_gradient() -> None:
+    cell = ConvLSTMCell(2, 3)
+    states, (h, c) = cell(maps(4, 2, 5, 5), 2)
+    assert "_Sequence" in str(c.grad_fn)
+    assert "_Sequence" in str(states.grad_fn)
+    again, _ = cell(maps(4, 2, 5, 5), 2, (h, c))
+    again.sum().backward()
+    assert cell.conv_h.weight.grad is not None
+    with torch.no_grad():
+        torch.testing.assert_close(cell(maps(4, 2, 5, 5), 2)[0], states, rtol=0, atol=1e-6)
+
+
+def test_a_second_derivative_is_refused_rather_than_wrong() -> None:
+    cell = ConvLSTMCell(2, 3)
+    x = maps(4, 2, 5, 5).requires_grad_()
+    (gradient,) = torch.autograd.grad(cell(x, 2)[0].square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()

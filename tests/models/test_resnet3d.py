@@ -240,15 +240,15 @@ def test_separable_convolution_is_the_documents_two_equations() -> None:
 
 
 def test_flatten_keeps_positions_and_mean_does_not() -> None:
-    flat = csn_tiny(num_classes=5, num_frames=8, size=32, width=4).eval()
-    mean = csn_tiny(num_classes=5, num_frames=8, size=32, width=4, fusion="mean").eval()
-    x = torch.randn(1, 3, 8, 32, 32)
+    flat = csn_tiny(num_classes=5, num_frames=8, size=64, width=4, fusion="flatten").eval()
+    mean = csn_tiny(num_classes=5, num_frames=8, size=64, width=4).eval()
+    x = torch.randn(1, 3, 8, 64, 64)
     with torch.no_grad():
         maps = flat.stages(flat.encoder(x))
         assert torch.equal(flat.forward_features(x), maps.flatten(1))
         assert flat.num_features == maps[0].numel() == 32 * 1 * 2 * 2
         assert mean.forward_features(x).shape == (1, 32)
-        assert mean(torch.randn(1, 3, 9, 40, 24)).shape == (1, 5)
+        assert mean(torch.randn(1, 3, 9, 40, 31)).shape == (1, 5)
 
 
 # ---------------------------------------------------------------- tools that look at the graph

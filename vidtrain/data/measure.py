@@ -63,7 +63,8 @@ def _one_clip(clips: TrainClips, row: int) -> list[float] | None:
     try:
         with clips.reader.open(clips.manifest.paths[row]) as video:
             info = video.info
-            indices = random_clip(info.num_frames, info.fps, clips.spec, rng, **seconds_of(clips.manifest, row))
+            where = seconds_of(clips.manifest, row)
+            indices = random_clip(info.num_frames, info.fps, clips.spec, rng, clips=1, **where)
             marks.append(time.process_time())
             cut = clips.cut.draw(info, rng)
             frames = video.read(indices[0], cut.read_size)

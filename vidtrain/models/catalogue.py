@@ -15,6 +15,7 @@ FUSION, CONV3D, SPLIT, PATHS, FRAMES, ATTENTION = (
     "2D network over segments",
     "attention",
 )
+RECURRENT = "recurrent"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ _VIVIT = "Arnab et al. 2021"
 _VIDEOMAE = "Tong et al. 2022"
 _VSWIN = "Liu et al. 2022"
 _NJU = "MCG-NJU"
+_SHI = "Shi et al. 2015"
+_BALLAS = "Ballas et al. 2016"
+_DONAHUE = "Donahue et al. 2015"
+_VARIANTS = "document 002, section 3.3"
+_ST_LSTM = "document 000, section 3.2"
+_FULL = (16, 112)
 _SMALL = (16, 64)
 
 CATALOGUE: dict[str, Entry] = {
@@ -92,6 +99,22 @@ CATALOGUE: dict[str, Entry] = {
     "tsn_tiny": Entry(FRAMES, _TSN, _SMALL),
     "tsm_r50": Entry(FRAMES, _TSM, (8, 224), 74.1, "8x8, 10x3, mit-han-lab"),
     "tsm_tiny": Entry(FRAMES, _TSM, _SMALL),
+    "cnn_lstm": Entry(RECURRENT, _DONAHUE, _FULL),
+    "cnn_lstm_tiny": Entry(RECURRENT, _DONAHUE, _SMALL),
+    "rcn": Entry(RECURRENT, _BALLAS, _FULL),
+    "rcn_tiny": Entry(RECURRENT, _BALLAS, _SMALL),
+    "convlstm": Entry(RECURRENT, _SHI, _FULL),
+    "convlstm_tiny": Entry(RECURRENT, _SHI, _SMALL),
+    "convlstm_deformable": Entry(RECURRENT, _VARIANTS, _FULL),
+    "convlstm_deformable_tiny": Entry(RECURRENT, _VARIANTS, _SMALL),
+    "convlstm_attention": Entry(RECURRENT, _VARIANTS, _FULL),
+    "convlstm_attention_tiny": Entry(RECURRENT, _VARIANTS, _SMALL),
+    "convlstm_dilated": Entry(RECURRENT, _VARIANTS, _FULL),
+    "convlstm_dilated_tiny": Entry(RECURRENT, _VARIANTS, _SMALL),
+    "convlstm_hierarchical": Entry(RECURRENT, _VARIANTS, _FULL),
+    "convlstm_hierarchical_tiny": Entry(RECURRENT, _VARIANTS, _SMALL),
+    "st_lstm": Entry(RECURRENT, _ST_LSTM, _FULL),
+    "st_lstm_tiny": Entry(RECURRENT, _ST_LSTM, _SMALL),
     "timesformer": Entry(ATTENTION, _TIMESFORMER, (8, 224), 77.9, "8x32, 1x3, facebookresearch"),
     "timesformer_tiny": Entry(ATTENTION, _TIMESFORMER, _SMALL),
     "vivit": Entry(ATTENTION, _VIVIT, (32, 224), 79.9, "32x2, 4x3, Scenic"),

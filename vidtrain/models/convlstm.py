@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vidtrain.models.layers.classifier import check_at_least, check_clip
-from vidtrain.models.layers.conv_rnn import ConvLSTMCell, time_first
+from vidtrain.models.layers.conv_rnn import ConvLSTMCell, readout, time_first
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_odd, widths
 
 
@@ -41,6 +41,7 @@ class ConvLSTM(RecurrentClassifier):
         num_classes: int,
         stem: Sequence[int],
         cells: Sequence[ConvLSTMCell],
+        norm: bool,
         head: str,
         dropout: float,
         size: int | None = None,
@@ -50,6 +51,7 @@ class ConvLSTM(RecurrentClassifier):
         self.size = size
         self.stem = conv_stem(stem)
         self.layers = nn.ModuleList(cells)
+        self.readout = readout(self.num_features, norm=norm)
         self.pool = TimePool(self.num_features, head)
 
     def stream_features(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
@@ -60,7 +62,7 @@ class ConvLSTM(RecurrentClassifier):
         return out, (cells, pooled)
 
     def states(self, x: torch.Tensor, state: State | None) -> tuple[torch.Tensor, int, State]:
-        """(B, 3, T, H, W) -> the last layer's states (T B, D, H', W'), T, and the cells' state."""
+        """(B, 3, T, H, W) -> the last layer's states after the readout (T B, D, H', W'), T, and the cells' state."""
         check_clip(x, self.name, size=self.size)
         steps = x.shape[2]
         maps = self.stem(time_first(x))
@@ -69,7 +71,7 @@ class ConvLSTM(RecurrentClassifier):
         for cell, known in zip(self.layers, before, strict=True):
             maps, new = cell(maps, steps, known)
             after.append(new)
-        return maps, steps, tuple(after)
+        return self.readout(maps), steps, tuple(after)
 
 
 def build_cells(
@@ -119,7 +121,8 @@ def convlstm(
     size: of the frames; peephole=true accepts no other, as its weights belong to positions.
     stem: channels of the 3x3 convolutions before the first cell, each halves the frames; [] for none.
     hidden: channels of the states, one number a layer. kernel: of the cells, odd.
-    stride: of the input convolution of every layer but the first. norm: BatchNorm on the input convolutions.
+    stride: of the input convolution of every layer but the first. norm: BatchNorm on the input
+        convolutions, and with ReLU on the last states.
     peephole: the gates also see the cell (Shi et al. 2015).
     head: what is read from the states, averaged over space: the last one, or the mean, max or attention over time.
     compile_step: torch.compile for the pointwise part of a step. dropout: before the head.
@@ -140,6 +143,7 @@ def convlstm(
         num_classes=num_classes,
         stem=stem,
         cells=cells,
+        norm=norm,
         head=head,
         dropout=dropout,
         size=size if peephole else None,

@@ -47,7 +47,13 @@ def convlstm_attention(
         compiled=compile_step,
     )
     return AttentionConvLSTM(
-        "convlstm_attention", num_classes=num_classes, stem=stem, cells=cells, head="attention", dropout=dropout
+        "convlstm_attention",
+        num_classes=num_classes,
+        stem=stem,
+        cells=cells,
+        norm=norm,
+        head="attention",
+        dropout=dropout,
     )
 
 

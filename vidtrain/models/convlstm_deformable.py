@@ -39,7 +39,15 @@ def convlstm_deformable(
         compiled=compile_step,
         groups=groups,
     )
-    return ConvLSTM("convlstm_deformable", num_classes=num_classes, stem=stem, cells=cells, head=head, dropout=dropout)
+    return ConvLSTM(
+        "convlstm_deformable",
+        num_classes=num_classes,
+        stem=stem,
+        cells=cells,
+        norm=norm,
+        head=head,
+        dropout=dropout,
+    )
 
 
 def convlstm_deformable_tiny(

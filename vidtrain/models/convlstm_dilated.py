@@ -38,7 +38,15 @@ def convlstm_dilated(
         compiled=compile_step,
         dilation=dilation,
     )
-    return ConvLSTM("convlstm_dilated", num_classes=num_classes, stem=stem, cells=cells, head=head, dropout=dropout)
+    return ConvLSTM(
+        "convlstm_dilated",
+        num_classes=num_classes,
+        stem=stem,
+        cells=cells,
+        norm=norm,
+        head=head,
+        dropout=dropout,
+    )
 
 
 def convlstm_dilated_tiny(

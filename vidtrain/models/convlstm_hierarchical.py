@@ -10,7 +10,7 @@ from torch import nn
 
 from vidtrain.models.convlstm import build_cells, conv_stem
 from vidtrain.models.layers.classifier import check_at_least, check_clip
-from vidtrain.models.layers.conv_rnn import ConvLSTMCell, time_first
+from vidtrain.models.layers.conv_rnn import ConvLSTMCell, readout, time_first
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool
 
 
@@ -27,6 +27,7 @@ class HierarchicalConvLSTM(RecurrentClassifier):
         stem: Sequence[int],
         cells: Sequence[ConvLSTMCell],
         time_scale: int,
+        norm: bool,
         head: str,
         dropout: float,
     ) -> None:
@@ -34,6 +35,7 @@ class HierarchicalConvLSTM(RecurrentClassifier):
         self.time_scale = time_scale
         self.stem = conv_stem(stem)
         self.layers = nn.ModuleList(cells)
+        self.readouts = nn.ModuleList(readout(cell.channels, norm=norm) for cell in cells)
         self.pools = nn.ModuleList(TimePool(cell.channels, head) for cell in cells)
 
     def stream_features(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
@@ -43,7 +45,7 @@ class HierarchicalConvLSTM(RecurrentClassifier):
         cells, pools, waits = ((None,) * levels, (None,) * levels, (0,) * levels) if state is None else state
         maps, steps = self.stem(time_first(x)), x.shape[2]
         features, after = [], []
-        for level, (cell, pool) in enumerate(zip(self.layers, self.pools, strict=True)):
+        for level, (cell, read, pool) in enumerate(zip(self.layers, self.readouts, self.pools, strict=True)):
             wait, every = waits[level], self.time_scale if level else 1
             turns = range(wait, steps, every)
             if level:
@@ -51,7 +53,7 @@ class HierarchicalConvLSTM(RecurrentClassifier):
             known, pooled = cells[level], pools[level]
             if turns:
                 maps, known = cell(maps, len(turns), known)
-                means = maps.mean((2, 3)).unflatten(0, (len(turns), -1)).transpose(0, 1)
+                means = read(maps).mean((2, 3)).unflatten(0, (len(turns), -1)).transpose(0, 1)
             else:
                 means = maps.new_zeros(x.shape[0], 0, cell.channels)
             mean, pooled = pool(means, pooled)
@@ -96,7 +98,13 @@ def convlstm_hierarchical(
         compiled=compile_step,
     )
     return HierarchicalConvLSTM(
-        num_classes=num_classes, stem=stem, cells=cells, time_scale=time_scale, head=head, dropout=dropout
+        num_classes=num_classes,
+        stem=stem,
+        cells=cells,
+        time_scale=time_scale,
+        norm=norm,
+        head=head,
+        dropout=dropout,
     )
 
 

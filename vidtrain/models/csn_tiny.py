@@ -1,5 +1,5 @@
 """The channel-separated 3D net of document 000, section 4.2 (called S3D there): a 3D convolution as the encoder, then
-depthwise and pointwise convolutions, then all positions joined by flattening."""
+depthwise and pointwise convolutions, then all positions joined: averaged, or flattened as in the document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.resnet3d import conv3d
 
-_FUSIONS = ("flatten", "mean")
+_FUSIONS = ("mean", "flatten")
 _STAGES = 3
 _LEAST_FRAMES = 2**_STAGES
 _LEAST_SIZE = 4 * 2**_STAGES - 1
@@ -82,15 +82,15 @@ def csn_tiny(
     num_frames: int,
     size: int,
     width: int = 32,
-    fusion: str = "flatten",
+    fusion: str = "mean",
     dropout: float = 0.0,
 ) -> CSNTiny:
     """Document 000's net, small enough for a CPU.
 
     num_frames, size: the clip, 8 frames of 31 x 31 pixels or more; fusion=flatten accepts no other.
     width: channels of the encoder; the stages have 2, 4 and 8 times as many.
-    fusion: "flatten" (as in the document: every position has weights of its own in the head) or "mean" (the average
-        over time and space: any clip).
+    fusion: "mean" (the average over time and space: any clip) or "flatten" (as in the document: every position has
+        weights of its own in the head, which takes far longer to learn).
     dropout: before the head.
     """
     check_at_least("width", width, 1)

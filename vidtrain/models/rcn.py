@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vidtrain.models.layers.classifier import check_at_least, check_clip
-from vidtrain.models.layers.conv_rnn import ConvCell, ConvGRUCell, ConvLSTMCell, ConvRNNCell, time_first
+from vidtrain.models.layers.conv_rnn import ConvCell, ConvGRUCell, ConvLSTMCell, ConvRNNCell, readout, time_first
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_choice, check_odd, widths
 
 CELLS: dict[str, type[ConvCell]] = {"rnn": ConvRNNCell, "gru": ConvGRUCell, "lstm": ConvLSTMCell}
@@ -23,9 +23,10 @@ CELLS: dict[str, type[ConvCell]] = {"rnn": ConvRNNCell, "gru": ConvGRUCell, "lst
 class RCN(RecurrentClassifier):
     """Recurrent from the frames on; the last layer's states, averaged over space, are pooled over time. Any clip."""
 
-    def __init__(self, *, num_classes: int, cells: Sequence[ConvCell], head: str, dropout: float) -> None:
+    def __init__(self, *, num_classes: int, cells: Sequence[ConvCell], norm: bool, head: str, dropout: float) -> None:
         super().__init__(num_features=cells[-1].channels, num_classes=num_classes, dropout=dropout)
         self.layers = nn.ModuleList(cells)
+        self.readout = readout(self.num_features, norm=norm)
         self.pool = TimePool(self.num_features, head)
 
     def stream_features(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
@@ -37,7 +38,7 @@ class RCN(RecurrentClassifier):
         for cell, known in zip(self.layers, cells, strict=True):
             maps, new = cell(maps, steps, known)
             after.append(new)
-        means = maps.mean((2, 3)).unflatten(0, (steps, -1)).transpose(0, 1)
+        means = self.readout(maps).mean((2, 3)).unflatten(0, (steps, -1)).transpose(0, 1)
         out, pooled = self.pool(means, pooled)
         return out, (tuple(after), pooled)
 
@@ -58,7 +59,7 @@ def rcn(
 
     channels: of the states, one number a layer. cell: "rnn" (document 003's tanh), "gru" or "lstm".
     kernel: of the cells, odd. stride: of the input convolution of every layer.
-    norm: BatchNorm on the input convolutions.
+    norm: BatchNorm on the input convolutions, and with ReLU on the last states.
     head: what is read from the states, averaged over space: the last one, or the mean, max or attention over time.
     compile_step: torch.compile for the pointwise part of a step (gru and lstm). dropout: before the head.
     """
@@ -69,7 +70,7 @@ def rcn(
         CELLS[cell](wide, out, kernel=kernel, stride=stride, norm=norm, compiled=compile_step)
         for wide, out in itertools.pairwise([3, *widths("channels", channels)])
     ]
-    return RCN(num_classes=num_classes, cells=cells, head=head, dropout=dropout)
+    return RCN(num_classes=num_classes, cells=cells, norm=norm, head=head, dropout=dropout)
 
 
 def rcn_tiny(

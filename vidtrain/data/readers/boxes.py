@@ -43,7 +43,7 @@ def glance(path: str) -> Glance:
             return Glance(declares_streams=True, may_be_turned=_MATROSKA_PROJECTION in file.read(_MATROSKA_HEADERS))
         if head[4:] not in _MP4_STARTS:
             return Glance()  # AVI, FLV, MPEG and the like have no place for a rotation
-        moov = _moov(file)
+        moov = movie_box(file)
     if moov is None:
         return Glance(mp4=True, declares_streams=True, may_be_turned=True)
     return Glance(
@@ -54,7 +54,7 @@ def glance(path: str) -> Glance:
     )
 
 
-def _moov(file: BinaryIO) -> bytes | None:
+def movie_box(file: BinaryIO) -> bytes | None:
     """The content of the box that describes the tracks, None when it is missing or absurdly large."""
     offset, end = 0, file.seek(0, 2)
     while offset + 8 <= end:
@@ -75,7 +75,7 @@ def _moov(file: BinaryIO) -> bytes | None:
     return None
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(type, content) of the boxes that lie side by side in `data`."""
     offset = 0
     while offset + 8 <= len(data):
@@ -88,9 +88,9 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _headers(moov: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The boxes that hold a matrix, one of the movie and one of each track; and a packed header, if it is one."""
-    for kind, box in _boxes(moov):
+    for kind, box in boxes(moov):
         if kind == b"trak":
-            yield from ((inner, data) for inner, data in _boxes(box) if inner == b"tkhd")
+            yield from ((inner, data) for inner, data in boxes(box) if inner == b"tkhd")
         elif kind in (b"mvhd", b"cmov"):
             yield kind, box
 

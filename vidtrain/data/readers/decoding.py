@@ -1,10 +1,20 @@
-"""Decoding just the wanted frames of a file: by its packet table where there is one, by counting where not."""
+"""Decoding just the wanted frames of a file: by its packet table where there is one, by counting where not.
+
+A broken picture spoils those that refer to it, directly or through others, and FFmpeg marks the broken one at best.
+Here a frame is refused as well when, between the keyframe that it is decoded from and itself, a packet did not become
+a sound picture: one that the decoder complains of, that comes out marked as corrupt, that does not come out at all,
+whose damage shows in its bytes (see `references`) or behind which others are missing (see `holes`). Packets that no
+other refers to spoil nothing.
+
+What is left: bytes that were changed and still decode without a complaint, which no decoder sees; and Matroska and
+MPEG program streams that lost packets whole between two keyframes.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import chain
 from typing import Final, Protocol
 
@@ -13,13 +23,13 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from vidtrain.data.readers.counted import Counted, rate
 from vidtrain.data.readers.opening import OpenFile
-from vidtrain.data.readers.packets import PacketTable, count_packed, scan
+from vidtrain.data.readers.packed import PackedTable, scan_packed, units
+from vidtrain.data.readers.packets import PacketTable, scan
+from vidtrain.data.readers.references import checks_for
 from vidtrain.errors import VideoError
 
-# Decoders, by FFmpeg's name, whose skip_frame=NONREF leaves the other pictures untouched. (HEVC would let a picture of
-# a higher temporal layer refer to one that FFmpeg skips; encoders mark only the highest layer as not referred to.)
-_SKIPS_NONREF: Final = frozenset({"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"})
 _NEAR: Final = 64  # packets that are read over rather than sought
 
 
@@ -33,7 +43,7 @@ class ShownFrames(Protocol):
 
     @property
     def packed(self) -> bool:
-        """True for MPEG-4 with two pictures in some packets, see `packets.count_packed`."""
+        """True for MPEG-4 with two pictures in some packets, see `vidtrain.data.readers.packed`."""
         ...
 
     @property
@@ -45,32 +55,39 @@ class ShownFrames(Protocol):
         ...
 
     def get(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
-        """The frames numbered in `wanted` (ascending, unique), in any order, sound ones only, none twice."""
+        """The frames numbered in `wanted` (ascending, unique), in any order; of one given twice the second is right.
+
+        Those that do not decode are left out.
+
+        Raises:
+            VideoError: one of those given so far turned out to be spoiled by another that is broken.
+        """
         ...
 
+    def close(self) -> None: ...
 
-def find_frames(file: OpenFile) -> ShownFrames:
+
+def find_frames(file: OpenFile, *, inspect: bool = False) -> ShownFrames:
     """Number the frames that the file shows.
+
+    Args:
+        file: just opened.
+        inspect: look for damage on the way, for `PacketTable.damaged`.
 
     Raises:
         VideoError: there are none.
     """
-    table = scan(file)
+    table = scan(file, inspect=inspect)
     if table is not None:
         return _Indexed(file, table)
     file.reopen()
-    counted = _Counted(file, count_packed(file))
+    table = scan_packed(file)
+    if table is not None:
+        return _Packed(file, table)
+    counted = Counted(file)
     if counted.count == 0:
         raise VideoError(file.path, "no frame of it decodes")
     return counted
-
-
-def _rate(file: OpenFile, count: int, first: int | None, last: int | None) -> float:
-    """Frames per second from the first and the last pts; of a single frame, the container's word, or 1."""
-    if count > 1 and first is not None and last is not None and last > first:
-        seconds = (last - first) * (file.stream.time_base or Fraction(1))
-        return float((count - 1) / seconds)
-    return float(file.stream.average_rate or file.stream.guessed_rate or 1)
 
 
 @dataclass(frozen=True)
@@ -84,30 +101,49 @@ class _Run:
 class _Indexed:
     """Frames by their packets: seek, decode, skip what nobody refers to."""
 
+    packed = False
+
     def __init__(self, file: OpenFile, table: PacketTable) -> None:
         self._file = file
         self.table = table
-        self.packed = False
+        self._checks = checks_for(file.stream.codec_context)
         self._place = {pts: place for place, pts in enumerate(table.pts.tolist())}
-        self._packets: Iterator[Packet[VideoStream]] = iter(())
+        self._visible = frozenset(table.shown.tolist())
+        self._packets: Iterator[tuple[int, Packet[VideoStream]]] = iter(())
         self._next: int | None = None  # the place of the packet that comes next, when it is known
+        self._broken: set[int] = set()  # the last run's packets that spoil what refers to them
         shown = table.pts[table.shown]
         self.count = len(shown)
-        self.fps = _rate(file, self.count, int(shown[0]), int(shown[-1]))
+        self.fps = rate(file, self.count, int(shown[0]), int(shown[-1]))
 
     def get(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
         number = {int(self.table.shown[n]): n for n in wanted}
-        missing = dict(number)
+        missing, spoiled = set(number), set[int]()
         for run in self._runs(sorted(number)):
-            for place, frame in self._decode(run, skip=True):
-                if missing.pop(place, None) is not None:
+            for place, frame in self._decode(run, sparing=True):
+                if place in missing:
+                    missing.remove(place)
                     yield number[place], frame
-        if missing:
-            # A keyframe that is none, or a decoder that guessed the order of pictures wrong: once more, in full.
-            self._restart()
-            for place, frame in self._decode(_Run(0, sorted(missing)), skip=False):
-                if missing.pop(place, None) is not None:
-                    yield number[place], frame
+            spoiled.update(self._spoiled(run.wanted))
+        if not missing and not spoiled:
+            return
+        # A keyframe that is none, or a decoder that guessed the order of pictures wrong: once more, in full.
+        again = sorted(missing | spoiled)
+        self._restart()
+        for place, frame in self._decode(_Run(0, again), sparing=False):
+            if place in spoiled and place not in missing:
+                yield number[place], frame  # in the place of the other
+            elif place in missing:
+                missing.remove(place)
+                yield number[place], frame
+        refused = [number[place] for place in self._spoiled(again) if place not in missing]
+        if refused:
+            reason = f"frame {min(refused)} of {self.count} follows a broken one, which it may refer to"
+            raise VideoError(self._file.path, reason)
+
+    def close(self) -> None:
+        """Let go of the packets: they refer back to here, and would be kept until Python looks for such circles."""
+        self._packets = iter(())
 
     def _runs(self, places: list[int]) -> list[_Run]:
         """Start anew at a keyframe where there is one between two wanted frames, decode on where not."""
@@ -120,31 +156,52 @@ class _Indexed:
                 runs.append(_Run(start, [place]))
         return runs
 
-    def _decode(self, run: _Run, *, skip: bool) -> Iterator[tuple[int, VideoFrame]]:
+    def _spoiled(self, wanted: list[int]) -> Iterator[int]:
+        """Of the places wanted in the last run, those with a broken one between their keyframe and themselves."""
+        if self._broken:
+            broken = sorted(self._broken)
+            for place in wanted:
+                at = bisect_left(broken, int(self.table.start[place]))
+                if at < len(broken) and broken[at] < place:
+                    yield place
+
+    def _decode(self, run: _Run, *, sparing: bool) -> Iterator[tuple[int, VideoFrame]]:
         """(place, frame) of the wanted frames of a run, without those marked as corrupt."""
         self._go_to(run.start)
-        context = self._file.stream.codec_context
-        context.flush_buffers()
-        skip = skip and context.name in _SKIPS_NONREF
+        self._file.stream.codec_context.flush_buffers()
         wanted, last = set(run.wanted), run.wanted[-1]
+        self._broken = broken = set(self.table.holes)
+        due = set[int]()  # what has to come out, since other pictures may refer to it
         for place, packet in self._from(run.start):
-            if skip:
-                context.skip_frame = "DEFAULT" if place in wanted else "NONREF"
-            yield from self._sound(self._file.decode(packet), wanted)
+            alone = self._checks.unreferred(packet)
+            if not (sparing and alone) or place in wanted:
+                if packet.is_corrupt or place in broken or self._checks.damaged(packet):
+                    wanted.discard(place)
+                    broken.add(place)
+                frames = self._file.decode(packet)
+                if not alone:
+                    due.add(place)
+                    if frames is None:
+                        broken.add(place)
+                yield from self._sound(frames, wanted, due)
             if place == last:
                 break
-        yield from self._sound(self._file.decode(None), wanted)
+        yield from self._sound(self._file.decode(None), wanted, due)
+        broken |= due & self._visible
 
-    def _sound(self, frames: list[VideoFrame], wanted: set[int]) -> Iterator[tuple[int, VideoFrame]]:
-        for frame in frames:
+    def _sound(
+        self, frames: list[VideoFrame] | None, wanted: set[int], due: set[int]
+    ) -> Iterator[tuple[int, VideoFrame]]:
+        for frame in frames or ():
             place = -1 if frame.pts is None else self._place.get(frame.pts, -1)
-            if place in wanted and not frame.is_corrupt:
-                yield place, frame
+            if not frame.is_corrupt:
+                due.discard(place)
+                if place in wanted:
+                    yield place, frame
 
     def _from(self, start: int) -> Iterator[tuple[int, Packet[VideoStream]]]:
         """(place, packet) from packet `start` on."""
-        for packet in self._packets:
-            place = -1 if packet.pts is None else self._place.get(packet.pts, -1)
+        for place, packet in self._packets:
             self._next = place + 1 if place >= 0 else None
             if place >= start:
                 yield place, packet
@@ -154,55 +211,52 @@ class _Indexed:
         if self._next is not None and self._next <= start < self._next + _NEAR:
             return
         try:
-            self._file.container.seek(int(self.table.pts[start]), stream=self._file.stream)
+            self._file.container.seek(self._time(start), stream=self._file.stream)
         except (av.error.FFmpegError, OSError):
             self._restart()
             return
-        packets = self._file.packets()
+        packets = self._placed()
         first = next(packets, None)
-        place = -1 if first is None or first.pts is None else self._place.get(first.pts, -1)
-        if first is not None and 0 <= place <= start:
-            self._packets, self._next = chain([first], packets), place
+        if first is not None and 0 <= first[0] <= start:
+            self._packets, self._next = chain([first], packets), first[0]
         else:
             self._restart()
 
     def _restart(self) -> None:
         self._file.reopen()
-        self._packets, self._next = self._file.packets(), 0
+        self._packets, self._next = self._placed(), 0
 
+    def _time(self, place: int) -> int:
+        """Where to seek for the packet in a place, in the stream's time base."""
+        return int(self.table.pts[place])
 
-class _Counted:
-    """Frames by counting what the decoder gives from the start of the file. Exact for every file, and slow.
-
-    Unless their number is known, the file is decoded once just to count them.
-    """
-
-    def __init__(self, file: OpenFile, count: int | None) -> None:
-        self._file = file
-        self.table = None
-        self.packed = count is not None
-        first = last = None
-        if count is None:
-            times = [frame.pts for frame in self._all()]
-            known = [time for time in times if time is not None]
-            count = len(times)
-            if len(known) == count > 0:
-                first, last = min(known), max(known)
-        self.count = count
-        self.fps = _rate(file, count, first, last)
-
-    def get(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
-        numbers = set(wanted)
-        if not numbers:
-            return
-        for number, frame in enumerate(self._all()):
-            if number in numbers and not frame.is_corrupt:
-                yield number, frame
-            if number == wanted[-1]:
-                return
-
-    def _all(self) -> Iterator[VideoFrame]:
-        self._file.reopen()
+    def _placed(self) -> Iterator[tuple[int, Packet[VideoStream]]]:
+        """(place, packet) from where the file is read; -1 for one that the table does not have."""
         for packet in self._file.packets():
-            yield from self._file.decode(packet)
-        yield from self._file.decode(None)
+            yield -1 if packet.pts is None else self._place.get(packet.pts, -1), packet
+
+
+class _Packed(_Indexed):
+    """The same for pictures that share packets: each gets a packet of its own, with its number as its pts."""
+
+    packed = True
+
+    def __init__(self, file: OpenFile, table: PackedTable) -> None:
+        super().__init__(file, table)
+        self._packet, self._first = table.packet.tolist(), table.first.tolist()
+        self._header = file.stream.codec_context.extradata or b""
+
+    def _time(self, place: int) -> int:
+        return int(self._packet[place])
+
+    def _placed(self) -> Iterator[tuple[int, Packet[VideoStream]]]:
+        for packet in self._file.packets():
+            # An AVI's dts is the number of the packet.
+            if packet.dts is None or not 0 <= packet.dts < len(self._first) - 1:
+                yield -1, packet
+                continue
+            place, end = self._first[packet.dts : packet.dts + 2]
+            for picture in units(packet, self._header)[: end - place]:
+                picture.pts = int(self.table.pts[place])
+                yield place, picture
+                place += 1

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import Any, Final
 
-import av
 import numpy as np
 
+from vidtrain.data.readers.base import OpenVideo
+from vidtrain.data.readers.guarded import Guarded
 from vidtrain.data.readers.packets import PacketTable
+from vidtrain.data.readers.picture import scaled
 from vidtrain.data.readers.pyav import PyAVVideo, slots_of
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.types import Frames, Indices, VideoInfo
@@ -28,17 +30,29 @@ _CONTAINERS: Final = ("mov", "matroska", "avi", "flv")
 
 @dataclass(frozen=True)
 class DecordReader:
-    """Opens videos with decord, one thread. Has no settings."""
+    """Opens videos with decord, one thread.
 
-    def open(self, path: str) -> DecordVideo:
+    timeout: seconds that opening a file or one read may take (large files get more, see `guarded.Guarded`). decord then
+        runs in a process of its own, which is killed when it hangs. None: in this process, where nothing ends a hang.
+    """
+
+    timeout: float | None = 5.0
+
+    def open(self, path: str) -> OpenVideo:
         """Open a file and find the frames it shows.
 
         Raises:
             ConfigError: decord is not installed.
             VideoError: not a video that can be read, or not one that decord can be trusted with.
         """
-        _import_decord()
+        if self.timeout is not None:
+            return Guarded(DecordReader(timeout=None), self.timeout).open(path)
+        self.prepare()
         return DecordVideo(path)
+
+    def prepare(self) -> None:
+        """Import what takes its time; raises ConfigError."""
+        _import_decord()
 
 
 class DecordVideo:
@@ -46,7 +60,7 @@ class DecordVideo:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        with PyAVVideo(path) as probe:
+        with PyAVVideo(path, inspect=True) as probe:
             self._info = probe.info
             reason = _why_not(probe)
         if reason:
@@ -80,7 +94,7 @@ class DecordVideo:
             if size == native:
                 reason = f"decord cannot deliver pictures {size[1]} pixels wide: use decoder=pyav"
                 raise VideoError(self._path, reason) from None
-            return _scaled(self._batch(decord, wanted, native), size)
+            return scaled(self._batch(decord, wanted, native), size)
         return frames
 
     def _sized(self, decord: ModuleType, size: tuple[int, int]) -> Any:
@@ -106,16 +120,6 @@ class DecordVideo:
         self.close()
 
 
-def _scaled(frames: Frames, size: tuple[int, int]) -> Frames:
-    """Frames at another (height, width), bilinear."""
-    out = np.empty((len(frames), *size, 3), np.uint8)
-    for number, frame in enumerate(frames):
-        picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-        picture = picture.reformat(width=size[1], height=size[0], interpolation="BILINEAR")
-        out[number] = picture.to_ndarray()
-    return out
-
-
 def _import_decord() -> ModuleType:
     try:
         import decord  # absolute: the library, not this module
@@ -136,8 +140,12 @@ def _why_not(probe: PyAVVideo) -> str:
         return f"decord may hang on this kind of file ({container})"
     if probe.orientation.mirrored:
         return "decord does not mirror pictures"
+    if probe.frames.packed:
+        return ""
     if table is None:
-        return "" if probe.frames.packed else "decord cannot be trusted to count the frames of this file"
+        return "decord cannot be trusted to count the frames of this file"
+    if table.damaged:
+        return f"has {table.damaged} damaged packets among {len(table.pts)}, which decord may show"
     if len(table.pts) > len(table.shown):
         return f"decord counts {len(table.pts)} frames, {len(table.shown)} are shown"
     if (np.diff(table.start) < 0).any():

@@ -21,6 +21,8 @@ _LOCAL: Final = {"protocol_whitelist": "file"}
 # Reaches the decoders that FFmpeg opens while it probes, and no others: they then read headers and decode no picture,
 # which takes 1 ms instead of 20 for 1280x720 H.264.
 _PROBE_HEADERS: Final = {"skip_frame": "all"}
+# FFmpeg's decoder of JPEGs patches up broken ones without a mark unless it is told to give up.
+_STRICT: Final = {"err_detect": "explode"}
 
 
 class OpenFile:
@@ -29,13 +31,18 @@ class OpenFile:
     container: InputContainer
     stream: VideoStream
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, timeout: float | None = None) -> None:
         """Open a local file, under any name.
+
+        Args:
+            path: the file.
+            timeout: seconds that FFmpeg may search for a packet; None means as long as it takes.
 
         Raises:
             VideoError: no such file, empty, encrypted, not a video, no video stream.
         """
         self.path = path
+        self._timeout = timeout
         self.seen = _look(path)
         self._open(thorough=False)
 
@@ -45,13 +52,19 @@ class OpenFile:
         try:
             # "file:" keeps names with a colon or a leading dash from being taken for something else.
             self.container = av.open(
-                f"file:{self.path}", metadata_errors="replace", options=options, container_options=dict(_LOCAL)
+                f"file:{self.path}",
+                metadata_errors="replace",
+                options=options,
+                container_options=dict(_LOCAL),
+                timeout=self._timeout,
             )
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise VideoError(self.path, _why_not_opened(error, self.seen)) from None
         try:
             self.stream = _best_video(self.path, self.container)
             self.stream.codec_context.thread_count = 1
+            if self.stream.codec_context.name == "mjpeg":
+                self.stream.codec_context.options = dict(_STRICT)
         except BaseException:
             self.container.close()
             raise
@@ -68,23 +81,32 @@ class OpenFile:
         self.container.close()
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
-        """The video's packets from here to the end, or to where the file can be read no further; no empty ones."""
+        """The video's packets from here to the end, or to where the file can be read no further; no empty ones.
+
+        Raises:
+            VideoError: none is found in time, as when a download has left gigabytes of zeros.
+        """
         try:
             for packet in self.container.demux(self.stream):
                 if packet.size:  # an empty one would tell the decoder that the stream ends
                     yield packet
+        except av.error.ExitError:
+            reason = f"FFmpeg searched for the next packet for more than {self._timeout:g} s"
+            raise VideoError(self.path, f"{reason}: a damaged file or a slow disk (see decoder.timeout)") from None
         except (av.error.FFmpegError, OSError):
             return
+        except IndexError:  # at the end PyAV trips over streams that turned up on the way
+            return
 
-    def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+    def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame] | None:
         """The pictures that come out when a packet goes in, or those still inside for None.
 
-        None come out of a packet that does not decode: what is missing is found by what is wanted.
+        None for a packet that the decoder complains of.
         """
         try:
             return self.stream.codec_context.decode(packet)
         except (av.error.FFmpegError, OSError):
-            return []
+            return None
 
 
 def _look(path: str) -> Glance:

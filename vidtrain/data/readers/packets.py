@@ -24,7 +24,10 @@ import numpy.typing as npt
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from vidtrain.data.readers.holes import after_holes
+from vidtrain.data.readers.index import read_index
 from vidtrain.data.readers.opening import OpenFile
+from vidtrain.data.readers.references import VOP, checks_for
 from vidtrain.types import Indices
 
 # Decoders, by FFmpeg's name, that give pictures in the order of their pts, one a packet.
@@ -39,8 +42,8 @@ _GUESSED: Final = frozenset({"h264", "hevc", "vvc"})
 # Containers that cut the stream into whole frames. In others (MPEG-TS, raw streams) an H.264 field can be a packet.
 _FRAMED: Final = ("mov", "matroska", "avi", "flv")
 _PROGRESSIVE: Final = 1
-_LARGEST_EMPTY_VOP: Final = 19  # bytes; MPEG-4 marks "no picture here" with a packet no larger than this
-_VOP: Final = b"\0\0\1\xb6"
+LARGEST_EMPTY_VOP: Final = 19
+"""Bytes; MPEG-4 marks "no picture here" with a packet no larger than this."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,17 @@ class PacketTable:
     pts: int64 (N,) in the stream's time base; unique.
     shown: int64 (F,), the packet of each frame shown, in presentation order.
     start: int64 (N,), for each packet the keyframe that decoding has to start from to get it.
+    refreshed: some packets that are marked as keyframes are clean only later (periodic intra refresh).
+    damaged: packets whose damage shows without decoding; 0 when nobody looked.
+    holes: packets that are damaged or behind which others are missing, see `vidtrain.data.readers.holes`.
     """
 
     pts: npt.NDArray[np.int64]
     shown: Indices
     start: npt.NDArray[np.int64]
-
-    def position(self) -> dict[int, int]:
-        """From a pts to the packet's place in the file."""
-        return {pts: place for place, pts in enumerate(self.pts.tolist())}
+    refreshed: bool = False
+    damaged: int = 0
+    holes: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -68,10 +73,17 @@ class _Columns:
     pts: list[int | None]
     key: list[bool]
     hidden: list[bool]
+    positions: list[int | None]
+    refreshed: bool = False
+    damaged: int = 0
 
 
-def scan(file: OpenFile) -> PacketTable | None:
+def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
     """Read all packets of the stream, to the end of the file, and decode none.
+
+    Args:
+        file: just opened.
+        inspect: look for damage as well.
 
     Returns:
         None when the packets do not tell the frames shown for certain.
@@ -80,38 +92,21 @@ def scan(file: OpenFile) -> PacketTable | None:
     reorders = context.name in _REORDERING
     if not (reorders or context.name in _IN_ORDER) or _may_hold_fields(file):
         return None
-    columns = _read(file, _PEEKS.get(context.name))
+    peek = _PEEKS.get(context.name)
+    index = read_index(file) if peek is None and not inspect else None
+    if index is not None:
+        told = _Columns([], index.key.tolist(), index.hidden.tolist(), [], index.refreshed)
+        return _table(index.pts, told, frozenset(), reorders=reorders)
+    columns = _read(file, peek, inspect=inspect)
     if columns is None or not columns.pts or None in columns.pts:
         return None
     pts = np.array(columns.pts, dtype=np.int64)
     if context.name in _GUESSED and context.has_b_frames and _stores_no_pts(file) and (np.diff(pts) > 0).all():
         return None  # made up by FFmpeg, in file order, for pictures that are shown in another
-    return _table(pts, np.array(columns.key), np.array(columns.hidden), reorders=reorders)
-
-
-def count_packed(file: OpenFile) -> int | None:
-    """The frames that an MPEG-4 AVI shows which puts two pictures in some of its packets, as DivX and Xvid did.
-
-    FFmpeg gives one picture a packet as long as each pair is made up for by an empty packet:
-
-        packet      I   P+B  B   -   P+B  B   -
-        decoded     I   P    B   B   P    B   B       the second of a pair waits for the next packet
-
-    (One that still waits at the end of the file is never shown.)
-
-    Returns:
-        None for any other pattern, and for other kinds of file.
-    """
-    if file.stream.codec_context.name != "mpeg4" or file.container.format.name != "avi":
-        return None
-    count, waiting = 0, False
-    for packet in file.packets():
-        pictures, empty = bytes(packet).count(_VOP), packet.size <= _LARGEST_EMPTY_VOP
-        if packet.is_corrupt or packet.is_discard or pictures + waiting not in (1, 2) or (empty and not waiting):
-            return None
-        waiting = pictures + waiting == 2 and not empty
-        count += 1
-    return count
+    holes = frozenset(after_holes(file, columns.positions))
+    if holes and _stores_no_pts(file):
+        return None  # the pts of what follows are made up
+    return _table(pts, columns, holes, reorders=reorders)
 
 
 def _may_hold_fields(file: OpenFile) -> bool:
@@ -127,9 +122,11 @@ def _stores_no_pts(file: OpenFile) -> bool:
     return name == "avi" or (name.startswith("matroska") and file.stream.codec_context.codec_tag.isalnum())
 
 
-def _read(file: OpenFile, peek: Callable[[Packet[VideoStream]], bool | None] | None) -> _Columns | None:
+def _read(
+    file: OpenFile, peek: Callable[[Packet[VideoStream]], bool | None] | None, *, inspect: bool
+) -> _Columns | None:
     """The columns, or None as soon as a packet is of a kind that cannot be counted."""
-    columns = _Columns([], [], [])
+    columns, checks = _Columns([], [], [], []), checks_for(file.stream.codec_context)
     cut = False
     for packet in file.packets():
         hidden = packet.is_discard
@@ -138,8 +135,14 @@ def _read(file: OpenFile, peek: Callable[[Packet[VideoStream]], bool | None] | N
             if verdict is None:
                 return None
             hidden = verdict
+        key = packet.is_keyframe
+        if key and not checks.stands_alone(packet):
+            key, columns.refreshed = False, True
+        if inspect and checks.damaged(packet):
+            columns.damaged += 1
         columns.pts.append(packet.pts)
-        columns.key.append(packet.is_keyframe)
+        columns.positions.append(packet.pos)
+        columns.key.append(key)
         columns.hidden.append(hidden)
         cut = packet.is_corrupt
     if cut:  # the file ends within the last packet
@@ -148,20 +151,22 @@ def _read(file: OpenFile, peek: Callable[[Packet[VideoStream]], bool | None] | N
 
 
 def _table(
-    pts: npt.NDArray[np.int64], key: npt.NDArray[np.bool_], hidden: npt.NDArray[np.bool_], *, reorders: bool
+    pts: npt.NDArray[np.int64], columns: _Columns, holes: frozenset[int], *, reorders: bool
 ) -> PacketTable | None:
     if len(np.unique(pts)) < len(pts):
         return None
-    visible = np.flatnonzero(~hidden)
+    visible = np.flatnonzero(~np.array(columns.hidden))
     if not reorders and (np.diff(pts[visible]) < 0).any():
         return None  # the decoder gives them in file order, whatever the pts say
-    start = _starts(pts, key)
+    start = starts(pts, np.array(columns.key))
     if len(visible) == 0 or (start[visible] < 0).any():
         return None  # begins before the first keyframe: what is shown is up to the decoder
-    return PacketTable(pts=pts, shown=visible[np.argsort(pts[visible])], start=start)
+    shown = visible[np.argsort(pts[visible])]
+    damaged = columns.damaged + len(holes)
+    return PacketTable(pts=pts, shown=shown, start=start, refreshed=columns.refreshed, damaged=damaged, holes=holes)
 
 
-def _starts(pts: npt.NDArray[np.int64], key: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+def starts(pts: npt.NDArray[np.int64], key: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """For each packet the last keyframe before it in the file that is not shown after it; -1 where there is none.
 
     A picture that lies behind a keyframe but is shown before it (open GOP) needs the keyframe before that.
@@ -192,7 +197,7 @@ def _vp9_hidden(packet: Packet[VideoStream]) -> bool | None:
 
 def _mpeg4_hidden(packet: Packet[VideoStream]) -> bool | None:
     """None for a packet with two pictures in it or with perhaps none, as in packed AVI files."""
-    if packet.size <= _LARGEST_EMPTY_VOP or bytes(packet).count(_VOP) != 1:
+    if packet.size <= LARGEST_EMPTY_VOP or bytes(packet).count(VOP) != 1:
         return None
     return False
 

@@ -8,9 +8,9 @@ workers are the parallelism. The pixels are exactly those of a decode of the who
 Where the packets do not tell which frames are shown (see `packets`), the file is decoded once from the start to count
 them, and again to read.
 
-Which frames count as broken: those that do not come out of the decoder, and those that it marks as corrupt
-(`VideoFrame.is_corrupt`: pictures patched up from their neighbours, or decoded without what they refer to). Reading
-one raises VideoError. A frame that only refers to a broken one is not marked by FFmpeg, and is returned.
+Which frames count as broken: those that do not come out of the decoder, those that it marks as corrupt
+(`VideoFrame.is_corrupt`: pictures patched up from their neighbours, or decoded without what they refer to), and those
+that follow such a one before the next keyframe and may refer to it (see `decoding`). Reading one raises VideoError.
 
 Non-square pixels stay as they are stored: nothing is stretched. Display matrices (rotated and mirrored phone
 videos) are applied; an orientation note inside an H.264 stream itself is not.
@@ -33,7 +33,13 @@ from vidtrain.types import Frames, Indices, VideoInfo
 
 @dataclass(frozen=True)
 class PyAVReader:
-    """Opens videos with PyAV. Has no settings."""
+    """Opens videos with PyAV.
+
+    timeout: seconds that FFmpeg may search for one packet before the file counts as broken; None means no limit. In a
+        sound file that takes milliseconds.
+    """
+
+    timeout: float | None = 4.0
 
     def open(self, path: str) -> PyAVVideo:
         """Open a file and find the frames it shows.
@@ -41,17 +47,17 @@ class PyAVReader:
         Raises:
             VideoError: no such file, not a video, no video stream, cut off, encrypted, no frame in it.
         """
-        return PyAVVideo(path)
+        return PyAVVideo(path, timeout=self.timeout)
 
 
 class PyAVVideo:
     """A video being read, see `vidtrain.data.readers.base.OpenVideo`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, timeout: float | None = PyAVReader.timeout, inspect: bool = False) -> None:
         self._path = path
-        self._file = OpenFile(path)
+        self._file = OpenFile(path, timeout)
         try:
-            self._frames: ShownFrames = find_frames(self._file)
+            self._frames: ShownFrames = find_frames(self._file, inspect=inspect)
             self.orientation = self._find_orientation()
             self._info = self._describe()
         except BaseException:
@@ -80,19 +86,22 @@ class PyAVVideo:
         """
         slots = slots_of(self._path, indices, self._info.num_frames)
         out = np.empty((len(indices), *(size or (self._info.height, self._info.width)), 3), np.uint8)
+        missing = set(slots)
         for number, frame in self._frames.get(sorted(slots)):
-            first, *others = slots.pop(number)
+            missing.discard(number)
+            first, *others = slots[number]
             try:
                 self._converter.write(frame, out[first])
             except (av.error.FFmpegError, ValueError) as error:
                 reason = f"frame {number} of {self._info.num_frames} does not convert to RGB ({error})"
                 raise VideoError(self._path, reason) from None
             out[others] = out[first]
-        if slots:
-            raise VideoError(self._path, f"frame {min(slots)} of {self._info.num_frames} does not decode")
+        if missing:
+            raise VideoError(self._path, f"frame {min(missing)} of {self._info.num_frames} does not decode")
         return out
 
     def close(self) -> None:
+        self._frames.close()
         self._file.close()
 
     def __enter__(self) -> PyAVVideo:

@@ -1,0 +1,93 @@
+"""The frames of files whose packets do not tell them: by counting what the decoder gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+from av.video.frame import VideoFrame
+
+from vidtrain.data.readers.holes import after_holes
+from vidtrain.data.readers.opening import OpenFile
+from vidtrain.data.readers.references import checks_for
+from vidtrain.errors import VideoError
+
+
+def rate(file: OpenFile, count: int, first: int | None, last: int | None) -> float:
+    """Frames per second from the first and the last pts; of a single frame, the container's word, or 1."""
+    if count > 1 and first is not None and last is not None and last > first:
+        seconds = (last - first) * (file.stream.time_base or Fraction(1))
+        return float((count - 1) / seconds)
+    return float(file.stream.average_rate or file.stream.guessed_rate or 1)
+
+
+class Counted:
+    """Frames by counting what the decoder gives from the start of the file. Exact for every file, and slow.
+
+    The file is decoded once just to count them.
+    """
+
+    table = None
+    packed = False
+
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
+        self._damaged = checks_for(file.stream.codec_context).damaged
+        self._positions: list[int | None] = []  # of each packet in the file
+        self._times: list[int | None] = []  # the pts of each packet
+        self._keys: list[int] = []  # the packets that are keyframes
+        self._broken: set[int] = set()  # packets that spoil those after them, up to the next keyframe
+        packets = [frame.pts for frame in self._all()]
+        # A number that is none of ours is PyAV's guess for a frame without one.
+        times = [self._times[n] if n is not None and 0 <= n < len(self._times) else None for n in packets]
+        known = [time for time in times if time is not None]
+        self._number = {packet: number for number, packet in enumerate(packets)}
+        self._holes = frozenset(after_holes(file, self._positions))
+        self.count = len(packets)
+        whole = len(known) == self.count > 0
+        self.fps = rate(file, self.count, min(known) if whole else None, max(known) if whole else None)
+
+    def get(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+        numbers = set(wanted)
+        if not numbers:
+            return
+        packets: dict[int, int] = {}
+        for number, frame in enumerate(self._all()):
+            if number in numbers and not frame.is_corrupt and frame.pts not in self._broken:
+                packets[number] = frame.pts or 0
+                yield number, frame
+            if number == wanted[-1]:
+                break
+        broken = self._broken | self._holes
+        for number, packet in packets.items():
+            # A picture that is shown before the keyframe that it lies behind needs the one before that.
+            keys = (key for key in self._keys if key <= packet and self._number.get(key, number + 1) <= number)
+            start = max(keys, default=0)
+            if any(start <= place < packet for place in broken) or packet in self._holes:
+                reason = f"frame {number} of {self.count} follows a broken one, which it may refer to"
+                raise VideoError(self._file.path, reason)
+
+    def close(self) -> None:
+        """Nothing is kept between two reads."""
+
+    def _all(self) -> Iterator[VideoFrame]:
+        """All frames; their pts are the numbers of the packets they come from."""
+        self._file.reopen()
+        self._positions, self._times, self._keys, self._broken = [], [], [], set[int]()
+        for number, packet in enumerate(self._file.packets()):
+            self._positions.append(packet.pos)
+            self._times.append(packet.pts)
+            if packet.is_keyframe:
+                self._keys.append(number)
+            packet.pts = number
+            frames = self._file.decode(packet)
+            if frames is None or packet.is_corrupt or self._damaged(packet):
+                self._broken.add(number)
+            yield from self._noted(frames)
+        yield from self._noted(self._file.decode(None))
+
+    def _noted(self, frames: list[VideoFrame] | None) -> Iterator[VideoFrame]:
+        for frame in frames or ():
+            if frame.is_corrupt and frame.pts is not None:
+                self._broken.add(frame.pts)
+            yield frame

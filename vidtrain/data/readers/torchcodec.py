@@ -1,0 +1,209 @@
+"""The reader for those who want torchcodec, on the processor or on NVIDIA's video decoder: the same contract as `pyav`.
+
+The frames shown, their rate and their size are found as the PyAV reader finds them. Files of which torchcodec is known
+to return wrong frames are refused before it sees them (tried with 0.17 and FFmpeg 5): MPEG streams, AVI with
+reordered frames, periodic intra refresh, mirrored pictures; with older versions rotated ones (before 0.11) and those
+with frames hidden by an edit list (before 0.16).
+
+Pixels on the processor equal those of `pyav` at the video's own size, for 8-bit video; scaled ones differ in how the
+colours are interpolated. On "cuda" the picture is converted by NVIDIA's code and scaled by torch, both of which round
+differently.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+
+from vidtrain.data.readers.base import OpenVideo
+from vidtrain.data.readers.guarded import Guarded
+from vidtrain.data.readers.picture import Orientation, scaled
+from vidtrain.data.readers.pyav import PyAVVideo, slots_of
+from vidtrain.errors import ConfigError, VideoError
+from vidtrain.types import Frames, Indices, VideoInfo
+
+_CONTAINERS: Final = ("mov", "matroska", "avi", "flv", "gif")
+_ROTATES: Final = (0, 11)  # the version from which it turns pictures
+_EDITS: Final = (0, 16)  # the version from which it finds the keyframe of frames behind hidden ones
+
+
+@dataclass(frozen=True)
+class TorchCodecReader:
+    """Opens videos with torchcodec, one decode thread.
+
+    device: "cpu", or "cuda" (or "cuda:1" ...) to decode with NVDEC. Each loader's worker then takes some hundred
+        megabytes of the GPU's memory; frames come back to the CPU, as from every reader.
+    timeout: seconds that opening a file or one read may take (large files get more, see `guarded.Guarded`). torchcodec
+        then runs in a process of its own, which is killed when it hangs. None: in this process, where nothing ends a
+        hang.
+    """
+
+    device: str = "cpu"
+    timeout: float | None = 5.0
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(f"decoder.device={self.device!r} must be cpu, cuda, or cuda:N with the number of a GPU")
+
+    def open(self, path: str) -> OpenVideo:
+        """Open a file and find the frames it shows.
+
+        Raises:
+            ConfigError: torchcodec or FFmpeg's libraries are not installed; there is no such GPU.
+            VideoError: not a video that can be read, or not one that torchcodec can be trusted with.
+        """
+        if self.timeout is not None:
+            return Guarded(TorchCodecReader(self.device, timeout=None), self.timeout).open(path)
+        self.prepare()
+        return TorchCodecVideo(path, self.device)
+
+    def prepare(self) -> None:
+        """Import what takes its time; raises ConfigError."""
+        _import_decoder(self.device)
+
+
+class TorchCodecVideo:
+    """A video being read, see `vidtrain.data.readers.base.OpenVideo`."""
+
+    def __init__(self, path: str, device: str) -> None:
+        self._path = path
+        self._device = device
+        with PyAVVideo(path, inspect=True) as probe:
+            self._info = probe.info
+            reason = _why_not(probe, device)
+        if reason:
+            raise VideoError(path, f"{reason}: use decoder=pyav")
+        self._opened: tuple[tuple[int, int], Any] | None = None
+
+    @property
+    def info(self) -> VideoInfo:
+        return self._info
+
+    def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
+        """The frames `indices` as RGB uint8 (N, H, W, 3), see `OpenVideo.read`."""
+        slots_of(self._path, indices, self._info.num_frames)  # checks them
+        native = self._info.height, self._info.width
+        size = size or native
+        if len(indices) == 0:
+            return np.empty((0, *size, 3), np.uint8)
+        wanted, place = np.unique(indices, return_inverse=True)
+        try:
+            frames = self._sized(size).get_frames_at(wanted.tolist()).data
+        except (RuntimeError, ValueError, IndexError) as error:
+            self._opened = None
+            raise VideoError(self._path, f"torchcodec: {_gist(error)} (decoder=pyav may read it)") from None
+        if tuple(frames.shape[1:3]) not in (size, native):
+            raise VideoError(self._path, f"torchcodec gives pictures of another size ({tuple(frames.shape[1:3])})")
+        ours = _fitted(frames, size)
+        return ours if len(wanted) == len(indices) and (np.diff(place) > 0).all() else ours[place]
+
+    def _sized(self, size: tuple[int, int]) -> Any:
+        """torchcodec's decoder, which scales to `size` where it can; opened anew when the size changes."""
+        if self._opened is None or self._opened[0] != size:
+            decoder_class, resize = _import_decoder(self._device)
+            options = {}
+            if resize is not None and size != (self._info.height, self._info.width):
+                options["transforms"] = [resize(size)]
+            decoder = decoder_class(
+                self._path,
+                dimension_order="NHWC",
+                num_ffmpeg_threads=1,
+                device=self._device,
+                seek_mode="exact",
+                **options,
+            )
+            if len(decoder) != self._info.num_frames:
+                counts = f"torchcodec counts {len(decoder)} frames, {self._info.num_frames} are shown"
+                raise VideoError(self._path, f"{counts}: use decoder=pyav")
+            self._opened = size, decoder
+        return self._opened[1]
+
+    def close(self) -> None:
+        self._opened = None
+
+    def __enter__(self) -> TorchCodecVideo:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _fitted(frames: Any, size: tuple[int, int]) -> Frames:
+    """A tensor of frames, uint8 (N, H, W, 3) on any device, as an array of this (height, width)."""
+    if tuple(frames.shape[1:3]) == size:
+        same: Frames = frames.cpu().contiguous().numpy()
+        return same
+    if frames.device.type == "cpu":
+        return scaled(frames.numpy(), size)
+    from torch.nn.functional import interpolate
+
+    planes = interpolate(frames.permute(0, 3, 1, 2).float(), size, mode="bilinear", antialias=True)
+    out: Frames = planes.round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).cpu().contiguous().numpy()
+    return out
+
+
+def _import_decoder(device: str) -> tuple[Any, Any]:
+    """torchcodec's VideoDecoder, and its Resize where it has one that works on the device."""
+    try:
+        from torchcodec.decoders import VideoDecoder  # absolute: the library, not this module
+    except ImportError:
+        fix = "pip install torchcodec, in the version for your torch, or use decoder=pyav"
+        raise ConfigError(f"decoder=torchcodec needs the package torchcodec: {fix}") from None
+    except (OSError, RuntimeError):
+        raise ConfigError(_NO_FFMPEG) from None
+    if device != "cpu":
+        import torch
+
+        number = int(device.partition(":")[2] or 0)
+        if number >= torch.cuda.device_count():
+            raise ConfigError(f"decoder.device={device}: torch sees {torch.cuda.device_count()} GPUs here; use cpu")
+        return VideoDecoder, None
+    try:
+        from torchcodec.transforms import Resize
+    except ImportError:
+        return VideoDecoder, None
+    return VideoDecoder, Resize
+
+
+_NO_FFMPEG: Final = (
+    "decoder=torchcodec needs FFmpeg's shared libraries (version 4 to 9), and a torchcodec that fits the torch here: "
+    "install FFmpeg (apt, brew or conda install ffmpeg), or use decoder=pyav"
+)
+
+
+def _why_not(probe: PyAVVideo, device: str) -> str:
+    """What is wrong with the file for torchcodec, '' when nothing is."""
+    container, table, version = probe.file.container.format.name, probe.frames.table, _version()
+    if table is None or probe.frames.packed or not container.startswith(_CONTAINERS):
+        return f"torchcodec cannot be trusted to find the frames of this kind of file ({container})"
+    if table.damaged:
+        return f"has {table.damaged} damaged packets among {len(table.pts)}, which torchcodec may show"
+    if probe.orientation.mirrored:
+        return "torchcodec does not mirror pictures"
+    if probe.orientation != Orientation() and (device != "cpu" or version < _ROTATES):
+        return "torchcodec does not turn pictures" + (" here" if version >= _ROTATES else " in this version")
+    if len(table.pts) > len(table.shown) and version < _EDITS:
+        return f"torchcodec counts {len(table.pts)} frames in this version, {len(table.shown)} are shown"
+    if table.refreshed:
+        return "torchcodec returns unfinished pictures of video with periodic intra refresh"
+    if container == "avi" and (np.diff(table.shown) < 0).any():
+        return "torchcodec returns wrong frames of AVI files with reordered pictures"
+    return ""
+
+
+def _version() -> tuple[int, ...]:
+    import torchcodec
+
+    return tuple(int(part) for part in re.findall(r"\d+", torchcodec.__version__)[:2])
+
+
+def _gist(error: Exception) -> str:
+    """The last line of torchcodec's message that says something, without the places in its source."""
+    line = next(iter(str(error).splitlines()), type(error).__name__)
+    return re.sub(r"^.*?\.cpp:\d+,?\s*", "", line).strip()

@@ -13,9 +13,9 @@ The contestants: `pyav` is vidtrain's default reader; `decord` is bare decord wi
 at open and one get_batch; `torchcodec`, if installed, is bare torchcodec with one thread and its own Resize; `raw` is
 what FFmpeg itself takes through PyAV, in one thread and without converting a picture: for a train clip all frames from
 the keyframe before it to its last, for the test clips all frames of the file. All open the file anew each time, as a
-loader's worker does. Rounds are interleaved, so that a busy machine slows all of them; the table shows medians. CPU time
-counts all threads of this process; vidtrain runs decord and torchcodec in processes of their own, which costs 0.6 ms per
-clip of 16 frames on top.
+loader's worker does. Rounds are interleaved, so that a busy machine slows all of them; the table shows medians. CPU
+time counts all threads of this process; vidtrain runs decord and torchcodec in processes of their own, which costs
+0.6 ms per clip of 16 frames on top.
 """
 
 from __future__ import annotations

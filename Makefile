@@ -26,10 +26,10 @@ table: install  ## The fusion ladder on the built-in data set: single frame, lat
 	$(BIN)/vidtrain train -m data=motion model=single_frame,late_fusion,early_fusion,slow_fusion
 
 test: install lint types  ## Lint, types, tests (without the slow ones)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-all: install lint types  ## All tests
-	$(BIN)/python -m pytest -m ''
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m ''
 
 lint: install
 	$(BIN)/ruff check .

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vidtrain import __version__
-from vidtrain.errors import ConfigError, VidtrainError, did_you_mean, one_of
+from vidtrain.errors import EXIT_UNFINISHED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
 
-COMMANDS = ("train", "eval", "predict", "inspect", "data")
+COMMANDS = ("train", "eval", "predict", "inspect", "data", "extract", "bench")
 
 # Hydra's flags -> number of values each takes ("?" = perhaps one, of these)
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -25,15 +25,19 @@ _FLAGS: dict[str, int | tuple[str, ...]] = {
     **dict.fromkeys(["--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun"], 1),
     **dict.fromkeys(["--info", "-i"], _INFO),
 }
-# eval and predict take the rest of their configuration from the checkpoint: a key below one of these is added
+# eval, predict and extract take the rest of their configuration from the checkpoint: a key below one of these is added
 _THE_DISK = (errno.ENOSPC, errno.EROFS, errno.EACCES, getattr(errno, "EDQUOT", errno.ENOSPC))
 _LONGEST_NAME = 150  # of a run's folder in a sweep; file systems allow 255 bytes
 _OF_EVERY_MODEL = ("model.weights", "model.inflate_from")  # build.MODEL_KEYS, which no YAML has to list
-_FROM_CHECKPOINT = ("model", "data", "decoder", "sampler", "transform", "eval", "trainer")
+_FROM_CHECKPOINT = ("model", "data", "decoder", "sampler", "transform", "flow", "eval", "trainer")
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """The `vidtrain` program. Exit codes: 0 done, 1 our mistake, 2 the user's mistake, 130 interrupted."""
+    """The `vidtrain` program.
+
+    Exit codes: 0 done, 1 our mistake, 2 the user's mistake, 75 a training that was told to stop and has saved (start it
+    again with resume=auto), 130 interrupted.
+    """
     try:
         code = _main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -49,9 +53,17 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         mistake = users_mistake(error)
         if mistake is None:
             raise
-        print(f"vidtrain: error: {mistake}", file=sys.stderr)
-        code = 2
+        code = report(mistake)
     raise SystemExit(code)
+
+
+def report(mistake: VidtrainError) -> int:
+    """Print the line that the user reads; returns the exit code."""
+    if isinstance(mistake, StoppedError):
+        print(f"vidtrain: {mistake}", file=sys.stderr)
+        return 130 if str(mistake).startswith("SIGINT") else EXIT_UNFINISHED
+    print(f"vidtrain: error: {mistake}", file=sys.stderr)
+    return 2
 
 
 def users_mistake(error: Exception) -> VidtrainError | None:
@@ -85,7 +97,7 @@ def _main(argv: list[str]) -> int:
     flags, overrides = split_flags(rest)
     if command == "data":
         overrides = _data_action(overrides)
-    if command in ("eval", "predict"):
+    if command in ("eval", "predict", "extract"):
         overrides = [_add_below_checkpoint(o) for o in overrides]
     overrides = [f"++{o}" if o.split("=", 1)[0] in _OF_EVERY_MODEL else o for o in overrides]
     folder = _config_dir(flags)
@@ -246,8 +258,7 @@ def task(command: str) -> Callable[[Any], Any]:
                 return None
             if mistake is None:
                 raise
-            print(f"vidtrain: error: {mistake}", file=sys.stderr)
-            raise SystemExit(2) from None
+            raise SystemExit(report(mistake)) from None
 
     return run
 

@@ -12,8 +12,17 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-from vidtrain.commands.settings import DoctorConfig, ShowConfig
-from vidtrain.data.settings import CheckConfig, PrepareConfig, SamplerConfig, StatsConfig, TransformConfig
+from vidtrain.commands.settings import BenchConfig, DoctorConfig, ShowConfig
+from vidtrain.data.settings import (
+    CheckConfig,
+    FlowCacheConfig,
+    FlowConfig,
+    FlowMethodName,
+    PrepareConfig,
+    SamplerConfig,
+    StatsConfig,
+    TransformConfig,
+)
 from vidtrain.engine.settings import EvalConfig, ScheduleConfig, TrainerConfig
 from vidtrain.errors import ConfigError
 from vidtrain.reports.settings import LoggerConfig
@@ -25,6 +34,11 @@ class SplitName(Enum):
     test = "test"
 
 
+class FeatureType(Enum):
+    float16 = "float16"
+    float32 = "float32"
+
+
 @dataclass
 class TrainConfig:
     model: Any = MISSING
@@ -32,6 +46,7 @@ class TrainConfig:
     decoder: Any = MISSING
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     transform: TransformConfig = field(default_factory=TransformConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
     optimizer: Any = MISSING
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -41,6 +56,8 @@ class TrainConfig:
     """Folder of this run; null makes runs/DATA/MODEL/DATE_TIME."""
     resume: str | None = None
     """auto continues the newest unfinished run of this very configuration, or starts one; or a run folder."""
+    resume_changed: bool = False
+    """Continue a run whose configuration was another one, with the new values."""
 
 
 @dataclass
@@ -52,6 +69,7 @@ class CheckpointSections:
     decoder: Any = None
     sampler: Any = None
     transform: Any = None
+    flow: Any = None
     trainer: Any = None
     eval: Any = None
 
@@ -83,6 +101,22 @@ class PredictConfig(CheckpointSections):
 
 
 @dataclass
+class ExtractCommandConfig(CheckpointSections):
+    checkpoint: str | None = None
+    """The .pt file whose model is run. Data, clips and preprocessing come from it; null: model and model.weights."""
+    output: str = MISSING
+    """Folder for the features; a folder that an earlier run began is completed."""
+    layer: str = "features"
+    """What is kept: features (what the head classifies), embed (c3d's fc6), or the name of a module, such as layer3."""
+    hop: int | None = None
+    """Source frames from one clip to the next; null: a clip's span, so that clips neither overlap nor leave gaps."""
+    dtype: FeatureType = FeatureType.float16
+    """Of the numbers on disk: float16 or float32."""
+    trust: list[str] = field(default_factory=list)
+    """Modules outside vidtrain and torchvision that the checkpoint's configuration may call."""
+
+
+@dataclass
 class InspectConfig:
     model: Any = None
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
@@ -98,7 +132,7 @@ class InspectConfig:
 @dataclass
 class DataCommandConfig:
     action: str = MISSING
-    """info, make, check, prepare, stats, show, doctor; the first word after `vidtrain data`."""
+    """info, make, check, prepare, flow, stats, show, doctor; the first word after `vidtrain data`."""
     data: Any = MISSING
     decoder: Any = MISSING
     model: Any = MISSING
@@ -110,8 +144,11 @@ class DataCommandConfig:
     """Folder for what the action writes; null: a folder named after the action, below the working directory."""
     num_workers: int | None = None
     """Processes that work at once; null: one a processor."""
+    method: FlowMethodName = FlowMethodName.dis
+    """flow: dis, farneback, tvl1 (OpenCV), or raft (torchvision, for a GPU)."""
     check: CheckConfig = field(default_factory=CheckConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    flow: FlowCacheConfig = field(default_factory=FlowCacheConfig)
     show: ShowConfig = field(default_factory=ShowConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
@@ -121,7 +158,7 @@ _AT_LEAST_ONE = (
     *["sampler.num_frames", "sampler.stride", "sampler.clips_per_video"],
     *["trainer.epochs", "trainer.batch_size", "trainer.accumulate"],
     *["trainer.log_every", "trainer.val_every", "eval.clips", "eval.hop", "eval.val_clips", "eval.batch_size"],
-    *["show.clips", "show.frames", "doctor.videos", "doctor.batch_size"],
+    *["show.clips", "show.frames", "doctor.videos", "doctor.batch_size", "hop"],
 )
 _NOT_NEGATIVE = (
     *["trainer.num_workers", "trainer.label_smoothing", "trainer.save_minutes", "trainer.seed"],
@@ -146,6 +183,8 @@ SCHEMAS: dict[str, type] = {
     "predict": PredictConfig,
     "inspect": InspectConfig,
     "data": DataCommandConfig,
+    "bench": BenchConfig,
+    "extract": ExtractCommandConfig,
 }
 
 

@@ -43,6 +43,14 @@ class CheckpointError(VidtrainError):
     """A checkpoint file that is missing, damaged, or of something else."""
 
 
+EXIT_UNFINISHED = 75
+"""Exit code of a training that was told to stop and has saved: EX_TEMPFAIL, "try again". Requeue on it."""
+
+
+class StoppedError(VidtrainError):
+    """A training that was told to stop and has saved; the same command with resume=auto continues it."""
+
+
 def did_you_mean(got: str, allowed: Iterable[str]) -> str:
     """' (did you mean X?)' for the nearest allowed word, '' when none is near."""
     near = difflib.get_close_matches(got, list(allowed), n=1, cutoff=0.6)

@@ -20,8 +20,16 @@ _ABOUT = {
         "vidtrain inspect model=c3d num_classes=101",
     ),
     "data": (
-        "info, make, check, prepare, stats, show, doctor: know a data set and put it in order",
+        "info, make, check, prepare, flow, stats, show, doctor: know a data set and put it in order",
         "vidtrain data info data=ucf101 data.root=/data/ucf101",
+    ),
+    "extract": (
+        "write a frozen model's features of every clip of long videos, to train model=feature_rnn on",
+        "vidtrain extract checkpoint=best.pt data=folder data.root=my_videos output=my_features",
+    ),
+    "bench": (
+        "measure a model: clips/s of training and testing, memory, FLOP utilisation; by precision, with torch.compile",
+        "vidtrain bench model=r3d_18 batch_size=[16,32] precision=[bf16] output=bench.json",
     ),
 }
 _SCHEMA = {
@@ -30,13 +38,17 @@ _SCHEMA = {
     "predict": "PredictConfig",
     "inspect": "InspectConfig",
     "data": "DataCommandConfig",
+    "extract": "ExtractCommandConfig",
+    "bench": "BenchConfig",
 }
 _GROUPS = {
-    "train": "model data decoder sampler transform optimizer schedule trainer eval logger experiment debug",
-    "eval": "data decoder sampler transform eval",
-    "predict": "decoder sampler transform eval",
+    "train": "model data decoder sampler transform flow optimizer schedule trainer eval logger experiment debug",
+    "eval": "data decoder sampler transform flow eval",
+    "predict": "decoder sampler transform flow eval",
     "inspect": "model sampler transform",
     "data": "data decoder sampler transform model",
+    "extract": "model data decoder sampler transform",
+    "bench": "model data decoder sampler transform optimizer",
 }
 
 

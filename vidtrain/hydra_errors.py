@@ -75,6 +75,8 @@ def _bad_value(cause: OmegaConfBaseException, context: str) -> str:
     key = getattr(cause, "full_key", None) or ""
     if not key and (found := re.search(r"override (\S+)", context)):
         key = found.group(1)
+    if "is not a ListConfig" in text:
+        text = f"takes several values: write {key}=[...], with brackets"
     return f"{key}: {text}" if key else text
 
 

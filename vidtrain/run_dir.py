@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,13 @@ CONFIG_FILE = "config.json"
 """The resolved configuration of a run, written when it starts."""
 FINISHED_FILE = "result.json"
 """Written last: its presence says that the run is complete."""
-_NOT_COMPARED = ("resume", "run_dir", "hydra")
+_NOT_COMPARED = ("resume", "resume_changed", "run_dir", "hydra")
+# what changes neither weights nor the choice of the best; everything else does, or may
+_HARMLESS = (
+    *("logger", "eval", "debug", "trainer.num_workers", "trainer.log_every", "trainer.save_minutes"),
+    *("trainer.keep_last", "trainer.test", "trainer.profile", "trainer.on_oom", "trainer.max_skipped"),
+    *("trainer.patience", "data.max_bad_fraction"),
+)
 
 
 _chosen: dict[str, str] = {}
@@ -37,12 +44,36 @@ def comparable(cfg: DictConfig) -> dict[str, Any]:
     return json.loads(json.dumps(plain, default=str))
 
 
+def harmless(key: str) -> bool:
+    """True for a key that a run may be continued with another value of and still end in the same weights."""
+    return any(key == name or key.startswith(f"{name}.") for name in _HARMLESS) and key != "eval.val_clips"
+
+
+def differences(stored: Any, wanted: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """(key, stored value, wanted value) of all that differs between two plain configurations; None: not there."""
+    if not (isinstance(stored, dict) and isinstance(wanted, dict)):
+        return [] if stored == wanted else [(key, stored, wanted)]
+    found = []
+    for name in dict.fromkeys([*stored, *wanted]):
+        found += differences(stored.get(name), wanted.get(name), f"{key}.{name}" if key else name)
+    return found
+
+
 def _resolve(*, _root_: DictConfig) -> str:
     # Hydra asks several times for the same run and must get the same folder, also when the clock has moved on
     key = json.dumps([comparable(_root_), _root_.run_dir, _root_.resume])
     if key not in _chosen:
-        _chosen[key] = _choose(_root_)
+        _chosen[key] = _agreed(_choose(_root_))
     return _chosen[key]
+
+
+def _agreed(folder: str) -> str:
+    """The same folder in all the processes that torchrun or srun has started."""
+    if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) == 1:
+        return folder
+    from vidtrain.engine.distributed import join
+
+    return join().from_main(folder)
 
 
 def _choose(root: DictConfig) -> str:
@@ -73,6 +104,6 @@ def find_unfinished(parent: Path, wanted: dict[str, Any]) -> Path | None:
             stored = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # a run killed while it wrote its first file
             continue
-        if stored == wanted:
+        if all(harmless(key) for key, _, _ in differences(stored, wanted)):
             return file.parent
     return None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:  # importing it takes seconds, and processes that only probe videos need none of it
     import torch
+
+    from vidtrain.sequences import Sequences
 
 Indices = npt.NDArray[np.int64]
 """Frame numbers of a video, counted over the frames a player shows, from 0."""
@@ -48,8 +50,9 @@ class BadVideo:
 class Sample:
     """One item of a data set: all the views of one video.
 
-    views: uint8 (V, T, H, W, 3). label: class number, -1 when unknown; in a multi-label set float32 (K,), 1 for the
-    classes of the video and 0 for the others. video: row in the manifest.
+    views: uint8 (V, T, H, W, 3), or 5 instead of 3 with optical flow (data/flow.py) beside RGB, or the features of a
+    video, float (L, D). label: class number, -1 when unknown; in a multi-label set float32 (K,), 1 for the classes of
+    the video and 0 for the others. video: row in the manifest.
     bad: the videos that were found broken on the way. In testing a broken video has no views and views is None;
     in training another video stands in its place.
     """
@@ -64,11 +67,12 @@ class Sample:
 class Batch:
     """What leaves the loader.
 
-    views: uint8 (B, V, T, H, W, 3). labels: int64 (B,), or float32 (B, K) of a multi-label set. videos: int64 (B,).
+    views: uint8 (B, V, T, H, W, 3 or 5), or B sequences of features. labels: int64 (B,), or float32 (B, K) of a
+    multi-label set. videos: int64 (B,).
     bad: broken videos met while it was made; in testing they are not among the B.
     """
 
-    views: torch.Tensor
+    views: torch.Tensor | Sequences
     labels: torch.Tensor
     videos: torch.Tensor
     bad: list[BadVideo] = field(default_factory=list)
@@ -82,3 +86,21 @@ class Batch:
     def pin_memory(self) -> Batch:
         """Called by torch's DataLoader with pin_memory=True."""
         return Batch(self.views.pin_memory(), self.labels.pin_memory(), self.videos.pin_memory(), self.bad)
+
+    def split(self, size: int | None) -> list[Batch]:
+        """In pieces of at most `size` videos; the bad ones stay behind. None: in one piece."""
+        if size is None or len(self) <= size:
+            return [self]
+        views: Any = self.views.split(size)
+        parts = zip(views, self.labels.split(size), self.videos.split(size), strict=True)
+        return [Batch(*part) for part in parts]
+
+    def to(self, device: torch.device) -> Batch:
+        """With views and labels on the device, copied without waiting where the memory is pinned."""
+        views, labels = self.views.to(device, non_blocking=True), self.labels.to(device, non_blocking=True)
+        return Batch(views, labels, self.videos, self.bad)
+
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Say that a stream other than the one that made them uses views and labels."""
+        self.views.record_stream(stream)
+        self.labels.record_stream(stream)

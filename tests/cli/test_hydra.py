@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Run
-from vidtrain.cli import split_flags
+from vidtrain.cli import COMMANDS, split_flags
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,7 +94,7 @@ def complete(line: str) -> list[str]:
 
 
 def test_shell_completion_of_commands_groups_and_keys(vidtrain: Run) -> None:
-    assert complete("vidtrain ") == ["train", "eval", "predict", "inspect", "data"]
+    assert complete("vidtrain ") == list(COMMANDS)
     assert complete("vidtrain tr") == ["train"]
     assert "model=slow_fusion" in complete("vidtrain train model=slow")
     assert "trainer.epochs=" in complete("vidtrain train trainer.ep")

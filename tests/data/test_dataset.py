@@ -77,6 +77,17 @@ def test_the_number_of_workers_does_not_change_the_data(manifest: Manifest) -> N
     assert torch.equal(rest[0].views, epochs[0][3].views)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_starting_a_loader_draws_nothing_from_torch(manifest: Manifest, workers: int) -> None:
+    """A run that goes on within an epoch starts its loader once more than one that was never stopped."""
+    clips = TrainClips(manifest, PyAVReader(), SPEC, TrainCut(24, 28), seed=0)
+    loader = TrainLoader(clips, batch_size=2, workers=workers, seed=0, pin_memory=False)
+    before = torch.get_rng_state()
+    next(loader.epoch(0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+
 def test_a_flip_mirrors_the_frames_and_exchanges_the_classes(manifest: Manifest) -> None:
     exchanged = np.array([1, 0, 2, 3, 5, 4, 6, 7])
     plain = clips(manifest, cut=TrainCut(24, 28, flip=0.0), flip_labels=exchanged)

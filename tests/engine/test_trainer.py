@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.checkpoint import Checkpoints, load_checkpoint
+from vidtrain.engine.ema import EMA
 from vidtrain.engine.evaluator import Scores, evaluate
 from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.settings import PrecisionName, ScheduleConfig, TrainerConfig
+from vidtrain.engine.settings import OnOom, PrecisionName, ScheduleConfig, TrainerConfig
+from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
-from vidtrain.errors import DataError, VidtrainError
+from vidtrain.errors import CheckpointError, DataError, StoppedError, VidtrainError
 from vidtrain.types import BadVideo, Batch
 
 CPU = torch.device("cpu")
@@ -32,6 +38,9 @@ class Clips:
 
     def __len__(self) -> int:
         return self.count // self.batch_size
+
+    def path(self, row: int) -> str:
+        return f"{row}.mp4"
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(number)
@@ -67,30 +76,52 @@ def trainer(
     lr: float = 0.05,
     max_bad: float = 0,
     objective: Objective | None = None,
-    **settings: object,
+    model: nn.Module | None = None,
+    fused: bool = False,
+    validate: Callable[[nn.Module], Scores] | None = None,
+    **settings: Any,
 ) -> Trainer:
-    model = network()
+    model = network() if model is None else model
     precision = Precision(PrecisionName.fp32, CPU)
+    options = TrainerConfig(**{"epochs": 3, "save_minutes": 0.0, **settings})
 
-    def validate(model: nn.Module) -> Scores:
+    def score(model: nn.Module) -> Scores:
         return evaluate(model, Clips().epoch(99), TO_INPUT, precision, views_per_forward=8)
 
-    return Trainer(
+    step = TrainingStep(
         model,
-        clips,
-        torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9),
-        settings=TrainerConfig(**{"epochs": 3, "save_minutes": 0.0, **settings}),  # type: ignore[arg-type]
-        schedule=ScheduleConfig(warmup_epochs=1),
+        torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, fused=fused),
         to_input=TO_INPUT,
         precision=precision,
         objective=objective or Objective(),
         num_classes=2,
+        clip_grad=options.clip_grad,
+        halve_on_oom=options.on_oom is OnOom.halve,
+        ema=None if options.ema is None else EMA(model, options.ema),
+    )
+    return Trainer(
+        step,
+        clips,
+        settings=options,
+        schedule=ScheduleConfig(warmup_epochs=1),
         recorder=Silence(),
-        folder=folder,
+        checkpoints=Checkpoints(folder, keep_last=options.keep_last),
         describe={"config": {}, "class_names": ["no", "yes"]},
-        validate=validate,
+        validate=validate or score,
         max_bad=max_bad,
     )
+
+
+def resumed(training: Trainer) -> Trainer:
+    content = training.checkpoints.load_last()
+    if content is not None:
+        training.resume(content)
+    return training
+
+
+def assert_equal(one: nn.Module, other: nn.Module) -> None:
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
 
 
 def test_it_learns(tmp_path: Path) -> None:
@@ -104,24 +135,23 @@ def test_it_learns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("accumulate", [1, 4])
 @pytest.mark.parametrize("stop_after", [0, 1, 5, 6, 11, 17])
 def test_a_stopped_run_continues_bit_for_bit(tmp_path: Path, stop_after: int, accumulate: int) -> None:
-    whole = trainer(tmp_path, Clips(), accumulate=accumulate)
+    whole = trainer(tmp_path, Clips(), accumulate=accumulate, ema=0.9)
     whole.fit()
 
     folder = tmp_path / "stopped"
     folder.mkdir()
-    stopped = trainer(folder, Clips(stop_after=stop_after), accumulate=accumulate)
+    stopped = trainer(folder, Clips(stop_after=stop_after), accumulate=accumulate, ema=0.9)
     with pytest.raises(KeyboardInterrupt):
         stopped.fit()
 
     torch.manual_seed(1234)  # another process starts with another state
-    resumed = trainer(folder, Clips(), accumulate=accumulate)
-    if (folder / "last.pt").is_file():
-        resumed.resume(load_checkpoint(folder / "last.pt"))
-        assert resumed.progress.epoch * 6 + resumed.progress.batch > stop_after - accumulate
-    resumed.fit()
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name
-    assert (resumed.progress.best, resumed.progress.update) == (whole.progress.best, whole.progress.update)
+    again = resumed(trainer(folder, Clips(), accumulate=accumulate, ema=0.9))
+    assert again.progress.epoch * 6 + again.progress.batch > stop_after - accumulate
+    again.fit()
+    assert_equal(again.model, whole.model)
+    assert (again.progress.best, again.progress.update) == (whole.progress.best, whole.progress.update)
+    best = [load_checkpoint(run / "best.pt")["model"] for run in (tmp_path, folder)]
+    assert all(torch.equal(value, best[1][name]) for name, value in best[0].items())
 
 
 def test_accumulation_equals_a_larger_batch(tmp_path: Path) -> None:
@@ -137,8 +167,8 @@ def test_accumulation_equals_a_larger_batch(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_what_to_do(tmp_path: Path) -> None:
-    training = trainer(tmp_path, Clips(), lr=1e30, log_every=1)
-    with pytest.raises(VidtrainError, match=r"the loss became (nan|inf) .*lower optimizer.lr"):
+    training = trainer(tmp_path, Clips(), lr=1e30, log_every=1, max_skipped=3)
+    with pytest.raises(VidtrainError, match=r"3 updates in a row had a gradient .*lower optimizer.lr"):
         training.fit()
     last = load_checkpoint(tmp_path / "last.pt")["model"] if (tmp_path / "last.pt").is_file() else {}
     assert all(torch.isfinite(value).all() for value in last.values())
@@ -160,3 +190,173 @@ def test_gradient_clipping_bounds_an_update(tmp_path: Path) -> None:
     training.fit()
     moved = torch.stack([(p - q).norm() for p, q in zip(training.model.parameters(), before, strict=True)]).norm()
     assert 0 < moved < 1e-5
+
+
+class Poisoned(nn.Module):
+    """With BatchNorm; a batch that holds the clip whose first value is `poison` comes out as nan."""
+
+    def __init__(self, poison: float | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm, self.head, self.poison = nn.BatchNorm1d(96), nn.Linear(96, 2), poison
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        bad = torch.full((), False) if self.poison is None else (x[:, 0] == self.poison).any() & (self.training)
+        return self.head(self.norm(torch.where(bad, torch.nan, x)))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_update_that_is_not_finite_leaves_no_trace(
+    tmp_path: Path, fused: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="vidtrain")
+    third = list(Clips().epoch(0))[2]
+    poison = TO_INPUT(third.views).flatten(1)[0, 0].item()
+    with_poison = trainer(tmp_path, Clips(), model=Poisoned(poison), fused=fused, epochs=1)
+    with_poison.fit()
+    assert with_poison.progress.skipped == 1
+    assert "update 3 left out: its gradient is not finite; clips: 8.mp4, 9.mp4, 10.mp4 and 1 more" in caplog.text
+
+    without = trainer(tmp_path, Clips(), model=Poisoned(), fused=fused, epochs=1)
+    update = without.step._update
+
+    def skipping() -> Tensor:
+        if without.progress.update != 2:
+            return update()
+        without.step.optimizer.zero_grad()
+        return torch.tensor(True)  # restores the statistics of BatchNorm
+
+    without.step._update = skipping  # type: ignore[method-assign]
+    without.fit()
+    assert_equal(with_poison.model, without.model)
+    assert all(value.isfinite().all() for value in with_poison.model.state_dict().values())
+
+
+class Greedy(nn.Module):
+    """Runs out of memory, as a GPU does, on more than `most` clips at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.net, self.most = network(), most
+        self.net[1].p = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return self.net(x)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_batch_that_does_not_fit_goes_through_in_pieces(tmp_path: Path, accumulate: int) -> None:
+    small, large = (
+        trainer(tmp_path, Clips(), model=Greedy(most), epochs=2, accumulate=accumulate, validate=lambda model: SCORES)
+        for most in (1, 4)
+    )
+    small.fit()
+    large.fit()
+    assert (small.step.micro_batch, large.step.micro_batch) == (1, None)
+    for one, other in zip(small.model.parameters(), large.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+    with pytest.raises(VidtrainError, match="does not suffice for a single clip: lower"):
+        trainer(tmp_path, Clips(), model=Greedy(0)).fit()
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer(tmp_path, Clips(), model=Greedy(2), on_oom=OnOom.fail).fit()
+
+
+SCORES = Scores(torch.eye(2), torch.tensor([0, 1]), torch.arange(2), torch.ones(2), 0.5)
+
+
+def test_the_average_of_the_weights_is_tested_and_kept(tmp_path: Path) -> None:
+    seen: list[Tensor] = []
+
+    def validate(model: nn.Module) -> Scores:
+        seen.append(model.state_dict()["2.weight"].clone())
+        return SCORES
+
+    training = trainer(tmp_path, Clips(), ema=0.9, epochs=1, validate=validate)
+    expected, update = training.model.state_dict()["2.weight"].clone(), training.step._update
+    count = 0
+
+    def following() -> Tensor:
+        nonlocal expected, count
+        skipped, count = update(), count + 1
+        decay = min(0.9, (1 + count) / (10 + count))
+        expected = decay * expected + (1 - decay) * training.model.state_dict()["2.weight"]
+        return skipped
+
+    training.step._update = following  # type: ignore[method-assign]
+    training.fit()
+    torch.testing.assert_close(seen[0], expected)
+    assert torch.equal(load_checkpoint(tmp_path / "best.pt")["model"]["2.weight"], seen[0])
+    assert not torch.equal(training.model.state_dict()["2.weight"], seen[0])
+
+
+def test_precise_statistics_are_those_of_the_final_weights(tmp_path: Path) -> None:
+    training = trainer(tmp_path, Clips(), model=Poisoned(), precise_bn=6, epochs=2)
+    training.fit()
+    norm = training.model.norm
+    x = torch.cat([TO_INPUT(batch.views) for batch in Clips().epoch(1)]).flatten(1)
+    torch.testing.assert_close(norm.running_mean, x.mean(0), atol=1e-5, rtol=1e-4)
+    assert norm.momentum == 0.1
+    assert norm.training is False  # as the validation has left it
+
+
+def test_it_stops_when_nothing_improves(tmp_path: Path) -> None:
+    losses = iter([0.5, 0.4, 0.45, 0.41, 0.3])
+
+    def validate(model: nn.Module) -> Scores:
+        return Scores(SCORES.probs, SCORES.labels, SCORES.videos, SCORES.clip_hits, next(losses))
+
+    training = trainer(tmp_path, Clips(), epochs=20, patience=2, validate=validate)
+    training.fit()
+    assert (training.progress.epoch, training.progress.best_epoch) == (4, 2)
+    resumed(trainer(tmp_path, Clips(), epochs=20, patience=2, validate=validate)).fit()  # nothing more to do
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_a_signal_saves_and_stops(tmp_path: Path, name: str) -> None:
+    class Signalling(Clips):
+        def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+            for count, batch in enumerate(super().epoch(number, start)):
+                if (number, count) == (1, 2):
+                    os.kill(os.getpid(), getattr(signal, name))
+                yield batch
+
+    before = signal.getsignal(getattr(signal, name))
+    with pytest.raises(StoppedError, match=f"{name} received: saved after update 9 in .*resume=auto continues"):
+        trainer(tmp_path, Signalling(), save_minutes=1e9).fit()
+    assert signal.getsignal(getattr(signal, name)) == before
+    again = resumed(trainer(tmp_path, Clips(), save_minutes=1e9))
+    assert again.progress.update == 9
+    again.fit()
+    (tmp_path / "whole").mkdir()
+    whole = trainer(tmp_path / "whole", Clips(), save_minutes=1e9)
+    whole.fit()
+    assert_equal(again.model, whole.model)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger="vidtrain")
+    training = trainer(tmp_path, Clips(), keep_last=3)
+    training.fit()
+    names = ["last.1.pt", "last.2.pt", "last.pt"]
+    assert sorted(file.name for file in tmp_path.glob("last*")) == names
+    updates = [load_checkpoint(tmp_path / name)["progress"]["update"] for name in ("last.pt", *names[:2])]
+    assert updates == [18, 18, 17]  # at the end of the epoch, after its last update, after the one before
+
+    content = bytearray((tmp_path / "last.pt").read_bytes())
+    place = content.index(training.model.state_dict()["2.weight"].numpy().tobytes()[:16])
+    content[place] ^= 1  # one bit of a weight
+    (tmp_path / "last.pt").write_bytes(content)
+    (tmp_path / "last.1.pt").write_bytes((tmp_path / "last.1.pt").read_bytes()[:-100])
+    again = resumed(trainer(tmp_path, Clips()))
+    assert again.progress.update == 17
+    assert caplog.text.count("the one before it is taken") == 2
+    again.fit()
+    assert_equal(again.model, training.model)
+
+    for file in tmp_path.glob("last*"):
+        file.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"last.2.pt: cannot be read"):
+        resumed(trainer(tmp_path, Clips()))

@@ -13,6 +13,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from vidtrain.errors import ConfigError
 
@@ -65,8 +66,12 @@ THIN: dict[str, dict[str, Any]] = {
     **{f"{name}_tiny": {"num_frames": 8, "size": 32} for name in ("timesformer", "vivit", "videomae")},
     **{name: {"num_frames": 8, "size": 32, "width": 8, "depths": [1, 1, 2, 1]} for name in ("mvit_v1_b", "mvit_v2_s")},
     **{f"swin3d_{letter}": {"width": 8, "depths": [2, 2], "heads": [1, 2]} for letter in "tsb"},
+    "two_stream": {"num_frames": 8, "backbone": "tiny"},
+    "two_stream_tiny": {"num_frames": 8},
     "cnn_lstm": {"size": 32, "backbone": "tiny", "hidden": 8},
     "cnn_lstm_tiny": {"size": 32, "projection": 8, "hidden": 8},
+    "feature_rnn": {"size": 32, "network": "slow_fusion", "network_options": {"width": 4}, "clip": 4, "hidden": 8},
+    "feature_rnn_tiny": {"size": 32, "hidden": 8},
     "st_lstm": {"size": 32, "backbone": "tiny", "hidden": 8},
     "st_lstm_tiny": {"size": 32, "hidden": 8},
     **{name: {"channels": [4, 6]} for name in ("rcn", "rcn_tiny")},
@@ -101,6 +106,9 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("cnn_lstm", {"cell": "gru", "bidirectional": True, "head": "attention", "pooling": "flatten"}),
     ("cnn_lstm", {"fusion": "weights", "projection": 6, "dropout": 0.5}),
     ("cnn_lstm_tiny", {"cell": "rnn", "head": "max", "fusion": "concat", "projection": None}),
+    ("feature_rnn", {"network": "tiny", "network_options": None, "head": "attention", "norm": "batch", "cell": "gru"}),
+    ("two_stream", {"fusion": "concat", "segments": 3, "schedule": "joint"}),
+    ("two_stream", {"backbone": "resnet18", "rgb_share": 0.3, "schedule": "joint", "dropout": 0.0}),
     ("rcn", {"cell": "lstm", "norm": False, "head": "last"}),
     ("rcn_tiny", {"cell": "rnn", "kernel": 5, "stride": 1}),
     ("convlstm", {"peephole": True, "norm": False, "head": "attention"}),
@@ -127,9 +135,14 @@ def built(name: str) -> nn.Module:
     return build(name).eval()
 
 
-def clips(name: str, batch: int = 2) -> torch.Tensor:
-    shape = (4, 16, 16) if name.endswith("_18") else (THIN[name].get("num_frames", 8), 32, 32)
-    return torch.randn(batch, 3, *shape, generator=torch.Generator().manual_seed(1))
+def clips(name: str, batch: int = 2) -> Any:
+    """What the model reads: a tensor, or a dict of RGB and flow."""
+    frames, *size = (4, 16, 16) if name.endswith("_18") else (THIN[name].get("num_frames", 8), 32, 32)
+    generator = torch.Generator().manual_seed(1)
+    rgb = torch.randn(batch, 3, frames, *size, generator=generator)
+    if not name.startswith("two_stream"):
+        return rgb
+    return {"rgb": rgb, "flow": torch.rand(batch, 2, frames - 1, *size, generator=generator) * 2 - 1}
 
 
 @pytest.mark.parametrize("name", THIN)
@@ -153,13 +166,14 @@ def test_yaml_lists_every_option_with_its_default(name: str) -> None:
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_forward_and_backward(name: str, options: dict[str, Any]) -> None:
     model = build(name, **options)
-    logits = model(clips(name))
+    outputs = model(clips(name))
+    logits = sum(outputs.values()) if isinstance(outputs, dict) else outputs  # of streams that learn by themselves
     assert logits.shape == (2, 5)
     assert logits.dtype == torch.float32
     nn.functional.cross_entropy(logits, torch.tensor([0, 4])).backward()
     for key, parameter in model.named_parameters():
-        assert parameter.grad is not None, key
-        assert parameter.grad.isfinite().all(), key
+        assert (parameter.grad is not None) == parameter.requires_grad, key
+        assert parameter.grad is None or parameter.grad.isfinite().all(), key
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
@@ -167,7 +181,7 @@ def test_a_clip_alone_and_in_a_batch(name: str, options: dict[str, Any]) -> None
     model = build(name, **options).eval() if options else built(name)
     x = clips(name, 3)
     with torch.no_grad():
-        together, alone = model(x), torch.cat([model(clip[None]) for clip in x])
+        together, alone = model(x), torch.cat([model(tree_map(lambda t, n=n: t[n : n + 1], x)) for n in range(3)])
     assert (together - together[:1]).abs().max() > 1e-6  # the clips do differ
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
@@ -182,9 +196,10 @@ def test_logits_are_the_head_of_the_features_and_the_head_can_be_renewed(name: s
         torch.testing.assert_close(model(x), head(before))
         assert before.shape == (2, model.num_features)
         model.to(torch.float64).reset_head(7)
-        assert model.get_submodule(model.head_name).weight.dtype == torch.float64
-        assert model(x.double()).shape == (2, 7)
-        torch.testing.assert_close(model.forward_features(x.double()).float(), before, rtol=1e-4, atol=1e-4)
+        assert next(model.get_submodule(model.head_name).parameters()).dtype == torch.float64
+        x = tree_map(torch.Tensor.double, x)
+        assert model(x).shape == (2, 7)
+        torch.testing.assert_close(model.forward_features(x).float(), before, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", THIN)

@@ -169,7 +169,7 @@ def test_levels_run_at_their_own_time_scales() -> None:
 def test_a_peephole_model_fits_one_size() -> None:
     model = built("convlstm_tiny", size=30, peephole=True)
     assert model(clip(size=30)).shape == (2, 5)
-    assert [tuple(cell.peephole.shape[2:]) for cell in model.layers] == [(8, 8), (4, 4)]
+    assert [tuple(cell.peephole.shape[2:]) for cell in model.layers] == [(8, 8), (4, 4), (2, 2)]
     with pytest.raises(ConfigError, match=r"built for 30 x 30: set transform\.size=30"):
         model(clip(size=32))
 

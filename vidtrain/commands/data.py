@@ -13,7 +13,7 @@ from vidtrain.data.manifest import VideoData
 from vidtrain.errors import ConfigError, did_you_mean
 from vidtrain.reports.table import table
 
-ACTIONS = ("info", "make", "check", "prepare", "stats", "show", "doctor")
+ACTIONS = ("info", "make", "check", "prepare", "flow", "stats", "show", "doctor")
 
 
 def run(cfg: DictConfig) -> None:
@@ -23,6 +23,8 @@ def run(cfg: DictConfig) -> None:
         raise ConfigError(f"vidtrain data {cfg.action}: no such action{hint}; allowed: {', '.join(ACTIONS)}")
     if cfg.action in ("info", "make"):
         _info(cfg)
+    elif str(cfg.data.get("_target_")) == "vidtrain.data.formats.features.features":
+        raise ConfigError(f"vidtrain data {cfg.action} looks at videos, data=features holds features; info shows them")
     else:
         import_module(f"vidtrain.commands.data_{cfg.action}").run(cfg)
 

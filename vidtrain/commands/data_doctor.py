@@ -33,7 +33,7 @@ def run(cfg: DictConfig) -> None:
     """Measure the parts one after the other on some training videos, print a table, and say what limits."""
     check_numbers(cfg)
     data = some_of(build.build_data(cfg.data), cfg.doctor.videos)
-    clips = _clips(cfg, data)
+    clips = training_clips(cfg, data)
     device = choose_device(cfg.doctor.device)
     workers = choose_workers(cfg.num_workers, device)
     seconds, batch_size = cfg.doctor.seconds, cfg.doctor.batch_size
@@ -71,7 +71,8 @@ def some_of(data: VideoData, videos: int) -> VideoData:
     return replace(data, splits={"train": train.take(rows)})
 
 
-def _clips(cfg: DictConfig, data: VideoData) -> TrainClips:
+def training_clips(cfg: DictConfig, data: VideoData) -> TrainClips:
+    """Clips of the training split, as training would take them."""
     return TrainClips(
         data.splits["train"],
         build.build_reader(cfg.decoder),
@@ -89,7 +90,7 @@ def _trials(cfg: DictConfig, data: VideoData, found: Findings) -> list[Trial]:
     seconds, batch_size = cfg.doctor.seconds, cfg.doctor.batch_size
 
     def loads(data: VideoData, workers: int) -> float:
-        return loader_rate(_clips(cfg, data), batch_size=batch_size, workers=workers, seconds=seconds)
+        return loader_rate(training_clips(cfg, data), batch_size=batch_size, workers=workers, seconds=seconds)
 
     trials = []
     if found.processors > found.workers:

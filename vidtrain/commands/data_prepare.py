@@ -53,12 +53,12 @@ def summary(done: Prepared, output: Path) -> str:
         if len(videos) > _SHOWN:
             lines.append(f"{word}: and {len(videos) - _SHOWN} more")
     lines.append(f"report: {output / REPORT}")
-    lines.append(f"train from it with: vidtrain train data=index {_override('data.root', output)}")
+    lines.append(f"train from it with: vidtrain train data=index {override('data.root', output)}")
     # a file name need not be UTF-8, but the terminal wants it
     return "\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _override(key: str, value: Path) -> str:
+def override(key: str, value: Path) -> str:
     """KEY=VALUE for a shell, whatever is in the value."""
     text = str(value)
     if re.fullmatch(r"[\w./:~+-]+", text) or sys.platform == "win32":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from vidtrain.config import check_numbers
 from vidtrain.data.loader import choose_workers
 from vidtrain.data.manifest import IntLists, Manifest, VideoData
 from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.distributed import join
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import DataError, one_of
 from vidtrain.reports.results import scored_line
@@ -26,25 +28,38 @@ log = logging.getLogger("vidtrain")
 
 
 def run(cfg: DictConfig) -> float:
-    """Score a split of the checkpoint's data; print the table. Returns top-1 over videos, or mAP."""
+    """Score a split of the checkpoint's data; print the table. Returns top-1 over videos, or mAP.
+
+    Under torchrun or srun each process scores its part of the videos.
+    """
+    world = join()
     content = load_checkpoint(cfg.checkpoint)
     config = build.checkpoint_config(content, cfg, HydraConfig.get().runtime.choices)
     check_numbers(config)
-    device = choose_device(config.trainer.device)
+    device = choose_device(config.trainer.device, world.local_rank if world.size > 1 else None)
     model, _ = build.load_model(cfg.checkpoint, trust=cfg.trust, content=content)
     data = with_classes_of(build.build_data(config.data), content["class_names"])
+    build.check_reads(getattr(model, "in_features", None), data, type(model).__name__)
+    build.check_flow(model, config.flow)
     for note in data.notes:
         log.info("note: %s", note)
     split = cfg.split.value
     scorer = Scorer(
         config,
         Precision(config.trainer.precision, device),
-        choose_workers(config.trainer.num_workers, device),
+        choose_workers(config.trainer.num_workers, device, world.size),
+        world,
     )
     name = f"{split}_{config.eval.clips}x{config.eval.crops}"
     folder = Path(cfg.output) if cfg.output is not None else Path(cfg.checkpoint).parent / "eval" / name
     result = scorer.report(model.to(device), data, split, folder)
+    if world.is_main:
+        _print(result, split, folder)
+    world.leave()
+    return result.get("map", result["top1"])
 
+
+def _print(result: dict[str, Any], split: str, folder: Path) -> None:
     names = {"map": "mAP", "top1": "top-1", "top5": "top-5", "clip_top1": "clip top-1", "mean_class": "mean class"}
     columns = {key: name for key, name in {**names, "loss": "loss"}.items() if key in result}
     cells = [f"{result[key]:.4f}" for key in columns]
@@ -52,7 +67,6 @@ def run(cfg: DictConfig) -> float:
     print(table(header, [[split, *cells, f"{result['scored']}/{result['listed']}"]]))
     print(scored_line(result))
     print(f"predictions: {folder / 'predictions.csv'}")
-    return result.get("map", result["top1"])
 
 
 def with_classes_of(data: VideoData, class_names: list[str]) -> VideoData:

@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from vidtrain import build
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import CATALOGUE
-from vidtrain.models.summary import cost, summarise
+from vidtrain.models.layers.example import input_shapes
+from vidtrain.models.summary import cost, summarise, times
 from vidtrain.models.weights.load import describe_weights
 from vidtrain.reports.catalogue import CatalogueRow, to_markdown, to_text
 
@@ -48,6 +49,8 @@ def catalogue_rows(num_classes: int) -> list[CatalogueRow]:
 def _one_model(cfg: DictConfig) -> str:
     model = build.build_model(cfg.model, cfg.num_classes)
     frames, size = cfg.sampler.num_frames, cfg.transform.size
-    name, channels = HydraConfig.get().runtime.choices["model"], getattr(model, "in_channels", 3)
-    head = f"{name}: {cfg.num_classes} classes, input {channels} x {frames} x {size} x {size} (C x T x H x W)"
+    shapes = input_shapes(model, frames, size)
+    inputs = ", ".join((f"{name} " if len(shapes) > 1 else "") + times(shape) for name, shape in shapes.items())
+    name = HydraConfig.get().runtime.choices["model"]
+    head = f"{name}: {cfg.num_classes} classes, input {inputs} (C x T x H x W)"
     return f"{head}\n{summarise(model, frames, size).to_text()}"

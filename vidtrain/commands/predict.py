@@ -32,11 +32,14 @@ def run(cfg: DictConfig) -> None:
     paths = find_inputs(cfg.input)
     device = choose_device(config.trainer.device)
     model, _ = build.load_model(cfg.checkpoint, trust=cfg.trust, content=content)
+    if getattr(model, "in_features", None) is not None:
+        raise ConfigError("predict reads videos, this checkpoint features: vidtrain extract, then vidtrain eval")
+    build.check_flow(model, config.flow)
     model.to(device)
     names = tuple(content["class_names"])
     manifest = Manifest.of(paths, [-1] * len(paths))
     workers = 0 if len(paths) == 1 else choose_workers(config.trainer.num_workers, device)
-    scorer = Scorer(config, Precision(config.trainer.precision, device), workers)
+    scorer = Scorer(config, Precision(config.trainer.precision, device), workers, complete_flow=True)
 
     probs, videos, bad = [], [], []
     multi_label = bool(content.get("multi_label"))

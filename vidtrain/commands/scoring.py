@@ -14,9 +14,12 @@ from tqdm import tqdm
 
 from vidtrain import build
 from vidtrain.data.dataset import TestViews
+from vidtrain.data.feature_files import FeatureInfo
+from vidtrain.data.feature_sequences import TestSequences
 from vidtrain.data.loader import test_loader
 from vidtrain.data.manifest import Manifest, VideoData
-from vidtrain.engine.evaluator import Scores, evaluate
+from vidtrain.engine.distributed import World
+from vidtrain.engine.evaluator import Scores, evaluate, merged
 from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.precision import Precision
 from vidtrain.errors import ConfigError, DataError, one_of
@@ -27,37 +30,63 @@ from vidtrain.types import Batch
 class Scorer:
     """Everything about a test that the configuration fixes: views, preprocessing, arithmetic."""
 
-    def __init__(self, cfg: DictConfig, precision: Precision, workers: int) -> None:
+    def __init__(
+        self,
+        cfg: DictConfig,
+        precision: Precision,
+        workers: int,
+        world: World | None = None,
+        *,
+        complete_flow: bool = False,
+    ) -> None:
+        """complete_flow: compute the flow of videos that the cache has none of."""
         self.cfg = cfg
+        self.world = world or World()
         self.precision = precision
         self.workers = workers
         self.reader = build.build_reader(cfg.decoder)
+        self.flow = build.build_flow(cfg.flow, complete=complete_flow)
         self.spec = build.build_spec(cfg.sampler)
         build.build_test_cuts(cfg.transform, cfg.eval.crops)  # a mistake shows now, not after the training
         self.to_input = ModelInput(cfg.transform.mean, cfg.transform.std, precision.device)
 
     def batches(
-        self, manifest: Manifest, clips: int, crops: int, *, hop: int | None = None, num_classes: int | None = None
+        self,
+        manifest: Manifest,
+        clips: int,
+        crops: int,
+        *,
+        hop: int | None = None,
+        num_classes: int | None = None,
+        features: FeatureInfo | None = None,
     ) -> Iterable[Batch]:
-        """Batches of whole videos with all their views."""
+        """Batches of whole videos with all their views, or all their features."""
         cuts = build.build_test_cuts(self.cfg.transform, crops)
-        views = TestViews(manifest, self.reader, self.spec, cuts, clips=clips, hop=hop, num_classes=num_classes)
+        views = TestViews(
+            manifest, self.reader, self.spec, cuts, clips=clips, hop=hop, flow=self.flow, num_classes=num_classes
+        )
+        if features is not None:
+            views, clips, crops = TestSequences(manifest, features, num_classes=num_classes), 1, 1
         return test_loader(
             views,
             views_per_batch=self.cfg.eval.batch_size,
             views_per_video=clips * crops,
             workers=self.workers,
             pin_memory=self.precision.device.type == "cuda",
+            rows=self.world.part(len(views)),
         )
 
     def score(
         self, model: nn.Module, data: VideoData, split: str, clips: int, crops: int, hop: int | None = None
     ) -> Scores:
-        """Probabilities of every readable video of a split."""
-        batches = self.batches(manifest_of(data, split), clips, crops, hop=hop, num_classes=data.num_classes)
-        bar = tqdm(batches, desc=split, unit="batch", leave=False, disable=not sys.stderr.isatty())
+        """Probabilities of every readable video of a split; of several processes each scores its part."""
+        manifest, features = manifest_of(data, split), data.features
+        batches = self.batches(manifest, clips, crops, hop=hop, num_classes=data.num_classes, features=features)
+        quiet = not sys.stderr.isatty() or not self.world.is_main
+        bar = tqdm(batches, desc=split, unit="batch", leave=False, disable=quiet)
         per_forward = self.cfg.eval.batch_size
-        return evaluate(model, bar, self.to_input, self.precision, views_per_forward=per_forward)
+        own = evaluate(model, bar, self.to_input, self.precision, views_per_forward=per_forward)
+        return merged(self.world.gather(own))
 
     def report(self, model: nn.Module, data: VideoData, split: str, folder: Path) -> dict[str, Any]:
         """Score a split by the eval protocol; write predictions.csv, unreadable.csv and result.json to `folder`."""
@@ -71,13 +100,19 @@ class Scorer:
             "listed": manifest.listed,
             "missing": len(manifest.missing),
             "unreadable": len(scores.bad),
-            "protocol": build.protocol(self.cfg.sampler, self.cfg.transform, evaluation),
+            "protocol": (
+                data.features.protocol
+                if data.features is not None
+                else build.protocol(self.cfg.sampler, self.cfg.transform, evaluation)
+            ),
         }
         if not scores.multi_label:
             result["confusion"] = scores.confusion.tolist() if len(scores.labels) else []
         if not len(scores.labels):
             first = f"; the first: {scores.bad[0].path}: {scores.bad[0].reason}" if scores.bad else ""
             raise DataError(f"none of the {manifest.listed} videos of split {split} could be scored{first}")
+        if not self.world.is_main:
+            return result
         folder.mkdir(parents=True, exist_ok=True)
         write_predictions(folder / "predictions.csv", scores, manifest, data.class_names)
         with (folder / "not_scored.csv").open("w", newline="", encoding="utf-8") as file:

@@ -1,8 +1,41 @@
-"""The options of the commands that look at data. `vidtrain data --help` prints the text under each field."""
+"""The options of single commands. `vidtrain COMMAND --help` prints the text under each field."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from vidtrain.data.settings import SamplerConfig, TransformConfig
+from vidtrain.engine.settings import PrecisionName
+from vidtrain.errors import ConfigError, one_of
+
+
+@dataclass
+class BenchConfig:
+    model: Any = None
+    data: Any = None
+    decoder: Any = MISSING
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    transform: TransformConfig = field(default_factory=TransformConfig)
+    optimizer: Any = MISSING
+    batch_size: list[int] = field(default_factory=lambda: [16])
+    """Clips per step, one row each: [16,32]."""
+    precision: list[str] = field(default_factory=lambda: ["fp32", "bf16"])
+    """fp32, bf16, fp16: one row each; what the device has not is said in its row."""
+    compile: list[bool] = field(default_factory=lambda: [False, True])
+    """Without and with torch.compile; [false] saves the minutes of compiling."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    seconds: float = 5.0
+    """Time of each measurement; at least three steps are timed."""
+    num_classes: int = 400
+    """Classes of the head, where no data set is given."""
+    num_workers: int | None = None
+    """Processes that decode, when a data set is given; null chooses from the machine."""
+    output: str | None = None
+    """Also write everything to this JSON file."""
 
 
 @dataclass
@@ -27,3 +60,16 @@ class DoctorConfig:
     """doctor: where the model runs: auto, cpu, cuda, mps."""
     copies: bool = True
     """doctor: also measure copies of these videos as `vidtrain data prepare` makes them."""
+
+
+def check_bench(cfg: Any) -> None:
+    """Raise ConfigError for what `vidtrain bench` cannot measure."""
+    if cfg.model is None:
+        raise ConfigError("bench measures a model: give model=...; vidtrain inspect lists them")
+    if empty := [key for key in ("batch_size", "precision", "compile") if not cfg[key]]:
+        raise ConfigError(f"{empty[0]}=[]: name at least one")
+    names = [name.value for name in PrecisionName if name is not PrecisionName.auto]
+    if wrong := [name for name in cfg.precision if name not in names]:
+        raise ConfigError(f"precision={list(cfg.precision)}: no precision '{wrong[0]}'; allowed: {one_of(names)}")
+    if min(cfg.batch_size) < 1 or cfg.seconds <= 0:
+        raise ConfigError(f"batch_size={list(cfg.batch_size)}, seconds={cfg.seconds:g}: must be above 0")

@@ -11,12 +11,14 @@ import torch
 from torch.utils.data import Dataset
 
 from vidtrain.data.augment import Augment
+from vidtrain.data.flow import Codes, cut_flow
+from vidtrain.data.flow_source import FlowSource
 from vidtrain.data.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.sampling import ClipSpec, random_clip, sliding_clips, uniform_clips
 from vidtrain.data.transforms import Cut, TestCuts, TrainCut
 from vidtrain.errors import DataError, VideoError
-from vidtrain.types import BadVideo, Sample
+from vidtrain.types import BadVideo, Frames, Indices, Sample
 
 MAX_REPLACEMENTS = 20
 """Broken videos in a row before the data set is given up: then the reader or the disk is at fault."""
@@ -29,6 +31,8 @@ class TrainClips(Dataset[Sample]):
 
     Args:
         flip_labels: int64 (K,), the class a flipped clip belongs to; None when a flip changes no class.
+        flow: gives each clip its optical flow; None: RGB only. A cut crops and mirrors flow as it does RGB; what
+            changes colours or erases touches RGB only.
         clips_per_video: clips read each time a video is opened, each with its own draw of place, cut and augmentation.
         num_classes: K, of a multi-label manifest.
     """
@@ -42,6 +46,7 @@ class TrainClips(Dataset[Sample]):
         *,
         seed: int,
         augment: Augment | None = None,
+        flow: FlowSource | None = None,
         flip_labels: np.ndarray | None = None,
         clips_per_video: int = 1,
         num_classes: int | None = None,
@@ -52,6 +57,7 @@ class TrainClips(Dataset[Sample]):
         self.cut = cut
         self.seed = seed
         self.augment = augment or Augment()
+        self.flow = flow
         self.flip_labels = flip_labels
         self.clips_per_video = clips_per_video
         self.targets = Targets(manifest, num_classes)
@@ -91,8 +97,11 @@ class TrainClips(Dataset[Sample]):
                 places = random_clip(info.num_frames, info.fps, self.spec, rng, clips=count, **where)
             for indices in places:
                 cut = self.cut.draw(info, rng)
-                frames = self.augment.apply(cut.apply(video.read(indices, cut.read_size)), rng)
-                samples.append(Sample(torch.from_numpy(frames)[None], self._label(row, cut), row, bad))
+                frames, codes = read_clip(path, video, indices, cut.read_size, self.flow)
+                clip = self.augment.apply(cut.apply(frames), rng)
+                if codes is not None:
+                    clip = np.concatenate([clip, cut_flow(codes, cut)], axis=-1)
+                samples.append(Sample(torch.from_numpy(clip)[None], self._label(row, cut), row, bad))
         return samples
 
     def _label(self, row: int, cut: Cut) -> int | torch.Tensor:
@@ -127,6 +136,7 @@ class TestViews(Dataset[Sample]):
     Args:
         clips: clips spread evenly over the video.
         hop: a clip every `hop` source frames instead; V then differs from video to video.
+        flow: gives the clips their optical flow; None: RGB only.
         num_classes: K, of a multi-label manifest.
     """
 
@@ -139,6 +149,7 @@ class TestViews(Dataset[Sample]):
         *,
         clips: int,
         hop: int | None = None,
+        flow: FlowSource | None = None,
         num_classes: int | None = None,
     ) -> None:
         self.manifest = manifest
@@ -147,6 +158,7 @@ class TestViews(Dataset[Sample]):
         self.cuts = cuts
         self.clips = clips
         self.hop = hop
+        self.flow = flow
         self.targets = Targets(manifest, num_classes)
 
     def __len__(self) -> int:
@@ -171,13 +183,22 @@ class TestViews(Dataset[Sample]):
         cuts = self.cuts.all(info)
         # each frame is decoded once, however many clips share it
         wanted, place = np.unique(indices, return_inverse=True)
-        frames = video.read(wanted, cuts[0].read_size)
+        frames, codes = read_clip(self.manifest.paths[row], video, wanted, cuts[0].read_size, self.flow)
         place = place.reshape(indices.shape)
-        size = cuts[0].size
-        views = np.empty((len(indices), len(cuts), indices.shape[1], size, size, 3), dtype=np.uint8)
+        size, channels = cuts[0].size, 3 if codes is None else 5
+        views = np.empty((len(indices), len(cuts), indices.shape[1], size, size, channels), dtype=np.uint8)
         for number, cut in enumerate(cuts):
-            views[:, number] = cut.apply(frames)[place]
+            views[:, number, ..., :3] = cut.apply(frames)[place]
+            if codes is not None:
+                views[:, number, ..., 3:] = cut_flow(codes, cut)[place]
         return torch.from_numpy(views.reshape(-1, *views.shape[2:]))
+
+
+def read_clip(
+    path: str, video: OpenVideo, indices: Indices, size: tuple[int, int], flow: FlowSource | None
+) -> tuple[Frames, Codes | None]:
+    """The frames of a clip uint8 (T, *size, 3), and the codes of their flow uint8 (T, h, w, 2), see data/flow.py."""
+    return (video.read(indices, size), None) if flow is None else flow.read(path, video, indices, size)
 
 
 @contextmanager

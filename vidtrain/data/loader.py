@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader, Sampler
 from vidtrain.data.dataset import TestViews, TrainClips
 from vidtrain.data.manifest import Manifest
 from vidtrain.errors import ConfigError, VidtrainError
+from vidtrain.sequences import Sequences
 from vidtrain.types import Batch, Indices, Sample
 
 
@@ -26,20 +29,34 @@ class EpochBatches(Sampler[list[tuple[int, int, int]]]):
         batch_size: keys in a batch.
         weights: float64 (length,), how often each row is wanted relative to the others; an epoch stays `length` keys
             long, and each row comes as often as its share says, rounded up or down at random. None: once each.
+        most: batches of an epoch at most.
+        rank, ranks: this process's place among those that share each batch.
     """
 
     def __init__(
-        self, length: int, batch_size: int, *, seed: int, weights: npt.NDArray[np.float64] | None = None
+        self,
+        length: int,
+        batch_size: int,
+        *,
+        seed: int,
+        weights: npt.NDArray[np.float64] | None = None,
+        most: int | None = None,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.length = length
         self.batch_size = batch_size
         self.seed = seed
         self.weights = weights
+        self.most = most
+        self.rank = rank
+        self.ranks = ranks
         self.epoch = 0
         self.start = 0
 
     def __len__(self) -> int:
-        return max(1, self.length // self.batch_size)
+        batches = max(1, self.length // self.batch_size)
+        return batches if self.most is None else min(batches, self.most)
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
@@ -48,8 +65,8 @@ class EpochBatches(Sampler[list[tuple[int, int, int]]]):
             order, copies = self._weighted(order, self.weights)
         for batch in range(self.start, len(self)):
             part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            keys = zip(order[part].tolist(), copies[part].tolist(), strict=True)
-            yield [(self.epoch, row, copy) for row, copy in keys]
+            keys = list(zip(order[part].tolist(), copies[part].tolist(), strict=True))
+            yield [(self.epoch, row, copy) for row, copy in keys[self.rank :: self.ranks]]
 
     def _weighted(self, order: Indices, weights: npt.NDArray[np.float64]) -> tuple[Indices, Indices]:
         """(rows, copies), each (length,): systematic resampling of the rows in a random order, shuffled."""
@@ -85,12 +102,14 @@ def balanced_weights(manifest: Manifest, balance: float) -> npt.NDArray[np.float
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples; those without views give only their reasons."""
+    """Stack samples (features: in one row); those without views give only their reasons."""
     bad = [b for sample in samples for b in sample.bad]
     whole = [sample for sample in samples if sample.views is not None]
     views = [sample.views for sample in whole if sample.views is not None]
+    features = bool(views) and views[0].is_floating_point()
+    stacked = torch.stack(views) if views and not features else torch.empty(0, dtype=torch.uint8)
     return Batch(
-        torch.stack(views) if views else torch.empty(0, dtype=torch.uint8),
+        Sequences.of(views) if features else stacked,
         _labels([sample.label for sample in whole]),
         torch.tensor([sample.video for sample in whole], dtype=torch.int64),
         bad,
@@ -103,30 +122,39 @@ def _labels(labels: Sequence[int | torch.Tensor]) -> torch.Tensor:
     return torch.stack(vectors) if vectors else torch.tensor(labels, dtype=torch.int64)
 
 
-def choose_workers(wanted: int | None, device: torch.device) -> int:
+def choose_workers(wanted: int | None, device: torch.device, ranks: int = 1) -> int:
     """The number of decoding processes: as asked, or from the processors this process may use.
 
-    On a GPU the processors have nothing else to do. On the CPU the model needs them: half.
+    On a GPU the processors have nothing else to do. On the CPU the model needs them: half. The `ranks` processes that
+    train together share them.
     """
     if wanted is not None:
         return wanted
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(16, processors if device.type == "cuda" else processors // 2))
+    return max(1, min(16, (processors if device.type == "cuda" else processors // 2) // ranks))
 
 
-class Batches:
+def ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the main one decides what follows, and ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+_Item = TypeVar("_Item")
+
+
+class Batches(Generic[_Item]):
     """What a loader yields; a user's mistake that a worker found keeps its own words.
 
     torch puts the worker's traceback into the message of the exception that it raises again.
     """
 
-    def __init__(self, loader: DataLoader[Batch]) -> None:
+    def __init__(self, loader: DataLoader[_Item]) -> None:
         self._loader = loader
 
     def __len__(self) -> int:
         return len(self._loader)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[_Item]:
         try:
             yield from self._loader
         except VidtrainError as error:
@@ -140,21 +168,41 @@ class TrainLoader:
     Args:
         batch_size: clips in a batch, a multiple of clips.clips_per_video.
         balance: 0 takes every video once an epoch, 1 every class equally often, see `balanced_weights`.
+        most: batches of an epoch at most.
+        fixed: every epoch has the clips of the first.
+        rank, ranks: this process's place among those that share each batch; batch_size is that of all together.
 
     Raises:
         ConfigError: batch_size or balance cannot be used.
     """
 
     def __init__(
-        self, clips: TrainClips, *, batch_size: int, workers: int, seed: int, pin_memory: bool, balance: float = 0.0
+        self,
+        clips: TrainClips,
+        *,
+        batch_size: int,
+        workers: int,
+        seed: int,
+        pin_memory: bool,
+        balance: float = 0.0,
+        most: int | None = None,
+        fixed: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
-        if batch_size % clips.clips_per_video:
+        if batch_size % (clips.clips_per_video * ranks):
+            devices = f" and of the {ranks} devices" if ranks > 1 else ""
             raise ConfigError(
                 f"trainer.batch_size={batch_size} counts clips: it must be a multiple of "
-                f"sampler.clips_per_video={clips.clips_per_video}"
+                f"sampler.clips_per_video={clips.clips_per_video}{devices}"
             )
+        keys = batch_size // clips.clips_per_video
+        if ranks > 1 and len(clips) < keys:
+            raise ConfigError(f"trainer.batch_size={batch_size}: more than the {len(clips)} training videos; lower it")
         weights = balanced_weights(clips.manifest, balance)
-        self._batches = EpochBatches(len(clips), batch_size // clips.clips_per_video, seed=seed, weights=weights)
+        self._batches = EpochBatches(len(clips), keys, seed=seed, weights=weights, most=most, rank=rank, ranks=ranks)
+        self._clips = clips
+        self._fixed = fixed
         self._loader: DataLoader[Batch] = DataLoader(
             clips,  # type: ignore[arg-type]  # the keys are the sampler's pairs
             batch_sampler=self._batches,
@@ -162,6 +210,8 @@ class TrainLoader:
             collate_fn=collate,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
+            worker_init_fn=ignore_interrupts,
+            generator=torch.Generator(),  # for the seeds of the workers; else each start of a loader draws from torch's
         )
 
     def __len__(self) -> int:
@@ -170,22 +220,38 @@ class TrainLoader:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch `number`, without the first `start`."""
-        self._batches.epoch, self._batches.start = number, start
+        self._batches.epoch, self._batches.start = 0 if self._fixed else number, start
         return iter(Batches(self._loader))
+
+    def path(self, row: int) -> str:
+        """The file of the video in a row of the manifest."""
+        return self._clips.manifest.paths[row]
 
 
 def test_loader(
-    views: TestViews, *, views_per_batch: int, views_per_video: int, workers: int, pin_memory: bool
-) -> Batches:
-    """The loader of a test: whole videos, about `views_per_batch` views at a time, in the manifest's order."""
+    views: TestViews,
+    *,
+    views_per_batch: int,
+    views_per_video: int,
+    workers: int,
+    pin_memory: bool,
+    rows: Sequence[int] | None = None,  # noqa: PT028 - not a test of pytest
+) -> Batches[Batch]:
+    """The loader of a test: whole videos, about `views_per_batch` views at a time, in the manifest's order.
+
+    Args:
+        rows: only these videos of it; None: all.
+    """
     # the views of videos that differ in number of clips do not stack
     videos = 1 if views.hop is not None else max(1, views_per_batch // views_per_video)
     loader: DataLoader[Batch] = DataLoader(
         views,  # type: ignore[arg-type]
         batch_size=videos,
-        shuffle=False,
+        sampler=range(len(views)) if rows is None else rows,
         num_workers=min(workers, len(views)),
         collate_fn=collate,
         pin_memory=pin_memory,
+        worker_init_fn=ignore_interrupts,
+        generator=torch.Generator(),
     )
     return Batches(loader)

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from vidtrain.data.feature_files import FeatureInfo
 
 _PART = 65536  # strings worked on at once
 
@@ -153,12 +157,14 @@ class VideoData:
     class_names: (K,), position = class number.
     flip_pairs: pairs of classes that a horizontal flip exchanges ("move left", "move right").
     notes: lines for the user about how the lists were read.
+    features: what the vectors are when the files hold features instead of pictures.
     """
 
     class_names: tuple[str, ...]
     splits: dict[str, Manifest]
     flip_pairs: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = field(default=())
+    features: FeatureInfo | None = None
 
     @property
     def num_classes(self) -> int:

@@ -8,7 +8,7 @@ from itertools import count
 
 import numpy as np
 
-from vidtrain.data.dataset import TrainClips, seconds_of
+from vidtrain.data.dataset import TrainClips, read_clip, seconds_of
 from vidtrain.data.loader import TrainLoader
 from vidtrain.data.sampling import random_clip
 from vidtrain.errors import DataError, VideoError
@@ -61,13 +61,14 @@ def _one_clip(clips: TrainClips, row: int) -> list[float] | None:
     rng = np.random.default_rng((clips.seed, 0, row))
     marks = [time.process_time()]
     try:
-        with clips.reader.open(clips.manifest.paths[row]) as video:
+        path = clips.manifest.paths[row]
+        with clips.reader.open(path) as video:
             info = video.info
             where = seconds_of(clips.manifest, row)
             indices = random_clip(info.num_frames, info.fps, clips.spec, rng, clips=1, **where)
             marks.append(time.process_time())
             cut = clips.cut.draw(info, rng)
-            frames = video.read(indices[0], cut.read_size)
+            frames, _ = read_clip(path, video, indices[0], cut.read_size, clips.flow)
         marks.append(time.process_time())
         clips.augment.apply(cut.apply(frames), rng)
         marks.append(time.process_time())

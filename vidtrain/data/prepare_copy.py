@@ -70,11 +70,11 @@ def make_copy(job: Job, *, reader: VideoReader, settings: PrepareConfig, output:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         info, psnr = _write(job.source, part, reader, settings)
-        size = _settle(part, target)
+        size = settle(part, target)
     except (OSError, av.error.FFmpegError, VideoError) as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise _as_told(error, job, output) from error
+        raise as_told(error, job, output) from error
     assert job.stamp is not None, f"{job.source}: was read, but not there"
     relative = target.relative_to(output).as_posix()
     shape = info.num_frames, info.fps, info.height, info.width
@@ -175,7 +175,7 @@ def _halved(picture: Picture) -> npt.NDArray[np.float32]:
     return means
 
 
-def _settle(part: Path, target: Path) -> int:
+def settle(part: Path, target: Path) -> int:
     """Give a finished file its name, once its bytes are on the disk; returns how many they are."""
     with part.open("r+b") as file:
         os.fsync(file.fileno())
@@ -184,7 +184,7 @@ def _settle(part: Path, target: Path) -> int:
     return size
 
 
-def _as_told(error: OSError | av.error.FFmpegError | VideoError, job: Job, output: str) -> DataError:
+def as_told(error: OSError | av.error.FFmpegError | VideoError, job: Job, output: str) -> DataError:
     """What the user is told: DataError where going on is of no use, VideoError where it is the one file."""
     number = getattr(error, "errno", None)
     if number in _FULL or _is_full(output):

@@ -125,3 +125,51 @@ class PrepareConfig:
     """prepare: a copy is refused when a frame of it is further from its source than this (dB, of 2x2 averages)."""
     timeout: float = 600.0
     """prepare: seconds that one file may take; then its process is killed and the file is reported."""
+
+
+class FlowSourceName(Enum):
+    none = "none"
+    cache = "cache"
+    dis = "dis"
+    farneback = "farneback"
+    tvl1 = "tvl1"
+
+
+class FlowMethodName(Enum):
+    dis = "dis"
+    farneback = "farneback"
+    tvl1 = "tvl1"
+    raft = "raft"
+
+
+class RaftName(Enum):
+    raft_large = "raft_large"
+    raft_small = "raft_small"
+
+
+@dataclass
+class FlowConfig:
+    source: FlowSourceName = FlowSourceName.none
+    """Optical flow beside RGB: none; cache, as `vidtrain data flow` made it; or computed by dis, farneback or tvl1."""
+    root: str | None = None
+    """cache: its folder, the output of `vidtrain data flow`."""
+    method: str | None = None
+    """cache: how it was made; training fills it in, and predict computes in the same way what the cache lacks."""
+
+
+@dataclass
+class FlowCacheConfig:
+    short_side: int = 128
+    """flow: short side of the frames it is computed on (pixels): that of transform.resize. Nothing is enlarged."""
+    quality: int = 95
+    """flow: quality of the JPEGs it is kept in, 1 to 100; 95 is off by 0.01 pixels on average."""
+    timeout: float = 3600.0
+    """flow: seconds that one video may take; then its process is killed and the video is reported. Not for raft."""
+    model: RaftName = RaftName.raft_large
+    """flow, raft: raft_large or raft_small."""
+    weights: str | None = None
+    """flow, raft: a file of torchvision's weights; null: fetched from its registry on first use."""
+    device: str = "auto"
+    """flow, raft: where it runs: auto, cpu, cuda, mps."""
+    batch_size: int = 8
+    """flow: pairs of frames at once, which matters to raft on a GPU."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vidtrain import metrics
 from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.precision import Precision
+from vidtrain.sequences import Sequences
 from vidtrain.types import BadVideo, Batch
 
 
@@ -115,32 +116,52 @@ def evaluate(
     if not probs:
         nothing = torch.empty(0)
         return Scores(torch.empty(0, 1), nothing.long(), nothing.long(), nothing.double(), float("nan"), bad)
-    all_probs, all_labels = torch.cat(probs), torch.cat(labels)
-    if all_labels.ndim == 2:
-        loss = F.binary_cross_entropy(all_probs, all_labels).item()
-    else:
-        known = all_labels >= 0
-        picked = all_probs[known].gather(1, all_labels[known, None]).clamp_min(torch.finfo(torch.float32).tiny)
-        loss = -picked.log().mean().item()
-    return Scores(all_probs, all_labels, torch.cat(videos), torch.cat(hits), loss, bad)
+    found = torch.cat(probs), torch.cat(labels)
+    return Scores(*found, torch.cat(videos), torch.cat(hits), _loss(*found), bad)
+
+
+def merged(parts: Sequence[Scores]) -> Scores:
+    """What several processes found of different videos, as one would have: in the manifest's order."""
+    if len(parts) == 1:
+        return parts[0]
+    bad = [video for part in parts for video in part.bad]
+    parts = [part for part in parts if len(part.labels)] or parts[:1]
+    videos = torch.cat([part.videos for part in parts])
+    order = videos.argsort()
+    probs, labels, hits = (torch.cat(column)[order] for column in zip(*map(_columns, parts), strict=True))
+    return Scores(probs, labels, videos[order], hits, _loss(probs, labels), bad)
+
+
+def _columns(scores: Scores) -> tuple[Tensor, Tensor, Tensor]:
+    return scores.probs, scores.labels, scores.clip_hits
+
+
+def _loss(probs: Tensor, labels: Tensor) -> float:
+    if labels.ndim == 2:
+        return F.binary_cross_entropy(probs, labels).item()
+    known = labels >= 0
+    picked = probs[known].gather(1, labels[known, None]).clamp_min(torch.finfo(torch.float32).tiny)
+    return -picked.log().mean().item()
 
 
 @torch.inference_mode()
 def view_probabilities(
     model: nn.Module,
-    views: Tensor,
+    views: Tensor | Sequences,
     to_input: ModelInput,
     precision: Precision,
     views_per_forward: int,
     *,
     multi_label: bool = False,
 ) -> Tensor:
-    """uint8 (B, V, T, H, W, 3) -> float32 (B, V, K) on the CPU: softmax, or sigmoid when multi_label."""
-    flat = views.flatten(0, 1)
+    """uint8 (B, V, T, H, W, 3) -> float32 (B, V, K) on the CPU: softmax, or sigmoid when multi_label.
+
+    A sequence of features is one view.
+    """
     parts = []
-    for part in flat.split(views_per_forward):
+    for part in (views if isinstance(views, Sequences) else views.flatten(0, 1)).split(views_per_forward):
         with precision.autocast():
             logits = model(to_input(part))
         probs = logits.float().sigmoid() if multi_label else logits.float().softmax(1)
         parts.append(probs.cpu())
-    return torch.cat(parts).unflatten(0, views.shape[:2])
+    return torch.cat(parts).unflatten(0, (-1, 1) if isinstance(views, Sequences) else views.shape[:2])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.step import TrainingStep
 from vidtrain.types import Batch
 
 
@@ -38,7 +39,11 @@ def rate(call: Callable[[], object], device: torch.device, *, seconds: float) ->
 
 
 class Step:
-    """One training step on the same batch again and again: forward, loss, backward, update."""
+    """The step of a training on the same batch again and again: forward, loss, backward, update.
+
+    Attributes:
+        training: the step itself. A batch that does not fit into the memory of a GPU is an error here.
+    """
 
     def __init__(
         self,
@@ -50,30 +55,38 @@ class Step:
         *,
         num_classes: int,
     ) -> None:
-        self.model = model.train()
-        self.optimizer = optimizer
-        self.to_input = to_input
-        self.precision = precision
-        self.objective = objective
-        self.num_classes = num_classes
+        self.training = TrainingStep(
+            model.train(),
+            optimizer,
+            to_input=to_input,
+            precision=precision,
+            objective=objective,
+            num_classes=num_classes,
+            halve_on_oom=False,
+        )
 
     def __call__(self, batch: Batch) -> None:
-        labels = batch.labels.to(self.precision.device, non_blocking=True)
-        clips, targets = self.objective.mix(self.to_input(batch.views), labels, self.num_classes)
-        with self.precision.autocast():
-            logits = self.model(clips)
-        self.precision.scaler.scale(self.objective.loss(logits, targets)).backward()
-        self.precision.scaler.step(self.optimizer)
-        self.precision.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.training([batch], 1.0)
+        self.training.skipped.clear()  # a training reads and empties it
 
 
 def random_batch(
-    size: int, frames: int, side: int, num_classes: int, *, multi_label: bool = False, pin_memory: bool = False
+    size: int,
+    frames: int,
+    side: int,
+    num_classes: int,
+    *,
+    multi_label: bool = False,
+    pin_memory: bool = False,
+    channels: int = 3,
 ) -> Batch:
-    """A batch as a loader gives it, of noise."""
-    views = torch.randint(0, 256, (size, 1, frames, side, side, 3), dtype=torch.uint8)
-    numbers = torch.randint(0, num_classes, (size,))
+    """A batch as a loader gives it, of noise, always the same; torch's generator stays as it is.
+
+    channels: 3, or 5 with flow.
+    """
+    noise = torch.Generator().manual_seed(0)
+    views = torch.randint(0, 256, (size, 1, frames, side, side, channels), dtype=torch.uint8, generator=noise)
+    numbers = torch.randint(0, num_classes, (size,), generator=noise)
     labels: Tensor = nn.functional.one_hot(numbers, num_classes).float() if multi_label else numbers
     batch = Batch(views, labels, torch.arange(size))
     return batch.pin_memory() if pin_memory else batch

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_map
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from vidtrain.errors import ConfigError
+
+Outputs = Tensor | Mapping[str, Tensor]
+"""What a model gives in training: logits (B, K), or several of them by name."""
 
 
 class Objective:
@@ -29,36 +37,60 @@ class Objective:
         self.label_smoothing = label_smoothing
         self._mixes = [(mix, alpha) for mix, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha > 0]
 
-    def mix(self, clips: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    def mix(self, clips: Any, labels: Tensor, num_classes: int) -> tuple[Any, Tensor]:
         """Float clips (B, 3, T, H, W) and their labels -> mixed clips and, where mixing is on, labels (B, num_classes).
 
-        Draws from torch's generator of the CPU, whose state a checkpoint keeps.
+        A dict of clips, such as RGB and flow, is mixed with the same shares and rectangles. Draws from torch's
+        generator of the CPU, whose state a checkpoint keeps.
         """
         if not self._mixes:
             return clips, labels
+        if isinstance(clips, PackedSequence):
+            raise ConfigError("trainer.mixup and trainer.cutmix mix clips, and the data are features: set them to 0")
         mix, alpha = self._mixes[int(torch.randint(len(self._mixes), ()))]
         count = len(labels)
         # mixing the numbers of the clips gives each clip's shares, whatever kind of label they have
-        rows = torch.arange(count, device=clips.device)
-        last = torch.channels_last_3d
-        layout = last if clips.is_contiguous(memory_format=last) else torch.contiguous_format
-        mixed, shares = mix(alpha=alpha, num_classes=count)(tv_tensors.Video(clips), rows)
+        rows = torch.arange(count, device=labels.device)
+        mixed, shares = mix(alpha=alpha, num_classes=count)(tree_map(tv_tensors.Video, clips), rows)
         targets = labels if self.multi_label else F.one_hot(labels, num_classes).float()
-        return mixed.as_subclass(Tensor).contiguous(memory_format=layout), shares.to(targets.dtype) @ targets
+        return tree_map(_as_before, mixed, clips), shares.to(targets.dtype) @ targets
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean over the batch, in float32. logits (B, K); labels as given or as `mix` made them."""
+    def loss(self, logits: Outputs, labels: Tensor) -> Tensor:
+        """The mean over the batch, in float32. logits (B, K); labels as given or as `mix` made them.
+
+        Of several logits, by name, as a model of several heads gives them in training: the sum of their losses.
+        """
+        if isinstance(logits, Mapping):
+            return torch.stack([self.loss(own, labels) for own in logits.values()]).sum()
         logits = logits.float()
         if not self.multi_label:
             return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         targets = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
         return F.binary_cross_entropy_with_logits(logits, targets)
 
-    def hits(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """bool (B,): the highest logit is the class, one of several classes, or that of a mixed clip's larger part."""
-        best = logits.detach().argmax(1)
+    def hits(self, logits: Outputs, labels: Tensor) -> Tensor:
+        """bool (B,): the highest logit is the class, one of several classes, or that of a mixed clip's larger part.
+
+        Of several logits those named "logits" count, or else the mean of all their probabilities.
+        """
+        best = self._joined(logits).detach().argmax(1)
         if labels.ndim == 1:
             return best == labels
         if self.multi_label and not self._mixes:
             return labels.gather(1, best[:, None])[:, 0] > 0
         return best == labels.argmax(1)
+
+    def _joined(self, logits: Outputs) -> Tensor:
+        if not isinstance(logits, Mapping):
+            return logits
+        if "logits" in logits:
+            return logits["logits"]
+        heads = torch.stack([own.detach().float() for own in logits.values()])
+        return (heads.sigmoid() if self.multi_label else heads.softmax(-1)).mean(0)
+
+
+def _as_before(mixed: Tensor, clips: Tensor) -> Tensor:
+    """A plain tensor in the memory order of the clips that it was mixed from."""
+    last = torch.channels_last_3d
+    layout = last if clips.is_contiguous(memory_format=last) else torch.contiguous_format
+    return mixed.as_subclass(Tensor).contiguous(memory_format=layout)

@@ -10,8 +10,20 @@ from vidtrain.engine.settings import PrecisionName
 from vidtrain.errors import ConfigError
 
 
-def choose_device(name: str) -> torch.device:
-    """'auto' -> a CUDA GPU, else Apple's, else the CPU. Raises ConfigError for a device that is not there."""
+def choose_device(name: str, local_rank: int | None = None) -> torch.device:
+    """'auto' -> a CUDA GPU, else Apple's, else the CPU.
+
+    Args:
+        local_rank: the number of this process among several on this machine: with auto or cuda, each has its own GPU.
+
+    Raises:
+        ConfigError: the device is not there.
+    """
+    if local_rank is not None and name in ("auto", "cuda") and torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        if local_rank >= count:
+            raise ConfigError(f"trainer.device={name}: {local_rank + 1} or more processes, and {count} GPUs here")
+        return torch.device("cuda", local_rank)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -41,6 +53,11 @@ class Precision:
         self.name = _choose(wanted, device).value
         self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.name)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
+
+    @property
+    def sums_device(self) -> torch.device:
+        """Where float64 sums are kept: Apple's GPUs have no float64."""
+        return torch.device("cpu") if self.device.type == "mps" else self.device
 
     def autocast(self) -> AbstractContextManager[object]:
         if self._dtype is None:

@@ -13,6 +13,22 @@ class PrecisionName(Enum):
     fp16 = "fp16"
 
 
+class CompileMode(Enum):
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
+class OnOom(Enum):
+    halve = "halve"
+    fail = "fail"
+
+
+class Strategy(Enum):
+    ddp = "ddp"
+    fsdp = "fsdp"
+
+
 class ScheduleName(Enum):
     cosine = "cosine"
     step = "step"
@@ -38,21 +54,39 @@ class TrainerConfig:
     epochs: int = 20
     """Passes over the training split."""
     batch_size: int = 16
-    """Clips per step."""
+    """Clips per step, over all devices: the same training on one of them or on eight."""
+    base_batch: int | None = None
+    """optimizer.lr is meant for this many clips per update, and scaled in proportion to the actual ones; null: not."""
     accumulate: int = 1
     """Steps whose gradients are averaged before one update."""
     precision: PrecisionName = PrecisionName.auto
     """fp32, bf16, fp16 (with loss scaling) or auto: bf16 or fp16 on a GPU, fp32 elsewhere."""
+    compile: CompileMode = CompileMode.auto
+    """torch.compile: on, off, or auto: measured in trainings of more than 20 minutes, and kept where it is faster."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
+    devices: int = 1
+    """GPUs of this machine (processes, on the CPU) that train together. Under torchrun or srun leave it at 1."""
+    strategy: Strategy = Strategy.ddp
+    """Several devices: ddp (each has the whole model) or fsdp (each keeps a part of the weights and optimizer)."""
+    sync_bn: bool = False
+    """BatchNorm over the clips of all devices; CUDA only."""
     num_workers: int | None = None
-    """Processes that decode; null chooses from the machine, 0 decodes in the main process."""
+    """Processes that decode, for each device; null chooses from the machine, 0 decodes in the main process."""
     seed: int = 0
     """Fixes initial weights, order, clips, crops, flips and dropout."""
     deterministic: bool = False
     """Only deterministic kernels: slower, equal bit for bit on the same machine."""
     checkpoint_activations: bool = False
     """Blocks recompute their activations for the gradient: less memory, a step takes about a third longer."""
+    ema: float | None = None
+    """Decay of a moving average of the weights, 0.999 or 0.9999, which is what is tested and kept; null: none."""
+    precise_bn: int = 0
+    """Batches at the end of each epoch over which BatchNorm's statistics are measured anew; 0: the moving average."""
+    on_oom: OnOom = OnOom.halve
+    """A batch that does not fit the GPU's memory: halve (goes through in pieces, gradients added up) or fail."""
+    max_skipped: int = 10
+    """An update with a gradient that is not finite is left out; after this many in a row training stops."""
     mixup: float = 0.0
     """Mix pairs of training clips and their labels; alpha of the Beta law of their shares, 0.8 say; 0: off."""
     cutmix: float = 0.0
@@ -65,8 +99,18 @@ class TrainerConfig:
     """Updates between two lines in metrics.jsonl and TensorBoard."""
     val_every: int = 1
     """Epochs between two validations; the last epoch is always validated."""
+    patience: int | None = None
+    """Stop when the validation has not improved for this many epochs; null: train to the end."""
     save_minutes: float = 15.0
     """last.pt is also written within an epoch, this many minutes after the save before."""
+    keep_last: int = 2
+    """last.pt and the ones before it, last.1.pt, ...: a damaged one is passed over by a resume."""
+    max_batches: int | None = None
+    """Batches of an epoch at most; null: all."""
+    overfit: bool = False
+    """Every epoch has the very same clips as the first, which a sound model learns by heart."""
+    profile: int = 0
+    """Updates to trace with torch's profiler into the folder profile/, which TensorBoard and Perfetto open; 0: none."""
     test: bool = True
     """Test the best checkpoint at the end, when the data set has a test split."""
 

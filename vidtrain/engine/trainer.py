@@ -1,4 +1,4 @@
-"""The training loop: plain PyTorch, one step on one screen. Everything it needs is handed to it."""
+"""The training loop: epochs, what is logged and saved when, and when it ends. The update itself is in `step`."""
 
 from __future__ import annotations
 
@@ -7,164 +7,91 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from contextlib import nullcontext
+from dataclasses import asdict
+from itertools import islice
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vidtrain.engine.checkpoint import restore_rng, rng_state, save_checkpoint
+from vidtrain.engine.checkpoint import Checkpoints, restore_rng, rng_state
+from vidtrain.engine.distributed import World
 from vidtrain.engine.evaluator import Scores
-from vidtrain.engine.inputs import ModelInput
-from vidtrain.engine.objective import Objective
-from vidtrain.engine.precision import Precision
+from vidtrain.engine.norms import measure_statistics
+from vidtrain.engine.prefetch import on_device
+from vidtrain.engine.progress import Progress, Recorder, Staged, TrainingClips
 from vidtrain.engine.schedule import learning_rate_factor
 from vidtrain.engine.settings import ScheduleConfig, TrainerConfig
-from vidtrain.errors import DataError, VidtrainError
+from vidtrain.engine.signals import StopSignals
+from vidtrain.engine.step import TrainingStep
+from vidtrain.errors import CheckpointError, DataError, StoppedError, VidtrainError
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
 
 
-class TrainingClips(Protocol):
-    """Batches of an epoch, the same for the same (seed, epoch); `start` skips that many."""
-
-    def __len__(self) -> int: ...
-
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]: ...
-
-
-class Recorder(Protocol):
-    """Where numbers and pictures of a run go."""
-
-    def scalars(self, kind: str, update: int, epoch: float, values: dict[str, float]) -> None: ...
-
-    def clips(self, update: int, views: Tensor) -> None: ...
-
-    def validation(self, update: int, scores: Scores) -> None: ...
-
-
-@dataclass
-class Progress:
-    """Where a training stands; saved with every checkpoint, so a resume continues within the epoch.
-
-    epoch, batch: done so far. update: optimizer steps. sums: loss, hits and clips of this epoch up to `batch`.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    update: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    best: list[float] | None = None
-    best_epoch: int = 0
-    bad: dict[str, str] = field(default_factory=dict)
-    clips: int = 0
-    seconds: float = 0.0
-    waited: float = 0.0
-
-
 class Trainer:
-    """Trains `model` and keeps last.pt and best.pt in `folder`.
+    """Trains the model of `step` and keeps checkpoints.
 
     Args:
         describe: what every checkpoint says of itself: config, class_names, ...
         validate: scores the model; None when there is no validation split (best.pt is then the last epoch's).
         max_bad: training stops when more than this many videos turned out unreadable.
+        world: the processes that train together, each with its part of every batch.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        step: TrainingStep,
         clips: TrainingClips,
-        optimizer: torch.optim.Optimizer,
         *,
         settings: TrainerConfig,
         schedule: ScheduleConfig,
-        to_input: ModelInput,
-        precision: Precision,
-        objective: Objective,
-        num_classes: int,
         recorder: Recorder,
-        folder: Path,
+        checkpoints: Checkpoints,
         describe: dict[str, Any],
         validate: Callable[[nn.Module], Scores] | None,
         max_bad: float,
+        world: World | None = None,
     ) -> None:
-        self.model = model
+        self.step = step
+        self.model = step.model
+        self.precision = step.precision
         self.clips = clips
-        self.optimizer = optimizer
         self.settings = settings
         self.schedule = schedule
-        self.to_input = to_input
-        self.precision = precision
-        self.objective = objective
-        self.num_classes = num_classes
         self.recorder = recorder
-        self.folder = folder
+        self.checkpoints = checkpoints
         self.describe = describe
         self.validate = validate
         self.max_bad = max_bad
+        self.world = world or World()
         self.progress = Progress()
-        self._base_lrs = [group["lr"] for group in optimizer.param_groups]
-        self._sums = torch.zeros(3, dtype=torch.float64, device=self._sums_device)
+        self.stop = StopSignals()
         self._saved_at = time.monotonic()
-
-    @property
-    def _sums_device(self) -> torch.device:
-        # Apple's GPUs have no float64
-        return torch.device("cpu") if self.precision.device.type == "mps" else self.precision.device
-
-    # ---------------------------------------------------------------- the step
-
-    def _step(self, batch: Batch) -> None:
-        """One batch: forward, loss, backward; at the end of each group of `accumulate` batches, an update."""
-        labels = batch.labels.to(self.precision.device, non_blocking=True)
-        clips, targets = self.objective.mix(self.to_input(batch.views), labels, self.num_classes)
-        with self.precision.autocast():
-            logits = self.model(clips)
-        loss = self.objective.loss(logits, targets)
-        first = self.progress.batch - self.progress.batch % self.settings.accumulate
-        group = min(self.settings.accumulate, len(self.clips) - first)  # the last group may be smaller
-        self.precision.scaler.scale(loss / group).backward()
-
-        hits = self.objective.hits(logits, targets).sum()
-        self._sums[0] += loss.detach().to(self._sums.device).double() * len(batch)  # no value is read: the GPU runs on
-        self._sums[1] += hits.to(self._sums.device)
-        self._sums[2] += len(batch)
-
-        self.progress.batch += 1
-        if self.progress.batch - first == group:
-            self._update()
-
-    def _update(self) -> None:
-        factor = learning_rate_factor(self.schedule, self._epochs_done(), self.settings.epochs)
-        for param_group, lr in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
-            param_group["lr"] = lr * factor
-        scaler = self.precision.scaler
-        if self.settings.clip_grad is not None:
-            scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad)
-        scaler.step(self.optimizer)
-        scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.progress.update += 1
-
-    def _epochs_done(self) -> float:
-        per_epoch = math.ceil(len(self.clips) / self.settings.accumulate)
-        return self.progress.update / per_epoch
+        self._profiled = False
 
     # ---------------------------------------------------------------- the loop
 
     def fit(self) -> None:
-        """Train from where `progress` stands to the last epoch."""
-        while self.progress.epoch < self.settings.epochs:
-            train = self._train_epoch()
-            self.progress.epoch += 1
-            self.progress.batch = 0
-            self._sums.zero_()
-            self._end_epoch(train)
+        """Train from where `progress` stands to the last epoch.
+
+        Raises:
+            StoppedError: a signal asked for it; last.pt holds everything up to the last update.
+        """
+        with self.stop:
+            while self.progress.epoch < self.settings.epochs and not self.progress.stopped_early:
+                if isinstance(self.model, Staged):
+                    self.model.begin_epoch(self.progress.epoch, self.settings.epochs)
+                train = self._train_epoch()
+                self.progress.epoch += 1
+                self.progress.batch = 0
+                self.step.sums.zero_()
+                self._end_epoch(train)
+                if any(self.world.any(self.stop.received is not None)):
+                    self._stop()
 
     def _train_epoch(self) -> dict[str, float]:
         self.model.train()
@@ -175,72 +102,109 @@ class Trainer:
             desc=f"epoch {number + 1}/{self.settings.epochs}",
             unit="batch",
             leave=False,
-            disable=not sys.stderr.isatty(),
+            disable=not sys.stderr.isatty() or not self.world.is_main,
             dynamic_ncols=True,
         )
-        batches = self.clips.epoch(number, progress.batch)
+        batches = on_device(self.clips.epoch(number, progress.batch), self.precision.device)
         began, clips_before, waited_before = time.perf_counter(), progress.clips, progress.waited
-        since, update_before = self._sums.clone(), progress.update
-        with bar:
-            while (batch := self._next(batches)) is not None:
-                if progress.update == 0 and progress.batch == 0:
-                    self.recorder.clips(0, batch.views)
-                self._count_bad(batch)
-                self._step(batch)
-                progress.clips += len(batch)
-                bar.update()
-                if progress.update >= update_before + self.settings.log_every:
+        since = self.step.sums.clone()
+        with bar, self._profiler() as profiler:
+            while group := self._next_group(batches):
+                if progress.update == 0 and isinstance(group[0].views, Tensor):
+                    self.recorder.clips(0, group[0].views)
+                self._count_bad(group)
+                self.step(group, self._lr_factor())
+                progress.batch += len(group)
+                progress.update += 1
+                progress.clips += sum(map(len, group)) * self.world.size
+                bar.update(len(group))
+                if profiler is not None:
+                    profiler.step()
+                if progress.update % self.settings.log_every == 0:
                     seconds = time.perf_counter() - began
-                    rates = (
-                        (progress.clips - clips_before) / seconds,
-                        (progress.waited - waited_before) / seconds,
-                    )
+                    rates = ((progress.clips - clips_before) / seconds, (progress.waited - waited_before) / seconds)
                     bar.set_postfix_str(self._log(since, *rates), refresh=False)
-                    since, update_before = self._sums.clone(), progress.update
-                self._save_in_time()
-        values = self._averages(self._sums)
+                    since = self.step.sums.clone()
+                self._stop_or_save()
+        self._read_skipped()
+        values = self._averages(self.step.sums)
         seconds = time.perf_counter() - began
         progress.seconds += seconds
         values["clips_per_second"] = (progress.clips - clips_before) / seconds
         values["data_wait_share"] = (progress.waited - waited_before) / seconds
         return values
 
-    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+    def _next_group(self, batches: Iterator[Batch]) -> list[Batch]:
+        """The batches of one update; the last group of an epoch may be smaller, and none is left at its end."""
         began = time.perf_counter()
-        batch = next(batches, None)
+        try:
+            group = list(islice(batches, self.settings.accumulate))
+        except RuntimeError:
+            # a signal to the whole job also ends the loader's workers, which torch reports from here
+            if self.stop.received is None:
+                time.sleep(1.0)
+            if self.stop.received is None:
+                raise
+            self._save_and_stop()
         self.progress.waited += time.perf_counter() - began
-        return batch
+        return group
+
+    def _lr_factor(self) -> float:
+        per_epoch = math.ceil(len(self.clips) / self.settings.accumulate)
+        return learning_rate_factor(self.schedule, self.progress.update / per_epoch, self.settings.epochs)
+
+    def _profiler(self) -> Any:
+        """torch's profiler over a few updates, when asked for: a trace that TensorBoard and Perfetto open."""
+        if not self.settings.profile or not self.world.is_main or self._profiled:
+            return nullcontext()
+        self._profiled = True
+        folder = str(self.checkpoints.folder / "profile")
+        return torch.profiler.profile(
+            schedule=torch.profiler.schedule(wait=2, warmup=2, active=self.settings.profile, repeat=1),
+            on_trace_ready=torch.profiler.tensorboard_trace_handler(folder),
+            profile_memory=True,
+        )
+
+    # ---------------------------------------------------------------- what is told
 
     def _log(self, since: Tensor, clips_per_second: float, wait: float) -> str:
-        values = self._averages(self._sums - since)
+        self._read_skipped()
+        values = self._averages(self.step.sums - since)
         values |= {
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.step.optimizer.param_groups[0]["lr"],
             "clips_per_second": clips_per_second,
             "data_wait_share": wait,
         }
-        self.recorder.scalars("train", self.progress.update, self._epochs_done(), values)
+        epoch = self.progress.update / math.ceil(len(self.clips) / self.settings.accumulate)
+        self.recorder.scalars("train", self.progress.update, epoch, values)
         return f"loss {values['loss']:.3f} acc {values['top1']:.3f} {clips_per_second:.0f} clips/s wait {wait:.0%}"
 
     def _averages(self, sums: Tensor) -> dict[str, float]:
-        loss, hits, clips = sums.tolist()  # waits for the device
-        if not math.isfinite(loss):
-            raise VidtrainError(
-                f"the loss became {loss} before update {self.progress.update} (epoch {self.progress.epoch + 1}, "
-                f"precision {self.precision.name}): lower optimizer.lr, set trainer.clip_grad=1.0 or "
-                f"trainer.precision=fp32; last.pt in {self.folder} is from before"
-            )
+        loss, hits, clips = self.world.sum(sums).tolist()  # waits for the device
         return {"loss": loss / max(clips, 1), "top1": hits / max(clips, 1)}
 
-    def _count_bad(self, batch: Batch) -> None:
-        for video in batch.bad:
-            if video.path not in self.progress.bad:
-                self.progress.bad[video.path] = video.reason
-                log.warning("unreadable, another clip takes its place: %s: %s", video.path, video.reason)
-        if len(self.progress.bad) > self.max_bad:
-            raise DataError(
-                f"{len(self.progress.bad)} videos cannot be read, more than data.max_bad_fraction allows "
-                f"({self.max_bad:.0f}); the last: {batch.bad[-1].path}: {batch.bad[-1].reason}"
+    def _read_skipped(self) -> None:
+        """Tell of the updates that were left out. Waits for the device, so not called at every update."""
+        progress, found, self.step.skipped = self.progress, self.step.skipped, []
+        progress.count_skipped(found, self.clips.path)
+        if progress.in_a_row >= self.settings.max_skipped:
+            raise VidtrainError(
+                f"{progress.in_a_row} updates in a row had a gradient that is not finite (the last: {progress.update}, "
+                f"epoch {progress.epoch + 1}, precision {self.precision.name}): lower optimizer.lr, set "
+                f"trainer.clip_grad=1.0 or trainer.precision=fp32; {self.checkpoints.last} is from before"
             )
+
+    def _count_bad(self, group: list[Batch]) -> None:
+        known = self.progress.bad
+        for video in (video for batch in group for video in batch.bad):
+            if video.path not in known:
+                known[video.path] = video.reason
+                log.warning("unreadable, another clip takes its place: %s: %s", video.path, video.reason)
+                if len(known) > self.max_bad / self.world.size:
+                    raise DataError(
+                        f"{len(known)} videos cannot be read, more than data.max_bad_fraction allows "
+                        f"({self.max_bad:.0f}); the last: {video.path}: {video.reason}"
+                    )
 
     # ---------------------------------------------------------------- the end of an epoch
 
@@ -248,65 +212,120 @@ class Trainer:
         progress, epoch = self.progress, self.progress.epoch
         line = f"epoch {epoch:>3}  train loss {train['loss']:.3f} top-1 {train['top1']:.3f}"
         self.recorder.scalars("train_epoch", progress.update, epoch, train)
-        last = epoch == self.settings.epochs
-        improved = last
-        if self.validate is not None and (last or epoch % self.settings.val_every == 0):
-            scores = self.validate(self.model)
-            values = scores.summary()
-            self.recorder.scalars("val", progress.update, epoch, values)
-            self.recorder.validation(progress.update, scores)
-            shown = "mAP" if scores.multi_label else "top-1"
-            line += f"  val loss {values['loss']:.3f} {shown} {values[scores.primary]:.3f}"
-            rank = [values[scores.primary], -values["loss"]]
-            improved = progress.best is None or rank > progress.best
+        self._measure_norms()
+        self.world.broadcast(self.model.buffers())
+        with self.step.ema.applied() if self.step.ema is not None else nullcontext():
+            told, improved = self._validate(last=epoch == self.settings.epochs)
+            rates = f"  {train['clips_per_second']:.0f} clips/s  wait {100 * train['data_wait_share']:.0f} %"
+            log.info("%s%s%s%s", line, told, rates, "  *" if improved and told else "")
             if improved:
-                progress.best, progress.best_epoch = rank, epoch
-        elif self.validate is not None:
-            improved = False
-        else:
-            progress.best_epoch = epoch
-        log.info(
-            "%s  %.0f clips/s  wait %.0f %%%s",
-            line,
-            train["clips_per_second"],
-            100 * train["data_wait_share"],
-            "  *" if improved and self.validate is not None else "",
-        )
-        if improved:
-            save_checkpoint(self.folder / "best.pt", self._model_state())
+                self.checkpoints.save_best(self._model_state())
+        patience = self.settings.patience
+        if patience is not None and self.validate is not None and epoch - progress.best_epoch >= patience:
+            log.info("no better since epoch %d: stopped (trainer.patience=%d)", progress.best_epoch, patience)
+            progress.stopped_early = True
         self.save()
+
+    def _validate(self, *, last: bool) -> tuple[str, bool]:
+        """(what the log says of it, whether the model is the best so far)."""
+        progress, epoch = self.progress, self.progress.epoch
+        if self.validate is None:
+            progress.best_epoch = epoch
+            return "", last
+        if not last and epoch % self.settings.val_every:
+            return "", False
+        scores = self.validate(self.model)
+        values = scores.summary()
+        self.recorder.scalars("val", progress.update, epoch, values)
+        self.recorder.validation(progress.update, scores)
+        rank = [values[scores.primary], -values["loss"]]
+        improved = progress.best is None or rank > progress.best
+        if improved:
+            progress.best, progress.best_epoch = rank, epoch
+        shown = "mAP" if scores.multi_label else "top-1"
+        return f"  val loss {values['loss']:.3f} {shown} {values[scores.primary]:.3f}", improved
+
+    def _measure_norms(self) -> None:
+        count = min(self.settings.precise_bn, len(self.clips))
+        if not count:
+            return
+
+        def call(batch: Batch) -> None:
+            with self.precision.autocast():
+                self.model(self.step.to_input(batch.views))
+
+        batches = islice(self.clips.epoch(self.progress.epoch - 1), count)
+        measure_statistics(self.model, batches, call)
 
     # ---------------------------------------------------------------- checkpoints
 
     def _model_state(self) -> dict[str, Any]:
-        return {**self.describe, "model": self.model.state_dict(), "epoch": self.progress.epoch}
+        return {**self.describe, "model": self.checkpoints.weights(self.model), "epoch": self.progress.epoch}
 
     def save(self) -> None:
         """Write last.pt: all that a resume needs to continue as if it had not stopped."""
-        self.progress.sums = self._sums.tolist()
-        save_checkpoint(
-            self.folder / "last.pt",
+        self._read_skipped()
+        self.progress.sums = self.step.sums.tolist()
+        self.progress.micro_batch = self.step.micro_batch
+        own = {"sums": self.progress.sums, "bad": self.progress.bad, "rng": rng_state(self.precision.device)}
+        self.checkpoints.save_last(
             {
-                **self._model_state(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.precision.scaler.state_dict(),
+                **self.describe,
+                "epoch": self.progress.epoch,
                 "progress": asdict(self.progress),
-                "rng": rng_state(self.precision.device),
+                "compiled": self.model._compiled_call_impl is not None,
+                "scaler": self.precision.scaler.state_dict(),
+                "ranks": self.world.gather(own),
             },
+            self.model,
+            self.step.optimizer,
+            self.step.ema,
         )
         self._saved_at = time.monotonic()
 
-    def _save_in_time(self) -> None:
+    def _stop_or_save(self) -> None:
         due = time.monotonic() - self._saved_at > 60 * self.settings.save_minutes
-        if due and self.progress.batch % self.settings.accumulate == 0:  # no half-gathered gradient
-            self._averages(self._sums)  # never over a good checkpoint with a broken one
+        stop, due = self.world.any(self.stop.received is not None, due and self.world.is_main)
+        if stop:
+            self._save_and_stop()
+        if due:
             self.save()
 
+    def _save_and_stop(self) -> NoReturn:
+        if self.progress.update:
+            self.save()
+        self._stop()
+
+    def _stop(self) -> NoReturn:
+        raise StoppedError(
+            f"{self.stop.received or 'another process'} received: saved after update {self.progress.update} in "
+            f"{self.checkpoints.folder}; the same command with resume=auto continues"
+        )
+
     def resume(self, content: dict[str, Any]) -> None:
-        """Continue from the content of a last.pt of the same configuration."""
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        """Continue from what `Checkpoints.load_last` returned, for a run of the same configuration.
+
+        Raises:
+            CheckpointError: it was written by a version that kept less, or with another strategy.
+        """
+        if "ranks" not in content:
+            raise CheckpointError(f"{self.checkpoints.last}: written by an earlier vidtrain; start the run anew")
+        self.checkpoints.restore(content, self.model, self.step.optimizer, self.step.ema)
         self.precision.scaler.load_state_dict(content["scaler"])
         self.progress = Progress(**content["progress"])
-        self._sums.copy_(torch.tensor(self.progress.sums, dtype=torch.float64))
-        restore_rng(content["rng"], self.precision.device)
+        ranks = content["ranks"]
+        if len(ranks) == self.world.size:
+            own = ranks[self.world.rank]
+            restore_rng(own["rng"], self.precision.device)
+            self.progress.sums, self.progress.bad = own["sums"], own["bad"]
+        else:
+            log.warning(
+                "saved by %d processes, continued by %d: dropout is drawn anew, the rest goes on as it was",
+                len(ranks),
+                self.world.size,
+            )
+            sums = torch.tensor([rank["sums"] for rank in ranks], dtype=torch.float64).sum(0)
+            self.progress.sums = sums.tolist() if self.world.is_main else [0.0, 0.0, 0.0]
+            self.progress.bad = {k: v for rank in ranks for k, v in rank["bad"].items()}
+        self.step.sums.copy_(torch.tensor(self.progress.sums, dtype=torch.float64))
+        self.step.micro_batch = self.progress.micro_batch

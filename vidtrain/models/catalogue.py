@@ -52,9 +52,11 @@ _VIDEOMAE = "Tong et al. 2022"
 _VSWIN = "Liu et al. 2022"
 _NJU = "MCG-NJU"
 _SHI = "Shi et al. 2015"
+_NG = "Yue-Hei Ng et al. 2015"
 _BALLAS = "Ballas et al. 2016"
 _DONAHUE = "Donahue et al. 2015"
 _VARIANTS = "document 002, section 3.3"
+_SIMONYAN = "Simonyan and Zisserman 2014"
 _ST_LSTM = "document 000, section 3.2"
 _FULL = (16, 112)
 _SMALL = (16, 64)
@@ -95,12 +97,16 @@ CATALOGUE: dict[str, Entry] = {
     "slowfast_r50": Entry(PATHS, _SLOWFAST, (32, 224), 77.0, f"8x8, 10x3, {_PSF}"),
     "slowfast_r101": Entry(PATHS, _SLOWFAST, (32, 224), 77.9, f"8x8, 10x3, {_PTV}"),
     "slowfast_tiny": Entry(PATHS, _SLOWFAST, _SMALL),
+    "two_stream": Entry(PATHS, _SIMONYAN, (11, 224)),
+    "two_stream_tiny": Entry(PATHS, _SIMONYAN, _SMALL),
     "tsn_r50": Entry(FRAMES, _TSN, (8, 224), 70.6, "8x8, 10x3, mit-han-lab"),
     "tsn_tiny": Entry(FRAMES, _TSN, _SMALL),
     "tsm_r50": Entry(FRAMES, _TSM, (8, 224), 74.1, "8x8, 10x3, mit-han-lab"),
     "tsm_tiny": Entry(FRAMES, _TSM, _SMALL),
     "cnn_lstm": Entry(RECURRENT, _DONAHUE, _FULL),
     "cnn_lstm_tiny": Entry(RECURRENT, _DONAHUE, _SMALL),
+    "feature_rnn": Entry(RECURRENT, _NG, (64, 112)),
+    "feature_rnn_tiny": Entry(RECURRENT, _NG, _SMALL),
     "rcn": Entry(RECURRENT, _BALLAS, _FULL),
     "rcn_tiny": Entry(RECURRENT, _BALLAS, _SMALL),
     "convlstm": Entry(RECURRENT, _SHI, _FULL),

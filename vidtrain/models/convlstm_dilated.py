@@ -53,7 +53,7 @@ def convlstm_dilated_tiny(
     *,
     num_classes: int,
     stem: Sequence[int] = (16, 32),
-    hidden: Sequence[int] = (16, 32),
+    hidden: Sequence[int] = (16, 32, 64),
     kernel: int = 3,
     stride: int = 2,
     norm: bool = True,

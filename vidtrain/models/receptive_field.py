@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from vidtrain.models.layers.coordinate_rules import RULES, no_rule
 from vidtrain.models.layers.coordinate_windows import NOTHING, UnknownOperatorError, is_spread, lean
+from vidtrain.models.layers.example import as_input, input_shapes
 from vidtrain.models.layers.outputs import channels_second, first_tensor
 from vidtrain.models.layers.twin import cpu_twin
 
@@ -69,7 +70,8 @@ def receptive_fields(
     # The model is known to run: what fails here is the tracing, and the layers it did not reach say so by "-".
     stop = nullcontext() if strict else suppress(Exception)
     with stop, torch.no_grad(), _single_steps(), _OnCoordinates():
-        twin(Coordinates(_input(num_frames, size, getattr(model, "in_channels", 3))))
+        shapes = input_shapes(model, num_frames, size)
+        twin(as_input({name: Coordinates(_input(frames, size, c)) for name, (c, frames, *_) in shapes.items()}))
     return {path: field for path, field in fields.items() if seen[path] == calls[path]}
 
 

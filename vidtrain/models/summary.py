@@ -16,6 +16,7 @@ from torch.nn.modules import conv, pooling
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
+from vidtrain.models.layers.example import as_input, input_shapes
 from vidtrain.models.layers.outputs import channels_second, first_tensor
 from vidtrain.models.layers.twin import meta_twin
 from vidtrain.models.receptive_field import Field, receptive_fields
@@ -100,13 +101,17 @@ def times(numbers: tuple[int, ...]) -> str:
 
 
 def summarise(model: nn.Module, num_frames: int, size: int) -> Summary:
-    """Summarise a classifier for clips of C x num_frames x size x size, C = model.in_channels or 3, in eval mode."""
+    """Summarise a classifier for clips of C x num_frames x size x size, C = model.in_channels or 3, in eval mode.
+
+    A model that reads flow gets num_frames - 1 fields besides.
+    """
     calls, macs = _run_on_meta(meta_twin(model), num_frames, size)
     shown = {path: call for path, call in calls.items() if isinstance(call.module, _SHOWN) or call.macs}
     fields = receptive_fields(model, num_frames, size, {path: call.count for path, call in shown.items()})
-    rows = [Row("Input", "", (getattr(model, "in_channels", 3), num_frames, size, size), None, 0, 0)]
+    inputs = input_shapes(model, num_frames, size)
+    rows = [Row("Input", name if len(inputs) > 1 else "", shape, None, 0, 0) for name, shape in inputs.items()]
     for path, call in shown.items():
-        first_of_all = 3 * num_frames if len(rows) == 1 else None
+        first_of_all = 3 * num_frames if len(rows) == len(inputs) == 1 else None
         rows.append(
             Row(
                 label=_label(call.module, stacked=first_of_all) + (f" x{call.count}" if call.count > 1 else ""),
@@ -188,8 +193,9 @@ def _run_on_meta(twin: nn.Module, num_frames: int, size: int) -> tuple[dict[str,
     return calls, counter.get_total_flops() // 2
 
 
-def _clip(model: nn.Module, num_frames: int, size: int) -> torch.Tensor:
-    return torch.empty(1, getattr(model, "in_channels", 3), num_frames, size, size, device="meta")
+def _clip(model: nn.Module, num_frames: int, size: int) -> Any:
+    shapes = input_shapes(model, num_frames, size)
+    return as_input({name: torch.empty(1, *shape, device="meta") for name, shape in shapes.items()})
 
 
 @dataclass
@@ -256,7 +262,7 @@ def _unless(word: str, value: tuple[Any, ...], usual: Any) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     if row.label == "Input":
-        return row.label, "", times(row.size), "", "", ""
+        return row.label, row.path, times(row.size), "", "", ""
     seen = times(row.field) if row.field else "-"
     return row.label, row.path, times(row.size), seen, f"{row.params:,}", _mmac(row.macs)
 

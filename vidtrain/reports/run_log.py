@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vidtrain.reports.settings import LoggerConfig
+from vidtrain.sequences import Sequences
 
 if TYPE_CHECKING:
     from vidtrain.engine.evaluator import Scores
@@ -56,11 +57,14 @@ class RunLog:
             for name, value in values.items():
                 self._writer.add_scalar(f"{kind}/{name}", value, update)
 
-    def clips(self, update: int, views: Tensor) -> None:
-        """A picture of up to eight clips as the model gets them, a row each: uint8 (B, V, T, H, W, 3)."""
-        if self._writer is None or not self._settings.images:
+    def clips(self, update: int, views: Tensor | Sequences) -> None:
+        """A picture of up to eight clips as the model gets them, a row each: uint8 (B, V, T, H, W, 3).
+
+        Of sequences of features there is none.
+        """
+        if self._writer is None or not self._settings.images or isinstance(views, Sequences):
             return
-        rows = views.flatten(0, 1)[:8]
+        rows = views.flatten(0, 1)[:8, ..., :3]
         rows = rows[:, torch.linspace(0, rows.shape[1] - 1, min(8, rows.shape[1])).long()]
         count, frames, height, width, _ = rows.shape
         picture = rows.permute(0, 2, 1, 3, 4).reshape(count * height, frames * width, 3)
@@ -78,6 +82,16 @@ class RunLog:
         self._file.close()
         if self._writer is not None:
             self._writer.close()
+
+
+class NoLog:
+    """Of the processes that train together only one keeps a log."""
+
+    def scalars(self, kind: str, update: int, epoch: float, values: dict[str, float]) -> None: ...
+
+    def clips(self, update: int, views: Tensor) -> None: ...
+
+    def validation(self, update: int, scores: Scores) -> None: ...
 
 
 def _let_the_disk_be_reported_once() -> None:

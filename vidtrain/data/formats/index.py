@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vidtrain.data.feature_files import FILE
 from vidtrain.data.formats.text import check_root
 from vidtrain.data.index import read_index
 from vidtrain.data.manifest import VideoData
+from vidtrain.errors import DataError
 
 
 def index(root: str | Path) -> VideoData:
@@ -18,4 +20,7 @@ def index(root: str | Path) -> VideoData:
     Raises:
         DataError: no such folder, no index in it, or one of another version.
     """
-    return read_index(check_root(root))
+    folder = check_root(root)
+    if (folder / FILE).is_file():
+        raise DataError(f"{folder}: holds features, not videos: read them with data=features")
+    return read_index(folder)

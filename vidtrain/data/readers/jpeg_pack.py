@@ -90,6 +90,16 @@ class JpegPackVideo:
             out[others] = out[first]
         return out
 
+    def read_grey(self, indices: Indices) -> npt.NDArray[np.uint8]:
+        """The brightness of the pictures `indices` as stored, uint8 (N, H, W); raises as `read` does."""
+        height, width = self._info.height, self._info.width
+        out, decoder = np.empty((len(indices), height, width), np.uint8), _new_decoder()
+        for number, (first, *others) in sorted(slots_of(self._path, indices, self._info.num_frames).items()):
+            plane = self._decode(decoder, number).planes[0]
+            out[first] = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)[:height, :width]
+            out[others] = out[first]
+        return out
+
     def close(self) -> None:
         self._file.close()
 

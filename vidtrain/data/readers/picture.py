@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
 from vidtrain.types import Frames
 
@@ -84,7 +84,7 @@ class Converter:
             width=width,
             height=height,
             format="gbrp" if scaled else "rgb24",
-            interpolation=Interpolation.BILINEAR,
+            interpolation="BILINEAR",  # PyAV 14 does not take its own Interpolation.BILINEAR
             **_ONE_THREAD,
         )
         if scaled:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torchvision
 from torch import fx, nn
@@ -93,6 +95,22 @@ def repeat_first_conv(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
     return wide
 
 
+def temporal_backbone(rgb: ImageBackbone, in_channels: int) -> ImageBackbone:
+    """A copy for stacked optical flow (Wang et al. 2015, "Towards Good Practices for Very Deep Two-Stream ConvNets").
+
+    Its first conv has the mean of the RGB weights over the colours for each of the `in_channels` channels.
+    """
+    net = copy.deepcopy(rgb.net)
+    path, conv = _first_conv(net, rgb.in_channels)
+    wide = _conv_like(conv, in_channels)
+    with torch.no_grad():
+        wide.weight.copy_(conv.weight.mean(1, keepdim=True).expand_as(wide.weight))
+        if conv.bias is not None and wide.bias is not None:
+            wide.bias.copy_(conv.bias)
+    _put(net, path, wide)
+    return ImageBackbone(net, in_channels=in_channels, out_channels=rgb.out_channels, min_size=rgb.min_size)
+
+
 def _conv_like(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
     new = nn.Conv2d(
         in_channels,
@@ -153,10 +171,18 @@ def _torchvision_net(name: str, in_channels: int, pretrained: bool) -> nn.Module
 
 
 def _replace_first_conv(net: nn.Module, in_channels: int, *, repeat: bool) -> None:
-    path, conv = next((p, m) for p, m in net.named_modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3)
+    path, conv = _first_conv(net, 3)
+    _put(net, path, repeat_first_conv(conv, in_channels) if repeat else _conv_like(conv, in_channels))
+
+
+def _first_conv(net: nn.Module, in_channels: int) -> tuple[str, nn.Conv2d]:
+    convs = ((path, module) for path, module in net.named_modules() if isinstance(module, nn.Conv2d))
+    return next((path, conv) for path, conv in convs if conv.in_channels == in_channels)
+
+
+def _put(net: nn.Module, path: str, module: nn.Module) -> None:
     parent, _, attribute = path.rpartition(".")
-    wide = repeat_first_conv(conv, in_channels) if repeat else _conv_like(conv, in_channels)
-    setattr(net.get_submodule(parent), attribute, wide)
+    setattr(net.get_submodule(parent), attribute, module)
 
 
 class _Tracer(fx.Tracer):

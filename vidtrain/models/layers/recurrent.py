@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least
@@ -88,24 +89,34 @@ class TimePool(nn.Module):
             self.score = nn.Linear(features, 1, bias=False)
             nn.init.zeros_(self.score.weight)
 
-    def forward(self, steps: torch.Tensor, state: PoolState | None = None) -> tuple[torch.Tensor, PoolState]:
-        """Any L, 0 too where there is a state: its last part is the result so far."""
+    def forward(
+        self, steps: torch.Tensor, state: PoolState | None = None, padding: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, PoolState]:
+        """Any L, 0 too where there is a state: its last part is the result so far.
+
+        padding: bool (B, L), steps that are none, at the end of a sequence; head "last" does not look at it.
+        """
         if steps.shape[1] > 0 or state is None:
-            state = self._weighted(steps, state) if self.mode in ("mean", "attention") else self._picked(steps, state)
+            pool = self._weighted if self.mode in ("mean", "attention") else self._picked
+            state = pool(steps, state, padding)
         return state[-1], state
 
-    def _picked(self, steps: torch.Tensor, state: PoolState | None) -> PoolState:
+    def _picked(self, steps: torch.Tensor, state: PoolState | None, padding: torch.Tensor | None) -> PoolState:
         if self.mode == "last":
             return (steps[:, -1],)
+        if padding is not None:
+            steps = steps.masked_fill(padding[:, :, None], -torch.inf)
         largest = steps.amax(1)
         return (largest if state is None else torch.maximum(state[0], largest),)
 
-    def _weighted(self, steps: torch.Tensor, state: PoolState | None) -> PoolState:
+    def _weighted(self, steps: torch.Tensor, state: PoolState | None, padding: torch.Tensor | None) -> PoolState:
         """(log of the sum of the weights so far (B, 1), the weighted mean so far (B, D))."""
         if self.mode == "mean":
             scores = steps.new_zeros(steps.shape[:2])
         else:
             scores = self.score(steps).squeeze(2).to(steps.dtype)
+        if padding is not None:
+            scores = scores.masked_fill(padding, -torch.inf)
         total = scores.logsumexp(1, keepdim=True)
         mean = ((scores - total).exp().unsqueeze(2) * steps).sum(1)
         if state is None:
@@ -141,15 +152,32 @@ class SequenceEncoder(nn.Module):
         steps, state = self.rnn(x, state)
         return steps, state
 
-    def forward(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
-        """(B, T, D) -> (B, features) of all steps so far, and the state after them."""
+    def forward(self, x: torch.Tensor | PackedSequence, state: State | None = None) -> tuple[torch.Tensor, State]:
+        """(B, T, D), or a packed batch of unequal T -> (B, features) of all steps so far, and the state after them."""
         if state is not None:
             self.check_can_stream()
+        if isinstance(x, PackedSequence):
+            return self._packed(x, state)
         cells, pooled = state if state is not None else (None, None)
         steps, cells = self.steps(x, cells)
         if self.rnn.bidirectional and self.pool.mode == "last":
             steps = torch.cat([steps[:, -1:, : self.hidden], steps[:, :1, self.hidden :]], 2)
         out, pooled = self.pool(steps, pooled)
+        return out, (cells, pooled)
+
+    def _packed(self, x: PackedSequence, state: State | None) -> tuple[torch.Tensor, State]:
+        cells, pooled = state if state is not None else (None, None)
+        packed, cells = self.rnn(x, cells)
+        steps, lengths = pad_packed_sequence(packed, batch_first=True)
+        lengths = lengths.to(steps.device)
+        if self.pool.mode == "last":
+            final = steps[torch.arange(len(steps), device=steps.device), lengths - 1]
+            if self.rnn.bidirectional:
+                final = torch.cat([final[:, : self.hidden], steps[:, 0, self.hidden :]], 1)
+            out, pooled = self.pool(final[:, None], pooled)
+        else:
+            padding = torch.arange(steps.shape[1], device=steps.device) >= lengths[:, None]
+            out, pooled = self.pool(steps, pooled, padding)
         return out, (cells, pooled)
 
     def check_can_stream(self) -> None:

@@ -1,0 +1,141 @@
+"""The table of benchmarks/motion.md: small networks trained on the built-in data set, from the folders of their runs.
+
+    vidtrain train -m experiment=motion_small model=i3d_tiny run_dir=...      # the runs, in whatever order
+    python scripts/bench_motion.py runs/motion/*/* --write benchmarks/motion.md
+
+Reads each run's result.json and best.pt, counts parameters and multiply-adds at the clip it was trained on, and
+measures the training step here (fp32, batches of noise of the run's size, all networks in turns, median of the rounds).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidtrain import build
+from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.inputs import ModelInput
+from vidtrain.engine.measure import Step, random_batch
+from vidtrain.engine.objective import Objective
+from vidtrain.engine.precision import Precision
+from vidtrain.engine.settings import PrecisionName
+from vidtrain.models.summary import cost
+
+CHANCE = (
+    "The eight classes come in four pairs, each the other one played backwards, and every single frame looks the same "
+    "in all classes: 0.125 is what a net that sees single frames can reach, 0.5 one that is blind to their order."
+)
+
+
+@dataclass
+class Run:
+    """A finished run: what it was, what it reached, and its training step on a batch of noise."""
+
+    folder: Path
+    config: dict[str, Any]
+    model: str
+    result: dict[str, Any]
+    params: int
+    macs: int
+    step: Step
+    batch: Any
+    seconds: list[float]
+
+    @classmethod
+    def of(cls, folder: Path) -> Run:
+        content = load_checkpoint(folder / "best.pt")
+        config, classes = content["config"], len(content["class_names"])
+        frames, size = config["sampler"]["num_frames"], config["transform"]["size"]
+        with torch.device("meta"):
+            params, macs = cost(build.bare_model(config["model"], classes), frames, size)
+        model = build.bare_model(config["model"], classes)
+        cpu = torch.device("cpu")
+        to_input = ModelInput(config["transform"]["mean"], config["transform"]["std"], cpu)
+        optimizer = build.build_optimizer(config["optimizer"], model)
+        step = Step(model, optimizer, to_input, Precision(PrecisionName.fp32, cpu), Objective(), num_classes=classes)
+        channels = 5 if "flow" in getattr(model, "inputs", ()) else 3
+        batch = random_batch(config["trainer"]["batch_size"], frames, size, classes, channels=channels)
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        return cls(folder, config, _name(content, config), result, params, macs, step, batch, [])
+
+    @property
+    def recipe(self) -> str:
+        optimizer, trainer = self.config["optimizer"], self.config["trainer"]
+        kind = optimizer["_target_"].rpartition(".")[2]
+        return f"{kind} {optimizer['lr']:g}, {trainer['epochs']} epochs"
+
+    def row(self) -> list[str]:
+        test = self.result["test"]
+        rate = len(self.batch) / statistics.median(self.seconds)
+        return [
+            self.model,
+            f"{test['top1']:.3f}",
+            f"{test['clip_top1']:.3f}",
+            f"{test['scored']}/{test['listed']}",
+            f"{self.params / 1e6:.3f} M",
+            f"{self.macs / 1e9:.3f}",
+            f"{rate:.0f}",
+            self.recipe,
+        ]
+
+
+def main() -> None:
+    assert __doc__
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the timing (default 5)")
+    parser.add_argument("--write", type=Path, help="write the table to this Markdown file")
+    options = parser.parse_args()
+    runs = [Run.of(folder) for folder in options.runs if (folder / "result.json").is_file()]
+    for _ in range(options.rounds + 1):
+        for run in runs:
+            began = time.perf_counter()
+            run.step(run.batch)
+            run.seconds.append(time.perf_counter() - began)
+    for run in runs:
+        del run.seconds[0]
+    text = _markdown(runs, options.rounds)
+    print(text)
+    if options.write:
+        options.write.parent.mkdir(parents=True, exist_ok=True)
+        options.write.write_text(text, encoding="utf-8")
+
+
+def _name(content: dict[str, Any], config: dict[str, Any]) -> str:
+    """The model's, with the option that makes it another network."""
+    name = str(content["choices"]["model"])
+    attention = config["model"].get("attention")
+    return f"{name}, attention={attention}" if attention not in (None, "divided") and "timesformer" in name else name
+
+
+def _markdown(runs: list[Run], rounds: int) -> str:
+    header = ["model", "test top-1, 10 clips", "one clip", "scored", "params", "GMAC", "clips/s", "trained with"]
+    lines = [header, ["---"] * len(header), *(run.row() for run in runs)]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    clips = {run.result["test"]["protocol"] for run in runs}
+    return (
+        "# Small networks on the built-in data set\n\n"
+        f"{CHANCE}\n\n{table}\n\n"
+        f"Protocol: {'; '.join(sorted(clips))}. Seed 0, 512 training videos, batches of 16; the commands are "
+        "`vidtrain train experiment=motion_small model=MODEL` (SGD) and `experiment=motion_adamw` (AdamW), with the "
+        "epochs and learning rates of the last column. GMAC: 10^9 multiply-adds of one clip at the size it was trained "
+        f"on. clips/s: forward, backward and update in fp32 on batches of noise, {rounds} rounds in turns, "
+        f"{torch.get_num_threads()} threads.\n\n"
+        f"{datetime.date.today().isoformat()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"python {platform.python_version()}, torch {torch.__version__.partition('+')[0]}.\n\n"
+        "Anew: `python scripts/bench_motion.py RUN_FOLDERS --write benchmarks/motion.md`\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Several processes that train together, on the CPU with gloo: the numbers of one, faults, and the launchers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.conftest import Run, environment
+from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.distributed import first_host
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no torch elastic launcher on Windows")
+
+# LayerNorm: with BatchNorm each process would see the statistics of its own clips
+MODEL = ["model=timesformer_tiny", "optimizer=adamw", "trainer.clip_grad=1.0"]
+
+
+def losses(run: Path) -> list[tuple[str, int, float]]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(r["kind"], r["update"], r["loss"]) for r in records]
+
+
+def predictions(run: Path) -> dict[str, list[str]]:
+    with (run / "test" / "predictions.csv").open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    assert len({row[0] for row in rows}) == len(rows)
+    return {row[0]: row[1:] for row in rows}
+
+
+def same_losses(one: Path, other: Path) -> None:
+    first, second = losses(one), losses(other)
+    assert [r[:2] for r in first] == [r[:2] for r in second]
+    for (*_, a), (*_, b) in zip(first, second, strict=True):
+        assert a == pytest.approx(b, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_have_the_numbers_of_one(tiny: list[str], tmp_path: Path, vidtrain: Run, strategy: str) -> None:
+    args = [*tiny, *MODEL, "data.val_scenes=2", "trainer.ema=0.9", "eval.batch_size=6"]
+    vidtrain("train", *args, "run_dir=one")
+    together = [*args, "trainer.devices=2", f"trainer.strategy={strategy}"]
+    done = vidtrain("train", *together, "run_dir=two")
+    assert "2 x cpu" in done.stderr
+    same_losses(tmp_path / "one", tmp_path / "two")
+    one, two = predictions(tmp_path / "one"), predictions(tmp_path / "two")
+    assert list(one) == list(two)  # every video once, in the same order
+    results = [json.loads((tmp_path / run / "result.json").read_text()) for run in ("one", "two")]
+    assert [r["test"]["scored"] for r in results] == [8, 8]
+    assert results[0]["test"]["loss"] == pytest.approx(results[1]["test"]["loss"], abs=1e-5)
+    weights = [load_checkpoint(tmp_path / run / "best.pt")["model"] for run in ("one", "two")]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, atol=1e-4, rtol=1e-3, msg=name)
+
+    # stopped after one epoch and continued, the shards by another number of processes than wrote them
+    vidtrain("train", *together, "run_dir=stopped", "trainer.test=false", "trainer.epochs=1")
+    (tmp_path / "stopped" / "result.json").unlink()
+    told = ["run_dir=stopped", "resume=auto", "resume_changed=true"]
+    refused = vidtrain("train", *together, "run_dir=stopped", "resume=auto", check=2)
+    assert "trainer.epochs was 1, is 2" in refused.stderr
+    vidtrain("train", *together, *told)
+    assert (tmp_path / "stopped" / "result.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_dying_process_ends_all_and_says_why(tiny: list[str], tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(
+        "import os, torch\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__()\n"
+        "        self.fc = nn.Linear(3, num_classes)\n"
+        "    def forward(self, x):\n"
+        "        if self.training and os.environ.get('RANK') == '1':\n"
+        "            raise ArithmeticError('rank one has had enough')\n"
+        "        return self.fc(x.mean((2, 3, 4)))\n"
+        "def net(num_classes):\n"
+        "    return Net(num_classes)\n"
+    )
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "broken.yaml").write_text("_target_: broken.net\n")
+    command = [sys.executable, "-m", "vidtrain", "train", *tiny, "--config-dir", "conf", "model=broken"]
+    began = time.monotonic()
+    done = subprocess.run(
+        [*command, "trainer.devices=2"],
+        cwd=tmp_path,
+        env={**environment(), "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert time.monotonic() - began < 100
+    assert done.returncode == 2
+    assert "process 1 of 2" in done.stderr
+    assert 'raise ArithmeticError("rank one has had enough")' in done.stderr.replace("'", '"')
+    assert done.stderr.strip().splitlines()[-1].startswith("vidtrain: error: process 1 of 2 ended with code 1")
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_launcher_saves(tiny: list[str], tmp_path: Path, vidtrain: Run) -> None:
+    args = [*tiny, *MODEL, "trainer.devices=2", "trainer.epochs=500", "trainer.val_every=500", "run_dir=run"]
+    command = [sys.executable, "-m", "vidtrain", "train", *args]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 100
+    while not (metrics.is_file() and metrics.read_text().count("\n") > 3):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 75, stderr
+    assert "resume=auto continues" in stderr
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["progress"]["update"] > 0
+
+
+@pytest.mark.slow
+def test_torchrun_makes_one_run_folder(tiny: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "vidtrain", "train", *tiny]
+    subprocess.run([*command, *MODEL, "trainer.epochs=1"], cwd=tmp_path, env=environment(), check=True, timeout=200)
+    folders = list((tmp_path / "runs" / "motion" / "timesformer_tiny").iterdir())
+    assert len(folders) == 1
+    assert json.loads((folders[0] / "result.json").read_text())["devices"] == 2
+
+
+@pytest.mark.slow
+def test_srun_needs_no_launcher(tiny: list[str], tmp_path: Path) -> None:
+    # what srun sets for the two tasks of a step
+    slurm = {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_ID": str(os.getpid())}
+    slurm |= {"SLURM_STEP_NODELIST": "localhost"}
+    command = [sys.executable, "-m", "vidtrain", "train", *tiny, *MODEL, "trainer.epochs=1"]
+    tasks = [
+        subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env={**environment(), **slurm, "SLURM_PROCID": str(n), "SLURM_LOCALID": str(n)},
+        )
+        for n in range(2)
+    ]
+    assert [task.wait(timeout=200) for task in tasks] == [0, 0]
+    (folder,) = (tmp_path / "runs" / "motion" / "timesformer_tiny").iterdir()
+    assert json.loads((folder / "result.json").read_text())["devices"] == 2
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("node1", "node1"),
+        ("node1,node2", "node1"),
+        ("gpu[003-007,9],big1", "gpu003"),
+        ("gpu-a[1,4]-ib,x", "gpu-a1-ib"),
+        ("", "localhost"),
+    ],
+)
+def test_the_first_host_of_slurms_list(nodes: str, first: str) -> None:
+    assert first_host(nodes) == first

@@ -1,0 +1,67 @@
+"""A training that is killed at random moments, again and again, ends with the very weights of one that was not."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run, environment
+from vidtrain.engine.checkpoint import load_checkpoint
+
+KILLS = 20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_twenty_kills_change_nothing(tiny: list[str], tmp_path: Path, vidtrain: Run, name: str) -> None:
+    # saved after every update, so that many of the kills fall into the writing of a checkpoint
+    args = [*tiny, "model.dropout=0.3", "trainer.epochs=60", "trainer.save_minutes=0", "trainer.test=false"]
+    args += ["trainer.num_workers=1", "trainer.ema=0.9", "trainer.mixup=0.4", "trainer.accumulate=1"]
+    vidtrain("train", *args, "run_dir=whole")
+
+    rng = random.Random(0)
+    command = [sys.executable, "-m", "vidtrain", "train", *args, "resume=auto", "run_dir=killed"]
+    folder, kills, seen = tmp_path / "killed", 0, 0
+    while True:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+        if kills < KILLS:
+            # from the moment that training goes on: at any time within the next few updates
+            while process.poll() is None and _updates(folder) <= seen:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.4))
+        if kills >= KILLS or process.poll() is not None:
+            break
+        process.send_signal(getattr(signal, name))
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode in ((-signal.SIGKILL,) if name == "SIGKILL" else (75, -signal.SIGTERM)), stderr
+        kills, seen = kills + 1, _updates(folder)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert kills == KILLS
+    whole, killed = (load_checkpoint(tmp_path / run / "last.pt") for run in ("whole", "killed"))
+    assert whole["progress"]["update"] == killed["progress"]["update"] == 120
+    for part in ("model", "optimizer", "ema"):
+        assert _equal(whole[part], killed[part]), part
+    best = [load_checkpoint(tmp_path / run / "best.pt") for run in ("whole", "killed")]
+    assert _equal(best[0]["model"], best[1]["model"])
+
+
+def _updates(folder: Path) -> int:
+    """Lines of the log: one an update, and some for each epoch."""
+    file = folder / "metrics.jsonl"
+    return file.read_text().count("\n") if file.is_file() else 0
+
+
+def _equal(one: object, other: object) -> bool:
+    if isinstance(one, dict):
+        return isinstance(other, dict) and one.keys() == other.keys() and all(_equal(one[k], other[k]) for k in one)
+    if isinstance(one, (list, tuple)):
+        return isinstance(other, type(one)) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
+    return bool((one == other).all()) if hasattr(one, "all") else one == other  # type: ignore[attr-defined]

@@ -1,0 +1,309 @@
+"""Features on disk: written whole or not at all, refused with other settings, read as sequences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vidtrain.data import loader as loaders
+from vidtrain.data.feature_files import FILE, FeatureFolder, Video, open_features, read_info
+from vidtrain.data.feature_index import clip_seconds, write_feature_index
+from vidtrain.data.feature_sequences import TestSequences, TrainSequences
+from vidtrain.data.formats.features import features
+from vidtrain.data.formats.index import index
+from vidtrain.data.loader import TrainLoader, collate
+from vidtrain.data.manifest import IntLists, Manifest, VideoData
+from vidtrain.data.sampling import ClipSpec
+from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.sequences import Sequences
+
+SPEC = ClipSpec(num_frames=4, stride=2)  # span 7
+FRAMES = (30, 7, 61, 20)
+MADE = {"model._target_": "net", "sampler.num_frames": 4, "transform.size": 32, "layer": "features", "hop": None}
+
+
+def vectors(video: int, clips: int, dtype: str = "float16") -> np.ndarray[Any, Any]:
+    return np.random.default_rng(video).normal(size=(clips, 3)).astype(dtype)
+
+
+def clips_of(frames: int) -> int:
+    return max(1, -(-(frames - 7) // 7) + 1)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[Video]:
+    found = []
+    for number in range(len(FRAMES)):
+        path = tmp_path / "videos" / f"клип {number}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(number + 1))
+        found.append(Video(str(path)))
+    return found
+
+
+def fill(folder: Path, sources: list[Video], rows: range | list[int] | None = None) -> dict[str, Any]:
+    """Write the features of some videos, in two pieces each."""
+    writer = FeatureFolder(folder, MADE, "float16")
+    done = {}
+    for row in range(len(sources)) if rows is None else rows:
+        video, clips = sources[row], clips_of(FRAMES[row])
+        found = vectors(row, clips)
+        for number in (0, *([1] if clips > 1 else [])):
+            writer.add(video, number, clips, found[number : (1 if number == 0 else clips)])
+        done[video.key] = writer.finish(video, clips=clips, frames=FRAMES[row], fps=10.0)
+    writer.close()
+    return done
+
+
+def made(folder: Path, sources: list[Video], tags: bool = False) -> VideoData:
+    """A finished folder: three videos to train on, one to test."""
+    done = fill(folder, sources)
+    lists = IntLists.of([[0], [0, 1], []]) if tags else None
+    train = Manifest.of([video.path for video in sources[:3]], [0, 1, -1] if tags else [0, 1, 0])
+    train = Manifest(train.paths, train.labels, tags=lists)
+    test = Manifest.of([sources[3].path], [1])
+    test = Manifest(test.paths, test.labels, tags=IntLists.of([[1]]) if tags else None)
+    return write_feature_index(folder, VideoData(("a", "b"), {"train": train, "test": test}), done, SPEC, None)
+
+
+def test_what_was_written_is_read(tmp_path: Path, sources: list[Video]) -> None:
+    made(tmp_path / "out", sources)
+    data = features(tmp_path / "out")
+    assert data.class_names == ("a", "b")
+    assert data.features is not None
+    assert (data.features.length, dict(data.features.made_by)) == (3, MADE)
+    assert data.splits["train"].labels.tolist() == [0, 1, 0]
+    for row in range(3):
+        path = data.splits["train"].paths[row]
+        assert np.array_equal(open_features(path, 3), vectors(row, clips_of(FRAMES[row])))
+        assert np.array_equal(np.load(path), open_features(path, 3))  # an ordinary .npy
+    assert any("groups sampler, transform, decoder" in note for note in data.notes)
+
+
+def test_seconds_of_each_clip(tmp_path: Path, sources: list[Video]) -> None:
+    made(tmp_path / "out", sources)
+    assert clip_seconds(tmp_path / "out", "train", 0).tolist() == pytest.approx(
+        np.array([[0, 0.7], [0.7, 1.4], [1.4, 2.1], [2.1, 2.8], [2.3, 3.0]])
+    )
+    assert clip_seconds(tmp_path / "out", "train", 1).tolist() == [[0, 0.7]]
+    assert len(clip_seconds(tmp_path / "out", "test", 0)) == 3
+
+
+def test_the_folder_can_be_moved(tmp_path: Path, sources: list[Video]) -> None:
+    made(tmp_path / "out", sources)
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    data = features(tmp_path / "elsewhere")
+    assert len(open_features(data.splits["test"].paths[0], 3)) == 3
+
+
+def test_nothing_half_is_left(tmp_path: Path, sources: list[Video]) -> None:
+    folder = FeatureFolder(tmp_path / "out", MADE, "float16")
+    folder.add(sources[0], 0, 5, vectors(0, 2))
+    assert not list((tmp_path / "out").rglob("*.npy"))
+    # as a kill leaves it: the part is there, and half a line in the journal
+    with (tmp_path / "out" / "videos.jsonl").open("a") as journal:
+        journal.write('{"key": "ab')
+    assert len(list((tmp_path / "out").rglob("*.part"))) == 1
+    done = fill(tmp_path / "out", sources)
+    assert not list((tmp_path / "out").rglob("*.part"))
+    again = FeatureFolder(tmp_path / "out", MADE, "float16")
+    assert [again.finished(video) for video in sources] == list(done.values())
+    again.close()
+
+
+def test_what_makes_a_file_unfinished(tmp_path: Path, sources: list[Video]) -> None:
+    done = fill(tmp_path / "out", sources)
+    (tmp_path / "out" / done[sources[0].key].file).unlink()
+    cut = tmp_path / "out" / done[sources[1].key].file
+    cut.write_bytes(cut.read_bytes()[:-1])
+    Path(sources[2].path).write_bytes(b"changed since")
+    folder = FeatureFolder(tmp_path / "out", MADE, "float16")
+    assert [folder.finished(video) is not None for video in sources] == [False, False, False, True]
+    folder.close()
+
+
+def test_a_video_begun_anew(tmp_path: Path, sources: list[Video]) -> None:
+    folder = FeatureFolder(tmp_path / "out", MADE, "float16")
+    folder.add(sources[0], 0, 5, vectors(9, 3))
+    folder.add(sources[0], 0, 5, vectors(0, 5))
+    done = folder.finish(sources[0], clips=5, frames=30, fps=10.0)
+    folder.add(sources[1], 0, 1, vectors(1, 1))
+    folder.discard(sources[1])
+    folder.close()
+    assert np.array_equal(np.load(tmp_path / "out" / done.file), vectors(0, 5))
+    assert len(list((tmp_path / "out" / "videos").rglob("*.*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"transform.size": 64}, "transform.size=32, now it is 64"),
+        ({"hop": 16}, "hop=null, now it is 16"),
+        ({"new": 1}, "new=null, now it is 1"),
+    ],
+)
+def test_other_settings_are_refused(
+    tmp_path: Path, sources: list[Video], changed: dict[str, Any], message: str
+) -> None:
+    fill(tmp_path / "out", sources)
+    before = (tmp_path / "out" / FILE).read_bytes()
+    with pytest.raises(ConfigError, match=message) as caught:
+        FeatureFolder(tmp_path / "out", {**MADE, **changed}, "float16")
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "out" / FILE).read_bytes() == before
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, sources: list[Video]) -> None:
+    with pytest.raises(ConfigError, match="something else than features"):
+        FeatureFolder(tmp_path / "videos", MADE, "float16")
+
+
+def test_another_length_is_refused(tmp_path: Path, sources: list[Video]) -> None:
+    fill(tmp_path / "out", sources, [0])
+    folder = FeatureFolder(tmp_path / "out", MADE, "float16")
+    with pytest.raises(DataError, match="length 4, the others 3"):
+        folder.add(sources[1], 0, 1, np.zeros((1, 4), np.float16))
+    folder.close()
+
+
+def test_lost_videos(tmp_path: Path, sources: list[Video]) -> None:
+    """Left out of train; missing in test, so that a score says of how many."""
+    done = fill(tmp_path / "out", sources, [0, 2])
+    train = Manifest.of([video.path for video in sources[:2]], [0, 1])
+    test = Manifest.of([video.path for video in sources[2:]], [0, 1], missing=["gone.mp4"])
+    write_feature_index(tmp_path / "out", VideoData(("a", "b"), {"train": train, "test": test}), done, SPEC, None)
+    data = features(tmp_path / "out")
+    assert (len(data.splits["train"]), list(data.splits["train"].missing)) == (1, [])
+    assert list(data.splits["test"].missing) == ["gone.mp4", sources[3].path]
+    assert data.splits["test"].listed == 3
+
+
+def test_parts_of_one_file_are_apart(tmp_path: Path, sources: list[Video]) -> None:
+    parts = [Video(sources[2].path, 0.0, 2.0), Video(sources[2].path, 2.0, None), sources[2]]
+    assert len({part.key for part in parts}) == len({part.file for part in parts}) == 3
+    folder = FeatureFolder(tmp_path / "out", MADE, "float16")
+    done = {}
+    for number, part in enumerate(parts):
+        folder.add(part, 0, 1, vectors(number, 1))
+        done[part.key] = folder.finish(part, clips=1, frames=61, fps=10.0)
+    folder.close()
+    whole = Manifest.of([sources[2].path] * 2, [0, 1])
+    manifest = Manifest(whole.paths, whole.labels, np.array([0.0, 2.0]), np.array([2.0, np.inf]))
+    done[parts[0].key] = type(done[parts[0].key])(**{**vars(done[parts[0].key]), "clips": 3})
+    done[parts[1].key] = type(done[parts[1].key])(**{**vars(done[parts[1].key]), "clips": 6})
+    write_feature_index(tmp_path / "out", VideoData(("a", "b"), {"train": manifest}), done, SPEC, None)
+    assert clip_seconds(tmp_path / "out", "train", 1)[0].tolist() == [2.0, 2.7]
+
+
+# ---------------------------------------------------------------- reading
+
+
+def test_mistakes_are_named(tmp_path: Path, sources: list[Video]) -> None:
+    with pytest.raises(DataError, match=r"no such folder|does not exist"):
+        features(tmp_path / "none")
+    with pytest.raises(DataError, match=r"holds no features.json; `vidtrain extract` writes one"):
+        features(tmp_path / "videos")
+    FeatureFolder(tmp_path / "begun", MADE, "float16").close()
+    with pytest.raises(DataError, match="holds no features yet"):
+        features(tmp_path / "begun")
+    made(tmp_path / "out", sources)
+    with pytest.raises(DataError, match="data=features"):
+        index(tmp_path / "out")
+    content = json.loads((tmp_path / "out" / FILE).read_text())
+    (tmp_path / "out" / FILE).write_text(json.dumps({**content, "version": 99}))
+    with pytest.raises(DataError, match="version 99"):
+        read_info(tmp_path / "out")
+    (tmp_path / "out" / FILE).write_text("{}")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_info(tmp_path / "out")
+
+
+def test_broken_files(tmp_path: Path) -> None:
+    np.save(tmp_path / "flat.npy", np.zeros(3))
+    np.save(tmp_path / "whole.npy", np.zeros((2, 3), int))
+    np.save(tmp_path / "empty.npy", np.zeros((0, 3)))
+    (tmp_path / "text.npy").write_text("features")
+    (tmp_path / "nothing.npy").touch()
+    for name in ("flat", "whole", "empty", "text", "nothing", "none"):
+        with pytest.raises(VideoError) as caught:
+            open_features(str(tmp_path / f"{name}.npy"), 3)
+        assert caught.value.path.endswith(f"{name}.npy")
+
+
+def test_batches_are_sequences_in_the_order_of_the_samples(tmp_path: Path, sources: list[Video]) -> None:
+    made(tmp_path / "out", sources)
+    data = features(tmp_path / "out")
+    assert data.features is not None
+    views = TestSequences(data.splits["train"], data.features)
+    batch = collate([views[row] for row in (1, 2, 0)])
+    assert isinstance(batch.views, Sequences)
+    assert batch.views.lengths.tolist() == [1, 9, 5]
+    assert batch.labels.tolist() == [1, 0, 0]
+    packed = batch.views.pack()
+    padded, lengths = torch.nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)
+    assert lengths.tolist() == [1, 9, 5]
+    assert padded.dtype == torch.float32
+    for place, row in enumerate((1, 2, 0)):
+        wanted = torch.from_numpy(vectors(row, int(lengths[place]))).float()
+        assert torch.equal(padded[place, : lengths[place]], wanted)
+    parts = batch.split(2)
+    assert [part.views.lengths.tolist() for part in parts] == [[1, 9], [5]]
+    assert torch.equal(torch.cat([part.views.values for part in parts]), batch.views.values)
+
+
+def test_a_random_stretch_in_training(tmp_path: Path, sources: list[Video]) -> None:
+    made(tmp_path / "out", sources)
+    data = features(tmp_path / "out", max_clips=4)
+    assert data.features is not None
+    clips = TrainSequences(data.splits["train"], data.features, seed=0)
+    whole = torch.from_numpy(vectors(2, 9))
+    starts = set()
+    for epoch in range(60):
+        part = clips[epoch, 2, 0].views
+        assert part is not None
+        assert len(part) == 4
+        starts.add(next(s for s in range(6) if torch.equal(part, whole[s : s + 4])))
+        assert torch.equal(part, clips[epoch, 2, 0].views)  # a function of seed, epoch and row
+    assert starts == set(range(6))
+    assert len(clips[0, 1, 0].views) == 1  # a shorter video is taken whole
+    assert len(TestSequences(data.splits["train"], data.features)[2].views) == 9  # a test reads all
+    with pytest.raises(ConfigError, match=r"data\.max_clips=0"):
+        TrainSequences(data.splits["train"], features(tmp_path / "out", max_clips=0).features, seed=0)
+
+
+def test_broken_files_are_replaced_in_training_and_named_in_testing(tmp_path: Path, sources: list[Video]) -> None:
+    made(tmp_path / "out", sources)
+    data = features(tmp_path / "out")
+    broken = data.splits["train"].paths[0]
+    Path(broken).write_bytes(b"x")
+    assert data.features is not None
+    sample = TrainSequences(data.splits["train"], data.features, seed=0)[0, 0, 0]
+    assert sample.video in (1, 2)
+    assert [video.path for video in sample.bad] == [broken]
+    sample = TestSequences(data.splits["train"], data.features)[0]
+    assert sample.views is None
+    assert sample.bad[0].path == broken
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loaders(tmp_path: Path, sources: list[Video], workers: int) -> None:
+    made(tmp_path / "out", sources, tags=True)
+    data = features(tmp_path / "out")
+    assert data.features is not None
+    assert data.multi_label
+    clips = TrainSequences(data.splits["train"], data.features, seed=0, num_classes=2)
+    loader = TrainLoader(clips, batch_size=3, workers=workers, seed=0, pin_memory=False)
+    (batch,) = loader.epoch(0)
+    assert sorted(batch.videos.tolist()) == [0, 1, 2]
+    lengths = {0: 5, 1: 1, 2: 9}
+    assert batch.views.lengths.tolist() == [lengths[row] for row in batch.videos.tolist()]
+    tags = {0: [1, 0], 1: [1, 1], 2: [0, 0]}
+    assert batch.labels.tolist() == [tags[row] for row in batch.videos.tolist()]
+    views = TestSequences(data.splits["train"], data.features, num_classes=2)
+    batches = list(loaders.test_loader(views, views_per_batch=2, views_per_video=1, workers=workers, pin_memory=False))
+    assert [b.videos.tolist() for b in batches] == [[0, 1], [2]]

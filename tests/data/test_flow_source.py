@@ -1,0 +1,195 @@
+"""Clips with flow: which fields they get, cached or computed, and what a cut and an augmentation do to them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.data.moving import moving
+from tests.data.prepared import READER, as_data
+from tests.videos import write_video
+from vidtrain.data.augment import Augment, Colours
+from vidtrain.data.dataset import TestViews, TrainClips
+from vidtrain.data.flow import STILL, decode, encode, mirror
+from vidtrain.data.flow_cache import make_flow
+from vidtrain.data.flow_methods import OpenCVFlow
+from vidtrain.data.flow_source import CachedFlow, ComputedFlow, FlowSource
+from vidtrain.data.loader import TrainLoader
+from vidtrain.data.manifest import Manifest
+from vidtrain.data.sampling import ClipSpec
+from vidtrain.data.settings import FlowCacheConfig
+from vidtrain.data.transforms import TestCuts, TrainCut
+from vidtrain.errors import VideoError
+from vidtrain.types import Frames
+
+pytest.importorskip("cv2", reason="computing flow needs OpenCV")
+
+SIZE = (48, 64)
+_STARTS = multiprocessing.get_all_start_methods()
+FRAMES = {"right.mp4": moving(9, (1.5, 0.0)), "down.mp4": moving(9, (0.0, 2.0), seed=1)}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("videos")
+    return [write_video(folder / name, frames) for name, frames in FRAMES.items()]
+
+
+@pytest.fixture(scope="module")
+def computed() -> ComputedFlow:
+    return ComputedFlow(OpenCVFlow("dis"))
+
+
+def cache(videos: list[Path], folder: Path, **settings: object) -> CachedFlow:
+    options = replace(FlowCacheConfig(), short_side=48, **settings)  # type: ignore[arg-type]
+    make_flow(as_data(videos), folder, options, OpenCVFlow("dis"), READER, workers=1)
+    return CachedFlow(folder)
+
+
+def read(source: FlowSource, path: Path, indices: list[int], size: tuple[int, int] = SIZE) -> tuple[Frames, np.ndarray]:
+    with READER.open(str(path)) as video:
+        return source.read(str(path), video, np.array(indices, dtype=np.int64), size)
+
+
+def test_each_frame_has_the_motion_to_the_next_frame_of_the_file(videos: list[Path], computed: ComputedFlow) -> None:
+    """Whatever the frames between two samples; the last one repeats the field before it."""
+    frames, codes = read(computed, videos[0], [6, 0, 3, 3, 8])
+    own = FRAMES["right.mp4"]
+    assert np.array_equal(frames, own[[6, 0, 3, 3, 8]])
+    assert np.array_equal(codes, encode(OpenCVFlow("dis")(own[[6, 0, 3, 3, 7]], own[[7, 1, 4, 4, 8]])))
+    inner = decode(codes)[:, 12:-12, 12:-12]
+    assert np.abs(inner.mean((0, 1, 2)) - (1.5, 0.0)).max() < 0.1
+
+
+def test_a_single_frame_stands_still(tmp_path: Path, computed: ComputedFlow) -> None:
+    path = write_video(tmp_path / "one.mp4", FRAMES["right.mp4"][:1])
+    for source in (computed, cache([path], tmp_path / "flow")):
+        frames, codes = read(source, path, [0, 0])
+        assert np.array_equal(frames[0], FRAMES["right.mp4"][0])
+        assert codes.shape == (2, *SIZE, 2)
+        assert (codes == STILL).all()
+
+
+@pytest.mark.parametrize(("quality", "mean", "most"), [(95, 0.3, 12), (100, 0.1, 2)])
+def test_a_cache_holds_what_is_computed_but_for_its_jpegs(
+    videos: list[Path], computed: ComputedFlow, tmp_path: Path, quality: int, mean: float, most: int
+) -> None:
+    source = pickle.loads(pickle.dumps(cache(videos, tmp_path, quality=quality)))
+    for path in videos:
+        indices = [5, 0, 8, 7, 5]
+        (frames, codes), (own, expected) = (read(s, path, indices) for s in (source, computed))
+        assert np.array_equal(frames, own)
+        difference = np.abs(codes.astype(int) - expected)
+        assert difference.mean() <= mean
+        assert difference.max() <= most
+        assert np.array_equal(codes[2], codes[3])  # frame 8 is the last
+        assert codes.min() >= 1
+
+
+def test_a_cache_of_another_size_is_scaled_with_its_values(videos: list[Path], tmp_path: Path) -> None:
+    views = TestViews(
+        as_data(videos).splits["train"],
+        READER,
+        ClipSpec(num_frames=4, stride=1),
+        TestCuts(size=96, resize=96),
+        clips=1,
+        flow=cache(videos, tmp_path),
+    )
+    flow = decode(views[0].views[0, ..., 3:].numpy())[:, 24:-24, 24:-24]
+    assert np.abs(flow.mean((0, 1, 2)) - (3.0, 0.0)).max() < 0.15  # 1.5 pixels of 48, twice that of 96
+
+
+def test_a_video_without_flow_is_an_error_unless_it_is_computed(
+    videos: list[Path], computed: ComputedFlow, tmp_path: Path
+) -> None:
+    source = cache(videos[:1], tmp_path)
+    with pytest.raises(VideoError, match=r"there is no flow of it in .*`vidtrain data flow` makes what is missing"):
+        read(source, videos[1], [0])
+    _, codes = read(CachedFlow(tmp_path, computed), videos[1], [0, 3])
+    assert np.array_equal(codes, read(computed, videos[1], [0, 3])[1])
+    small = write_video(tmp_path / "small.mp4", moving(3, (1.0, 0.0), 12, 40))
+    with pytest.raises(VideoError, match=r"small\.mp4: optical flow wants frames of 16 x 16"):
+        read(computed, small, [0], (12, 40))
+
+
+def test_renamed_videos_and_moved_caches_are_found(videos: list[Path], tmp_path: Path) -> None:
+    before = read(cache(videos, tmp_path / "flow"), videos[0], [2])[1]
+    moved = shutil.copy(videos[0], tmp_path / "other name.mp4")
+    shutil.move(tmp_path / "flow", tmp_path / "elsewhere")
+    assert np.array_equal(read(CachedFlow(tmp_path / "elsewhere"), Path(moved), [2])[1], before)
+
+
+# ---------------------------------------------------------------- in a data set
+
+
+def clips(videos: list[Path], flow: FlowSource | None, **options: object) -> TrainClips:
+    cut = options.pop("cut", TrainCut(size=32, resize=40))
+    manifest: Manifest = as_data(videos).splits["train"]
+    return TrainClips(manifest, READER, ClipSpec(num_frames=4, stride=2), cut, seed=3, flow=flow, **options)  # type: ignore[arg-type]
+
+
+def test_rgb_is_the_same_with_and_without_flow(videos: list[Path], computed: ComputedFlow) -> None:
+    for epoch in range(4):
+        both, alone = (clips(videos, flow)[epoch, 0].views for flow in (computed, None))
+        assert both.shape == (1, 4, 32, 32, 5)
+        assert torch.equal(both[..., :3], alone)
+
+
+def test_colours_and_erasing_touch_rgb_only(videos: list[Path], computed: ComputedFlow) -> None:
+    augment = Augment(Colours(strength=0.8, hue=0.4), erasing=1.0)
+    for epoch in range(4):
+        changed, plain = (clips(videos, computed, augment=a)[epoch, 0].views for a in (augment, None))
+        assert torch.equal(changed[..., 3:], plain[..., 3:])
+        assert (changed[..., :3] != plain[..., :3]).any()
+
+
+def test_a_flip_mirrors_and_negates(videos: list[Path], computed: ComputedFlow) -> None:
+    """The clip of a flipped video is that of the video, mirrored; and the flow of a mirrored video agrees with it."""
+    never, always = (clips(videos, computed, cut=TrainCut(32, 32, flip=p, squash=True)) for p in (0.0, 1.0))
+    plain, flipped = never[0, 0].views[0].numpy(), always[0, 0].views[0].numpy()
+    assert np.array_equal(flipped[..., :3], plain[:, :, ::-1, :3])
+    assert np.array_equal(flipped[..., 3:], mirror(plain[..., 3:]))
+    assert decode(plain[..., 3:])[..., 0].mean() > 0.5
+    assert decode(flipped[..., 3:])[..., 0].mean() < -0.5
+
+    own = FRAMES["right.mp4"]
+    there = encode(OpenCVFlow("dis")(own[:-1, :, ::-1], own[1:, :, ::-1]))
+    here = mirror(encode(OpenCVFlow("dis")(own[:-1], own[1:])))
+    assert np.abs(there.astype(int) - here)[:, 8:-8, 8:-8].mean() < 1.0  # a code is 0.16 pixels
+
+
+def test_ten_crops_share_one_decode_and_cut_the_flow(videos: list[Path], computed: ComputedFlow) -> None:
+    manifest, spec = as_data(videos).splits["train"], ClipSpec(num_frames=3, stride=1)
+    views = TestViews(manifest, READER, spec, TestCuts(32, 48, crops=10), clips=2, flow=computed)[1].views
+    assert views.shape == (20, 3, 32, 32, 5)
+    plain = TestViews(manifest, READER, spec, TestCuts(32, 48, crops=10), clips=2)[1].views
+    assert torch.equal(views[..., :3], plain)
+    for crop in range(5):  # of each clip five crops, then their mirror images
+        assert np.array_equal(views[crop + 5, ..., 3:].numpy(), mirror(views[crop, ..., 3:].numpy()))
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param("fork", marks=pytest.mark.skipif("fork" not in _STARTS, reason="this system has no fork")),
+        pytest.param("spawn", marks=pytest.mark.slow),
+    ],
+)
+def test_workers_give_what_this_process_gives(
+    videos: list[Path], computed: ComputedFlow, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV has run in this process before the workers are forked: with its threads on they would hang."""
+    flow = clips(videos, computed)
+    here = [batch.views for batch in TrainLoader(flow, batch_size=1, workers=0, seed=0, pin_memory=False).epoch(0)]
+    loader = TrainLoader(flow, batch_size=1, workers=1, seed=0, pin_memory=False)
+    loader._loader.multiprocessing_context = start
+    there = [batch.views for batch in loader.epoch(0)]
+    assert len(here) == len(there) == 2
+    assert all(torch.equal(one, other) for one, other in zip(here, there, strict=True))

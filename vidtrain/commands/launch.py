@@ -1,0 +1,127 @@
+"""`trainer.devices=N`: N processes of one training on this machine, started by torch's elastic launcher."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from vidtrain import run_dir
+from vidtrain.errors import EXIT_UNFINISHED, ConfigError, StoppedError, VidtrainError
+
+_MISTAKE = 2  # the exit code of a user's mistake, as of the program itself
+
+
+def launch(cfg: DictConfig) -> float | None:
+    """Train in cfg.trainer.devices processes; returns what the main one found, see `train.run`.
+
+    Raises:
+        ConfigError: there are fewer GPUs.
+        VidtrainError: one of the processes has failed, and said why; the others were ended.
+        StoppedError: a signal asked for it.
+    """
+    count = cfg.trainer.devices
+    on_gpu = cfg.trainer.device.startswith("cuda") or (cfg.trainer.device == "auto" and torch.cuda.is_available())
+    if on_gpu and count > torch.cuda.device_count():
+        raise ConfigError(f"trainer.devices={count}: this machine shows {torch.cuda.device_count()} GPUs to PyTorch")
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    settings = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.2,
+        start_method="spawn",
+    )
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    # a process that ends at once leaves its locks to Python's tracker of such things, which would complain last of all
+    quiet = "ignore::UserWarning:multiprocessing.resource_tracker"
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), quiet]))
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    try:
+        with _passing_on_usr1():
+            elastic_launch(settings, _work)(pickle.dumps(cfg), pickle.dumps(HydraConfig.instance().cfg))
+    except ChildFailedError as error:
+        codes = {failure.exitcode for failure in error.failures.values()}
+        if EXIT_UNFINISHED in codes:
+            raise StoppedError("saved; the same command with resume=auto continues") from None
+        rank, first = error.get_first_failure()
+        said = "see its message above" if first.exitcode == _MISTAKE else "see its traceback above"
+        raise VidtrainError(f"process {rank} of {count} ended with code {first.exitcode}: {said}") from None
+    except SignalException as error:
+        raise StoppedError(f"{error.sigval.name} received; the same command with resume=auto continues") from None
+    result = json.loads((folder / run_dir.FINISHED_FILE).read_text(encoding="utf-8"))
+    score = result["test"] or result["val"]
+    return score.get("map", score.get("top1")) if score else None
+
+
+def _work(cfg: bytes, hydra: bytes) -> None:
+    """One of the processes."""
+    from hydra.core.utils import configure_log
+
+    from vidtrain import config
+    from vidtrain.commands import train
+
+    config.register()
+    run_dir.register()
+    composed = pickle.loads(hydra)
+    HydraConfig.instance().cfg = composed
+    configure_log(composed.hydra.job_logging, composed.hydra.verbose)
+    options = pickle.loads(cfg)
+    with open_dict(options):
+        options.trainer.devices = int(os.environ["WORLD_SIZE"])
+    try:
+        train.run(options)
+    except StoppedError as error:
+        _leave(EXIT_UNFINISHED, f"vidtrain: {error}" if os.environ["RANK"] == "0" else "")
+    except VidtrainError as error:
+        _leave(_MISTAKE, f"vidtrain: error: {error}")
+    except BaseException:
+        _leave(1, f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']}:\n{traceback.format_exc()}")
+
+
+def _leave(code: int, message: str) -> None:
+    """At once: what the others wait for in this process will never come."""
+    if message:
+        print(message, file=sys.stderr, flush=True)
+    os._exit(code)
+
+
+@contextmanager
+def _passing_on_usr1() -> Iterator[None]:
+    """Slurm's warning goes to this process; those that train have to hear of it."""
+    if not hasattr(signal, "SIGUSR1"):
+        yield
+        return
+
+    def pass_on(number: int, frame: Any) -> None:
+        for child in multiprocessing.active_children():
+            if child.pid is not None:
+                os.kill(child.pid, number)
+
+    before = signal.signal(signal.SIGUSR1, pass_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -1,0 +1,241 @@
+"""The parts of a training, built from its configuration and joined."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from vidtrain import build, run_dir
+from vidtrain.commands.scoring import Scorer, manifest_of
+from vidtrain.data.dataset import TrainClips
+from vidtrain.data.feature_sequences import TrainSequences
+from vidtrain.data.loader import TrainLoader
+from vidtrain.data.manifest import VideoData
+from vidtrain.engine.checkpoint import Checkpoints
+from vidtrain.engine.compiling import choose_compile
+from vidtrain.engine.distributed import World
+from vidtrain.engine.ema import EMA
+from vidtrain.engine.evaluator import Scores
+from vidtrain.engine.inputs import ModelInput
+from vidtrain.engine.layout import pays, to_channels_last
+from vidtrain.engine.measure import random_batch
+from vidtrain.engine.objective import Objective
+from vidtrain.engine.parallel import gathered, parallel
+from vidtrain.engine.settings import CompileMode, OnOom, Strategy
+from vidtrain.engine.step import TrainingStep
+from vidtrain.engine.trainer import Recorder, Trainer
+from vidtrain.errors import CheckpointError, ConfigError, one_of
+from vidtrain.models.layers.checkpointing import checkpoint_activations
+from vidtrain.reports.run_log import NoLog, RunLog
+
+log = logging.getLogger("vidtrain")
+
+
+def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer, world: World) -> Trainer:
+    """Everything from the model to the checkpoints; continues the run in `folder` when the configuration says so."""
+    settings, precision = cfg.trainer, scorer.precision
+    build.fit_to_data(cfg.model, data)
+    model = build.build_model(cfg.model, data.num_classes).to(precision.device)
+    build.check_flow(model, cfg.flow, multi_label=data.multi_label)
+    _say_what_runs(cfg, data, model, scorer, folder)
+    # FSDP cuts weights along their first axis and knows one order only
+    if pays(model, precision.device) and not (settings.strategy is Strategy.fsdp and world.size > 1):
+        to_channels_last(model)
+    if settings.checkpoint_activations:
+        log.info("activations of %d blocks are recomputed in the backward pass", checkpoint_activations(model))
+    network = parallel(model, world, settings.strategy, sync_bn=settings.sync_bn, device=precision.device)
+    if not world.is_main:
+        torch.manual_seed(settings.seed + world.rank)  # the same weights everywhere, but not the same dropout
+    step = TrainingStep(
+        model,
+        _optimizer(cfg, model, world),
+        to_input=ModelInput(cfg.transform.mean, cfg.transform.std, precision.device),
+        precision=precision,
+        objective=Objective(
+            multi_label=data.multi_label,
+            label_smoothing=settings.label_smoothing,
+            mixup=settings.mixup,
+            cutmix=settings.cutmix,
+        ),
+        num_classes=data.num_classes,
+        network=network,
+        clip_grad=settings.clip_grad,
+        # with several processes the others would wait for one that computes more pieces
+        halve_on_oom=settings.on_oom is OnOom.halve and world.size == 1,
+        ema=None if settings.ema is None else EMA(model, settings.ema),
+    )
+    checkpoints = Checkpoints(
+        folder, keep_last=settings.keep_last, world=world, sharded=settings.strategy is Strategy.fsdp
+    )
+    content = checkpoints.load_last() if cfg.resume is not None else None
+    clips = _clips(cfg, data, scorer)
+
+    def validate(model: nn.Module) -> Scores:
+        with gathered(model):
+            return scorer.score(model, data, "val", cfg.eval.val_clips, 1)
+
+    trainer = Trainer(
+        step,
+        _loader(cfg, clips, scorer, world),
+        settings=settings,
+        schedule=cfg.schedule,
+        recorder=_recorder(cfg, folder, data, content, world),
+        checkpoints=checkpoints,
+        describe={
+            "config": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
+            "class_names": list(data.class_names),
+            "multi_label": data.multi_label,
+            "choices": {str(k): v for k, v in HydraConfig.get().runtime.choices.items() if "/" not in str(k)},
+        },
+        validate=validate if "val" in data.splits else None,
+        max_bad=cfg.data.get("max_bad_fraction", 0.1) * len(clips),
+        world=world,
+    )
+    if data.features is None:
+        log.info("%s", _compile(cfg, step, content, len(trainer.clips), world))
+    if content is not None:
+        trainer.resume(content)
+        progress = trainer.progress
+        log.info("resumed from %s: epoch %d, update %d", checkpoints.last, progress.epoch, progress.update)
+    return trainer
+
+
+def data_of(cfg: DictConfig, world: World) -> VideoData:
+    """The data set; one that is made or downloaded on first use is made by one process alone."""
+    if world.is_main:
+        data = build.build_data(cfg.data)
+    world.any(True)  # the others wait here
+    return data if world.is_main else build.build_data(cfg.data)
+
+
+def seed_everything(seed: int, deterministic: bool) -> None:
+    torch.manual_seed(seed)  # every other draw is a function of (seed, epoch, index)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
+    """A run that is continued with another configuration would be neither the one nor the other.
+
+    Raises:
+        CheckpointError: a key that decides about the weights differs, and resume_changed is not set.
+    """
+    try:
+        stored = json.loads((folder / run_dir.CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    found = run_dir.differences(stored, run_dir.comparable(cfg))
+    changes = [f"{key} was {was}, is {now}" for key, was, now in found]
+    breaking = [text for text, (key, _, _) in zip(changes, found, strict=True) if not run_dir.harmless(key)]
+    if breaking and not cfg.resume_changed:
+        raise CheckpointError(
+            f"{folder} was started with another configuration: {one_of(breaking, 10)}; give the same values, or "
+            "resume_changed=true to go on with the new ones"
+        )
+    if changes:
+        log.info("continued with another configuration: %s", "; ".join(changes))
+
+
+def _compile(cfg: DictConfig, step: TrainingStep, content: dict[str, Any] | None, batches: int, world: World) -> str:
+    """torch.compile as asked; a run that is continued keeps what was chosen when it began. Returns what was done."""
+    mode, settings = cfg.trainer.compile, cfg.trainer
+    if mode is CompileMode.auto:
+        if settings.deterministic:
+            return "compile=auto: off, because trainer.deterministic"
+        if content is not None:
+            mode = CompileMode.on if content.get("compiled") else CompileMode.off
+    batch = random_batch(
+        settings.batch_size // world.size,
+        cfg.sampler.num_frames,
+        cfg.transform.size,
+        step.num_classes,
+        multi_label=step.objective.multi_label,
+        channels=5 if "flow" in getattr(step.model, "inputs", ()) else 3,
+    )
+    return choose_compile(mode, step, batch, batches=batches * settings.epochs)
+
+
+def _clips(cfg: DictConfig, data: VideoData, scorer: Scorer) -> TrainClips:
+    if data.features is not None:
+        train = manifest_of(data, "train")
+        return TrainSequences(train, data.features, seed=cfg.trainer.seed, num_classes=data.num_classes)
+    return TrainClips(
+        manifest_of(data, "train"),
+        scorer.reader,
+        scorer.spec,
+        build.build_train_cut(cfg.transform),
+        seed=cfg.trainer.seed,
+        augment=build.build_augment(cfg.transform),
+        flow=scorer.flow,
+        flip_labels=build.flip_labels(data),
+        clips_per_video=cfg.sampler.clips_per_video,
+        num_classes=data.num_classes,
+    )
+
+
+def _loader(cfg: DictConfig, clips: TrainClips, scorer: Scorer, world: World) -> TrainLoader:
+    return TrainLoader(
+        clips,
+        batch_size=cfg.trainer.batch_size,
+        workers=scorer.workers,
+        seed=cfg.trainer.seed,
+        pin_memory=scorer.precision.device.type == "cuda",
+        balance=cfg.sampler.class_balance,
+        most=cfg.trainer.max_batches,
+        fixed=cfg.trainer.overfit,
+        rank=world.rank,
+        ranks=world.size,
+    )
+
+
+def _optimizer(cfg: DictConfig, model: nn.Module, world: World) -> torch.optim.Optimizer:
+    """With the learning rate in proportion to the clips of an update, when it is given for a number of them."""
+    base = cfg.trainer.base_batch
+    if base is None:
+        return build.build_optimizer(cfg.optimizer, model)
+    clips = cfg.trainer.batch_size * cfg.trainer.accumulate
+    if base < 1 or not isinstance(cfg.optimizer.get("lr"), (int, float)):
+        raise ConfigError(f"trainer.base_batch={base}: must be 1 or more, and the optimizer must have lr, a number")
+    lr = cfg.optimizer.lr * clips / base
+    log.info("learning rate %g: %g for %d clips, of which an update has %d", lr, cfg.optimizer.lr, base, clips)
+    return build.build_optimizer({**cfg.optimizer, "lr": lr}, model)
+
+
+def _recorder(cfg: DictConfig, folder: Path, data: VideoData, content: dict[str, Any] | None, world: World) -> Recorder:
+    if not world.is_main:
+        return NoLog()
+    resumed_at = None if content is None else int(content["progress"]["update"])
+    return RunLog(folder, cfg.logger, data.class_names, resumed_at=resumed_at)
+
+
+def _say_what_runs(cfg: DictConfig, data: VideoData, model: nn.Module, scorer: Scorer, folder: Path) -> None:
+    choices = HydraConfig.get().runtime.choices
+    for note in data.notes:
+        log.info("note: %s", note)
+    sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
+    several = ", any number of them a video (BCE, mAP)" if data.multi_label else ""
+    log.info("data %s: %d classes%s; videos: %s", choices.get("data"), data.num_classes, several, sizes)
+    if "val" not in data.splits:
+        log.info("no validation split: the last epoch is kept; data.val_fraction=0.1 would hold out a part")
+    devices, each = f"{scorer.world.size} x " if scorer.world.size > 1 else "", " each" if scorer.world.size > 1 else ""
+    log.info(
+        "model %s: %.3f M parameters on %s%s, %s, %d decoding processes%s",
+        choices.get("model"),
+        sum(p.numel() for p in model.parameters()) / 1e6,
+        devices,
+        scorer.precision.device.type if devices else scorer.precision.device,
+        scorer.precision.name,
+        scorer.workers,
+        each,
+    )
+    log.info("run folder: %s", folder)

@@ -1,0 +1,88 @@
+"""What a training goes by: its clips, its log, where it stands, and which updates it has left out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from vidtrain.engine.evaluator import Scores
+from vidtrain.types import Batch
+
+log = logging.getLogger("vidtrain")
+
+
+class TrainingClips(Protocol):
+    """Batches of an epoch, the same for the same (seed, epoch); `start` skips that many."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]: ...
+
+    def path(self, row: int) -> str:
+        """The file of a clip, by the number that batches have for it."""
+        ...
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A model whose parts are trained one after the other."""
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before each epoch, from 0, and again after a resume."""
+        ...
+
+
+class Recorder(Protocol):
+    """Where numbers and pictures of a run go."""
+
+    def scalars(self, kind: str, update: int, epoch: float, values: dict[str, float]) -> None: ...
+
+    def clips(self, update: int, views: Tensor) -> None: ...
+
+    def validation(self, update: int, scores: Scores) -> None: ...
+
+
+@dataclass
+class Progress:
+    """Where a training stands; saved with every checkpoint, so a resume continues within the epoch.
+
+    epoch, batch: done so far. update: optimizer steps. sums: loss, hits and clips of this epoch up to `batch`.
+    skipped: updates left out because of a gradient that was not finite; in_a_row: those of them at the end.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    update: int = 0
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    best: list[float] | None = None
+    best_epoch: int = 0
+    bad: dict[str, str] = field(default_factory=dict)
+    clips: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    skipped: int = 0
+    in_a_row: int = 0
+    micro_batch: int | None = None
+    stopped_early: bool = False
+
+    def count_skipped(self, found: Sequence[tuple[Tensor, list[int]]], path: Callable[[int], str]) -> None:
+        """Count and tell of updates that were left out, of the last `len(found)`. Waits for the device.
+
+        found: see TrainingStep.skipped. path: the file of a row.
+        """
+        if not found:
+            return
+        flags = torch.stack([flag for flag, _ in found]).tolist()
+        first = self.update - len(found) + 1
+        for number, (skip, (_, rows)) in enumerate(zip(flags, found, strict=True), first):
+            self.in_a_row = self.in_a_row + 1 if skip else 0
+            if skip:
+                self.skipped += 1
+                paths = ", ".join(path(row) for row in rows[:3])
+                more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+                log.warning("update %d left out: its gradient is not finite; clips: %s%s", number, paths, more)

@@ -1,0 +1,51 @@
+"""Being told to stop: by the scheduler of a cluster (SIGTERM, SIGUSR1) or by Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+_NAMES = ("SIGTERM", "SIGUSR1", "SIGINT")
+
+
+class StopSignals:
+    """While it is entered, the first signal asks for a stop at the next update, and a second Ctrl-C stops at once.
+
+    Attributes:
+        received: the signal's name once one has come.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self._since = 0.0
+        self._before: dict[int, Any] = {}
+        self._owner = os.getpid()
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():  # Python allows no other to
+            for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:  # a forked worker, which ends when its parent does or by a SIGTERM of its own
+            if number == signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
+        now = time.monotonic()
+        if number == signal.SIGINT and self.received is not None and now - self._since > 1.0:
+            raise KeyboardInterrupt
+        if self.received is None:  # a launcher may pass on what the terminal has sent already
+            self.received, self._since = signal.Signals(number).name, now

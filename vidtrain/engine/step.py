@@ -1,0 +1,154 @@
+"""One update of the weights, from batches as the loader gives them. Plain PyTorch, on one screen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vidtrain.engine.ema import EMA
+from vidtrain.engine.inputs import ModelInput
+from vidtrain.engine.norms import NormStatistics
+from vidtrain.engine.objective import Objective
+from vidtrain.engine.precision import Precision
+from vidtrain.errors import VidtrainError
+from vidtrain.types import Batch
+
+log = logging.getLogger("vidtrain")
+
+
+class TrainingStep:
+    """Forward, loss and backward over a group of batches, then one update.
+
+    An update whose gradient is not finite is skipped: weights, momentum and the statistics of BatchNorm stay as they
+    were. No value is read from the device for it where the optimizer is a fused one, so a GPU runs on.
+
+    Args:
+        network: what is called: `model`, or a wrapper that averages its gradients over processes.
+        clip_grad: largest norm of the gradient.
+        halve_on_oom: a batch that does not fit into the memory of the GPU goes through in two halves from then on.
+
+    Attributes:
+        sums: float64 (3,) on the device: loss and hits over clips, and clips, since it was last zeroed; those whose
+            loss is not finite are left out.
+        skipped: a bool tensor on the device and the rows of the clips, for each update since the list was last emptied.
+        micro_batch: clips that go through the network at once; None: whole batches.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        to_input: ModelInput,
+        precision: Precision,
+        objective: Objective,
+        num_classes: int,
+        network: nn.Module | None = None,
+        clip_grad: float | None = None,
+        halve_on_oom: bool = True,
+        ema: EMA | None = None,
+    ) -> None:
+        self.model = model
+        self.network = model if network is None else network
+        self.optimizer = optimizer
+        self.to_input = to_input
+        self.precision = precision
+        self.objective = objective
+        self.num_classes = num_classes
+        self.clip_grad = clip_grad
+        self.halve_on_oom = halve_on_oom
+        self.ema = ema
+        self.micro_batch: int | None = None
+        self.sums = torch.zeros(3, dtype=torch.float64, device=precision.sums_device)
+        self.skipped: list[tuple[Tensor, list[int]]] = []
+        self._statistics = NormStatistics(model)
+        self._base_lrs = [group["lr"] for group in optimizer.param_groups]
+
+    def __call__(self, group: Sequence[Batch], lr_factor: float) -> None:
+        """One update with the mean gradient over all clips of `group`, at `lr_factor` times the learning rates."""
+        self._statistics.remember()
+        while (sums := self.gradient(group)) is None:
+            self.halve(max(len(batch) for batch in group))
+        self.sums += sums
+        for param_group, lr in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
+            param_group["lr"] = lr * lr_factor
+        not_finite = self._update()
+        self._statistics.restore_if(not_finite)
+        self.skipped.append((not_finite, torch.cat([batch.videos for batch in group]).tolist()))
+
+    def gradient(self, group: Sequence[Batch]) -> Tensor | None:
+        """Gather the gradient; returns what belongs into `sums`, or None when the memory of the GPU did not suffice."""
+        total = sum(len(batch) for batch in group)
+        pieces = [piece for batch in group for piece in batch.split(self.micro_batch)]
+        sums = torch.zeros_like(self.sums)
+        try:
+            for number, piece in enumerate(pieces, 1):
+                labels = piece.labels.to(self.precision.device, non_blocking=True)
+                clips, targets = self.objective.mix(self.to_input(piece.views), labels, self.num_classes)
+                with self._exchange(last=number == len(pieces)):
+                    with self.precision.autocast():
+                        outputs = self.network(clips)
+                    loss = self.objective.loss(outputs, targets)
+                    self.precision.scaler.scale(loss * (len(piece) / total)).backward()
+                sums += self._found(loss.detach(), self.objective.hits(outputs, targets))
+        except torch.OutOfMemoryError:
+            if not self.halve_on_oom:
+                raise
+            self.optimizer.zero_grad(set_to_none=True)
+            return None
+        return sums
+
+    def _exchange(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Processes exchange their gradients once a group, with its last piece."""
+        no_sync = getattr(self.network, "no_sync", None)
+        return nullcontext() if last or no_sync is None else no_sync()
+
+    def _found(self, loss: Tensor, hits: Tensor) -> Tensor:
+        clips = hits.new_full((), len(hits), dtype=torch.float64, device=self.sums.device)
+        found = torch.stack([loss.to(clips) * clips, hits.sum().to(clips), clips])
+        return torch.where(loss.to(clips).isfinite(), found, 0.0)
+
+    def _update(self) -> Tensor:
+        """Move the weights; returns bool (), whether that was left out because the gradient is not finite."""
+        optimizer, scaler = self.optimizer, self.precision.scaler
+        scaler.unscale_(optimizer)
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = getattr(norm, "full_tensor", lambda: norm)()  # of sharded weights
+        not_finite = ~norm.isfinite()
+        if self.clip_grad is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self.clip_grad, norm)
+        if optimizer.defaults.get("fused") and not scaler.is_enabled():
+            # the kernel itself leaves everything as it is when this is 1
+            optimizer.found_inf, optimizer.grad_scale = not_finite.float(), None  # type: ignore[attr-defined]
+            optimizer.step()
+        elif not not_finite.item():
+            scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update()
+        return not_finite
+
+    def halve(self, largest: int) -> None:
+        before = min(self.micro_batch or largest, largest)
+        if before < 2:
+            raise VidtrainError(
+                "the memory of the GPU does not suffice for a single clip: lower sampler.num_frames or transform.size, "
+                "or set trainer.checkpoint_activations=true or trainer.precision=bf16"
+            )
+        if self.precision.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.micro_batch = (before + 1) // 2
+        log.warning(
+            "%d clips do not fit into the memory of the GPU: %d at a time from now on, and their gradients are added "
+            "up, so an update still sees as many clips (BatchNorm sees %d); trainer.on_oom=fail stops instead",
+            before,
+            self.micro_batch,
+            self.micro_batch,
+        )

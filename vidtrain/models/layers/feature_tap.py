@@ -1,0 +1,75 @@
+"""One vector a clip from any network, as it stands: what a frozen network hands to a recurrent one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from vidtrain.errors import ConfigError, did_you_mean, one_of
+from vidtrain.models.layers.outputs import channels_second, first_tensor
+
+LAYERS = ("features", "embed")
+"""What models offer by themselves; every other layer is named by its module."""
+
+
+class FeatureTap(nn.Module):
+    """(N, 3, T, H, W) -> (N, D): a layer of `model`, averaged over the space and time that are left.
+
+    Args:
+        layer: features (what the head classifies), embed (c3d's fc6), or the name of a module, such as "layer3" or
+            "net.5", whose output is taken; a module that runs several times in a pass gives their mean.
+            None: embed where the model has it, else features.
+
+    Raises:
+        ConfigError: the model has no such layer.
+    """
+
+    def __init__(self, model: nn.Module, layer: str | None = None) -> None:
+        super().__init__()
+        self.model = model
+        own = {"features": "forward_features", "embed": "embed"}
+        offered = [name for name, method in own.items() if callable(getattr(model, method, None))]
+        if layer is None:
+            layer = "embed" if "embed" in offered else "features"
+        modules = dict(model.named_modules())
+        if layer not in offered and (layer not in modules or not layer):
+            allowed = [*offered, *(name for name in modules if name)]
+            hint = did_you_mean(layer, allowed)
+            raise ConfigError(f"layer={layer}: {type(model).__name__} has none{hint}; it has: {one_of(allowed, 40)}")
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.layer == "features":
+            return _vectors(self.model.forward_features(x), len(x))  # type: ignore[operator]
+        if self.layer == "embed":
+            return _vectors(self.model.embed(x), len(x))  # type: ignore[operator]
+        return self._hooked(x)
+
+    def _hooked(self, x: torch.Tensor) -> torch.Tensor:
+        found: list[torch.Tensor] = []
+
+        def keep(module: nn.Module, _: Any, output: Any) -> None:
+            tensor = first_tensor(output)
+            if tensor is not None and tensor.is_floating_point():
+                found.append(_vectors(channels_second(module, tensor), len(x)))
+
+        # for this call only: a copy of this module then has no hook that writes here
+        handle = self.model.get_submodule(self.layer).register_forward_hook(keep)
+        try:
+            self.model(x)
+        finally:
+            handle.remove()
+        if not found:
+            raise ConfigError(f"layer={self.layer}: it gives nothing when {type(self.model).__name__} is run")
+        return torch.stack(found).mean(0)
+
+
+def _vectors(output: torch.Tensor, clips: int) -> torch.Tensor:
+    """(N, D, ...) -> (clips, D), float32 or float64; with frames in the batch N = clips x frames, clip by clip."""
+    output = output if output.dtype == torch.float64 else output.float()  # bf16 would round sums
+    if output.ndim < 2 or len(output) % clips:
+        raise ConfigError(f"a layer that gives {tuple(output.shape)} for {clips} clips has no vector a clip")
+    vectors = output.flatten(2).mean(2) if output.ndim > 2 else output
+    return vectors if len(output) == clips else vectors.unflatten(0, (clips, -1)).mean(1)

@@ -87,7 +87,6 @@ def test_starting_a_loader_draws_nothing_from_torch(manifest: Manifest, workers:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-
 def test_a_flip_mirrors_the_frames_and_exchanges_the_classes(manifest: Manifest) -> None:
     exchanged = np.array([1, 0, 2, 3, 5, 4, 6, 7])
     plain = clips(manifest, cut=TrainCut(24, 28, flip=0.0), flip_labels=exchanged)

@@ -1,4 +1,4 @@
-"""Every convolutional network learns eight clips of motion by heart, one a class; nets that are blind to the order of
+"""Every small network learns eight clips of motion by heart, one a class; nets that are blind to the order of
 frames cannot tell a clip from its reverse, and stay at one of two."""
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import vidtrain
+from tests.models.recurrent import NAMES as RECURRENT
 from tests.models.test_every_model import THIN
 from vidtrain.data.motion_scene import scene_clips
 
@@ -19,6 +20,11 @@ SEEING = (
 )
 WIDER = {"c3d": {"width": 8, "hidden": 64, "dropout": 0.0}}
 """Without batch norm and with dropout twice, c3d cannot do it as thin as in the other tests."""
+PLAIN = (
+    *(f"{name}_tiny" for name in RECURRENT),
+    *(f"{name}_tiny" for name in ("timesformer", "vivit", "videomae")),
+)
+"""As their configurations have them; thinner ones take longer than they save."""
 BLIND = ("late_fusion", "tsn_tiny")
 
 
@@ -33,10 +39,11 @@ def clips() -> tuple[torch.Tensor, torch.Tensor]:
 def accuracy_after_training(name: str, x: torch.Tensor, y: torch.Tensor) -> float:
     """Of the training clips themselves, in eval mode."""
     torch.manual_seed(0)
-    if THIN[name].get("num_frames", 8) == 8:
+    options = {} if name in PLAIN else {**THIN[name], **WIDER.get(name, {})}
+    if options.get("num_frames", 8) == 8:
         x = x[:, :, 4:12]  # the middle, so that a clip and its reverse still have the same frames
     clip = {"num_frames": x.shape[2], "size": x.shape[3]}
-    model = vidtrain.create_model(name, **{**THIN[name], **WIDER.get(name, {}), **clip, "num_classes": 8})
+    model = vidtrain.create_model(name, **{**options, **clip, "num_classes": 8})
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=STEPS)
     for _ in range(STEPS):
@@ -49,7 +56,7 @@ def accuracy_after_training(name: str, x: torch.Tensor, y: torch.Tensor) -> floa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SEEING)
+@pytest.mark.parametrize("name", [*SEEING, *PLAIN])
 def test_it_learns_eight_clips_by_heart(name: str, clips: tuple[torch.Tensor, torch.Tensor]) -> None:
     assert accuracy_after_training(name, *clips) == 1.0
 

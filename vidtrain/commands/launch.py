@@ -58,7 +58,8 @@ def launch(cfg: DictConfig) -> float | None:
     # a process that ends at once leaves its locks to Python's tracker of such things, which would complain last of all
     quiet = "ignore::UserWarning:multiprocessing.resource_tracker"
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), quiet]))
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in ("torch.distributed.elastic", "torch.distributed.elastic.agent.server.api"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         with _passing_on_usr1():
             elastic_launch(settings, _work)(pickle.dumps(cfg), pickle.dumps(HydraConfig.instance().cfg))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,10 +38,14 @@ def parallel(model: nn.Module, world: World, strategy: Strategy, *, sync_bn: boo
             fully_shard(block)
         fully_shard(model)
         return model
+    # each has the statistics of its own clips; they are made equal at the end of an epoch
+    options = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"  # before torch 2.15
+    own_buffers: dict[str, Any] = {name: False}
     return nn.parallel.DistributedDataParallel(
         model,
         device_ids=[device.index or 0] if device.type == "cuda" else None,
-        broadcast_buffers=False,  # each has the statistics of its own clips; they are made equal at the end of an epoch
+        **own_buffers,
         gradient_as_bucket_view=True,
         find_unused_parameters=hasattr(model, "begin_epoch"),  # parts that are trained one after the other
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -28,23 +29,26 @@ def test_twenty_kills_change_nothing(tiny: list[str], tmp_path: Path, vidtrain: 
 
     rng = random.Random(0)
     command = [sys.executable, "-m", "vidtrain", "train", *args, "resume=auto", "run_dir=killed"]
-    folder, kills, seen = tmp_path / "killed", 0, 0
+    last, kills = tmp_path / "killed" / "last.pt", 0
     while True:
         process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
         if kills < KILLS:
-            # from the moment that training goes on: at any time within the next few updates
-            while process.poll() is None and _updates(folder) <= seen:
-                time.sleep(0.01)
-            time.sleep(rng.uniform(0, 0.4))
+            # training has gone on: at any time within the next few updates, or while they are saved
+            saved = _saved(last)
+            while process.poll() is None and _saved(last) == saved:
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.3))
         if kills >= KILLS or process.poll() is not None:
             break
         process.send_signal(getattr(signal, name))
         _, stderr = process.communicate(timeout=60)
         assert process.returncode in ((-signal.SIGKILL,) if name == "SIGKILL" else (75, -signal.SIGTERM)), stderr
-        kills, seen = kills + 1, _updates(folder)
+        kills += 1
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     assert kills == KILLS
+    kinds = [[(r["kind"], r["update"]) for r in _log(tmp_path / run)] for run in ("whole", "killed")]
+    assert kinds[0] == kinds[1]  # nothing twice, nothing missing
     whole, killed = (load_checkpoint(tmp_path / run / "last.pt") for run in ("whole", "killed"))
     assert whole["progress"]["update"] == killed["progress"]["update"] == 120
     for part in ("model", "optimizer", "ema"):
@@ -53,10 +57,12 @@ def test_twenty_kills_change_nothing(tiny: list[str], tmp_path: Path, vidtrain: 
     assert _equal(best[0]["model"], best[1]["model"])
 
 
-def _updates(folder: Path) -> int:
-    """Lines of the log: one an update, and some for each epoch."""
-    file = folder / "metrics.jsonl"
-    return file.read_text().count("\n") if file.is_file() else 0
+def _saved(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.is_file() else 0
+
+
+def _log(run: Path) -> list[dict[str, int]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def _equal(one: object, other: object) -> bool:

@@ -214,7 +214,8 @@ def _optimizer(cfg: DictConfig, model: nn.Module, world: World) -> torch.optim.O
 def _recorder(cfg: DictConfig, folder: Path, data: VideoData, content: dict[str, Any] | None, world: World) -> Recorder:
     if not world.is_main:
         return NoLog()
-    resumed_at = None if content is None else int(content["progress"]["update"])
+    progress = None if content is None else content["progress"]
+    resumed_at = None if progress is None else (int(progress["update"]), int(progress["epoch"]))
     return RunLog(folder, cfg.logger, data.class_names, resumed_at=resumed_at)
 
 

@@ -31,6 +31,8 @@ from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
 
+_BEFORE_VALIDATION = 1.0  # minutes since the last save: a validation may take an hour, in which a job may end
+
 
 class Trainer:
     """Trains the model of `step` and keeps checkpoints.
@@ -70,7 +72,7 @@ class Trainer:
         self.world = world or World()
         self.progress = Progress()
         self.stop = StopSignals()
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_update = time.monotonic(), 0
         self._profiled = False
 
     # ---------------------------------------------------------------- the loop
@@ -86,6 +88,8 @@ class Trainer:
                 if isinstance(self.model, Staged):
                     self.model.begin_epoch(self.progress.epoch, self.settings.epochs)
                 train = self._train_epoch()
+                if self.validate is not None and self._saved_update != self.progress.update:
+                    self._stop_or_save(_BEFORE_VALIDATION)
                 self.progress.epoch += 1
                 self.progress.batch = 0
                 self.step.sums.zero_()
@@ -281,10 +285,11 @@ class Trainer:
             self.step.optimizer,
             self.step.ema,
         )
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_update = time.monotonic(), self.progress.update
 
-    def _stop_or_save(self) -> None:
-        due = time.monotonic() - self._saved_at > 60 * self.settings.save_minutes
+    def _stop_or_save(self, minutes: float = math.inf) -> None:
+        """minutes: since the last save, after which it is time for another, if settings.save_minutes are not fewer."""
+        due = time.monotonic() - self._saved_at > 60 * min(minutes, self.settings.save_minutes)
         stop, due = self.world.any(self.stop.received is not None, due and self.world.is_main)
         if stop:
             self._save_and_stop()

@@ -26,13 +26,13 @@ class RunLog:
     """
 
     def __init__(
-        self, folder: Path, settings: LoggerConfig, class_names: tuple[str, ...], *, resumed_at: int | None
+        self, folder: Path, settings: LoggerConfig, class_names: tuple[str, ...], *, resumed_at: tuple[int, int] | None
     ) -> None:
         self._settings = settings
         self._class_names = class_names
         file = folder / "metrics.jsonl"
         if resumed_at is not None and file.is_file():
-            _drop_after(file, resumed_at)
+            _drop_after(file, *resumed_at)
         self._file = file.open("w" if resumed_at is None else "a", encoding="utf-8")
         self._writer = None
         if settings.tensorboard:
@@ -40,7 +40,7 @@ class RunLog:
 
             _let_the_disk_be_reported_once()
             # purge_step hides the points that a killed run had written after its last checkpoint
-            purge = None if resumed_at is None else resumed_at + 1
+            purge = None if resumed_at is None else resumed_at[0] + 1
             self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
 
     def scalars(self, kind: str, update: int, epoch: float, values: dict[str, float]) -> None:
@@ -106,14 +106,15 @@ def _let_the_disk_be_reported_once() -> None:
     threading.excepthook = hook
 
 
-def _drop_after(file: Path, update: int) -> None:
+def _drop_after(file: Path, update: int, epoch: int) -> None:
+    """Keep what was written up to `update`, and of whole epochs what belongs to the first `epoch` ones."""
     kept = []
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
             record = json.loads(line)
         except ValueError:  # the line that was being written when the run was killed
             continue
-        if record["update"] <= update:
+        if record["update"] <= update and (record["kind"] == "train" or record["epoch"] <= epoch):
             kept.append(line + "\n")
     temporary = file.with_suffix(".tmp")
     temporary.write_text("".join(kept), encoding="utf-8")

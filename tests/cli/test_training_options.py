@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Call, error_line
 from vidtrain.engine.checkpoint import load_checkpoint
 
@@ -59,3 +61,29 @@ def test_another_number_of_decoding_processes_continues_the_same_run(tiny: list[
     call("train", *tiny, "trainer.max_batches=1", "trainer.test=false", "trainer.num_workers=1", "resume=auto")
     assert list(Path("runs/motion/slow_fusion").iterdir()) == [run]
     assert (run / "result.json").is_file()
+
+
+def test_too_little_memory_is_one_line(
+    tiny: list[str], call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "greedy.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        if self.training and len(x) > 2:\n"
+        "            raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20 MiB.')\n"
+        "        return super().forward(x.mean((2, 3, 4)))\n"
+        "def net(num_classes):\n"
+        "    return Net(3, num_classes)\n"
+    )
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "greedy.yaml").write_text("_target_: greedy.net\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    args = ["--config-dir", "conf", "model=greedy", "trainer.test=false", "trainer.compile=off"]
+    done = call("train", *tiny, *args, "trainer.on_oom=fail", check=2)
+    assert done.stderr.splitlines()[-1] == (
+        "vidtrain: error: CUDA out of memory: 8 clips at a time are too many; lower trainer.batch_size "
+        "(trainer.accumulate makes up for it), or set trainer.checkpoint_activations=true"
+    )
+    done = call("train", *tiny, *args)
+    assert "4 clips do not fit into the memory of the GPU: 2 at a time from now on" in done.stderr

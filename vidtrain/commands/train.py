@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -20,7 +21,7 @@ from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.distributed import World, join
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
-from vidtrain.errors import CheckpointError, ConfigError
+from vidtrain.errors import CheckpointError, ConfigError, VidtrainError
 from vidtrain.reports.results import print_result, summary_cells, write_json
 
 log = logging.getLogger("vidtrain")
@@ -83,7 +84,13 @@ def _train_and_test(cfg: DictConfig, folder: Path, world: World) -> dict[str, An
     trainer = training.build_trainer(cfg, folder, data, scorer, world)
     if world.is_main:
         write_json(folder / run_dir.CONFIG_FILE, compared)  # from now on resume=auto finds this run
-    trainer.fit()
+    try:
+        trainer.fit()
+    except torch.OutOfMemoryError as error:  # trainer.on_oom=fail, or several devices
+        raise VidtrainError(
+            f"{str(error).split('. ', 1)[0]}: {cfg.trainer.batch_size // world.size} clips at a time are too many; "
+            "lower trainer.batch_size (trainer.accumulate makes up for it), or set trainer.checkpoint_activations=true"
+        ) from error
 
     progress, test = trainer.progress, None
     bad = {path: reason for known in world.gather(progress.bad) for path, reason in known.items()}

@@ -22,7 +22,7 @@ install: $(BIN)/vidtrain  ## Create .venv and install vidtrain with its tools
 demo: install  ## Make the built-in data set, train slow_fusion on it, test it with 10 clips, print the table
 	$(BIN)/vidtrain train experiment=demo
 
-table: install  ## The fusion ladder on the built-in data set: single frame, late, early, slow (about 8 minutes)
+table: install  ## The fusion ladder on the built-in data set: single frame, late, early, slow (a few minutes each)
 	$(BIN)/vidtrain train -m experiment=demo model=single_frame,late_fusion,early_fusion,slow_fusion
 
 test: install lint types  ## Lint, types, tests (without the slow ones)

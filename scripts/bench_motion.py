@@ -130,7 +130,7 @@ def _markdown(runs: list[Run], rounds: int) -> str:
         "`vidtrain train experiment=motion_small model=MODEL` (SGD) and `experiment=motion_adamw` (AdamW), with the "
         "epochs and learning rates of the last column. GMAC: 10^9 multiply-adds of one clip at the size it was trained "
         f"on. clips/s: forward, backward and update in fp32 on batches of noise, {rounds} rounds in turns, "
-        f"{torch.get_num_threads()} threads.\n\n"
+        f"threads: {torch.get_num_threads()}.\n\n"
         f"{datetime.date.today().isoformat()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
         f"python {platform.python_version()}, torch {torch.__version__.partition('+')[0]}.\n\n"
         "Anew: `python scripts/bench_motion.py RUN_FOLDERS --write benchmarks/motion.md`\n"

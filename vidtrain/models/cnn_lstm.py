@@ -14,6 +14,7 @@ from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone, wan
 from vidtrain.models.layers.classifier import check_at_least, check_clip
 from vidtrain.models.layers.frame_features import OnFrames
 from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool, check_choice
+from vidtrain.models.layers.variant import variant
 
 FUSIONS = ("none", "concat", "weights")
 POOLS = ("avg", "flatten")
@@ -154,37 +155,14 @@ def cnn_lstm(
     )
 
 
-def cnn_lstm_tiny(
-    *,
-    num_classes: int,
-    size: int,
-    backbone: str = "tiny",
-    pretrained: str | None = None,
-    frozen: bool = False,
-    pooling: str = "flatten",
-    projection: int | None = 128,
-    cell: str = "lstm",
-    hidden: int = 128,
-    layers: int = 1,
-    bidirectional: bool = False,
-    head: str = "mean",
-    fusion: str = "none",
-    dropout: float = 0.0,
-) -> CNNLSTM:
-    """CNN + LSTM small enough for a CPU. Options as for cnn_lstm."""
-    return cnn_lstm(
-        num_classes=num_classes,
-        size=size,
-        backbone=backbone,
-        pretrained=pretrained,
-        frozen=frozen,
-        pooling=pooling,
-        projection=projection,
-        cell=cell,
-        hidden=hidden,
-        layers=layers,
-        bidirectional=bidirectional,
-        head=head,
-        fusion=fusion,
-        dropout=dropout,
-    )
+cnn_lstm_tiny = variant(
+    cnn_lstm,
+    "cnn_lstm_tiny",
+    "CNN + LSTM small enough for a CPU.",
+    backbone="tiny",
+    pooling="flatten",
+    projection=128,
+    hidden=128,
+    layers=1,
+    head="mean",
+)

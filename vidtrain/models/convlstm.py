@@ -16,6 +16,7 @@ from torch import nn
 from vidtrain.models.layers.classifier import check_at_least, check_clip
 from vidtrain.models.layers.conv_rnn import ConvLSTMCell, readout, time_first
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_odd, widths
+from vidtrain.models.layers.variant import variant
 
 
 def conv_stem(channels: Sequence[int]) -> nn.Sequential:
@@ -150,31 +151,6 @@ def convlstm(
     )
 
 
-def convlstm_tiny(
-    *,
-    num_classes: int,
-    size: int,
-    stem: Sequence[int] = (16, 32),
-    hidden: Sequence[int] = (16, 32, 64),
-    kernel: int = 3,
-    stride: int = 2,
-    norm: bool = True,
-    peephole: bool = False,
-    head: str = "mean",
-    compile_step: bool = False,
-    dropout: float = 0.0,
-) -> ConvLSTM:
-    """A ConvLSTM small enough for a CPU. Options as for convlstm."""
-    return convlstm(
-        num_classes=num_classes,
-        size=size,
-        stem=stem,
-        hidden=hidden,
-        kernel=kernel,
-        stride=stride,
-        norm=norm,
-        peephole=peephole,
-        head=head,
-        compile_step=compile_step,
-        dropout=dropout,
-    )
+convlstm_tiny = variant(
+    convlstm, "convlstm_tiny", "A ConvLSTM small enough for a CPU.", stem=(16, 32), hidden=(16, 32, 64)
+)

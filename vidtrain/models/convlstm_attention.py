@@ -9,6 +9,7 @@ import torch
 from vidtrain.models.convlstm import ConvLSTM, build_cells
 from vidtrain.models.layers.conv_rnn import ConvLSTMCell
 from vidtrain.models.layers.recurrent import State
+from vidtrain.models.layers.variant import variant
 
 
 class AttentionConvLSTM(ConvLSTM):
@@ -57,25 +58,6 @@ def convlstm_attention(
     )
 
 
-def convlstm_attention_tiny(
-    *,
-    num_classes: int,
-    stem: Sequence[int] = (16, 32),
-    hidden: Sequence[int] = (16, 32, 64),
-    kernel: int = 3,
-    stride: int = 2,
-    norm: bool = True,
-    compile_step: bool = False,
-    dropout: float = 0.0,
-) -> AttentionConvLSTM:
-    """Small enough for a CPU. Options as for convlstm_attention."""
-    return convlstm_attention(
-        num_classes=num_classes,
-        stem=stem,
-        hidden=hidden,
-        kernel=kernel,
-        stride=stride,
-        norm=norm,
-        compile_step=compile_step,
-        dropout=dropout,
-    )
+convlstm_attention_tiny = variant(
+    convlstm_attention, "convlstm_attention_tiny", "Small enough for a CPU.", stem=(16, 32), hidden=(16, 32, 64)
+)

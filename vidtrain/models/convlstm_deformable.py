@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from vidtrain.models.convlstm import ConvLSTM, build_cells
 from vidtrain.models.layers.classifier import check_at_least
 from vidtrain.models.layers.deformable import DeformableConvLSTMCell
+from vidtrain.models.layers.variant import variant
 
 
 def convlstm_deformable(
@@ -50,29 +51,6 @@ def convlstm_deformable(
     )
 
 
-def convlstm_deformable_tiny(
-    *,
-    num_classes: int,
-    stem: Sequence[int] = (16, 32),
-    hidden: Sequence[int] = (16, 32, 64),
-    kernel: int = 3,
-    stride: int = 2,
-    norm: bool = True,
-    groups: int = 1,
-    head: str = "mean",
-    compile_step: bool = False,
-    dropout: float = 0.0,
-) -> ConvLSTM:
-    """Small enough for a CPU. Options as for convlstm_deformable."""
-    return convlstm_deformable(
-        num_classes=num_classes,
-        stem=stem,
-        hidden=hidden,
-        kernel=kernel,
-        stride=stride,
-        norm=norm,
-        groups=groups,
-        head=head,
-        compile_step=compile_step,
-        dropout=dropout,
-    )
+convlstm_deformable_tiny = variant(
+    convlstm_deformable, "convlstm_deformable_tiny", "Small enough for a CPU.", stem=(16, 32), hidden=(16, 32, 64)
+)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from vidtrain.models.convlstm import ConvLSTM, build_cells
 from vidtrain.models.layers.classifier import check_at_least
 from vidtrain.models.layers.conv_rnn import ConvLSTMCell
+from vidtrain.models.layers.variant import variant
 
 
 def convlstm_dilated(
@@ -49,29 +50,6 @@ def convlstm_dilated(
     )
 
 
-def convlstm_dilated_tiny(
-    *,
-    num_classes: int,
-    stem: Sequence[int] = (16, 32),
-    hidden: Sequence[int] = (16, 32, 64),
-    kernel: int = 3,
-    stride: int = 2,
-    norm: bool = True,
-    dilation: int = 2,
-    head: str = "mean",
-    compile_step: bool = False,
-    dropout: float = 0.0,
-) -> ConvLSTM:
-    """Small enough for a CPU. Options as for convlstm_dilated."""
-    return convlstm_dilated(
-        num_classes=num_classes,
-        stem=stem,
-        hidden=hidden,
-        kernel=kernel,
-        stride=stride,
-        norm=norm,
-        dilation=dilation,
-        head=head,
-        compile_step=compile_step,
-        dropout=dropout,
-    )
+convlstm_dilated_tiny = variant(
+    convlstm_dilated, "convlstm_dilated_tiny", "Small enough for a CPU.", stem=(16, 32), hidden=(16, 32, 64)
+)

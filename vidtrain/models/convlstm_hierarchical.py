@@ -12,6 +12,7 @@ from vidtrain.models.convlstm import build_cells, conv_stem
 from vidtrain.models.layers.classifier import check_at_least, check_clip
 from vidtrain.models.layers.conv_rnn import ConvLSTMCell, readout, time_first
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool
+from vidtrain.models.layers.variant import variant
 
 
 class HierarchicalConvLSTM(RecurrentClassifier):
@@ -108,29 +109,6 @@ def convlstm_hierarchical(
     )
 
 
-def convlstm_hierarchical_tiny(
-    *,
-    num_classes: int,
-    stem: Sequence[int] = (16, 32),
-    hidden: Sequence[int] = (16, 24, 32),
-    kernel: int = 3,
-    stride: int = 2,
-    norm: bool = True,
-    time_scale: int = 2,
-    head: str = "mean",
-    compile_step: bool = False,
-    dropout: float = 0.0,
-) -> HierarchicalConvLSTM:
-    """Small enough for a CPU. Options as for convlstm_hierarchical."""
-    return convlstm_hierarchical(
-        num_classes=num_classes,
-        stem=stem,
-        hidden=hidden,
-        kernel=kernel,
-        stride=stride,
-        norm=norm,
-        time_scale=time_scale,
-        head=head,
-        compile_step=compile_step,
-        dropout=dropout,
-    )
+convlstm_hierarchical_tiny = variant(
+    convlstm_hierarchical, "convlstm_hierarchical_tiny", "Small enough for a CPU.", stem=(16, 32), hidden=(16, 24, 32)
+)

@@ -26,6 +26,7 @@ from vidtrain.errors import ConfigError
 from vidtrain.models.layers.classifier import check_at_least, check_clip
 from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.models.layers.recurrent import RecurrentClassifier, SequenceEncoder, State, check_choice
+from vidtrain.models.layers.variant import variant
 
 NORMS = ("none", "layer", "batch")
 _NETWORKS_3D = {
@@ -204,46 +205,16 @@ def feature_rnn(
     )
 
 
-def feature_rnn_tiny(
-    *,
-    num_classes: int,
-    size: int,
-    in_features: int | None = None,
-    network: str = "slow_fusion",
-    network_options: Mapping[str, Any] | None = None,
-    network_weights: str | None = None,
-    pretrained: str | None = None,
-    layer: str | None = None,
-    clip: int = 4,
-    chunk: int = 32,
-    norm: str = "layer",
-    cell: str = "lstm",
-    hidden: int = 64,
-    layers: int = 1,
-    bidirectional: bool = False,
-    head: str = "mean",
-    dropout: float = 0.0,
-) -> FeatureRNN:
-    """feature_rnn small enough for a CPU. Options as there."""
-    return feature_rnn(
-        num_classes=num_classes,
-        size=size,
-        in_features=in_features,
-        network=network,
-        network_options=network_options,
-        network_weights=network_weights,
-        pretrained=pretrained,
-        layer=layer,
-        clip=clip,
-        chunk=chunk,
-        norm=norm,
-        cell=cell,
-        hidden=hidden,
-        layers=layers,
-        bidirectional=bidirectional,
-        head=head,
-        dropout=dropout,
-    )
+feature_rnn_tiny = variant(
+    feature_rnn,
+    "feature_rnn_tiny",
+    "feature_rnn small enough for a CPU.",
+    network="slow_fusion",
+    clip=4,
+    chunk=32,
+    hidden=64,
+    head="mean",
+)
 
 
 def _network(

@@ -10,6 +10,7 @@ from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, ch
 from vidtrain.models.layers.inception import BLOCK_NAMES, FULL_WIDTH, Block, inception_blocks, scaled
 from vidtrain.models.layers.nonlocal_block import NonLocal, check_places
 from vidtrain.models.layers.same_padding import SameConv3d, SameMaxPool3d, Triple
+from vidtrain.models.layers.variant import variant
 
 _BN_EPS = 1e-3  # of the published nets
 _POOL_BEFORE = {
@@ -125,16 +126,10 @@ def i3d(
     return I3D(num_classes=num_classes, in_channels=in_channels, width=width, dropout=dropout, nonlocals=nonlocals)
 
 
-def i3d_tiny(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    width: int = 16,
-    dropout: float = 0.0,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
-) -> I3D:
-    """I3D of a quarter of the width: 0.79M parameters, 0.24 GMAC at 16 x 64 x 64. Options as for i3d."""
-    return i3d(**locals())
+i3d_tiny = variant(
+    i3d,
+    "i3d_tiny",
+    "I3D of a quarter of the width: 0.79M parameters, 0.24 GMAC at 16 x 64 x 64.",
+    width=16,
+    dropout=0.0,
+)

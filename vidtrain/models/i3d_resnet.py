@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.layers.resnet3d import ResNet3d, Trunk, blocks_of, check_width, nonlocals_of, times_of
+from vidtrain.models.layers.variant import variant
 
 TIMES = ((3,), (3, 1), (3, 1), (1, 3))
 """Every second block looks at its neighbour frames, in the first stage every block."""
@@ -54,42 +55,13 @@ def i3d_r50(
     return ResNet3d("i3d_r50", trunk, num_classes=num_classes, dropout=dropout, time_pool=time_pool)
 
 
-def i3d_r50_nonlocal(
-    *,
-    num_classes: int,
-    depth: int = 50,
-    width: int = 64,
-    temporal_kernels: list[list[int]] | None = None,
-    stem_stride: int = 1,
-    pool_stride: int = 1,
-    time_pool: bool = True,
-    dropout: float = 0.5,
-    nonlocal_blocks: int | list[str] | None = 5,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
-) -> ResNet3d:
-    """i3d_r50 with five non-local blocks, one after every second block of the second and third stage.
+i3d_r50_nonlocal = variant(
+    i3d_r50,
+    "i3d_r50_nonlocal",
+    "i3d_r50 with five non-local blocks, one after every second block of the second and third stage.",
+    nonlocal_blocks=5,
+)
 
-    Options as for i3d_r50.
-    """
-    return i3d_r50(**locals())
-
-
-def i3d_resnet_tiny(
-    *,
-    num_classes: int,
-    depth: int = 14,
-    width: int = 16,
-    temporal_kernels: list[list[int]] | None = None,
-    stem_stride: int = 1,
-    pool_stride: int = 1,
-    time_pool: bool = True,
-    dropout: float = 0.0,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
-) -> ResNet3d:
-    """i3d_r50, thin and shallow enough for a CPU. Options as for i3d_r50."""
-    return i3d_r50(**locals())
+i3d_resnet_tiny = variant(
+    i3d_r50, "i3d_resnet_tiny", "i3d_r50, thin and shallow enough for a CPU.", depth=14, width=16, dropout=0.0
+)

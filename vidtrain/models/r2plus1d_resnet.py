@@ -17,6 +17,7 @@ from vidtrain.models.layers.resnet3d import (
     nonlocals_of,
     times_of,
 )
+from vidtrain.models.layers.variant import variant
 
 _TIMES = ((1,), (1,), (1,), (1,))
 _STRIDES = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -71,16 +72,6 @@ def r2plus1d_r50(
     return ResNet3d("r2plus1d_r50", trunk, num_classes=num_classes, dropout=dropout)
 
 
-def r2plus1d_tiny(
-    *,
-    num_classes: int,
-    depth: int = 14,
-    width: int = 16,
-    dropout: float = 0.0,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
-) -> ResNet3d:
-    """r2plus1d_r50, thin and shallow enough for a CPU. Options as for r2plus1d_r50."""
-    return r2plus1d_r50(**locals())
+r2plus1d_tiny = variant(
+    r2plus1d_r50, "r2plus1d_tiny", "r2plus1d_r50, thin and shallow enough for a CPU.", depth=14, width=16, dropout=0.0
+)

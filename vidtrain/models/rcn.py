@@ -16,6 +16,7 @@ from torch import nn
 from vidtrain.models.layers.classifier import check_at_least, check_clip
 from vidtrain.models.layers.conv_rnn import ConvCell, ConvGRUCell, ConvLSTMCell, ConvRNNCell, readout, time_first
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_choice, check_odd, widths
+from vidtrain.models.layers.variant import variant
 
 CELLS: dict[str, type[ConvCell]] = {"rnn": ConvRNNCell, "gru": ConvGRUCell, "lstm": ConvLSTMCell}
 
@@ -73,27 +74,4 @@ def rcn(
     return RCN(num_classes=num_classes, cells=cells, norm=norm, head=head, dropout=dropout)
 
 
-def rcn_tiny(
-    *,
-    num_classes: int,
-    channels: Sequence[int] = (8, 16, 32, 64),
-    cell: str = "gru",
-    kernel: int = 3,
-    stride: int = 2,
-    norm: bool = True,
-    head: str = "mean",
-    compile_step: bool = False,
-    dropout: float = 0.0,
-) -> RCN:
-    """An RCN small enough for a CPU. Options as for rcn."""
-    return rcn(
-        num_classes=num_classes,
-        channels=channels,
-        cell=cell,
-        kernel=kernel,
-        stride=stride,
-        norm=norm,
-        head=head,
-        compile_step=compile_step,
-        dropout=dropout,
-    )
+rcn_tiny = variant(rcn, "rcn_tiny", "An RCN small enough for a CPU.", channels=(8, 16, 32, 64))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vidtrain.models.layers.resnet3d import ResNet3d, Trunk, blocks_of, check_width, nonlocals_of, times_of
+from vidtrain.models.layers.variant import variant
 
 TIMES = ((1,), (1,), (3,), (3,))
 
@@ -41,17 +42,6 @@ def slow_r50(
     return ResNet3d("slow_r50", trunk, num_classes=num_classes, dropout=dropout)
 
 
-def slow_tiny(
-    *,
-    num_classes: int,
-    depth: int = 14,
-    width: int = 16,
-    temporal_kernels: list[list[int]] | None = None,
-    dropout: float = 0.0,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
-) -> ResNet3d:
-    """slow_r50, thin and shallow enough for a CPU. Options as for slow_r50."""
-    return slow_r50(**locals())
+slow_tiny = variant(
+    slow_r50, "slow_tiny", "slow_r50, thin and shallow enough for a CPU.", depth=14, width=16, dropout=0.0
+)

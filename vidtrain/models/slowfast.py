@@ -20,6 +20,7 @@ from vidtrain.models.layers.resnet3d import (
     nonlocals_of,
     times_of,
 )
+from vidtrain.models.layers.variant import variant
 
 SLOW_TIMES = ((1,), (1,), (3,), (3,))
 FAST_TIMES = ((3,), (3,), (3,), (3,))
@@ -186,70 +187,24 @@ def slowfast_r50(
     )
 
 
-def slowfast_4x16_r50(
-    *,
-    num_classes: int,
-    depth: int = 50,
-    fast_depth: int | None = None,
-    width: int = 64,
-    alpha: int = 8,
-    beta: int = 8,
-    fusion_kernel: int = 5,
-    lateral_norm: bool = True,
-    draw: str = "linspace",
-    slow_temporal_kernels: list[list[int]] | None = None,
-    fast_temporal_kernels: list[list[int]] | None = None,
-    dropout: float = 0.5,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
-) -> SlowFast:
-    """slowfast_r50 at 4 x 16: one slow frame for eight fast ones. Options as for slowfast_r50."""
-    return slowfast_r50(**locals())
+slowfast_4x16_r50 = variant(
+    slowfast_r50,
+    "slowfast_4x16_r50",
+    "slowfast_r50 at 4 x 16: one slow frame for eight fast ones.",
+    alpha=8,
+    fusion_kernel=5,
+)
 
+slowfast_r101 = variant(
+    slowfast_r50, "slowfast_r101", "slowfast_r50 with 101 layers in both pathways.", depth=101, fusion_kernel=5
+)
 
-def slowfast_r101(
-    *,
-    num_classes: int,
-    depth: int = 101,
-    fast_depth: int | None = None,
-    width: int = 64,
-    alpha: int = 4,
-    beta: int = 8,
-    fusion_kernel: int = 5,
-    lateral_norm: bool = True,
-    draw: str = "linspace",
-    slow_temporal_kernels: list[list[int]] | None = None,
-    fast_temporal_kernels: list[list[int]] | None = None,
-    dropout: float = 0.5,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
-) -> SlowFast:
-    """slowfast_r50 with 101 layers in both pathways. Options as for slowfast_r50."""
-    return slowfast_r50(**locals())
-
-
-def slowfast_tiny(
-    *,
-    num_classes: int,
-    depth: int = 14,
-    fast_depth: int | None = None,
-    width: int = 16,
-    alpha: int = 4,
-    beta: int = 4,
-    fusion_kernel: int = 7,
-    lateral_norm: bool = True,
-    draw: str = "linspace",
-    slow_temporal_kernels: list[list[int]] | None = None,
-    fast_temporal_kernels: list[list[int]] | None = None,
-    dropout: float = 0.0,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
-) -> SlowFast:
-    """slowfast_r50, thin and shallow enough for a CPU. Options as for slowfast_r50."""
-    return slowfast_r50(**locals())
+slowfast_tiny = variant(
+    slowfast_r50,
+    "slowfast_tiny",
+    "slowfast_r50, thin and shallow enough for a CPU.",
+    depth=14,
+    width=16,
+    beta=4,
+    dropout=0.0,
+)

@@ -16,6 +16,7 @@ from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone, wan
 from vidtrain.models.layers.classifier import check_at_least, check_clip
 from vidtrain.models.layers.frame_features import OnFrames
 from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool, check_choice
+from vidtrain.models.layers.variant import variant
 
 INPUTS = ("flatten", "avg")
 
@@ -107,29 +108,4 @@ def st_lstm(
     )
 
 
-def st_lstm_tiny(
-    *,
-    num_classes: int,
-    size: int,
-    backbone: str = "tiny",
-    pretrained: str | None = None,
-    frozen: bool = False,
-    inputs: str = "flatten",
-    hidden: int = 64,
-    layers: int = 1,
-    head: str = "mean",
-    dropout: float = 0.0,
-) -> STLSTM:
-    """ST-LSTM small enough for a CPU. Options as for st_lstm."""
-    return st_lstm(
-        num_classes=num_classes,
-        size=size,
-        backbone=backbone,
-        pretrained=pretrained,
-        frozen=frozen,
-        inputs=inputs,
-        hidden=hidden,
-        layers=layers,
-        head=head,
-        dropout=dropout,
-    )
+st_lstm_tiny = variant(st_lstm, "st_lstm_tiny", "ST-LSTM small enough for a CPU.", backbone="tiny", hidden=64)

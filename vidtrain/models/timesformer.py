@@ -20,6 +20,7 @@ from vidtrain.models.layers.transformer import (
     drop_rates,
     init_transformer,
 )
+from vidtrain.models.layers.variant import variant
 
 ATTENTIONS = ("divided", "joint", "space")
 
@@ -175,20 +176,13 @@ def timesformer(
     return TimeSformer(**locals())
 
 
-def timesformer_tiny(
-    *,
-    num_classes: int,
-    num_frames: int,
-    size: int,
-    attention: str = "divided",
-    patch: int = 16,
-    width: int = 128,
-    depth: int = 4,
-    heads: int = 4,
-    mlp_ratio: float = 2.0,
-    norm_eps: float = 1.0e-6,
-    dropout: float = 0.0,
-    drop_path: float = 0.0,
-) -> TimeSformer:
-    """A small TimeSformer for a CPU. Options as for timesformer."""
-    return timesformer(**locals())
+timesformer_tiny = variant(
+    timesformer,
+    "timesformer_tiny",
+    "A small TimeSformer for a CPU.",
+    width=128,
+    depth=4,
+    heads=4,
+    mlp_ratio=2.0,
+    drop_path=0.0,
+)

@@ -8,6 +8,7 @@ import math
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.models.layers.frame_resnet import Shift, block_names, find_resnet
 from vidtrain.models.layers.nonlocal_block import NonLocal, check_places
+from vidtrain.models.layers.variant import variant
 from vidtrain.models.tsn import TSN, build_tsn
 
 _PLACES = ("residual", "block")
@@ -74,19 +75,4 @@ def tsm_r50(
     )
 
 
-def tsm_tiny(
-    *,
-    num_classes: int,
-    backbone: str = "tiny",
-    n_div: float | None = 8,
-    place: str = "residual",
-    in_channels: int = 3,
-    dropout: float = 0.0,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "after",
-    nonlocal_scale: bool = False,
-    pretrained: str | None = None,
-) -> TSN:
-    """TSM on a ResNet-10 of a quarter of the width. Options as for tsm_r50."""
-    return tsm_r50(**locals())
+tsm_tiny = variant(tsm_r50, "tsm_tiny", "TSM on a ResNet-10 of a quarter of the width.", backbone="tiny", dropout=0.0)

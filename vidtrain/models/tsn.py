@@ -10,6 +10,7 @@ from vidtrain.models.layers.backbone2d import wants_imagenet
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.frame_resnet import FrameResNet, Shift, find_resnet, load_imagenet
 from vidtrain.models.layers.nonlocal_block import NonLocal
+from vidtrain.models.layers.variant import variant
 
 
 class TSN(ClipClassifier):
@@ -79,13 +80,6 @@ def tsn_r50(
     )
 
 
-def tsn_tiny(
-    *,
-    num_classes: int,
-    backbone: str = "tiny",
-    in_channels: int = 3,
-    dropout: float = 0.0,
-    pretrained: str | None = None,
-) -> TSN:
-    """TSN on a ResNet-10 of a quarter of the width, 0.31M parameters. Options as for tsn_r50."""
-    return tsn_r50(**locals())
+tsn_tiny = variant(
+    tsn_r50, "tsn_tiny", "TSN on a ResNet-10 of a quarter of the width, 0.31M parameters.", backbone="tiny", dropout=0.0
+)

@@ -14,6 +14,7 @@ from torch import nn
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone, temporal_backbone, wants_imagenet
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, make_head
+from vidtrain.models.layers.variant import variant
 
 FUSIONS = ("average", "concat")
 SCHEDULES = ("joint", "streams_first")
@@ -272,18 +273,12 @@ def two_stream(
     )
 
 
-def two_stream_tiny(
-    *,
-    num_classes: int,
-    num_frames: int,
-    backbone: str = "tiny",
-    pretrained: str | None = None,
-    segments: int = 1,
-    fusion: str = "concat",
-    rgb_share: float = 0.5,
-    schedule: str = "joint",
-    fusion_epochs: float = 0.25,
-    dropout: float = 0.0,
-) -> TwoStream:
-    """Two small CNNs of 0.1M parameters each, to train on a CPU. Options as for two_stream."""
-    return two_stream(**locals())
+two_stream_tiny = variant(
+    two_stream,
+    "two_stream_tiny",
+    "Two small CNNs of 0.1M parameters each, to train on a CPU.",
+    backbone="tiny",
+    fusion="concat",
+    schedule="joint",
+    dropout=0.0,
+)

@@ -20,6 +20,7 @@ from vidtrain.models.layers.transformer import (
     init_transformer,
     patch_grid,
 )
+from vidtrain.models.layers.variant import variant
 
 _PUBLISHED = (8, 14, 14)
 """Tubelets of the published weights' clips, 16 x 224 x 224."""
@@ -130,64 +131,21 @@ def videomae_vit_b(
     return VideoMAE(**locals())
 
 
-def videomae_vit_s(
-    *,
-    num_classes: int,
-    num_frames: int,
-    size: int,
-    tubelet: int = 2,
-    patch: int = 16,
-    width: int = 384,
-    depth: int = 12,
-    heads: int = 6,
-    mlp_ratio: float = 4.0,
-    norm_eps: float = 1.0e-6,
-    dropout: float = 0.0,
-    drop_path: float = 0.1,
-    table_frames: int | None = None,
-    table_size: int | None = None,
-) -> VideoMAE:
-    """VideoMAE's ViT-S. Options as for videomae_vit_b."""
-    return videomae_vit_b(**locals())
+videomae_vit_s = variant(videomae_vit_b, "videomae_vit_s", "VideoMAE's ViT-S.", width=384, heads=6)
 
+videomae_vit_l = variant(
+    videomae_vit_b, "videomae_vit_l", "VideoMAE's ViT-L.", width=1024, depth=24, heads=16, drop_path=0.2
+)
 
-def videomae_vit_l(
-    *,
-    num_classes: int,
-    num_frames: int,
-    size: int,
-    tubelet: int = 2,
-    patch: int = 16,
-    width: int = 1024,
-    depth: int = 24,
-    heads: int = 16,
-    mlp_ratio: float = 4.0,
-    norm_eps: float = 1.0e-6,
-    dropout: float = 0.0,
-    drop_path: float = 0.2,
-    table_frames: int | None = None,
-    table_size: int | None = None,
-) -> VideoMAE:
-    """VideoMAE's ViT-L. Options as for videomae_vit_b."""
-    return videomae_vit_b(**locals())
-
-
-def videomae_tiny(
-    *,
-    num_classes: int,
-    num_frames: int,
-    size: int,
-    tubelet: int = 4,
-    patch: int = 8,
-    width: int = 96,
-    depth: int = 3,
-    heads: int = 3,
-    mlp_ratio: float = 2.0,
-    norm_eps: float = 1.0e-6,
-    dropout: float = 0.0,
-    drop_path: float = 0.0,
-    table_frames: int | None = None,
-    table_size: int | None = None,
-) -> VideoMAE:
-    """A small net of VideoMAE's kind for a CPU. Options as for videomae_vit_b."""
-    return videomae_vit_b(**locals())
+videomae_tiny = variant(
+    videomae_vit_b,
+    "videomae_tiny",
+    "A small net of VideoMAE's kind for a CPU.",
+    tubelet=4,
+    patch=8,
+    width=96,
+    depth=3,
+    heads=3,
+    mlp_ratio=2.0,
+    drop_path=0.0,
+)

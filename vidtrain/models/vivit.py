@@ -13,6 +13,7 @@ from torch import nn
 from vidtrain.models.layers.classifier import check_at_least
 from vidtrain.models.layers.positions import Table
 from vidtrain.models.layers.transformer import Block, PatchEmbed, VideoTransformer, drop_rates, init_transformer
+from vidtrain.models.layers.variant import variant
 
 
 class ViViT(VideoTransformer):
@@ -157,20 +158,14 @@ def vivit_fe(
     return FactorisedViViT("vivit_fe", **locals())
 
 
-def vivit_tiny(
-    *,
-    num_classes: int,
-    num_frames: int,
-    size: int,
-    tubelet: int = 4,
-    patch: int = 8,
-    width: int = 96,
-    depth: int = 3,
-    heads: int = 3,
-    mlp_ratio: float = 2.0,
-    norm_eps: float = 1.0e-6,
-    dropout: float = 0.0,
-    drop_path: float = 0.0,
-) -> ViViT:
-    """A small ViViT (model 1) for a CPU. Options as for vivit."""
-    return vivit(**locals())
+vivit_tiny = variant(
+    vivit,
+    "vivit_tiny",
+    "A small ViViT (model 1) for a CPU.",
+    tubelet=4,
+    patch=8,
+    width=96,
+    depth=3,
+    heads=3,
+    mlp_ratio=2.0,
+)

@@ -15,6 +15,7 @@ from vidtrain.errors import ConfigError
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.nonlocal_block import NonLocal
 from vidtrain.models.layers.resnet3d import STAGES, conv3d, nonlocals_of
+from vidtrain.models.layers.variant import variant
 
 BLOCKS = (1, 2, 5, 3)
 CHANNELS = (12, 24, 48, 96)
@@ -185,73 +186,10 @@ def x3d_m(
     )
 
 
-def x3d_xs(
-    *,
-    num_classes: int,
-    depth_factor: float = 2.2,
-    width_factor: float = 2.0,
-    expansion: float = 2.25,
-    features: int = 2048,
-    shortcut_norm: bool = False,
-    dropout: float = 0.5,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
-) -> X3D:
-    """X3D-XS: 4 frames of 160 x 160. Options as for x3d_m."""
-    return x3d_m(**locals())
+x3d_xs = variant(x3d_m, "x3d_xs", "X3D-XS: 4 frames of 160 x 160.")
 
+x3d_s = variant(x3d_m, "x3d_s", "X3D-S: 13 frames of 160 x 160.")
 
-def x3d_s(
-    *,
-    num_classes: int,
-    depth_factor: float = 2.2,
-    width_factor: float = 2.0,
-    expansion: float = 2.25,
-    features: int = 2048,
-    shortcut_norm: bool = False,
-    dropout: float = 0.5,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
-) -> X3D:
-    """X3D-S: 13 frames of 160 x 160. Options as for x3d_m."""
-    return x3d_m(**locals())
+x3d_l = variant(x3d_m, "x3d_l", "X3D-L: deeper, 16 frames of 312 x 312.", depth_factor=5.0)
 
-
-def x3d_l(
-    *,
-    num_classes: int,
-    depth_factor: float = 5.0,
-    width_factor: float = 2.0,
-    expansion: float = 2.25,
-    features: int = 2048,
-    shortcut_norm: bool = False,
-    dropout: float = 0.5,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
-) -> X3D:
-    """X3D-L: deeper, 16 frames of 312 x 312. Options as for x3d_m."""
-    return x3d_m(**locals())
-
-
-def x3d_tiny(
-    *,
-    num_classes: int,
-    depth_factor: float = 1.0,
-    width_factor: float = 2.0,
-    expansion: float = 2.25,
-    features: int = 256,
-    shortcut_norm: bool = False,
-    dropout: float = 0.0,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
-) -> X3D:
-    """x3d_m, shallow enough for a CPU. Options as for x3d_m."""
-    return x3d_m(**locals())
+x3d_tiny = variant(x3d_m, "x3d_tiny", "x3d_m, shallow enough for a CPU.", depth_factor=1.0, features=256, dropout=0.0)

@@ -24,7 +24,7 @@ import torch
 
 from vidtrain import build
 from vidtrain.engine.checkpoint import load_checkpoint
-from vidtrain.engine.inputs import ModelInput
+from vidtrain.engine.inputs import ModelInput, reads_flow
 from vidtrain.engine.measure import Step, random_batch
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
@@ -63,7 +63,7 @@ class Run:
         to_input = ModelInput(config["transform"]["mean"], config["transform"]["std"], cpu)
         optimizer = build.build_optimizer(config["optimizer"], model)
         step = Step(model, optimizer, to_input, Precision(PrecisionName.fp32, cpu), Objective(), num_classes=classes)
-        channels = 5 if "flow" in getattr(model, "inputs", ()) else 3
+        channels = 5 if reads_flow(model) else 3
         batch = random_batch(config["trainer"]["batch_size"], frames, size, classes, channels=channels)
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         return cls(folder, config, _name(content, config), result, params, macs, step, batch, [])

@@ -31,6 +31,7 @@ from vidtrain.data.sampling import ClipSpec
 from vidtrain.data.settings import FlowConfig, FlowSourceName, SamplerConfig, TransformConfig
 from vidtrain.data.transforms import TestCuts, TrainCut
 from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.inputs import reads_flow
 from vidtrain.engine.parameters import parameter_groups
 from vidtrain.engine.settings import EvalConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
@@ -141,14 +142,14 @@ def check_flow(model: nn.Module, flow: FlowConfig, *, multi_label: bool = False)
     multi_label: the data have several classes a video, which an average of softmax scores cannot tell.
     """
     name, given = type(model).__name__, flow.source is not FlowSourceName.none
-    if "flow" in getattr(model, "inputs", ()) and not given:
+    if reads_flow(model) and not given:
         raise ConfigError(
             f"{name} reads optical flow beside RGB: add flow=dis, which computes it from the frames, or flow=cache "
             "flow.root=FOLDER, made by `vidtrain data flow`"
         )
     if multi_label and getattr(model, "one_class", False):
         raise ConfigError(f"{name} averages scores of which one class wins; several a video want model.fusion=concat")
-    if given and "flow" not in getattr(model, "inputs", ()):
+    if given and not reads_flow(model):
         raise ConfigError(f"flow={flow.source.value}: {name} reads RGB only: leave flow out, or take model=two_stream")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vidtrain import __version__
-from vidtrain.errors import EXIT_UNFINISHED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
+from vidtrain.errors import EXIT_INTERRUPTED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
 
 COMMANDS = ("train", "eval", "predict", "inspect", "data", "extract", "bench")
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         training = (sys.argv[1:] if argv is None else list(argv))[:1] == ["train"]
         hint = "; the same command with resume=auto continues the training" if training else ""
         print(f"vidtrain: interrupted{hint}", file=sys.stderr)
-        code = 130
+        code = EXIT_INTERRUPTED
     except BrokenPipeError:  # `vidtrain inspect | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -61,7 +61,7 @@ def report(mistake: VidtrainError) -> int:
     """Print the line that the user reads; returns the exit code."""
     if isinstance(mistake, StoppedError):
         print(f"vidtrain: {mistake}", file=sys.stderr)
-        return 130 if str(mistake).startswith("SIGINT") else EXIT_UNFINISHED
+        return mistake.exit_code
     print(f"vidtrain: error: {mistake}", file=sys.stderr)
     return 2
 

@@ -43,12 +43,22 @@ class CheckpointError(VidtrainError):
     """A checkpoint file that is missing, damaged, or of something else."""
 
 
+EXIT_INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 EXIT_UNFINISHED = 75
 """Exit code of a training that was told to stop and has saved: EX_TEMPFAIL, "try again". Requeue on it."""
 
 
 class StoppedError(VidtrainError):
-    """A training that was told to stop and has saved; the same command with resume=auto continues it."""
+    """A training that was told to stop and has saved; the same command with resume=auto continues it.
+
+    Attributes:
+        exit_code: of the program.
+    """
+
+    def __init__(self, message: str, exit_code: int = EXIT_UNFINISHED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def did_you_mean(got: str, allowed: Iterable[str]) -> str:

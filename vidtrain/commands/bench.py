@@ -11,16 +11,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vidtrain import build
+from vidtrain.commands import training
 from vidtrain.commands.data_doctor import training_clips
 from vidtrain.commands.settings import check_bench
 from vidtrain.config import check_numbers
 from vidtrain.data.loader import TrainLoader, choose_workers
 from vidtrain.data.manifest import VideoData
 from vidtrain.engine.bench import Row, matmul_ceiling, measure
-from vidtrain.engine.inputs import ModelInput
-from vidtrain.engine.layout import pays, to_channels_last
-from vidtrain.engine.measure import Step, random_batch
-from vidtrain.engine.objective import Objective
+from vidtrain.engine.measure import Step
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.models.summary import cost
@@ -58,14 +56,8 @@ def _make(cfg: DictConfig, data: VideoData | None, device: torch.device, row: Ro
     classes, multi_label = _classes(cfg, data), data is not None and data.multi_label
     precision = Precision(PrecisionName(row.precision), device)
     model = build.build_model(cfg.model, classes).to(device)
-    if pays(model, device):
-        to_channels_last(model)
-    to_input = ModelInput(cfg.transform.mean, cfg.transform.std, device)
-    objective, optimizer = Objective(multi_label=multi_label), build.build_optimizer(cfg.optimizer, model)
-    step = Step(model, optimizer, to_input, precision, objective, num_classes=classes)
-    shape = row.batch_size, cfg.sampler.num_frames, cfg.transform.size, classes
-    channels, pinned = 5 if "flow" in getattr(model, "inputs", ()) else 3, device.type == "cuda"
-    return step, random_batch(*shape, multi_label=multi_label, pin_memory=pinned, channels=channels)
+    step = training.measured_step(model, cfg.optimizer, cfg.transform, precision, classes, multi_label=multi_label)
+    return step, training.noise(cfg, step.training, row.batch_size)
 
 
 def _classes(cfg: DictConfig, data: VideoData | None) -> int:

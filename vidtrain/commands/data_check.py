@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from vidtrain import build
+from vidtrain.commands.videos import load, num_workers, override
 from vidtrain.data.check import REPORT, Problem, find_group_leaks, find_problems, without_unusable, write_report
 from vidtrain.data.index import write_index
 from vidtrain.data.manifest import VideoData
-from vidtrain.data.pool import processors
 from vidtrain.data.probe import Depth, Probe
 from vidtrain.data.probes import Probes, Settings, absolute
 from vidtrain.errors import ConfigError, DataError
@@ -68,21 +66,10 @@ def _finish(cfg: DictConfig, data: VideoData, problems: Sequence[Problem], folde
     if cfg.check.strict and serious:
         raise DataError(f"check.strict=true: {serious} serious problems, see {folder / REPORT}")
     if cfg.split is None and "train" in data.splits:
-        print(f"train from it with: vidtrain train data=index {shlex.quote(f'data.root={folder}')}")
+        print(f"train from it with: vidtrain train data=index {override('data.root', folder)}")
 
 
 # ---------------------------------------------------------------- also for `vidtrain data stats`
-
-
-def load(cfg: DictConfig) -> VideoData:
-    """The data set, or the one split of it that is asked for."""
-    data = build.build_data(cfg.data)
-    if cfg.split is None:
-        return data
-    name = cfg.split.value
-    if name not in data.splits:
-        raise ConfigError(f"split={name}: the data set has {', '.join(data.splits)}")
-    return replace(data, splits={name: data.splits[name]})
 
 
 def default_folder(cfg: DictConfig, action: str) -> Path:
@@ -92,12 +79,6 @@ def default_folder(cfg: DictConfig, action: str) -> Path:
     # only characters that neither a shell nor Hydra takes for something else
     last = "" if root is None else re.sub(r"[^\w.-]+", "_", Path(str(root)).absolute().name)
     return Path(action) / (name if last in ("", name) else f"{name}_{last}")
-
-
-def num_workers(cfg: DictConfig) -> int:
-    if cfg.num_workers is not None and cfg.num_workers < 1:
-        raise ConfigError(f"num_workers={cfg.num_workers}: must be at least 1")
-    return processors() if cfg.num_workers is None else int(cfg.num_workers)
 
 
 def probe_settings(cfg: DictConfig, depth: Depth) -> Settings:

@@ -11,6 +11,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from vidtrain import build
+from vidtrain.commands import training
 from vidtrain.commands.scoring import manifest_of
 from vidtrain.config import check_numbers
 from vidtrain.data.dataset import TrainClips
@@ -20,9 +21,7 @@ from vidtrain.data.measure import loader_rate, time_stages
 from vidtrain.data.pool import processors
 from vidtrain.data.prepare import prepare
 from vidtrain.data.settings import CopyFormat, PrepareConfig
-from vidtrain.engine.inputs import ModelInput
-from vidtrain.engine.measure import Step, random_batch, rate
-from vidtrain.engine.objective import Objective
+from vidtrain.engine.measure import rate
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.errors import DataError
@@ -42,20 +41,11 @@ def run(cfg: DictConfig) -> None:
     stages = time_stages(clips, seconds=seconds)
     loading = loader_rate(clips, batch_size=batch_size, workers=workers, seconds=seconds)
     precision = Precision(PrecisionName.auto, device)
-    to_input = ModelInput(cfg.transform.mean, cfg.transform.std, device)
-    batch = random_batch(
-        batch_size,
-        cfg.sampler.num_frames,
-        cfg.transform.size,
-        data.num_classes,
-        multi_label=data.multi_label,
-        pin_memory=device.type == "cuda",
-    )
-    moving = batch_size * rate(lambda: to_input(batch.views), device, seconds=seconds / 4)
     model = build.build_model(cfg.model, data.num_classes).to(device)
-    optimizer = build.build_optimizer({"_target_": "torch.optim.SGD", "lr": 1e-3, "momentum": 0.9}, model)
-    objective = Objective(multi_label=data.multi_label)
-    step = Step(model, optimizer, to_input, precision, objective, num_classes=data.num_classes)
+    sgd = {"_target_": "torch.optim.SGD", "lr": 1e-3, "momentum": 0.9}
+    step = training.measured_step(model, sgd, cfg.transform, precision, data.num_classes, multi_label=data.multi_label)
+    batch = training.noise(cfg, step.training, batch_size)
+    moving = batch_size * rate(lambda: step.training.to_input(batch.views), device, seconds=seconds / 4)
     stepping = batch_size * rate(lambda: step(batch), device, seconds=seconds)
 
     found = Findings(stages, loading, moving, stepping, workers, processors(), str(device), precision.name)

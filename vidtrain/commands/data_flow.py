@@ -3,43 +3,31 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from vidtrain import build
-from vidtrain.commands.data_prepare import override
+from vidtrain.commands.videos import listed, load, num_workers, override, printable
 from vidtrain.data.flow_cache import REPORT, FlowMade, make_flow
 from vidtrain.data.flow_methods import FlowMethod, OpenCVFlow, RaftFlow
-from vidtrain.data.pool import processors
 from vidtrain.data.prepare import readable
 from vidtrain.data.settings import FlowCacheConfig, FlowMethodName
 from vidtrain.engine.precision import choose_device
-from vidtrain.errors import ConfigError, DataError
-
-_SHOWN = 10  # bad videos that are printed; report.csv has all
 
 
 def run(cfg: DictConfig) -> None:
     """Compute the flow of the data set and say how to train with it."""
     settings = OmegaConf.to_object(cfg.flow)
     assert isinstance(settings, FlowCacheConfig)
-    workers = processors() if cfg.num_workers is None else cfg.num_workers
-    if workers < 1:
-        raise ConfigError(f"num_workers={workers}: must be at least 1")
+    workers = num_workers(cfg)
     raft = cfg.method is FlowMethodName.raft
     method: FlowMethod
     if raft:
         method = RaftFlow(settings.model.value, settings.weights, str(choose_device(settings.device)))
     else:
         method = OpenCVFlow(cfg.method.value)
-    data = build.build_data(cfg.data)
-    if cfg.split is not None:
-        name = cfg.split.value
-        if name not in data.splits:
-            raise DataError(f"split={name}: the data set has no such split; it has: {', '.join(data.splits)}")
-        data = replace(data, splits={name: data.splits[name]})
+    data = load(cfg)
     output = Path("flow" if cfg.output is None else cfg.output).expanduser().absolute()
     try:
         done = make_flow(
@@ -55,11 +43,8 @@ def summary(done: FlowMade, output: Path) -> str:
     """What was done, what was not, and what to do with it."""
     count = done.made + done.kept
     lines = [f"flow of {count} videos is in {output} ({done.made} now, {done.kept} before), {readable(done.bytes)}"]
-    lines += [f"bad: {video.path}: {video.reason}" for video in done.bad[:_SHOWN]]
-    if len(done.bad) > _SHOWN:
-        lines.append(f"bad: and {len(done.bad) - _SHOWN} more")
+    lines += listed("bad", done.bad)
     lines.append(f"report: {output / REPORT}")
     root = override("flow.root", output)
     lines.append(f"train with it: vidtrain train model=two_stream flow=cache {root}, and the same data")
-    # a file name need not be UTF-8, but the terminal wants it
-    return "\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
+    return printable(lines)

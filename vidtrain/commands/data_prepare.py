@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from vidtrain import build
-from vidtrain.data.pool import processors
+from vidtrain.commands.videos import listed, load, num_workers, override, printable
 from vidtrain.data.prepare import REPORT, Prepared, prepare, readable
 from vidtrain.data.settings import PrepareConfig
-from vidtrain.errors import ConfigError, DataError
-
-_SHOWN = 10  # files of a kind that are printed; report.csv has all
 
 
 def run(cfg: DictConfig) -> None:
     """Copy the data set to `output` and say how to train from it."""
     settings = OmegaConf.to_object(cfg.prepare)
     assert isinstance(settings, PrepareConfig)
-    workers = processors() if cfg.num_workers is None else cfg.num_workers
-    if workers < 1:
-        raise ConfigError(f"num_workers={workers}: must be at least 1")
-    data = build.build_data(cfg.data)
-    if cfg.split is not None:
-        name = cfg.split.value
-        if name not in data.splits:
-            raise DataError(f"split={name}: the data set has no such split; it has: {', '.join(data.splits)}")
-        data = replace(data, splits={name: data.splits[name]})
+    workers, data = num_workers(cfg), load(cfg)
     output = Path("prepare" if cfg.output is None else cfg.output).absolute()
     try:
         done = prepare(data, output, settings, build.build_reader(cfg.decoder), workers=workers)
@@ -49,19 +36,7 @@ def summary(done: Prepared, output: Path) -> str:
     share = f" ({done.bytes_after / done.bytes_before:.1%})" if done.bytes_before else ""
     lines.append(f"bytes: {readable(done.bytes_before)} -> {readable(done.bytes_after)}{share}")
     for word, videos in (("bad", done.bad), ("note", done.odd)):
-        lines += [f"{word}: {video.path}: {video.reason}" for video in videos[:_SHOWN]]
-        if len(videos) > _SHOWN:
-            lines.append(f"{word}: and {len(videos) - _SHOWN} more")
+        lines += listed(word, videos)
     lines.append(f"report: {output / REPORT}")
     lines.append(f"train from it with: vidtrain train data=index {override('data.root', output)}")
-    # a file name need not be UTF-8, but the terminal wants it
-    return "\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def override(key: str, value: Path) -> str:
-    """KEY=VALUE for a shell, whatever is in the value."""
-    text = str(value)
-    if re.fullmatch(r"[\w./:~+-]+", text) or sys.platform == "win32":
-        return f"{key}={text}"
-    quoted = text.replace("\\", "\\\\").replace("'", "\\'")
-    return '"' + re.sub(r'(["$`\\])', r"\\\1", f"{key}='{quoted}'") + '"'
+    return printable(lines)

@@ -9,7 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vidtrain import build
-from vidtrain.commands.data_check import default_folder, gather, load, num_workers, probe_settings
+from vidtrain.commands.data_check import default_folder, gather, probe_settings
+from vidtrain.commands.videos import load, num_workers
 from vidtrain.data.probe import Depth
 from vidtrain.data.probes import FILE, Probes
 from vidtrain.data.stats import advice, collect, needed

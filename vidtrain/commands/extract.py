@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import closing
@@ -19,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from vidtrain import build
+from vidtrain.commands.videos import listed, override, printable
 from vidtrain.config import check_numbers
 from vidtrain.data.clip_stream import ClipBatch, ClipStream, check_slides
 from vidtrain.data.feature_files import Done, FeatureFolder, Video
@@ -29,7 +29,7 @@ from vidtrain.data.progress import Progress
 from vidtrain.data.sampling import ClipSpec
 from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.extract import encode
-from vidtrain.engine.inputs import ModelInput
+from vidtrain.engine.inputs import ModelInput, reads_flow
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.help import conf_dir
@@ -38,8 +38,6 @@ from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.types import BadVideo
 
 log = logging.getLogger("vidtrain")
-
-_SHOWN = 10  # bad videos that are printed; report.csv has all
 
 
 def run(cfg: DictConfig) -> None:
@@ -59,7 +57,7 @@ def run(cfg: DictConfig) -> None:
     made_by = _made_by(cfg, config, network, precision)
     with closing(FeatureFolder(output, made_by, cfg.dtype.value)) as folder:
         found = _extract(cfg, config, data, network.to(device), precision, spec, folder)
-    print("\n".join(_summary(found, folder, data, output)))
+    print(_summary(found, folder, data, output))
 
 
 @dataclass
@@ -99,7 +97,7 @@ def _network(cfg: DictConfig, config: DictConfig, content: dict[str, Any] | None
             log.warning("no model.weights and no checkpoint: these are features of random weights")
         model = build.build_model(config.model, data.num_classes)
     build.check_reads(getattr(model, "in_features", None), data, type(model).__name__)
-    if "flow" in getattr(model, "inputs", ()):
+    if reads_flow(model):
         raise ConfigError(f"extract reads RGB: {type(model).__name__} wants optical flow besides")
     return FeatureTap(model, cfg.layer)
 
@@ -204,21 +202,17 @@ def _store(
         progress.step()
 
 
-def _summary(found: _Found, folder: FeatureFolder, data: VideoData, output: Path) -> list[str]:
+def _summary(found: _Found, folder: FeatureFolder, data: VideoData, output: Path) -> str:
     kept = len(found.done) - len(found.made)
     clips = sum(done.clips for done in found.done.values())
-    bad = list(found.bad.values())
     lines = [
         f"{len(found.done)} of {len(found.videos)} videos have features in {output} "
         f"({len(found.made)} now, {kept} before)",
         f"{clips} clips, {folder.length} numbers each",
-        *(f"bad: {video.path}: {video.reason}" for video in bad[:_SHOWN]),
+        *listed("bad", list(found.bad.values())),
+        f"report: {output / REPORT}",
     ]
-    if len(bad) > _SHOWN:
-        lines.append(f"bad: and {len(bad) - _SHOWN} more")
-    lines.append(f"report: {output / REPORT}")
     if "train" in data.splits:
-        root = shlex.quote(f"data.root={output}")
+        root = override("data.root", output)
         lines.append(f"train on them with: vidtrain train model=feature_rnn data=features {root}")
-    # a file name need not be UTF-8, but the terminal wants it
-    return [line.encode("utf-8", "backslashreplace").decode("utf-8") for line in lines]
+    return printable(lines)

@@ -24,7 +24,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from vidtrain import run_dir
-from vidtrain.errors import EXIT_UNFINISHED, ConfigError, StoppedError, VidtrainError
+from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED, ConfigError, StoppedError, VidtrainError
 
 _MISTAKE = 2  # the exit code of a user's mistake, as of the program itself
 
@@ -71,7 +71,8 @@ def launch(cfg: DictConfig) -> float | None:
         said = "see its message above" if first.exitcode == _MISTAKE else "see its traceback above"
         raise VidtrainError(f"process {rank} of {count} ended with code {first.exitcode}: {said}") from None
     except SignalException as error:
-        raise StoppedError(f"{error.sigval.name} received; the same command with resume=auto continues") from None
+        code = EXIT_INTERRUPTED if error.sigval is signal.SIGINT else EXIT_UNFINISHED
+        raise StoppedError(f"{error.sigval.name} received; the same command with resume=auto continues", code) from None
     result = json.loads((folder / run_dir.FINISHED_FILE).read_text(encoding="utf-8"))
     score = result["test"] or result["val"]
     return score.get("map", score.get("top1")) if score else None

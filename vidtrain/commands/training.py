@@ -24,17 +24,19 @@ from vidtrain.engine.compiling import choose_compile
 from vidtrain.engine.distributed import World
 from vidtrain.engine.ema import EMA
 from vidtrain.engine.evaluator import Scores
-from vidtrain.engine.inputs import ModelInput
+from vidtrain.engine.inputs import ModelInput, reads_flow
 from vidtrain.engine.layout import pays, to_channels_last
-from vidtrain.engine.measure import random_batch
+from vidtrain.engine.measure import Step, random_batch
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.parallel import gathered, parallel
+from vidtrain.engine.precision import Precision
 from vidtrain.engine.settings import CompileMode, OnOom, Strategy
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Recorder, Trainer
 from vidtrain.errors import CheckpointError, ConfigError, one_of
 from vidtrain.models.layers.checkpointing import checkpoint_activations
 from vidtrain.reports.run_log import NoLog, RunLog
+from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
 
@@ -100,7 +102,7 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
         world=world,
     )
     if data.features is None:
-        log.info("%s", _compile(cfg, step, content, len(trainer.clips), world))
+        log.info("trainer.%s", _compile(cfg, step, content, len(trainer.clips), world))
     if content is not None:
         trainer.resume(content)
         progress = trainer.progress
@@ -149,20 +151,39 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
 def _compile(cfg: DictConfig, step: TrainingStep, content: dict[str, Any] | None, batches: int, world: World) -> str:
     """torch.compile as asked; a run that is continued keeps what was chosen when it began. Returns what was done."""
     mode, settings = cfg.trainer.compile, cfg.trainer
+    if mode is CompileMode.off:
+        return "compile=off"
     if mode is CompileMode.auto:
         if settings.deterministic:
             return "compile=auto: off, because trainer.deterministic"
         if content is not None:
             mode = CompileMode.on if content.get("compiled") else CompileMode.off
-    batch = random_batch(
-        settings.batch_size // world.size,
+    batch = noise(cfg, step, settings.batch_size // world.size)
+    return choose_compile(mode, step, batch, batches=batches * settings.epochs)
+
+
+def noise(cfg: DictConfig, step: TrainingStep, batch_size: int) -> Batch:
+    """A batch of noise with the shape and the labels that `step` takes."""
+    return random_batch(
+        batch_size,
         cfg.sampler.num_frames,
         cfg.transform.size,
         step.num_classes,
         multi_label=step.objective.multi_label,
-        channels=5 if "flow" in getattr(step.model, "inputs", ()) else 3,
+        pin_memory=step.precision.device.type == "cuda",
+        channels=5 if reads_flow(step.model) else 3,
     )
-    return choose_compile(mode, step, batch, batches=batches * settings.epochs)
+
+
+def measured_step(
+    model: nn.Module, optimizer: Any, transform: Any, precision: Precision, num_classes: int, *, multi_label: bool
+) -> Step:
+    """The step that training takes with a model on its device, to be measured."""
+    if pays(model, precision.device):
+        to_channels_last(model)
+    to_input = ModelInput(transform.mean, transform.std, precision.device)
+    built, objective = build.build_optimizer(optimizer, model), Objective(multi_label=multi_label)
+    return Step(model, built, to_input, precision, objective, num_classes=num_classes)
 
 
 def _clips(cfg: DictConfig, data: VideoData, scorer: Scorer) -> TrainClips:

@@ -14,14 +14,14 @@ import torch
 import torch.multiprocessing
 from torch.utils.data import DataLoader, IterableDataset
 
-from vidtrain.data.dataset import seconds_of
+from vidtrain.data.dataset import blaming, seconds_of
 from vidtrain.data.loader import Batches, ignore_interrupts
 from vidtrain.data.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.streaming import OutOfOrderError, stream
 from vidtrain.data.sampling import ClipSpec, sliding_clips
 from vidtrain.data.transforms import TestCuts
-from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.errors import ConfigError, VideoError
 from vidtrain.types import BadVideo, Frames, Indices
 
 
@@ -126,10 +126,8 @@ class ClipStream(IterableDataset[ClipBatch]):
     def _indices(self, video: OpenVideo, row: int) -> Indices:
         """int64 (clips, T)."""
         info = video.info
-        try:
+        with blaming(self.manifest.paths[row]):
             return clip_frames(info.num_frames, info.fps, self.spec, self.hop, **seconds_of(self.manifest, row))
-        except DataError as error:  # a clip that does not fit its video is that video's fault
-            raise VideoError(self.manifest.paths[row], str(error)) from error
 
     def _clips(
         self, video: OpenVideo, row: int, indices: Indices, waiting: _Waiting, *, pieces: bool

@@ -92,7 +92,7 @@ class TrainClips(Dataset[Sample]):
         path, samples = self.manifest.paths[row], []
         with self.reader.open(path) as video:
             info, count = video.info, self.clips_per_video
-            with _naming(path):
+            with blaming(path):
                 where = seconds_of(self.manifest, row)
                 places = random_clip(info.num_frames, info.fps, self.spec, rng, clips=count, **where)
             for indices in places:
@@ -175,7 +175,7 @@ class TestViews(Dataset[Sample]):
 
     def _views(self, video: OpenVideo, row: int) -> torch.Tensor:
         info, seconds = video.info, seconds_of(self.manifest, row)
-        with _naming(self.manifest.paths[row]):
+        with blaming(self.manifest.paths[row]):
             if self.hop is None:
                 indices = uniform_clips(info.num_frames, info.fps, self.spec, self.clips, **seconds)
             else:
@@ -202,7 +202,7 @@ def read_clip(
 
 
 @contextmanager
-def _naming(path: str) -> Iterator[None]:
+def blaming(path: str) -> Iterator[None]:
     """A clip that does not fit its video is that video's fault: say which one."""
     try:
         yield

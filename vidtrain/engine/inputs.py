@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidtrain.errors import ConfigError
 from vidtrain.sequences import Sequences
 
 # 8-bit flow, as data/flow.py writes it: what stands still, and the codes from there to the longest motion
 _STILL, _LEVELS = 128, 127
+
+
+def reads_flow(model: nn.Module) -> bool:
+    """Whether a model takes {"rgb": ..., "flow": ...} and says so by `inputs`; its views then have 5 channels."""
+    return "flow" in getattr(model, "inputs", ())
 
 
 class ModelInput:

@@ -26,7 +26,7 @@ from vidtrain.engine.schedule import learning_rate_factor
 from vidtrain.engine.settings import ScheduleConfig, TrainerConfig
 from vidtrain.engine.signals import StopSignals
 from vidtrain.engine.step import TrainingStep
-from vidtrain.errors import CheckpointError, DataError, StoppedError, VidtrainError
+from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED, CheckpointError, DataError, StoppedError, VidtrainError
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -304,7 +304,8 @@ class Trainer:
     def _stop(self) -> NoReturn:
         raise StoppedError(
             f"{self.stop.received or 'another process'} received: saved after update {self.progress.update} in "
-            f"{self.checkpoints.folder}; the same command with resume=auto continues"
+            f"{self.checkpoints.folder}; the same command with resume=auto continues",
+            EXIT_INTERRUPTED if self.stop.received == "SIGINT" else EXIT_UNFINISHED,
         )
 
     def resume(self, content: dict[str, Any]) -> None:

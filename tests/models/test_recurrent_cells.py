@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.ops import deform_conv2d
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.layers.conv_rnn import ConvCell, ConvGRUCell, ConvLSTMCell, ConvRNNCell, time_first
-from vidtrain.models.layers.deformable import DeformableConvLSTMCell
+from vidtrain.models.layers.deformable import DeformableConvLSTMCell, _deform
 
 PARITY = Path(os.environ.get("VIDTRAIN_PARITY", Path(__file__).parents[3] / "shared" / "parity"))
 PAIRS: dict[str, tuple[type[ConvCell], type[nn.RNNBase]]] = {
@@ -134,6 +135,28 @@ def test_zero_offsets_are_the_plain_cell(stride: int) -> None:
     plain.load_state_dict({k: v for k, v in deformable.state_dict().items() if not k.startswith("offset")})
     x = maps(3 * 2, 4, 7, 6)
     torch.testing.assert_close(deformable(x, 3)[0], plain(x, 3)[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("stride", "dilation", "groups"), [(1, 1, 1), (2, 1, 2), (1, 2, 4)])
+def test_deformable_cells_equal_the_operator_of_torchvision(stride: int, dilation: int, groups: int) -> None:
+    cell = DeformableConvLSTMCell(4, 8, stride=stride, dilation=dilation, groups=groups).double()
+    randomise(cell)
+    conv, x = cell.conv_x, maps(3, 4, 9, 7).double().requires_grad_()
+    offset = 2 * cell.offset(x)
+    ours = _deform(conv, x, offset)
+    theirs = deform_conv2d(x, offset, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+    way = torch.randn_like(ours)
+    wanted = torch.autograd.grad(theirs, (x, conv.weight, cell.offset.weight), way, retain_graph=True)
+    found = torch.autograd.grad(ours, (x, conv.weight, cell.offset.weight), way)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-8)
+
+
+def test_taps_of_wide_maps_keep_their_places_in_half_precision() -> None:
+    cell, plain = DeformableConvLSTMCell(1, 1), ConvLSTMCell(1, 1)
+    cell.load_state_dict({**cell.state_dict(), **plain.state_dict()})
+    x = maps(1, 1, 4, 400).bfloat16()
+    torch.testing.assert_close(cell.bfloat16()(x, 1)[0], plain.bfloat16()(x, 1)[0], rtol=0, atol=0.02)
 
 
 def test_offsets_move_what_the_kernels_read_of_input_and_state() -> None:

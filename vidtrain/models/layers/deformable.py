@@ -6,17 +6,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 from torchvision.ops import deform_conv2d
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.layers.conv_rnn import ConvLSTMCell, Maps
-
-
-@register_flop_formula(torch.ops.torchvision.deform_conv2d)
-def _deform_flops(x: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    """The multiply-adds of the convolution; those of the interpolation are few beside them and not counted."""
-    return conv_flop_count(x, weight, out_shape)
 
 
 class DeformableConvLSTMCell(ConvLSTMCell):
@@ -57,7 +50,41 @@ class DeformableConvLSTMCell(ConvLSTMCell):
 
 
 def _deform(conv: nn.Conv2d, x: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-    out: torch.Tensor = deform_conv2d(
-        x, offset.to(x.dtype), conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation
+    if x.is_cuda:
+        out: torch.Tensor = deform_conv2d(
+            x, offset.to(x.dtype), conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation
+        )
+        return out
+    return _sampled_conv(conv, x, offset)
+
+
+def _sampled_conv(conv: nn.Conv2d, x: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+    """deform_conv2d as grid_sample and a product of matrices: maps (B, C, H, W) and offsets (B, groups taps 2, H', W')
+    -> (B, D, H', W').
+
+    torchvision's operator is written for GPUs: forward and backward take five to eight times as long with it on a CPU.
+    These operators are also ones that torch.export and ONNX know.
+    """
+    batch, channels, height, width = x.shape
+    taps, rows, columns = conv.kernel_size[0] * conv.kernel_size[1], *offset.shape[2:]
+    groups = offset.shape[1] // (2 * taps)
+    exact = torch.promote_types(x.dtype, torch.float32)  # half precision would put a tap beside its pixel
+    offset = offset.to(exact).view(batch * groups, *conv.kernel_size, 2, rows, columns)
+    down = offset[:, :, :, 0] + _tap_positions(conv, 0, rows, x.device)[:, None, :, None]
+    right = offset[:, :, :, 1] + _tap_positions(conv, 1, columns, x.device)[None, :, None, :]
+    # grid_sample counts from the outer edge of the first pixel, -1, to that of the last, 1
+    grid = torch.stack(((2 * right + 1) / width - 1, (2 * down + 1) / height - 1), -1)
+    found = nn.functional.grid_sample(
+        x.to(exact).reshape(batch * groups, channels // groups, height, width),
+        grid.view(batch * groups, taps * rows, columns, 2),
+        align_corners=False,
     )
-    return out
+    weight = conv.weight.view(conv.out_channels, channels * taps, 1, 1)
+    found = found.view(batch, channels * taps, rows, columns).to(x.dtype)
+    return nn.functional.conv2d(found, weight, conv.bias)
+
+
+def _tap_positions(conv: nn.Conv2d, axis: int, length: int, device: torch.device) -> torch.Tensor:
+    """Where the taps of a convolution read along an axis, in pixels, for every output: (kernel, length)."""
+    first = torch.arange(length, device=device) * conv.stride[axis] - int(conv.padding[axis])
+    return first + torch.arange(conv.kernel_size[axis], device=device)[:, None] * conv.dilation[axis]

@@ -80,6 +80,8 @@ class EvalCommandConfig(CheckpointSections):
     """The .pt file to test. Data, clips and preprocessing come from it; overrides change them."""
     split: SplitName = SplitName.test
     """Which split to score: train, val or test."""
+    stream: str | None = None
+    """Of a two-stream network: test rgb or flow alone, by that stream's own classifier."""
     output: str | None = None
     """Folder for predictions.csv and result.json; null makes eval/ beside the checkpoint."""
     trust: list[str] = field(default_factory=list)

@@ -88,6 +88,11 @@ def test_streams_first_on_the_fly(tiny: list[str], call: Call, tmp_path: Path) -
     last, content = vidtrain.load_model(tmp_path / "r" / "last.pt")
     assert last.fused
     assert content["config"]["flow"]["source"] == "farneback"
+    for stream in ("rgb", "flow"):
+        call("eval", "checkpoint=r/last.pt", f"stream={stream}", f"output={stream}")
+    alone = [predictions(tmp_path / stream) for stream in ("rgb", "flow")]
+    assert [row[0] for row in alone[0]] == [row[0] for row in alone[1]]
+    assert alone[0] != alone[1]
     video = write_video(tmp_path / "other.mp4", moving(12, (1.0, 0.0)))
     assert "other.mp4: " in call("predict", f"checkpoint={tmp_path / 'r' / 'last.pt'}", f"input={video}").stdout
 

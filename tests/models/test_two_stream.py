@@ -114,6 +114,24 @@ def test_the_softmax_of_the_average_is_the_average_of_the_softmaxes(share: float
         torch.testing.assert_close(model(x).softmax(1), expected)
 
 
+@pytest.mark.parametrize("options", [{}, {"fusion": "concat", "schedule": "streams_first"}])
+def test_a_stream_answers_alone(options: dict[str, Any]) -> None:
+    model, x = build(**options).eval(), pair()
+    other = {**x, "flow": torch.randn_like(x["flow"])}
+    both = model(x)
+    model.answer_by("rgb")
+    rgb = model(x)
+    torch.testing.assert_close(model(other), rgb, rtol=0, atol=0)
+    model.answer_by("flow")
+    assert not torch.equal(model(other), model(x))
+    average = (rgb.softmax(1) + model(x).softmax(1)) / 2
+    torch.testing.assert_close(average, both.softmax(1))
+    with pytest.raises(ConfigError, match=r"stream: got 'rgbb' \(did you mean rgb\?\), expected rgb, flow"):
+        model.answer_by("rgbb")
+    with pytest.raises(ConfigError, match="one classifier for both streams; train with model.fusion=average"):
+        build(fusion="concat", schedule="joint").answer_by("rgb")
+
+
 def test_concat_is_a_linear_layer_on_both_features() -> None:
     model, x = build(fusion="concat").eval(), pair()
     with torch.no_grad():

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from torch import nn
 
 from vidtrain import build
 from vidtrain.commands.scoring import Scorer
@@ -20,7 +21,8 @@ from vidtrain.data.manifest import IntLists, Manifest, VideoData
 from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.distributed import join
 from vidtrain.engine.precision import Precision, choose_device
-from vidtrain.errors import DataError, one_of
+from vidtrain.errors import ConfigError, DataError, one_of
+from vidtrain.models.two_stream import TwoStream
 from vidtrain.reports.results import scored_line
 from vidtrain.reports.table import table
 
@@ -38,6 +40,8 @@ def run(cfg: DictConfig) -> float:
     check_numbers(config)
     device = choose_device(config.trainer.device, world.local_rank if world.size > 1 else None)
     model, _ = build.load_model(cfg.checkpoint, trust=cfg.trust, content=content)
+    if cfg.stream is not None:
+        _answer_by(model, cfg.stream)
     data = with_classes_of(build.build_data(config.data), content["class_names"])
     build.check_reads(getattr(model, "in_features", None), data, type(model).__name__)
     build.check_flow(model, config.flow)
@@ -50,13 +54,19 @@ def run(cfg: DictConfig) -> float:
         choose_workers(config.trainer.num_workers, device, world.size),
         world,
     )
-    name = f"{split}_{config.eval.clips}x{config.eval.crops}"
+    name = f"{split}_{config.eval.clips}x{config.eval.crops}{f'_{cfg.stream}' if cfg.stream is not None else ''}"
     folder = Path(cfg.output) if cfg.output is not None else Path(cfg.checkpoint).parent / "eval" / name
     result = scorer.report(model.to(device), data, split, folder)
     if world.is_main:
         _print(result, split, folder)
     world.leave()
     return result.get("map", result["top1"])
+
+
+def _answer_by(model: nn.Module, stream: str) -> None:
+    if not isinstance(model, TwoStream):
+        raise ConfigError(f"stream={stream}: this checkpoint holds no two-stream network; leave stream out")
+    model.answer_by(stream)
 
 
 def _print(result: dict[str, Any], split: str, folder: Path) -> None:

@@ -97,6 +97,7 @@ class TwoStream(ClipClassifier):
         # part of the state: a checkpoint knows which classifier counts, and a resume does not start the fusion anew
         self.register_buffer("fusing", torch.tensor(False))
         self.fused = False  # the same, where asking a tensor would wait for the device
+        self.alone: str | None = None
         self.register_load_state_dict_post_hook(_read_fusing)
         self.frozen = False
 
@@ -112,12 +113,26 @@ class TwoStream(ClipClassifier):
         """The dict of both -> (B, K); in training, while the streams learn by themselves, the logits of each."""
         features = self.dropout(self.forward_features(x))
         if self.training and self.streams_first and not self.frozen:
-            scores = self.head if self.averages else self.streams
-            assert isinstance(scores, StreamScores)
-            return scores.each(features)
+            return self._scores().each(features)
+        if self.alone is not None and not self.training:
+            return self._scores().each(features)[self.alone]
         head = self.streams if self.streams is not None and not self.fused else self.head
         logits: torch.Tensor = head(features)
         return logits
+
+    def answer_by(self, stream: str) -> None:
+        """Let eval() give the logits of one stream's own classifier: "rgb" or "flow".
+
+        Raises: ConfigError where the streams have none, that is with fusion=concat and schedule=joint.
+        """
+        if stream not in STREAMS:
+            raise ConfigError(f"stream: got {stream!r}{did_you_mean(stream, STREAMS)}, expected {one_of(STREAMS)}")
+        if not self.averages and self.streams is None:
+            raise ConfigError(
+                f"stream={stream}: this model has one classifier for both streams; train with model.fusion=average "
+                "or model.schedule=streams_first to have one for each"
+            )
+        self.alone = stream
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Called before each epoch of a training, from 0, and again after a resume: train the streams or the fusion.
@@ -174,6 +189,11 @@ class TwoStream(ClipClassifier):
         super().reset_head(num_classes)
         if self.streams is not None:
             self.streams = StreamScores(self.sizes, num_classes, self.rgb_share).to(like)
+
+    def _scores(self) -> StreamScores:
+        scores = self.head if self.averages else self.streams
+        assert isinstance(scores, StreamScores)
+        return scores
 
     def _features(self, x: Mapping[str, torch.Tensor]) -> torch.Tensor:
         rgb, flow = x["rgb"], x["flow"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,6 +39,8 @@ def parallel(model: nn.Module, world: World, strategy: Strategy, *, sync_bn: boo
             fully_shard(block)
         fully_shard(model)
         return model
+    # sizes of 1 may have any stride: such gradients lie in memory as their weights do
+    warnings.filterwarnings("ignore", message=r"(?s)Grad strides do not match.*grad\.sizes\(\) = \[[^]]*, 1, 1\]")
     # each has the statistics of its own clips; they are made equal at the end of an epoch
     options = inspect.signature(nn.parallel.DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"  # before torch 2.15

@@ -50,7 +50,7 @@ def parallel(model: nn.Module, world: World, strategy: Strategy, *, sync_bn: boo
         device_ids=[device.index or 0] if device.type == "cuda" else None,
         **own_buffers,
         gradient_as_bucket_view=True,
-        find_unused_parameters=hasattr(model, "begin_epoch"),  # parts that are trained one after the other
+        find_unused_parameters=getattr(model, "trains_in_turn", False),
     )
 
 

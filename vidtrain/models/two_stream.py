@@ -88,6 +88,7 @@ class TwoStream(ClipClassifier):
         self.averages = self.one_class = fusion == "average"
         self.rgb_share = rgb_share
         self.streams_first = schedule == "streams_first"
+        self.trains_in_turn = self.streams_first and not self.averages  # some parameters have no gradient for a while
         self.fusion_epochs = fusion_epochs
         self.streams: StreamScores | None = None
         if self.averages:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from tests.cli.conftest import Run, environment
+from vidtrain import load_model
 from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.distributed import first_host
 
@@ -69,6 +70,19 @@ def test_two_processes_have_the_numbers_of_one(tiny: list[str], tmp_path: Path, 
     assert "trainer.epochs was 1, is 2" in refused.stderr
     vidtrain("train", *together, *told)
     assert (tmp_path / "stopped" / "result.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", ["average", "concat"])
+def test_streams_first_on_two_devices(tiny: list[str], tmp_path: Path, vidtrain: Run, fusion: str) -> None:
+    options = ["model=two_stream_tiny", "model.schedule=streams_first", f"model.fusion={fusion}", "flow=farneback"]
+    done = vidtrain("train", *tiny, *options, "trainer.devices=2", "run_dir=r")
+    assert "find_unused_parameters" not in done.stderr  # said by PyTorch where all of them are used
+    model, _ = load_model(tmp_path / "r" / "last.pt")
+    assert model.fused == (fusion == "concat")
+    train = [loss for kind, _, loss in losses(tmp_path / "r") if kind == "train_epoch"]
+    assert train[0] > 3.5  # the sum over both streams
+    assert (train[-1] < 2.6) == model.fused
 
 
 @pytest.mark.slow

@@ -128,7 +128,7 @@ def test_a_stream_answers_alone(options: dict[str, Any]) -> None:
     torch.testing.assert_close(average, both.softmax(1))
     with pytest.raises(ConfigError, match=r"stream: got 'rgbb' \(did you mean rgb\?\), expected rgb, flow"):
         model.answer_by("rgbb")
-    with pytest.raises(ConfigError, match="one classifier for both streams; train with model.fusion=average"):
+    with pytest.raises(ConfigError, match=r"one classifier for both streams; train with model\.fusion=average"):
         build(fusion="concat", schedule="joint").answer_by("rgb")
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from vidtrain import build
+from vidtrain.data.motion import CLASSES
 from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.inputs import ModelInput, reads_flow
 from vidtrain.engine.measure import Step, random_batch
@@ -35,6 +36,8 @@ CHANCE = (
     "The eight classes come in four pairs, each the other one played backwards, and every single frame looks the same "
     "in all classes: 0.125 is what a net that sees single frames can reach, 0.5 one that is blind to their order."
 )
+
+USUAL_VIDEOS = 512
 
 
 @dataclass
@@ -72,7 +75,11 @@ class Run:
     def recipe(self) -> str:
         optimizer, trainer = self.config["optimizer"], self.config["trainer"]
         kind = optimizer["_target_"].rpartition(".")[2]
-        return f"{kind} {optimizer['lr']:g}, {trainer['epochs']} epochs"
+        videos = len(CLASSES) * self.config["data"]["train_scenes"]
+        more = f" of {videos} videos" if videos != USUAL_VIDEOS else ""
+        flow = self.config["flow"]
+        source = f", flow: {flow['method'] or flow['source']}" if flow["source"] != "none" else ""
+        return f"{kind} {optimizer['lr']:g}, {trainer['epochs']} epochs{more}{source}"
 
     def row(self) -> list[str]:
         test = self.result["test"]
@@ -126,7 +133,8 @@ def _markdown(runs: list[Run], rounds: int) -> str:
     return (
         "# Small networks on the built-in data set\n\n"
         f"{CHANCE}\n\n{table}\n\n"
-        f"Protocol: {'; '.join(sorted(clips))}. Seed 0, 512 training videos, batches of 16; the commands are "
+        f"Protocol: {'; '.join(sorted(clips))}. Seed 0, {USUAL_VIDEOS} training videos where no other number stands "
+        "(`data.train_scenes`, 8 videos each), batches of 16; the commands are "
         "`vidtrain train experiment=motion_small model=MODEL` (SGD) and `experiment=motion_adamw` (AdamW), with the "
         "epochs and learning rates of the last column. GMAC: 10^9 multiply-adds of one clip at the size it was trained "
         f"on. clips/s: forward, backward and update in fp32 on batches of noise, {rounds} rounds in turns, "

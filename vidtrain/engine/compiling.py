@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import re
 import time
 from collections.abc import Iterator
@@ -78,6 +79,8 @@ def _measure(step: TrainingStep, batch: Batch, batches: int) -> str:
 def _compile(step: TrainingStep, batch: Batch) -> float:
     """Compile and run once; returns the seconds that took. The model is as before when it fails."""
     began = time.perf_counter()
+    if not torch.cuda.is_available():
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "No CUDA runtime is found"
     # the default mode: max-autotune takes many times as long to compile, and the CUDA graphs of reduce-overhead
     # help where a step is too short to keep a GPU busy, for the price of memory
     step.model.compile(dynamic=False)

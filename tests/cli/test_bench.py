@@ -43,7 +43,7 @@ def test_rows_table_and_json(call: Call, tmp_path: Path) -> None:
 def test_the_cost_is_that_of_the_model(call: Call, tmp_path: Path) -> None:
     import vidtrain
 
-    call("bench", *TINY, "batch_size=[1]", "precision=[fp32]", "compile=[false]", "device=cpu", "output=b.json")
+    call("bench", *TINY, "batch_size=[1]", "precision=[fp32]", "device=cpu", "output=b.json")
     content = json.loads((tmp_path / "b.json").read_text())
     with torch.device("meta"):
         model = vidtrain.create_model("slow_tiny", num_classes=7, num_frames=4, size=32)
@@ -61,7 +61,7 @@ def test_with_data_the_wait_is_measured(call: Call, tiny: list[str], tmp_path: P
 
 @pytest.mark.slow
 def test_compiled(call: Call, tmp_path: Path) -> None:
-    call("bench", *TINY, "batch_size=[2]", "precision=[bf16]", "device=cpu", "output=b.json")
+    call("bench", *TINY, "batch_size=[2]", "precision=[bf16]", "compile=[off,on]", "device=cpu", "output=b.json")
     plain, compiled = json.loads((tmp_path / "b.json").read_text())["rows"]
     assert (plain["compiled"], compiled["compiled"]) == (False, True)
     assert compiled["note"] or (compiled["train"] > 0 and compiled["compile_seconds"] > 0)

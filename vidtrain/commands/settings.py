@@ -24,8 +24,9 @@ class BenchConfig:
     """Clips per step, one row each: [16,32]."""
     precision: list[str] = field(default_factory=lambda: ["fp32", "bf16"])
     """fp32, bf16, fp16: one row each; what the device has not is said in its row."""
-    compile: list[bool] = field(default_factory=lambda: [False, True])
-    """Without and with torch.compile; [false] saves the minutes of compiling."""
+    compile: list[bool] | None = None
+    """[false,true]: without and with torch.compile, one row each; null: both on a GPU, else without, since compiling
+    for a CPU takes minutes."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     seconds: float = 5.0
@@ -66,7 +67,7 @@ def check_bench(cfg: Any) -> None:
     """Raise ConfigError for what `vidtrain bench` cannot measure."""
     if cfg.model is None:
         raise ConfigError("bench measures a model: give model=...; vidtrain inspect lists them")
-    if empty := [key for key in ("batch_size", "precision", "compile") if not cfg[key]]:
+    if empty := [key for key in ("batch_size", "precision", "compile") if cfg[key] is not None and not cfg[key]]:
         raise ConfigError(f"{empty[0]}=[]: name at least one")
     names = [name.value for name in PrecisionName if name is not PrecisionName.auto]
     if wrong := [name for name in cfg.precision if name not in names]:

@@ -71,6 +71,7 @@ PEERS = {  # name of ours: function of pytorchvideo.models.hub, whether it wants
 }
 ON_GPU = ("r3d_18", "i3d_r50", "slowfast_r50", "x3d_m", "mvit_v2_s", "videomae_vit_b")
 ON_CPU = ("r3d_18", "x3d_s", "slow_tiny", "r2plus1d_tiny", "videomae_tiny")
+TITLE = "# Training steps, beside the public peers"
 SMALL = {"r3d_18": (8, 112)}  # frames and side on the CPU; the others as the catalogue has them
 
 
@@ -295,9 +296,9 @@ def markdown(results: list[Result], told: dict[str, Any]) -> str:
     rows = [HEAD, tuple("---" for _ in HEAD), *map(cells, results)]
     took = "processor time" if "--cpu-time" in told["command"] else "wall clock"
     lines = [
-        "# Training steps, beside the public peers",
+        f"## {told['device']}",
         "",
-        f"`{told['command']}`, {told['date']}, {told['device']}, {told['minutes']:g} minutes, {took}.",
+        f"`{told['command']}`, {told['date']}, {told['minutes']:g} minutes, {took}.",
         f"{versions}. Batch {told['batch']}; medians of {told['rounds']} rounds in which the contestants take turns.",
         "The script's head says what each contestant does.",
         "",
@@ -306,6 +307,14 @@ def markdown(results: list[Result], told: dict[str, Any]) -> str:
         f"Fastest products of square matrices, in TFLOP/s of wall clock: {ceilings}. MFU is measured against them.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def with_section(document: str, section: str) -> str:
+    """The document with this section in place of the one of the same heading, or at its end."""
+    head, *others = document.rstrip().split("\n## ") if document else [TITLE]
+    heading, _, body = section.strip().removeprefix("## ").partition("\n")
+    kept = [other for other in others if other.partition("\n")[0] != heading]
+    return "\n## ".join(part.rstrip() + "\n" for part in (head, *kept, f"{heading}\n{body}"))
 
 
 def parse() -> argparse.Namespace:
@@ -321,7 +330,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--layouts", nargs="+", choices=layouts, default=["auto"], help="of vidtrain's weights")
     parser.add_argument("--compile", choices=["off", "on", "auto"], help="default auto on a GPU, off on the CPU")
     parser.add_argument("--cpu-time", action="store_true", help="processor time: for a CPU that does other things too")
-    parser.add_argument("--write", type=Path, help="write the table to this Markdown file")
+    parser.add_argument(
+        "--write", type=Path, help="put the table into this Markdown file, as the section of this device"
+    )
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     options = parser.parse_args()
     on_gpu = torch.device(options.device).type == "cuda"
@@ -353,7 +364,8 @@ def main() -> None:
     print(text)
     if options.write:
         options.write.parent.mkdir(parents=True, exist_ok=True)
-        options.write.write_text(text, encoding="utf-8")
+        old = options.write.read_text(encoding="utf-8") if options.write.is_file() else ""
+        options.write.write_text(with_section(old, text), encoding="utf-8")
     if options.json:
         content = {**told, "results": [asdict(result) for result in results]}
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_train.py"
 
 
 def test_table_and_json(tmp_path: Path) -> None:
+    (tmp_path / "train.md").write_text("# Tables\n\n## A fast GPU\n\nits table\n")
     options = ["--device", "cpu", "--models", "videomae_tiny", "--batch", "1", "--rounds", "1", "--precision", "fp32"]
     files = ["--write", str(tmp_path / "train.md"), "--json", str(tmp_path / "train.json")]
     command = [sys.executable, str(SCRIPT), *options, "--layouts", "auto", "contiguous", *files]
@@ -21,5 +22,6 @@ def test_table_and_json(tmp_path: Path) -> None:
     assert list(found) == ["vidtrain", "vidtrain, contiguous", "reference"]
     assert found["reference"]["times_reference"] == 1
     assert all(result["clips_per_second"] > 0 and 0 < result["mfu"] < 2 for result in found.values())
+    assert (tmp_path / "train.md").read_text().startswith("# Tables\n\n## A fast GPU\n\nits table\n\n## ")
     rows = [line for line in (tmp_path / "train.md").read_text().splitlines() if line.startswith("| videomae_tiny ")]
     assert len(rows) == 3

@@ -38,6 +38,7 @@ CHANCE = (
 )
 
 USUAL_VIDEOS = 512
+USUAL_SIZE = 64
 
 
 @dataclass
@@ -79,7 +80,9 @@ class Run:
         more = f" of {videos} videos" if videos != USUAL_VIDEOS else ""
         flow = self.config["flow"]
         source = f", flow: {flow['method'] or flow['source']}" if flow["source"] != "none" else ""
-        return f"{kind} {optimizer['lr']:g}, {trainer['epochs']} epochs{more}{source}"
+        size = self.config["transform"]["size"]
+        small = f", {size} px" if size != USUAL_SIZE else ""
+        return f"{kind} {optimizer['lr']:g}, {trainer['epochs']} epochs{more}{small}{source}"
 
     def row(self) -> list[str]:
         test = self.result["test"]
@@ -129,16 +132,16 @@ def _markdown(runs: list[Run], rounds: int) -> str:
     header = ["model", "test top-1, 10 clips", "one clip", "scored", "params", "GMAC", "clips/s", "trained with"]
     lines = [header, ["---"] * len(header), *(run.row() for run in runs)]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    clips = {run.result["test"]["protocol"] for run in runs}
     return (
         "# Small networks on the built-in data set\n\n"
         f"{CHANCE}\n\n{table}\n\n"
-        f"Protocol: {'; '.join(sorted(clips))}. Seed 0, {USUAL_VIDEOS} training videos where no other number stands "
-        "(`data.train_scenes`, 8 videos each), batches of 16; the commands are "
-        "`vidtrain train experiment=motion_small model=MODEL` (SGD) and `experiment=motion_adamw` (AdamW), with the "
-        "epochs and learning rates of the last column. GMAC: 10^9 multiply-adds of one clip at the size it was trained "
-        f"on. clips/s: forward, backward and update in fp32 on batches of noise, {rounds} rounds in turns, "
-        f"threads: {torch.get_num_threads()}.\n\n"
+        f"Protocol: 16x2 clips at 64 px (short side 72) or, where it says 32 px, 16x2 at 32 px (36); 10 clips a test "
+        f"video, probabilities averaged. Seed 0, {USUAL_VIDEOS} training videos where no other number stands "
+        "(`data.train_scenes`, 8 videos each), batches of 16. The commands are `vidtrain train "
+        "experiment=motion_small model=MODEL` (SGD), `experiment=motion_adamw` (AdamW) and `experiment=motion_32` "
+        "(32 px, four clips of a video an epoch), with the epochs and learning rates of the last column. GMAC: 10^9 "
+        "multiply-adds of one clip at the size it was trained on. clips/s: forward, backward and update in fp32 on "
+        f"batches of noise, {rounds} rounds in turns, threads: {torch.get_num_threads()}.\n\n"
         f"{datetime.date.today().isoformat()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
         f"python {platform.python_version()}, torch {torch.__version__.partition('+')[0]}.\n\n"
         "Anew: `python scripts/bench_motion.py RUN_FOLDERS --write benchmarks/motion.md`\n"

@@ -178,7 +178,7 @@ def test_a_peephole_model_fits_one_size() -> None:
 
 
 def test_st_lstm_looks_where_its_state_says() -> None:
-    model = built("st_lstm_tiny", size=48)
+    model = built("st_lstm_tiny", size=48, head="mean")
     nn.init.normal_(model.attention.weight, std=3.0)
     x = clip(4, 48)
     with torch.no_grad():

@@ -161,8 +161,7 @@ cnn_lstm_tiny = variant(
     "CNN + LSTM small enough for a CPU.",
     backbone="tiny",
     pooling="flatten",
-    projection=128,
-    hidden=128,
+    hidden=256,
     layers=1,
-    head="mean",
+    head="max",
 )

@@ -108,4 +108,6 @@ def st_lstm(
     )
 
 
-st_lstm_tiny = variant(st_lstm, "st_lstm_tiny", "ST-LSTM small enough for a CPU.", backbone="tiny", hidden=64)
+st_lstm_tiny = variant(
+    st_lstm, "st_lstm_tiny", "ST-LSTM small enough for a CPU.", backbone="tiny", hidden=256, head="max"
+)

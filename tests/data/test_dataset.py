@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,18 +12,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidtrain.data.dataset import MAX_REPLACEMENTS, TrainClips
+from vidtrain.data.dataset import MAX_REPLACEMENTS, TrainClips, read_clip
 from vidtrain.data.dataset import TestViews as Views
 from vidtrain.data.loader import EpochBatches, TrainLoader, balanced_weights, choose_workers, collate
 from vidtrain.data.loader import test_loader as loader_of_tests
 from vidtrain.data.manifest import IntLists, Manifest
 from vidtrain.data.motion import motion
+from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.pyav import PyAVReader
 from vidtrain.data.sampling import ClipSpec, uniform_clips
 from vidtrain.data.transforms import TestCuts as Cuts
 from vidtrain.data.transforms import TrainCut, scaled_size
 from vidtrain.errors import ConfigError, DataError
-from vidtrain.types import Sample, VideoInfo
+from vidtrain.types import Indices, Sample, VideoInfo
 
 SPEC = ClipSpec(num_frames=4, stride=2)
 CUT = TrainCut(size=24, resize=28, resize_max=36)
@@ -281,6 +283,27 @@ def test_several_clips_of_a_video_stand_side_by_side(manifest: Manifest) -> None
             assert label in (video, exchanged[video])
     with pytest.raises(ConfigError, match=r"trainer\.batch_size=8 counts clips.*clips_per_video=3"):
         TrainLoader(several, batch_size=8, workers=0, seed=0, pin_memory=False)
+
+
+@pytest.mark.parametrize("sizes", [(28, 28, 28), (28, 32, 28)])
+def test_clips_of_one_size_are_read_together(
+    manifest: Manifest, sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several, path = clips(manifest), manifest.paths[0]
+    places = np.array([[0, 2, 4, 6], [1, 3, 5, 7], [2, 2, 2, 2]])
+    with several.reader.open(path) as video:
+        cuts = [TrainCut(24, size, flip=0.0).draw(video.info, np.random.default_rng(0)) for size in sizes]
+        alone = [read_clip(path, video, p, c.read_size, None)[0] for p, c in zip(places, cuts, strict=True)]
+        reads: list[int] = []
+
+        def counted(path: str, video: OpenVideo, indices: Indices, *rest: Any) -> Any:
+            reads.append(len(indices))
+            return read_clip(path, video, indices, *rest)
+
+        monkeypatch.setattr("vidtrain.data.dataset.read_clip", counted)
+        together = [frames for frames, _ in several._read(path, video, places, cuts)]
+    assert all(map(np.array_equal, together, alone))
+    assert reads == ([8] if len(set(sizes)) == 1 else [4, 4, 4])
 
 
 def test_labels_of_a_multi_label_set_are_vectors(manifest: Manifest) -> None:

@@ -3,7 +3,7 @@ a resume changes the data. A reader is opened, used and closed inside one call."
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -95,14 +95,26 @@ class TrainClips(Dataset[Sample]):
             with blaming(path):
                 where = seconds_of(self.manifest, row)
                 places = random_clip(info.num_frames, info.fps, self.spec, rng, clips=count, **where)
-            for indices in places:
-                cut = self.cut.draw(info, rng)
-                frames, codes = read_clip(path, video, indices, cut.read_size, self.flow)
+            cuts = [self.cut.draw(info, rng) for _ in places]
+            for cut, (frames, codes) in zip(cuts, self._read(path, video, places, cuts), strict=True):
                 clip = self.augment.apply(cut.apply(frames), rng)
                 if codes is not None:
                     clip = np.concatenate([clip, cut_flow(codes, cut)], axis=-1)
                 samples.append(Sample(torch.from_numpy(clip)[None], self._label(row, cut), row, bad))
         return samples
+
+    def _read(
+        self, path: str, video: OpenVideo, places: Indices, cuts: Sequence[Cut]
+    ) -> Iterator[tuple[Frames, Codes | None]]:
+        """Each clip as `read_clip` gives it; frames that clips of one size share are decoded once."""
+        if len(cuts) == 1 or any(cut.read_size != cuts[0].read_size for cut in cuts):
+            for indices, cut in zip(places, cuts, strict=True):
+                yield read_clip(path, video, indices, cut.read_size, self.flow)
+            return
+        wanted, place = np.unique(places, return_inverse=True)
+        frames, codes = read_clip(path, video, wanted, cuts[0].read_size, self.flow)
+        for rows in place.reshape(places.shape):
+            yield frames[rows], None if codes is None else codes[rows]
 
     def _label(self, row: int, cut: Cut) -> int | torch.Tensor:
         label = self.targets[row]

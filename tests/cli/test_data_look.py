@@ -45,6 +45,7 @@ def test_doctor_tries_copies_when_the_data_limit(call: Call, options: list[str])
     # a network that does next to nothing, and much augmentation
     dear = ["transform.policy=rand_augment", "transform.hue=0.2", "transform.colour=0.4"]
     done = call("data", "doctor", *options, *args, *dear, "model=single_frame", "model.backbone=lecture")
-    assert "augmentation above all" in done.stdout
+    # which part is the worst depends on what else the machine does
+    assert re.search(r"the data limit it .* above all \(\d+% of a clip's time\)", done.stdout)
     assert "vidtrain data prepare prepare.format=jpeg prepare.short_side=32" in done.stdout
     assert "vidtrain data prepare prepare.format=video" in done.stdout

@@ -25,8 +25,7 @@ class BenchConfig:
     precision: list[str] = field(default_factory=lambda: ["fp32", "bf16"])
     """fp32, bf16, fp16: one row each; what the device has not is said in its row."""
     compile: list[bool] | None = None
-    """[false,true]: without and with torch.compile, one row each; null: both on a GPU, else without, since compiling
-    for a CPU takes minutes."""
+    """[false,true]: without and with torch.compile, one row each; null: both on a GPU, without on a CPU."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     seconds: float = 5.0

@@ -78,7 +78,7 @@ class Run:
         kind = optimizer["_target_"].rpartition(".")[2]
         videos = len(CLASSES) * self.config["data"]["train_scenes"]
         more = f" of {videos} videos" if videos != USUAL_VIDEOS else ""
-        flow = self.config["flow"]
+        flow = self.config.get("flow", {"source": "none"})
         source = f", flow: {flow['method'] or flow['source']}" if flow["source"] != "none" else ""
         size = self.config["transform"]["size"]
         small = f", {size} px" if size != USUAL_SIZE else ""

@@ -132,14 +132,14 @@ def _markdown(runs: list[Run], rounds: int) -> str:
     header = ["model", "test top-1, 10 clips", "one clip", "scored", "params", "GMAC", "clips/s", "trained with"]
     lines = [header, ["---"] * len(header), *(run.row() for run in runs)]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    clips = {run.result["test"]["protocol"] for run in runs}
     return (
         "# Small networks on the built-in data set\n\n"
         f"{CHANCE}\n\n{table}\n\n"
-        f"Protocol: 16x2 clips at 64 px (short side 72) or, where it says 32 px, 16x2 at 32 px (36); 10 clips a test "
-        f"video, probabilities averaged. Seed 0, {USUAL_VIDEOS} training videos where no other number stands "
-        "(`data.train_scenes`, 8 videos each), batches of 16. The commands are `vidtrain train "
-        "experiment=motion_small model=MODEL` (SGD), `experiment=motion_adamw` (AdamW) and `experiment=motion_32` "
-        "(32 px, four clips of a video an epoch), with the epochs and learning rates of the last column. GMAC: 10^9 "
+        f"Protocol: {'; '.join(sorted(clips, reverse=True))}. Seed 0; {USUAL_SIZE} px and {USUAL_VIDEOS} "
+        "training videos (`data.train_scenes`, 8 each) where nothing else stands; batches of 16. The commands are "
+        "`vidtrain train experiment=motion_small model=MODEL` (SGD), `experiment=motion_adamw` (AdamW) and "
+        "`experiment=motion_32` (32 px, four clips of a video an epoch), with the epochs and learning rates of the last column. GMAC: 10^9 "
         "multiply-adds of one clip at the size it was trained on. clips/s: forward, backward and update in fp32 on "
         f"batches of noise, {rounds} rounds in turns, threads: {torch.get_num_threads()}.\n\n"
         f"{datetime.date.today().isoformat()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "

@@ -35,10 +35,9 @@ def run(cfg: DictConfig) -> None:
     torch.backends.cudnn.benchmark = True  # as training has it
     data = None if cfg.data is None else build.build_data(cfg.data)
     clip = cfg.sampler.num_frames, cfg.transform.size
-    rows, compile_or_not = [], cfg.compile
-    if compile_or_not is None:
-        compile_or_not = [False, True] if device.type == "cuda" else [False]
-    for size, precision, compiled in product(cfg.batch_size, cfg.precision, compile_or_not):
+    usual = [False, True] if device.type == "cuda" else [False]
+    rows = []
+    for size, precision, compiled in product(cfg.batch_size, cfg.precision, cfg.compile or usual):
         print(f"measuring {precision}{', compiled' if compiled else ''}, {size} clips at once ...", flush=True)
         row, loader = Row(size, precision, compiled), None if data is None else _loader(cfg, data, size, device)
         rows.append(measure(row, device, partial(_make, cfg, data, device), loader, seconds=seconds))

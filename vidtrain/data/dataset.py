@@ -111,9 +111,8 @@ class TrainClips(Dataset[Sample]):
             for indices, cut in zip(places, cuts, strict=True):
                 yield read_clip(path, video, indices, cut.read_size, self.flow)
             return
-        wanted, place = np.unique(places, return_inverse=True)
-        frames, codes = read_clip(path, video, wanted, cuts[0].read_size, self.flow)
-        for rows in place.reshape(places.shape):
+        frames, codes, place = read_once(path, video, places, cuts[0].read_size, self.flow)
+        for rows in place:
             yield frames[rows], None if codes is None else codes[rows]
 
     def _label(self, row: int, cut: Cut) -> int | torch.Tensor:
@@ -193,10 +192,7 @@ class TestViews(Dataset[Sample]):
             else:
                 indices = sliding_clips(info.num_frames, info.fps, self.spec, self.hop, **seconds)
         cuts = self.cuts.all(info)
-        # each frame is decoded once, however many clips share it
-        wanted, place = np.unique(indices, return_inverse=True)
-        frames, codes = read_clip(self.manifest.paths[row], video, wanted, cuts[0].read_size, self.flow)
-        place = place.reshape(indices.shape)
+        frames, codes, place = read_once(self.manifest.paths[row], video, indices, cuts[0].read_size, self.flow)
         size, channels = cuts[0].size, 3 if codes is None else 5
         views = np.empty((len(indices), len(cuts), indices.shape[1], size, size, channels), dtype=np.uint8)
         for number, cut in enumerate(cuts):
@@ -211,6 +207,15 @@ def read_clip(
 ) -> tuple[Frames, Codes | None]:
     """The frames of a clip uint8 (T, *size, 3), and the codes of their flow uint8 (T, h, w, 2), see data/flow.py."""
     return (video.read(indices, size), None) if flow is None else flow.read(path, video, indices, size)
+
+
+def read_once(
+    path: str, video: OpenVideo, indices: Indices, size: tuple[int, int], flow: FlowSource | None
+) -> tuple[Frames, Codes | None, Indices]:
+    """What `read_clip` gives for all clips (clips, T) together, each frame decoded once, however many share it; and
+    where in it each clip's frames stand (clips, T)."""
+    wanted, place = np.unique(indices, return_inverse=True)
+    return *read_clip(path, video, wanted, size, flow), place.reshape(indices.shape)
 
 
 @contextmanager

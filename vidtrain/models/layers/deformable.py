@@ -62,7 +62,7 @@ def _sampled_conv(conv: nn.Conv2d, x: torch.Tensor, offset: torch.Tensor) -> tor
     """deform_conv2d as grid_sample and a product of matrices: maps (B, C, H, W) and offsets (B, groups taps 2, H', W')
     -> (B, D, H', W').
 
-    torchvision's operator is written for GPUs: forward and backward take five to eight times as long with it on a CPU.
+    torchvision's operator is written for GPUs: forward and backward take four to nine times as long with it on a CPU.
     These operators are also ones that torch.export and ONNX know.
     """
     batch, channels, height, width = x.shape

@@ -190,6 +190,8 @@ def test_no_orphans(tmp_path: Path, method: str, sign: signal.Signals) -> None:
         text=True,
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        # where the tests run in a shell's background, they and their children ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert until(lambda: len(list(pids.iterdir())) == 3, 60)

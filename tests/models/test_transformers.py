@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import vidtrain
 from vidtrain.engine.parameters import Layered, parameter_groups
 from vidtrain.errors import ConfigError
-from vidtrain.models.layers.positions import sincos_table
+from vidtrain.models.layers.positions import sincos_table, wave_table
 from vidtrain.models.layers.transformer import Attention, Block
 from vidtrain.models.mvit import mvit_v1_b, mvit_v2_s
 from vidtrain.models.swin3d import swin3d_s
@@ -140,6 +140,35 @@ def test_divided_attention_starts_as_an_image_transformer() -> None:
         divided.blocks[0].temporal_fc.weight.normal_(std=0.2)
         divided.time_embed.normal_(std=0.2)
         assert (divided(still) - space(still)).abs().max() > 1e-3
+
+
+def test_waves_tell_neighbouring_frames_apart() -> None:
+    table = wave_table(16, 32, std=0.5)[0]
+    assert table.shape == (16, 32)
+    torch.testing.assert_close((table.view(16, 16, 2) ** 2).mean(-1).sqrt(), torch.full((16, 16), 0.5))
+    torch.testing.assert_close(table[3:, :2], table[:-3, :2], rtol=0, atol=1e-5)  # the fastest: a period of 3 frames
+    torch.testing.assert_close(table[8:, -2], table[:8, -1], rtol=0, atol=1e-5)  # the slowest: 8 rows are a quarter
+
+    def likeness(rows: torch.Tensor) -> float:
+        return torch.cosine_similarity(rows[1:], rows[:-1]).max().item()
+
+    assert likeness(table) < 0.6 < 0.9 < likeness(sincos_table(16, 32)[0])
+    assert wave_table(1, 3, std=0.5).isfinite().all()
+
+
+@pytest.mark.parametrize("attention", ["divided", "joint", "space"])
+def test_tables_of_a_net_without_an_image_transformers_weights(attention: str) -> None:
+    model = timesformer(**SMALL, attention=attention, tables="scratch").eval()
+    assert 0.3 < model.pos_embed.std() < 0.7
+    x = clips()
+    with torch.no_grad():
+        moved = (model(x[:, :, [3, 2, 1, 0]]) - model(x)).abs().max()
+    assert (moved < 1e-6) if attention == "space" else (moved > 1e-4)
+
+
+def test_an_unknown_start_of_the_tables_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model.tables: got 'scrach' \(did you mean scratch"):
+        timesformer(**SMALL, tables="scrach")
 
 
 def test_attention_over_time_sees_its_own_place_only() -> None:

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone, wants_imagenet
-from vidtrain.models.layers.classifier import check_at_least, check_clip
+from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.frame_features import OnFrames
-from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool, check_choice
+from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool
 from vidtrain.models.layers.variant import variant
 
 FUSIONS = ("none", "concat", "weights")

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from vidtrain.errors import ConfigError, did_you_mean, one_of
-from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
+from vidtrain.errors import ConfigError
+from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, check_clip
 from vidtrain.models.layers.resnet3d import conv3d
 
 _FUSIONS = ("mean", "flatten")
@@ -96,8 +96,7 @@ def csn_tiny(
     check_at_least("width", width, 1)
     check_at_least("num_frames", num_frames, _LEAST_FRAMES)
     check_at_least("size", size, _LEAST_SIZE)
-    if fusion not in _FUSIONS:
-        raise ConfigError(f"model.fusion: got {fusion!r}{did_you_mean(fusion, _FUSIONS)}, expected {one_of(_FUSIONS)}")
+    check_choice("fusion", fusion, _FUSIONS)
     channels = [width << stage for stage in range(_STAGES + 1)]
     return CSNTiny(
         num_classes=num_classes, num_frames=num_frames, size=size, channels=channels, fusion=fusion, dropout=dropout

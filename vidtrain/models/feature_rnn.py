@@ -23,9 +23,9 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from vidtrain.errors import ConfigError
-from vidtrain.models.layers.classifier import check_at_least, check_clip
+from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.feature_tap import FeatureTap
-from vidtrain.models.layers.recurrent import RecurrentClassifier, SequenceEncoder, State, check_choice
+from vidtrain.models.layers.recurrent import RecurrentClassifier, SequenceEncoder, State
 from vidtrain.models.layers.variant import variant
 
 NORMS = ("none", "layer", "batch")

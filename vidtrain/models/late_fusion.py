@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone, wants_imagenet
-from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
+from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, check_clip
 
 _POOLS = {"avg": nn.AdaptiveAvgPool3d, "max": nn.AdaptiveMaxPool3d}
 _FUSIONS = ("pool", "fc")
@@ -81,10 +80,8 @@ def late_fusion(
     backbone: see layers/backbone2d.py. dropout: before the head.
     pretrained: None or "imagenet" (torchvision's weights).
     """
-    if fusion not in _FUSIONS:
-        raise ConfigError(f"model.fusion: got {fusion!r}{did_you_mean(fusion, _FUSIONS)}, expected {one_of(_FUSIONS)}")
-    if pool not in _POOLS:
-        raise ConfigError(f"model.pool: got {pool!r}{did_you_mean(pool, _POOLS)}, expected {one_of(_POOLS)}")
+    check_choice("fusion", fusion, _FUSIONS)
+    check_choice("pool", pool, _POOLS)
     check_at_least("num_frames", num_frames, 1)
     check_at_least("size", size, 1)
     check_at_least("hidden", hidden, 1)

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from vidtrain.models.layers.classifier import check_at_least, check_clip
+from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.conv_rnn import ConvCell, ConvGRUCell, ConvLSTMCell, ConvRNNCell, readout, time_first
-from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_choice, check_odd, widths
+from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_odd, widths
 from vidtrain.models.layers.variant import variant
 
 CELLS: dict[str, type[ConvCell]] = {"rnn": ConvRNNCell, "gru": ConvGRUCell, "lstm": ConvLSTMCell}

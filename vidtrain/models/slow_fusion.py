@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vidtrain.errors import ConfigError, did_you_mean, one_of
-from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
+from vidtrain.errors import ConfigError
+from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, check_clip
 
 
 def _lecture(width: int) -> nn.Sequential:
@@ -67,8 +67,7 @@ def slow_fusion(*, num_classes: int, net: str = "tiny", width: int | None = None
     width: channels of the first conv, which the others are multiples of; None is 16 for tiny, 12 for lecture.
     dropout: before the head.
     """
-    if net not in _NETS:
-        raise ConfigError(f"model.net: got {net!r}{did_you_mean(net, _NETS)}, expected {one_of(_NETS)}")
+    check_choice("net", net, _NETS)
     if width is not None:
         check_at_least("width", width, 1)
     return SlowFusion(net=net, width=width, num_classes=num_classes, dropout=dropout)

@@ -10,8 +10,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from vidtrain.errors import ConfigError, did_you_mean, one_of
-from vidtrain.models.layers.positions import Table
+from vidtrain.models.layers.classifier import check_choice
+from vidtrain.models.layers.positions import Table, wave_table
 from vidtrain.models.layers.transformer import (
     Attention,
     Block,
@@ -23,6 +23,8 @@ from vidtrain.models.layers.transformer import (
 from vidtrain.models.layers.variant import variant
 
 ATTENTIONS = ("divided", "joint", "space")
+TABLES = ("image", "scratch")
+_SCRATCH_STD = 0.5  # of a column of the tables: about that of a patch's own columns at the start
 
 
 class DividedBlock(Block):
@@ -74,6 +76,7 @@ class TimeSformer(VideoTransformer):
         num_frames: int,
         size: int,
         attention: str,
+        tables: str,
         patch: int,
         width: int,
         depth: int,
@@ -108,11 +111,20 @@ class TimeSformer(VideoTransformer):
         )
         self.norm = nn.LayerNorm(width, eps=norm_eps)
         init_transformer(self, self.head_name)
-        if attention != "space":
-            nn.init.zeros_(self.time_embed)
+        self._start_tables(tables)
         for block in self.blocks:
             if isinstance(block, DividedBlock):
                 nn.init.zeros_(block.temporal_fc.weight)
+
+    @torch.no_grad()
+    def _start_tables(self, tables: str) -> None:
+        times = None if self.attention == "space" else self.time_embed
+        if tables == "scratch":
+            self.pos_embed.normal_(std=_SCRATCH_STD)
+            if times is not None:
+                times.copy_(wave_table(times.shape[1], times.shape[2], std=_SCRATCH_STD))
+        elif times is not None:
+            times.zero_()
 
     def block_names(self) -> Sequence[tuple[str, ...]]:
         return [(f"blocks.{i}.",) for i in range(len(self.blocks))]
@@ -149,6 +161,7 @@ def timesformer(
     num_frames: int,
     size: int,
     attention: str = "divided",
+    tables: str = "image",
     patch: int = 16,
     width: int = 768,
     depth: int = 12,
@@ -164,15 +177,16 @@ def timesformer(
 
     attention: "divided": over time, then over space; "joint": over all patches of the clip at once; "space": within
         each frame, the frames' tokens averaged at the end, which is blind to their order.
+    tables: how the tables of positions and times start. "image": as published, near zero, so that an image
+        transformer's weights work from the first step; "scratch": for training without such weights, as large as what
+        stands in the patches, the times as waves, which tell neighbouring frames apart from the first step.
     patch: pixels of a patch's side. width, depth, heads: of the transformer, ViT-B's by default. mlp_ratio: hidden
         channels of the MLP over width. norm_eps: of all LayerNorms.
     dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
         linearly to 0 at the first one.
     """
-    if attention not in ATTENTIONS:
-        raise ConfigError(
-            f"model.attention: got {attention!r}{did_you_mean(attention, ATTENTIONS)}, expected {one_of(ATTENTIONS)}"
-        )
+    check_choice("attention", attention, ATTENTIONS)
+    check_choice("tables", tables, TABLES)
     return TimeSformer(**locals())
 
 
@@ -180,9 +194,10 @@ timesformer_tiny = variant(
     timesformer,
     "timesformer_tiny",
     "A small TimeSformer for a CPU.",
-    width=128,
-    depth=4,
-    heads=4,
+    tables="scratch",
+    width=96,
+    depth=3,
+    heads=3,
     mlp_ratio=2.0,
     drop_path=0.0,
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 
-from vidtrain.errors import ConfigError, did_you_mean, one_of
+from vidtrain.errors import ConfigError
+from vidtrain.models.layers.classifier import check_choice
 from vidtrain.models.layers.frame_resnet import Shift, block_names, find_resnet
 from vidtrain.models.layers.nonlocal_block import NonLocal, check_places
 from vidtrain.models.layers.variant import variant
@@ -19,8 +20,7 @@ _DEEP = 23  # blocks in layer3 from which on the published nets shift before eve
 
 def shift_of(backbone: str, n_div: float | None, place: str) -> Shift | None:
     """The shift that the published nets have with this backbone; None where n_div says that nothing moves."""
-    if place not in _PLACES:
-        raise ConfigError(f"model.place: got {place!r}{did_you_mean(place, _PLACES)}, expected {one_of(_PLACES)}")
+    check_choice("place", place, _PLACES)
     depths = find_resnet(backbone).depths
     if n_div is None or n_div == math.inf:
         return None

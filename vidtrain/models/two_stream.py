@@ -13,7 +13,7 @@ from torch import nn
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone, temporal_backbone, wants_imagenet
-from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, make_head
+from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, make_head
 from vidtrain.models.layers.variant import variant
 
 FUSIONS = ("average", "concat")
@@ -265,9 +265,8 @@ def two_stream(
         the last `fusion_epochs` (a share of all epochs below 1, else their number), the fusion alone on frozen streams.
     dropout: before the classifiers.
     """
-    for key, value, allowed in (("fusion", fusion, FUSIONS), ("schedule", schedule, SCHEDULES)):
-        if value not in allowed:
-            raise ConfigError(f"model.{key}: got {value!r}{did_you_mean(value, allowed)}, expected {one_of(allowed)}")
+    check_choice("fusion", fusion, FUSIONS)
+    check_choice("schedule", schedule, SCHEDULES)
     check_at_least("num_classes", num_classes, 1)
     check_at_least("num_frames", num_frames, 2, "a field of flow lies between two")
     check_at_least("segments", segments, 1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import nn
 
-from vidtrain.errors import ConfigError
+from vidtrain.errors import ConfigError, did_you_mean, one_of
 
 
 def check_clip(
@@ -35,6 +37,12 @@ def check_at_least(key: str, got: int, least: int, why: str = "") -> None:
     """Refuse an option below `least`."""
     if got < least:
         raise ConfigError(f"model.{key}: got {got}, expected {least} or more{f' ({why})' if why else ''}")
+
+
+def check_choice(key: str, got: str, choices: Collection[str]) -> None:
+    """Refuse an option that is none of `choices`."""
+    if got not in choices:
+        raise ConfigError(f"model.{key}: got {got!r}{did_you_mean(got, choices)}, expected {one_of(choices)}")
 
 
 def make_head(num_features: int, num_classes: int) -> nn.Linear:

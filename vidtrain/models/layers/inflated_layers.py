@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vidtrain.errors import ConfigError, did_you_mean, one_of
+from vidtrain.errors import ConfigError
+from vidtrain.models.layers.classifier import check_choice
 
 TAPS = ("mean", "centre")
 PADDINGS = ("replicate", "zeros")
@@ -21,9 +22,8 @@ def check_inflation(time_kernel: int, taps: str, padding: str) -> None:
     """Refuse values that inflation does not know."""
     if time_kernel < 1 or time_kernel % 2 == 0:
         raise ConfigError(f"model.time_kernel: got {time_kernel}, expected an odd number")
-    for key, got, allowed in (("taps", taps, TAPS), ("padding", padding, PADDINGS)):
-        if got not in allowed:
-            raise ConfigError(f"model.{key}: got {got!r}{did_you_mean(got, allowed)}, expected {one_of(allowed)}")
+    check_choice("taps", taps, TAPS)
+    check_choice("padding", padding, PADDINGS)
 
 
 def inflate_weight(weight: torch.Tensor, time_kernel: int, taps: str = "mean") -> torch.Tensor:

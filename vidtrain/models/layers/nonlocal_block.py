@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
+from vidtrain.models.layers.classifier import check_choice
 
 MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 POOLS = ("before", "after")
@@ -93,10 +94,7 @@ class NonLocal:
     scale: bool = True
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ConfigError(
-                f"model.nonlocal_mode: got {self.mode!r}{did_you_mean(self.mode, MODES)}, expected {one_of(MODES)}"
-            )
+        check_choice("nonlocal_mode", self.mode, MODES)
         if self.pool is not None and self.pool not in POOLS:
             raise ConfigError(f"model.nonlocal_pool: got {self.pool!r}, expected null, {one_of(POOLS)}")
 

@@ -37,6 +37,20 @@ def sincos_table(rows: int, width: int) -> torch.Tensor:
     return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()[None]
 
 
+def wave_table(rows: int, width: int, *, std: float) -> torch.Tensor:
+    """(1, rows, width) float32: sines in the even columns, cosines in the odd ones, whose periods rise from 3 rows to
+    2 * rows by a constant factor. sincos_table's are made for long texts: over 16 frames most of its columns are flat,
+    and neighbours look alike.
+
+    std: root mean square of a pair of columns.
+    """
+    column = torch.arange(width, dtype=torch.float64, device="cpu") // 2
+    period = 3 * (max(2 * rows, 3) / 3) ** (column / max((width - 1) // 2, 1))
+    angle = 2 * math.pi * torch.arange(rows, dtype=torch.float64, device="cpu")[:, None] / period
+    even = torch.arange(width, device="cpu") % 2 == 0
+    return (std * math.sqrt(2) * torch.where(even, angle.sin(), angle.cos())).float()[None]
+
+
 def resize_grid(
     table: torch.Tensor, old: tuple[int, ...], new: tuple[int, ...], *, tokens: int = 0, time: str = "linear"
 ) -> torch.Tensor:

@@ -9,15 +9,15 @@ detach them, or stream under torch.no_grad(), where no gradient shall flow back 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from vidtrain.errors import ConfigError, did_you_mean, one_of
-from vidtrain.models.layers.classifier import ClipClassifier, check_at_least
+from vidtrain.errors import ConfigError
+from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice
 
 State = tuple[Any, ...]
 """(cells, pool): nested tuples of tensors and whole numbers."""
@@ -25,12 +25,6 @@ PoolState = tuple[torch.Tensor, ...]
 
 HEADS = ("last", "mean", "max", "attention")
 CELLS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
-
-
-def check_choice(key: str, got: str, choices: Collection[str]) -> None:
-    """Refuse an option that is none of `choices`."""
-    if got not in choices:
-        raise ConfigError(f"model.{key}: got {got!r}{did_you_mean(got, choices)}, expected {one_of(choices)}")
 
 
 def widths(key: str, got: Sequence[int], *, empty: bool = False) -> list[int]:

@@ -39,6 +39,7 @@ CHANCE = (
 
 USUAL_VIDEOS = 512
 USUAL_SIZE = 64
+USUAL_BATCH = 16
 
 
 @dataclass
@@ -76,13 +77,17 @@ class Run:
     def recipe(self) -> str:
         optimizer, trainer = self.config["optimizer"], self.config["trainer"]
         kind = optimizer["_target_"].rpartition(".")[2]
-        videos = len(CLASSES) * self.config["data"]["train_scenes"]
+        videos = _training_videos(self.config["data"])
         more = f" of {videos} videos" if videos != USUAL_VIDEOS else ""
+        batch = trainer["batch_size"]
+        batches = f", batches of {batch}" if batch != USUAL_BATCH else ""
         flow = self.config.get("flow", {"source": "none"})
         source = f", flow: {flow['method'] or flow['source']}" if flow["source"] != "none" else ""
         size = self.config["transform"]["size"]
         small = f", {size} px" if size != USUAL_SIZE else ""
-        return f"{kind} {optimizer['lr']:g}, {trainer['epochs']} epochs{more}{small}{source}"
+        patch = self.config["model"].get("patch")
+        patches = f", patches of {patch}" if patch else ""
+        return f"{kind} {optimizer['lr']:g}, {trainer['epochs']} epochs{more}{batches}{small}{patches}{source}"
 
     def row(self) -> list[str]:
         test = self.result["test"]
@@ -128,6 +133,13 @@ def _name(content: dict[str, Any], config: dict[str, Any]) -> str:
     return f"{name}, attention={attention}" if attention not in (None, "divided") and "timesformer" in name else name
 
 
+def _training_videos(data: dict[str, Any]) -> int:
+    """Of the built-in set, or of copies of it that `vidtrain data prepare` wrote."""
+    if "train_scenes" in data:
+        return len(CLASSES) * int(data["train_scenes"])
+    return len(build.build_data(data).splits["train"])
+
+
 def _markdown(runs: list[Run], rounds: int) -> str:
     header = ["model", "test top-1, 10 clips", "one clip", "scored", "params", "GMAC", "clips/s", "trained with"]
     lines = [header, ["---"] * len(header), *(run.row() for run in runs)]
@@ -137,10 +149,10 @@ def _markdown(runs: list[Run], rounds: int) -> str:
         "# Small networks on the built-in data set\n\n"
         f"{CHANCE}\n\n{table}\n\n"
         f"Protocol: {'; '.join(sorted(clips, reverse=True))}. Seed 0; {USUAL_SIZE} px and {USUAL_VIDEOS} "
-        "training videos (`data.train_scenes`, 8 each) where nothing else stands; batches of 16. The commands are "
-        "`vidtrain train experiment=motion_small model=MODEL` (SGD), `experiment=motion_adamw` (AdamW) and "
-        "`experiment=motion_32` (32 px, four clips of a video an epoch), with the epochs and learning rates of the "
-        "last column. GMAC: 10^9 multiply-adds of one clip at the size it was trained on. clips/s: forward, backward "
+        f"training videos (`data.train_scenes`, 8 each) and batches of {USUAL_BATCH} where nothing else stands. "
+        "Commands: `vidtrain train experiment=motion_small model=MODEL` (SGD), `experiment=motion_adamw` (AdamW), "
+        "`experiment=motion_32` (32 px, from prepared copies), with the epochs and learning rates of the last "
+        "column. GMAC: 10^9 multiply-adds of one clip at the size it was trained on. clips/s: forward, backward "
         f"and update in fp32 on batches of noise, {rounds} rounds in turns, threads: {torch.get_num_threads()}.\n\n"
         f"{datetime.date.today().isoformat()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
         f"python {platform.python_version()}, torch {torch.__version__.partition('+')[0]}.\n\n"

@@ -75,19 +75,19 @@ class Run:
 
     @property
     def recipe(self) -> str:
-        optimizer, trainer = self.config["optimizer"], self.config["trainer"]
-        kind = optimizer["_target_"].rpartition(".")[2]
-        videos = _training_videos(self.config["data"])
-        more = f" of {videos} videos" if videos != USUAL_VIDEOS else ""
-        batch = trainer["batch_size"]
-        batches = f", batches of {batch}" if batch != USUAL_BATCH else ""
-        flow = self.config.get("flow", {"source": "none"})
-        source = f", flow: {flow['method'] or flow['source']}" if flow["source"] != "none" else ""
-        size = self.config["transform"]["size"]
-        small = f", {size} px" if size != USUAL_SIZE else ""
-        patch = self.config["model"].get("patch")
-        patches = f", patches of {patch}" if patch else ""
-        return f"{kind} {optimizer['lr']:g}, {trainer['epochs']} epochs{more}{batches}{small}{patches}{source}"
+        config, trainer = self.config, self.config["trainer"]
+        optimizer, patch = config["optimizer"], config["model"].get("patch")
+        videos, size = _training_videos(config["data"]), config["transform"]["size"]
+        flow = config.get("flow", {"source": "none"})
+        parts = [
+            f"{optimizer['_target_'].rpartition('.')[2]} {optimizer['lr']:g}",
+            f"{trainer['epochs']} epochs" + (f" of {videos} videos" if videos != USUAL_VIDEOS else ""),
+            f"batches of {trainer['batch_size']}" if trainer["batch_size"] != USUAL_BATCH else "",
+            f"{size} px" if size != USUAL_SIZE else "",
+            f"patches of {patch}" if patch else "",
+            f"flow: {flow['method'] or flow['source']}" if flow["source"] != "none" else "",
+        ]
+        return ", ".join(filter(None, parts))
 
     def row(self) -> list[str]:
         test = self.result["test"]

@@ -43,8 +43,7 @@ class SamplerConfig:
     window: int | None = None
     """Spread the samples over this many source frames instead of setting stride or fps ("dense" sampling: 64)."""
     clips_per_video: int = 1
-    """Training clips read from a video each time it is opened (repeated augmentation); batch_size counts clips, so a
-    batch holds batch_size / clips_per_video different videos."""
+    """Training clips of each opened video; a batch has trainer.batch_size / clips_per_video different videos."""
     class_balance: float = 0.0
     """0: every video once an epoch; 1: every class as often as the others; 0.5: by the square root of its size."""
 

@@ -49,3 +49,10 @@ def test_the_real_classes(test_videos: Path) -> None:
     )
     for name in ("kinetics_label_map_k700", "ucf101_label_map", "hmdb51_label_map"):
         assert flip_pairs((annotations / "label_maps" / f"{name}.txt").read_text().splitlines()) == ((), [])
+
+
+def test_turning_is_known_by_its_abbreviations() -> None:
+    assert flip_pairs(["turn_cw", "turn_ccw", "TurnCW", "TurnACW"])[0] == (
+        ("turn_cw", "turn_ccw"),
+        ("TurnCW", "TurnACW"),
+    )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-# swipe_left, SwipeLeft and "swipe LEFT", but not "leftovers" and not "pulling it right out". What turns clockwise
+# swipe_left, SwipeLeft and "swipe LEFT", but not "leftovers" and not "pulling it right out". What turns clockwise (cw)
 # turns the other way round in a mirror.
 _WORD = re.compile(
     r"(?:(?<![a-z])|(?<=[a-z])(?=[LRCA]))"
-    r"(?i:(left|right)(?!\W+(?:after|away|back|before|next|now|off|out|over|up)\b)|(counter|anti)?[-_ ]?clockwise)"
+    r"(?i:(left|right)(?!\W+(?:after|away|back|before|next|now|off|out|over|up)\b)"
+    r"|(counter|anti|c|a)?[-_ ]?(?:clockwise|cw))"
     r"(?![a-z])"
 )
 

@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import vidtrain
 from vidtrain.engine.parameters import Layered, parameter_groups
 from vidtrain.errors import ConfigError
-from vidtrain.models.layers.positions import sincos_table, wave_table
+from vidtrain.models.layers.positions import sincos_table, wave_shift, wave_table
 from vidtrain.models.layers.transformer import Attention, Block
 from vidtrain.models.mvit import mvit_v1_b, mvit_v2_s
 from vidtrain.models.swin3d import swin3d_s
-from vidtrain.models.timesformer import DividedBlock, timesformer
+from vidtrain.models.timesformer import DividedBlock, start_as_differences, timesformer
 from vidtrain.models.videomae import videomae_vit_b
 from vidtrain.models.vivit import vivit, vivit_fe
 
@@ -156,19 +156,56 @@ def test_waves_tell_neighbouring_frames_apart() -> None:
     assert wave_table(1, 3, std=0.5).isfinite().all()
 
 
+@pytest.mark.parametrize("width", [32, 33])
+@pytest.mark.parametrize("steps", [-2, 0, 3])
+def test_a_matrix_shifts_the_waves_in_time(width: int, steps: int) -> None:
+    table = wave_table(16, width, std=0.5)[0, :, : width // 2 * 2]
+    shift = wave_shift(16, width, steps)
+    there = range(max(0, steps), min(16, 16 + steps))
+    moved = table @ shift[: table.shape[1], : table.shape[1]].t()
+    torch.testing.assert_close(moved[[n - steps for n in there]], table[there], rtol=0, atol=1e-6)
+    assert shift[-1].argmax() == width - 1 or width % 2 == 0
+
+
 @pytest.mark.parametrize("attention", ["divided", "joint", "space"])
-def test_tables_of_a_net_without_an_image_transformers_weights(attention: str) -> None:
-    model = timesformer(**SMALL, attention=attention, tables="scratch").eval()
+def test_a_net_from_scratch_sees_the_order_of_frames_at_once(attention: str) -> None:
+    model = timesformer(**SMALL, attention=attention, init="scratch").eval()
     assert 0.3 < model.pos_embed.std() < 0.7
     x = clips()
     with torch.no_grad():
-        moved = (model(x[:, :, [3, 2, 1, 0]]) - model(x)).abs().max()
-    assert (moved < 1e-6) if attention == "space" else (moved > 1e-4)
+        moved = (model.forward_features(x[:, :, [3, 2, 1, 0]]) - model.forward_features(x)).abs().max()
+    assert (moved < 1e-5) if attention == "space" else (moved > 0.01)
 
 
-def test_an_unknown_start_of_the_tables_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model.tables: got 'scrach' \(did you mean scratch"):
-        timesformer(**SMALL, tables="scrach")
+def test_attention_over_time_starts_as_differences_of_frames() -> None:
+    torch.manual_seed(0)
+    attention, waves = Attention(120, 5), wave_table(16, 120, std=0.6)
+    fifth = attention.proj.weight[:, -24:].clone()
+    start_as_differences(attention, 16)
+    query, key, _ = attention.qkv(waves).view(16, 3, 5, 24).permute(1, 2, 0, 3)
+    looks = (query @ key.transpose(1, 2)).argmax(-1)  # (head, frame)
+    for head, steps in enumerate((1, -1, 2, -2)):
+        assert looks[head, 2:-2].tolist() == [frame + steps for frame in range(2, 14)]
+    assert torch.equal(attention.proj.weight[:, -24:], fifth)  # it has no partner
+
+    pairs = Attention(96, 4)
+    nn.init.zeros_(pairs.qkv.bias)
+    nn.init.zeros_(pairs.proj.bias)
+    start_as_differences(pairs, 16)
+    waves = wave_table(16, 96, std=0.6)
+    content = 0.3 * torch.randn(1, 1, 96)
+    ramp = 0.1 * content * torch.arange(-8, 8)[:, None]
+    with torch.no_grad():
+        table, still, rising, falling = (pairs(waves + x) for x in (0.0, content, ramp, -ramp))
+    inside = (slice(None), slice(5, -5))
+    assert (still - table)[inside].norm() < 0.2 * content.norm() * 6**0.5  # what stands still is taken out
+    assert (rising - table)[inside].norm() > 0.15 * content.norm() * 6**0.5  # 0.22 if heads saw one frame
+    assert (rising + falling - 2 * table)[inside].norm() < 0.2 * (rising - table)[inside].norm()
+
+
+def test_an_unknown_start_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model.init: got 'scrach' \(did you mean scratch"):
+        timesformer(**SMALL, init="scrach")
 
 
 def test_attention_over_time_sees_its_own_place_only() -> None:

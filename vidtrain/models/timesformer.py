@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from vidtrain.models.layers.classifier import check_choice
-from vidtrain.models.layers.positions import Table, wave_table
+from vidtrain.models.layers.positions import Table, wave_shift, wave_table
 from vidtrain.models.layers.transformer import (
     Attention,
     Block,
@@ -23,15 +23,17 @@ from vidtrain.models.layers.transformer import (
 from vidtrain.models.layers.variant import variant
 
 ATTENTIONS = ("divided", "joint", "space")
-TABLES = ("image", "scratch")
-_SCRATCH_STD = 0.5  # of a column of the tables: about that of a patch's own columns at the start
+INITS = ("image", "scratch")
+_TABLE_STD = 0.5  # of a column of the tables: about that of a patch's own columns at the start
+_SHARPNESS = 2.0  # of queries and keys over waves: most of a head's attention falls on one frame and its neighbours
 
 
 class DividedBlock(Block):
     """Attention over time at each position, then over space in each frame, then the MLP (the paper's section 3.2).
 
     The class token takes part in space only: it meets every frame, and the mean of what it got is added to it. The
-    branch over time ends in temporal_fc, which starts at zero: at first the block is one of an image transformer.
+    branch over time ends in temporal_fc, which starts at zero (init="image"): at first the block is one of an image
+    transformer.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class TimeSformer(VideoTransformer):
         num_frames: int,
         size: int,
         attention: str,
-        tables: str,
+        init: str,
         patch: int,
         width: int,
         depth: int,
@@ -111,20 +113,23 @@ class TimeSformer(VideoTransformer):
         )
         self.norm = nn.LayerNorm(width, eps=norm_eps)
         init_transformer(self, self.head_name)
-        self._start_tables(tables)
         for block in self.blocks:
             if isinstance(block, DividedBlock):
                 nn.init.zeros_(block.temporal_fc.weight)
+        if init == "scratch":
+            self._start_from_scratch()
+        elif attention != "space":
+            nn.init.zeros_(self.time_embed)
 
     @torch.no_grad()
-    def _start_tables(self, tables: str) -> None:
-        times = None if self.attention == "space" else self.time_embed
-        if tables == "scratch":
-            self.pos_embed.normal_(std=_SCRATCH_STD)
-            if times is not None:
-                times.copy_(wave_table(times.shape[1], times.shape[2], std=_SCRATCH_STD))
-        elif times is not None:
-            times.zero_()
+    def _start_from_scratch(self) -> None:
+        self.pos_embed.normal_(std=_TABLE_STD)
+        if self.attention != "space":
+            self.time_embed.copy_(wave_table(self.grid[0], self.time_embed.shape[2], std=_TABLE_STD))
+        for block in self.blocks:
+            if isinstance(block, DividedBlock):
+                start_as_differences(block.temporal_attn, self.grid[0])
+                nn.init.eye_(block.temporal_fc.weight)
 
     def block_names(self) -> Sequence[tuple[str, ...]]:
         return [(f"blocks.{i}.",) for i in range(len(self.blocks))]
@@ -155,13 +160,43 @@ class TimeSformer(VideoTransformer):
         return self.norm(tokens[:, 0])
 
 
+@torch.no_grad()
+def start_as_differences(attention: Attention, frames: int) -> None:
+    """Let heads 0 and 1 look one frame ahead and one back, heads 2 and 3 two frames, and so on, and let what the second
+    of a pair finds be taken from what the first finds. An odd head is left as it is.
+
+    Attention that starts with small random weights averages over the whole clip, in which the order of the frames is
+    lost, and a small net finds no way out of that. Weights that start in the pattern of what attention has to learn are
+    from Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers"; the pattern is ours.
+
+    attention: of tokens that hold wave_table(frames, width).
+    """
+    width = attention.proj.in_features
+    size = width // attention.heads
+    query, key, value = attention.qkv.weight.chunk(3)
+    columns = torch.arange(width // 2 * 2, device="cpu").view(-1, 2)
+    for first in range(0, attention.heads - 1, 2):
+        steps = 1 + first // 2 % max(frames - 1, 1)
+        reads, writes = value.new_empty(size, width), value.new_empty(width, size)
+        nn.init.orthogonal_(reads)
+        nn.init.orthogonal_(writes)
+        for head, sign in ((first, 1), (first + 1, -1)):
+            rows = slice(head * size, (head + 1) * size)
+            waves = columns[head :: attention.heads][: size // 2].flatten()  # fast and slow ones for every head
+            query[rows], key[rows] = 0.0, 0.0
+            query[rows][: len(waves)] = _SHARPNESS * torch.eye(width, device="cpu")[waves]
+            key[rows][: len(waves)] = _SHARPNESS * wave_shift(frames, width, -sign * steps)[waves]
+            value[rows] = reads
+            attention.proj.weight[:, rows] = sign * writes
+
+
 def timesformer(
     *,
     num_classes: int,
     num_frames: int,
     size: int,
     attention: str = "divided",
-    tables: str = "image",
+    init: str = "image",
     patch: int = 16,
     width: int = 768,
     depth: int = 12,
@@ -177,16 +212,16 @@ def timesformer(
 
     attention: "divided": over time, then over space; "joint": over all patches of the clip at once; "space": within
         each frame, the frames' tokens averaged at the end, which is blind to their order.
-    tables: how the tables of positions and times start. "image": as published, near zero, so that an image
-        transformer's weights work from the first step; "scratch": for training without such weights, as large as what
-        stands in the patches, the times as waves, which tell neighbouring frames apart from the first step.
+    init: "image": as published, for the weights of an image transformer: the tables start near zero and attention over
+        time adds nothing at first; "scratch": for training without such weights: tables as large as what stands in the
+        patches, the times as waves, and divided attention that starts as differences between frames.
     patch: pixels of a patch's side. width, depth, heads: of the transformer, ViT-B's by default. mlp_ratio: hidden
         channels of the MLP over width. norm_eps: of all LayerNorms.
     dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
         linearly to 0 at the first one.
     """
     check_choice("attention", attention, ATTENTIONS)
-    check_choice("tables", tables, TABLES)
+    check_choice("init", init, INITS)
     return TimeSformer(**locals())
 
 
@@ -194,10 +229,10 @@ timesformer_tiny = variant(
     timesformer,
     "timesformer_tiny",
     "A small TimeSformer for a CPU.",
-    tables="scratch",
+    init="scratch",
     width=96,
     depth=3,
-    heads=3,
+    heads=4,
     mlp_ratio=2.0,
     drop_path=0.0,
 )

@@ -44,11 +44,27 @@ def wave_table(rows: int, width: int, *, std: float) -> torch.Tensor:
 
     std: root mean square of a pair of columns.
     """
-    column = torch.arange(width, dtype=torch.float64, device="cpu") // 2
-    period = 3 * (max(2 * rows, 3) / 3) ** (column / max((width - 1) // 2, 1))
-    angle = 2 * math.pi * torch.arange(rows, dtype=torch.float64, device="cpu")[:, None] / period
+    angle = 2 * math.pi * torch.arange(rows, dtype=torch.float64, device="cpu")[:, None] / _wave_periods(rows, width)
     even = torch.arange(width, device="cpu") % 2 == 0
     return (std * math.sqrt(2) * torch.where(even, angle.sin(), angle.cos())).float()[None]
+
+
+def wave_shift(rows: int, width: int, steps: int) -> torch.Tensor:
+    """(width, width) float32: the matrix that turns each row of wave_table(rows, width) into the one `steps` after it,
+    wave_shift @ table[n] = table[n + steps]; the last column of an odd width has no partner and stays."""
+    angle = 2 * math.pi * steps / _wave_periods(rows, width)
+    matrix = torch.diag(angle.cos())
+    sines = torch.arange(0, width - 1, 2, device="cpu")
+    matrix[sines, sines + 1], matrix[sines + 1, sines] = angle[sines].sin(), -angle[sines].sin()
+    if width % 2:
+        matrix[-1, -1] = 1.0
+    return matrix.float()
+
+
+def _wave_periods(rows: int, width: int) -> torch.Tensor:
+    """(width,) float64: the period of each column of wave_table, in rows."""
+    pair = torch.arange(width, dtype=torch.float64, device="cpu") // 2
+    return 3 * (max(2 * rows, 3) / 3) ** (pair / max((width - 1) // 2, 1))
 
 
 def resize_grid(

@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the timing (default 5)")
-    parser.add_argument("--write", type=Path, help="write the table to this Markdown file")
+    parser.add_argument("--write", type=Path, help="write the table to this Markdown file, above its notes")
     options = parser.parse_args()
     runs = [Run.of(folder) for folder in options.runs if (folder / "result.json").is_file()]
     for _ in range(options.rounds + 1):
@@ -122,8 +122,16 @@ def main() -> None:
     text = _markdown(runs, options.rounds)
     print(text)
     if options.write:
+        notes = _notes(options.write)
         options.write.parent.mkdir(parents=True, exist_ok=True)
-        options.write.write_text(text, encoding="utf-8")
+        options.write.write_text(text + notes, encoding="utf-8")
+
+
+def _notes(path: Path) -> str:
+    """What a person has written below the table: it stays."""
+    old = path.read_text(encoding="utf-8") if path.is_file() else ""
+    _, heading, notes = old.partition("\n## Notes\n")
+    return heading + notes
 
 
 def _name(content: dict[str, Any], config: dict[str, Any]) -> str:

@@ -167,6 +167,7 @@ def remux(
                 data[byte] &= ~bits
                 fresh = av.Packet(bytes(data))
                 fresh.pts, fresh.dts, fresh.time_base = packet.pts - ticks, packet.dts - ticks, packet.time_base
+                fresh.duration = packet.duration
                 fresh.is_keyframe, fresh.stream = packet.is_keyframe, copy
                 out.mux(fresh)
     return Path(target)

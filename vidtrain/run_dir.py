@@ -6,6 +6,8 @@ continued in its own folder, so a job that is killed and started again by the sa
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import datetime
 import json
 import os
@@ -63,17 +65,18 @@ def _resolve(*, _root_: DictConfig) -> str:
     # Hydra asks several times for the same run and must get the same folder, also when the clock has moved on
     key = json.dumps([comparable(_root_), _root_.run_dir, _root_.resume])
     if key not in _chosen:
-        _chosen[key] = _agreed(_choose(_root_))
+        _chosen[key] = _agreed(_root_)
     return _chosen[key]
 
 
-def _agreed(folder: str) -> str:
+def _agreed(root: DictConfig) -> str:
     """The same folder in all the processes that torchrun or srun has started."""
     if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) == 1:
-        return folder
+        return _choose(root)
     from vidtrain.engine.distributed import join
 
-    return join().from_main(folder)
+    world = join()
+    return world.from_main(_choose(root) if world.is_main else "")
 
 
 def _choose(root: DictConfig) -> str:
@@ -89,10 +92,28 @@ def _choose(root: DictConfig) -> str:
             return str(unfinished)
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder, number = parent / stamp, 1
-    while folder.exists():  # two runs started within a second
+    while not _made(folder):  # two runs started within a second, perhaps on two machines
         number += 1
         folder = parent / f"{stamp}_{number}"
     return str(folder)
+
+
+def _made(folder: Path) -> bool:
+    """Whether this process has made the folder, and nobody before it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    atexit.register(_remove_if_empty, folder.absolute())  # when it was but asked for, as by --cfg
+    return True
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """With the folders of its model, its data and all runs, if these are empty, too."""
+    with contextlib.suppress(OSError):
+        for path in (folder, *list(folder.parents)[:3]):
+            path.rmdir()
 
 
 def find_unfinished(parent: Path, wanted: dict[str, Any]) -> Path | None:

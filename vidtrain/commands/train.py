@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
 from vidtrain.errors import CheckpointError, ConfigError, VidtrainError
 from vidtrain.reports.results import print_result, summary_cells, write_json
+from vidtrain.sole_writer import sole_writer
 
 log = logging.getLogger("vidtrain")
 
@@ -37,19 +39,26 @@ def run(cfg: DictConfig) -> float | None:
     if not world.is_main:
         log.setLevel(logging.WARNING)  # the main process speaks for all
     folder = Path(HydraConfig.get().runtime.output_dir)
+    with sole_writer(folder, "run_dir") if world.is_main else nullcontext():
+        result = _result(cfg, folder, world)
+    world.leave()
+    score = result["test"] or result["val"]
+    return score.get("map", score.get("top1")) if score else None
+
+
+def _result(cfg: DictConfig, folder: Path, world: World) -> dict[str, Any]:
+    """Of the training, or of the finished one that is to be resumed."""
     finished = folder / run_dir.FINISHED_FILE
     _check(cfg, folder, world)
     if cfg.resume is not None and finished.is_file():
         log.info("%s is finished already", folder)
-        result = json.loads(finished.read_text(encoding="utf-8"))
+        result: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
     else:
         result = _train_and_test(cfg, folder, world)
     if world.is_main:
         write_json(finished, result)
         print_result(result)
-    world.leave()
-    score = result["test"] or result["val"]
-    return score.get("map", score.get("top1")) if score else None
+    return result
 
 
 def _check(cfg: DictConfig, folder: Path, world: World) -> None:

@@ -20,6 +20,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -29,6 +30,7 @@ import numpy.typing as npt
 
 from vidtrain.data.prepare_plan import Stamp, stamp_of
 from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.sole_writer import LOCK, sole_writer
 
 FILE: Final = "features.json"
 JOURNAL: Final = "videos.jsonl"
@@ -107,6 +109,7 @@ class FeatureFolder:
 
     Raises:
         ConfigError: the folder holds features made with other settings, or something else.
+        VidtrainError: another process writes to it.
     """
 
     def __init__(self, folder: Path, made_by: Mapping[str, Any], dtype: str) -> None:
@@ -114,8 +117,11 @@ class FeatureFolder:
         self.made_by = json.loads(json.dumps(made_by))
         self._dtype = np.dtype(dtype)
         self._open: dict[str, _Part] = {}
-        self.length: int | None = self._check()
+        self._check()
         folder.mkdir(parents=True, exist_ok=True)
+        self._hold = ExitStack()
+        self._hold.enter_context(sole_writer(folder, "output"))
+        self.length: int | None = self._check()  # another process may have made it meanwhile
         for part in folder.glob(f"videos/*/*{_PART}"):  # of a run that was killed
             part.unlink()
         self._done = {done.key: done for done in _read_journal(folder / JOURNAL)}
@@ -128,7 +134,7 @@ class FeatureFolder:
     def _check(self) -> int | None:
         """The length of the features that are there, None where there are none."""
         if not (self.folder / FILE).is_file():
-            if self.folder.is_dir() and any(self.folder.iterdir()):
+            if self.folder.is_dir() and any(entry.name != LOCK for entry in self.folder.iterdir()):
                 raise ConfigError(f"output={self.folder}: holds something else than features; choose a new folder")
             return None
         content = _read_settings(self.folder)
@@ -205,6 +211,7 @@ class FeatureFolder:
             part.discard()
         self._open.clear()
         self._journal.close()
+        self._hold.close()
 
 
 class _Part:

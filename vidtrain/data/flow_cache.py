@@ -45,6 +45,7 @@ from vidtrain.data.readers.jpeg_pack import write_pack
 from vidtrain.data.settings import FlowCacheConfig
 from vidtrain.data.transforms import scaled_size
 from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.sole_writer import sole_writer
 from vidtrain.types import BadVideo, VideoInfo
 
 REPORT: Final = "report.csv"
@@ -88,6 +89,7 @@ def make_flow(
     Raises:
         ConfigError: a setting that cannot be used, or a folder that was made with others.
         DataError: no video could be used; the disk is full.
+        VidtrainError: another process writes to the folder.
     """
     check_settings(settings)
     output = Path(output).absolute()
@@ -96,6 +98,19 @@ def make_flow(
         raise DataError("there is no video to compute the flow of")
     recorded = {**method.settings, "short_side": settings.short_side, "quality": settings.quality}
     _claim(output, recorded)
+    with sole_writer(output, "output"):
+        return _fill(output, sources, settings, method, reader, workers=workers)
+
+
+def _fill(
+    output: Path,
+    sources: list[str],
+    settings: FlowCacheConfig,
+    method: FlowMethod,
+    reader: VideoReader,
+    *,
+    workers: int | None,
+) -> FlowMade:
     targets, bad = _targets(sources, output)
     # several files may be copies of one video
     jobs = [Job(source, str(target), None) for target, source in {t: s for s, t in targets.items()}.items()]

@@ -34,6 +34,7 @@ from vidtrain.data.progress import Progress
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.settings import CopyFormat, PrepareConfig
 from vidtrain.errors import ConfigError, DataError
+from vidtrain.sole_writer import sole_writer
 from vidtrain.types import BadVideo
 
 REPORT: Final = "report.csv"
@@ -99,11 +100,19 @@ def prepare(
     Raises:
         ConfigError: a setting, or an output folder, that cannot be used.
         DataError: none of the videos could be copied; the disk is full.
+        VidtrainError: another process writes to the folder.
     """
     check_settings(settings)
     output = Path(output).absolute()
     sources = list(dict.fromkeys(os.path.abspath(p) for m in data.splits.values() for p in m.paths))  # noqa: PTH100
     _check_output(output, sources, data)
+    with sole_writer(output, "output"):
+        return _fill(data, output, sources, settings, reader, workers=workers)
+
+
+def _fill(
+    data: VideoData, output: Path, sources: list[str], settings: PrepareConfig, reader: VideoReader, *, workers: int
+) -> Prepared:
     with closing(Journal(output)) as journal:
         former = {source: journal.copies[source].target for source in sources if source in journal.copies}
         done, jobs = _plan(sources, output, settings, journal)

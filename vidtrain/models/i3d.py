@@ -93,7 +93,7 @@ class I3D(ClipClassifier):
         """(B, C, T, H, W) -> (B, 1024)."""
         check_clip(x, "i3d", channels=self.in_channels)
         for name in self._order:
-            x = self.get_submodule(name)(x)
+            x = getattr(self, name)(x)
         x = x.mean((3, 4))
         if x.shape[2] > 1:
             x = (x[:, :, :-1] + x[:, :, 1:]) / 2

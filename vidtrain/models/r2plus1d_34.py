@@ -80,7 +80,7 @@ class R2Plus1D34(ClipClassifier):
         check_clip(x, "r2plus1d_34")
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for name in STAGES:
-            x = self.get_submodule(name)(x)
+            x = getattr(self, name)(x)
         return self.avgpool(x).flatten(1)
 
 

@@ -46,7 +46,7 @@ class _Pathway(nn.Module):
         return y
 
     def stage(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.get_submodule(name)(x)
+        y: torch.Tensor = getattr(self, name)(x)
         return y
 
 

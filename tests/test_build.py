@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,13 @@ def test_create_model_gives_the_clip_to_those_that_need_it() -> None:
     assert model(torch.zeros(2, 3, 4, 32, 32)).shape == (2, 5)
     model = vidtrain.create_model("slow_fusion", num_classes=3, num_frames=4, width=4).eval()
     assert model(torch.zeros(1, 3, 4, 32, 32)).shape == (1, 3)
+
+
+def test_the_first_model_of_a_process_may_be_on_meta() -> None:
+    code = "import torch, vidtrain\nwith torch.device('meta'): m = vidtrain.create_model('c3d', num_classes=3)\n"
+    code += "print(next(m.parameters()).device)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "meta\n"
 
 
 def test_create_model_names_what_is_wrong() -> None:

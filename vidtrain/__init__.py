@@ -13,7 +13,10 @@ __all__ = ["__version__", "create_model", "list_models", "load_model"]
 
 def __getattr__(name: str) -> Any:
     if name in ("create_model", "list_models", "load_model"):
-        from vidtrain import build
+        import torch
+
+        with torch.device("cpu"):  # under "meta", torch 2.6 cannot be imported to its end
+            from vidtrain import build
 
         return getattr(build, name)
     raise AttributeError(f"module 'vidtrain' has no attribute {name!r}")

@@ -258,8 +258,8 @@ def test_a_full_disk_ends_in_one_line(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert f"vidtrain.errors.DataError: {tmp_path}/out: the disk is full; free some space" in done.stderr
     left = done.stdout.split()
-    assert set(left) <= {"copies.jsonl", *(f"{n}.mp4" for n in range(6))}, left
-    assert len(left) < 7
+    assert set(left) <= {".lock", "copies.jsonl", *(f"{n}.mp4" for n in range(6))}, left
+    assert len(left) < 8
 
 
 # ---------------------------------------------------------------- what is refused

@@ -119,9 +119,15 @@ class FeatureFolder:
         self._open: dict[str, _Part] = {}
         self._check()
         folder.mkdir(parents=True, exist_ok=True)
-        self._hold = ExitStack()
-        self._hold.enter_context(sole_writer(folder, "output"))
-        self.length: int | None = self._check()  # another process may have made it meanwhile
+        with ExitStack() as hold:
+            hold.enter_context(sole_writer(folder, "output"))
+            self.length: int | None = self._check()  # another process may have made it meanwhile
+            self._begin()
+            self._hold = hold.pop_all()
+
+    def _begin(self) -> None:
+        """Clear away what a killed run has left, and open the journal."""
+        folder = self.folder
         for part in folder.glob(f"videos/*/*{_PART}"):  # of a run that was killed
             part.unlink()
         self._done = {done.key: done for done in _read_journal(folder / JOURNAL)}

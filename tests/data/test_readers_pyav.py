@@ -326,3 +326,12 @@ class TestPyAV:
         path = write_video(tmp_path / "a.mp4", scene(3))
         path.write_bytes(path.read_bytes().replace(b"avc1\0\0\0\0", b"encv\0\0\0\0"))
         assert refused(path) == "the video is encrypted"
+
+
+def test_a_title_that_is_not_utf8_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "latin1.mkv", scene(5))
+    whole, content = full_decode(path), path.read_bytes()
+    assert b"Lavf" in content  # the name of the program that wrote it
+    path.write_bytes(content.replace(b"Lavf", b"\xe9avf"))
+    with PyAVReader().open(str(path)) as video:
+        assert (video.read(np.arange(5)) == whole).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import av
 from av.container import InputContainer
@@ -23,6 +23,8 @@ _LOCAL: Final = {"protocol_whitelist": "file"}
 _PROBE_HEADERS: Final = {"skip_frame": "all"}
 # FFmpeg's decoder of JPEGs patches up broken ones without a mark unless it is told to give up.
 _STRICT: Final = {"err_detect": "explode"}
+# Titles that are not UTF-8 are no reason to refuse a file. From PyAV 19 on they never are.
+_LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 class OpenFile:
@@ -53,10 +55,10 @@ class OpenFile:
             # "file:" keeps names with a colon or a leading dash from being taken for something else.
             self.container = av.open(
                 f"file:{self.path}",
-                metadata_errors="replace",
                 options=options,
                 container_options=dict(_LOCAL),
                 timeout=self._timeout,
+                **_LENIENT,
             )
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise VideoError(self.path, _why_not_opened(error, self.seen)) from None

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from vidtrain.data.readers.base import VideoReader
+from vidtrain.data.readers.picture import ONE_THREAD
 from vidtrain.data.readers.pyav import PyAVReader
 from vidtrain.errors import VideoError
 from vidtrain.types import Frames, VideoInfo
@@ -124,7 +125,7 @@ def full_decode(path: str | Path) -> Pictures:
             except av.error.InvalidDataError:
                 continue
             for frame in decoded:
-                frames.append(frame.reformat(format="rgb24", interpolation="BILINEAR").to_ndarray())
+                frames.append(frame.reformat(format="rgb24", interpolation="BILINEAR", **ONE_THREAD).to_ndarray())
                 turns = round(getattr(frame, "rotation", 0) / 90)
                 frames[-1] = np.rot90(frames[-1], turns)
     return np.stack(frames)

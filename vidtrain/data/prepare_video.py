@@ -20,20 +20,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import av
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from vidtrain.data.prepare_frames import Times
-from vidtrain.data.readers.picture import Picture
+from vidtrain.data.readers.picture import ONE_THREAD, Picture
 from vidtrain.errors import ConfigError
 
 ENCODER: Final = "libx264"
 _X264: Final = "scenecut=0:bframes=3:b-adapt=0:b-pyramid=none:weightb=1:psy=0:mbtree=0"
-# From version 17 on swscale would start a thread per core unless told not to.
-_ONE_THREAD: Final[dict[str, Any]] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 def check_encoder() -> None:
@@ -71,7 +69,7 @@ def encode_video(
         for tick, picture in zip(times.ticks.tolist(), pictures, strict=True):
             frame = VideoFrame.from_ndarray(picture, format="rgb24")
             # AREA: the colours of 2x2 pixels are averaged, which comes closest to them
-            frame = reformatter.reformat(frame, format="yuv420p", interpolation="AREA", **_ONE_THREAD)
+            frame = reformatter.reformat(frame, format="yuv420p", interpolation="AREA", **ONE_THREAD)
             frame.pts, frame.time_base = tick, times.unit
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))

@@ -19,6 +19,7 @@ from vidtrain.data.files import PACK_EXTENSION, natural_key
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.extent import missing_bytes
 from vidtrain.data.readers.opening import OpenFile
+from vidtrain.data.readers.picture import ONE_THREAD
 from vidtrain.data.readers.pyav import PyAVVideo
 from vidtrain.errors import VideoError
 
@@ -154,7 +155,7 @@ def _decode_av(video: PyAVVideo, wanted: list[int] | range, seen: _Seen) -> None
     try:
         for number, frame in video.frames.get(wanted):
             if frame.format.name not in _LUMA_FIRST:
-                frame = frame.reformat(format="gray")
+                frame = frame.reformat(format="gray", **ONE_THREAD)
             plane = frame.planes[0]
             rows = np.frombuffer(memoryview(plane), np.uint8)[: frame.height * plane.line_size]
             seen.add(rows.reshape(frame.height, plane.line_size)[:, : frame.width])

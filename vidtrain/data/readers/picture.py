@@ -17,8 +17,9 @@ from vidtrain.types import Frames
 
 Picture = npt.NDArray[np.uint8]
 
-# From version 17 on swscale would start a thread per core unless told not to.
-_ONE_THREAD: Final[dict[str, Any]] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+# From PyAV 17 on swscale starts a thread per core unless told not to, and from 19 on a process that was forked from one
+# that has done so waits for those threads for ever.
+ONE_THREAD: Final[dict[str, Any]] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Converter:
             height=height,
             format="gbrp" if scaled else "rgb24",
             interpolation="BILINEAR",  # PyAV 14 does not take its own Interpolation.BILINEAR
-            **_ONE_THREAD,
+            **ONE_THREAD,
         )
         if scaled:
             for colour, plane in zip((1, 2, 0), rgb.planes, strict=True):

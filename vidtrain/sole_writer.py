@@ -33,10 +33,7 @@ def sole_writer(folder: Path, key: str) -> Iterator[None]:
         VidtrainError: another process holds the folder and keeps it, or it cannot be written to.
     """
     lock = FileLock(folder / LOCK)
-    try:
-        _acquire(lock, folder, key)
-    except NotImplementedError:
-        log.debug("%s: this file system has no locks", folder)
+    _acquire(lock, folder, key)
     try:
         yield
     finally:
@@ -54,7 +51,7 @@ def _acquire(lock: FileLock, folder: Path, key: str) -> None:
         raise VidtrainError(
             f"{key}={folder}: another vidtrain process is writing there; wait for its end, or choose another folder"
         ) from None
-    except OSError as error:
-        if error.errno in _UNSUPPORTED:
-            raise NotImplementedError from None
-        raise VidtrainError(f"{key}={folder}: cannot be written to ({error.strerror})") from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _UNSUPPORTED:
+            raise VidtrainError(f"{key}={folder}: cannot be written to ({error.strerror})") from None
+        log.debug("%s: this file system has no locks", folder)

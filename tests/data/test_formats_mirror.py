@@ -56,3 +56,8 @@ def test_turning_is_known_by_its_abbreviations() -> None:
         ("turn_cw", "turn_ccw"),
         ("TurnCW", "TurnACW"),
     )
+
+
+def test_an_article_is_no_abbreviation() -> None:
+    names = ["draw a clockwise circle", "draw a counterclockwise circle"]
+    assert flip_pairs(names) == ((tuple(names),), [])

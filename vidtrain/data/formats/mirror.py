@@ -10,7 +10,7 @@ from collections.abc import Sequence
 _WORD = re.compile(
     r"(?:(?<![a-z])|(?<=[a-z])(?=[LRCA]))"
     r"(?i:(left|right)(?!\W+(?:after|away|back|before|next|now|off|out|over|up)\b)"
-    r"|(counter|anti|c|a)?[-_ ]?(?:clockwise|cw))"
+    r"|((?:counter|anti)[-_ ]?|[ca](?=cw))?(?:clockwise|cw))"
     r"(?![a-z])"
 )
 

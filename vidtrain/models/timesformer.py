@@ -113,13 +113,17 @@ class TimeSformer(VideoTransformer):
         )
         self.norm = nn.LayerNorm(width, eps=norm_eps)
         init_transformer(self, self.head_name)
+        if init == "scratch":
+            self._start_from_scratch()
+        else:
+            self._start_as_published()
+
+    def _start_as_published(self) -> None:
+        if self.attention != "space":
+            nn.init.zeros_(self.time_embed)
         for block in self.blocks:
             if isinstance(block, DividedBlock):
                 nn.init.zeros_(block.temporal_fc.weight)
-        if init == "scratch":
-            self._start_from_scratch()
-        elif attention != "space":
-            nn.init.zeros_(self.time_embed)
 
     @torch.no_grad()
     def _start_from_scratch(self) -> None:

@@ -33,12 +33,13 @@ def explain(error: BaseException, command: str, overrides: Sequence[str], in_swe
         cause = error.__cause__
         text = str(error).strip()
         if found := re.search(r"Could not override '([^']*)'", text):
-            key = found.group(1)
-            message = unknown_key(key, _keys(command, overrides))
-            if in_sweep and "." in key and any(o.startswith(key.split(".")[0] + "=") for o in overrides):
-                # Hydra first composes the defaults, before it looks at the swept group
-                message += f"; to set it in a sweep over {key.split('.')[0]}, write ++{key}=..."
-            return message
+            key, group = found.group(1), found.group(1).split(".")[0]
+            keys = _keys(command, overrides)
+            swept = in_sweep and "." in key and any(o.startswith(f"{group}=") for o in overrides)
+            if swept and key in keys:  # Hydra first composes the defaults, before it looks at the swept group
+                return f"{key} cannot be set before the sweep has chosen a {group}: write ++{key}=..."
+            hint = f"; to set it in a sweep over {group}, write ++{key}=..." if swept else ""
+            return unknown_key(key, keys) + hint
         if isinstance(cause, OmegaConfBaseException):
             return _bad_value(cause, text)
         return _one_line(text)

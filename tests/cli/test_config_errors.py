@@ -52,7 +52,8 @@ def test_mistake(call: Call, case: str) -> None:
 
 def test_key_overridden_with_a_swept_group_says_how(call: Call) -> None:
     done = call("train", "-m", "model=late_fusion,single_frame", "model.fusion=fc", check=2)
-    assert "write ++model.fusion=" in error_line(done)
+    assert "write ++model.fusion=" in (said := error_line(done))
+    assert "did you mean" not in said
 
 
 def test_config_of_the_users_with_our_name_is_refused(call: Call, tmp_path: Path) -> None:

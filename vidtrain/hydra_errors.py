@@ -82,12 +82,12 @@ def _bad_value(cause: OmegaConfBaseException, context: str) -> str:
 
 
 def _keys(command: str, overrides: Sequence[str]) -> list[str]:
-    """Every key of the command, with the groups as the user chose them where that composes."""
+    """Every key of the command, with the groups as the user chose them where that composes, of a swept one its first."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
-    groups = [o for o in overrides if re.fullmatch(r"\w+=[\w-]+", o)]
+    groups = [o.split(",")[0] for o in overrides if re.fullmatch(r"\w+=[\w,-]+", o)]
     for tried in (groups, []):
         GlobalHydra.instance().clear()
         try:

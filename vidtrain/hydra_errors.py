@@ -82,7 +82,7 @@ def _bad_value(cause: OmegaConfBaseException, context: str) -> str:
 
 
 def _keys(command: str, overrides: Sequence[str]) -> list[str]:
-    """Every key of the command, with the groups as the user chose them where that composes, of a swept one its first."""
+    """The command's keys with the groups that the user chose, where that composes; of a swept group the first."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException

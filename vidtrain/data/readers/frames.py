@@ -31,6 +31,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from vidtrain.data.files import natural_key
+from vidtrain.data.readers.opening import packet_of
 from vidtrain.data.readers.picture import Converter, Orientation
 from vidtrain.data.readers.pyav import slots_of
 from vidtrain.errors import VideoError, one_of
@@ -130,7 +131,7 @@ class FrameFolderVideo:
         # FFmpeg's decoder of PNG does not start afresh with each picture.
         decoder = self._jpegs if codec == "mjpeg" else _new_decoder(codec)
         try:
-            frames = decoder.decode(av.Packet(data))
+            frames = decoder.decode(packet_of(data))
         except (av.error.FFmpegError, OSError, ValueError):
             frames = []
         if len(frames) != 1 or frames[0].is_corrupt:

@@ -31,6 +31,7 @@ import numpy.typing as npt
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
+from vidtrain.data.readers.opening import packet_of
 from vidtrain.data.readers.picture import Converter, Orientation
 from vidtrain.data.readers.pyav import slots_of
 from vidtrain.errors import VideoError
@@ -125,7 +126,7 @@ class JpegPackVideo:
             raise VideoError(self._path, f"{which} is damaged (its checksum is wrong)")
         try:
             # an empty packet would tell the decoder that the stream ends
-            frames = decoder.decode(av.Packet(bytes(data))) if data else []
+            frames = decoder.decode(packet_of(data)) if data else []
         except (av.error.FFmpegError, OSError):
             frames = []
         if len(frames) != 1 or frames[0].is_corrupt:

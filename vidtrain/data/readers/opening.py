@@ -111,6 +111,18 @@ class OpenFile:
             return None
 
 
+def packet_of(data: bytes | bytearray) -> Packet[Any]:
+    """A packet with a copy of `data` and, behind it, the zeros that FFmpeg's decoders may read.
+
+    `Packet(data)` has none: decoders that read beyond the end then see whatever lies there in memory, and complain of a
+    sound frame or give another one, at random.
+    """
+    packet: Packet[Any] = Packet(len(data))
+    if data:
+        packet.update(bytes(data))
+    return packet
+
+
 def _look(path: str) -> Glance:
     """The mistakes that need no video library to find."""
     try:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from vidtrain.data.readers.opening import OpenFile
+from vidtrain.data.readers.opening import OpenFile, packet_of
 from vidtrain.data.readers.packets import LARGEST_EMPTY_VOP, PacketTable, starts
 from vidtrain.data.readers.references import B_VOP, VOP
 
@@ -56,7 +56,7 @@ def units(packet: Packet[VideoStream], header: bytes) -> list[Packet[Any]]:
     if parts:
         head = data[: len(data) - len(parts[0])] or (header if packet.is_keyframe else b"")
         parts[0] = _NOTE.sub(rb"\1n", head) + parts[0]
-    return [Packet(part) for part in parts]
+    return [packet_of(part) for part in parts]
 
 
 def scan_packed(file: OpenFile) -> PackedTable | None:

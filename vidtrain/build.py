@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,14 +38,15 @@ from vidtrain.engine.settings import EvalConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.help import conf_dir
 from vidtrain.models.weights.load import load_weights
-from vidtrain.targets import call, refuse_untrusted
+from vidtrain.targets import call, nothing_for, option_names, refuse_untrusted
 
 log = logging.getLogger("vidtrain")
 
 MODEL_KEYS = ("weights", "inflate_from")
-"""Keys that every model takes beside those of its factory: a published file, or a 2D network to start from."""
-STARTS = (*MODEL_KEYS, "pretrained", "network_weights")
-"""Keys that say where weights come from."""
+"""Keys that every model takes beside those of its factory: a published file, or a 2D network to start from. A factory
+that has an option of such a name reads it itself."""
+STARTS = re.compile(r"(.*_)?(weights|pretrained|inflate_from)")
+"""Names of a model's options that say where weights come from: these, and what ends in them (network_weights)."""
 # keys of an optimizer's YAML that say how the parameters are grouped
 _GROUP_KEYS = ("layer_decay", "decay_norms")
 # those that can do their update in one kernel, on CPU, CUDA and Apple's GPUs
@@ -59,7 +61,8 @@ _DATA_KEYS = ("max_bad_fraction",)
 def build_model(node: Any, num_classes: int) -> nn.Module:
     """The network of a `model` section, with the weights that it names."""
     options = {str(key): value for key, value in node.items()}
-    weights, source = (options.pop(key, None) for key in MODEL_KEYS)
+    own = option_names(options, "model")
+    weights, source = (None if key in own else options.pop(key, None) for key in MODEL_KEYS)
     model: nn.Module = call(options, "model", num_classes=num_classes)
     if weights is not None and source is not None:
         raise ConfigError(f"model.weights={weights} and model.inflate_from={source}: a model starts from one of them")
@@ -68,13 +71,30 @@ def build_model(node: Any, num_classes: int) -> nn.Module:
 
         log.info("%s", inflate_from(model, source).to_text())
     if weights is not None:
+        if not isinstance(getattr(model, "head_name", None), str):
+            raise ConfigError(
+                f"model.weights={weights}: vidtrain loads a file into networks with the attribute head_name, the name "
+                f"of their last layer, which {type(model).__name__} lacks; or give {options['_target_']} an option of "
+                "its own named weights, which then gets the value"
+            )
         log.info("%s", load_weights(model, Path(str(weights)).expanduser()).to_text())
     return model
 
 
 def bare_model(node: Any, num_classes: int) -> nn.Module:
-    """The same without reading the weights that it starts from, which a checkpoint replaces and which may be gone."""
-    return build_model({k: None if k in STARTS else v for k, v in node.items()}, num_classes)
+    """The same without reading the weights that it starts from, which a checkpoint replaces and which may be gone.
+
+    Options named weights, pretrained or inflate_from, or ending so, become None, or False where the factory expects a
+    bool; one that may be neither keeps its value.
+    """
+    options = {str(key): value for key, value in node.items()}
+    return build_model({**options, **nothing_for(options, starts_from(options), "model")}, num_classes)
+
+
+def starts_from(node: Any) -> list[str]:
+    """The options of a `model` section that say where its weights come from, those that are set."""
+    options = ((str(key), value) for key, value in node.items())
+    return [key for key, value in options if STARTS.fullmatch(key) and value and isinstance(value, (str, bool, Path))]
 
 
 def fit_to_data(node: Any, data: VideoData) -> None:

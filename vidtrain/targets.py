@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,49 @@ def call(node: Mapping[str, Any] | DictConfig, section: str, **given: Any) -> An
     return function(**options, **given)
 
 
+def option_names(node: Mapping[str, Any] | DictConfig, section: str) -> frozenset[str]:
+    """The options that the function which a node names lists in its signature."""
+    target = node.get("_target_")
+    if not isinstance(target, str):
+        return frozenset()
+    return frozenset(inspect.signature(locate(target, section)).parameters)
+
+
+def nothing_for(node: Mapping[str, Any], keys: Iterable[str], section: str) -> dict[str, Any]:
+    """The value that switches each of these options off: None, False where the node's function expects a bool, or its
+    default when that is empty.
+
+    An option that may have none of them is not in the result.
+    """
+    function = locate(str(node.get("_target_")), section)
+    hints, parameters = _hints(function), inspect.signature(function).parameters
+    found: dict[str, Any] = {}
+    for key in keys:
+        hint = hints.get(key, Any)
+        if _fits(None, hint):
+            found[key] = None
+        elif _fits(False, hint):
+            found[key] = False
+        elif key in parameters and not parameters[key].default:
+            found[key] = parameters[key].default
+    return found
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """The annotations of a function's or a class's options; {} where they name what exists only for a type checker."""
+    try:
+        return typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    except (NameError, TypeError):
+        return {}
+
+
 def _check_types(function: Any, options: Mapping[str, Any], section: str) -> None:
     """YAML and the command line carry any type: hold the plain ones against the function's annotations."""
-    try:
-        hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    except (NameError, TypeError):  # a user's function may annotate with names that exist only for a type checker
-        return
+    hints, parameters = _hints(function), inspect.signature(function).parameters
     for key, value in options.items():
+        default = parameters[key].default if key in parameters else None
+        if type(value) is type(default) and value == default:
+            continue  # many write "weights: str = None"
         if key in hints and not _fits(value, hints[key]):
             wanted = _type_name(hints[key])
             raise ConfigError(f"{section}.{key}={value!r}: wants {wanted}, got {type(value).__name__}")

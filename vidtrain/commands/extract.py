@@ -93,7 +93,7 @@ def _network(cfg: DictConfig, config: DictConfig, content: dict[str, Any] | None
         model, _ = build.load_model(cfg.checkpoint, trust=cfg.trust, content=content)
     else:
         torch.manual_seed(config.trainer.seed)
-        if all(config.model.get(key) is None for key in build.STARTS):
+        if not build.starts_from(config.model):
             log.warning("no model.weights and no checkpoint: these are features of random weights")
         model = build.build_model(config.model, data.num_classes)
     build.check_reads(getattr(model, "in_features", None), data, type(model).__name__)
@@ -105,7 +105,10 @@ def _network(cfg: DictConfig, config: DictConfig, content: dict[str, Any] | None
 def _made_by(cfg: DictConfig, config: DictConfig, network: FeatureTap, precision: Precision) -> dict[str, Any]:
     """All that the numbers depend on, by the keys that set it."""
     plain: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    unused = {"sampler": ("clips_per_video", "class_balance"), "model": build.STARTS}
+    unused = {
+        "sampler": ("clips_per_video", "class_balance"),
+        "model": tuple(filter(build.STARTS.fullmatch, plain["model"])),
+    }
     used = {"transform": ("size", "resize", "squash", "mean", "std"), "decoder": ("_target_",)}
     made: dict[str, Any] = {}
     for section in ("model", "decoder", "sampler", "transform"):

@@ -51,6 +51,7 @@ STARTS = re.compile(r"(.*_)?(weights|pretrained|inflate_from)")
 _GROUP_KEYS = ("layer_decay", "decay_norms")
 # those that can do their update in one kernel, on CPU, CUDA and Apple's GPUs
 _FUSED = ("torch.optim.SGD", "torch.optim.Adam", "torch.optim.AdamW")
+_FUSED_SHARDED = ("torch.optim.Adam", "torch.optim.AdamW")  # whose kernels torch 2.6 to 2.14 call on FSDP's weights
 # keys of a data set's YAML that the loop reads, not the function that lists the videos
 _DATA_KEYS = ("max_bad_fraction",)
 
@@ -222,7 +223,14 @@ def build_optimizer(node: Any, model: nn.Module) -> torch.optim.Optimizer:
             raise ConfigError("optimizer.layer_decay and optimizer.decay_norms need optimizer.lr, a number")
         decay = options.get("weight_decay", 0.0)
         parameters = parameter_groups(model, lr=options["lr"], weight_decay=decay, **grouping)
-    if options.get("_target_") in _FUSED and not {"fused", "foreach", "differentiable"} & options.keys():
+    target, sharded = str(options.get("_target_")), any(hasattr(p, "full_tensor") for p in model.parameters())
+    if sharded and options.get("fused") and target not in _FUSED_SHARDED:
+        raise ConfigError(
+            f"optimizer.fused=true: PyTorch has no fused {target.rpartition('.')[2]} for the sharded weights of "
+            "trainer.strategy=fsdp; remove it"
+        )
+    fused = target in (_FUSED_SHARDED if sharded else _FUSED)
+    if fused and not {"fused", "foreach", "differentiable"} & options.keys():
         options["fused"] = True  # one pass over the weights: on a CPU a third of the time of the default, measured
     try:
         return call(options, "optimizer", params=parameters)

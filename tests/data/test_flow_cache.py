@@ -6,6 +6,7 @@ import csv
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -77,6 +78,22 @@ def test_a_bad_video_is_listed_and_the_rest_is_made(tmp_path: Path) -> None:
     again = run([*listed, *some(tmp_path / "more", 1, 4)], tmp_path / "out")
     assert (again.made, again.kept, len(again.bad)) == (1, 2, 3)
     assert report_of(tmp_path / "out")["copy.mp4"]["status"] == "kept"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has none of these files")
+def test_what_has_no_end_is_refused(tmp_path: Path) -> None:
+    paths = some(tmp_path / "in", 1)
+    pipe, zero, named, folder = (tmp_path / "in" / f"{name}.mp4" for name in ("pipe", "zero", "socket", "folder"))
+    os.mkfifo(pipe)
+    zero.symlink_to("/dev/zero")
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(named))
+        done = run([*paths, pipe, zero, named, folder], tmp_path / "out")
+    assert done.made == 1
+    reasons = {Path(video.path).name: video.reason for video in done.bad}
+    assert [reasons[path.name] for path in (pipe, zero, named)] == ["is not a regular file"] * 3
+    assert reasons["folder.mp4"].startswith("holds no ")
 
 
 def test_a_file_holds_a_field_for_each_frame_but_the_last(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,11 +23,14 @@ def video_id(path: str) -> str:
     """A name for what is in a video: its size and both ends; of a folder, the names and sizes of its files.
 
     Raises:
-        VideoError: it cannot be read.
+        VideoError: it cannot be read, or is a pipe, a device or a socket, of which no end may ever come.
     """
     digest = hashlib.blake2b(digest_size=16)
     try:
-        if Path(path).is_dir():
+        mode = Path(path).stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise VideoError(path, "is not a regular file")
+        if stat.S_ISDIR(mode):
             with os.scandir(path) as entries:
                 for name, size in sorted((entry.name, entry.stat().st_size) for entry in entries):
                     digest.update(f"{size} {name}\n".encode("utf-8", "surrogateescape"))

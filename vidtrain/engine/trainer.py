@@ -74,6 +74,7 @@ class Trainer:
         self.stop = StopSignals()
         self._saved_at, self._saved_update = time.monotonic(), 0
         self._profiled = False
+        self._found_bad = False
 
     # ---------------------------------------------------------------- the loop
 
@@ -203,12 +204,21 @@ class Trainer:
         for video in (video for batch in group for video in batch.bad):
             if video.path not in known:
                 known[video.path] = video.reason
+                self._found_bad = True
                 log.warning("unreadable, another clip takes its place: %s: %s", video.path, video.reason)
-                if len(known) > self.max_bad / self.world.size:
-                    raise DataError(
-                        f"{len(known)} videos cannot be read, more than data.max_bad_fraction allows "
-                        f"({self.max_bad:.0f}); the last: {video.path}: {video.reason}"
-                    )
+
+    def _check_bad(self) -> None:
+        """Stop when all processes together have found too many. To be called by all: each then knows all of them."""
+        self._found_bad = False
+        known = self.progress.bad = {
+            path: why for found in self.world.gather(self.progress.bad) for path, why in found.items()
+        }
+        if len(known) > self.max_bad:
+            path, reason = list(known.items())[-1]
+            raise DataError(
+                f"{len(known)} videos cannot be read, more than data.max_bad_fraction allows "
+                f"({self.max_bad:.0f}); the last: {path}: {reason}"
+            )
 
     # ---------------------------------------------------------------- the end of an epoch
 
@@ -290,7 +300,9 @@ class Trainer:
     def _stop_or_save(self, minutes: float = math.inf) -> None:
         """minutes: since the last save, after which it is time for another, if settings.save_minutes are not fewer."""
         due = time.monotonic() - self._saved_at > 60 * min(minutes, self.settings.save_minutes)
-        stop, due = self.world.any(self.stop.received is not None, due and self.world.is_main)
+        stop, due, bad = self.world.any(self.stop.received is not None, due and self.world.is_main, self._found_bad)
+        if bad:
+            self._check_bad()
         if stop:
             self._save_and_stop()
         if due:

@@ -260,9 +260,8 @@ class TestPyAV:
                 for picture in frames:
                     out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
                 out.mux(stream.encode(None))
-        whole = full_decode(path)
-        assert info(path).num_frames == len(whole)
-        np.testing.assert_array_equal(read(path, [5]), whole[[5]])
+        assert info(path).num_frames == len(large)  # as the ffmpeg command, whatever av_find_best_stream prefers
+        np.testing.assert_array_equal(read(path, [5]), large[[5]])
 
     def test_ends_within_a_frame(self, tmp_path: Path) -> None:
         """With its index in front a cut file still opens; the frame that it ends in is not counted."""

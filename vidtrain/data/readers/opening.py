@@ -10,6 +10,7 @@ from typing import Any, Final
 import av
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -26,9 +27,11 @@ _STRICT: Final = {"err_detect": "explode"}
 # Titles that are not UTF-8 are no reason to refuse a file. From PyAV 19 on they never are.
 _LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
+_MARKED_DEFAULT: Final = 5_000_000  # pixels that the mark "default" counts as
+
 
 class OpenFile:
-    """A container, its best video stream and one decode thread. To be closed, or PyAV leaks the file."""
+    """A container, its default video stream and one decode thread. To be closed, or PyAV leaks the file."""
 
     container: InputContainer
     stream: VideoStream
@@ -45,6 +48,7 @@ class OpenFile:
         """
         self.path = path
         self._timeout = timeout
+        self._index: int | None = None  # of the stream, once chosen
         self.seen = _look(path)
         self._open(thorough=False)
 
@@ -63,13 +67,23 @@ class OpenFile:
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise VideoError(self.path, _why_not_opened(error, self.seen)) from None
         try:
-            self.stream = _best_video(self.path, self.container)
+            self.stream = self._choose()
             self.stream.codec_context.thread_count = 1
             if self.stream.codec_context.name == "mjpeg":
                 self.stream.codec_context.options = dict(_STRICT)
         except BaseException:
             self.container.close()
             raise
+
+    def _choose(self) -> VideoStream:
+        """The stream of the first opening, at every opening: how much FFmpeg probes must not change what is shown."""
+        if self._index is not None and self._index < len(self.container.streams):
+            stream = self.container.streams[self._index]
+            if isinstance(stream, VideoStream):
+                return stream
+        stream = _default_video(self.path, self.container)
+        self._index = stream.index
+        return stream
 
     def reopen(self) -> None:
         """Back to the start of the file with a fresh decoder, now letting FFmpeg decode pictures while it probes.
@@ -78,6 +92,11 @@ class OpenFile:
         """
         self.container.close()
         self._open(thorough=True)
+
+    @property
+    def streams(self) -> int:
+        """Streams of video, the cover image of a song aside."""
+        return sum(not stream.disposition & Disposition.attached_pic for stream in self.container.streams.video)
 
     def close(self) -> None:
         self.container.close()
@@ -145,17 +164,27 @@ def _look(path: str) -> Glance:
     return seen
 
 
-def _best_video(path: str, container: InputContainer) -> VideoStream:
-    """FFmpeg's default choice among the video streams; the cover picture of a song is not one."""
-    stream = container.streams.best("video")
-    if stream is None:
+def _default_video(path: str, container: InputContainer) -> VideoStream:
+    """The stream that the ffmpeg command takes by default; the cover image of a song is not one."""
+    streams = container.streams.video
+    if not streams:
         kind = "audio only" if container.streams.audio else "no stream that FFmpeg knows"
         raise VideoError(path, f"has no video stream ({kind})")
-    if not isinstance(stream, VideoStream) or getattr(stream, "codec_context", None) is None:
+    known = [s for s in streams if isinstance(s, VideoStream) and getattr(s, "codec_context", None) is not None]
+    if not known:
         raise VideoError(path, "holds a kind of video that this FFmpeg has no decoder for")
-    if "attached_pic" in str(getattr(stream, "disposition", "")):
+    stream = max(known, key=_preference)  # the first of several that are equal
+    if stream.disposition & Disposition.attached_pic:
         raise VideoError(path, "has no video stream (audio with a cover picture)")
     return stream
+
+
+def _preference(stream: VideoStream) -> int:
+    """As in FFmpeg's fftools: the largest frames, and a stream marked as the default before one of similar size."""
+    if stream.disposition & Disposition.attached_pic:
+        return -1
+    context = stream.codec_context
+    return context.width * context.height + (_MARKED_DEFAULT if stream.disposition & Disposition.default else 0)
 
 
 def _why_not_opened(error: Exception, seen: Glance) -> str:

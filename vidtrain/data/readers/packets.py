@@ -41,6 +41,7 @@ _IN_ORDER: Final = frozenset(
 _GUESSED: Final = frozenset({"h264", "hevc", "vvc"})
 # Containers that cut the stream into whole frames. In others (MPEG-TS, raw streams) an H.264 field can be a packet.
 _FRAMED: Final = ("mov", "matroska", "avi", "flv")
+_PALETTE_OUTSIDE: Final = frozenset({"rawvideo", "qtrle"})  # PNG and GIF have it in each frame
 _PROGRESSIVE: Final = 1
 LARGEST_EMPTY_VOP: Final = 19
 """Bytes; MPEG-4 marks "no picture here" with a packet no larger than this."""
@@ -90,7 +91,7 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
     """
     context = file.stream.codec_context
     reorders = context.name in _REORDERING
-    if not (reorders or context.name in _IN_ORDER) or _may_hold_fields(file):
+    if not (reorders or context.name in _IN_ORDER) or _may_hold_fields(file) or loses_palette(file):
         return None
     peek = _PEEKS.get(context.name)
     index = read_index(file) if peek is None and not inspect else None
@@ -107,6 +108,12 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
     if holes and _stores_no_pts(file):
         return None  # the pts of what follows are made up
     return _table(pts, columns, holes, reorders=reorders)
+
+
+def loses_palette(file: OpenFile) -> bool:
+    """True where the container gives the palette with the first packet only: after a seek all frames are black."""
+    context = file.stream.codec_context
+    return context.name in _PALETTE_OUTSIDE and context.pix_fmt == "pal8"
 
 
 def _may_hold_fields(file: OpenFile) -> bool:

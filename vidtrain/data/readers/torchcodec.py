@@ -21,6 +21,7 @@ import numpy as np
 
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.guarded import Guarded
+from vidtrain.data.readers.packets import loses_palette
 from vidtrain.data.readers.picture import Orientation, scaled
 from vidtrain.data.readers.pyav import PyAVVideo, slots_of
 from vidtrain.errors import ConfigError, VideoError
@@ -74,6 +75,7 @@ class TorchCodecVideo:
         self._device = device
         with PyAVVideo(path, inspect=True) as probe:
             self._info = probe.info
+            self._stream = probe.file.stream.index
             reason = _why_not(probe, device)
         if reason:
             raise VideoError(path, f"{reason}: use decoder=pyav")
@@ -110,6 +112,7 @@ class TorchCodecVideo:
                 options["transforms"] = [resize(size)]
             decoder = decoder_class(
                 self._path,
+                stream_index=self._stream,
                 dimension_order="NHWC",
                 num_ffmpeg_threads=1,
                 device=self._device,
@@ -180,6 +183,8 @@ _NO_FFMPEG: Final = (
 def _why_not(probe: PyAVVideo, device: str) -> str:
     """What is wrong with the file for torchcodec, '' when nothing is."""
     container, table, version = probe.file.container.format.name, probe.frames.table, _version()
+    if loses_palette(probe.file):
+        return "torchcodec loses the palette of this file when it seeks"
     if table is None or probe.frames.packed or not container.startswith(_CONTAINERS):
         return f"torchcodec cannot be trusted to find the frames of this kind of file ({container})"
     if table.damaged:

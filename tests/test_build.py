@@ -16,6 +16,7 @@ from vidtrain import build, targets
 from vidtrain.data.manifest import Manifest, VideoData
 from vidtrain.errors import ConfigError
 from vidtrain.help import conf_dir
+from vidtrain.models.weights.start import START_KEYS
 
 
 def test_list_models_takes_a_pattern() -> None:
@@ -53,6 +54,8 @@ def test_a_models_yaml_lists_every_option_with_its_default(name: str) -> None:
     node = OmegaConf.to_container(OmegaConf.load(conf_dir() / "model" / f"{name}.yaml"), resolve=False)
     assert isinstance(node, dict)
     options = inspect.signature(targets.locate(node.pop("_target_"), "model")).parameters
+    assert not set(START_KEYS) & options.keys(), "carried out after the model is built"
+    node = {key: value for key, value in node.items() if key not in START_KEYS or value is not None}
     assert set(node) == set(options) - {"num_classes"}
     for key, value in node.items():
         if not str(value).startswith("${"):

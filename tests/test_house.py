@@ -50,6 +50,16 @@ def test_imports(part: str) -> None:
                 assert not name.startswith(forbidden + "."), f"{file} imports {name}"
 
 
+def test_an_architecture_does_not_know_where_weights_come_from() -> None:
+    """weights -> architectures -> layers, never back."""
+    models = PACKAGE / "models"
+    for file in [*models.glob("*.py"), *(models / "layers").glob("*.py")]:
+        names = {name for name in imports(file) if name.startswith("vidtrain.models.")}
+        above = ("vidtrain.models.weights.",) if file.parent == models else ("vidtrain.models.",)
+        wrong = [n for n in names if n.startswith(above) and not n.startswith("vidtrain.models.layers.")]
+        assert not wrong, f"{file} imports {wrong}"
+
+
 def test_files_fit_a_head() -> None:
     long = {str(f): n for f in PACKAGE.rglob("*.py") if (n := len(f.read_text().splitlines())) > 350}
     assert not long, long

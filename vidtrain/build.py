@@ -37,16 +37,13 @@ from vidtrain.engine.parameters import parameter_groups
 from vidtrain.engine.settings import EvalConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.help import conf_dir
-from vidtrain.models.weights.load import load_weights
+from vidtrain.models.weights.start import START_KEYS, start
 from vidtrain.targets import call, nothing_for, option_names, refuse_untrusted
 
 log = logging.getLogger("vidtrain")
 
-MODEL_KEYS = ("weights", "inflate_from")
-"""Keys that every model takes beside those of its factory: a published file, or a 2D network to start from. A factory
-that has an option of such a name reads it itself."""
 STARTS = re.compile(r"(.*_)?(weights|pretrained|inflate_from)")
-"""Names of a model's options that say where weights come from: these, and what ends in them (network_weights)."""
+"""Names of a model's options that say where weights come from: START_KEYS, and what an own model's options end in."""
 # keys of an optimizer's YAML that say how the parameters are grouped
 _GROUP_KEYS = ("layer_decay", "decay_norms")
 # those that can do their update in one kernel, on CPU, CUDA and Apple's GPUs
@@ -63,22 +60,16 @@ def build_model(node: Any, num_classes: int) -> nn.Module:
     """The network of a `model` section, with the weights that it names."""
     options = {str(key): value for key, value in node.items()}
     own = option_names(options, "model")
-    weights, source = (None if key in own else options.pop(key, None) for key in MODEL_KEYS)
+    starts = {key: options.pop(key) for key in START_KEYS if key in options and key not in own}
     model: nn.Module = call(options, "model", num_classes=num_classes)
-    if weights is not None and source is not None:
-        raise ConfigError(f"model.weights={weights} and model.inflate_from={source}: a model starts from one of them")
-    if source is not None:
-        from vidtrain.models.inflate import inflate_from
-
-        log.info("%s", inflate_from(model, source).to_text())
-    if weights is not None:
-        if not isinstance(getattr(model, "head_name", None), str):
-            raise ConfigError(
-                f"model.weights={weights}: vidtrain loads a file into networks with the attribute head_name, the name "
-                f"of their last layer, which {type(model).__name__} lacks; or give {options['_target_']} an option of "
-                "its own named weights, which then gets the value"
-            )
-        log.info("%s", load_weights(model, Path(str(weights)).expanduser()).to_text())
+    if starts.get("weights") is not None and not isinstance(getattr(model, "head_name", None), str):
+        raise ConfigError(
+            f"model.weights={starts['weights']}: vidtrain loads a file into networks with the attribute head_name, the "
+            f"name of their last layer, which {type(model).__name__} lacks; or give {options['_target_']} an option of "
+            "its own named weights, which then gets the value"
+        )
+    for report in start(model, starts):
+        log.info("%s", report.to_text())
     return model
 
 

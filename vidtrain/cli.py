@@ -28,7 +28,10 @@ _FLAGS: dict[str, int | tuple[str, ...]] = {
 # eval, predict and extract take the rest of their configuration from the checkpoint: a key below one of these is added
 _THE_DISK = (errno.ENOSPC, errno.EROFS, errno.EACCES, getattr(errno, "EDQUOT", errno.ENOSPC))
 _LONGEST_NAME = 150  # of a run's folder in a sweep; file systems allow 255 bytes
-_OF_EVERY_MODEL = ("model.weights", "model.inflate_from")  # build.MODEL_KEYS, which no YAML has to list
+# models.weights.start.START_KEYS, which no YAML has to list
+_OF_EVERY_MODEL = tuple(
+    f"model.{key}" for key in ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
+)
 _FROM_CHECKPOINT = ("model", "data", "decoder", "sampler", "transform", "flow", "eval", "trainer")
 
 

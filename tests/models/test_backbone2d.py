@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +11,7 @@ import torchvision
 from torch import nn
 
 from vidtrain.errors import ConfigError
-from vidtrain.models.early_fusion import early_fusion
-from vidtrain.models.layers.backbone2d import image_backbone, repeat_first_conv
-from vidtrain.models.single_frame import single_frame
-from vidtrain.models.torchvision_video import mc3_18
+from vidtrain.models.layers.backbone2d import image_backbone
 
 
 def head_input(net: nn.Module, name: str, x: torch.Tensor) -> torch.Tensor:
@@ -92,14 +88,6 @@ def test_other_input_channels() -> None:
         backbone(torch.zeros(1, 3, 64, 64))
 
 
-def test_repeated_first_conv() -> None:
-    conv = nn.Conv2d(3, 4, 3, stride=2, padding=1)
-    wide = repeat_first_conv(conv, 15)
-    assert wide.weight.shape == (4, 15, 3, 3)
-    x = torch.randn(2, 3, 9, 9)
-    torch.testing.assert_close(wide(x.repeat(1, 5, 1, 1)), conv(x))
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -111,63 +99,6 @@ def test_repeated_first_conv() -> None:
 def test_unknown_names(name: str, message: str) -> None:
     with torch.device("meta"), pytest.raises(ConfigError, match=message):
         image_backbone(name)
-
-
-def test_pretrained_needs_published_weights_and_colours() -> None:
-    with pytest.raises(ConfigError, match="no published weights for backbone tiny"):
-        image_backbone("tiny", pretrained=True)
-    with pytest.raises(ConfigError, match="fit 3 T input channels, got 10"):
-        image_backbone("resnet18", in_channels=10, pretrained=True)
-
-
-def test_pretrained_weights_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch.hub takes a file that lies in its cache: random weights in the place of ImageNet's need no network."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    torch.manual_seed(4)
-    whole = torchvision.models.squeezenet1_1()
-    weights = torchvision.models.SqueezeNet1_1_Weights.DEFAULT
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    torch.save(whole.state_dict(), folder / Path(weights.url).name)
-
-    x = torch.randn(2, 3, 64, 64)
-    still = x.unsqueeze(2).expand(-1, -1, 6, -1, -1)
-    options = {"num_classes": 4, "backbone": "squeezenet1_1", "pretrained": "imagenet"}
-    with torch.no_grad():
-        expected = whole.eval().features(x)
-        torch.testing.assert_close(single_frame(**options).eval().backbone(x), expected)
-        early = early_fusion(num_frames=6, **options).eval()
-        torch.testing.assert_close(early.forward_features(still), expected.mean((2, 3)), rtol=1e-4, atol=1e-5)
-
-
-def test_kinetics_weights_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    weights = torchvision.models.video.MC3_18_Weights.DEFAULT
-    torch.manual_seed(4)
-    published = torchvision.models.video.mc3_18()
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    torch.save(published.state_dict(), folder / Path(weights.url).name)
-    x = torch.randn(1, 3, 4, 32, 32)
-    with torch.no_grad():
-        expected = published.eval()(x)
-        assert torch.equal(mc3_18(num_classes=400, pretrained="kinetics400").eval()(x), expected)
-        other = mc3_18(num_classes=7, pretrained="kinetics400").eval()
-        assert other(x).shape == (1, 7)
-        assert torch.equal(published.fc(other.forward_features(x)), expected)
-
-
-@pytest.mark.parametrize("build", [lambda: image_backbone("resnet18", pretrained=True),
-                                   lambda: mc3_18(num_classes=5, pretrained="kinetics400")])  # fmt: skip
-def test_no_network(build: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    with pytest.raises(ConfigError, match=r"model\.pretrained: .*https://.*hub/checkpoints, or set") as caught:
-        build()  # type: ignore[operator]
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is installed")

@@ -198,7 +198,6 @@ def test_it_exports() -> None:
         ({"in_features": None, "network": "tyni"}, "tyni"),
         ({"in_features": None, "network": "slow_fusion", "layer": "fc6"}, "layer=fc6: SlowFusion has none.*features"),
         ({"in_features": None, "network": "slow_fusion", "network_options": {"widht": 3}}, "has no option widht"),
-        ({"in_features": None, "network_weights": "x", "pretrained": "y"}, "starts from one of them"),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], message: str) -> None:

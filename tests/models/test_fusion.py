@@ -7,9 +7,10 @@ import torch
 
 from vidtrain.models.early_fusion import EarlyFusion, early_fusion
 from vidtrain.models.late_fusion import late_fusion
-from vidtrain.models.layers.backbone2d import image_backbone, repeat_first_conv
+from vidtrain.models.layers.backbone2d import image_backbone
 from vidtrain.models.single_frame import SingleFrame, single_frame
 from vidtrain.models.slow_fusion import slow_fusion
+from vidtrain.models.weights.from_2d import fit_input
 
 ORDER = torch.tensor([3, 0, 7, 5, 1, 2, 6, 4])
 
@@ -100,7 +101,7 @@ def test_early_fusion_with_repeated_weights_sees_a_still_clip_as_its_image(name:
     torch.manual_seed(0)
     flat, wide = image_backbone(name), image_backbone(name, in_channels=24)
     state = flat.state_dict()
-    state["net.0.weight"] = repeat_first_conv(flat.net[0], 24).weight.detach()  # type: ignore[index]
+    state["net.0.weight"] = fit_input(state["net.0.weight"], 24, "frames")
     wide.load_state_dict(state)
     model = EarlyFusion(backbone=wide, num_classes=4, num_frames=8).eval()
     image = moving_clips()[:, :, 0]

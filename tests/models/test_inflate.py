@@ -9,9 +9,9 @@ from torch import nn
 
 from tests.models.parity import drawn_weights
 from vidtrain.errors import ConfigError
-from vidtrain.models.inflate import inflate
 from vidtrain.models.inflated import inflated
 from vidtrain.models.layers.inflated_layers import InflatedConv, inflate_weight, repeat_ends
+from vidtrain.models.layers.inflation import inflate
 
 NETS = (
     *["resnet18", "vgg11_bn", "alexnet", "squeezenet1_1", "densenet121", "mobilenet_v3_small", "efficientnet_b0"],

@@ -14,8 +14,8 @@ import vidtrain
 from tests.models.parity import drawn_weights
 from vidtrain.errors import CheckpointError, ConfigError
 from vidtrain.models.i3d import i3d
-from vidtrain.models.inflate import _HALF, _for_usual_colours, inflate_from
 from vidtrain.models.s3d import s3d, s3dg
+from vidtrain.models.weights.inflate_from import _HALF, _for_usual_colours, inflate_from
 
 
 @pytest.fixture(scope="module")

@@ -313,7 +313,6 @@ def test_options_of_mvit_that_do_not_fit(build: Any, options: dict[str, Any], me
         ({"heads": [3, 6]}, r"model\.heads: got \[3, 6\], expected one number for each of the 4 stages"),
         ({"heads": [3, 6, 12, 25]}, r"model\.heads: .* divides its channels, \[96, 192, 384, 768\]"),
         ({"window": [8, 7]}, r"model\.window: got \[8, 7\]"),
-        ({"pretrained": "imagenet"}, r"model\.pretrained: got 'imagenet', expected null or kinetics400"),
     ],
 )
 def test_options_of_swin_that_do_not_fit(options: dict[str, Any], message: str) -> None:

@@ -118,7 +118,6 @@ def test_every_backbone_has_torchvisions_tensors(name: str) -> None:
         ({"n_div": 1}, r"model\.n_div: got 1, expected a whole number of 2 or more, null or \.inf"),
         ({"n_div": 2.5}, r"model\.n_div: got 2\.5"),
         ({"place": "inplace"}, r"model\.place: got 'inplace'"),
-        ({"pretrained": "imagenet"}, r"no published weights for backbone tiny"),
         ({"in_channels": 0}, r"model\.in_channels: got 0"),
         ({"nonlocal_blocks": 5}, r"model\.nonlocal_blocks: there is no layer2\.2"),
     ],

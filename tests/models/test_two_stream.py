@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from torch import nn
 import vidtrain
 from vidtrain.engine.objective import Objective
 from vidtrain.errors import ConfigError
-from vidtrain.models.layers.backbone2d import image_backbone, temporal_backbone
 from vidtrain.models.summary import summarise
 from vidtrain.models.two_stream import TwoStream, two_stream_tiny
 
@@ -31,46 +29,6 @@ def pair(batch: int = 3, frames: int = FRAMES, size: int = 32) -> dict[str, torc
 
 
 # ---------------------------------------------------------------- what the streams see
-
-
-@pytest.mark.parametrize("name", ["lecture", "tiny", "resnet18", "mobilenet_v3_small"])
-def test_the_first_conv_of_the_flow_is_the_mean_of_the_colours(name: str) -> None:
-    torch.manual_seed(0)
-    rgb = image_backbone(name).eval()
-    before = copy.deepcopy(rgb.state_dict())
-    flow = temporal_backbone(rgb, 10).eval()
-    first, wide = (next(m for m in net.modules() if isinstance(m, nn.Conv2d)) for net in (rgb, flow))
-    assert wide.in_channels == flow.in_channels == 10
-    for channel in range(10):
-        torch.testing.assert_close(wide.weight[:, channel], first.weight.mean(1))
-    others = {key: value for key, value in rgb.state_dict().items() if value is not first.weight}
-    changed = [key for key, value in flow.state_dict().items() if value.shape != rgb.state_dict()[key].shape]
-    assert len(changed) == 1
-    assert all(torch.equal(flow.state_dict()[key], value) for key, value in others.items() if key not in changed)
-    assert all(torch.equal(rgb.state_dict()[key], value) for key, value in before.items())
-
-    grey = torch.randn(2, 1, 64, 64)  # equal channels: the sum over 10 of the mean is 10 / 3 of the sum over 3
-    with torch.no_grad():
-        torch.testing.assert_close(
-            flow(grey.expand(-1, 10, -1, -1) * 0.3), rgb(grey.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-4
-        )
-
-
-def test_pretrained_starts_both_streams_from_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a network: "pretrained" weights are random ones."""
-    made: list[nn.Module] = []
-
-    def backbone(name: str, *, in_channels: int = 3, pretrained: bool = False) -> nn.Module:
-        assert pretrained
-        made.append(image_backbone(name, in_channels=in_channels))
-        return made[-1]
-
-    monkeypatch.setattr("vidtrain.models.two_stream.image_backbone", backbone)
-    model = build(backbone="resnet18", pretrained="imagenet")
-    assert made == [model.rgb]
-    one, other = (net.get_submodule("net.layer1.0.conv1").weight for net in (model.rgb, model.flow))
-    assert torch.equal(one, other)
-    assert model.flow.get_submodule("net.conv1").weight.shape[1] == 2 * (FRAMES - 1)
 
 
 def test_the_temporal_stream_sees_u_and_v_of_each_field_in_turn() -> None:
@@ -292,7 +250,6 @@ def test_inputs_that_do_not_fit() -> None:
         ({"rgb_share": 1.5}, r"model\.rgb_share: got 1\.5, expected 0 to 1"),
         ({"fusion_epochs": 0}, r"model\.fusion_epochs: got 0, expected a share"),
         ({"fusion_epochs": 1.5}, r"model\.fusion_epochs: got 1\.5"),
-        ({"pretrained": "kinetics"}, r"model\.pretrained: got 'kinetics'"),
     ],
 )
 def test_options_that_cannot_be_used(options: dict[str, Any], message: str) -> None:

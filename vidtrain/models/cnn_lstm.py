@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone, wants_imagenet
+from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.frame_features import OnFrames
 from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool
@@ -109,7 +109,6 @@ def cnn_lstm(
     num_classes: int,
     size: int,
     backbone: str = "resnet18",
-    pretrained: str | None = None,
     frozen: bool = False,
     pooling: str = "avg",
     projection: int | None = None,
@@ -124,7 +123,7 @@ def cnn_lstm(
     """Document 004's net: ResNet-18, an LSTM of 2 layers of 256, the last step, a linear layer.
 
     size: of the frames, which pooling=flatten fixes.
-    backbone: see layers/backbone2d.py. pretrained: None or "imagenet" (torchvision's weights).
+    backbone: see layers/backbone2d.py.
     frozen: the CNN is not trained; no gradient and no activations of it are kept.
     pooling: of a frame's map: "avg", or "flatten", which keeps where something is.
     projection: length of a linear layer between the CNN and the cells (512 in document 004's code), None for none.
@@ -140,7 +139,7 @@ def cnn_lstm(
         check_at_least("projection", projection, 1)
     return CNNLSTM(
         num_classes=num_classes,
-        backbone=image_backbone(backbone, pretrained=wants_imagenet(pretrained)),
+        backbone=image_backbone(backbone),
         size=size,
         pooling=pooling,
         projection=projection,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone, wants_imagenet
+from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 
 
@@ -30,14 +30,13 @@ def early_fusion(
     num_frames: int,
     backbone: str = "tiny",
     dropout: float = 0.0,
-    pretrained: str | None = None,
 ) -> EarlyFusion:
     """A 2D CNN on 3 T channels.
 
     num_frames: T; clips of another length are refused. backbone: see layers/backbone2d.py. dropout: before the head.
-    pretrained: None or "imagenet": the first conv's weights are then repeated T times and divided by T, so that a
-        still clip gives the 2D net's features.
+    Started from 2D weights, the first conv has them repeated T times and divided by T: a still clip then gives the 2D
+    net's features.
     """
     check_at_least("num_frames", num_frames, 1)
-    net = image_backbone(backbone, in_channels=3 * num_frames, pretrained=wants_imagenet(pretrained))
+    net = image_backbone(backbone, in_channels=3 * num_frames)
     return EarlyFusion(backbone=net, num_classes=num_classes, num_frames=num_frames, dropout=dropout)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -84,6 +83,11 @@ class FeatureRNN(RecurrentClassifier):
         self.norm = norms[norm](in_features)
         self.encoder = encoder
 
+    @property
+    def frozen_network(self) -> nn.Module | None:
+        """The network that is run over the clips, whole; None where features are the data."""
+        return None if self.network is None else self.network.model
+
     def train(self, mode: bool = True) -> FeatureRNN:
         super().train(mode)
         if self.network is not None:
@@ -150,8 +154,6 @@ def feature_rnn(
     in_features: int | None = None,
     network: str = "c3d",
     network_options: Mapping[str, Any] | None = None,
-    network_weights: str | None = None,
-    pretrained: str | None = None,
     layer: str | None = None,
     clip: int = 16,
     chunk: int = 8,
@@ -169,8 +171,7 @@ def feature_rnn(
         chunk are not used. None: the input is videos.
     network: that is run over the clips, frozen: a 3D one of the catalogue, or any 2D one of layers/backbone2d.py, whose
         features are averaged over the frames of a clip. network_options: further options of its factory.
-    network_weights: a published file or a checkpoint of vidtrain. pretrained: torchvision's weights instead, as the
-        network's own option of this name has it. Without either the frozen network is a random one.
+        Without weights (model.network_weights, model.pretrained) the frozen network is a random one.
     layer: of the network, see layers/feature_tap.py.
     size: of the frames. clip: frames of a clip, stride apart as the sampler takes them. chunk: clips in a forward pass.
     norm: of each vector before the cells: "none", "layer" or "batch".
@@ -181,11 +182,7 @@ def feature_rnn(
     check_at_least("chunk", chunk, 1)
     tap = None
     if in_features is None:
-        if network_weights is not None and pretrained is not None:
-            raise ConfigError("model.network_weights and model.pretrained: the network starts from one of them")
-        tap = FeatureTap(
-            _network(network, dict(network_options or {}), network_weights, pretrained, clip=clip, size=size), layer
-        )
+        tap = FeatureTap(_network(network, dict(network_options or {}), clip=clip, size=size), layer)
     else:
         check_at_least("in_features", in_features, 1)
     return FeatureRNN(
@@ -217,26 +214,18 @@ feature_rnn_tiny = variant(
 )
 
 
-def _network(
-    name: str, options: dict[str, Any], weights: str | None, pretrained: str | None, *, clip: int, size: int
-) -> nn.Module:
+def _network(name: str, options: dict[str, Any], *, clip: int, size: int) -> nn.Module:
     """The network that is run over the clips. Its head is made for one class and never used."""
     if name not in _NETWORKS_3D:
         options = {"backbone": name, **options}
     module, _, factory = _NETWORKS_3D.get(name, "late_fusion.late_fusion").partition(".")
     function = getattr(import_module(f"vidtrain.models.{module}"), factory)
     known = inspect.signature(function).parameters
-    if pretrained is not None:
-        options["pretrained"] = pretrained
     for key in options:
         if key not in known:
             raise ConfigError(f"model.network_options: {name} has no option {key}; it has: {', '.join(known)}")
     given = {key: value for key, value in (("num_frames", clip), ("size", size)) if key in known}
     network: nn.Module = function(num_classes=1, **{**given, **options})
-    if weights is not None:
-        from vidtrain.models.weights.load import load_weights
-
-        load_weights(network, Path(weights).expanduser())
     return network
 
 

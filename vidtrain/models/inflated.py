@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vidtrain.models.inflate import inflate_layers
-from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone, wants_imagenet
+from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import ClipClassifier, check_clip
 from vidtrain.models.layers.inflated_layers import check_inflation
+from vidtrain.models.layers.inflation import inflate_layers
 
 
 class InflatedNet(ClipClassifier):
@@ -39,16 +39,14 @@ def inflated(
     taps: str = "mean",
     padding: str = "replicate",
     dropout: float = 0.0,
-    pretrained: str | None = None,
 ) -> InflatedNet:
     """A 2D CNN whose K x K kernels are time_kernel x K x K.
 
     backbone: see layers/backbone2d.py. time_kernel, taps, padding: see inflate(). dropout: before the head.
-    pretrained: None or "imagenet": the 2D weights, inflated.
     """
     check_inflation(time_kernel, taps, padding)
     return InflatedNet(
-        backbone=image_backbone(backbone, pretrained=wants_imagenet(pretrained)),
+        backbone=image_backbone(backbone),
         time_kernel=time_kernel,
         taps=taps,
         padding=padding,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone, wants_imagenet
+from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, check_clip
 
 _POOLS = {"avg": nn.AdaptiveAvgPool3d, "max": nn.AdaptiveMaxPool3d}
@@ -70,7 +70,6 @@ def late_fusion(
     pool: str = "avg",
     hidden: int = 256,
     dropout: float = 0.0,
-    pretrained: str | None = None,
 ) -> ClipClassifier:
     """A 2D CNN per frame, then `fusion`.
 
@@ -78,14 +77,13 @@ def late_fusion(
     pool: "avg" or "max", for fusion="pool". hidden: width of the MLP, for fusion="fc".
     num_frames, size: the clip, T x size x size; fusion="fc" accepts no other, fusion="pool" any.
     backbone: see layers/backbone2d.py. dropout: before the head.
-    pretrained: None or "imagenet" (torchvision's weights).
     """
     check_choice("fusion", fusion, _FUSIONS)
     check_choice("pool", pool, _POOLS)
     check_at_least("num_frames", num_frames, 1)
     check_at_least("size", size, 1)
     check_at_least("hidden", hidden, 1)
-    net = image_backbone(backbone, pretrained=wants_imagenet(pretrained))
+    net = image_backbone(backbone)
     if fusion == "pool":
         return LateFusionPool(backbone=net, num_classes=num_classes, pool=pool, dropout=dropout)
     return LateFusionFC(

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torchvision.models.video import MViT_V1_B_Weights, MViT_V2_S_Weights
 from torchvision.models.video.mvit import MSBlockConfig
 from torchvision.models.video.mvit import MViT as TorchvisionMViT
 
@@ -17,7 +16,6 @@ from vidtrain.errors import ConfigError
 from vidtrain.models.layers.classifier import check_at_least, check_clip, make_head, renew_head
 from vidtrain.models.layers.depth import LayerNumbers
 from vidtrain.models.layers.positions import Table
-from vidtrain.models.layers.torchvision_start import started
 from vidtrain.models.layers.transformer import check_drop_path, patch_grid
 
 DEPTHS = (1, 2, 11, 2)
@@ -134,7 +132,6 @@ def mvit_v1_b(
     heads: int = 1,
     dropout: float = 0.5,
     drop_path: float = 0.2,
-    pretrained: str | None = None,
 ) -> MViT:
     """MViTv1-B for clips of num_frames x size x size: an even number of frames, a multiple of 4 pixels.
 
@@ -144,9 +141,8 @@ def mvit_v1_b(
         [1, 2, 11, 2].
     dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
         linearly to 0 at the first one.
-    pretrained: None or "kinetics400": torchvision's weights, with the head only when num_classes is 400.
     """
-    net = MViT(
+    return MViT(
         "mvit_v1_b",
         _blocks(depths, width, heads, second=False),
         second=False,
@@ -156,7 +152,6 @@ def mvit_v1_b(
         dropout=dropout,
         drop_path=drop_path,
     )
-    return started(net, net.name, {"kinetics400": MViT_V1_B_Weights.KINETICS400_V1}, pretrained)
 
 
 def mvit_v2_s(
@@ -169,11 +164,10 @@ def mvit_v2_s(
     heads: int = 1,
     dropout: float = 0.5,
     drop_path: float = 0.2,
-    pretrained: str | None = None,
 ) -> MViT:
     """MViTv2-S: relative positions (of other clip sizes: interpolated linearly) and pooled residuals. MViTv2-B has
     depths [2, 3, 16, 3], MViTv2-L [2, 6, 36, 4] with width 144 and 2 heads. Options as for mvit_v1_b."""
-    net = MViT(
+    return MViT(
         "mvit_v2_s",
         _blocks(depths, width, heads, second=True),
         second=True,
@@ -183,4 +177,3 @@ def mvit_v2_s(
         dropout=dropout,
         drop_path=drop_path,
     )
-    return started(net, net.name, {"kinetics400": MViT_V2_S_Weights.KINETICS400_V1}, pretrained)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone, wants_imagenet
+from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import ClipClassifier, check_clip
 
 
@@ -35,13 +35,10 @@ class SingleFrame(ClipClassifier):
         return features.unflatten(0, (batch, -1)).mean(1)
 
 
-def single_frame(
-    *, num_classes: int, backbone: str = "tiny", dropout: float = 0.0, pretrained: str | None = None
-) -> SingleFrame:
+def single_frame(*, num_classes: int, backbone: str = "tiny", dropout: float = 0.0) -> SingleFrame:
     """A 2D CNN on single frames.
 
     backbone: see layers/backbone2d.py. dropout: before the head.
-    pretrained: None or "imagenet" (torchvision's weights).
     """
-    net = image_backbone(backbone, pretrained=wants_imagenet(pretrained))
+    net = image_backbone(backbone)
     return SingleFrame(backbone=net, num_classes=num_classes, dropout=dropout)

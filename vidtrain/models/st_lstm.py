@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone, wants_imagenet
+from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.frame_features import OnFrames
 from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool
@@ -75,7 +75,6 @@ def st_lstm(
     num_classes: int,
     size: int,
     backbone: str = "resnet18",
-    pretrained: str | None = None,
     frozen: bool = False,
     inputs: str = "flatten",
     hidden: int = 256,
@@ -86,7 +85,7 @@ def st_lstm(
     """Document 000's spatio-temporal LSTM on the maps of a 2D CNN.
 
     size: of the frames; no other fits.
-    backbone: see layers/backbone2d.py. pretrained: None or "imagenet" (torchvision's weights).
+    backbone: see layers/backbone2d.py.
     frozen: the CNN is not trained; no gradient and no activations of it are kept.
     inputs: what the LSTM reads of a frame's map: all of it ("flatten") or its mean over space ("avg").
     hidden, layers: of the LSTM. head: "last" v_t, or the "mean", "max" or "attention" over time.
@@ -97,7 +96,7 @@ def st_lstm(
     check_choice("inputs", inputs, INPUTS)
     return STLSTM(
         num_classes=num_classes,
-        backbone=image_backbone(backbone, pretrained=wants_imagenet(pretrained)),
+        backbone=image_backbone(backbone),
         size=size,
         inputs=inputs,
         hidden=hidden,

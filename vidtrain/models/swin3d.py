@@ -8,13 +8,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torchvision.models.video import Swin3D_B_Weights, Swin3D_S_Weights, Swin3D_T_Weights
 from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d, SwinTransformer3d
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.layers.classifier import check_at_least, check_clip, make_head, renew_head
 from vidtrain.models.layers.depth import LayerNumbers
-from vidtrain.models.layers.torchvision_start import started
 from vidtrain.models.layers.transformer import check_drop_path
 
 PATCH = [2, 4, 4]
@@ -127,7 +125,6 @@ def swin3d_t(
     window: list[int] | None = None,
     dropout: float = 0.0,
     drop_path: float = 0.1,
-    pretrained: str | None = None,
 ) -> Swin3d:
     """Video Swin-T. Any T, H and W.
 
@@ -136,13 +133,11 @@ def swin3d_t(
         attend to each other; None: [8, 7, 7].
     dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
         linearly to 0 at the first one.
-    pretrained: None or "kinetics400": torchvision's weights, with the head only when num_classes is 400.
     """
     options = dict(locals())
-    del options["pretrained"]
     options["depths"] = [2, 2, 6, 2] if depths is None else depths
     options["heads"] = [3, 6, 12, 24] if heads is None else heads
-    return started(_swin3d("swin3d_t", **options), "swin3d_t", _T, pretrained)
+    return _swin3d("swin3d_t", **options)
 
 
 def swin3d_s(
@@ -154,14 +149,12 @@ def swin3d_s(
     window: list[int] | None = None,
     dropout: float = 0.0,
     drop_path: float = 0.1,
-    pretrained: str | None = None,
 ) -> Swin3d:
     """Video Swin-S. depths: None: [2, 2, 18, 2]. Other options as for swin3d_t."""
     options = dict(locals())
-    del options["pretrained"]
     options["depths"] = [2, 2, 18, 2] if depths is None else depths
     options["heads"] = [3, 6, 12, 24] if heads is None else heads
-    return started(_swin3d("swin3d_s", **options), "swin3d_s", _S, pretrained)
+    return _swin3d("swin3d_s", **options)
 
 
 def swin3d_b(
@@ -173,20 +166,10 @@ def swin3d_b(
     window: list[int] | None = None,
     dropout: float = 0.0,
     drop_path: float = 0.1,
-    pretrained: str | None = None,
 ) -> Swin3d:
-    """Video Swin-B. depths: None: [2, 2, 18, 2]. heads: None: [4, 8, 16, 32]. pretrained: "kinetics400", or
-    "kinetics400_imagenet22k" for the weights that started from ImageNet-22K. Other options as for swin3d_t."""
+    """Video Swin-B. depths: None: [2, 2, 18, 2]. heads: None: [4, 8, 16, 32]. Other options as for
+    swin3d_t."""
     options = dict(locals())
-    del options["pretrained"]
     options["depths"] = [2, 2, 18, 2] if depths is None else depths
     options["heads"] = [4, 8, 16, 32] if heads is None else heads
-    return started(_swin3d("swin3d_b", **options), "swin3d_b", _B, pretrained)
-
-
-_T = {"kinetics400": Swin3D_T_Weights.KINETICS400_V1}
-_S = {"kinetics400": Swin3D_S_Weights.KINETICS400_V1}
-_B = {
-    "kinetics400": Swin3D_B_Weights.KINETICS400_V1,
-    "kinetics400_imagenet22k": Swin3D_B_Weights.KINETICS400_IMAGENET22K_V1,
-}
+    return _swin3d("swin3d_b", **options)

@@ -3,12 +3,8 @@ Recognition"): its own layers and its own state_dict keys, with the interface of
 
 from __future__ import annotations
 
-import logging
-
 import torch
 from torch import nn
-from torchvision.models import WeightsEnum
-from torchvision.models.video import MC3_18_Weights, R2Plus1D_18_Weights, R3D_18_Weights
 from torchvision.models.video.resnet import (
     BasicBlock,
     BasicStem,
@@ -21,9 +17,6 @@ from torchvision.models.video.resnet import (
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.layers.classifier import check_at_least, check_clip, renew_head
-from vidtrain.models.layers.weights import downloading
-
-_log = logging.getLogger(__name__)
 
 
 class VideoResNet18(VideoResNet):
@@ -58,46 +51,28 @@ class VideoResNet18(VideoResNet):
         renew_head(self, self.head_name, num_classes)
 
 
-def r3d_18(*, num_classes: int, dropout: float = 0.0, pretrained: str | None = None) -> VideoResNet18:
+def r3d_18(*, num_classes: int, dropout: float = 0.0) -> VideoResNet18:
     """ResNet-18 with 3x3x3 convolutions throughout. 33.371M parameters, 40.70 GMAC at 16 x 112 x 112.
 
     dropout: before the head.
-    pretrained: None or "kinetics400": torchvision's weights, with the head only when num_classes is 400.
     """
-    net = VideoResNet18("r3d_18", conv=[Conv3DSimple] * 4, stem=BasicStem, num_classes=num_classes, dropout=dropout)
-    return _with_weights(net, R3D_18_Weights.KINETICS400_V1, pretrained)
+    return VideoResNet18("r3d_18", conv=[Conv3DSimple] * 4, stem=BasicStem, num_classes=num_classes, dropout=dropout)
 
 
-def mc3_18(*, num_classes: int, dropout: float = 0.0, pretrained: str | None = None) -> VideoResNet18:
+def mc3_18(*, num_classes: int, dropout: float = 0.0) -> VideoResNet18:
     """Mixed convolutions: 3x3x3 in the first stage, 1x3x3 above. 11.695M parameters, 43.34 GMAC at 16 x 112 x 112.
 
     Options as for r3d_18.
     """
     conv = [Conv3DSimple, Conv3DNoTemporal, Conv3DNoTemporal, Conv3DNoTemporal]
-    net = VideoResNet18("mc3_18", conv=conv, stem=BasicStem, num_classes=num_classes, dropout=dropout)
-    return _with_weights(net, MC3_18_Weights.KINETICS400_V1, pretrained)
+    return VideoResNet18("mc3_18", conv=conv, stem=BasicStem, num_classes=num_classes, dropout=dropout)
 
 
-def r2plus1d_18(*, num_classes: int, dropout: float = 0.0, pretrained: str | None = None) -> VideoResNet18:
+def r2plus1d_18(*, num_classes: int, dropout: float = 0.0) -> VideoResNet18:
     """Each 3D convolution as 1x3x3 and then 3x1x1. 31.505M parameters, 40.52 GMAC at 16 x 112 x 112.
 
     Options as for r3d_18.
     """
-    net = VideoResNet18(
+    return VideoResNet18(
         "r2plus1d_18", conv=[Conv2Plus1D] * 4, stem=R2Plus1dStem, num_classes=num_classes, dropout=dropout
     )
-    return _with_weights(net, R2Plus1D_18_Weights.KINETICS400_V1, pretrained)
-
-
-def _with_weights(net: VideoResNet18, weights: WeightsEnum, pretrained: str | None) -> VideoResNet18:
-    if pretrained is None:
-        return net
-    if pretrained != "kinetics400":
-        raise ConfigError(f"model.pretrained: got {pretrained!r}, expected null or kinetics400")
-    with downloading(net.name, weights):
-        state = weights.get_state_dict(progress=False, check_hash=True)
-    if net.fc.out_features != len(weights.meta["categories"]):
-        _log.info("%s: published weights loaded, all but the head (%d classes here)", net.name, net.fc.out_features)
-        state |= {f"fc.{key}": value for key, value in net.fc.state_dict().items()}
-    net.load_state_dict(state)
-    return net

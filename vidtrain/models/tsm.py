@@ -50,7 +50,6 @@ def tsm_r50(
     nonlocal_mode: str = "embedded_gaussian",
     nonlocal_pool: str | None = "after",
     nonlocal_scale: bool = False,
-    pretrained: str | None = None,
 ) -> TSN:
     """TSM on ResNet-50.
 
@@ -67,7 +66,6 @@ def tsm_r50(
         backbone=backbone,
         in_channels=in_channels,
         dropout=dropout,
-        pretrained=pretrained,
         shift=shift_of(backbone, n_div, place),
         nonlocals=nonlocals_after(
             nonlocal_blocks, backbone, mode=nonlocal_mode, pool=nonlocal_pool, scale=nonlocal_scale

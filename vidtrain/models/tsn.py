@@ -6,9 +6,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vidtrain.models.layers.backbone2d import wants_imagenet
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
-from vidtrain.models.layers.frame_resnet import FrameResNet, Shift, find_resnet, load_imagenet
+from vidtrain.models.layers.frame_resnet import FrameResNet, Shift
 from vidtrain.models.layers.nonlocal_block import NonLocal
 from vidtrain.models.layers.variant import variant
 
@@ -44,15 +43,12 @@ def build_tsn(
     backbone: str,
     in_channels: int,
     dropout: float,
-    pretrained: str | None,
     shift: Shift | None = None,
     nonlocals: NonLocal | None = None,
 ) -> TSN:
     """A TSN, or with `shift` a TSM, on a ResNet of layers/frame_resnet.py."""
     check_at_least("in_channels", in_channels, 1)
-    net = FrameResNet(find_resnet(backbone), in_channels=in_channels, shift=shift, nonlocals=nonlocals)
-    if wants_imagenet(pretrained):
-        load_imagenet(net, backbone)
+    net = FrameResNet(backbone, in_channels=in_channels, shift=shift, nonlocals=nonlocals)
     return TSN(name=name, backbone=net, in_channels=in_channels, num_classes=num_classes, dropout=dropout)
 
 
@@ -62,13 +58,12 @@ def tsn_r50(
     backbone: str = "resnet50",
     in_channels: int = 3,
     dropout: float = 0.5,
-    pretrained: str | None = None,
 ) -> TSN:
     """TSN on ResNet-50.
 
     backbone: a ResNet, ResNeXt or wide ResNet of torchvision by name, or `tiny`.
     in_channels: 3 for RGB; 10 for the published flow nets (x and y of 5 flow fields a segment).
-    dropout: before the head. pretrained: None or "imagenet" (torchvision's weights).
+    dropout: before the head.
     """
     return build_tsn(
         "tsn",
@@ -76,7 +71,6 @@ def tsn_r50(
         backbone=backbone,
         in_channels=in_channels,
         dropout=dropout,
-        pretrained=pretrained,
     )
 
 

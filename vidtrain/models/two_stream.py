@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
-from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone, temporal_backbone, wants_imagenet
+from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, make_head
 from vidtrain.models.layers.variant import variant
 
@@ -244,7 +244,6 @@ def two_stream(
     num_classes: int,
     num_frames: int,
     backbone: str = "resnet50",
-    pretrained: str | None = None,
     segments: int = 1,
     fusion: str = "average",
     rgb_share: float = 0.5,
@@ -255,8 +254,8 @@ def two_stream(
     """Two 2D CNNs, one on RGB and one on flow.
 
     num_frames: T of the clip; the temporal CNN reads its T - 1 fields.
-    backbone: of both, see layers/backbone2d.py. pretrained: None or "imagenet" (torchvision's weights); the temporal
-        CNN starts from them, too, its first convolution from their mean over the colours.
+    backbone: of both, see layers/backbone2d.py. A start from 2D weights fills both, the first
+        convolution of the temporal one with their mean over the colours.
     segments: frames of a clip that the spatial CNN sees.
     fusion: "average" of the class scores, with the share `rgb_share` for RGB, or "concat": one linear layer on the
         features of both.
@@ -276,14 +275,11 @@ def two_stream(
         raise ConfigError(f"model.rgb_share: got {rgb_share}, expected 0 to 1")
     if fusion_epochs <= 0 or (fusion_epochs > 1 and fusion_epochs != int(fusion_epochs)):
         raise ConfigError(f"model.fusion_epochs: got {fusion_epochs}, expected a share between 0 and 1, or a number")
-    imagenet, channels = wants_imagenet(pretrained), 2 * (num_frames - 1)
-    rgb = image_backbone(backbone, pretrained=imagenet)
-    flow = temporal_backbone(rgb, channels) if imagenet else image_backbone(backbone, in_channels=channels)
     return TwoStream(
         num_classes=num_classes,
         num_frames=num_frames,
-        rgb=rgb,
-        flow=flow,
+        rgb=image_backbone(backbone),
+        flow=image_backbone(backbone, in_channels=2 * (num_frames - 1), stacked="flow"),
         segments=segments,
         fusion=fusion,
         rgb_share=rgb_share,

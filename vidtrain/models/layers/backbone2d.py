@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 import torchvision
 from torch import fx, nn
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.models.layers.twin import meta_twin
-from vidtrain.models.layers.weights import downloading
 
 _SMALL = ("lecture", "tiny")
 _PROBE_SIZE = 128  # pixels; enough for every torchvision CNN (inception_v3 needs 75)
 
 
 class ImageBackbone(nn.Module):
-    """(N, in_channels, H, W) float -> feature map (N, out_channels, H', W')."""
+    """(N, in_channels, H, W) float -> feature map (N, out_channels, H', W').
 
-    def __init__(self, net: nn.Module, *, in_channels: int, out_channels: int, min_size: int = 1) -> None:
+    source: what image_backbone was asked for; its published 2D weights start this net.
+    stacked: how the weights of a first conv for 3 channels become those for in_channels: "frames" repeats them T times
+        and divides by T, "flow" takes their mean over the colours for each channel.
+    """
+
+    def __init__(self, net: nn.Module, *, source: str, in_channels: int, out_channels: int, min_size: int = 1) -> None:
         super().__init__()
         self.net = net
+        self.source = source
+        self.stacked = "frames"
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.min_size = min_size
@@ -46,69 +50,27 @@ class ImageBackbone(nn.Module):
         return out.shape[2], out.shape[3]
 
 
-def image_backbone(name: str, *, in_channels: int = 3, pretrained: bool = False) -> ImageBackbone:
-    """A 2D CNN without its pooling and head.
+def image_backbone(name: str, *, in_channels: int = 3, stacked: str = "frames") -> ImageBackbone:
+    """A 2D CNN without its pooling and head, with fresh weights.
 
     name: `lecture` (the two-conv net of document 003's tables), `tiny` (97k parameters at 3 channels, for
         training on a CPU), any torchvision classification CNN (`resnet18`, `mobilenet_v3_small`, ...), or
         `timm:NAME` where timm is installed.
-    in_channels: other than 3, the first conv is replaced. With pretrained weights it must be 3 T, and the new conv
-        is the old one repeated T times over its input channels and divided by T. Channel i is then colour i % 3
-        of frame i // 3, the order of 003's reshape of T x 3 x H x W, and T equal frames give the features of one.
-    pretrained: ImageNet weights from torchvision's (or timm's) registry, downloaded on first use.
+    in_channels: other than 3, the first conv is replaced.
+    stacked: "frames": channel i is colour i % 3 of frame i // 3, the order of 003's reshape of T x 3 x H x W.
+        "flow": stacked optical flow. It says how a start from 2D weights fills the first conv, see ImageBackbone.
     """
     if in_channels < 1:
         raise ConfigError(f"model.backbone: got in_channels {in_channels}, expected 1 or more")
-    if pretrained and in_channels % 3:
-        raise ConfigError(
-            f"model.pretrained: ImageNet weights fit 3 T input channels, got {in_channels}: set pretrained=null"
-        )
     if name in _SMALL:
-        if pretrained:
-            raise ConfigError(
-                f"model.pretrained: there are no published weights for backbone {name}: "
-                "set model.pretrained=null, or model.backbone=resnet18"
-            )
-        return _lecture(in_channels) if name == "lecture" else _tiny(in_channels)
-    if name.startswith("timm:"):
-        net = _timm_net(name.removeprefix("timm:"), in_channels, pretrained)
+        backbone = _lecture(in_channels) if name == "lecture" else _tiny(in_channels)
     else:
-        net = _torchvision_net(name, in_channels, pretrained)
-    return ImageBackbone(net, in_channels=in_channels, out_channels=_out_channels(net, name, in_channels))
-
-
-def wants_imagenet(pretrained: str | None) -> bool:
-    """Read the option `pretrained` of a model with a 2D backbone."""
-    if pretrained not in (None, "imagenet"):
-        raise ConfigError(f"model.pretrained: got {pretrained!r}, expected null or imagenet")
-    return pretrained is not None
-
-
-def repeat_first_conv(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
-    """The conv of 3 T input channels that answers to T equal frames as `conv` does to one."""
-    times = in_channels // conv.in_channels
-    wide = _conv_like(conv, in_channels)
-    with torch.no_grad():
-        wide.weight.copy_(conv.weight.repeat(1, times, 1, 1) / times)
-        if conv.bias is not None and wide.bias is not None:
-            wide.bias.copy_(conv.bias)
-    return wide
-
-
-def temporal_backbone(rgb: ImageBackbone, in_channels: int) -> ImageBackbone:
-    """A copy for stacked optical flow (Wang et al. 2015, "Towards Good Practices for Very Deep Two-Stream ConvNets").
-
-    Its first conv has the mean of the RGB weights over the colours for each of the `in_channels` channels.
-    """
-    net = copy.deepcopy(rgb.net)
-    path, conv = _first_conv(net, rgb.in_channels)
-    wide = _conv_like(conv, in_channels)
-    with torch.no_grad():
-        wide.weight.copy_(conv.weight.mean(1, keepdim=True).expand_as(wide.weight))
-        if conv.bias is not None and wide.bias is not None:
-            wide.bias.copy_(conv.bias)
-    _put(net, path, wide)
-    return ImageBackbone(net, in_channels=in_channels, out_channels=rgb.out_channels, min_size=rgb.min_size)
+        timm_name = name.removeprefix("timm:")
+        net = _timm_net(timm_name, in_channels) if timm_name != name else _torchvision_net(name, in_channels)
+        channels = _out_channels(net, name, in_channels)
+        backbone = ImageBackbone(net, source=name, in_channels=in_channels, out_channels=channels)
+    backbone.stacked = stacked
+    return backbone
 
 
 def _conv_like(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
@@ -136,7 +98,7 @@ def _lecture(in_channels: int) -> ImageBackbone:
         nn.Conv2d(12, 24, 3, padding=1),
         nn.ReLU(),
     )
-    return ImageBackbone(net, in_channels=in_channels, out_channels=24, min_size=4)
+    return ImageBackbone(net, source="lecture", in_channels=in_channels, out_channels=24, min_size=4)
 
 
 def _tiny(in_channels: int) -> ImageBackbone:
@@ -147,42 +109,25 @@ def _tiny(in_channels: int) -> ImageBackbone:
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         layers += [conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
         width = out
-    return ImageBackbone(nn.Sequential(*layers), in_channels=in_channels, out_channels=width)
+    return ImageBackbone(nn.Sequential(*layers), source="tiny", in_channels=in_channels, out_channels=width)
 
 
-def _torchvision_net(name: str, in_channels: int, pretrained: bool) -> nn.Module:
+def _torchvision_net(name: str, in_channels: int) -> nn.Module:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise ConfigError(
             f"model.backbone: got {name!r}{did_you_mean(name, [*_SMALL, *known])}, expected {one_of(_SMALL)}, "
             "a torchvision classification CNN (resnet18, mobilenet_v3_small, ...) or timm:NAME"
         )
-    if pretrained:
-        weights = torchvision.models.get_model_weights(name).DEFAULT
-        with downloading(name, weights):
-            net = torchvision.models.get_model(name, weights=weights, progress=False)
-    else:
-        # By default these two spend a minute on scipy's truncated normal, and warn that they do.
-        options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-        net = torchvision.models.get_model(name, **options)
+    # By default these two spend a minute on scipy's truncated normal, and warn that they do.
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    net = torchvision.models.get_model(name, **options)
     if in_channels != 3:
-        _replace_first_conv(net, in_channels, repeat=pretrained)
+        convs = ((path, module) for path, module in net.named_modules() if isinstance(module, nn.Conv2d))
+        path, first = next((path, conv) for path, conv in convs if conv.in_channels == 3)
+        parent, _, attribute = path.rpartition(".")
+        setattr(net.get_submodule(parent), attribute, _conv_like(first, in_channels))
     return _without_head(net, name)
-
-
-def _replace_first_conv(net: nn.Module, in_channels: int, *, repeat: bool) -> None:
-    path, conv = _first_conv(net, 3)
-    _put(net, path, repeat_first_conv(conv, in_channels) if repeat else _conv_like(conv, in_channels))
-
-
-def _first_conv(net: nn.Module, in_channels: int) -> tuple[str, nn.Conv2d]:
-    convs = ((path, module) for path, module in net.named_modules() if isinstance(module, nn.Conv2d))
-    return next((path, conv) for path, conv in convs if conv.in_channels == in_channels)
-
-
-def _put(net: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, attribute = path.rpartition(".")
-    setattr(net.get_submodule(parent), attribute, module)
 
 
 class _Tracer(fx.Tracer):
@@ -258,7 +203,7 @@ class _TimmFeatures(nn.Module):
         return out.movedim(-1, 1) if self.channels_last else out
 
 
-def _timm_net(name: str, in_channels: int, pretrained: bool) -> nn.Module:
+def _timm_net(name: str, in_channels: int) -> nn.Module:
     try:
         import timm
     except ImportError as error:
@@ -268,10 +213,4 @@ def _timm_net(name: str, in_channels: int, pretrained: bool) -> nn.Module:
     if not timm.is_model(name.split(".")[0]):
         near = did_you_mean(name, timm.list_models())
         raise ConfigError(f"model.backbone: timm has no model {name!r}{near}, see timm.list_models()")
-    try:  # timm repeats and divides a pretrained first conv by the same rule
-        net = timm.create_model(name, pretrained=pretrained, in_chans=in_channels, num_classes=0, global_pool="")
-    except (OSError, RuntimeError) as error:
-        raise ConfigError(
-            f"model.backbone: timm could not make {name} ({error}): without a network set model.pretrained=null"
-        ) from error
-    return _TimmFeatures(net)
+    return _TimmFeatures(timm.create_model(name, in_chans=in_channels, num_classes=0, global_pool=""))

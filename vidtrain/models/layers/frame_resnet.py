@@ -12,13 +12,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.models.layers.nonlocal_block import NonLocal, NonLocalBlock
-from vidtrain.models.layers.weights import downloading
 
 
 class Spec(NamedTuple):
@@ -140,14 +138,17 @@ class _Stage(nn.Sequential):
 class FrameResNet(nn.Module):
     """(B T, C, H, W) -> (B T, D, H / 32, W / 32), D = out_channels.
 
+    source: a ResNet of torchvision by name, or `tiny`; its published 2D weights start this net.
     shift: None for a plain 2D net. A non-local block after block 0 of a stage is layer2.nonlocal0.
     """
 
     def __init__(
-        self, spec: Spec, *, in_channels: int = 3, shift: Shift | None = None, nonlocals: NonLocal | None = None
+        self, source: str, *, in_channels: int = 3, shift: Shift | None = None, nonlocals: NonLocal | None = None
     ) -> None:
         super().__init__()
-        self.spec = spec
+        self.source = source
+        self.in_channels = in_channels
+        spec = self.spec = find_resnet(source)
         self.shift = shift
         self.nonlocals = NonLocal(frozenset()) if nonlocals is None else nonlocals
         self.conv1 = nn.Conv2d(in_channels, spec.width, 7, stride=2, padding=3, bias=False)
@@ -186,29 +187,3 @@ class FrameResNet(nn.Module):
 def block_names(spec: Spec) -> list[str]:
     """layer1.0, layer1.1, ...: after which a non-local block can stand."""
     return [f"layer{stage}.{number}" for stage, depth in enumerate(spec.depths, 1) for number in range(depth)]
-
-
-def load_imagenet(net: FrameResNet, name: str) -> None:
-    """Put torchvision's ImageNet weights of the ResNet called `name` into `net`, all but their head.
-
-    With other than 3 input channels the first convolution gets the mean over its colours for each.
-    """
-    if not hasattr(torchvision.models, name):
-        raise ConfigError(
-            f"model.pretrained: there are no published weights for backbone {name}: "
-            "set model.pretrained=null, or model.backbone=resnet18"
-        )
-    weights = torchvision.models.get_model_weights(name).DEFAULT
-    with downloading(name, weights):
-        state = weights.get_state_dict(progress=False, check_hash=True)
-    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    state["conv1.weight"] = fit_input(state["conv1.weight"], net.conv1.in_channels)
-    state |= {key: value for key, value in net.state_dict().items() if ".nonlocal" in key}
-    net.load_state_dict(state)
-
-
-def fit_input(weight: torch.Tensor, channels: int) -> torch.Tensor:
-    """The first convolution's weight (O, 3, ...) for another number of input channels: its mean over the colours."""
-    if weight.shape[1] == channels:
-        return weight
-    return weight.mean(1, keepdim=True).repeat(1, channels, *[1] * (weight.ndim - 2))

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from vidtrain.errors import CheckpointError, one_of
-from vidtrain.models.layers.frame_resnet import fit_input
 from vidtrain.models.layers.inflated_layers import inflate_weight
 from vidtrain.models.weights.layout import Rule, State, rename
 
@@ -89,8 +88,28 @@ def _fit(tensor: torch.Tensor, own: torch.Tensor, model: nn.Module, taps: str) -
     if tensor.ndim < 4 or own.ndim < 4:
         return tensor
     if tensor.shape[1] == 3 and hasattr(model, "in_channels"):
-        tensor = fit_input(tensor, own.shape[1])
+        tensor = fit_input(tensor, own.shape[1], getattr(model, "stacked", "flow"))
     return inflate_weight(tensor, own.shape[2], taps) if own.ndim == 5 and tensor.ndim == 4 else tensor
+
+
+def fit_input(weight: torch.Tensor, channels: int, stacked: str) -> torch.Tensor:
+    """The first convolution's weight (O, 3, ...) for another number of input channels.
+
+    stacked: "frames": repeated T times and divided by T, so that T equal frames give the features of one. "flow": the
+        mean over the colours for each channel (Wang et al. 2015, "Towards Good Practices for Very Deep Two-Stream
+        ConvNets").
+
+    Raises:
+        CheckpointError: frames that are not of 3 channels.
+    """
+    if weight.shape[1] == channels:
+        return weight
+    ones = [1] * (weight.ndim - 2)
+    if stacked == "flow":
+        return weight.mean(1, keepdim=True).repeat(1, channels, *ones)
+    if channels % 3:
+        raise CheckpointError(f"weights for RGB fit 3 T input channels, this model has {channels}")
+    return weight.repeat(1, channels // 3, *ones) * (3 / channels)
 
 
 def _temporal_identity(own: State, taps: str) -> State:

@@ -1,24 +1,20 @@
 """2D CNNs made 3D (Carreira and Zisserman 2017; Feichtenhofer et al. 2016): inflate() turns any 2D net into a 3D one.
 
 A kernel of K x K becomes Kt x K x K with the weights repeated Kt times and divided by Kt (or on the middle tap), so
-that a clip of equal frames gives what the 2D net gives for one. inflate_from() starts a 3D net of the catalogue from
-2D weights.
+that a clip of equal frames gives what the 2D net gives for one.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
+from vidtrain.errors import ConfigError, one_of
 from vidtrain.models.layers.inflated_layers import (
     Clock,
     InflatedAvgPool,
@@ -26,23 +22,8 @@ from vidtrain.models.layers.inflated_layers import (
     InflatedMaxPool,
     check_inflation,
 )
-from vidtrain.models.layers.weights import downloading
-from vidtrain.models.weights.from_2d import start_from_2d
-from vidtrain.models.weights.load import LoadReport
-from vidtrain.models.weights.read import Weights, read_weights, without_prefix
 
 _log = logging.getLogger(__name__)
-
-
-class _Colours(NamedTuple):
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-_USUAL = _Colours((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_HALF = _Colours((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-_CONVERT_INSIDE = ("googlenet", "inception_v3")
-"""torchvision's nets that take the usual colours and turn them into _HALF before their first layer."""
 
 
 class Inflated(nn.Module):
@@ -130,71 +111,3 @@ def _is_plain(kind: type[nn.Conv2d]) -> bool:
 
 def _above_one(kernel: int | tuple[int, ...]) -> bool:
     return max(kernel) > 1 if isinstance(kernel, tuple) else kernel > 1
-
-
-# ---------------------------------------------------------------- starting a net of the catalogue from a 2D one
-
-
-def inflate_from(model: nn.Module, source: str | Path) -> LoadReport:
-    """Start a 3D net of the catalogue from the weights of a 2D one; its head stays as it is.
-
-    A 3D net's K x K kernels get the 2D weights repeated over time and divided by their number of frames, 2D parts get
-    them as they are. Either the whole net below the head is filled or nothing is changed.
-
-    Args:
-        source: a 2D CNN of torchvision by name, whose ImageNet weights are fetched on first use, or a file of 2D
-            weights under torchvision's (or timm's) names.
-
-    Raises:
-        ConfigError: neither a file nor a name of torchvision, or no network to fetch the weights.
-        CheckpointError: the file cannot be read, or it is not the 2D net of this model.
-    """
-    weights, layout = _weights_2d(source)
-    try:
-        start = start_from_2d(weights.state, model, getattr(model, "taps", "mean"))
-    except CheckpointError as error:
-        raise CheckpointError(f"model.inflate_from={source}: {error}") from error
-    model.load_state_dict(start.state, strict=False)
-    notes = list(start.notes)
-    if layout == "2D" and "inception3a.branch1.conv.weight" in weights.state:
-        notes.append("torchvision's own googlenet weights want other colours: take them as inflate_from=googlenet")
-    left_out = (*weights.left_out, *((key, "the image network's last layers") for key in start.unused))
-    head = "the image network's has other classes"
-    return LoadReport(weights.source, layout, len(start.state), head, left_out, tuple(notes))
-
-
-def _weights_2d(source: str | Path) -> tuple[Weights, str]:
-    path = Path(source).expanduser()
-    if path.exists():
-        weights = read_weights(path)
-        while (shorter := without_prefix(weights.state)).keys() != weights.state.keys():
-            weights = replace(weights, state=shorter)
-        return weights, "2D"
-    name = str(source)
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        raise ConfigError(
-            f"model.inflate_from: {name} is neither a file nor a 2D CNN of torchvision{did_you_mean(name, known)}: "
-            "expected a path, or a name such as resnet50"
-        )
-    entry = torchvision.models.get_model_weights(name).DEFAULT
-    with downloading(name, entry, "model.inflate_from"):
-        state = entry.get_state_dict(progress=False, check_hash=True)
-    wanted = _HALF if name in _CONVERT_INSIDE else entry.transforms()
-    state = _for_usual_colours(dict(state), torch.tensor(wanted.mean), torch.tensor(wanted.std))
-    return Weights(f"{name} ({entry})", state), "torchvision ImageNet"
-
-
-def _for_usual_colours(
-    state: dict[str, torch.Tensor], mean: torch.Tensor, std: torch.Tensor
-) -> dict[str, torch.Tensor]:
-    """Weights of a net that wants colours of another mean and deviation than ImageNet's, for ImageNet's: the first
-    convolution and the mean of its batch norm convert them, exactly but for the border, where padding has a colour."""
-    usual_mean, usual_std = torch.tensor(_USUAL.mean), torch.tensor(_USUAL.std)
-    if torch.equal(mean, usual_mean) and torch.equal(std, usual_std):
-        return state
-    conv = next(key for key, tensor in state.items() if tensor.ndim == 4)
-    norm = next(key for key in state if key.endswith("running_mean"))
-    weight = state[conv]
-    offset = (weight * ((usual_mean - mean) / std)[:, None, None]).sum((1, 2, 3))
-    return {**state, conv: weight * (usual_std / std)[:, None, None], norm: state[norm] - offset}

@@ -1,0 +1,90 @@
+"""Where a model's first weights come from. A model is built first and knows nothing of this; its start is carried out
+here, from the keys that every `model` section takes:
+
+    weights           a published file, or a checkpoint of vidtrain
+    inflate_from      a 2D network for a 3D one: a file, or a name of torchvision
+    pretrained        what torchvision (or timm) publishes for this model: kinetics400, or imagenet for its 2D backbone
+    backbone_weights  a file of 2D weights for its backbone
+    network_weights   a file for the frozen network of model=feature_rnn
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from torch import nn
+from torchvision.models import WeightsEnum
+from torchvision.models.video import (
+    MC3_18_Weights,
+    MViT_V1_B_Weights,
+    MViT_V2_S_Weights,
+    R2Plus1D_18_Weights,
+    R3D_18_Weights,
+    Swin3D_B_Weights,
+    Swin3D_S_Weights,
+    Swin3D_T_Weights,
+)
+
+from vidtrain.errors import ConfigError, one_of
+from vidtrain.models.weights.download import downloading
+from vidtrain.models.weights.inflate_from import inflate_from, start_backbones
+from vidtrain.models.weights.load import LoadReport, load_weights
+
+START_KEYS: Final = ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
+
+_PUBLISHED: Final[Mapping[str, Mapping[str, WeightsEnum]]] = {
+    "r3d_18": {"kinetics400": R3D_18_Weights.KINETICS400_V1},
+    "mc3_18": {"kinetics400": MC3_18_Weights.KINETICS400_V1},
+    "r2plus1d_18": {"kinetics400": R2Plus1D_18_Weights.KINETICS400_V1},
+    "mvit_v1_b": {"kinetics400": MViT_V1_B_Weights.KINETICS400_V1},
+    "mvit_v2_s": {"kinetics400": MViT_V2_S_Weights.KINETICS400_V1},
+    "swin3d_t": {"kinetics400": Swin3D_T_Weights.KINETICS400_V1},
+    "swin3d_s": {"kinetics400": Swin3D_S_Weights.KINETICS400_V1},
+    "swin3d_b": {
+        "kinetics400": Swin3D_B_Weights.KINETICS400_V1,
+        "kinetics400_imagenet22k": Swin3D_B_Weights.KINETICS400_IMAGENET22K_V1,
+    },
+}
+"""Name of a model -> value of `pretrained` -> torchvision's weights."""
+
+
+def start(model: nn.Module, keys: Mapping[str, Any]) -> list[LoadReport]:
+    """Fill `model` with the weights that `keys` (of START_KEYS; None says nothing) name.
+
+    Raises:
+        ConfigError: two of them at once, or one that this model has no use for.
+        CheckpointError: a file that cannot be read or does not fit; the model is then as it was.
+    """
+    given = {key: value for key, value in keys.items() if value is not None}
+    if len(given) > 1:
+        named = " and ".join(f"model.{key}={value}" for key, value in given.items())
+        raise ConfigError(f"{named}: a model starts from one of them")
+    if not given:
+        return []
+    (key, value), frozen = next(iter(given.items())), getattr(model, "frozen_network", None)
+    if key == "weights":
+        return [load_weights(model, Path(str(value)).expanduser())]
+    if key == "inflate_from":
+        return [inflate_from(model, value)]
+    if key == "network_weights":
+        if frozen is None:
+            raise ConfigError(f"model.network_weights={value}: {type(model).__name__} has no frozen network: set null")
+        return [load_weights(frozen, Path(str(value)).expanduser())]
+    if key == "backbone_weights":
+        return start_backbones(model, Path(str(value)).expanduser())
+    return _pretrained(model if frozen is None else frozen, str(value))
+
+
+def _pretrained(model: nn.Module, choice: str) -> list[LoadReport]:
+    published = _PUBLISHED.get(str(getattr(model, "name", "")), {})
+    if choice in published:
+        weights = published[choice]
+        with downloading(str(model.name), weights):
+            state = weights.get_state_dict(progress=False, check_hash=True)
+        return [load_weights(model, state)]
+    allowed = [*published] or ["imagenet"]
+    if choice not in allowed:
+        raise ConfigError(f"model.pretrained: got {choice!r}, expected null or {one_of(allowed)}")
+    return start_backbones(model, None)

@@ -60,7 +60,7 @@ def build_model(node: Any, num_classes: int) -> nn.Module:
     """The network of a `model` section, with the weights that it names."""
     options = {str(key): value for key, value in node.items()}
     own = option_names(options, "model")
-    starts = {key: options.pop(key) for key in START_KEYS if key in options and key not in own}
+    starts: dict[str, Any] = {key: options.pop(key) for key in START_KEYS if key in options and key not in own}
     model: nn.Module = call(options, "model", num_classes=num_classes)
     if starts.get("weights") is not None and not isinstance(getattr(model, "head_name", None), str):
         raise ConfigError(

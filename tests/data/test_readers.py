@@ -297,7 +297,7 @@ class TestTorchCodec:
             write_video(tmp_path / "a.ts", scene(40), codec="libx264", options=b_frames): "kind of file",
             write_video(tmp_path / "a.mpg", scene(40), codec="mpeg2video", options=b_frames): "kind of file",
             write_video(tmp_path / "a.avi", scene(40), codec="mpeg4", options=b_frames): "AVI",
-            write_video(tmp_path / "a.mp4", scene(40), codec="libx264", options=refresh): "intra refresh",
+            write_video(tmp_path / "a.mp4", scene(40), codec="libx264", options=refresh): "refer to other frames",
             set_matrix(write_video(tmp_path / "m.mp4", scene(3)), -1, 0, 0, 1): "mirror",
         }
         for path, words in files.items():

@@ -8,6 +8,7 @@ from fractions import Fraction
 from av.video.frame import VideoFrame
 
 from vidtrain.data.readers.holes import after_holes
+from vidtrain.data.readers.keyframes import HEAD, Worth, keyframe_test, true_keyframes
 from vidtrain.data.readers.opening import OpenFile
 from vidtrain.data.readers.references import checks_for
 from vidtrain.errors import VideoError
@@ -35,7 +36,8 @@ class Counted:
         self._damaged = checks_for(file.stream.codec_context).damaged
         self._positions: list[int | None] = []  # of each packet in the file
         self._times: list[int | None] = []  # the pts of each packet
-        self._keys: list[int] = []  # the packets that are keyframes
+        self._test = keyframe_test(file.stream.codec_context)
+        self._worth: list[Worth | None] = []  # of each packet's mark as a keyframe
         self._broken: set[int] = set()  # packets that spoil those after them, up to the next keyframe
         packets = [frame.pts for frame in self._all()]
         # A number that is none of ours is PyAV's guess for a frame without one.
@@ -59,9 +61,10 @@ class Counted:
             if number == wanted[-1]:
                 break
         broken = self._broken | self._holes
+        starts = [place for place, key in enumerate(true_keyframes(self._worth)) if key]
         for number, packet in packets.items():
             # A picture that is shown before the keyframe that it lies behind needs the one before that.
-            keys = (key for key in self._keys if key <= packet and self._number.get(key, number + 1) <= number)
+            keys = (key for key in starts if key <= packet and self._number.get(key, number + 1) <= number)
             start = max(keys, default=0)
             if any(start <= place < packet for place in broken) or packet in self._holes:
                 reason = f"frame {number} of {self.count} follows a broken one, which it may refer to"
@@ -73,12 +76,11 @@ class Counted:
     def _all(self) -> Iterator[VideoFrame]:
         """All frames; their pts are the numbers of the packets they come from."""
         self._file.reopen()
-        self._positions, self._times, self._keys, self._broken = [], [], [], set[int]()
+        self._positions, self._times, self._worth, self._broken = [], [], [], set[int]()
         for number, packet in enumerate(self._file.packets()):
             self._positions.append(packet.pos)
             self._times.append(packet.pts)
-            if packet.is_keyframe:
-                self._keys.append(number)
+            self._worth.append(self._test(bytes(memoryview(packet)[:HEAD])) if packet.is_keyframe else None)
             packet.pts = number
             frames = self._file.decode(packet)
             if frames is None or packet.is_corrupt or self._damaged(packet):

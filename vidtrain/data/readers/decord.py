@@ -3,7 +3,8 @@
 The frames shown, their rate and their size are found as the PyAV reader finds them, because decord's own length counts
 packets. Files that decord is known to hang on or to return wrong frames of are refused before it sees them:
 MPEG streams, several streams of video, palettes that a container holds, frames hidden by an edit list (cut without
-re-encoding), open GOPs, most codecs in AVI, mirrored pictures.
+re-encoding), open GOPs, packets that are marked as keyframes and are none (intra refresh, MP4 without a table of them),
+most codecs in AVI, mirrored pictures.
 
 Pixels: of x264's MP4 files they equal those of `pyav` at the video's own size. Scaled ones differ where the stream
 notes where its chroma samples sit, as H.264 does: newer FFmpegs honour that note and decord's does not (measured on
@@ -20,7 +21,7 @@ import numpy as np
 
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.guarded import Guarded
-from vidtrain.data.readers.packets import PacketTable, loses_palette
+from vidtrain.data.readers.packets import PacketTable, false_keys, loses_palette
 from vidtrain.data.readers.picture import scaled
 from vidtrain.data.readers.pyav import PyAVVideo, slots_of
 from vidtrain.errors import ConfigError, VideoError
@@ -145,6 +146,8 @@ def _why_not(probe: PyAVVideo) -> str:
         return "decord does not mirror pictures"
     if loses_palette(probe.file):
         return "decord loses the palette of this file when it seeks"
+    if table is not None and table.false_keys:
+        return f"{false_keys(table)}, to which decord seeks"
     if probe.frames.packed:
         return ""
     if table is None:

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from vidtrain.data.readers.boxes import boxes, movie_box
+from vidtrain.data.readers.keyframes import HEAD, keyframe_test, true_keyframes
 from vidtrain.data.readers.opening import OpenFile
-from vidtrain.data.readers.references import keyframe_check
 
-_HEAD: Final = 4096  # bytes of a keyframe within which its first slice begins
 _MOST_KEYS: Final = 512  # keyframes that are looked at; with more the packets are read
 Longs = npt.NDArray[np.int64]
 
@@ -28,13 +27,13 @@ Longs = npt.NDArray[np.int64]
 class Index(NamedTuple):
     """One entry for each packet in file order: int64 (N,) and bool (N,).
 
-    refreshed: some keyframes are clean only later, see `references`; they are not among `key`.
+    false_keys: packets that are marked as keyframes and are none, see `keyframes`; they are not among `key`.
     """
 
     pts: Longs
     key: npt.NDArray[np.bool_]
     hidden: npt.NDArray[np.bool_]
-    refreshed: bool
+    false_keys: int
 
 
 def read_index(file: OpenFile) -> Index | None:
@@ -54,20 +53,21 @@ def read_index(file: OpenFile) -> Index | None:
     keys = np.flatnonzero(key)
     if len(keys) > _MOST_KEYS:
         return None
-    alone = [keyframe_check(file.stream.codec_context, _head(file.path, int(flags[n, 4]))) for n in keys]
-    key[keys] = alone
+    test = keyframe_test(file.stream.codec_context)
+    with Path(file.path).open("rb") as data:
+        worth = {n: test(_head(data, int(flags[n, 4]))) for n in keys.tolist()}
+    key = np.array(true_keyframes(worth.get(n) for n in range(len(key))))
     pts = dts + offsets + max(0, -int(offsets.min()))
     first = next(file.packets(), None)
     if first is None or (first.pts, first.dts, first.pos) != (pts[0], dts[0], flags[0, 4]):
         file.reopen()
         return None
-    return Index(pts, key, flags[:, 3].astype(bool), not all(alone))
+    return Index(pts, key, flags[:, 3].astype(bool), len(keys) - int(key.sum()))
 
 
-def _head(path: str, at: int) -> bytes:
-    with Path(path).open("rb") as file:
-        file.seek(at)
-        return file.read(_HEAD)
+def _head(file: BinaryIO, at: int) -> bytes:
+    file.seek(at)
+    return file.read(HEAD)
 
 
 def _offsets(moov: bytes, track: int) -> Longs | None:

@@ -69,6 +69,7 @@ def scan_packed(file: OpenFile) -> PackedTable | None:
     if context.name != "mpeg4" or file.container.format.name != "avi":
         return None
     kinds: list[int] = []
+    false_keys = 0
     first = [0]
     waiting = 0
     for number, packet in enumerate(file.packets()):
@@ -83,14 +84,15 @@ def scan_packed(file: OpenFile) -> PackedTable | None:
             return None
         waiting = int(pictures + waiting == 2 and not empty)
         kinds += [] if empty else [data[at + 4] >> 6 for at in begins]
+        false_keys += packet.is_keyframe and _I_VOP not in kinds[first[-1] :]
         first.append(len(kinds))
     if waiting:  # never shown
         kinds.pop()
         first[-1] -= 1
-    return _table(np.array(kinds, np.int64), np.array(first, np.int64))
+    return _table(np.array(kinds, np.int64), np.array(first, np.int64), false_keys)
 
 
-def _table(kinds: npt.NDArray[np.int64], first: npt.NDArray[np.int64]) -> PackedTable | None:
+def _table(kinds: npt.NDArray[np.int64], first: npt.NDArray[np.int64], false_keys: int) -> PackedTable | None:
     """Number the pictures: a B-VOP is shown at once, any other when the next other comes."""
     count, others = len(kinds), np.flatnonzero(kinds != B_VOP)
     if count != len(first) - 1 or len(others) < 2 or others[0] != 0 or others[1] != 1 or kinds[0] != _I_VOP:
@@ -98,7 +100,14 @@ def _table(kinds: npt.NDArray[np.int64], first: npt.NDArray[np.int64]) -> Packed
     pts = np.arange(count) - 1
     pts[others] = np.append(others[1:], count) - 1
     packet = np.repeat(np.arange(count), np.diff(first))
-    return PackedTable(pts=pts, shown=np.argsort(pts), start=starts(pts, kinds == _I_VOP), packet=packet, first=first)
+    return PackedTable(
+        pts=pts,
+        shown=np.argsort(pts),
+        start=starts(pts, kinds == _I_VOP),
+        false_keys=false_keys,
+        packet=packet,
+        first=first,
+    )
 
 
 def _pictures(data: bytes) -> list[int]:

@@ -26,6 +26,7 @@ from av.video.stream import VideoStream
 
 from vidtrain.data.readers.holes import after_holes
 from vidtrain.data.readers.index import read_index
+from vidtrain.data.readers.keyframes import HEAD, Worth, keyframe_test, true_keyframes
 from vidtrain.data.readers.opening import OpenFile
 from vidtrain.data.readers.references import VOP, checks_for
 from vidtrain.types import Indices
@@ -54,7 +55,8 @@ class PacketTable:
     pts: int64 (N,) in the stream's time base; unique.
     shown: int64 (F,), the packet of each frame shown, in presentation order.
     start: int64 (N,), for each packet the keyframe that decoding has to start from to get it.
-    refreshed: some packets that are marked as keyframes are clean only later (periodic intra refresh).
+    false_keys: packets that the container marks as keyframes and that are none, see
+        `vidtrain.data.readers.keyframes`.
     damaged: packets whose damage shows without decoding; 0 when nobody looked.
     holes: packets that are damaged or behind which others are missing, see `vidtrain.data.readers.holes`.
     """
@@ -62,7 +64,7 @@ class PacketTable:
     pts: npt.NDArray[np.int64]
     shown: Indices
     start: npt.NDArray[np.int64]
-    refreshed: bool = False
+    false_keys: int = 0
     damaged: int = 0
     holes: frozenset[int] = frozenset()
 
@@ -75,7 +77,7 @@ class _Columns:
     key: list[bool]
     hidden: list[bool]
     positions: list[int | None]
-    refreshed: bool = False
+    false_keys: int = 0
     damaged: int = 0
 
 
@@ -96,7 +98,7 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
     peek = _PEEKS.get(context.name)
     index = read_index(file) if peek is None and not inspect else None
     if index is not None:
-        told = _Columns([], index.key.tolist(), index.hidden.tolist(), [], index.refreshed)
+        told = _Columns([], index.key.tolist(), index.hidden.tolist(), [], index.false_keys)
         return _table(index.pts, told, frozenset(), reorders=reorders)
     columns = _read(file, peek, inspect=inspect)
     if columns is None or not columns.pts or None in columns.pts:
@@ -108,6 +110,11 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
     if holes and _stores_no_pts(file):
         return None  # the pts of what follows are made up
     return _table(pts, columns, holes, reorders=reorders)
+
+
+def false_keys(table: PacketTable) -> str:
+    """Why a reader that believes the container's marks of keyframes cannot be trusted with a file."""
+    return f"{table.false_keys} of {len(table.pts)} packets are marked as keyframes and refer to other frames"
 
 
 def loses_palette(file: OpenFile) -> bool:
@@ -134,6 +141,8 @@ def _read(
 ) -> _Columns | None:
     """The columns, or None as soon as a packet is of a kind that cannot be counted."""
     columns, checks = _Columns([], [], [], []), checks_for(file.stream.codec_context)
+    test = keyframe_test(file.stream.codec_context)
+    worth: list[Worth | None] = []
     cut = False
     for packet in file.packets():
         hidden = packet.is_discard
@@ -142,16 +151,17 @@ def _read(
             if verdict is None:
                 return None
             hidden = verdict
-        key = packet.is_keyframe
-        if key and not checks.stands_alone(packet):
-            key, columns.refreshed = False, True
+        worth.append(test(bytes(memoryview(packet)[:HEAD])) if packet.is_keyframe else None)
         if inspect and checks.damaged(packet):
             columns.damaged += 1
         columns.pts.append(packet.pts)
         columns.positions.append(packet.pos)
-        columns.key.append(key)
         columns.hidden.append(hidden)
         cut = packet.is_corrupt
+    columns.key = true_keyframes(worth)
+    # FFmpeg mends the marks of some packets as it reads them, but not those in the index, by which it seeks.
+    indexed = sum(entry.is_keyframe for entry in getattr(file.stream, "index_entries", ()))
+    columns.false_keys = max(sum(mark is not None for mark in worth), indexed) - sum(columns.key)
     if cut:  # the file ends within the last packet
         columns.hidden[-1] = True
     return columns
@@ -170,7 +180,7 @@ def _table(
         return None  # begins before the first keyframe: what is shown is up to the decoder
     shown = visible[np.argsort(pts[visible])]
     damaged = columns.damaged + len(holes)
-    return PacketTable(pts=pts, shown=shown, start=start, refreshed=columns.refreshed, damaged=damaged, holes=holes)
+    return PacketTable(pts=pts, shown=shown, start=start, false_keys=columns.false_keys, damaged=damaged, holes=holes)
 
 
 def starts(pts: npt.NDArray[np.int64], key: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -8,9 +8,6 @@ Whether other pictures refer to it; if none does, it need not be decoded unless 
     MPEG-4        B-VOPs                                                 (ISO/IEC 14496-2, 6.3.5)
     MPEG-1, -2    B-pictures                                             (ISO/IEC 13818-2, 6.3.9)
 
-Whether it stands alone: an H.264 picture may be marked as a keyframe because decoding may start there, and yet be clean
-only some pictures later (periodic intra refresh). Its first slice is then not an I-slice.
-
 Whether it is visibly damaged: its parts do not fit into it, or it holds a run of zeros that no encoder writes. (H.264,
 HEVC, MPEG-4 and JPEG break up such runs on purpose; in VP8, VP9 and AV1 short ones do occur, though hardly at an end.)
 """
@@ -24,6 +21,8 @@ from typing import Any, Final
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 
+from vidtrain.data.readers.keyframes import length_size
+
 Test = Callable[["Packet[Any]"], bool]
 
 VOP: Final = b"\0\0\1\xb6"
@@ -34,7 +33,6 @@ _START_CODE: Final = b"\0\0\1"
 _PICTURE: Final = b"\0\0\1\0"
 _B_PICTURE: Final = 3
 _H264_SLICES: Final = frozenset({1, 2, 5})
-_H264_IDR: Final = 5
 _H264_REF_IDC: Final = 0x60
 _HEVC_SLICES: Final = 32  # NAL unit types below this one
 _HEVC_UNREFERRED: Final = frozenset({0, 2, 4, 6, 8, 10, 12, 14})
@@ -45,11 +43,10 @@ _JPEG_END: Final = b"\xff\xd9"
 
 @dataclass(frozen=True)
 class Checks:
-    """unreferred: True for packets that may be dropped. stands_alone: True unless it certainly does not, for
-    keyframes. damaged: True when damage shows without decoding. What they do not understand they keep."""
+    """unreferred: True for packets that may be dropped. damaged: True when damage shows without decoding. What they do
+    not understand they keep."""
 
     unreferred: Test
-    stands_alone: Test
     damaged: Test
 
 
@@ -58,29 +55,14 @@ def checks_for(context: VideoCodecContext) -> Checks:
     name, extra = context.name, context.extradata or b""
     if name not in ("h264", "hevc"):
         damaged = _DAMAGED.get(name, _never)
-        return Checks(unreferred=_UNREFERRED.get(name, _never), stands_alone=_always, damaged=damaged)
-    size = _length_size(name, extra)
+        return Checks(unreferred=_UNREFERRED.get(name, _never), damaged=damaged)
+    size = length_size(name, extra)
     nals, zeros = (_lengths(size), _has_zeros) if size else (_start_codes, _has_inner_zeros)
     unreferred = _h264_unreferred if name == "h264" else _hevc_unreferred
     return Checks(
         unreferred=lambda packet: unreferred(nals(bytes(packet))),
-        stands_alone=(lambda packet: _h264_stands_alone(nals(bytes(packet)))) if name == "h264" else _always,
         damaged=lambda packet: zeros(packet) or not all(nals(bytes(packet))),
     )
-
-
-def keyframe_check(context: VideoCodecContext, head: bytes) -> bool:
-    """`Checks.stands_alone` for the first bytes of a packet."""
-    if context.name != "h264":
-        return True
-    size = _length_size(context.name, context.extradata or b"")
-    return _h264_stands_alone((_lengths(size) if size else _start_codes)(head))
-
-
-def _length_size(name: str, extra: bytes) -> int:
-    """Bytes of the length before each NAL unit (ISO/IEC 14496-15); 0 where start codes separate them."""
-    at = 4 if name == "h264" else 21
-    return extra[at] % 4 + 1 if len(extra) > at and extra[0] else 0
 
 
 def _h264_unreferred(nals: Iterator[bytes]) -> bool:
@@ -93,16 +75,6 @@ def _h264_unreferred(nals: Iterator[bytes]) -> bool:
                 return False
             found = True
     return found
-
-
-def _h264_stands_alone(nals: Iterator[bytes]) -> bool:
-    for nal in nals:
-        if nal and nal[0] & 31 == _H264_IDR:
-            return True
-        if len(nal) > 1 and nal[0] & 31 in _H264_SLICES:
-            # first_mb_in_slice is 0, one bit; then slice_type in Exp-Golomb code: 011 is I, 0001000 only I
-            return not nal[1] & 0x80 or nal[1] & 0x70 == 0x30 or nal[1] & 0x7F == 0x08
-    return True
 
 
 def _hevc_unreferred(nals: Iterator[bytes]) -> bool:
@@ -170,10 +142,6 @@ def _jpeg_has_zeros(packet: Packet[Any]) -> bool:
 def _ends_in_zeros(packet: Packet[Any]) -> bool:
     data = bytes(packet)
     return data.startswith(_ZEROS) or data.endswith(_ZEROS) or _MANY_ZEROS in data
-
-
-def _always(packet: Packet[Any]) -> bool:
-    return True
 
 
 def _never(packet: Packet[Any]) -> bool:

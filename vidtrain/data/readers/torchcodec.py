@@ -2,8 +2,9 @@
 
 The frames shown, their rate and their size are found as the PyAV reader finds them. Files of which torchcodec is known
 to return wrong frames are refused before it sees them (tried with 0.17 and FFmpeg 5): MPEG streams, AVI with
-reordered frames, periodic intra refresh, mirrored pictures; with older versions rotated ones (before 0.11) and those
-with frames hidden by an edit list (before 0.16).
+reordered frames, packets that are marked as keyframes and are none (intra refresh, MP4 without a table of them),
+mirrored pictures; with older versions rotated ones (before 0.11) and those with frames hidden by an edit list (before
+0.16).
 
 Pixels on the processor equal those of `pyav` at the video's own size, for 8-bit video; scaled ones differ in how the
 colours are interpolated. On "cuda" the picture is converted by NVIDIA's code and scaled by torch, both of which round
@@ -21,7 +22,7 @@ import numpy as np
 
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.guarded import Guarded
-from vidtrain.data.readers.packets import loses_palette
+from vidtrain.data.readers.packets import false_keys, loses_palette
 from vidtrain.data.readers.picture import Orientation, scaled
 from vidtrain.data.readers.pyav import PyAVVideo, slots_of
 from vidtrain.errors import ConfigError, VideoError
@@ -195,8 +196,8 @@ def _why_not(probe: PyAVVideo, device: str) -> str:
         return "torchcodec does not turn pictures" + (" here" if version >= _ROTATES else " in this version")
     if len(table.pts) > len(table.shown) and version < _EDITS:
         return f"torchcodec counts {len(table.pts)} frames in this version, {len(table.shown)} are shown"
-    if table.refreshed:
-        return "torchcodec returns unfinished pictures of video with periodic intra refresh"
+    if table.false_keys:
+        return f"{false_keys(table)}, to which torchcodec seeks"
     if container == "avi" and (np.diff(table.shown) < 0).any():
         return "torchcodec returns wrong frames of AVI files with reordered pictures"
     return ""

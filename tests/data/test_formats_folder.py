@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from vidtrain.data.files import Disk, list_videos, walk_videos
+from vidtrain.data.files import Disk, is_video, list_videos, walk_videos
 from vidtrain.data.formats.folder import folder
+from vidtrain.data.formats.places import find_by_name
 from vidtrain.errors import DataError
 
 
@@ -89,6 +90,124 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "a" / "linked").symlink_to(tmp_path / "store")
     (tmp_path / "a" / "loop").symlink_to(tmp_path / "a")
     assert sorted(Path(path).name for path in walk_videos(tmp_path / "a")) == ["1.mp4", "2.mp4"]
+
+
+def test_what_ffmpeg_reads_as_video_is_one() -> None:
+    text = """
+        3gp 3g2 asf avi divx dv f4v flv gif h264 hevc ivf m1v m2p m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg mpg mts
+        mxf nut ogg ogm ogv qt rm rmvb ts vob webm wmv y4m
+    """
+    suffixes = text.split()
+    assert len(suffixes) == 39
+    assert [s for s in suffixes if not (is_video(f"a.{s}") and is_video(f"b.c.{s.upper()}"))] == []
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.srt", "a.wav", "a.m4a", "a.jpg", "mp4", "amp4", "a.mp4.part", "a.dat"])
+def test_other_files_are_none(name: str) -> None:
+    assert not is_video(name)
+
+
+def test_what_is_no_video_is_counted_in_one_note(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        *clips("a", 3),
+        *clips("b", 3),
+        *(f"a/{n}.txt" for n in range(5)),
+        "b/x/1.JSON",
+        "b/cover.jpg",
+        "b/README",
+    )
+    notes = [note for note in folder(tmp_path).notes if "skipped" in note]
+    assert notes == ["skipped 8 files that are not videos: 5 .txt, 1 without extension, 1 .jpg, 1 .json"]
+    assert not any("skipped" in n for n in folder(make(tmp_path / "c", *clips("a", 3), *clips("b", 3))).notes)
+
+
+def test_pictures_of_a_video_are_not_counted_as_skipped(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{name}/v{n}/{i}.jpg" for name in "ab" for n in range(3) for i in range(4)), "a/v1/flow.npy")
+    data = folder(tmp_path)
+    assert sum(len(m) for m in data.splits.values()) == 6
+    assert [n for n in data.notes if "skipped" in n] == ["skipped 1 file that is not a video: 1 .npy"]
+
+
+SYSTEM = (
+    *("@eaDir", "@EADIR", "__MACOSX", "#recycle", "$RECYCLE.BIN", ".Trash-1000", ".Trashes", "lost+found"),
+    *("System Volume Information", ".AppleDouble", "#snapshot"),
+)
+
+
+@pytest.mark.parametrize("name", SYSTEM)
+def test_system_folders_hold_no_videos_and_are_no_classes(tmp_path: Path, name: str) -> None:
+    make(tmp_path, *clips("a", 3), *clips("b", 3), f"{name}/x.mp4", f"{name}/a/x.mp4", f"a/{name}/x.mp4")
+    make(tmp_path, "a/._0.mp4", "a/Thumbs.db", "b/.DS_Store", "b/desktop.ini")
+    data = folder(tmp_path, val_fraction=0, test_fraction=0)
+    assert data.class_names == ("a", "b")
+    assert len(data.splits["train"]) == 6
+    assert not data.notes
+    assert len(list_videos(tmp_path)) == 6
+    assert len(find_by_name([tmp_path], {"x", "0"})) == 1
+
+
+def test_videos_outside_the_class_folders_are_said(tmp_path: Path) -> None:
+    make(tmp_path, *clips("a", 3), *clips("b", 3), "loose.mp4", "other.mkv")
+    assert any("2 videos in no class folder skipped (loose.mp4, other.mkv)" in note for note in folder(tmp_path).notes)
+
+
+def test_folders_beside_the_splits_are_said(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        make(tmp_path, *clips(f"{split}/a", 2), *clips(f"{split}/b", 2))
+    make(tmp_path, *clips("unlabelled", 3))
+    assert any("the splits are train, val; skipped unlabelled" in note for note in folder(tmp_path).notes)
+
+
+def test_a_class_folder_that_is_a_link_to_another(tmp_path: Path) -> None:
+    make(tmp_path, *clips("a", 8), *clips("b", 8))
+    (tmp_path / "c").symlink_to(tmp_path / "a")
+    (note,) = (note for note in folder(tmp_path).notes if "links" in note)
+    assert note.startswith("8 videos in two classes by links (a/0.mp4, c/0.mp4: one file, in a and c)")
+
+
+def test_a_file_under_two_labels_by_a_link_stays_in_one_split(tmp_path: Path) -> None:
+    make(tmp_path, *clips("a", 20), *clips("b", 4))
+    (tmp_path / "b" / "soft.mp4").symlink_to(tmp_path / "a" / "3.mp4")
+    (tmp_path / "b" / "hard.mp4").hardlink_to(tmp_path / "a" / "5.mp4")
+    for seed in range(5):
+        data = folder(tmp_path, split_seed=seed)
+        (note,) = (note for note in data.notes if "links" in note)
+        assert note.startswith("2 videos in two classes by links (a/3.mp4, b/soft.mp4: one file, in a and b)")
+        homes = {str(Path(path).relative_to(tmp_path)): split for split, m in data.splits.items() for path in m.paths}
+        assert homes["b/soft.mp4"] == homes["a/3.mp4"]
+        assert homes["b/hard.mp4"] == homes["a/5.mp4"]
+
+
+def test_a_file_in_two_splits_by_a_link_is_said(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        make(tmp_path, *clips(f"{split}/a", 4), *clips(f"{split}/b", 4))
+    (tmp_path / "test/a/again.mp4").symlink_to(tmp_path / "train/a/1.mp4")
+    assert any("1 video in two splits by links (train/a/1.mp4, test/a/again.mp4" in n for n in folder(tmp_path).notes)
+
+
+def test_links_that_lead_nowhere_or_in_a_circle(tmp_path: Path) -> None:
+    make(tmp_path, *clips("a", 4), *clips("b", 4))
+    (tmp_path / "a" / "self").symlink_to(tmp_path / "a" / "self")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "b" / "gone.txt").symlink_to(tmp_path / "nowhere")
+    data = folder(tmp_path, val_fraction=0, test_fraction=0)
+    assert len(list_videos(tmp_path)) == 8
+    assert Counter(data.splits["train"].labels.tolist())[1] == 4
+
+
+def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, *clips("a", 4), *clips("b", 4))
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if os.fspath(path).endswith("b"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match="/b: cannot be read: Permission denied"):
+        folder(tmp_path)
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:

@@ -7,17 +7,32 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vidtrain.errors import DataError
+
 PACK_EXTENSION = ".jpack"
 """Of a video that `vidtrain data prepare` has turned into JPEGs, all in one file."""
 
 VIDEO_EXTENSIONS = (
     PACK_EXTENSION,
-    *(".3gp", ".asf", ".avi", ".divx", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
-    *(".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+    *(".264", ".265", ".3g2", ".3gp", ".amv", ".asf", ".avi", ".bik", ".cavs", ".dav", ".dif", ".divx", ".drc"),
+    *(".dv", ".dvr-ms", ".evo", ".f4v", ".flc", ".fli", ".flv", ".gif", ".gxf", ".h261", ".h263", ".h264", ".h265"),
+    *(".hevc", ".insv", ".ismv", ".ivf", ".lrv", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2", ".mjpeg"),
+    *(".mjpg", ".mk3d", ".mkv", ".mod", ".mov", ".mp2v", ".mp4", ".mpe", ".mpeg", ".mpg", ".mpv", ".mqv", ".mts"),
+    *(".mxf", ".nsv", ".nut", ".nuv", ".obu", ".ogg", ".ogm", ".ogv", ".ogx", ".qt", ".rm", ".rmvb", ".roq", ".smk"),
+    *(".tod", ".trp", ".ts", ".vc1", ".vob", ".vro", ".webm", ".wmv", ".wtv", ".xvid", ".y4m"),
 )
+"""Names of what ffmpeg reads as video. Not .dat and .bin, which are anything, nor .swf and .webp, which seldom move."""
 
 _EXTENSIONS = frozenset(VIDEO_EXTENSIONS)
 _DIGITS = re.compile(r"(\d+)")
+# what network drives, operating systems and archivers put beside files; compared in small letters
+_SYSTEM_NAMES = frozenset(
+    (
+        *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@sharebin", "@tmp"),
+        *("__macosx", "$recycle.bin", "recycler", "system volume information", "lost+found", "network trash folder"),
+        *("temporary items", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+    )
+)
 
 
 def is_video(name: str) -> bool:
@@ -31,34 +46,72 @@ def natural_key(path: str) -> tuple[object, ...]:
     return (*(int(part) if odd % 2 else part for odd, part in enumerate(_DIGITS.split(path))), path)
 
 
+def is_system(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or belongs to the system and not to the data set."""
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
+def scan(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+    """What lies in `folder`, without hidden and system files and folders.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not is_system(entry.name):
+                    yield entry
+    except OSError as error:
+        raise DataError(f"{os.fspath(folder)}: cannot be read: {error.strerror or error}") from None
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or leads to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself, or a disk that does not answer
+        return False
+
+
 def list_folders(folder: str | Path) -> list[str]:
-    """Names of the folders right below `folder`, hidden ones left out, sorted by code point."""
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+    """Names of the folders right below `folder`, without hidden and system ones, sorted by code point."""
+    return sorted(entry.name for entry in scan(folder) if is_folder(entry))
+
+
+class Visited:
+    """Recognises folders that were seen before: links may lead back."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[int, int]] = set()
+
+    def again(self, folder: str) -> bool:
+        """Whether `folder` was asked for before, under this name or another."""
+        status = Path(folder).stat()
+        key = (status.st_dev, status.st_ino)
+        # Windows file systems without file numbers give 0
+        if status.st_ino and key in self._seen:
+            return True
+        self._seen.add(key)
+        return False
 
 
 def walk_videos(folder: str | Path) -> Iterator[str]:
     """Paths of all videos below `folder`, each starting with `folder`, in the order of the disk.
 
-    Links to folders are followed, each folder once. Hidden files and folders are left out.
+    Links to folders are followed, each folder once. Hidden and system files and folders are skipped.
     """
-    visited: set[tuple[int, int]] = set()
+    visited = Visited()
     waiting = [os.fspath(folder)]
     while waiting:
         here = waiting.pop()
-        status = Path(here).stat()
-        # Windows file systems without file numbers give 0
-        if status.st_ino and (status.st_dev, status.st_ino) in visited:
+        if visited.again(here):
             continue
-        visited.add((status.st_dev, status.st_ino))
-        with os.scandir(here) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    waiting.append(entry.path)
-                elif is_video(entry.name):
-                    yield entry.path
+        for entry in scan(here):
+            if is_folder(entry):
+                waiting.append(entry.path)
+            elif is_video(entry.name):
+                yield entry.path
 
 
 def list_videos(folder: str | Path) -> list[str]:

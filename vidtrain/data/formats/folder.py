@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidtrain.data.files import VIDEO_EXTENSIONS, is_video, list_folders
+from vidtrain.data.files import is_folder, is_video, list_folders, scan
 from vidtrain.data.formats.finish import cut_splits, finish
-from vidtrain.data.formats.places import list_clips
+from vidtrain.data.formats.places import find_clips
 from vidtrain.data.formats.text import check_root, some, without_gc
 from vidtrain.data.manifest import Manifest, VideoData
 from vidtrain.data.splits import check_fractions
 from vidtrain.errors import DataError
 
+_KINDS = ".mp4, .mkv, .avi, .mov, .webm"
 _SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
@@ -28,8 +32,8 @@ def folder(
     """Videos in `<root>/<class>/`, or in `<root>/<split>/<class>/`.
 
     Files in folders below a class folder belong to the class. A folder there that holds pictures (img_00001.jpg ...)
-    is a video. Hidden files and files that are neither are passed over. Class numbers follow the sorted names of the
-    folders.
+    is a video. Hidden files and those of the system are skipped (.DS_Store, @eaDir, Thumbs.db ...); a note counts
+    what else is no video. Class numbers follow the sorted names of the folders.
 
     Args:
         root: holds the class folders; or a folder train with class folders, with or without val (valid, validation)
@@ -49,16 +53,19 @@ def folder(
     classes = {split: _class_folders(home) for split, home in homes.items()}
     _check_same(classes, homes)
     names = next(iter(classes.values()))
-    splits = {split: _list(home, names) for split, home in homes.items()}
-    splits, notes = cut_splits(
-        splits,
+    found = {split: _list(home, names) for split, home in homes.items()}
+    twins = _Twins(root, names, found)
+    splits, cuts = cut_splits(
+        {split: Manifest.of(each.paths, each.labels) for split, each in found.items()},
         names,
         root,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         split_seed=split_seed,
         group_by=group_by,
+        groups=twins.together,
     )
+    notes = [*_outside(root, homes), *_skipped(found.values()), *twins.notes, *cuts]
     return finish(names, splits, root, notes=notes)
 
 
@@ -93,8 +100,8 @@ def _class_folders(home: Path) -> list[str]:
     return names
 
 
-def _videos_in(home: Path) -> bool:
-    return any(is_video(path.name) for path in home.iterdir())
+def _videos_in(home: Path) -> list[str]:
+    return sorted(entry.name for entry in scan(home) if is_video(entry.name) and not is_folder(entry))
 
 
 def _check_same(classes: dict[str, list[str]], homes: dict[str, Path]) -> None:
@@ -109,18 +116,103 @@ def _check_same(classes: dict[str, list[str]], homes: dict[str, Path]) -> None:
                 )
 
 
-def _list(home: Path, names: Iterable[str]) -> Manifest:
-    paths: list[str] = []
-    labels: list[int] = []
+@dataclass
+class _Found:
+    """N videos of a split: their paths, labels and identities (see `find_clips`), and what else lay there."""
+
+    paths: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    identities: list[int] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def _list(home: Path, names: Sequence[str]) -> _Found:
+    found = _Found()
     empty = []
     for label, name in enumerate(names):
-        found = list_clips(home / name)
-        paths += found
-        labels += [label] * len(found)
-        if not found:
+        clips = find_clips(home / name, found.skipped)
+        found.paths += [path for path, _ in clips]
+        found.identities += [identity for _, identity in clips]
+        found.labels += [label] * len(clips)
+        if not clips:
             empty.append(name)
     if empty:
         more = f" (and {len(empty) - 1} more: {some(empty[1:])})" if len(empty) > 1 else ""
-        kinds = " ".join(VIDEO_EXTENSIONS)
-        raise DataError(f"{home / empty[0]}: class folder without a video{more}; remove it, or add one of {kinds}")
-    return Manifest.of(paths, labels)
+        there = f"; {_count(found.skipped)}" if found.skipped else ""
+        raise DataError(
+            f"{home / empty[0]}: class folder without a video{more}; remove it, or add {_KINDS} or the like{there}"
+        )
+    return found
+
+
+# ---------------------------------------------------------------- what is not in the lists, and what is there twice
+
+
+def _outside(root: Path, homes: Mapping[str, Path]) -> list[str]:
+    """Notes about what lies beside the class folders, or beside the folders of the splits."""
+    notes = []
+    for home in homes.values():
+        loose = _videos_in(home)
+        if loose:
+            notes.append(f"{home}: {_videos(len(loose))} in no class folder skipped ({some(loose)})")
+    if root not in homes.values():
+        read = [home.name for home in homes.values()]
+        beside = sorted(set(list_folders(root)) - set(read))
+        if beside:
+            notes.append(f"{root}: the splits are {some(read)}; skipped {some(beside)}")
+    return notes
+
+
+def _skipped(found: Iterable[_Found]) -> list[str]:
+    skipped: Counter[str] = sum((each.skipped for each in found), Counter())
+    return [_count(skipped)] if skipped else []
+
+
+def _count(skipped: Counter[str]) -> str:
+    """'skipped 12 files that are not videos: 8 .txt, 4 .json'."""
+    kinds = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    shown = some([f"{count} {kind or 'without extension'}" for kind, count in kinds], 8)
+    number = skipped.total()
+    what = "file that is not a video" if number == 1 else "files that are not videos"
+    return f"skipped {number} {what}: {shown}"
+
+
+def _videos(count: int) -> str:
+    return f"{count} video{'' if count == 1 else 's'}"
+
+
+class _Twins:
+    """The same file or folder under several names, by links.
+
+    notes: what to tell the user.
+    together: the group of each path, so that no file is cut into two splits; None where there are no such files.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str], found: Mapping[str, _Found]) -> None:
+        self.notes: list[str] = []
+        self.together: Callable[[str], str] | None = None
+        identities = [number for each in found.values() for number in each.identities if number]
+        if len(set(identities)) == len(identities):
+            return
+        repeated = {number for number, count in Counter(identities).items() if count > 1}
+        rows: dict[int, list[tuple[str, int, str]]] = defaultdict(list)
+        for split, each in found.items():
+            for path, label, number in zip(each.paths, each.labels, each.identities, strict=True):
+                if number in repeated:
+                    rows[number].append((split, label, os.path.relpath(path, root)))
+        first = {path: group[0][2] for group in rows.values() for _, _, path in group}
+        self.together = lambda path: first.get(below := os.path.relpath(path, root), below)
+        self._note("classes", [(group, {names[label] for _, label, _ in group}) for group in rows.values()])
+        self._note("splits", [(group, {split for split, _, _ in group}) for group in rows.values()])
+
+    def _note(self, what: str, groups: list[tuple[list[tuple[str, int, str]], set[str]]]) -> None:
+        """A note about the files that stand in several classes or splits."""
+        several = [(group, homes) for group, homes in groups if len(homes) > 1]
+        if several:
+            group, homes = several[0]
+            shown = " and ".join(sorted(homes))
+            why = "a clip can have one label" if what == "classes" else "scores will be too good"
+            self.notes.append(
+                f"{_videos(len(several))} in two {what} by links ({some([path for _, _, path in group])}: one file, "
+                f"in {shown}); {why}: remove one"
+            )

@@ -7,15 +7,17 @@ video is never looked into: 200,000 folders of pictures are found by listing the
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
-from vidtrain.data.files import is_video, natural_key
+from vidtrain.data.files import Visited, is_folder, is_video, natural_key, scan
 
 PICTURES_PER_SECOND = 30.0
 """The rate that the reader of folders gives to pictures: lists count pictures, a manifest counts seconds."""
 
 PICTURE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_PICTURES = frozenset(PICTURE_EXTENSIONS)
 
 
 def find_by_name(homes: Iterable[str | Path], wanted: Container[str], *, parents: bool = False) -> dict[str, str]:
@@ -40,29 +42,26 @@ def find_by_name(homes: Iterable[str | Path], wanted: Container[str], *, parents
 def _below(home: str, wanted: Container[str], parents: bool) -> dict[str, str]:
     files: dict[str, str] = {}
     folders: dict[str, str] = {}
-    visited = _Visited()
+    visited = Visited()
     waiting = [home]
     while waiting:
         here = waiting.pop()
         if visited.again(here):
             continue
         above = f"{Path(here).name}/" if parents else ""
-        with os.scandir(here) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.startswith("."):
+        for entry in scan(here):
+            name = entry.name
+            if is_folder(entry):
+                if above + name not in wanted:
+                    waiting.append(entry.path)
                     continue
-                if entry.is_dir():
-                    if above + name not in wanted:
-                        waiting.append(entry.path)
-                        continue
-                    key, into = above + name, folders
-                else:
-                    key, into = above + name[: name.rfind(".")], files
-                    if key not in wanted or not is_video(name):
-                        continue
-                if key not in into or entry.path < into[key]:
-                    into[key] = entry.path
+                key, into = above + name, folders
+            else:
+                key, into = above + name[: name.rfind(".")], files
+                if key not in wanted or not is_video(name):
+                    continue
+            if key not in into or entry.path < into[key]:
+                into[key] = entry.path
     return {**folders, **files}
 
 
@@ -71,46 +70,60 @@ def list_clips(folder: str | Path) -> list[str]:
 
     A folder below `folder` that holds pictures but neither video files nor folders is a video.
     """
-    return sorted(_walk_clips(os.fspath(folder)), key=natural_key)
+    return [path for path, _ in find_clips(folder, Counter())]
 
 
-def _walk_clips(folder: str) -> Iterator[str]:
-    visited = _Visited()
+def find_clips(folder: str | Path, skipped: Counter[str]) -> list[tuple[str, int]]:
+    """(path, identity) of what `list_clips` lists; files that are no part of a video are added to `skipped`.
+
+    identity: the same number for the same file or folder under any name (links), 0 where the disk has no numbers.
+    skipped: files by extension in small letters, "" without one.
+    """
+    return sorted(_walk_clips(os.fspath(folder), skipped), key=lambda clip: natural_key(clip[0]))
+
+
+def _walk_clips(folder: str, skipped: Counter[str]) -> Iterator[tuple[str, int]]:
+    visited = Visited()
     waiting = [folder]
     while waiting:
         here = waiting.pop()
         if visited.again(here):
             continue
-        pictures = others = False
-        with os.scandir(here) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.startswith("."):
-                    continue
-                # pictures first: folders of them hold thousands, and nothing has to be asked of the disk
-                if name.lower().endswith(PICTURE_EXTENSIONS):
-                    pictures = True
-                elif entry.is_dir():
-                    waiting.append(entry.path)
-                    others = True
-                elif is_video(name):
-                    yield entry.path
-                    others = True
+        pictures: Counter[str] = Counter()
+        others = False
+        device = Path(here).stat().st_dev
+        for entry in scan(here):
+            name = entry.name
+            suffix = name[name.rfind(".") :].lower() if "." in name else ""
+            # pictures first: folders of them hold thousands, and nothing has to be asked of the disk
+            if suffix in _PICTURES:
+                pictures[suffix] += 1
+            elif is_folder(entry):
+                waiting.append(entry.path)
+                others = True
+            elif is_video(name):
+                yield entry.path, _identity(entry, device)
+                others = True
+            else:
+                skipped[suffix] += 1
         if pictures and not others and here != folder:
-            yield here
+            status = Path(here).stat()
+            yield here, _number(status.st_dev, status.st_ino)
+        else:
+            skipped.update(pictures)
 
 
-class _Visited:
-    """Tells folders that were seen before: links may lead back."""
+def _identity(entry: os.DirEntry[str], device: int) -> int:
+    if os.name == "nt":  # would have to open each file
+        return 0
+    if not entry.is_symlink():
+        return _number(device, entry.inode())
+    try:
+        status = entry.stat()
+    except OSError:  # leads nowhere
+        return 0
+    return _number(status.st_dev, status.st_ino)
 
-    def __init__(self) -> None:
-        self._seen: set[tuple[int, int]] = set()
 
-    def again(self, folder: str) -> bool:
-        status = Path(folder).stat()
-        key = (status.st_dev, status.st_ino)
-        # Windows file systems without file numbers give 0
-        if status.st_ino and key in self._seen:
-            return True
-        self._seen.add(key)
-        return False
+def _number(device: int, inode: int) -> int:
+    return device << 64 | inode if inode else 0

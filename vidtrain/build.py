@@ -38,7 +38,7 @@ from vidtrain.engine.settings import EvalConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.help import conf_dir
 from vidtrain.models.weights.start import START_KEYS, start
-from vidtrain.targets import call, nothing_for, option_names, refuse_untrusted
+from vidtrain.targets import call, nothing_for, option_names, refuse_untrusted, with_text
 
 log = logging.getLogger("vidtrain")
 
@@ -109,8 +109,9 @@ def check_reads(in_features: int | None, data: VideoData, model: str) -> None:
 
 
 def build_data(node: Any) -> VideoData:
-    """The splits of a `data` section."""
-    return call({k: v for k, v in dict(node).items() if k not in _DATA_KEYS}, "data")
+    """The splits of a `data` section. Numbers count as text where text is expected: data.root=2019 is a folder."""
+    options = {str(k): v for k, v in dict(node).items() if k not in _DATA_KEYS}
+    return call(with_text(options, "data"), "data")
 
 
 def build_reader(node: Any) -> VideoReader:

@@ -77,6 +77,21 @@ def nothing_for(node: Mapping[str, Any], keys: Iterable[str], section: str) -> d
     return found
 
 
+def with_text(options: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """`options` with numbers as text for those parameters of `_target_` that take text but no numbers.
+
+    Hydra reads data.root=2019 as a number; it is the name of a folder.
+    """
+    target = options.get("_target_")
+    hints = _hints(locate(target, section)) if isinstance(target, str) else {}
+
+    def is_text(key: str, value: Any) -> bool:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and key in hints and not _fits(value, hints[key]) and _fits(str(value), hints[key])
+
+    return {key: str(value) if is_text(key, value) else value for key, value in options.items()}
+
+
 def _hints(function: Any) -> dict[str, Any]:
     """The annotations of a function's or a class's options; {} where they name what exists only for a type checker."""
     try:

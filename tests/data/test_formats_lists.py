@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import time
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -104,6 +105,127 @@ def test_a_video_with_a_class_of_its_own_in_line_one_is_no_header(root: Path) ->
     assert len(read(root, "clips/a.mp4,jump\nclips/b.mp4,run\nclips/c.mp4,run\n").splits["train"]) == 3
 
 
+def test_a_first_line_whose_file_is_on_disk_is_no_header(root: Path) -> None:
+    (root / "clips/raw.braw").touch()
+    data = read(root, "clips/raw.braw,jump\nclips/b.mp4,run\nclips/c.mp4,run\n")
+    assert rows(root, data)[0] == ("clips/raw.braw", "jump")
+    (root / "raw").touch()
+    data = read(root, "raw jump\nclips/b.mp4 run\nclips/c.mp4 run\n")
+    assert rows(root, data)[0] == ("raw", "jump")
+    pictures(root, "one", "two")
+    assert rows(root, read(root, "one,x\ntwo,3\n", classes=None))[0] == ("one", "x")
+
+
+def test_a_first_line_with_a_path_is_no_header(root: Path) -> None:
+    with pytest.raises(DataError, match=r"train.txt:1: .*'clips/gone.braw' is not on disk and has no video extension"):
+        read(root, "clips/gone.braw,jump\nclips/b.mp4,run\nclips/c.mp4,run\n")
+
+
+def test_a_header_may_name_the_folder_of_the_videos(root: Path) -> None:
+    data = read(root, "clips,what\nclips/a.mp4,run\nclips/b.mp4,walk\n")
+    assert len(data.splits["train"]) == 2
+
+
+@pytest.mark.parametrize(("header", "said"), [("wo,was", True), ("path,label", False), ("File,Class", False)])
+def test_a_header_that_was_guessed_is_said(root: Path, header: str, said: bool) -> None:
+    data = read(root, f"{header}\nclips/a.mp4,run\nclips/b.mp4,walk\n")
+    assert any(f":1: '{header}' is read as a header; data.header=false" in note for note in data.notes) is said
+
+
+def test_a_list_without_a_header_may_start_with_any_video(test_cases: Path) -> None:
+    case = test_cases / "header_eats_row"
+    with pytest.raises(DataError, match="none of the 4 listed videos"):
+        lists(case, train=str(case / "q.csv"), val_fraction=0, test_fraction=0)
+
+
+@pytest.mark.parametrize("zero", [".0", ".00", "."])
+def test_labels_that_a_spreadsheet_made_decimal_are_the_numbers(root: Path, zero: str) -> None:
+    text = f"clips/a.mp4,0{zero}\nclips/b.mp4,6{zero}\nclips/c.mp4,12{zero}\n"
+    data, whole = read(root, text), read(root, text.replace(zero + "\n", "\n"))
+    assert data.class_names == whole.class_names == tuple(str(n) for n in range(13))
+    assert data.splits["train"].labels.tolist() == [0, 6, 12]
+
+
+def test_decimal_labels_of_the_case(test_cases: Path, tmp_path: Path) -> None:
+    text = (test_cases / "float_labels" / "flt12.csv").read_text()
+    for name in [line.split(",")[0] for line in text.splitlines()[1:]]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "flt12.csv").write_text(text)
+    data = lists(tmp_path, train="flt12.csv", val_fraction=0, test_fraction=0)
+    assert data.class_names == tuple(str(n) for n in range(13))
+    assert Counter(data.splits["train"].labels.tolist()) == {0: 8, 6: 8, 12: 8}
+
+
+def test_zeros_before_a_number_mean_nothing(root: Path) -> None:
+    data = read(root, "clips/a.mp4,01\nclips/b.mp4,02\nclips/c.mp4,1\nclips/d.mp4,00\n")
+    assert data.class_names == ("0", "1", "2")
+    assert data.splits["train"].labels.tolist() == [1, 2, 1, 0]
+
+
+def test_decimals_that_are_no_whole_numbers_are_names(root: Path) -> None:
+    assert read(root, "clips/a.mp4,1.5\nclips/b.mp4,0.5\nclips/c.mp4,2.0\n").class_names == ("0.5", "1.5", "2.0")
+
+
+def test_json_labels_with_a_point_are_numbers(root: Path) -> None:
+    entries = [{"filename": name, "label": 3.0 * n} for n, name in enumerate(CLIPS[:2])]
+    (root / "l.json").write_text(json.dumps(entries))
+    data = lists(root, train="l.json", val_fraction=0, test_fraction=0)
+    assert not data.multi_label
+    assert data.splits["train"].labels.tolist() == [0, 3]
+
+
+def test_a_video_listed_with_two_labels_is_said(root: Path) -> None:
+    data = read(root, "clips/a.mp4,run\nclips/b.mp4,walk\nclips/a.mp4,walk\nclips/b.mp4,walk\n")
+    (note,) = (note for note in data.notes if note.startswith("listed"))
+    assert note.startswith(f"listed with two labels: 1 video (first: {root}/clips/a.mp4: 'run' and 'walk')")
+    assert len(data.splits["train"]) == 4  # it is said, and trains
+
+
+def test_a_video_with_one_label_in_train_and_another_in_val_is_said(root: Path) -> None:
+    (root / "val.csv").write_text("clips/a.mp4,walk\nclips/d.mp4,run\n")
+    data = read(root, "clips/a.mp4,run\nclips/b.mp4,walk\n", val="val.csv")
+    assert any("listed with two labels: 1 video" in note for note in data.notes)
+    data = read(root, "clips/a.mp4,walk\nclips/b.mp4,run\n", val="val.csv")
+    assert not any("two labels" in note for note in data.notes)
+
+
+def test_paths_as_windows_writes_them(root: Path) -> None:
+    data = read(root, "clips\\a.mp4,run\n.\\clips\\b.mp4,walk\nclips/c.mp4,run\n")
+    assert rows(root, data) == EXPECTED
+    assert not data.splits["train"].missing
+    assert r"train: 2 paths are written with \ for / and were found so (first: clips\a.mp4)" in data.notes
+
+
+@pytest.mark.parametrize(("listed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_letters_with_accents_are_found_in_either_form(root: Path, listed: str, stored: str) -> None:
+    name = "Grüße/Café é.mp4"
+    path = root / unicodedata.normalize(stored, name)  # type: ignore[arg-type]
+    path.parent.mkdir()
+    path.touch()
+    text = unicodedata.normalize(listed, f"{name},run\n{root}/{name},walk\n")  # type: ignore[arg-type]
+    data = read(root, text + "clips/a.mp4,run\n")
+    assert list(data.splits["train"].paths) == [str(path), str(path), str(root / "clips/a.mp4")]
+    assert any("2 paths are written with another Unicode form (NFC, NFD)" in note for note in data.notes)
+    (root / unicodedata.normalize(listed, name)).parent.mkdir()  # type: ignore[arg-type]
+    (root / unicodedata.normalize(listed, name)).touch()  # type: ignore[arg-type]
+    assert read(root, text).splits["train"].paths[0] != str(path)  # the exact name is taken first
+
+
+def test_home_is_understood(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(root))
+    (root / "train.txt").write_text("~/clips/a.mp4,run\n~/clips/b.mp4,walk\n")
+    options = {"val_fraction": 0, "test_fraction": 0}
+    data = lists("~/clips", train="~/train.txt", **options)  # type: ignore[arg-type]
+    assert rows(root, data) == EXPECTED[:2]
+
+
+@pytest.mark.parametrize("start", ["/mnt/other/", "C:\\Users\\me\\", "data/"])
+def test_paths_of_another_machine_are_said(root: Path, start: str) -> None:
+    with pytest.raises(DataError, match=r"clips/a\.mp4 is there: write the paths of the list from data.root on"):
+        read(root, f"{start}clips/a.mp4,run\n{start}clips/b.mp4,walk\n")
+
+
 def test_numbers_count_from_0(root: Path) -> None:
     data = read(root, "clips/a.mp4 0\nclips/b.mp4 2\n")
     assert data.class_names == ("0", "1", "2")
@@ -188,7 +310,14 @@ BAD: dict[str, tuple[str, dict[str, object], str]] = {
     "named labels": ("clips/a.mp4,run,jump\nclips/b.mp4,walk,run\n", {}, r":1: .*columns='path labels' takes several"),
     "no video": ("clips/a 0\nclips/b.mp4 1", {}, r":1: .*'clips/a' is not on disk and has no video extension"),
     "odd number": ("clips/a.mp4 0\nclips/b.mp4 l\nclips/c.mp4 1", {}, r":2: .*a class number from 0 to 1, not 'l'"),
-    "negative": ("clips/a.mp4 0\nclips/b.mp4 -1\nclips/c.mp4 1", {}, r":2: .*from 0 to 1, not '-1'"),
+    "negative": (
+        "clips/a.mp4 0\nclips/b.mp4 -1\nclips/c.mp4 1",
+        {},
+        r":2: .*from 0 to 1, not '-1'; .* without a label: remove",
+    ),
+    "all negative": ("clips/a.mp4 -1\nclips/b.mp4 -1", {}, r":1: .*not '-1'; .* without a label: remove .*1 more"),
+    "negative decimal": ("clips/a.mp4 0\nclips/b.mp4 -1.0\nclips/c.mp4 1", {}, r":2: .*not '-1.0'; .* remove"),
+    "half": ("clips/a.mp4 0.0\nclips/b.mp4 1.5\nclips/c.mp4 1", {}, r":2: .*class number from 0 to 1, not '1.5'"),
     "huge": ("clips/a.mp4 0\nclips/b.mp4 999999\nclips/c.mp4 1", {}, r":2: .*from 0 to 99999, not '999999'"),
     "too high": ("clips/a.mp4 0\nclips/b.mp4 3", {"classes": "names.txt"}, r":2: .*from 0 to 2, not '3'"),
     "typo": (

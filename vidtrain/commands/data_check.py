@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from vidtrain import build
-from vidtrain.commands.videos import load, num_workers, override
+from vidtrain.commands.videos import data_root, load, num_workers, override
 from vidtrain.data.check import REPORT, Problem, find_group_leaks, find_problems, without_unusable, write_report
 from vidtrain.data.index import write_index
 from vidtrain.data.manifest import VideoData
@@ -38,9 +38,11 @@ def run(cfg: DictConfig) -> None:
     rate = f" in {seconds:.1f} s ({new / seconds:.0f} files/s)" if new else ""
     print(f"{rows} rows, {len(probes)} files: {new} probed{rate}{known}")
 
+    for note in data.notes:
+        print(f"note: {note}")
     problems = find_problems(data, probes, build.build_spec(cfg.sampler), leaks)
     if problems:
-        print(problems_text(data, problems, cfg.data.get("root")))
+        print(problems_text(data, problems, data_root(cfg)))
     print(summary_line(data, problems))
     folder.mkdir(parents=True, exist_ok=True)
     write_report(folder / REPORT, data, probes, problems)
@@ -50,7 +52,7 @@ def run(cfg: DictConfig) -> None:
 
 def _group_leaks(cfg: DictConfig, data: VideoData) -> list[Problem]:
     group_by = cfg.check.group_by if cfg.check.group_by is not None else cfg.data.get("group_by")
-    return [] if group_by is None else find_group_leaks(data, cfg.data.get("root"), group_by)
+    return [] if group_by is None else find_group_leaks(data, data_root(cfg), str(group_by))
 
 
 def _finish(cfg: DictConfig, data: VideoData, problems: Sequence[Problem], folder: Path) -> None:
@@ -75,9 +77,9 @@ def _finish(cfg: DictConfig, data: VideoData, problems: Sequence[Problem], folde
 def default_folder(cfg: DictConfig, action: str) -> Path:
     """ACTION/DATA_ROOT, below the working directory: one folder for each data set, also of the same format."""
     name = str(HydraConfig.get().runtime.choices["data"])
-    root = cfg.data.get("root")
+    root = data_root(cfg)
     # only characters that neither a shell nor Hydra takes for something else
-    last = "" if root is None else re.sub(r"[^\w.-]+", "_", Path(str(root)).absolute().name)
+    last = "" if root is None else re.sub(r"[^\w.-]+", "_", Path(root).absolute().name)
     return Path(action) / (name if last in ("", name) else f"{name}_{last}")
 
 

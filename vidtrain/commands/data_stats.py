@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from vidtrain import build
 from vidtrain.commands.data_check import default_folder, gather, probe_settings
-from vidtrain.commands.videos import load, num_workers
+from vidtrain.commands.videos import data_root, load, num_workers
 from vidtrain.data.probe import Depth
 from vidtrain.data.probes import FILE, Probes
 from vidtrain.data.stats import advice, collect, needed
@@ -27,7 +27,7 @@ def run(cfg: DictConfig) -> None:
     stats = collect(data, probes)
     print(stats_text(name, stats))
     said = advice(stats, spec, short_side=cfg.transform.resize)
-    print("\n".join(["", *(f"- {sentence}" for sentence in said)]))
+    print("\n".join(["", *(f"- {sentence}" for sentence in said), *(f"note: {note}" for note in data.notes)]))
     clip = None if spec.mode == "segments" else float(np.median(needed(stats, spec) / stats.fps))
     folder = Path(cfg.output) if cfg.output is not None else default_folder(cfg, "stats")
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,5 +42,5 @@ def _probes_folder(cfg: DictConfig) -> Path:
         if not (folder / FILE).is_file():
             raise ConfigError(f"stats.probes={folder}: holds no {FILE}; `vidtrain data check` writes one")
         return folder
-    root = cfg.data.get("root")
+    root = data_root(cfg)
     return Path(root) if root is not None and (Path(root) / FILE).is_file() else default_folder(cfg, "check")

@@ -30,6 +30,12 @@ def load(cfg: DictConfig) -> VideoData:
     return replace(data, splits={name: data.splits[name]})
 
 
+def data_root(cfg: DictConfig) -> str | None:
+    """The folder of the data set, for messages and to take paths from; None: it has none."""
+    root = cfg.data.get("root")
+    return None if root is None else str(Path(str(root)).expanduser())
+
+
 def num_workers(cfg: DictConfig) -> int:
     if cfg.num_workers is not None and cfg.num_workers < 1:
         raise ConfigError(f"num_workers={cfg.num_workers}: must be at least 1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -120,29 +121,75 @@ def list_videos(folder: str | Path) -> list[str]:
 
 
 class Disk:
-    """Finds files and folders of pictures by listing each folder once: lists name many in few folders."""
+    """Finds files and folders of pictures by listing each folder once: lists name many in few folders.
+
+    A name that is nowhere as it is written is looked for with / in place of \\ (lists made on Windows), and in other
+    Unicode forms of the same letters (macOS takes letters and accents apart); `notes` says so.
+    """
 
     def __init__(self, homes: Sequence[str | Path]) -> None:
         """`homes` are the folders that relative names may start from, in the order they are tried."""
         self._homes = [os.fspath(home) for home in homes]
         self._listed: dict[str, list[tuple[str, frozenset[str]]]] = {}
+        self._composed: dict[str, dict[str, str]] = {}
+        self._respelt: dict[str, list[str]] = {"\\ for /": [], "another Unicode form (NFC, NFD)": []}
 
     def find(self, path: str) -> str | None:
-        """Where `path` is, absolute or below one of the homes; None: nowhere."""
+        """Where `path` is, absolute or below one of the homes, ~ being the user's home; None: nowhere."""
+        found = self._find_as_written(path)
+        if found is not None:
+            return found
+        backslashes, unicode_form = self._respelt.values()
+        slashed = path.replace("\\", "/") if os.sep == "/" else path
+        if slashed != path and (found := self._find_as_written(slashed)) is not None:
+            backslashes.append(path)
+        elif not path.isascii() and (found := self._find_composed(unicodedata.normalize("NFC", slashed))) is not None:
+            unicode_form.append(path)
+        return found
+
+    def notes(self, what: str) -> list[str]:
+        """What the names looked like that were found in another spelling; `what` is the split or the list."""
+        return [
+            f"{what}: {len(names)} paths are written with {how} and were found so (first: {names[0]})"
+            for how, names in self._respelt.items()
+            if names
+        ]
+
+    def _find_as_written(self, path: str) -> str | None:
         folder, slash, name = path.replace(os.sep, "/").rpartition("/")
         places = self._listed.get(folder)
         if places is None:
             # an absolute folder makes the join forget the home
-            heres = [os.path.join(home, folder + slash) for home in self._homes]  # noqa: PTH118 - keeps "./"
+            there = os.path.expanduser(folder) if folder.startswith("~") else folder  # noqa: PTH111
+            heres = [os.path.join(home, there + slash) for home in self._homes]  # noqa: PTH118 - keeps "./"
             places = self._listed[folder] = [(os.path.join(here, ""), _names_in(here)) for here in heres]  # noqa: PTH118
         for here, names in places:
             if name in names:
                 return here + name
         return None
 
+    def _find_composed(self, path: str) -> str | None:
+        """Where a path in the form NFC is, each part of it in whatever form the disk has it."""
+        for home in self._homes:
+            here = os.path.join(home, "") if not path.startswith("/") else ""  # noqa: PTH118
+            for part in path.split("/"):
+                if not part or part in (".", ".."):
+                    here += f"{part}/"
+                    continue
+                names = self._composed.get(here)
+                if names is None:
+                    there = _names_in(here)
+                    names = self._composed[here] = {unicodedata.normalize("NFC", name): name for name in there}
+                if part not in names:
+                    break
+                here += f"{names[part]}/"
+            else:
+                return here.rstrip("/")
+        return None
+
 
 def _names_in(folder: str) -> frozenset[str]:
     try:
         return frozenset(os.listdir(folder))  # noqa: PTH208 - as names, not as a Path each
-    except OSError:
+    except (OSError, ValueError):  # a name with a zero byte
         return frozenset()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vidtrain.data.files import is_video
 from vidtrain.data.formats.table import SEPARATORS, cut_csv, find_separator
 from vidtrain.data.formats.text import BadRows, read_json, read_lines
 from vidtrain.errors import DataError, did_you_mean, one_of
@@ -84,6 +85,8 @@ def _check(path: Path, names: Mapping[str, str], there: list[str]) -> None:
     for key, name in names.items():
         if name not in there:
             hint = did_you_mean(name, there)
+            if any(map(is_video, there)):
+                hint = " (it starts with a video, not with names of columns? data=list reads such files)"
             raise DataError(f"{path}: no column {name!r} ({key}){hint}; it has {one_of(there)}")
         if there.count(name) > 1:
             raise DataError(f"{path}: {there.count(name)} columns are called {name!r} ({key})")

@@ -108,7 +108,7 @@ def table(
         split_seed=split_seed,
         group_by=group_by,
     )
-    return finish(names, splits, root, notes=[*notes, *cuts])
+    return finish(names, splits, root, notes=[*notes, *disk.notes("the tables"), *cuts])
 
 
 def _rows(columns: Columns, split: str, separator: str | None, bad: BadRows) -> dict[str, Rows]:

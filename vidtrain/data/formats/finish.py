@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -116,12 +118,18 @@ def finish(
         if manifest.missing and not len(manifest):
             raise DataError(
                 f"{split}: none of the {manifest.listed} listed videos is on disk below {root} "
-                f"(first: {manifest.missing[0]}); check data.root"
+                f"(first: {manifest.missing[0]}){_found_below(root, manifest.missing[0])}; check data.root"
             )
         if not len(manifest):
             raise DataError(f"{split}: no videos below {root}")
     pairs, mirror_notes = _mirror(class_names)
-    seen = [*notes, *dropped, *_missing_notes(ordered), *_class_notes(class_names, ordered), *_repeat_notes(ordered)]
+    seen = [
+        *notes,
+        *dropped,
+        *_missing_notes(ordered),
+        *_class_notes(class_names, ordered),
+        *_repeat_notes(class_names, ordered),
+    ]
     return VideoData(tuple(class_names), ordered, pairs, (*seen, *mirror_notes))
 
 
@@ -131,6 +139,14 @@ def _missing_notes(splits: dict[str, Manifest]) -> list[str]:
         for split, m in splits.items()
         if m.missing and not (split == "test" and m is splits.get("val"))
     ]
+
+
+def _found_below(root: Path, name: str) -> str:
+    """A hint where the end of a path is below root: the list was made on another machine, or from another folder."""
+    parts = re.split(r"[\\/]+", name)
+    ends = ("/".join(parts[at:]) for at in range(1, len(parts)))
+    end = next((end for end in ends if end and os.path.exists(root / end)), None)  # noqa: PTH110 - a name may be too long
+    return "" if end is None else f"; {end} is there: write the paths of the list from data.root on"
 
 
 def _class_notes(class_names: Sequence[str], splits: dict[str, Manifest]) -> list[str]:
@@ -160,7 +176,7 @@ def _mirror(class_names: Sequence[str]) -> tuple[tuple[tuple[str, str], ...], li
 # ---------------------------------------------------------------- leaks
 
 
-def _repeat_notes(splits: dict[str, Manifest]) -> list[str]:
+def _repeat_notes(class_names: Sequence[str], splits: dict[str, Manifest]) -> list[str]:
     """Videos that stand twice in a split or in two splits, and those that seem to, by their names."""
     notes = []
     paths = {split: list(manifest.paths) for split, manifest in splits.items()}
@@ -169,6 +185,9 @@ def _repeat_notes(splits: dict[str, Manifest]) -> list[str]:
         rows = len(set(_rows(manifest, paths[split]))) if manifest.starts is not None else len(sets[split])
         if rows < len(manifest):
             notes.append(f"{split}: rows that name a video once more: {len(manifest) - rows}")
+    distinct = [m for n, m in enumerate(splits.values()) if not any(m is o for o in list(splits.values())[:n])]
+    if len(set().union(*sets.values())) < sum(map(len, distinct)):
+        notes += _two_label_notes(class_names, distinct)
     names = {split: _names(each) for split, each in sets.items()}
     for first, second in combinations(splits, 2):
         if splits[first] is splits[second]:
@@ -186,10 +205,32 @@ def _repeat_notes(splits: dict[str, Manifest]) -> list[str]:
     return notes
 
 
+def _two_label_notes(class_names: Sequence[str], manifests: Sequence[Manifest]) -> list[str]:
+    """Videos, or parts of them, that are listed again with another label."""
+    if any(m.tags is not None for m in manifests):
+        return []
+    rows = (row for m in manifests for row in _rows(m, list(m.paths)))
+    labels: dict[tuple[str, float, float], set[int]] = {}
+    for row, label in zip(rows, np.concatenate([m.labels for m in manifests]).tolist(), strict=True):
+        labels.setdefault(row, set()).add(label)
+    several = {row: found for row, found in labels.items() if len(found) > 1}
+    if not several:
+        return []
+    (path, start, end), found = next(iter(several.items()))
+    where = path if start == 0 and math.isinf(end) else f"{path} from {start:g} s"
+    shown = " and ".join(repr(class_names[label]) if label >= 0 else "no label" for label in sorted(found))
+    return [
+        f"listed with two labels: {len(several)} video{'s' if len(several) > 1 else ''} (first: {where}: {shown}); "
+        f"one label of each must be wrong, unless the set is multi-label (data.columns='path labels' of data=list, "
+        f"data.multi_label=true of data=table: one row with all labels)"
+    ]
+
+
 def _rows(manifest: Manifest, paths: Sequence[str]) -> list[tuple[str, float, float]]:
-    assert manifest.starts is not None
-    ends = [float("inf")] * len(paths) if manifest.ends is None else manifest.ends.tolist()
-    return list(zip(paths, manifest.starts.tolist(), ends, strict=True))
+    """(path, start, end) of each row, in seconds."""
+    starts = [0.0] * len(paths) if manifest.starts is None else manifest.starts.tolist()
+    ends = [math.inf] * len(paths) if manifest.ends is None else manifest.ends.tolist()
+    return list(zip(paths, starts, ends, strict=True))
 
 
 def _names(paths: set[str]) -> set[str]:

@@ -13,6 +13,7 @@ from vidtrain.data.formats.text import BadRows, read_json
 from vidtrain.errors import DataError
 
 _EXPECTED = "an object with filename, frame_dir or video_dir, and label"
+_ONE = (int, float, str)  # what one label may be
 
 
 def read_json_list(path: Path, bad: BadRows) -> tuple[Rows, str]:
@@ -41,7 +42,7 @@ def read_json_list(path: Path, bad: BadRows) -> tuple[Rows, str]:
         if labels is None:
             bad.add(path, number + 1, json.dumps(entry), _EXPECTED, entry=True)
             continue
-        several |= not isinstance(entry["label"], (int, str))
+        several |= not isinstance(entry["label"], _ONE)
         total = entry.get("total_frames")
         for name in names:
             at.append(number)
@@ -67,9 +68,9 @@ def _names(entry: Mapping[str, Any]) -> Iterator[str]:
 
 def _labels(label: Any) -> tuple[str, ...] | None:
     """As text; None when that is no label."""
-    if isinstance(label, (int, str)) and not isinstance(label, bool):
+    if isinstance(label, _ONE) and not isinstance(label, bool):
         return (str(label),)
-    if isinstance(label, list) and all(isinstance(each, (int, str)) for each in label):
+    if isinstance(label, list) and all(isinstance(each, _ONE) for each in label):
         return tuple(str(each) for each in label)
     if isinstance(label, dict) and all(isinstance(each, list) for each in label.values()):
         return tuple(f"{kind} {each}" for kind, numbers in label.items() for each in numbers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from vidtrain.data.files import Disk, is_video
@@ -51,7 +50,7 @@ def lists(
         separator: auto, comma, tab, semicolon, space. CSV and TSV may quote; a line with spaces is cut from its end,
             so that paths may hold spaces.
         header: auto, true or false: whether the first line names the columns. A header says which columns hold the
-            path and the label.
+            path and the label. auto: a line that names a video on disk is none; a note says where that is a guess.
         columns: what the fields of a line without header are: auto, or one of "path label", "path labels",
             "path total label", "path total labels", "path offset total label". auto goes by most of the lines: a
             video file with several numbers has several labels, a folder with two numbers has a total and a label.
@@ -75,14 +74,17 @@ def lists(
     bad = BadRows()
     tables: dict[str, Rows] = {}
     layouts: dict[str, str] = {}
+    disks: dict[str, Disk] = {}
     for split, path in files.items():
-        tables[split], layouts[split] = _read(path, separator, header, columns, bad)
+        disks[split] = Disk([root, path.parent])
+        tables[split], layouts[split] = _read(path, separator, header, columns, disks[split], bad)
     bad.check()
 
     class_names, numbers, notes = number_labels(tables, given, bad)
     multi_label = any(layout.endswith("labels") for layout in layouts.values())
-    splits = {s: _find_videos(rows, numbers, root, multi_label, bad) for s, rows in tables.items()}
+    splits = {s: _find_videos(rows, numbers, disks[s], multi_label, bad) for s, rows in tables.items()}
     bad.check()
+    notes += [note for split, rows in tables.items() for note in (*rows.notes, *disks[split].notes(split))]
     notes += [
         f"{split}: the lines of {files[split].name} are read as '{layout}'; data.columns changes that"
         for split, layout in layouts.items()
@@ -100,19 +102,18 @@ def lists(
     return finish(class_names, splits, root, notes=[*notes, *cuts])
 
 
-def _read(path: Path, separator: str, header: str | bool, columns: str, bad: BadRows) -> tuple[Rows, str]:
+def _read(path: Path, separator: str, header: str | bool, columns: str, disk: Disk, bad: BadRows) -> tuple[Rows, str]:
     """The rows of a list and their layout, which ends in "labels" when a row may have any number of them."""
     if path.suffix.lower() == ".json":
         return read_json_list(path, bad)
     if columns == "auto" and is_frame_list(path):
         return read_frame_list(path, bad)
-    return read_table(path, separator, header, columns, bad)
+    return read_table(path, separator, header, columns, disk, bad)
 
 
-def _find_videos(rows: Rows, numbers: dict[str, int], root: Path, multi_label: bool, bad: BadRows) -> Manifest:
+def _find_videos(rows: Rows, numbers: dict[str, int], disk: Disk, multi_label: bool, bad: BadRows) -> Manifest:
     """Where the videos of a list are; those that are nowhere are noted as missing."""
-    where: Callable[[str], str | None] = Disk([root, rows.file.parent]).find
-    manifest = build_manifest(rows, numbers, where, multi_label=multi_label)
+    manifest = build_manifest(rows, numbers, disk.find, multi_label=multi_label)
     # a name without a video's extension is a folder, or no video at all: counts of pictures tell
     if rows.starts is None and not rows.entry:
         missing = {name for name in manifest.missing if not is_video(name)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,13 @@ from vidtrain.data.manifest import IntLists, Manifest, StringArray
 from vidtrain.errors import did_you_mean
 
 _MOST_NUMBERS = 100_000  # a class number above, without a list of classes, is a mistake
+_WHOLE = re.compile(r"([+-]?[0-9]{1,9})(?:\.0*)?")
+
+
+def whole_number(text: str) -> int | None:
+    """The class number that a label is: 6 for "6", "06" and for "6.0", which spreadsheets and pandas make of it."""
+    match = _WHOLE.fullmatch(text)
+    return None if match is None else int(match.group(1))
 
 
 @dataclass
@@ -27,6 +35,7 @@ class Rows:
     names: (N,) the videos, as the file names them.
     labels: (N,) the labels of each, as the file writes them; one, or any number in a multi-label set.
     starts, ends: (N,) seconds, both or neither.
+    notes: for the user, about how the file was read.
     """
 
     file: Path
@@ -36,6 +45,7 @@ class Rows:
     starts: list[float] | None = None
     ends: list[float] | None = None
     entry: bool = False
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -117,7 +127,10 @@ def _report_unknown(
             for label in labels:
                 if label not in numbers:
                     # the first alone is shown, and a hint takes long where there are many classes
-                    hint = "" if bad.count or label.isdecimal() else did_you_mean(label, names)
+                    number = whole_number(label)
+                    hint = "" if bad.count or number is not None else did_you_mean(label, names)
+                    if number is not None and number < 0:
+                        hint = "; a negative number often marks a video without a label: remove its line"
                     split.bad(bad, row, f"{expected}, not {label!r}{hint}")
 
 
@@ -126,7 +139,8 @@ def number_labels(
 ) -> tuple[tuple[str, ...], dict[str, int], list[str]]:
     """Class names, the number of each label as written, and notes; labels that are none go to `bad`.
 
-    Labels are names, or numbers when more than half of them are: from 0, or from 1 where that is plain.
+    Labels are names, or whole numbers when more than half of them are (6.0 is 6): from 0, or from 1 where that is
+    plain.
 
     Args:
         rows: those of each split.
@@ -135,7 +149,7 @@ def number_labels(
     """
     notes: list[str] = []
     counts = Counter(chain.from_iterable(chain.from_iterable(split.labels for split in rows.values())))
-    numeric = {label: int(label) for label in counts if label.isascii() and label.isdecimal() and len(label) < 10}
+    numeric = {label: number for label in counts if (number := whole_number(label)) is not None}
     by_name = given is not None and all(label in given for label in counts)
     # one odd label among numbers is a mistake, not a class name
     if by_name or 2 * sum(counts[label] for label in numeric) <= sum(counts.values()):
@@ -143,8 +157,9 @@ def number_labels(
         numbers = {name: number for number, name in enumerate(names)}
         expected = f"a label among the {len(names)} classes"
     else:
-        base, notes = _base(set(numeric.values()), given)
-        top = len(given) if given is not None else min(max(numeric.values()) - base + 1, _MOST_NUMBERS)
+        seen = {number for number in numeric.values() if number >= 0} or {0}
+        base, notes = _base(seen, given)
+        top = len(given) if given is not None else min(max(seen) - base + 1, _MOST_NUMBERS)
         names = given or tuple(str(number + base) for number in range(top))
         numbers = {label: n - base for label, n in numeric.items() if 0 <= n - base < top}
         expected = f"a class number from {base} to {top - 1 + base}"

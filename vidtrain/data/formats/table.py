@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from vidtrain.data.files import is_video
+from vidtrain.data.files import Disk, is_video
 from vidtrain.data.formats.places import PICTURES_PER_SECOND
-from vidtrain.data.formats.rows import Rows
+from vidtrain.data.formats.rows import Rows, whole_number
 from vidtrain.data.formats.text import BadRows, read_lines
 from vidtrain.errors import DataError, did_you_mean, one_of
 
@@ -47,8 +47,13 @@ def check_options(separator: str, header: str | bool, columns: str) -> None:
         raise DataError(f"columns={columns!r}: expected auto or one of {', '.join(map(repr, LAYOUTS))}{hint}")
 
 
-def read_table(path: Path, separator: str, header: str | bool, columns: str, bad: BadRows) -> tuple[Rows, str]:
-    """The rows of a list file, and their layout (one of LAYOUTS); lines that do not fit it go to `bad`."""
+def read_table(
+    path: Path, separator: str, header: str | bool, columns: str, disk: Disk, bad: BadRows
+) -> tuple[Rows, str]:
+    """The rows of a list file, and their layout (one of LAYOUTS); lines that do not fit it go to `bad`.
+
+    disk: where the videos are looked for: a first line that could be a header is none when it names one of them.
+    """
     lines = read_lines(path)
     if not lines:
         raise DataError(f"{path}: empty; expected a path and a label in each line")
@@ -57,9 +62,12 @@ def read_table(path: Path, separator: str, header: str | bool, columns: str, bad
         fields = _cut_at_spaces(lines, columns)
     else:
         fields = cut_csv(path, lines, SEPARATORS[name])
-    if header is True or (header == "auto" and columns == "auto" and _has_header(fields)):
+    if header is True or (header == "auto" and columns == "auto" and _has_header(fields, disk)):
         where, label_at = _columns(path, fields[0])
-        return _read_named(path, lines[1:], fields[1:], name, where, label_at, len(fields[0]), bad), LAYOUTS[0]
+        rows = _read_named(path, lines[1:], fields[1:], name, where, label_at, len(fields[0]), bad)
+        if header == "auto" and not _known_names(fields[0]):
+            rows.notes.append(f"{path}:1: {lines[0][1]!r} is read as a header; data.header=false makes it a row")
+        return rows, LAYOUTS[0]
     layout = _find_layout(fields) if columns == "auto" else columns
     if name == "space" and layout != columns and any(len(cells) - 1 != layout.count(" ") for cells in fields):
         fields = _cut_at_spaces(lines, layout)  # now that the number of fields is known, a path may end in a number
@@ -207,18 +215,29 @@ def _unbalanced(lines: list[tuple[int, str]], texts: list[str], delimiter: str) 
     raise AssertionError("every line is a row, but the file is not one row a line")
 
 
-def _has_header(fields: list[list[str]]) -> bool:
+def _has_header(fields: list[list[str]], disk: Disk) -> bool:
     """Whether the first line names columns: it is no video and its label stands in no other line."""
     first, others = fields[0], fields[1:]
     if not others or len(first) < 2 or any(is_video(cell) for cell in first):
         return False
-    cells = {cell.strip().lower() for cell in first}
-    if cells & set(_PATH_COLUMNS) and cells & set(_LABEL_COLUMNS):
+    if _known_names(first):
         return True
-    if any(is_video(row[0]) for row in others[:10]):
-        return first[-1] not in {row[-1] for row in others if row} and not first[-1].isdecimal()
+    of_files = any(is_video(row[0]) for row in others[:10])
+    there = disk.find(first[0].strip())
+    # "videos" in a header may well be the name of the folder, too, that the files are in
+    if "/" in first[0] or "\\" in first[0] or (there is not None and not (of_files and Path(there).is_dir())):
+        return False
+    numbered = whole_number(first[-1].strip()) is not None
+    if of_files:
+        return first[-1] not in {row[-1] for row in others if row} and not numbered
     # folders of pictures look like any word
-    return not first[-1].isdecimal() and all(row[-1].isdecimal() for row in others if row)
+    return not numbered and all(whole_number(row[-1].strip()) is not None for row in others if row)
+
+
+def _known_names(header: Sequence[str]) -> bool:
+    """Whether a line names a column for the path and one for the label, as tables usually call them."""
+    cells = {cell.strip().lower() for cell in header}
+    return bool(cells & set(_PATH_COLUMNS) and cells & set(_LABEL_COLUMNS))
 
 
 def _columns(path: Path, header: list[str]) -> tuple[int, int]:

@@ -28,17 +28,18 @@ def find_file(name: str | Path, root: Path, key: str) -> Path:
         root: the root of the data set.
         key: the option it was given in, for the message.
     """
-    for path in (root / name, Path(name)):
+    name = Path(name).expanduser()
+    for path in (root / name, name):
         if path.is_file():
             return path
     folder = (root / name).parent
-    near = did_you_mean(Path(name).name, [p.name for p in folder.iterdir()] if folder.is_dir() else [])
+    near = did_you_mean(name.name, [p.name for p in folder.iterdir()] if folder.is_dir() else [])
     raise DataError(f"{key}={name}: no such file below {root} or in the working directory{near}")
 
 
 def check_root(root: str | Path) -> Path:
-    """The root as a Path, or a DataError when it is not a folder."""
-    root = Path(root)
+    """The root as a Path, ~ being the user's home, or a DataError when it is not a folder."""
+    root = Path(root).expanduser()
     if not root.exists():
         raise DataError(f"{root}: no such folder; set data.root to where the videos are")
     if not root.is_dir():

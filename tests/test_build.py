@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 import vidtrain
 from vidtrain import build, targets
 from vidtrain.data.manifest import Manifest, VideoData
-from vidtrain.errors import ConfigError
+from vidtrain.errors import CheckpointError, ConfigError
 from vidtrain.help import conf_dir
 from vidtrain.models.weights.start import START_KEYS
 
@@ -94,16 +94,61 @@ def test_a_target_that_cannot_be_imported() -> None:
         build.build_model({"width": 3}, 2)
 
 
-def test_trust_opens_exactly_what_it_names() -> None:
-    config = {"model": {"_target_": "mypackage.nets.big"}}
-    with pytest.raises(ConfigError, match=r"add trust=\[mypackage\]"):
-        targets.refuse_untrusted(config, [], "x.pt")
-    targets.refuse_untrusted(config, ["mypackage"], "x.pt")
-    with pytest.raises(ConfigError):
-        targets.refuse_untrusted(config, ["mypack"], "x.pt")
-    nested = {"model": {"_target_": "vidtrain.models.c3d.c3d", "part": [{"_target_": "os.system"}]}}
-    with pytest.raises(ConfigError, match=r"os\.system"):
-        targets.refuse_untrusted(nested, [], "x.pt")
+def test_trust_opens_exactly_what_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mypackage").mkdir()
+    (tmp_path / "mypackage" / "__init__.py").touch()
+    (tmp_path / "mypackage" / "nets.py").write_text("from os import system\ndef big(width=1): return width\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def call(target: str, trust: list[str], **options: object) -> object:
+        return targets.call(targets.from_file({"_target_": target, **options}, "x.pt", trust), "model")
+
+    assert call("mypackage.nets.big", ["mypackage"], width=3) == 3
+    for trust in ([], ["mypack"], ["mypackage.nets.big"], ["package"]):
+        with pytest.raises(CheckpointError, match=r"x.pt calls model._target_=mypackage.nets.big.*trust=\[mypackage\]"):
+            call("mypackage.nets.big", trust)
+    with pytest.raises(CheckpointError, match=r"which is posix.system"):
+        call("mypackage.nets.system", ["mypackage"], command="true")
+    with pytest.raises(CheckpointError, match=r"os\.system"):
+        call("vidtrain.models.c3d.c3d", [], part=[{"_target_": "os.system"}])
+
+
+def test_no_target_is_imported_without_a_look_at_where_it_comes_from() -> None:
+    """`locate` imports whatever it is given: it stands behind the check, and nowhere else."""
+    import ast
+    import inspect
+
+    callers = []
+    for file in Path(targets.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and "locate(" in ast.unparse(node) and node.name != "locate":
+                callers.append(f"{file.name}:{node.name}")
+    assert sorted(callers) == ["targets.py:_allowed", "targets.py:_function_of"]
+    source = inspect.getsource(targets._allowed)
+    assert source.index("_shipped(section)") < source.index("locate(")
+
+
+@pytest.mark.parametrize("section", ["model", "data", "decoder", "optimizer"])
+def test_a_file_may_call_what_the_yaml_files_of_its_section_call(section: str) -> None:
+    """Not what another section calls, nor what its modules import; and the user's own node may call anything."""
+    own = {}
+    for name in ("model", "data", "decoder", "optimizer"):
+        files = sorted((conf_dir() / name).glob("*.yaml"))
+        own[name] = {OmegaConf.to_container(OmegaConf.load(file), resolve=False)["_target_"] for file in files}
+        assert len(own[name]) == len(files)
+    for target in own.pop(section):
+        assert targets.may_call(targets.from_file({"_target_": target}, "x.pt"), section)
+    strangers = set.union(*own.values())
+    strangers |= {
+        *("vidtrain.data.motion.make_motion", "vidtrain.models.c3d.torch.hub.load", "vidtrain.build.import_module"),
+        *("torchvision.models.get_model", "torchvision.models.video.resnet.load_state_dict_from_url", "os.system"),
+        *("torchvision.models.video.resnet18", "torchvision.models.detection.fasterrcnn_resnet50_fpn", "c3d", ""),
+    }
+    for target in strangers:
+        with pytest.raises(CheckpointError, match=r"none of vidtrain's own"):
+            targets.may_call(targets.from_file({"_target_": target}, "x.pt"), section)
+    if section == "model":
+        assert targets.may_call(targets.from_file({"_target_": "torchvision.models.video.s3d"}, "x.pt"), section)
 
 
 def test_flip_labels_exchange_the_pairs() -> None:

@@ -16,6 +16,7 @@ SHELL = (
     "vidtrain.commands",
     "vidtrain.build",
     "vidtrain.targets",
+    "vidtrain.stored_config",
 )
 FORBIDDEN = {
     "models": (*SHELL, "vidtrain.data", "vidtrain.engine", "vidtrain.reports"),

@@ -10,17 +10,16 @@ from __future__ import annotations
 import fnmatch
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
 from torch import nn
 
-from vidtrain.config import TrainConfig
 from vidtrain.data.augment import Augment, Colours
 from vidtrain.data.flow_files import read_settings
 from vidtrain.data.flow_methods import OPENCV, OpenCVFlow
@@ -31,14 +30,14 @@ from vidtrain.data.readers.kinds import AnyReader
 from vidtrain.data.sampling import ClipSpec
 from vidtrain.data.settings import FlowConfig, FlowSourceName, SamplerConfig, TransformConfig
 from vidtrain.data.transforms import TestCuts, TrainCut
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.checkpoint import check_size, load_checkpoint
 from vidtrain.engine.inputs import reads_flow
 from vidtrain.engine.parameters import parameter_groups
 from vidtrain.engine.settings import EvalConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.help import conf_dir
 from vidtrain.models.weights.start import START_KEYS, start
-from vidtrain.targets import call, nothing_for, option_names, refuse_untrusted, with_text
+from vidtrain.targets import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
 
 log = logging.getLogger("vidtrain")
 
@@ -68,7 +67,7 @@ def build_model(node: Any, num_classes: int) -> nn.Module:
             f"name of their last layer, which {type(model).__name__} lacks; or give {options['_target_']} an option of "
             "its own named weights, which then gets the value"
         )
-    for report in start(model, starts):
+    for report in start(model, {} if ORIGIN in options else starts):  # a file's own section opens no other file
         log.info("%s", report.to_text())
     return model
 
@@ -296,53 +295,27 @@ def load_model(
     """The model of a checkpoint in eval mode, and the checkpoint's content (config, class_names, versions, ...).
 
     Args:
-        trust: modules outside vidtrain and torchvision that the checkpoint's model may come from.
+        trust: modules outside vidtrain that the checkpoint's model may come from.
         content: the checkpoint, when it has been loaded already.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`; a model that is not vidtrain's own and not trusted, or not the weights'.
     """
     content = load_checkpoint(checkpoint) if content is None else content
-    refuse_untrusted(content["config"], trust, str(checkpoint))
     if content.get("sharded"):
         raise CheckpointError(f"{checkpoint}: holds no weights itself, which are in parts beside it: use best.pt")
-    model = bare_model(content["config"]["model"], len(content["class_names"]))
+    if not content["class_names"]:
+        raise CheckpointError(f"{checkpoint}: names no classes")
+    node = from_file(content["config"].get("model") or {}, str(checkpoint), trust)
+    build = partial(bare_model, node, len(content["class_names"]))
+    if may_call(node, "model"):
+        check_size(build, content["model"], str(checkpoint))
+    model = build()
     try:
         model.load_state_dict(content["model"])
     except RuntimeError as error:
         first = str(error).split("\n")[1:2]
         raise CheckpointError(
-            f"{checkpoint}: its weights are not those of {content['config']['model'].get('_target_')}: "
-            f"{' '.join(first).strip()}"
+            f"{checkpoint}: its weights are not those of {node.get('_target_')}: {' '.join(first).strip()}"
         ) from error
     return model.eval(), content
-
-
-def checkpoint_config(content: Mapping[str, Any], composed: DictConfig, choices: Mapping[str, Any]) -> DictConfig:
-    """A checkpoint's configuration with the command line's changes on top.
-
-    Args:
-        composed: what Hydra composed: only sections and keys that the user gave.
-        choices: Hydra's group choices; a group that the user chose replaces the checkpoint's section.
-    """
-    config = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.create(content["config"]))
-    assert isinstance(config, DictConfig)
-    OmegaConf.set_struct(config, True)
-    for section in composed:
-        name = str(section)
-        if name not in config or composed[name] is None or not OmegaConf.is_config(composed[name]):
-            continue
-        if choices.get(name) is not None:
-            OmegaConf.update(config, name, composed[name], merge=name in ("sampler", "transform", "flow", "eval"))
-        else:
-            _merge_keys(config, name, composed[name])
-    return config
-
-
-def _merge_keys(config: DictConfig, section: str, given: DictConfig) -> None:
-    allowed = [str(key) for key in config[section]]
-    for key, value in ((str(key), value) for key, value in given.items()):
-        if key not in allowed:
-            hint = did_you_mean(key, allowed)
-            raise ConfigError(f"no key '{section}.{key}'{hint}; the checkpoint's {section} has: {one_of(allowed)}")
-        try:
-            OmegaConf.update(config, f"{section}.{key}", value, merge=True)
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{section}.{key}: {str(error).splitlines()[0]}") from error

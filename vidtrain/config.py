@@ -62,7 +62,7 @@ class TrainConfig:
 
 @dataclass
 class CheckpointSections:
-    """Sections that a checkpoint brings; what the user gives changes them (build.checkpoint_config)."""
+    """Sections that a checkpoint brings; what the user gives changes them (stored_config.py)."""
 
     model: Any = None
     data: Any = None
@@ -85,7 +85,7 @@ class EvalCommandConfig(CheckpointSections):
     output: str | None = None
     """Folder for predictions.csv and result.json; null makes eval/ beside the checkpoint."""
     trust: list[str] = field(default_factory=list)
-    """Modules outside vidtrain and torchvision that the checkpoint's configuration may call: trust=[mypackage]."""
+    """Modules outside vidtrain that the checkpoint's configuration may call: trust=[mypackage]."""
 
 
 @dataclass
@@ -99,7 +99,7 @@ class PredictConfig(CheckpointSections):
     output: str | None = None
     """Also write the predictions to this .csv file."""
     trust: list[str] = field(default_factory=list)
-    """Modules outside vidtrain and torchvision that the checkpoint's configuration may call."""
+    """Modules outside vidtrain that the checkpoint's configuration may call."""
 
 
 @dataclass
@@ -115,7 +115,7 @@ class ExtractCommandConfig(CheckpointSections):
     dtype: FeatureType = FeatureType.float16
     """Of the numbers on disk: float16 or float32."""
     trust: list[str] = field(default_factory=list)
-    """Modules outside vidtrain and torchvision that the checkpoint's configuration may call."""
+    """Modules outside vidtrain that the checkpoint's configuration may call."""
 
 
 @dataclass

@@ -142,7 +142,11 @@ def test_from_a_checkpoint(trained: Path, call: Call, tmp_path: Path) -> None:
     made = json.loads((tmp_path / "out" / "features.json").read_text())
     assert made["made_by"]["sampler.num_frames"] == 8
     assert made["length"] == model.num_features
-    call("extract", *checkpoint, "output=o2", "layer=net.3", "data.train_scenes=1", "data.val_scenes=1")
+    fewer = ["output=o2", "layer=net.3", "data.train_scenes=1", "data.val_scenes=1"]
+    line = error_line(call("extract", *checkpoint, *fewer, check=2))
+    assert "the motion data of the checkpoint are not there, and a checkpoint makes no files: give data=motion" in line
+    own = ["data=motion", f"data.root={tmp_path / 'd'}", "data.test_scenes=1", "data.size=32", "data.num_frames=12"]
+    call("extract", *checkpoint, *fewer, *own)
     assert features(tmp_path / "o2").features.length == model.net[3].out_channels  # type: ignore[union-attr, index]
     line = error_line(call("extract", *checkpoint, "output=o3", "layer=nets.3", check=2))
     assert "layer=nets.3: SlowFusion has none (did you mean net.3?); it has: features, dropout, head" in line

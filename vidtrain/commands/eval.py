@@ -25,6 +25,7 @@ from vidtrain.errors import ConfigError, DataError, one_of
 from vidtrain.models.two_stream import TwoStream
 from vidtrain.reports.results import scored_line
 from vidtrain.reports.table import table
+from vidtrain.stored_config import checkpoint_config
 
 log = logging.getLogger("vidtrain")
 
@@ -36,7 +37,8 @@ def run(cfg: DictConfig) -> float:
     """
     world = join()
     content = load_checkpoint(cfg.checkpoint)
-    config = build.checkpoint_config(content, cfg, HydraConfig.get().runtime.choices)
+    choices = HydraConfig.get().runtime.choices
+    config = checkpoint_config(content, cfg, choices, file=cfg.checkpoint, trust=cfg.trust)
     check_numbers(config)
     device = choose_device(config.trainer.device, world.local_rank if world.size > 1 else None)
     model, _ = build.load_model(cfg.checkpoint, trust=cfg.trust, content=content)

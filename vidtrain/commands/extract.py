@@ -35,6 +35,8 @@ from vidtrain.errors import ConfigError, DataError
 from vidtrain.help import conf_dir
 from vidtrain.hydra_errors import flat_keys
 from vidtrain.models.layers.feature_tap import FeatureTap
+from vidtrain.stored_config import checkpoint_config
+from vidtrain.targets import ORIGIN
 from vidtrain.types import BadVideo
 
 log = logging.getLogger("vidtrain")
@@ -79,13 +81,13 @@ def _config(cfg: DictConfig, content: Mapping[str, Any] | None) -> DictConfig:
     if content is not None:
         if cfg.model is not None:
             raise ConfigError("checkpoint=... brings its own model: leave out model, or the checkpoint")
-        return build.checkpoint_config(content, cfg, choices)
+        return checkpoint_config(content, cfg, choices, file=cfg.checkpoint, trust=cfg.trust)
     for section in ("model", "data"):
         if choices.get(section) is None:
             raise ConfigError(f"neither checkpoint nor {section} is set: give checkpoint=FILE, or {section}=...")
     usual = {"decoder": "pyav", "sampler": "stride", "transform": "crop"}
     base = {part: OmegaConf.load(conf_dir() / part / f"{name}.yaml") for part, name in usual.items()}
-    return build.checkpoint_config({"config": {**base, "model": {}, "data": {}}}, cfg, choices)
+    return checkpoint_config({"config": {**base, "model": {}, "data": {}}}, cfg, choices)
 
 
 def _network(cfg: DictConfig, config: DictConfig, content: dict[str, Any] | None, data: VideoData) -> FeatureTap:
@@ -113,7 +115,7 @@ def _made_by(cfg: DictConfig, config: DictConfig, network: FeatureTap, precision
     made: dict[str, Any] = {}
     for section in ("model", "decoder", "sampler", "transform"):
         for key, value in plain[section].items():
-            if key not in unused.get(section, ()) and key in used.get(section, (key,)):
+            if key not in (*unused.get(section, ()), ORIGIN) and key in used.get(section, (key,)):
                 made[f"{section}.{key}"] = value
     own = {"layer": network.layer, "hop": cfg.hop, "dtype": cfg.dtype.value, "trainer.precision": precision.name}
     return {**made, **own, "weights": weights_hash(network)}

@@ -20,6 +20,7 @@ from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.evaluator import Scores, view_probabilities
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.stored_config import checkpoint_config
 
 
 def run(cfg: DictConfig) -> None:
@@ -27,7 +28,8 @@ def run(cfg: DictConfig) -> None:
     if cfg.top < 1:
         raise ConfigError(f"top={cfg.top}: must be at least 1")
     content = load_checkpoint(cfg.checkpoint)
-    config = build.checkpoint_config(content, cfg, HydraConfig.get().runtime.choices)
+    choices = HydraConfig.get().runtime.choices
+    config = checkpoint_config(content, cfg, choices, file=cfg.checkpoint, trust=cfg.trust)
     check_numbers(config)
     paths = find_inputs(cfg.input)
     device = choose_device(config.trainer.device)

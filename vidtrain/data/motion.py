@@ -35,6 +35,7 @@ from tqdm import tqdm
 from vidtrain.data.manifest import Manifest, VideoData
 from vidtrain.data.motion_scene import scene_clips
 from vidtrain.errors import DataError
+from vidtrain.plain import read_json
 
 CLASSES = ("move_left", "move_right", "move_up", "move_down", "turn_cw", "turn_ccw", "grow", "shrink")
 FLIP_PAIRS = (("move_left", "move_right"), ("turn_cw", "turn_ccw"))
@@ -114,7 +115,32 @@ def motion(
     if not _is_made(folder, recipe):
         _refuse_foreign(Path(root))
         _make_once(folder, recipe)
-    return VideoData(CLASSES, {split: _manifest(folder, recipe, split) for split in SPLITS}, FLIP_PAIRS)
+    return _data(folder, recipe)
+
+
+def existing_motion(
+    root: str | Path,
+    *,
+    seed: int = 0,
+    train_scenes: int = 64,
+    val_scenes: int = 8,
+    test_scenes: int = 40,
+    size: int = 112,
+    num_frames: int = 40,
+) -> VideoData:
+    """As `motion`, but writes nothing: for options out of a file, which may say where and how much to write.
+
+    Raises:
+        DataError: the data set is not there.
+    """
+    recipe = _Recipe(seed, train_scenes, val_scenes, test_scenes, size, num_frames)
+    folder = Path(root) / recipe.folder
+    if not _is_made(folder, recipe):
+        raise DataError(
+            f"{folder}: the motion data of the checkpoint are not there, and a checkpoint makes no files: give "
+            "data=motion with its options yourself, which makes them, or data.root=FOLDER where they are"
+        )
+    return _data(folder, recipe)
 
 
 def make_motion(
@@ -129,6 +155,10 @@ def make_motion(
 ) -> None:
     """Write the files of `motion` to <folder>/<split>/<class>/<scene>.mp4, and motion.json last."""
     _write_all(Path(folder), _Recipe(seed, train_scenes, val_scenes, test_scenes, size, num_frames))
+
+
+def _data(folder: Path, recipe: _Recipe) -> VideoData:
+    return VideoData(CLASSES, {split: _manifest(folder, recipe, split) for split in SPLITS}, FLIP_PAIRS)
 
 
 def _manifest(folder: Path, recipe: _Recipe, split: str) -> Manifest:
@@ -146,7 +176,7 @@ def _is_made(folder: Path, recipe: _Recipe) -> bool:
     if not folder.exists():
         return False
     with contextlib.suppress(OSError, ValueError):
-        if json.loads((folder / "motion.json").read_text(encoding="utf-8")) == asdict(recipe):
+        if read_json(folder / "motion.json") == asdict(recipe):
             return True
     raise DataError(f"{folder}: was not made by motion data; remove it, or change data.root")
 

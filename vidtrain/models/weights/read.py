@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vidtrain import torch_files
 from vidtrain.errors import CheckpointError, one_of
 
 _WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model", "module", "net", "weights")
@@ -75,10 +76,9 @@ def _safetensors(path: Path) -> Any:
 
 def _pickle(path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals(
-            [argparse.Namespace]
-        ):  # plain values in a shell, VideoMAE's files have it
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return torch_files.load(path, known=[argparse.Namespace])  # plain values in a shell: VideoMAE's files have it
+    except torch_files.UnreadableError as error:
+        raise CheckpointError(f"{path}: not a file of weights: {error}") from error
     except Exception as error:  # torch raises half a dozen types for a damaged file
         strangers = _strangers(path)
         if strangers:

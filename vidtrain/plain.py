@@ -1,0 +1,91 @@
+"""What comes out of a file is data: plain values of bounded size and depth, whoever wrote them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Final
+
+MOST_NODES: Final = 20_000
+"""Values of a configuration, one that stands in several places counted each time. vidtrain writes about 150."""
+MOST_DEPTH: Final = 16
+"""Lists and mappings within each other. vidtrain writes 4."""
+LONGEST_TEXT: Final = 65_536
+"""Characters of a text or a key."""
+_LARGEST_INT: Final = 1 << 63
+_LARGEST_JSON: Final = 1 << 26  # bytes
+
+
+def check_plain(value: Any, name: str) -> None:
+    """Refuse anything but None, bool, int, float, str, and lists, tuples and dicts with text keys of these.
+
+    Takes time in proportion to MOST_NODES at most: a list that contains another one twice, which contains a third one
+    twice, and so on, is a small file and an endless walk.
+
+    Args:
+        name: of the value, to begin the names in messages with.
+
+    Raises:
+        ValueError: what is wrong and where, in one line.
+    """
+    seen, rest = 1, [(value, name, 0)]
+    while rest:
+        one, where, depth = rest.pop()
+        kind = type(one)
+        if kind is dict or kind is list or kind is tuple:
+            seen += len(one)
+            if seen > MOST_NODES:
+                raise ValueError(f"{name}: more than {MOST_NODES} values")
+            if depth == MOST_DEPTH:
+                raise ValueError(f"{where[:80]}: lists and mappings more than {MOST_DEPTH} deep")
+            if kind is dict:
+                for key in one:
+                    if type(key) is not str:
+                        raise ValueError(f"{where[:80]}: expected text keys, got {str(key)[:40]!r}")
+                    _check_text(key, f"a key of {where[:80]}")
+                rest += [(inner, f"{where}.{key}"[:200], depth + 1) for key, inner in one.items()]
+            else:
+                rest += [(inner, f"{where}[{n}]"[:200], depth + 1) for n, inner in enumerate(one)]
+        elif kind is str:
+            _check_text(one, where[:80])
+        elif kind is int:
+            if not -_LARGEST_INT <= one < _LARGEST_INT:
+                raise ValueError(f"{where[:80]}: a number of more than 64 bits")
+        elif kind is float:
+            if math.isnan(one):
+                raise ValueError(f"{where[:80]}: not a number (nan)")
+        elif one is not None and kind is not bool:
+            raise ValueError(f"{where[:80]}: expected a plain value, got {kind.__module__}.{kind.__qualname__}")
+
+
+def _check_text(text: str, where: str) -> None:
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"{where}: a text of {len(text)} characters, at most {LONGEST_TEXT} are read")
+    if "\0" in text:
+        raise ValueError(f"{where}: a text with a null character")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text holds.
+
+    Raises:
+        ValueError: it is none; lists within lists without end, too, which Python reports as a RecursionError.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("lists or mappings within each other without end") from None
+
+
+def read_json(file: Path) -> Any:
+    """What a small JSON file of vidtrain's own holds.
+
+    Raises:
+        ValueError: not JSON, or far too large for one.
+        OSError: it cannot be read.
+    """
+    size = file.stat().st_size
+    if size > _LARGEST_JSON:
+        raise ValueError(f"{size} bytes, expected {_LARGEST_JSON} at most")
+    return parse_json(file.read_text(encoding="utf-8"))

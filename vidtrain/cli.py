@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vidtrain import __version__
-from vidtrain.errors import EXIT_INTERRUPTED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
+from vidtrain.errors import (
+    EXIT_INTERRUPTED,
+    ConfigError,
+    StoppedError,
+    VidtrainError,
+    did_you_mean,
+    one_of,
+    worker_death,
+)
+from vidtrain.terminal import accept_any_text, printable
 
 COMMANDS = ("train", "eval", "predict", "inspect", "data", "extract", "bench")
 
@@ -41,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     Exit codes: 0 done, 1 our mistake, 2 the user's mistake, 75 a training that was told to stop and has saved (start it
     again with resume=auto), 130 interrupted.
     """
+    accept_any_text()
     try:
         code = _main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -63,9 +73,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def report(mistake: VidtrainError) -> int:
     """Print the line that the user reads; returns the exit code."""
     if isinstance(mistake, StoppedError):
-        print(f"vidtrain: {mistake}", file=sys.stderr)
+        print(printable(f"vidtrain: {mistake}"), file=sys.stderr)
         return mistake.exit_code
-    print(f"vidtrain: error: {mistake}", file=sys.stderr)
+    print(printable(f"vidtrain: error: {mistake}"), file=sys.stderr)
     return 2
 
 
@@ -76,7 +86,7 @@ def users_mistake(error: Exception) -> VidtrainError | None:
     if isinstance(error, OSError) and error.errno in _THE_DISK:
         where = f"{error.filename}: " if error.filename else ""
         return VidtrainError(f"{where}{error.strerror}; what was written before is kept")
-    return None
+    return worker_death(error)
 
 
 def _main(argv: list[str]) -> int:

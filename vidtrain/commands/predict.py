@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -11,16 +12,18 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vidtrain import build
-from vidtrain.commands.scoring import Scorer, write_predictions
+from vidtrain.commands.scoring import PredictionsFile, Scorer
 from vidtrain.config import check_numbers
 from vidtrain.data.files import list_videos
 from vidtrain.data.loader import choose_workers
 from vidtrain.data.manifest import Manifest
 from vidtrain.engine.checkpoint import load_checkpoint
-from vidtrain.engine.evaluator import Scores, view_probabilities
+from vidtrain.engine.evaluator import view_probabilities
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.stored_config import checkpoint_config
+from vidtrain.terminal import printable
+from vidtrain.types import BadVideo
 
 
 def run(cfg: DictConfig) -> None:
@@ -43,34 +46,31 @@ def run(cfg: DictConfig) -> None:
     workers = 0 if len(paths) == 1 else choose_workers(config.trainer.num_workers, device)
     scorer = Scorer(config, Precision(config.trainer.precision, device), workers, complete_flow=True)
 
-    probs, videos, bad = [], [], []
+    bad: list[BadVideo] = []
     multi_label = bool(content.get("multi_label"))
-    for batch in scorer.batches(manifest, config.eval.clips, config.eval.crops, hop=config.eval.hop):
-        bad += batch.bad
-        if not len(batch):
-            continue
-        views = view_probabilities(
-            model,
-            batch.views,
-            scorer.to_input,
-            scorer.precision,
-            config.eval.batch_size,
-            multi_label=multi_label,
-        )
-        for video, mean in zip(batch.videos.tolist(), views.mean(1), strict=True):
-            print(_line(manifest.paths[video], mean, names, cfg.top), flush=True)
-            probs.append(mean)
-            videos.append(video)
-    if cfg.output is not None and probs:
-        rows = torch.tensor(videos)
-        labels = torch.full_like(rows, -1)
-        scores = Scores(torch.stack(probs), labels, rows, torch.empty(0), float("nan"))
-        write_predictions(Path(cfg.output), scores, manifest, names, cfg.top)
+    with _output(cfg, manifest, names) as output:
+        for batch in scorer.batches(manifest, config.eval.clips, config.eval.crops, hop=config.eval.hop):
+            bad += batch.bad
+            if not len(batch):
+                continue
+            views = view_probabilities(
+                model,
+                batch.views,
+                scorer.to_input,
+                scorer.precision,
+                config.eval.batch_size,
+                multi_label=multi_label,
+            )
+            mean = views.mean(1)
+            if output is not None:  # before the line, whose reader may have gone
+                output.add(batch.videos, mean)
+            for video, probs in zip(batch.videos.tolist(), mean, strict=True):
+                print(_line(manifest.paths[video], probs, names, cfg.top), flush=True)
     if len(bad) == 1:
         raise VideoError(bad[0].path, bad[0].reason)
     if bad:
         for video in bad:
-            print(f"vidtrain: {video.path}: {video.reason}", file=sys.stderr)
+            print(printable(f"vidtrain: {video.path}: {video.reason}"), file=sys.stderr)
         raise DataError(f"{len(bad)} of {len(paths)} videos could not be read")
 
 
@@ -91,7 +91,13 @@ def find_inputs(text: str) -> list[str]:
     return found
 
 
+def _output(
+    cfg: DictConfig, manifest: Manifest, names: tuple[str, ...]
+) -> AbstractContextManager[PredictionsFile | None]:
+    return nullcontext() if cfg.output is None else PredictionsFile(Path(cfg.output), manifest, names, cfg.top)
+
+
 def _line(path: str, probs: torch.Tensor, names: tuple[str, ...], top: int) -> str:
     best = probs.topk(min(top, len(names)))
     cells = [f"{names[c]} {p:.4f}" for p, c in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
-    return f"{path}: " + ", ".join(cells)
+    return printable(f"{path}: " + ", ".join(cells))

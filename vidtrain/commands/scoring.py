@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from vidtrain import build
@@ -22,8 +22,9 @@ from vidtrain.engine.distributed import World
 from vidtrain.engine.evaluator import Scores, evaluate, merged
 from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.precision import Precision
-from vidtrain.errors import ConfigError, DataError, one_of
+from vidtrain.errors import ConfigError, DataError, VidtrainError, one_of
 from vidtrain.reports.results import write_json
+from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import Batch
 
 
@@ -115,7 +116,7 @@ class Scorer:
             return result
         folder.mkdir(parents=True, exist_ok=True)
         write_predictions(folder / "predictions.csv", scores, manifest, data.class_names)
-        with (folder / "not_scored.csv").open("w", newline="", encoding="utf-8") as file:
+        with (folder / "not_scored.csv").open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as file:
             writer = csv.writer(file)
             writer.writerow(["path", "reason"])
             writer.writerows([path, "not on disk"] for path in manifest.missing)
@@ -130,24 +131,63 @@ def manifest_of(data: VideoData, split: str) -> Manifest:
     return data.splits[split]
 
 
-def write_predictions(
-    file: Path, scores: Scores, manifest: Manifest, class_names: tuple[str, ...], top: int = 5
-) -> None:
-    """One row a video: absolute path, true class (several: joined by ;), the best classes with their probabilities."""
-    top = min(top, scores.probs.shape[1])
-    best = scores.probs.topk(top, dim=1)
-    with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
-        writer = csv.writer(handle)
-        ranks = [name for rank in range(1, top + 1) for name in (f"top{rank}", f"prob{rank}")]
-        writer.writerow(["path", "label", *ranks])
-        for row, label, classes, probs in zip(
-            scores.videos.tolist(),
-            scores.labels.tolist(),
+class PredictionsFile:
+    """A CSV of predictions that grows by a row per scored video, so that what ends the program loses none of them.
+
+    Columns: absolute path, true class (several: joined by ;), the best classes with their probabilities. The file is
+    opened at once: where it cannot be written, that shows before the work.
+
+    Raises:
+        VidtrainError: the file cannot be written.
+    """
+
+    def __init__(self, file: Path, manifest: Manifest, class_names: Sequence[str], top: int = 5) -> None:
+        self.file = file
+        self.rows = 0
+        self._manifest = manifest
+        self._class_names = class_names
+        self._top = min(top, len(class_names))
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = file.open("w", newline="", encoding="utf-8", errors=EXACT_NAMES)
+        except OSError as error:
+            raise VidtrainError(f"{file}: cannot be written: {error.strerror}") from None
+        self._writer = csv.writer(self._handle)
+        ranks = [name for rank in range(1, self._top + 1) for name in (f"top{rank}", f"prob{rank}")]
+        self._writer.writerow(["path", "label", *ranks])
+        self._handle.flush()
+
+    def add(self, videos: Tensor, probs: Tensor, labels: Tensor | None = None) -> None:
+        """Write rows. videos: int64 (n,) of the manifest. probs: (n, K). labels: int64 (n,) or (n, K), as in Scores."""
+        best = probs.topk(self._top, dim=1)
+        unknown: list[Any] = [-1] * len(videos)
+        for row, label, classes, values in zip(
+            videos.tolist(),
+            unknown if labels is None else labels.tolist(),
             best.indices.tolist(),
             best.values.tolist(),
             strict=True,
         ):
-            cells = [x for c, p in zip(classes, probs, strict=True) for x in (class_names[c], f"{p:.6f}")]
-            numbers = [n for n, there in enumerate(label) if there] if scores.multi_label else [label]
-            true = ";".join(class_names[n] for n in numbers if n >= 0)
-            writer.writerow([str(Path(manifest.paths[row]).absolute()), true, *cells])
+            cells = [x for c, p in zip(classes, values, strict=True) for x in (self._class_names[c], f"{p:.6f}")]
+            numbers = [n for n, there in enumerate(label) if there] if isinstance(label, list) else [label]
+            true = ";".join(self._class_names[n] for n in numbers if n >= 0)
+            self._writer.writerow([str(Path(self._manifest.paths[row]).absolute()), true, *cells])
+        self.rows += len(videos)
+        self._handle.flush()
+
+    def close(self) -> None:
+        self._handle.close()
+
+    def __enter__(self) -> PredictionsFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def write_predictions(
+    file: Path, scores: Scores, manifest: Manifest, class_names: tuple[str, ...], top: int = 5
+) -> None:
+    """The same of all that was scored."""
+    with PredictionsFile(file, manifest, class_names, top) as predictions:
+        predictions.add(scores.videos, scores.probs, scores.labels)

@@ -30,6 +30,7 @@ from vidtrain.data.probe import Probe
 from vidtrain.data.sampling import ClipSpec, segment
 from vidtrain.data.splits import group_names
 from vidtrain.errors import DataError
+from vidtrain.terminal import EXACT_NAMES
 
 KINDS: Final = (
     *("missing", "unreadable", "corrupt", "truncated", "segment", "short"),
@@ -252,7 +253,7 @@ def write_report(file: Path, data: VideoData, probes: Mapping[str, Probe], probl
         of_row[(problem.split, problem.row)].append(problem)
     part = file.with_name(f"{file.name}.part")
     # file names need not be UTF-8
-    with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
+    with part.open("w", encoding="utf-8", errors=EXACT_NAMES, newline="") as out:
         lines = csv.writer(out)
         lines.writerow(_COLUMNS)
         for split, manifest in data.splits.items():

@@ -17,6 +17,7 @@ from vidtrain.data.feature_files import Done, Video
 from vidtrain.data.index import write_index
 from vidtrain.data.manifest import Manifest, StringArray, VideoData
 from vidtrain.data.sampling import ClipSpec
+from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import BadVideo
 
 REPORT: Final = "report.csv"
@@ -88,7 +89,7 @@ def write_report(
     file: Path, videos: Sequence[Video], done: Mapping[str, Done], made: Collection[str], bad: Mapping[str, BadVideo]
 ) -> None:
     """A line a video, in the order of the data. made: keys whose features were made in this run. bad: by key."""
-    with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
+    with file.open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as handle:
         writer = csv.writer(handle)
         writer.writerow(["path", "start", "end", "status", "clips", "file", "reason"])
         for video in videos:

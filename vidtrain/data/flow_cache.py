@@ -46,6 +46,7 @@ from vidtrain.data.settings import FlowCacheConfig
 from vidtrain.data.transforms import scaled_size
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.sole_writer import sole_writer
+from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import BadVideo, VideoInfo
 
 REPORT: Final = "report.csv"
@@ -261,7 +262,7 @@ def _report(
     output: Path, sources: Sequence[str], targets: Mapping[str, Path], bad: Mapping[str, str], made: set[str]
 ) -> None:
     """A line a video, in the order of the data."""
-    with (output / REPORT).open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
+    with (output / REPORT).open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as handle:
         writer = csv.writer(handle)
         writer.writerow(["path", "status", "file", "bytes", "reason"])
         for source in sources:

@@ -35,6 +35,7 @@ from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.settings import CopyFormat, PrepareConfig
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.sole_writer import sole_writer
+from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import BadVideo
 
 REPORT: Final = "report.csv"
@@ -224,7 +225,7 @@ def _indexed(data: VideoData, output: Path, done: Mapping[str, Copy]) -> VideoDa
 
 def _report(file: Path, sources: list[str], done: Mapping[str, Copy], bad: Mapping[str, str], made: set[str]) -> None:
     """A line a video, in the order of the data."""
-    with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
+    with file.open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as handle:
         writer = csv.writer(handle)
         writer.writerow(_COLUMNS)
         for source in sources:

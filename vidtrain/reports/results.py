@@ -47,7 +47,8 @@ def print_result(result: dict[str, Any]) -> None:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write a JSON file that is whole or absent."""
+    """Write a JSON file that is whole or absent; what UTF-8 has not becomes an escape, which reads back as it was."""
     temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     temporary.replace(file)

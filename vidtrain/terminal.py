@@ -1,0 +1,88 @@
+"""Names on a terminal and in files: whatever they are, printing them neither fails nor steers the screen."""
+
+from __future__ import annotations
+
+import codecs
+import logging
+import re
+import sys
+from typing import Any
+
+# control characters (C0, DEL, C1), line and paragraph separators, bidirectional overrides and other characters that
+# are not seen, and lone surrogates: bytes of a file name that are not UTF-8. The joiners of emojis and of Persian stay.
+_UNSEEN = (
+    "\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f"
+)
+_IN_A_LINE = re.compile(f"[{_UNSEEN}]")
+_BUT_LINE_ENDS = re.compile(f"(?!\n)[{_UNSEEN}]")
+
+
+def printable(text: object, *, lines: bool = False) -> str:
+    r"""The text as one line without control characters: ESC becomes \x1b, a newline \n, a byte that is not UTF-8 \xff.
+
+    Files for programs (CSV, JSON) keep the exact name instead.
+
+    Args:
+        lines: the text has several lines, which stay.
+    """
+    return (_BUT_LINE_ENDS if lines else _IN_A_LINE).sub(_escaped, str(text))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that surrogateescape has kept
+        return f"\\x{code - 0xDC00:02x}"
+    return _code(found[0]).decode("ascii")
+
+
+def _as_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    found = error.object[error.start : error.end]
+    whole = b"".join(bytes([ord(c) - 0xDC00]) if 0xDC80 <= ord(c) <= 0xDCFF else _code(c) for c in found)
+    return whole, error.end
+
+
+def _code(character: str) -> bytes:
+    return character.encode("unicode_escape")
+
+
+EXACT_NAMES = "vidtrain.exact_names"
+"""errors= of a CSV file: names are the bytes of the file system, as with surrogateescape, and any other text that UTF-8
+has not is written as its code, \\ud83d, instead of raising."""
+codecs.register_error(EXACT_NAMES, _as_bytes)
+
+
+def accept_any_text() -> None:
+    """Let stdout and stderr replace what their encoding has not, as under LANG=C, instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+class PrintableFormatter(logging.Formatter):
+    """For the logs of a run: arguments of a message are data, each becomes one printable line; the message is ours.
+
+    A text of several lines is therefore logged as the message itself.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        given = record.args
+        if isinstance(given, tuple):
+            record.args = tuple(map(_safe, given))
+        elif given:
+            record.args = {key: _safe(value) for key, value in given.items()}
+        try:
+            return super().format(record)
+        finally:
+            record.args = given  # other handlers get what was logged
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        record.message = printable(record.message, lines=True)
+        return super().formatMessage(record)
+
+
+def _safe(value: Any) -> Any:
+    return value if isinstance(value, (int, float)) else printable(value)

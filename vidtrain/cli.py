@@ -19,7 +19,6 @@ from vidtrain.errors import (
     VidtrainError,
     did_you_mean,
     one_of,
-    worker_death,
 )
 from vidtrain.terminal import accept_any_text, printable
 
@@ -86,6 +85,8 @@ def users_mistake(error: Exception) -> VidtrainError | None:
     if isinstance(error, OSError) and error.errno in _THE_DISK:
         where = f"{error.filename}: " if error.filename else ""
         return VidtrainError(f"{where}{error.strerror}; what was written before is kept")
+    from vidtrain.engine.signals import worker_death
+
     return worker_death(error)
 
 

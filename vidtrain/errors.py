@@ -7,7 +7,6 @@ our own mistake and keeps its traceback.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
 
 
@@ -46,18 +45,6 @@ class CheckpointError(VidtrainError):
 
 class WorkerDeathError(VidtrainError):
     """A process that decodes was killed, most often by the kernel when the memory was full."""
-
-
-def worker_death(error: BaseException) -> WorkerDeathError | None:
-    """The line for torch's report that a process of a loader has ended; None when the error is something else."""
-    found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: (\w[\w ]*))?", str(error))
-    if not isinstance(error, RuntimeError) or found is None:
-        return None
-    how = f"was ended by a signal ({found[2]})" if found[2] else "has ended unexpectedly"
-    return WorkerDeathError(
-        f"a decoding process (pid {found[1]}) {how}, most often because memory ran out: lower trainer.num_workers "
-        "(0 decodes in the main process) or the batch size"
-    )
 
 
 EXIT_INTERRUPTED = 130

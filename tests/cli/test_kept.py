@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,30 +23,19 @@ def videos(trained: Path) -> str:
     return str(Path(rows_of(trained / "test" / "predictions.csv")[0]["path"]).parents[1])
 
 
-def kill_after(calls: int, function: object) -> object:
-    """`function`, which kills the process's children when it is called once too often."""
+def kill_after(calls: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, which kills the processes that decode when it is called once too often."""
     left = [calls]
 
-    def killing(*args: object, **options: object) -> object:
+    def killing(*args: Any, **options: Any) -> Any:
         if not left[0]:
-            for child in children():
-                os.kill(child, signal.SIGKILL)
+            for child in multiprocessing.active_children():
+                os.kill(child.pid or 0, signal.SIGKILL)
+                os.waitid(os.P_PID, child.pid or 0, os.WEXITED | os.WNOWAIT)
         left[0] -= 1
-        return function(*args, **options)  # type: ignore[operator]
+        return function(*args, **options)
 
     return killing
-
-
-def children() -> list[int]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == os.getpid():
-            found.append(int(stat.parent.name))
-    return found
 
 
 def test_predict_refuses_a_place_that_cannot_be_written_before_the_work(trained: Path, videos: str, call: Call) -> None:
@@ -55,7 +47,7 @@ def test_predict_refuses_a_place_that_cannot_be_written_before_the_work(trained:
     assert Path("file").read_text() == "in the way"
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs waitid")
 def test_predict_keeps_what_it_had_when_a_worker_is_killed(
     trained: Path, videos: str, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,16 @@
-"""Being told to stop: by the scheduler of a cluster (SIGTERM, SIGUSR1) or by Ctrl-C."""
+"""Being told to stop: by the scheduler of a cluster (SIGTERM, SIGUSR1) or by Ctrl-C; and what a dead worker means."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
 from types import FrameType, TracebackType
 from typing import Any
+
+from vidtrain.errors import WorkerDeathError
 
 _NAMES = ("SIGTERM", "SIGUSR1", "SIGINT")
 
@@ -49,3 +52,25 @@ class StopSignals:
             raise KeyboardInterrupt
         if self.received is None:  # a launcher may pass on what the terminal has sent already
             self.received, self._since = signal.Signals(number).name, now
+
+
+def worker_death(error: BaseException) -> WorkerDeathError | None:
+    """The line for torch's report that a process of a loader has ended; None when the error is something else."""
+    found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: (\w[\w ]*))?", str(error))
+    if not isinstance(error, RuntimeError) or found is None:
+        return None
+    ignore_children()  # torch's handler would raise again for the next worker, within what handles the first
+    how = f"was ended by a signal ({found[2]})" if found[2] else "has ended unexpectedly"
+    return WorkerDeathError(
+        f"a decoding process (pid {found[1]}) {how}, most often because memory ran out: lower trainer.num_workers "
+        "(0 decodes in the main process) or the batch size"
+    )
+
+
+def ignore_children() -> None:
+    """From now on the death of a loader's worker shows where a batch of it is waited for, a few seconds later.
+
+    torch's handler raises wherever the program is, in the middle of an update too.
+    """
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -37,6 +37,7 @@ from vidtrain.engine.settings import EvalConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.help import conf_dir
 from vidtrain.models.weights.start import START_KEYS, start
+from vidtrain.path_options import literal
 from vidtrain.targets import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
 
 log = logging.getLogger("vidtrain")
@@ -139,13 +140,13 @@ def note_flow(flow: FlowConfig) -> None:
     """Write down for a checkpoint where its cache of flow lies, from any working directory, and how it was made."""
     if flow.source is FlowSourceName.cache:
         root = _flow_root(flow)
-        flow.root, flow.method = str(root), str(read_settings(root)["method"])
+        flow.root, flow.method = literal(str(root)), str(read_settings(root)["method"])
 
 
 def _flow_root(flow: FlowConfig) -> Path:
     if flow.root is None:
         raise ConfigError("flow=cache wants flow.root=FOLDER, the output of `vidtrain data flow`")
-    return Path(flow.root).expanduser().absolute()
+    return Path(flow.root).absolute()
 
 
 def check_flow(model: nn.Module, flow: FlowConfig, *, multi_label: bool = False) -> None:

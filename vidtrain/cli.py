@@ -12,14 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vidtrain import __version__
-from vidtrain.errors import (
-    EXIT_INTERRUPTED,
-    ConfigError,
-    StoppedError,
-    VidtrainError,
-    did_you_mean,
-    one_of,
-)
+from vidtrain.errors import EXIT_INTERRUPTED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
+from vidtrain.path_options import expand_home, expand_homes, quote_paths
 from vidtrain.terminal import accept_any_text, printable
 
 COMMANDS = ("train", "eval", "predict", "inspect", "data", "extract", "bench")
@@ -35,7 +29,6 @@ _FLAGS: dict[str, int | tuple[str, ...]] = {
 }
 # eval, predict and extract take the rest of their configuration from the checkpoint: a key below one of these is added
 _THE_DISK = (errno.ENOSPC, errno.EROFS, errno.EACCES, getattr(errno, "EDQUOT", errno.ENOSPC))
-_LONGEST_NAME = 150  # of a run's folder in a sweep; file systems allow 255 bytes
 # models.weights.start.START_KEYS, which no YAML has to list
 _OF_EVERY_MODEL = tuple(
     f"model.{key}" for key in ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
@@ -109,15 +102,16 @@ def _main(argv: list[str]) -> int:
         print(help_text.command(command))
         return 0
     flags, overrides = split_flags(rest)
+    folder, in_sweep = _config_dir(flags), "-m" in flags or "--multirun" in flags
     if command == "data":
         overrides = _data_action(overrides)
+    overrides = quote_paths(overrides, command, multirun=in_sweep, config_dir=folder)
     if command in ("eval", "predict", "extract"):
         overrides = [_add_below_checkpoint(o) for o in overrides]
     overrides = [f"++{o}" if o.split("=", 1)[0] in _OF_EVERY_MODEL else o for o in overrides]
-    folder = _config_dir(flags)
     if folder is not None:
         _refuse_shadowed_configs(folder)
-    if "-m" in flags or "--multirun" in flags:
+    if in_sweep:
         _refuse_ignored_launchers(overrides, folder)
         overrides = [*overrides, *_name_jobs(overrides)]
     return _run_hydra(command, flags, overrides)
@@ -130,6 +124,8 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     while rest:
         word = rest.pop(0)
         name = word.split("=", 1)[0]
+        if name in ("--config-dir", "-cd") and "=" in word:  # where no shell expands ~
+            word = f"{name}={expand_home(word.partition('=')[2])}"
         if not word.startswith("-"):
             overrides.append(word)
         elif name not in _FLAGS:
@@ -200,7 +196,7 @@ def _refuse_ignored_launchers(overrides: list[str], folder: Path | None) -> None
 
 
 def _name_jobs(overrides: list[str]) -> list[str]:
-    """Name a sweep's folders by what varies: Hydra would use all overrides, which soon is too long for a file name."""
+    """Name a sweep's folders by what varies (run_dir.sweep_folder): Hydra would use all overrides."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
 
@@ -209,9 +205,6 @@ def _name_jobs(overrides: list[str]) -> list[str]:
     except OverrideParseException:  # reported when Hydra reads them
         return []
     fixed = [o.get_key_element().lstrip("+~") for o in parsed if not o.is_sweep_override()]
-    name = "_".join(str(o.input_line) for o in parsed if o.is_sweep_override())
-    if len(name) > _LONGEST_NAME:
-        return ["hydra.sweep.subdir=${hydra.job.num}"]
     return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(dict.fromkeys(fixed))}]"]
 
 
@@ -257,6 +250,7 @@ def task(command: str) -> Callable[[Any], Any]:
     def run(cfg: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
+        from omegaconf import OmegaConf
 
         from vidtrain import hydra_errors
         from vidtrain.reports import sweep
@@ -264,6 +258,8 @@ def task(command: str) -> Callable[[Any], Any]:
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
             hydra_errors.refuse_missing(cfg)
+            for key, path in expand_homes(OmegaConf.to_container(cfg, resolve=False), command).items():
+                OmegaConf.update(cfg, key, path)
             return import_module(f"vidtrain.commands.{command}").run(cfg)
         except Exception as error:
             mistake = users_mistake(error)

@@ -26,6 +26,7 @@ from vidtrain.data.settings import (
 from vidtrain.engine.settings import EvalConfig, ScheduleConfig, TrainerConfig
 from vidtrain.errors import ConfigError
 from vidtrain.reports.settings import LoggerConfig
+from vidtrain.types import FilePath
 
 
 class SplitName(Enum):
@@ -52,9 +53,9 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
-    run_dir: str | None = None
+    run_dir: FilePath | None = None
     """Folder of this run; null makes runs/DATA/MODEL/DATE_TIME."""
-    resume: str | None = None
+    resume: FilePath | None = None
     """auto continues the newest unfinished run of this very configuration, or starts one; or a run folder."""
     resume_changed: bool = False
     """Continue a run whose configuration was another one, with the new values."""
@@ -76,13 +77,13 @@ class CheckpointSections:
 
 @dataclass
 class EvalCommandConfig(CheckpointSections):
-    checkpoint: str = MISSING
+    checkpoint: FilePath = MISSING
     """The .pt file to test. Data, clips and preprocessing come from it; overrides change them."""
     split: SplitName = SplitName.test
     """Which split to score: train, val or test."""
     stream: str | None = None
     """Of a two-stream network: test rgb or flow alone, by that stream's own classifier."""
-    output: str | None = None
+    output: FilePath | None = None
     """Folder for predictions.csv and result.json; null makes eval/ beside the checkpoint."""
     trust: list[str] = field(default_factory=list)
     """Modules outside vidtrain that the checkpoint's configuration may call: trust=[mypackage]."""
@@ -90,13 +91,13 @@ class EvalCommandConfig(CheckpointSections):
 
 @dataclass
 class PredictConfig(CheckpointSections):
-    checkpoint: str = MISSING
+    checkpoint: FilePath = MISSING
     """The .pt file to predict with."""
-    input: str = MISSING
+    input: FilePath = MISSING
     """A video, a folder of videos, or a glob in quotes: input='clips/*.mp4'."""
     top: int = 5
     """Classes to print per video."""
-    output: str | None = None
+    output: FilePath | None = None
     """Also write the predictions to this .csv file."""
     trust: list[str] = field(default_factory=list)
     """Modules outside vidtrain that the checkpoint's configuration may call."""
@@ -104,9 +105,9 @@ class PredictConfig(CheckpointSections):
 
 @dataclass
 class ExtractCommandConfig(CheckpointSections):
-    checkpoint: str | None = None
+    checkpoint: FilePath | None = None
     """The .pt file whose model is run. Data, clips and preprocessing come from it; null: model and model.weights."""
-    output: str = MISSING
+    output: FilePath = MISSING
     """Folder for the features; a folder that an earlier run began is completed."""
     layer: str = "features"
     """What is kept: features (what the head classifies), embed (c3d's fc6), or the name of a module, such as layer3."""
@@ -125,9 +126,9 @@ class InspectConfig:
     transform: TransformConfig = field(default_factory=TransformConfig)
     num_classes: int = 400
     """Classes of the head."""
-    weights: str | None = None
+    weights: FilePath | None = None
     """A file of published weights, instead of a model: say what it is and which model takes it."""
-    output: str | None = None
+    output: FilePath | None = None
     """Also write this file: what is printed, the list of all models as Markdown."""
 
 
@@ -142,7 +143,7 @@ class DataCommandConfig:
     transform: TransformConfig = field(default_factory=TransformConfig)
     split: SplitName | None = None
     """Only this split: train, val or test; null: all."""
-    output: str | None = None
+    output: FilePath | None = None
     """Folder for what the action writes; null: a folder named after the action, below the working directory."""
     num_workers: int | None = None
     """Processes that work at once; null: one a processor."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import lru_cache
 from pathlib import Path
 
 _ABOUT = {
@@ -81,8 +82,7 @@ def command(name: str) -> str:
         if choices:
             lines += _wrapped(f"  {group:<11}", " ".join(choices))
     lines += ["", "keys (key=value):"]
-    schemas = _read_schemas()
-    for key, default, doc in _fields(_SCHEMA[name], schemas):
+    for key, _, default, doc in fields(name):
         lines.append(f"  {key}={default}")
         lines.append(f"      {doc}")
     lines += [
@@ -97,6 +97,12 @@ def command(name: str) -> str:
 _Field = tuple[str, str, str, str]  # name, annotation, default, doc
 
 
+def fields(command: str) -> list[tuple[str, str, str, str]]:
+    """(dotted key, annotation, default, text) of each typed option of a command."""
+    return _fields(_SCHEMA[command], _read_schemas())
+
+
+@lru_cache
 def _read_schemas() -> dict[str, list[_Field]]:
     package = Path(__file__).parent
     files = [package / "config.py", *sorted(package.glob("*/settings.py"))]
@@ -128,13 +134,13 @@ def _default(value: ast.expr | None) -> str:
     return {"None": "null", "True": "true", "False": "false"}.get(text, text)
 
 
-def _fields(schema: str, schemas: dict[str, list[_Field]], prefix: str = "") -> list[tuple[str, str, str]]:
+def _fields(schema: str, schemas: dict[str, list[_Field]], prefix: str = "") -> list[_Field]:
     rows = []
     for name, annotation, default, doc in schemas[schema]:
         if annotation in schemas and annotation.endswith("Config"):
             rows += _fields(annotation, schemas, f"{prefix}{name}.")
         elif annotation != "Any":
-            rows.append((prefix + name, default, doc))
+            rows.append((prefix + name, annotation, default, doc))
     return rows
 
 

@@ -11,10 +11,13 @@ import contextlib
 import datetime
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from vidtrain.path_options import expand_home, expand_homes
 
 CONFIG_FILE = "config.json"
 """The resolved configuration of a run, written when it starts."""
@@ -29,20 +32,39 @@ _HARMLESS = (
 )
 
 
+_LONGEST_NAME = 150  # of what varies; file systems allow 255 bytes for the whole name
 _chosen: dict[str, str] = {}
 
 
 def register() -> None:
-    """Make `${vidtrain_run_dir:}` known to OmegaConf, with nothing chosen yet."""
+    """Make `${vidtrain_run_dir:}` and `${vidtrain_sweep_folder:}` known to OmegaConf, with nothing chosen yet."""
     _chosen.clear()
     OmegaConf.register_new_resolver("vidtrain_run_dir", _resolve, replace=True)
+    OmegaConf.register_new_resolver("vidtrain_sweep_folder", sweep_folder, replace=True)
+
+
+def sweep_folder(number: int, varied: str) -> str:
+    """The name of a run's folder in a sweep, '0_optimizer.lr-0.1', which needs quotes neither in a shell nor in Hydra.
+
+    Args:
+        number: of the run, which makes the name unique.
+        varied: what distinguishes the run, 'optimizer.lr=0.1'. Letters, digits and . _ - of it are kept, shortened to
+            what file systems allow.
+    """
+    words = re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"(^|_)[+~]+", r"\1", varied))
+    return f"{number}_{words[:_LONGEST_NAME].strip('-._')}".rstrip("_")
 
 
 def comparable(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as plain values, without the keys that say only where or how often it runs."""
     whole = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
     assert isinstance(whole, dict)
-    plain = {str(k): v for k, v in whole.items() if k not in _NOT_COMPARED}
+    plain: dict[str, Any] = {str(k): v for k, v in whole.items() if k not in _NOT_COMPARED}
+    for key, path in expand_homes(plain, "train").items():
+        section = plain
+        for name in key.split(".")[:-1]:
+            section = section[name]
+        section[key.rpartition(".")[2]] = path
     return json.loads(json.dumps(plain, default=str))
 
 
@@ -82,9 +104,9 @@ def _agreed(root: DictConfig) -> str:
 def _choose(root: DictConfig) -> str:
     choices = root.hydra.runtime.choices
     if root.run_dir is not None:
-        return str(root.run_dir)
+        return expand_home(str(root.run_dir))
     if root.resume not in (None, "auto"):
-        return str(root.resume)
+        return expand_home(str(root.resume))
     parent = Path("runs") / str(choices.data) / str(choices.model)
     if root.resume == "auto":
         unfinished = find_unfinished(parent, comparable(root))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vidtrain.config import TrainConfig, check_numbers
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
+from vidtrain.path_options import literal
 from vidtrain.targets import ORIGIN
 
 # sections that name a function
@@ -51,7 +51,7 @@ def checkpoint_config(
         else:
             _merge_keys(config, name, composed[name])
     if file is not None:
-        origin = {"file": file, "trust": list(trust)}
+        origin = {"file": literal(file), "trust": list(trust)}
         for name in (n for n in _CALLED if choices.get(n) is None and not OmegaConf.is_missing(config, n)):
             OmegaConf.update(config, f"{name}.{ORIGIN}", origin, force_add=True)
     return config
@@ -93,7 +93,7 @@ def _literal(value: Any) -> Any:
     if value == "???":
         return None
     if isinstance(value, str):
-        return re.sub(r"(\\*)\$\{", lambda found: f"{2 * found.group(1)}\\${{", value)
+        return literal(value)
     return value
 
 
@@ -111,7 +111,8 @@ def _check_room(config: DictConfig) -> None:
 
 def _merge_keys(config: DictConfig, section: str, given: DictConfig) -> None:
     allowed = [str(key) for key in config[section] or ()]
-    for key, value in ((str(key), value) for key, value in given.items()):
+    # not items(): what an escaped ${ resolves to would be resolved again
+    for key, value in ((str(key), value) for key, value in given.items_ex(resolve=False)):
         if key not in allowed:
             hint = did_you_mean(key, allowed)
             raise ConfigError(f"no key '{section}.{key}'{hint}; the checkpoint's {section} has: {one_of(allowed)}")

@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # importing it takes seconds, and processes that only probe v
 
     from vidtrain.sequences import Sequences
 
+FilePath = str
+"""The type of an option that holds the path of a file or a folder: the command line takes it as the shell gives it."""
+
 Indices = npt.NDArray[np.int64]
 """Frame numbers of a video, counted over the frames a player shows, from 0."""
 

@@ -136,13 +136,19 @@ def test_classes_are_matched_by_name(trained: Path, call: Call, tmp_path: Path) 
 
 
 def test_a_sweep_ends_in_a_table_also_when_a_run_fails(tiny: list[str], call: Call, tmp_path: Path) -> None:
-    done = call("train", "-m", *tiny, "trainer.epochs=1", "model.width=4,0,6", "hydra.sweep.dir=s", check=2)
+    root = next(o for o in tiny if o.startswith("data.root=")).removeprefix("data.root=")
+    (tmp_path / "set a, (${x})").symlink_to(root)
+    odd = "data.root=set a, (${x})"
+    done = call("train", "-m", *tiny, odd, "trainer.epochs=1", "model.width=4,0,6", "hydra.sweep.dir=s", check=2)
     lines = (tmp_path / "s" / "table.txt").read_text().splitlines()
     assert lines[0].split()[0] == "model.width"
     assert [line.split()[0] for line in lines[2:]] == ["4", "0", "6"]
     assert "failed" in lines[3]
     assert all("8/8" in line for line in (lines[2], lines[4]))
     assert "1 of the runs failed" in done.stderr
+    folders = sorted(p.name for p in (tmp_path / "s").iterdir() if p.is_dir())  # names that need no quotes
+    assert folders == ["0_model.width-4", "1_model.width-0", "2_model.width-6"]
+    assert load_checkpoint("s/2_model.width-6/best.pt")["config"]["data"]["root"] == str(tmp_path / "set a, (${x})")
 
 
 def test_bad_videos_are_replaced_in_training_and_named_in_testing(call: Call, trained: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def run(cfg: DictConfig) -> None:
     else:
         method = OpenCVFlow(cfg.method.value)
     data = load(cfg)
-    output = Path("flow" if cfg.output is None else cfg.output).expanduser().absolute()
+    output = Path("flow" if cfg.output is None else cfg.output).absolute()
     try:
         done = make_flow(
             data, output, settings, method, build.build_reader(cfg.decoder), workers=None if raft else workers

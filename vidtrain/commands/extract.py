@@ -55,7 +55,7 @@ def run(cfg: DictConfig) -> None:
     if data.features is not None:
         raise ConfigError("extract reads videos: data=features holds features already")
     network = _network(cfg, config, content, data)
-    output = Path(cfg.output).expanduser()
+    output = Path(cfg.output)
     made_by = _made_by(cfg, config, network, precision)
     with closing(FeatureFolder(output, made_by, cfg.dtype.value)) as folder:
         found = _extract(cfg, config, data, network.to(device), precision, spec, folder)

@@ -22,7 +22,7 @@ def run(cfg: DictConfig) -> None:
     if cfg.weights is not None and cfg.model is not None:
         raise ConfigError("inspect shows a model or a file of weights: leave out model=... or weights=...")
     if cfg.weights is not None:
-        text = written = describe_weights(Path(cfg.weights).expanduser()).to_text()
+        text = written = describe_weights(cfg.weights).to_text()
     elif cfg.model is not None:
         text = written = _one_model(cfg)
     else:

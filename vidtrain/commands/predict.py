@@ -76,7 +76,7 @@ def run(cfg: DictConfig) -> None:
 
 def find_inputs(text: str) -> list[str]:
     """The files that input= names: one file, all videos below a folder, or what a glob matches."""
-    path = Path(text).expanduser()
+    path = Path(text)
     if path.is_file():
         return [str(path)]
     if path.is_dir():

@@ -10,6 +10,7 @@ from omegaconf import MISSING
 from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.errors import ConfigError, one_of
+from vidtrain.types import FilePath
 
 
 @dataclass
@@ -34,7 +35,7 @@ class BenchConfig:
     """Classes of the head, where no data set is given."""
     num_workers: int | None = None
     """Processes that decode, when a data set is given; null chooses from the machine."""
-    output: str | None = None
+    output: FilePath | None = None
     """Also write everything to this JSON file."""
 
 

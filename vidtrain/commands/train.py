@@ -23,6 +23,7 @@ from vidtrain.engine.distributed import World, join
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
 from vidtrain.errors import CheckpointError, ConfigError, VidtrainError
+from vidtrain.path_options import literal
 from vidtrain.reports.results import print_result, summary_cells, write_json
 from vidtrain.sole_writer import sole_writer
 
@@ -83,7 +84,7 @@ def _train_and_test(cfg: DictConfig, folder: Path, world: World) -> dict[str, An
     started = time.time()
     compared = run_dir.comparable(cfg)
     if "root" in cfg.data:  # a checkpoint must find its data from any working directory
-        cfg.data.root = str(Path(str(cfg.data.root)).expanduser().absolute())
+        cfg.data.root = literal(str(Path(str(cfg.data.root)).absolute()))
     build.note_flow(cfg.flow)
     device = choose_device(cfg.trainer.device, world.local_rank if world.size > 1 else None)
     precision = Precision(cfg.trainer.precision, device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -55,8 +55,5 @@ def printable(lines: Iterable[str]) -> str:
 
 def override(key: str, value: Path) -> str:
     """KEY=VALUE for a shell, whatever is in the value."""
-    text = str(value)
-    if re.fullmatch(r"[\w./:~+-]+", text) or sys.platform == "win32":
-        return f"{key}={text}"
-    quoted = text.replace("\\", "\\\\").replace("'", "\\'")
-    return '"' + re.sub(r'(["$`\\])', r"\\\1", f"{key}='{quoted}'") + '"'
+    text = f"{key}={value}"
+    return f'"{text}"' if sys.platform == "win32" else shlex.quote(text)

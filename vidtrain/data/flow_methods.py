@@ -154,7 +154,7 @@ class RaftFlow:
                 self._named = str(entry)
                 state = entry.get_state_dict(progress=False, check_hash=True)
             else:
-                file = Path(self.weights).expanduser()
+                file = Path(self.weights)
                 self._named = hashlib.sha256(file.read_bytes()).hexdigest()
                 state = torch.load(file, map_location="cpu", weights_only=True)
             net.load_state_dict(state)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from vidtrain.types import FilePath
+
 
 class ShortPolicy(Enum):
     repeat_last = "repeat_last"
@@ -100,7 +102,7 @@ class CheckConfig:
 
 @dataclass
 class StatsConfig:
-    probes: str | None = None
+    probes: FilePath | None = None
     """stats: folder that `vidtrain data check` wrote to, whose probes are used; null: where it writes by default."""
 
 
@@ -151,7 +153,7 @@ class RaftName(Enum):
 class FlowConfig:
     source: FlowSourceName = FlowSourceName.none
     """Optical flow beside RGB: none; cache, as `vidtrain data flow` made it; or computed by dis, farneback or tvl1."""
-    root: str | None = None
+    root: FilePath | None = None
     """cache: its folder, the output of `vidtrain data flow`."""
     method: str | None = None
     """cache: how it was made; training fills it in, and predict computes in the same way what the cache lacks."""
@@ -167,7 +169,7 @@ class FlowCacheConfig:
     """flow: seconds that one video may take; then its process is killed and the video is reported. Not for raft."""
     model: RaftName = RaftName.raft_large
     """flow, raft: raft_large or raft_small."""
-    weights: str | None = None
+    weights: FilePath | None = None
     """flow, raft: a file of torchvision's weights; null: fetched from its registry on first use."""
     device: str = "auto"
     """flow, raft: where it runs: auto, cpu, cuda, mps."""

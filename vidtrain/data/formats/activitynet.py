@@ -14,6 +14,7 @@ from vidtrain.data.formats.rows import Rows, build_manifest, check_labels
 from vidtrain.data.formats.text import BadRows, check_root, find_file, find_list, read_classes, read_json, without_gc
 from vidtrain.data.manifest import VideoData
 from vidtrain.errors import DataError
+from vidtrain.types import FilePath
 
 _SUBSETS = {"training": "train", "train": "train", "validation": "val", "val": "val", "testing": "test", "test": "test"}
 _FOLDERS = (".", "annotations")
@@ -21,7 +22,7 @@ _EXPECTED = "an object with subset and annotations, [{segment: [start, end], lab
 
 
 @without_gc
-def activitynet(root: str | Path, *, annotations: str | None = None, classes: str | None = None) -> VideoData:
+def activitynet(root: str | Path, *, annotations: FilePath | None = None, classes: FilePath | None = None) -> VideoData:
     """A row is the segment of one activity, from its first to its last second; a video may have several.
 
     activity_net.v1-3.min.json ("database": each video with its subset and annotations), and the files of the same

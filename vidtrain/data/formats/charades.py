@@ -13,6 +13,7 @@ from vidtrain.data.formats.text import BadRows, check_root, find_list, read_line
 from vidtrain.data.manifest import VideoData
 from vidtrain.data.splits import check_fractions
 from vidtrain.errors import DataError
+from vidtrain.types import FilePath
 
 _FOLDERS = (".", "annotations", "Charades")
 _ACTION = re.compile(r"(c\d+) (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)")
@@ -24,9 +25,9 @@ _EXPECTED = "actions 'c092 11.90 21.20;c147 0.00 12.60': class, first and last s
 def charades(
     root: str | Path,
     *,
-    train: str | None = None,
-    test: str | None = None,
-    classes: str | None = None,
+    train: FilePath | None = None,
+    test: FilePath | None = None,
+    classes: FilePath | None = None,
     segments: bool = False,
     pictures_fps: float = 24.0,
     val_fraction: float = 0.0,

@@ -15,6 +15,7 @@ from vidtrain.data.formats.text import BadRows, check_root, find_file, read_clas
 from vidtrain.data.manifest import VideoData
 from vidtrain.data.splits import check_fractions
 from vidtrain.errors import DataError
+from vidtrain.types import FilePath
 
 _SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -27,9 +28,9 @@ _SPLIT_WORDS = {
 def table(
     root: str | Path,
     *,
-    train: str | None = None,
-    val: str | None = None,
-    test: str | None = None,
+    train: FilePath | None = None,
+    val: FilePath | None = None,
+    test: FilePath | None = None,
     path_column: str = "path",
     label_column: str = "label",
     split_column: str | None = None,
@@ -37,7 +38,7 @@ def table(
     end_column: str | None = None,
     multi_label: bool = False,
     label_separator: str = "|",
-    classes: str | None = None,
+    classes: FilePath | None = None,
     val_fraction: float = 0.15,
     test_fraction: float = 0.15,
     split_seed: int = 0,

@@ -13,6 +13,7 @@ from vidtrain.data.formats.text import BadRows, check_root, find_list, read_json
 from vidtrain.data.manifest import VideoData
 from vidtrain.data.splits import check_fractions
 from vidtrain.errors import DataError
+from vidtrain.types import FilePath
 
 _FOLDERS = (".", "annotations")
 
@@ -20,9 +21,9 @@ _FOLDERS = (".", "annotations")
 def diving48(
     root: str | Path,
     *,
-    train: str | None = None,
-    test: str | None = None,
-    vocab: str | None = None,
+    train: FilePath | None = None,
+    test: FilePath | None = None,
+    vocab: FilePath | None = None,
     val_fraction: float = 0.0,
     split_seed: int = 0,
 ) -> VideoData:

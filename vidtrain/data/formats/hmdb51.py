@@ -12,6 +12,7 @@ from vidtrain.data.formats.text import BadRows, check_root, read_lines
 from vidtrain.data.manifest import VideoData
 from vidtrain.data.splits import check_fractions
 from vidtrain.errors import DataError
+from vidtrain.types import FilePath
 
 _LISTS = ("testTrainMulti_7030_splits", "splits", ".")  # where the split files may lie below root
 _VIDEOS = ("videos", "hmdb51_org", ".")  # and the class folders
@@ -23,7 +24,7 @@ _GROUP = r"([^/]+?)(?:_[a-z]_[a-z]{2}_np\d+_[a-z]{2}_[a-z]{3}_\d+)?(?:\.\w+)?$"
 def hmdb51(
     root: str | Path,
     *,
-    lists: str | None = None,
+    lists: FilePath | None = None,
     split: int = 1,
     val_fraction: float = 0.0,
     split_seed: int = 0,

@@ -7,6 +7,7 @@ from pathlib import Path
 from vidtrain.data.formats import twentybn
 from vidtrain.data.formats.text import BadRows, check_root, read_classes, without_gc
 from vidtrain.data.manifest import VideoData
+from vidtrain.types import FilePath
 
 _PREFIX = r"(?:jester-v1-)?"
 _ENDING = "csv"
@@ -16,11 +17,11 @@ _ENDING = "csv"
 def jester(
     root: str | Path,
     *,
-    train: str | None = None,
-    val: str | None = None,
-    test: str | None = None,
-    labels: str | None = None,
-    videos: str | None = None,
+    train: FilePath | None = None,
+    val: FilePath | None = None,
+    test: FilePath | None = None,
+    labels: FilePath | None = None,
+    videos: FilePath | None = None,
 ) -> VideoData:
     """27 gestures: lists `id;label`, videos in folders of pictures `<id>/00001.jpg`.
 

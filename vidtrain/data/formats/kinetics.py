@@ -23,6 +23,7 @@ from vidtrain.data.formats.text import (
 )
 from vidtrain.data.manifest import Manifest, VideoData
 from vidtrain.errors import DataError, did_you_mean
+from vidtrain.types import FilePath
 
 _SPLITS = {"train": ("train",), "val": ("val", "validate", "validation", "valid"), "test": ("test",)}
 # train.csv, validate.csv, kinetics-400_train.csv, k700_val.csv, kinetics700_2020_test.csv ...
@@ -35,10 +36,10 @@ _CLIP = 14  # characters of "_000417_000427", which follow the youtube_id in the
 def kinetics(
     root: str | Path,
     *,
-    train: str | None = None,
-    val: str | None = None,
-    test: str | None = None,
-    classes: str | None = None,
+    train: FilePath | None = None,
+    val: FilePath | None = None,
+    test: FilePath | None = None,
+    classes: FilePath | None = None,
 ) -> VideoData:
     """Kinetics as it is downloaded; 400, 600 or 700 classes follow from the data.
 

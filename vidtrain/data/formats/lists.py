@@ -14,16 +14,17 @@ from vidtrain.data.formats.text import BadRows, check_root, find_file, read_clas
 from vidtrain.data.manifest import Manifest, VideoData
 from vidtrain.data.splits import check_fractions
 from vidtrain.errors import DataError
+from vidtrain.types import FilePath
 
 
 @without_gc
 def lists(
     root: str | Path,
     *,
-    train: str | None = None,
-    val: str | None = None,
-    test: str | None = None,
-    classes: str | None = None,
+    train: FilePath | None = None,
+    val: FilePath | None = None,
+    test: FilePath | None = None,
+    classes: FilePath | None = None,
     separator: str = "auto",
     header: str | bool = "auto",
     columns: str = "auto",

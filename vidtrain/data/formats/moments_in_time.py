@@ -11,6 +11,7 @@ from vidtrain.data.formats.table import cut_csv
 from vidtrain.data.formats.text import BadRows, check_root, find_list, read_lines, without_gc
 from vidtrain.data.manifest import Manifest, VideoData
 from vidtrain.errors import DataError
+from vidtrain.types import FilePath
 
 _LISTS = {"train": r"training_?set\.csv", "val": r"validation_?set\.csv", "test": r"test(ing)?_?set\.csv"}
 _FOLDERS = (".", "annotations")
@@ -21,10 +22,10 @@ _HOMES = {"train": ("training", "train"), "val": ("validation", "val"), "test": 
 def moments_in_time(
     root: str | Path,
     *,
-    train: str | None = None,
-    val: str | None = None,
-    test: str | None = None,
-    categories: str | None = None,
+    train: FilePath | None = None,
+    val: FilePath | None = None,
+    test: FilePath | None = None,
+    categories: FilePath | None = None,
 ) -> VideoData:
     """trainingSet.csv and validationSet.csv (`class/name.mp4,class,agree,disagree`), moments_categories.txt.
 

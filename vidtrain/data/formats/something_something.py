@@ -10,6 +10,7 @@ from vidtrain.data.formats.rows import Rows
 from vidtrain.data.formats.text import BadRows, check_root, read_classes, read_json, without_gc
 from vidtrain.data.manifest import VideoData
 from vidtrain.errors import DataError
+from vidtrain.types import FilePath
 
 _PREFIX = r"(?:something-something-v[12]-)?"
 _ENDING = "json|csv"
@@ -19,11 +20,11 @@ _ENDING = "json|csv"
 def something_something(
     root: str | Path,
     *,
-    train: str | None = None,
-    val: str | None = None,
-    test: str | None = None,
-    labels: str | None = None,
-    videos: str | None = None,
+    train: FilePath | None = None,
+    val: FilePath | None = None,
+    test: FilePath | None = None,
+    labels: FilePath | None = None,
+    videos: FilePath | None = None,
 ) -> VideoData:
     """Version 2 (JSON lists, .webm videos) or 1 (CSV lists, folders of pictures); which one follows from the files.
 

@@ -12,6 +12,7 @@ from vidtrain.data.formats.text import BadRows, check_root, read_classes, read_l
 from vidtrain.data.manifest import VideoData
 from vidtrain.data.splits import check_fractions
 from vidtrain.errors import DataError, did_you_mean
+from vidtrain.types import FilePath
 
 _LISTS = ("ucfTrainTestlist", ".")  # where the split files may lie below root
 _VIDEOS = ("videos", "UCF-101", ".")  # and the class folders
@@ -24,7 +25,7 @@ _GROUP = r"(\w+_g\d+)_c\d+"
 def ucf101(
     root: str | Path,
     *,
-    lists: str | None = None,
+    lists: FilePath | None = None,
     split: int = 1,
     val_fraction: float = 0.0,
     split_seed: int = 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -109,7 +110,7 @@ def _timm(name: str) -> Weights:
 
 
 def _weights_2d(source: str | Path) -> tuple[Weights, str]:
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # noqa: PTH111 - Path.expanduser raises for ~x without a user x
     if path.exists():
         weights = read_weights(path)
         while (shorter := without_prefix(weights.state)).keys() != weights.state.keys():

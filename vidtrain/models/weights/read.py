@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ def read_weights(source: str | Path | Mapping[str, Any]) -> Weights:
     """
     if isinstance(source, Mapping):
         return _unwrap(source, "the state dict")
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # noqa: PTH111 - Path.expanduser raises for ~x without a user x
     if path.is_dir():
         path = next((path / name for name in _IN_A_FOLDER if (path / name).is_file()), path)
     if path.is_dir():

@@ -65,15 +65,15 @@ def start(model: nn.Module, keys: Mapping[str, Any]) -> list[LoadReport]:
         return []
     (key, value), frozen = next(iter(given.items())), getattr(model, "frozen_network", None)
     if key == "weights":
-        return [load_weights(model, Path(str(value)).expanduser())]
+        return [load_weights(model, str(value))]
     if key == "inflate_from":
         return [inflate_from(model, value)]
     if key == "network_weights":
         if frozen is None:
             raise ConfigError(f"model.network_weights={value}: {type(model).__name__} has no frozen network: set null")
-        return [load_weights(frozen, Path(str(value)).expanduser())]
+        return [load_weights(frozen, str(value))]
     if key == "backbone_weights":
-        return start_backbones(model, Path(str(value)).expanduser())
+        return start_backbones(model, Path(str(value)))
     return _pretrained(model if frozen is None else frozen, str(value))
 
 

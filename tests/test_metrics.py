@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vidtrain import metrics
+from vidtrain.engine.evaluator import Scores
 
 SCORES = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.4, 0.35, 0.25]])
 LABELS = torch.tensor([0, 2, 2, 1])
@@ -60,3 +62,48 @@ def test_classes_without_a_video_do_not_count() -> None:
     labels = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     assert metrics.mean_average_precision(scores, labels) == 1.0
     assert metrics.any_hit(scores, labels).tolist() == [True, False]
+
+
+def ranked(scores: list[float]) -> list[int]:
+    """The definition of the order of classes: by score from the highest, equal ones by their number."""
+    return sorted(range(len(scores)), key=lambda k: (-scores[k], k))
+
+
+@given(st.integers(1, 12), st.integers(1, 8), st.integers(1, 9), st.sampled_from([1, 3, 100]), st.integers(0, 10_000))
+def test_every_number_has_the_same_order_of_equal_scores(
+    videos: int, classes: int, k: int, levels: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    probs = torch.randint(0, levels, (videos, classes), generator=generator) / 100
+    labels = torch.randint(0, classes, (videos,), generator=generator)
+    orders = [ranked(row) for row in probs.tolist()]
+    hits = [label in order[:k] for order, label in zip(orders, labels.tolist(), strict=True)]
+    assert metrics.topk_hits(probs, labels, k).tolist() == hits
+    values, best = metrics.best_classes(probs, k)
+    assert best.tolist() == [order[:k] for order in orders]
+    assert torch.equal(values, probs.gather(1, best))
+    assert torch.equal(best[:, 0], probs.argmax(1))
+
+    summary = (scores := Scores(probs, labels, torch.arange(videos), torch.ones(videos), 0.0)).summary()
+    wanted = [[0] * classes for _ in range(classes)]
+    for order, label in zip(orders, labels.tolist(), strict=True):
+        wanted[label][order[0]] += 1
+    assert scores.confusion.tolist() == wanted
+    assert summary["top1"] == sum(wanted[c][c] for c in range(classes)) / videos
+    recalls = [wanted[c][c] / sum(wanted[c]) for c in range(classes) if sum(wanted[c])]
+    assert summary["mean_class"] == pytest.approx(np.mean(recalls), abs=1e-12)
+    if classes > 5:
+        tops = [label in order[:5] for order, label in zip(orders, labels.tolist(), strict=True)]
+        assert summary["top5"] == sum(tops) / videos
+    several = torch.nn.functional.one_hot(labels, classes).float()
+    assert metrics.any_hit(probs, several).tolist() == metrics.topk_hits(probs, labels, 1).tolist()
+    shared = [row.count(max(row)) > 1 for row in probs.tolist()]
+    assert metrics.shared_first(probs).tolist() == shared
+
+
+def test_a_constant_scorer_answers_the_first_class() -> None:
+    labels = torch.tensor([0, 1, 2, 0, 6, 6])
+    summary = Scores(torch.full((6, 7), 1 / 7), labels, torch.arange(6), torch.zeros(6), 0.0).summary()
+    assert summary["top1"] == 2 / 6  # the share of class 0
+    assert summary["mean_class"] == 1 / 4  # one of the four classes that occur
+    assert summary["top5"] == 4 / 6  # of classes 0 to 4

@@ -1,4 +1,10 @@
-"""Numbers from class probabilities. Each video counts once."""
+"""Numbers from class probabilities. Each video counts once.
+
+Equal scores have one order everywhere, in top-k, the confusion matrix, clip accuracy and in what is printed: the class
+with the lower number comes first, as in torch.argmax. A network that gives all classes the same score thus answers the
+first class, always, and gets the share of that class. (Average precision ranks videos, not classes: there equal scores
+share a rank.) Scores must be finite; the evaluator keeps the others out.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +12,23 @@ import torch
 from torch import Tensor
 
 
+def best_classes(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k highest of scores (..., K) and their classes int64, both (..., k); k is cut to K. Equal ones: see above."""
+    values, classes = scores.sort(dim=-1, descending=True, stable=True)  # topk has no fixed order of equal scores
+    return values[..., :k], classes[..., :k]
+
+
 def topk_hits(scores: Tensor, labels: Tensor, k: int) -> Tensor:
-    """bool (N,): the label is among the k highest of scores (N, K)."""
-    k = min(k, scores.shape[1])
-    return (scores.topk(k, dim=1).indices == labels[:, None]).any(1)
+    """bool (N,): the label (N,) is among the k highest of scores (N, K), equal ones ordered as everywhere."""
+    own = scores.gather(1, labels[:, None])
+    lower = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
+    before = (scores > own) | ((scores == own) & lower)
+    return before.sum(1) < k
+
+
+def shared_first(scores: Tensor) -> Tensor:
+    """bool (N,): several classes have the highest of scores (N, K), so the answer follows from their order alone."""
+    return (scores == scores.amax(1, keepdim=True)).sum(1) > 1
 
 
 def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
@@ -27,7 +46,7 @@ def mean_class_accuracy(confusion: Tensor) -> float:
     """Accuracy averaged over the classes that occur."""
     totals = confusion.sum(1)
     present = totals > 0
-    return (confusion.diagonal()[present] / totals[present]).double().mean().item()
+    return (confusion.diagonal()[present].double() / totals[present]).mean().item()
 
 
 def any_hit(scores: Tensor, labels: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 from torch import Tensor, nn
 
-from vidtrain.engine.evaluator import evaluate
+from vidtrain.engine.evaluator import Scores, evaluate, merged, view_probabilities
 from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.settings import PrecisionName
@@ -85,3 +88,49 @@ def test_videos_without_a_label_are_predicted_and_do_not_count() -> None:
     assert len(scores.probs) == 3
     assert scores.summary()["top1"] == 0.5
     assert scores.confusion.tolist() == [[1, 1], [0, 0]]
+
+
+class Poisoned(nn.Module):
+    """`Brightness`, with `value` as a logit of every view that is white."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, clips: Tensor) -> Tensor:
+        logits = Brightness()(clips)
+        logits[clips.amin((1, 2, 3, 4)) > 1.99, 0] = self.value
+        return logits
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_video_without_a_finite_output_is_named_and_not_scored(value: float, multi_label: bool) -> None:
+    views = torch.cat([views_of(0, 110), views_of(255, 0), views_of(140, 150)])
+    labels = torch.tensor([0, 0, 0])
+    labels = nn.functional.one_hot(labels, 2).float() if multi_label else labels
+    batches = [Batch(views, labels, torch.tensor([4, 7, 9])), Batch(views[1:2], labels[1:2], torch.tensor([2]))]
+    scores = evaluate(Poisoned(value), batches, TO_INPUT, PRECISION, views_per_forward=2)
+    assert scores.videos.tolist() == [4, 9]
+    assert scores.not_finite == [2, 7]
+    assert scores.answered == 0.5
+    assert scores.summary()["top1"] == 0.5
+    both = merged([scores, evaluate(Poisoned(value), batches[:1], TO_INPUT, PRECISION, views_per_forward=2)])
+    assert both.not_finite == [2, 7, 7]
+
+    none = evaluate(Poisoned(value), batches[1:], TO_INPUT, PRECISION, views_per_forward=2)
+    assert (none.answered, none.not_finite, len(none.probs)) == (0, [2], 0)
+    assert all(math.isnan(number) for number in none.summary().values())
+
+
+def test_minus_infinity_is_the_logit_of_a_class_that_is_ruled_out() -> None:
+    for multi_label in (False, True):
+        probs = view_probabilities(Poisoned(-math.inf), views_of(255), TO_INPUT, PRECISION, 8, multi_label=multi_label)
+        assert probs[0, 0, 0] == 0
+        assert probs.isfinite().all()
+
+
+def test_unlabelled_videos_without_a_finite_output_are_named_too() -> None:
+    scores = Scores(torch.eye(2), torch.tensor([0, -1]), torch.arange(2), torch.ones(2), 0.5, not_finite=[5])
+    assert scores._labelled().not_finite == [5]
+    assert scores.answered == 2 / 3

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vidtrain.engine.checkpoint import load_checkpoint, save_checkpoint
 from vidtrain.engine.inputs import ModelInput
@@ -32,6 +34,43 @@ def test_cosine_rises_then_falls_to_its_last_value() -> None:
 def test_step_multiplies_at_each_milestone() -> None:
     schedule = ScheduleConfig(ScheduleName.step, milestones=[2, 3], gamma=0.5)
     assert [learning_rate_factor(schedule, e, 4) for e in (0, 1.99, 2, 3.5)] == [1, 1, 0.5, 0.25]
+
+
+@given(
+    st.sampled_from(list(ScheduleName)),
+    st.integers(1, 6),
+    st.integers(1, 40),
+    st.floats(0, 1),
+    st.sampled_from([0.0, 1e-9, 1e-4, 1e-3, 0.5]),
+    st.floats(0, 1),
+    st.lists(st.floats(0.1, 8), max_size=3),
+    st.floats(0.01, 1),
+)
+def test_every_factor_lies_above_0_and_at_most_1(
+    name: ScheduleName,
+    epochs: int,
+    per_epoch: int,
+    share: float,
+    short: float,
+    final_ratio: float,
+    milestones: list[float],
+    gamma: float,
+) -> None:
+    for warmup in (share * epochs, short, float(epochs)):
+        schedule = ScheduleConfig(name, warmup, final_ratio, milestones, gamma)
+        check_schedule(schedule, epochs)
+        progress = [update / per_epoch for update in range(epochs * per_epoch)]
+        factors = [learning_rate_factor(schedule, done, epochs) for done in progress]
+        assert all(0 < factor <= 1 for factor in factors)
+        rising = [factor for done, factor in zip(progress, factors, strict=True) if done < warmup]
+        assert rising == sorted(rising)
+        falling = factors[len(rising) :]
+        assert falling == sorted(falling, reverse=True)
+
+
+def test_a_warmup_shorter_than_an_update_is_none() -> None:
+    schedule = ScheduleConfig(ScheduleName.constant, warmup_epochs=1e-4)
+    assert learning_rate_factor(schedule, 0.0, 3) == 1
 
 
 def test_warmup_longer_than_the_training_is_refused() -> None:

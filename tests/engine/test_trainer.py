@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -360,3 +361,117 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogC
         file.write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"last.2.pt: cannot be read"):
         resumed(trainer(tmp_path, Clips()))
+
+
+def test_the_average_does_not_follow_a_skipped_update(tmp_path: Path) -> None:
+    third = list(Clips().epoch(0))[2]
+    poison = TO_INPUT(third.views).flatten(1)[0, 0].item()
+    training = trainer(tmp_path, Clips(), model=Poisoned(poison), ema=0.9, epochs=1, save_minutes=1e9)
+    weights: list[Tensor] = []
+    update = training.step._update
+
+    def watched() -> Tensor:
+        skipped = update()
+        weights.append(training.model.head.weight.detach().clone())
+        return skipped
+
+    start = training.model.head.weight.detach().clone()
+    training.step._update = watched  # type: ignore[method-assign]
+    training.fit()
+    assert training.progress.skipped == 1
+    assert torch.equal(weights[1], weights[2])
+    expected = start
+    for count, own in enumerate([*weights[:2], *weights[3:]], 1):
+        decay = min(0.9, (1 + count) / (10 + count))
+        expected = decay * expected + (1 - decay) * own
+    assert training.step.ema is not None
+    assert training.step.ema.updates == 5
+    torch.testing.assert_close(training.step.ema.state_dict()["average"]["head.weight"], expected)
+
+
+class Deep(nn.Module):
+    """Its second norm sees what the weights of the first layer make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm, self.head = nn.Linear(96, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.first(x.flatten(1))))
+
+
+@pytest.mark.parametrize("precise_bn", [0, 6])
+def test_precise_statistics_are_those_of_the_average_that_is_kept(tmp_path: Path, precise_bn: int) -> None:
+    validated: list[dict[str, Tensor]] = []
+
+    def validate(model: nn.Module) -> Scores:
+        validated.append({name: value.clone() for name, value in model.state_dict().items()})
+        return SCORES
+
+    training = trainer(tmp_path, Clips(), model=Deep(), ema=0.9, precise_bn=precise_bn, epochs=2, validate=validate)
+    training.fit()
+    best, last = load_checkpoint(tmp_path / "best.pt"), load_checkpoint(tmp_path / "last.pt")
+    assert best["epoch"] == 1
+    assert all(torch.equal(value, best["model"][name]) for name, value in validated[0].items())
+    x = {epoch: torch.cat([TO_INPUT(b.views) for b in Clips().epoch(epoch)]).flatten(1) for epoch in (0, 1)}
+    for state, epoch, precise in (
+        (best["model"], 0, precise_bn),
+        (validated[1], 1, precise_bn),
+        (last["model"], 1, precise_bn),
+    ):
+        seen = nn.functional.linear(x[epoch], state["first.weight"], state["first.bias"]).mean(0)
+        assert torch.allclose(state["norm.running_mean"], seen, atol=1e-5) == bool(precise)
+    assert not torch.equal(last["model"]["first.weight"], validated[1]["first.weight"])
+    assert torch.equal(last["model"]["norm.num_batches_tracked"], torch.tensor(6 if precise_bn else 12))
+
+
+def test_a_validation_that_is_not_finite_is_never_the_best(tmp_path: Path) -> None:
+    nothing = Scores(torch.empty(0, 2), torch.empty(0).long(), torch.empty(0).long(), torch.empty(0), math.nan)
+    nothing.not_finite = [0, 1]
+    half = Scores(SCORES.probs[:1], SCORES.labels[:1], SCORES.videos[:1], SCORES.clip_hits[:1], 0.1, not_finite=[1])
+    three = Scores(torch.eye(3), torch.tensor([0, 1, 0]), torch.arange(3), torch.ones(3), 0.5)
+    found = iter([nothing, half, three, nothing])
+    training = trainer(tmp_path, Clips(), epochs=4, validate=lambda model: next(found))
+    training.fit()
+    # 1 of 1, the other without an answer, is less than 2 of 3
+    assert training.progress.best == [2 / 3, -0.5]
+    assert training.progress.best_epoch == load_checkpoint(tmp_path / "best.pt")["epoch"] == 3
+
+    (tmp_path / "none").mkdir()
+    training = trainer(tmp_path / "none", Clips(), epochs=2, validate=lambda model: nothing)
+    with pytest.raises(VidtrainError, match=r"no validation gave finite scores, so there is no best.pt .*last.pt has"):
+        training.fit()
+    assert [file.name for file in (tmp_path / "none").glob("best*")] == []
+    assert load_checkpoint(tmp_path / "none" / "last.pt")["epoch"] == 2
+
+    # nothing to rank by is no fault of the weights: the last epoch is kept, as without a validation
+    (tmp_path / "unknown").mkdir()
+    unknown = Scores(SCORES.probs, torch.tensor([-1, -1]), SCORES.videos, SCORES.clip_hits, math.nan)
+    trainer(tmp_path / "unknown", Clips(), epochs=2, validate=lambda model: unknown).fit()
+    assert load_checkpoint(tmp_path / "unknown" / "best.pt")["epoch"] == 2
+
+
+@pytest.mark.parametrize("when", ["at the end of an epoch", "at a save within one"])
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, when: str) -> None:
+    class Breaking(Clips):
+        def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+            for count, batch in enumerate(super().epoch(number, start)):
+                if (number, count) == (1, 5):
+                    with torch.no_grad():
+                        training.model[2].weight[0, 0] = math.inf
+                yield batch
+
+    minutes = 0.0 if when == "at a save within one" else 1e9
+    training = trainer(tmp_path, Breaking(), save_minutes=minutes)
+    with pytest.raises(VidtrainError, match=r"weights are not finite after update 12 \(2.weight, .*lower optimizer.lr"):
+        training.fit()
+    assert sorted(file.name for file in tmp_path.glob("*.pt")) == [
+        "best.pt",
+        *(["last.1.pt"] if not minutes else []),
+        "last.pt",
+    ]
+    for file in tmp_path.glob("*.pt"):
+        content = load_checkpoint(file)
+        assert content["epoch"] == 1
+        assert all(value.isfinite().all() for value in content["model"].values())

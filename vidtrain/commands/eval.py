@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from vidtrain import build
-from vidtrain.commands.scoring import Scorer
+from vidtrain.commands.scoring import Scorer, refuse_not_finite
 from vidtrain.config import check_numbers
 from vidtrain.data.loader import choose_workers
 from vidtrain.data.manifest import IntLists, Manifest, VideoData
@@ -61,6 +61,7 @@ def run(cfg: DictConfig) -> float:
     result = scorer.report(model.to(device), data, split, folder)
     if world.is_main:
         _print(result, split, folder)
+        refuse_not_finite(result, folder)
     world.leave()
     return result.get("map", result["top1"])
 

@@ -21,6 +21,7 @@ from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.evaluator import view_probabilities
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.metrics import best_classes
 from vidtrain.stored_config import checkpoint_config
 from vidtrain.terminal import printable
 from vidtrain.types import BadVideo
@@ -62,16 +63,19 @@ def run(cfg: DictConfig) -> None:
                 multi_label=multi_label,
             )
             mean = views.mean(1)
+            finite = mean.isfinite().all(1)
+            bad += [BadVideo(manifest.paths[row], scorer.not_finite) for row in batch.videos[~finite].tolist()]
+            videos, mean = batch.videos[finite], mean[finite]
             if output is not None:  # before the line, whose reader may have gone
-                output.add(batch.videos, mean)
-            for video, probs in zip(batch.videos.tolist(), mean, strict=True):
+                output.add(videos, mean)
+            for video, probs in zip(videos.tolist(), mean, strict=True):
                 print(_line(manifest.paths[video], probs, names, cfg.top), flush=True)
     if len(bad) == 1:
         raise VideoError(bad[0].path, bad[0].reason)
     if bad:
         for video in bad:
             print(printable(f"vidtrain: {video.path}: {video.reason}"), file=sys.stderr)
-        raise DataError(f"{len(bad)} of {len(paths)} videos could not be read")
+        raise DataError(f"{len(bad)} of {len(paths)} videos could not be read or have no finite scores")
 
 
 def find_inputs(text: str) -> list[str]:
@@ -98,6 +102,6 @@ def _output(
 
 
 def _line(path: str, probs: torch.Tensor, names: tuple[str, ...], top: int) -> str:
-    best = probs.topk(min(top, len(names)))
-    cells = [f"{names[c]} {p:.4f}" for p, c in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+    best, classes = best_classes(probs, top)
+    cells = [f"{names[c]} {p:.4f}" for p, c in zip(best.tolist(), classes.tolist(), strict=True)]
     return printable(f"{path}: " + ", ".join(cells))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vidtrain import build
+from vidtrain import build, metrics
 from vidtrain.data.dataset import TestViews
 from vidtrain.data.feature_files import FeatureInfo
 from vidtrain.data.feature_sequences import TestSequences
@@ -26,6 +27,8 @@ from vidtrain.errors import ConfigError, DataError, VidtrainError, one_of
 from vidtrain.reports.results import write_json
 from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import Batch
+
+log = logging.getLogger("vidtrain")
 
 
 class Scorer:
@@ -87,7 +90,29 @@ class Scorer:
         bar = tqdm(batches, desc=split, unit="batch", leave=False, disable=quiet)
         per_forward = self.cfg.eval.batch_size
         own = evaluate(model, bar, self.to_input, self.precision, views_per_forward=per_forward)
-        return merged(self.world.gather(own))
+        scores = merged(self.world.gather(own))
+        count, ties = len(scores.videos), int(metrics.shared_first(scores.probs).sum())
+        if self.world.is_main and ties > count / 10:
+            log.warning(
+                "%s: several classes share the highest probability in %d of %d videos, and the first of them counts as "
+                "the answer: has the network learned anything?",
+                *(split, ties, count),
+            )
+        return scores
+
+    def validate(self, model: nn.Module, data: VideoData, clips: int) -> Scores:
+        """Score the validation split; videos without a finite output are only warned of, since training goes on."""
+        scores = self.score(model, data, "val", clips, 1)
+        if scores.not_finite and self.world.is_main:
+            first, videos = data.splits["val"].paths[scores.not_finite[0]], len(data.splits["val"])
+            log.warning("val: %s: %d of %d videos, first %s", self.not_finite, len(scores.not_finite), videos, first)
+        return scores
+
+    @property
+    def not_finite(self) -> str:
+        """What is said of a video for which the network gives nan or inf."""
+        other = {"fp16": ": try trainer.precision=bf16 or fp32", "bf16": ": try trainer.precision=fp32"}
+        return f"the network's output is not finite ({self.precision.name}{other.get(self.precision.name, '')})"
 
     def report(self, model: nn.Module, data: VideoData, split: str, folder: Path) -> dict[str, Any]:
         """Score a split by the eval protocol; write predictions.csv, unreadable.csv and result.json to `folder`."""
@@ -101,6 +126,7 @@ class Scorer:
             "listed": manifest.listed,
             "missing": len(manifest.missing),
             "unreadable": len(scores.bad),
+            "not_finite": [manifest.paths[row] for row in scores.not_finite],
             "protocol": (
                 data.features.protocol
                 if data.features is not None
@@ -110,7 +136,9 @@ class Scorer:
         if not scores.multi_label:
             result["confusion"] = scores.confusion.tolist() if len(scores.labels) else []
         if not len(scores.labels):
-            first = f"; the first: {scores.bad[0].path}: {scores.bad[0].reason}" if scores.bad else ""
+            why = [(video.path, video.reason) for video in scores.bad]
+            why += [(path, self.not_finite) for path in result["not_finite"]]
+            first = f"; the first: {why[0][0]}: {why[0][1]}" if why else ""
             raise DataError(f"none of the {manifest.listed} videos of split {split} could be scored{first}")
         if not self.world.is_main:
             return result
@@ -121,8 +149,21 @@ class Scorer:
             writer.writerow(["path", "reason"])
             writer.writerows([path, "not on disk"] for path in manifest.missing)
             writer.writerows([bad.path, bad.reason] for bad in scores.bad)
+            writer.writerows([path, self.not_finite] for path in result["not_finite"])
         write_json(folder / "result.json", result)
         return result
+
+
+def refuse_not_finite(result: dict[str, Any], folder: Path) -> None:
+    """Raise DataError when a test that has been reported holds videos without a finite output.
+
+    folder: the one of its files.
+    """
+    if paths := result.get("not_finite"):  # a result of an earlier version has none
+        raise DataError(
+            f"the network's output is not finite for {len(paths)} of {result['scored'] + len(paths)} videos, "
+            f"the first: {paths[0]}; the numbers are those of the others, {folder / 'not_scored.csv'} names all"
+        )
 
 
 def manifest_of(data: VideoData, split: str) -> Manifest:
@@ -159,13 +200,13 @@ class PredictionsFile:
 
     def add(self, videos: Tensor, probs: Tensor, labels: Tensor | None = None) -> None:
         """Write rows. videos: int64 (n,) of the manifest. probs: (n, K). labels: int64 (n,) or (n, K), as in Scores."""
-        best = probs.topk(self._top, dim=1)
+        best, numbers_of_best = metrics.best_classes(probs, self._top)
         unknown: list[Any] = [-1] * len(videos)
         for row, label, classes, values in zip(
             videos.tolist(),
             unknown if labels is None else labels.tolist(),
-            best.indices.tolist(),
-            best.values.tolist(),
+            numbers_of_best.tolist(),
+            best.tolist(),
             strict=True,
         ):
             cells = [x for c, p in zip(classes, values, strict=True) for x in (self._class_names[c], f"{p:.6f}")]

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from vidtrain import build, run_dir
 from vidtrain.commands import training
-from vidtrain.commands.scoring import Scorer
+from vidtrain.commands.scoring import Scorer, refuse_not_finite
 from vidtrain.config import check_numbers
 from vidtrain.data.loader import choose_workers
 from vidtrain.engine.checkpoint import load_checkpoint
@@ -59,6 +59,8 @@ def _result(cfg: DictConfig, folder: Path, world: World) -> dict[str, Any]:
     if world.is_main:
         write_json(finished, result)
         print_result(result)
+        if result["test"] is not None:
+            refuse_not_finite(result["test"], folder / "test")
     return result
 
 

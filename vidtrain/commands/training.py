@@ -82,7 +82,7 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
 
     def validate(model: nn.Module) -> Scores:
         with gathered(model):
-            return scorer.score(model, data, "val", cfg.eval.val_clips, 1)
+            return scorer.validate(model, data, cfg.eval.val_clips)
 
     trainer = Trainer(
         step,

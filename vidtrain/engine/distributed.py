@@ -82,6 +82,11 @@ class World:
             dist.destroy_process_group()
 
 
+def local(tensor: Tensor) -> Tensor:
+    """What this process keeps of a tensor that is spread over several (FSDP), in the same memory."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
 def join() -> World:
     """Join the processes that torchrun, Slurm's srun or `trainer.devices` has started; alone where none has.
 

@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vidtrain.engine.distributed import local
 from vidtrain.errors import ConfigError
 
 
 class EMA:
     """Follows the parameters of `model`: average = decay * average + (1 - decay) * weights, after each update.
 
-    In the first updates the decay is (1 + n) / (10 + n) while that is smaller, so that the start is forgotten. Buffers,
-    such as the statistics of BatchNorm, are those of the model itself.
+    In the first updates the decay is (1 + n) / (10 + n) while that is smaller, so that the start is forgotten. An
+    update that is skipped is none: neither the average nor n moves. Buffers, such as the statistics of BatchNorm, are
+    those of the model itself.
 
     Args:
         model: on its device and in its final layout already.
@@ -27,15 +29,29 @@ class EMA:
         if not 0 < decay < 1:
             raise ConfigError(f"trainer.ema={decay}: must lie above 0 and below 1 (0.9999, 0.999), or be null")
         self.decay = decay
-        self.updates = 0
         self._live: dict[str, Tensor] = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
         self._average = {name: live.clone() for name, live in self._live.items()}
+        device = next((live.device for live in self._live.values()), torch.device("cpu"))
+        self._updates = torch.zeros((), dtype=torch.int64, device=device)
+
+    @property
+    def updates(self) -> int:
+        """How many the average has followed. Waits for the device."""
+        return int(self._updates)
+
+    @updates.setter
+    def updates(self, count: int) -> None:
+        self._updates.fill_(count)
 
     @torch.no_grad()
-    def update(self) -> None:
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(self._average.values()), list(self._live.values()), 1 - decay)
+    def update(self, skipped: Tensor) -> None:
+        """skipped: bool () on the device of the weights, whose value nothing waits for: they have not moved."""
+        self._updates += ~skipped
+        # 1 - decay as one number: in float32, decay itself would lose what tells 0.9999 from 1
+        weight = (9 / (10 + self._updates)).clamp_min(1 - self.decay) * ~skipped
+        averages, lives = map(local, self._average.values()), map(local, self._live.values())
+        for average, live in zip(averages, lives, strict=True):
+            average.lerp_(live, weight.to(average.dtype))
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,8 @@ class Scores:
 
     probs: float32 (n, K), mean over views. labels: int64 (n,), or float32 (n, K) of a multi-label set. videos: int64
     (n,). clip_hits: float64 (n,), the share of a video's views that are right by themselves. bad: videos that could
-    not be read.
+    not be read. not_finite: rows of the manifest, ascending, for which the network's output was not finite: these are
+    not among the n.
     """
 
     probs: Tensor
@@ -31,6 +32,7 @@ class Scores:
     clip_hits: Tensor
     loss: float
     bad: list[BadVideo] = field(default_factory=list)
+    not_finite: list[int] = field(default_factory=list)
 
     @property
     def multi_label(self) -> bool:
@@ -47,11 +49,21 @@ class Scores:
         known = self.labels >= 0
         return metrics.confusion_matrix(self.probs[known].argmax(1), self.labels[known], self.probs.shape[1])
 
+    @property
+    def answered(self) -> float:
+        """Share of the readable videos that the network has a finite output for, in [0, 1]; 0 when there is none."""
+        count = len(self.videos)
+        return count / max(count + len(self.not_finite), 1)
+
     def _labelled(self) -> Scores:
         """Only the videos whose class is known; all numbers are nan when none is."""
         known = self.labels >= 0
-        return Scores(
-            self.probs[known], self.labels[known], self.videos[known], self.clip_hits[known], self.loss, self.bad
+        return replace(
+            self,
+            probs=self.probs[known],
+            labels=self.labels[known],
+            videos=self.videos[known],
+            clip_hits=self.clip_hits[known],
         )
 
     def summary(self) -> dict[str, float]:
@@ -92,8 +104,9 @@ def evaluate(
     """Score every video of `batches`; leaves the model in eval mode.
 
     Videos whose label is -1 get probabilities and count in no number. Labels of shape (B, K) mean a multi-label set:
-    the probabilities are then sigmoids, one a class, else a softmax. The loss is the negative logarithm of the averaged
-    probability of what is true, averaged over videos (and classes).
+    the probabilities are then sigmoids, one per class, else a softmax. The loss is the negative logarithm of the
+    averaged probability of what is true, averaged over videos (and classes). A video with a view whose logits hold nan
+    or +inf is not scored but listed in `not_finite`.
     """
     model.eval()
     probs: list[Tensor] = []
@@ -101,23 +114,27 @@ def evaluate(
     videos: list[Tensor] = []
     hits: list[Tensor] = []
     bad: list[BadVideo] = []
+    not_finite: list[int] = []
     for batch in batches:
         bad += batch.bad
         if not len(batch):
             continue
         multi_label = batch.labels.ndim == 2
         views = view_probabilities(model, batch.views, to_input, precision, views_per_forward, multi_label=multi_label)
-        probs.append(views.mean(1))
+        mean = views.mean(1)
+        finite = mean.isfinite().all(1)
+        not_finite += batch.videos[~finite].tolist()
         best = views.argmax(2)
         right = batch.labels.gather(1, best) > 0 if multi_label else best == batch.labels[:, None]
-        hits.append(right.double().mean(1))
-        labels.append(batch.labels)
-        videos.append(batch.videos)
+        probs.append(mean[finite])
+        hits.append(right.double().mean(1)[finite])
+        labels.append(batch.labels[finite])
+        videos.append(batch.videos[finite])
     if not probs:
         nothing = torch.empty(0)
         return Scores(torch.empty(0, 1), nothing.long(), nothing.long(), nothing.double(), float("nan"), bad)
     found = torch.cat(probs), torch.cat(labels)
-    return Scores(*found, torch.cat(videos), torch.cat(hits), _loss(*found), bad)
+    return Scores(*found, torch.cat(videos), torch.cat(hits), _loss(*found), bad, sorted(not_finite))
 
 
 def merged(parts: Sequence[Scores]) -> Scores:
@@ -125,11 +142,12 @@ def merged(parts: Sequence[Scores]) -> Scores:
     if len(parts) == 1:
         return parts[0]
     bad = [video for part in parts for video in part.bad]
+    not_finite = sorted(row for part in parts for row in part.not_finite)
     parts = [part for part in parts if len(part.labels)] or parts[:1]
     videos = torch.cat([part.videos for part in parts])
     order = videos.argsort()
     probs, labels, hits = (torch.cat(column)[order] for column in zip(*map(_columns, parts), strict=True))
-    return Scores(probs, labels, videos[order], hits, _loss(probs, labels), bad)
+    return Scores(probs, labels, videos[order], hits, _loss(probs, labels), bad, not_finite)
 
 
 def _columns(scores: Scores) -> tuple[Tensor, Tensor, Tensor]:
@@ -156,12 +174,17 @@ def view_probabilities(
 ) -> Tensor:
     """uint8 (B, V, T, H, W, 3) -> float32 (B, V, K) on the CPU: softmax, or sigmoid when multi_label.
 
-    A sequence of features is one view.
+    A sequence of features is one view. Where the logits hold nan or +inf, so do the probabilities hold nan; -inf is the
+    logit of a class that is ruled out.
     """
     parts = []
     for part in (views if isinstance(views, Sequences) else views.flatten(0, 1)).split(views_per_forward):
         with precision.autocast():
             logits = model(to_input(part))
-        probs = logits.float().sigmoid() if multi_label else logits.float().softmax(1)
+        logits = logits.float()
+        if multi_label:  # a softmax makes nan of +inf by itself
+            probs = logits.masked_fill(logits == torch.inf, torch.nan).sigmoid()
+        else:
+            probs = logits.softmax(1)
         parts.append(probs.cpu())
     return torch.cat(parts).unflatten(0, (-1, 1) if isinstance(views, Sequences) else views.shape[:2])

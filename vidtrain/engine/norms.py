@@ -38,6 +38,17 @@ class NormStatistics:
             live.copy_(torch.where(condition, kept, live))
 
 
+@contextmanager
+def kept_statistics(model: nn.Module) -> Iterator[None]:
+    """Whatever is measured inside, BatchNorm's statistics are as before afterwards."""
+    kept = [(buffer, buffer.clone()) for norm in _norms(model) for buffer in norm.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, before in kept:
+            buffer.copy_(before)
+
+
 @torch.no_grad()
 def measure_statistics(model: nn.Module, batches: Iterable[_T], call: Callable[[_T], object]) -> int:
     """Precise BatchNorm (Wu and Johnson 2021): the plain mean over `batches` in place of the moving average.

@@ -1,12 +1,14 @@
-"""Parameters in groups for an optimizer: learning rates by depth, weight decay where it helps."""
+"""Parameters in groups for an optimizer: learning rates by depth, weight decay where it helps; which are not finite."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import nn
 
+from vidtrain.engine.distributed import local
 from vidtrain.errors import ConfigError
 
 
@@ -59,3 +61,10 @@ def _named(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
         if parameter.requires_grad:
             last = name.rsplit(".", 1)[-1]
             yield name, parameter, parameter.ndim <= 1 or (last not in ("weight", "bias") and parameter.ndim == 3)
+
+
+def first_not_finite(model: nn.Module) -> str | None:
+    """The first parameter that holds nan or inf, of what this process keeps of it. Waits for the device."""
+    names, weights = zip(*model.named_parameters(), strict=True)
+    finite = torch.stack([local(parameter.detach()).isfinite().all() for parameter in weights]).tolist()
+    return next((name for name, whole in zip(names, finite, strict=True) if not whole), None)

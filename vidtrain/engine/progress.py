@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from vidtrain.engine.distributed import World
 from vidtrain.engine.evaluator import Scores
 from vidtrain.types import Batch
 
@@ -70,6 +73,21 @@ class Progress:
     micro_batch: int | None = None
     stopped_early: bool = False
 
+    @classmethod
+    def resumed(cls, saved: dict[str, Any], ranks: Sequence[dict[str, Any]], world: World) -> Progress:
+        """From a checkpoint: `saved` by the main process, and each of the processes that saved its sums and bad videos.
+
+        Where their number was another one, the main process goes on with the sums of all.
+        """
+        progress = cls(**saved)
+        if len(ranks) == world.size:
+            progress.sums, progress.bad = ranks[world.rank]["sums"], ranks[world.rank]["bad"]
+            return progress
+        columns = zip(*(rank["sums"] for rank in ranks), strict=True)
+        progress.sums = [sum(column) for column in columns] if world.is_main else [0.0, 0.0, 0.0]
+        progress.bad = {path: reason for rank in ranks for path, reason in rank["bad"].items()}
+        return progress
+
     def count_skipped(self, found: Sequence[tuple[Tensor, list[int]]], path: Callable[[int], str]) -> None:
         """Count and tell of updates that were left out, of the last `len(found)`. Waits for the device.
 
@@ -86,3 +104,9 @@ class Progress:
                 paths = ", ".join(path(row) for row in rows[:3])
                 more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
                 log.warning("update %d left out: its gradient is not finite; clips: %s%s", number, paths, more)
+
+
+def progress_bar(title: str, batches: int, done: int, *, shown: bool) -> Any:
+    """tqdm's, on a terminal only; it disappears when it is closed."""
+    quiet = not shown or not sys.stderr.isatty()
+    return tqdm(total=batches, initial=done, desc=title, unit="batch", leave=False, disable=quiet, dynamic_ncols=True)

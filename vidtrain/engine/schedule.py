@@ -25,7 +25,7 @@ def learning_rate_factor(schedule: ScheduleConfig, progress: float, epochs: int)
     """
     warmup = schedule.warmup_epochs
     if progress < warmup:
-        return (progress + 1e-3) / warmup  # not quite zero, or the first update would be lost
+        return min((progress + 1e-3) / warmup, 1.0)  # not quite zero, or the first update would be lost
     if schedule.name is ScheduleName.constant:
         return 1.0
     if schedule.name is ScheduleName.step:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vidtrain.engine.ema import EMA
 from vidtrain.engine.inputs import ModelInput
-from vidtrain.engine.norms import NormStatistics
+from vidtrain.engine.norms import NormStatistics, kept_statistics, measure_statistics
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
 from vidtrain.errors import VidtrainError
@@ -132,8 +132,26 @@ class TrainingStep:
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
-            self.ema.update()
+            self.ema.update(not_finite)
         return not_finite
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model that is tested and kept: with an average of the weights, that one inside.
+
+        What is done to BatchNorm's statistics meanwhile is undone for the weights that are trained on.
+        """
+        with self.ema.applied() if self.ema is not None else nullcontext(), kept_statistics(self.model):
+            yield
+
+    def measure_norms(self, batches: Iterable[Batch]) -> None:
+        """Precise statistics of BatchNorm for the weights that are in the model now."""
+
+        def call(batch: Batch) -> None:
+            with self.precision.autocast():
+                self.model(self.to_input(batch.views))
+
+        measure_statistics(self.model, batches, call)
 
     def halve(self, largest: int) -> None:
         before = min(self.micro_batch or largest, largest)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -14,14 +13,14 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from vidtrain.engine.checkpoint import Checkpoints, restore_rng, rng_state
 from vidtrain.engine.distributed import World
 from vidtrain.engine.evaluator import Scores
-from vidtrain.engine.norms import measure_statistics
+from vidtrain.engine.measure import profiler
+from vidtrain.engine.parameters import first_not_finite
 from vidtrain.engine.prefetch import on_device
-from vidtrain.engine.progress import Progress, Recorder, Staged, TrainingClips
+from vidtrain.engine.progress import Progress, Recorder, Staged, TrainingClips, progress_bar
 from vidtrain.engine.schedule import learning_rate_factor
 from vidtrain.engine.settings import ScheduleConfig, TrainerConfig
 from vidtrain.engine.signals import StopSignals
@@ -31,6 +30,7 @@ from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
 
+_STEADY = "lower optimizer.lr, set trainer.clip_grad=1.0 or trainer.precision=fp32"
 _BEFORE_VALIDATION = 1.0  # minutes since the last save: a validation may take an hour, in which a job may end
 
 
@@ -83,6 +83,7 @@ class Trainer:
 
         Raises:
             StoppedError: a signal asked for it; last.pt holds everything up to the last update.
+            VidtrainError: the weights are not finite any more, or no validation gave finite scores.
         """
         with self.stop:
             while self.progress.epoch < self.settings.epochs and not self.progress.stopped_early:
@@ -97,19 +98,17 @@ class Trainer:
                 self._end_epoch(train)
                 if any(self.world.any(self.stop.received is not None)):
                     self._stop()
+        if not self.progress.best_epoch:
+            raise VidtrainError(
+                f"no validation gave finite scores, so there is no best.pt (precision {self.precision.name}): {_STEADY}"
+                f"; {self.checkpoints.last} has the weights of epoch {self.progress.epoch}"
+            )
 
     def _train_epoch(self) -> dict[str, float]:
         self.model.train()
         progress, number = self.progress, self.progress.epoch
-        bar = tqdm(
-            total=len(self.clips),
-            initial=progress.batch,
-            desc=f"epoch {number + 1}/{self.settings.epochs}",
-            unit="batch",
-            leave=False,
-            disable=not sys.stderr.isatty() or not self.world.is_main,
-            dynamic_ncols=True,
-        )
+        title = f"epoch {number + 1}/{self.settings.epochs}"
+        bar = progress_bar(title, len(self.clips), progress.batch, shown=self.world.is_main)
         batches = on_device(self.clips.epoch(number, progress.batch), self.precision.device)
         began, clips_before, waited_before = time.perf_counter(), progress.clips, progress.waited
         since = self.step.sums.clone()
@@ -163,12 +162,7 @@ class Trainer:
         if not self.settings.profile or not self.world.is_main or self._profiled:
             return nullcontext()
         self._profiled = True
-        folder = str(self.checkpoints.folder / "profile")
-        return torch.profiler.profile(
-            schedule=torch.profiler.schedule(wait=2, warmup=2, active=self.settings.profile, repeat=1),
-            on_trace_ready=torch.profiler.tensorboard_trace_handler(folder),
-            profile_memory=True,
-        )
+        return profiler(self.settings.profile, self.checkpoints.folder / "profile")
 
     # ---------------------------------------------------------------- what is told
 
@@ -195,8 +189,8 @@ class Trainer:
         if progress.in_a_row >= self.settings.max_skipped:
             raise VidtrainError(
                 f"{progress.in_a_row} updates in a row had a gradient that is not finite (the last: {progress.update}, "
-                f"epoch {progress.epoch + 1}, precision {self.precision.name}): lower optimizer.lr, set "
-                f"trainer.clip_grad=1.0 or trainer.precision=fp32; {self.checkpoints.last} is from before"
+                f"epoch {progress.epoch + 1}, precision {self.precision.name}): {_STEADY}; {self.checkpoints.last} is "
+                "from before"
             )
 
     def _count_bad(self, group: list[Batch]) -> None:
@@ -226,9 +220,11 @@ class Trainer:
         progress, epoch = self.progress, self.progress.epoch
         line = f"epoch {epoch:>3}  train loss {train['loss']:.3f} top-1 {train['top1']:.3f}"
         self.recorder.scalars("train_epoch", progress.update, epoch, train)
+        self._refuse_broken_weights()
         self._measure_norms()
-        self.world.broadcast(self.model.buffers())
-        with self.step.ema.applied() if self.step.ema is not None else nullcontext():
+        with self.step.averaged():
+            if self.step.ema is not None:
+                self._measure_norms()
             told, improved = self._validate(last=epoch == self.settings.epochs)
             rates = f"  {train['clips_per_second']:.0f} clips/s  wait {100 * train['data_wait_share']:.0f} %"
             log.info("%s%s%s%s", line, told, rates, "  *" if improved and told else "")
@@ -252,24 +248,30 @@ class Trainer:
         values = scores.summary()
         self.recorder.scalars("val", progress.update, epoch, values)
         self.recorder.validation(progress.update, scores)
-        rank = [values[scores.primary], -values["loss"]]
-        improved = progress.best is None or rank > progress.best
+        # a video without a finite output is a wrong answer here, or a network that diverges would rank by what is left
+        rank = [values[scores.primary] * scores.answered, -values["loss"]]
+        improved = all(map(math.isfinite, rank)) and (progress.best is None or rank > progress.best)
         if improved:
             progress.best, progress.best_epoch = rank, epoch
+        elif progress.best is None and last and not scores.not_finite:  # no video to rank by: as without a validation
+            improved, progress.best_epoch = True, epoch
         shown = "mAP" if scores.multi_label else "top-1"
         return f"  val loss {values['loss']:.3f} {shown} {values[scores.primary]:.3f}", improved
 
     def _measure_norms(self) -> None:
-        count = min(self.settings.precise_bn, len(self.clips))
-        if not count:
-            return
+        """Precise BatchNorm, when asked for; then all processes have the buffers of the main one."""
+        if count := min(self.settings.precise_bn, len(self.clips)):
+            self.step.measure_norms(islice(self.clips.epoch(self.progress.epoch - 1), count))
+        self.world.broadcast(self.model.buffers())
 
-        def call(batch: Batch) -> None:
-            with self.precision.autocast():
-                self.model(self.step.to_input(batch.views))
-
-        batches = islice(self.clips.epoch(self.progress.epoch - 1), count)
-        measure_statistics(self.model, batches, call)
+    def _refuse_broken_weights(self) -> None:
+        """Weights that are not finite are neither validated nor saved. Waits for the device; to be called by all."""
+        name = next(filter(None, self.world.gather(first_not_finite(self.model))), None)
+        if name is not None:
+            raise VidtrainError(
+                f"the weights are not finite after update {self.progress.update} ({name}, precision "
+                f"{self.precision.name}): {_STEADY}; the checkpoints in {self.checkpoints.folder} are from before"
+            )
 
     # ---------------------------------------------------------------- checkpoints
 
@@ -279,6 +281,7 @@ class Trainer:
     def save(self) -> None:
         """Write last.pt: all that a resume needs to continue as if it had not stopped."""
         self._read_skipped()
+        self._refuse_broken_weights()
         self.progress.sums = self.step.sums.tolist()
         self.progress.micro_batch = self.step.micro_batch
         own = {"sums": self.progress.sums, "bad": self.progress.bad, "rng": rng_state(self.precision.device)}
@@ -330,20 +333,15 @@ class Trainer:
             raise CheckpointError(f"{self.checkpoints.last}: written by an earlier vidtrain; start the run anew")
         self.checkpoints.restore(content, self.model, self.step.optimizer, self.step.ema)
         self.precision.scaler.load_state_dict(content["scaler"])
-        self.progress = Progress(**content["progress"])
         ranks = content["ranks"]
+        self.progress = Progress.resumed(content["progress"], ranks, self.world)
         if len(ranks) == self.world.size:
-            own = ranks[self.world.rank]
-            restore_rng(own["rng"], self.precision.device)
-            self.progress.sums, self.progress.bad = own["sums"], own["bad"]
+            restore_rng(ranks[self.world.rank]["rng"], self.precision.device)
         else:
             log.warning(
                 "saved by %d processes, continued by %d: dropout is drawn anew, the rest goes on as it was",
                 len(ranks),
                 self.world.size,
             )
-            sums = torch.tensor([rank["sums"] for rank in ranks], dtype=torch.float64).sum(0)
-            self.progress.sums = sums.tolist() if self.world.is_main else [0.0, 0.0, 0.0]
-            self.progress.bad = {k: v for rank in ranks for k, v in rank["bad"].items()}
         self.step.sums.copy_(torch.tensor(self.progress.sums, dtype=torch.float64))
         self.step.micro_batch = self.progress.micro_batch

@@ -33,6 +33,7 @@ def scored_line(test: dict[str, Any]) -> str:
     """'scored 65 of 104 (39 not on disk); 16x2 clips at 112 px ...'."""
     why = [f"{test['missing']} not on disk"] if test["missing"] else []
     why += [f"{test['unreadable']} unreadable"] if test["unreadable"] else []
+    why += [f"{len(test['not_finite'])} without a finite output"] if test.get("not_finite") else []
     reasons = f" ({', '.join(why)})" if why else ""
     return f"scored {test['scored']} of {test['listed']}{reasons}; {test['protocol']}"
 

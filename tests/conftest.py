@@ -6,6 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Hypothesis times each example by the clock on the wall: on a machine that is busy, one that is put aside for 0.2 s is
+# "too slow", and the test fails without a fault. The examples are the same in every run, so that a commit is judged by
+# what it changes and a failure can be seen again; `pytest --hypothesis-profile=search` looks for new ones.
+settings.register_profile("same", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile("search", settings.get_profile("same"), derandomize=False, max_examples=1000)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

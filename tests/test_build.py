@@ -64,17 +64,6 @@ def test_a_models_yaml_lists_every_option_with_its_default(name: str) -> None:
     assert (conf_dir() / "model" / f"{name}.yaml").read_text().startswith("# ")
 
 
-@pytest.mark.parametrize("file", sorted((conf_dir() / "data").glob("*.yaml")), ids=lambda f: f.stem)
-def test_a_data_sets_yaml_lists_every_option(file: Path) -> None:
-    import inspect
-
-    node = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    assert isinstance(node, dict)
-    options = inspect.signature(targets.locate(node.pop("_target_"), "data")).parameters
-    assert set(node) - {"max_bad_fraction"} == set(options)
-    assert node["max_bad_fraction"] == 0.1
-
-
 def test_types_are_held_against_the_functions_annotations() -> None:
     target = {"_target_": "vidtrain.models.slow_fusion.slow_fusion"}
     for options, message in (

@@ -10,10 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
-OURS = (
-    *("motion", "folder", "list", "table", "ucf101", "hmdb51", "kinetics", "something_something", "jester"),
-    *("moments_in_time", "charades", "diving48", "activitynet", "features"),
-)
+OURS = sorted(file.stem for file in CONF.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", OURS)

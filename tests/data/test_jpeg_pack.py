@@ -133,7 +133,7 @@ def test_refuses_what_is_not_a_whole_pack(clip: Path, tmp_path: Path) -> None:
     assert refused(tmp_path, READER) == "is not a regular file"
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=st.floats(0, 1), bit=st.integers(0, 7))
 def test_no_flipped_bit_goes_unnoticed(clip: Path, where: float, bit: int) -> None:
     data = bytearray(clip.read_bytes())

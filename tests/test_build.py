@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from vidtrain.data.manifest import Manifest, VideoData
 from vidtrain.errors import CheckpointError, ConfigError
 from vidtrain.help import conf_dir
 from vidtrain.models.weights.start import START_KEYS
+from vidtrain.presets import model_section, nearest_preset
 
 
 def test_list_models_takes_a_pattern() -> None:
@@ -48,20 +51,30 @@ def test_create_model_names_what_is_wrong() -> None:
 
 @pytest.mark.parametrize("name", vidtrain.list_models())
 def test_a_models_yaml_lists_every_option_with_its_default(name: str) -> None:
-    """What is not listed cannot be overridden without a plus sign, and a listed default must be the real one."""
-    import inspect
-
-    node = OmegaConf.to_container(OmegaConf.load(conf_dir() / "model" / f"{name}.yaml"), resolve=False)
+    """What is not listed cannot be overridden without a plus sign, and a listed default must be the real one. A preset
+    states only what differs from the model that it is based on."""
+    file = conf_dir() / "model" / f"{name}.yaml"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("# ")
+    assert all("#" in line for line in lines if line and not line.startswith(("_target_", "defaults:")))
+    node = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     assert isinstance(node, dict)
+    if "defaults" in node:
+        [base, last] = node.pop("defaults")
+        assert last == "_self_"
+        below = OmegaConf.to_container(model_section(base), resolve=False)
+        assert isinstance(below, dict)
+        assert {key: value for key, value in node.items() if key in below and below[key] != value} == node
+        return
     options = inspect.signature(targets.locate(node.pop("_target_"), "model")).parameters
     assert not set(START_KEYS) & options.keys(), "carried out after the model is built"
+    assert all(p.kind is p.KEYWORD_ONLY for p in options.values())
     node = {key: value for key, value in node.items() if key not in START_KEYS or value is not None}
-    assert set(node) == set(options) - {"num_classes"}
+    assert list(node) == [key for key in options if key != "num_classes"]
+    of_the_clip = {"num_frames": "${sampler.num_frames}", "size": "${transform.size}"}
     for key, value in node.items():
-        if not str(value).startswith("${"):
-            default = options[key].default
-            assert value == (list(default) if isinstance(default, tuple) else default), key
-    assert (conf_dir() / "model" / f"{name}.yaml").read_text().startswith("# ")
+        default = options[key].default
+        assert value == of_the_clip.get(key, list(default) if isinstance(default, tuple) else default), key
 
 
 def test_types_are_held_against_the_functions_annotations() -> None:
@@ -154,3 +167,18 @@ def test_optimizer_errors_name_the_section() -> None:
         build.build_optimizer({"_target_": "torch.optim.SGD", "lrr": 0.1}, model)
     with pytest.raises(ConfigError, match=r"optimizer: torch.optim.SGD: Invalid learning rate"):
         build.build_optimizer({"_target_": "torch.optim.SGD", "lr": -1.0}, model)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("slowfast_r50", {"depth": 101, "fusion_kernel": 5}, ("slowfast_r101", {})),
+        ("slowfast_r50", {"depth": 101, "fusion_kernel": 5, "width": 32}, ("slowfast_r101", {"width": 32})),
+        ("slowfast_r50", {}, ("slowfast_r50", {})),
+        ("x3d_m", {}, ("x3d_m", {})),
+        ("i3d_r50", {"nonlocal_blocks": 5}, ("i3d_r50_nonlocal", {})),
+        ("i3d_r50", {"nonlocal_blocks": ["layer2.0"]}, ("i3d_r50", {"nonlocal_blocks": ["layer2.0"]})),
+    ],
+)
+def test_the_nearest_preset(name: str, options: dict[str, Any], expected: tuple[str, dict[str, Any]]) -> None:
+    assert nearest_preset(name, options) == expected

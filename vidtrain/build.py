@@ -7,7 +7,6 @@ model, content = vidtrain.load_model("best.pt")
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 import re
 from collections.abc import Sequence
@@ -35,9 +34,9 @@ from vidtrain.engine.inputs import reads_flow
 from vidtrain.engine.parameters import parameter_groups
 from vidtrain.engine.settings import EvalConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
-from vidtrain.help import conf_dir
 from vidtrain.models.weights.start import START_KEYS, start
 from vidtrain.path_options import literal
+from vidtrain.presets import list_models, model_section
 from vidtrain.targets import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
 
 log = logging.getLogger("vidtrain")
@@ -260,11 +259,6 @@ def protocol(sampler: SamplerConfig, transform: TransformConfig, evaluation: Eva
 # ---------------------------------------------------------------- models by name, models from files
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Names that create_model knows, in alphabetical order, that match a shell pattern."""
-    return sorted(fnmatch.filter((file.stem for file in (conf_dir() / "model").glob("*.yaml")), pattern))
-
-
 def create_model(name: str, *, num_classes: int = 400, **options: Any) -> nn.Module:
     """A model of the catalogue with fresh weights.
 
@@ -280,9 +274,12 @@ def create_model(name: str, *, num_classes: int = 400, **options: Any) -> nn.Mod
     if name not in list_models():
         raise ConfigError(f"no model '{name}'{did_you_mean(name, list_models())}; models: {one_of(list_models(), 60)}")
     clip = {"num_frames": options.get("num_frames", 16), "size": options.get("size", 112)}
-    node = OmegaConf.load(conf_dir() / "model" / f"{name}.yaml")
     root = OmegaConf.create(
-        {"model": node, "sampler": {"num_frames": clip["num_frames"]}, "transform": {"size": clip["size"]}}
+        {
+            "model": model_section(name),
+            "sampler": {"num_frames": clip["num_frames"]},
+            "transform": {"size": clip["size"]},
+        }
     )
     resolved = OmegaConf.to_container(root.model, resolve=True)
     assert isinstance(resolved, dict)

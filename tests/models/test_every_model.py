@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch.utils._pytree import tree_map
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.weights.start import START_KEYS
+from vidtrain.presets import model_section
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 
@@ -120,9 +120,12 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 
 
 def factory(name: str) -> Any:
-    target = OmegaConf.load(CONF / f"{name}.yaml")["_target_"]
-    module, _, function = target.rpartition(".")
-    return getattr(import_module(module), function)
+    """The function of a model's YAML, with the YAML's values but those that come from the clip."""
+    section = OmegaConf.to_container(model_section(name), resolve=False)
+    assert isinstance(section, dict)
+    module, _, function = section.pop("_target_").rpartition(".")
+    given = {k: v for k, v in section.items() if k not in START_KEYS and not str(v).startswith("${")}
+    return functools.partial(getattr(import_module(module), function), **given)
 
 
 def build(name: str, **options: Any) -> nn.Module:
@@ -144,24 +147,6 @@ def clips(name: str, batch: int = 2) -> Any:
     if not name.startswith("two_stream"):
         return rgb
     return {"rgb": rgb, "flow": torch.rand(batch, 2, frames - 1, *size, generator=generator) * 2 - 1}
-
-
-@pytest.mark.parametrize("name", THIN)
-def test_yaml_lists_every_option_with_its_default(name: str) -> None:
-    text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
-    options = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"), resolve=False)
-    assert isinstance(options, dict)
-    options = {key: value for key, value in options.items() if key not in ("_target_", *START_KEYS)}
-    parameters = dict(inspect.signature(factory(name)).parameters)
-    del parameters["num_classes"]
-    assert list(options) == list(parameters)
-    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
-    of_the_clip = {"num_frames": "${sampler.num_frames}", "size": "${transform.size}"}
-    for key, parameter in parameters.items():
-        default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
-        assert options[key] == of_the_clip.get(key, default), key
-    assert text.startswith("# ")
-    assert all("#" in line for line in text.splitlines() if line and not line.startswith("_target_"))
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -11,11 +12,14 @@ import torchvision
 from torch import nn
 
 from tests.models.parity import drawn_weights
+from vidtrain import create_model
 from vidtrain.errors import ConfigError
 from vidtrain.models.i3d import i3d
 from vidtrain.models.layers.same_padding import SameConv3d, SameMaxPool3d, pad_same
-from vidtrain.models.s3d import SelfGate, s3d, s3dg
+from vidtrain.models.s3d import SelfGate, s3d
 from vidtrain.models.summary import cost
+
+S3DG = functools.partial(create_model, "s3dg")
 
 # Parameters to the unit (of S3D-G: S3D's plus a matrix and a bias for each of its 20 temporal convolutions) and GMAC.
 PUBLISHED: list[tuple[Callable[..., nn.Module], int, int, tuple[int, int], float | None]] = [
@@ -23,7 +27,7 @@ PUBLISHED: list[tuple[Callable[..., nn.Module], int, int, tuple[int, int], float
     (i3d, 101, 12_390_789, (64, 224), None),
     (s3d, 400, 8_320_048, (16, 224), 17.98),
     (s3d, 101, 8_013_573, (16, 224), None),
-    (s3dg, 400, 8_320_048 + 765_696, (16, 224), 17.98),
+    (S3DG, 400, 8_320_048 + 765_696, (16, 224), 17.98),
 ]
 
 
@@ -97,7 +101,7 @@ def test_i3d_averages_windows_of_two_steps_as_published() -> None:
 
 
 @pytest.mark.parametrize("shape", [(8, 32, 32), (16, 112, 112), (9, 33, 47), (1, 16, 16)])
-@pytest.mark.parametrize("factory", [i3d, s3d, s3dg])
+@pytest.mark.parametrize("factory", [i3d, s3d, S3DG])
 def test_any_clip(factory: Callable[..., nn.Module], shape: tuple[int, int, int]) -> None:
     with torch.device("meta"):
         assert factory(num_classes=3, width=8).eval()(torch.empty(2, 3, *shape)).shape == (2, 3)
@@ -130,13 +134,13 @@ def test_a_gate_weighs_each_channel_by_the_whole_clip() -> None:
 
 def test_s3dg_has_a_gate_after_each_temporal_convolution_and_nowhere_else() -> None:
     with torch.device("meta"):
-        model = s3dg(num_classes=2)
+        model = S3DG(num_classes=2)
     order = [m for m in model.modules() if isinstance(m, (nn.Conv3d, SelfGate))]
     for layer, after in zip(order, [*order[1:], None], strict=True):
         temporal = isinstance(layer, nn.Conv3d) and layer.kernel_size[0] > 1
         assert temporal == isinstance(after, SelfGate), layer
     assert sum(isinstance(m, SelfGate) for m in order) == 20
-    assert not any(isinstance(m, SelfGate) for m in s3dg(num_classes=2, width=8, gating=False).modules())
+    assert not any(isinstance(m, SelfGate) for m in s3d(num_classes=2, width=8).modules())
 
 
 # ---------------------------------------------------------------- non-local blocks

@@ -14,7 +14,7 @@ import vidtrain
 from tests.models.parity import drawn_weights
 from vidtrain.errors import CheckpointError, ConfigError
 from vidtrain.models.i3d import i3d
-from vidtrain.models.s3d import s3d, s3dg
+from vidtrain.models.s3d import s3d
 from vidtrain.models.weights.inflate_from import _HALF, _for_usual_colours, inflate_from
 
 
@@ -148,9 +148,9 @@ def test_i3d_computes_googlenets_blocks_on_a_still_clip(files: Path) -> None:
     torch.testing.assert_close(got[:, :, 2], expected, rtol=1e-4, atol=1e-4 * expected.std().item())
 
 
-@pytest.mark.parametrize("factory", [s3d, s3dg])
-def test_s3ds_convolutions_in_time_start_as_the_identity_on_still_clips(factory: Any, files: Path) -> None:
-    model = factory(num_classes=5).eval()
+@pytest.mark.parametrize("gating", [False, True])
+def test_s3ds_convolutions_in_time_start_as_the_identity_on_still_clips(gating: bool, files: Path) -> None:
+    model = s3d(num_classes=5, gating=gating).eval()
     inflate_from(model, files / "googlenet.pth")
     image = torchvision.models.googlenet(init_weights=False, aux_logits=True).eval()
     image.load_state_dict(load(files / "googlenet.pth"))

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.models import parity
+from vidtrain import create_model
 from vidtrain.errors import ConfigError
-from vidtrain.models.i3d_resnet import i3d_r50, i3d_r50_nonlocal
+from vidtrain.models.i3d_resnet import i3d_r50
 from vidtrain.models.layers.nonlocal_block import MODES, NonLocal, NonLocalBlock, check_places
 from vidtrain.models.slowfast import slowfast_r50
 from vidtrain.models.x3d import x3d_m
@@ -110,7 +111,7 @@ def test_any_map_can_be_pooled(size: tuple[int, int]) -> None:
 
 def test_the_five_blocks_of_the_paper() -> None:
     with torch.device("meta"):
-        net = i3d_r50_nonlocal(num_classes=5)
+        net = create_model("i3d_r50_nonlocal", num_classes=5)
     found = [name for name, module in net.named_modules() if isinstance(module, NonLocalBlock)]
     assert found == [*(f"layer2.nonlocal{i}" for i in (1, 3)), *(f"layer3.nonlocal{i}" for i in (1, 3, 5))]
     layers = [name for name, _ in net.layer2.named_children()]

@@ -49,15 +49,15 @@ LAYOUTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ptv_i3d_r50": ("PyTorchVideo", "i3d_r50", {}),
     "ptv_slow_r50": ("PyTorchVideo", "slow_r50", {}),
     "ptv_slowfast_r50": ("PyTorchVideo", "slowfast_r50", {}),
-    "ptv_slowfast_r101": ("PyTorchVideo", "slowfast_r101", {}),
+    "ptv_slowfast_r101": ("PyTorchVideo", "slowfast_r50", {"depth": 101, "fusion_kernel": 5}),
     "ptv_csn_r101": ("PyTorchVideo", "csn_r101", {}),
     "ptv_r2plus1d_r50": ("PyTorchVideo", "r2plus1d_r50", {}),
     "ptv_x3d_xs": ("PyTorchVideo", "x3d_m", {}),
     "ptv_x3d_s": ("PyTorchVideo", "x3d_m", {}),
     "ptv_x3d_m": ("PyTorchVideo", "x3d_m", {}),
-    "ptv_x3d_l": ("PyTorchVideo", "x3d_l", {}),
+    "ptv_x3d_l": ("PyTorchVideo", "x3d_m", {"depth_factor": 5.0}),
     "psf_X3D_XS": ("PySlowFast", "x3d_m", {"shortcut_norm": True}),
-    "psf_I3D_NLN_8x8_R50": ("PySlowFast", "i3d_r50_nonlocal", {}),
+    "psf_I3D_NLN_8x8_R50": ("PySlowFast", "i3d_r50", {"nonlocal_blocks": 5}),
 }
 
 
@@ -183,14 +183,17 @@ CASES: dict[str, tuple[str, list[Any], str, dict[str, Any]]] = {
     "psf slow": ("PySlowFast", PSF, "slow_r50", {**SMALL, "temporal_kernels": [[1], [3], [3], [1]]}),
     "psf i3d": ("PySlowFast", PSF, "i3d_r50", {"depth": 26, "width": 8}),
     "psf i3d nonlocal": (
-        "PySlowFast", PSF, "i3d_r50_nonlocal", {"depth": 26, "width": 8, "nonlocal_blocks": ["layer2.1", "layer3.0"]},
+        "PySlowFast", PSF, "i3d_r50", {"depth": 26, "width": 8, "nonlocal_blocks": ["layer2.1", "layer3.0"]},
     ),
     "psf slowfast": ("PySlowFast", PSF, "slowfast_r50", SMALL),
-    "psf slowfast 4x16": ("PySlowFast", PSF, "slowfast_4x16_r50", {**SMALL, "nonlocal_blocks": ["layer3.0"]}),
+    "psf slowfast 4x16": (
+        "PySlowFast", PSF, "slowfast_r50",
+        {**SMALL, "alpha": 8, "fusion_kernel": 5, "nonlocal_blocks": ["layer3.0"]},
+    ),
     "psf x3d": ("PySlowFast", PSF, "x3d_m", {**SMALL_X3D, "shortcut_norm": True}),
     "mma i3d": ("MMAction2", MMA, "i3d_r50", {**SMALL, "stem_stride": 2, "pool_stride": 2}),
     "mma i3d nonlocal": (
-        "MMAction2", MMA, "i3d_r50_nonlocal",
+        "MMAction2", MMA, "i3d_r50",
         {**SMALL, "stem_stride": 2, "pool_stride": 2, "nonlocal_blocks": ["layer2.0"], "nonlocal_pool": "after",
          "nonlocal_scale": False},
     ),

@@ -11,13 +11,14 @@ import torchvision
 from torch import nn
 
 from tests.models.parity import cell, drawn_weights
+from vidtrain import create_model
 from vidtrain.errors import ConfigError
 from vidtrain.models.alternating3d import alternating3d
 from vidtrain.models.layers.frame_resnet import RESNETS, temporal_shift
 from vidtrain.models.layers.nonlocal_block import NonLocalBlock
 from vidtrain.models.summary import cost
-from vidtrain.models.tsm import tsm_r50, tsm_tiny
-from vidtrain.models.tsn import tsn_r50, tsn_tiny
+from vidtrain.models.tsm import tsm_r50
+from vidtrain.models.tsn import tsn_r50
 
 
 @pytest.mark.parametrize("factory", [tsn_r50, tsm_r50])
@@ -56,7 +57,10 @@ def test_the_shift_keeps_the_memory_format() -> None:
 
 @pytest.mark.parametrize("n_div", [None, math.inf])
 def test_tsm_that_moves_nothing_is_tsn(n_div: float | None) -> None:
-    plain, still = tsn_tiny(num_classes=4).eval(), tsm_tiny(num_classes=4, n_div=n_div).eval()
+    plain, still = (
+        create_model("tsn_tiny", num_classes=4).eval(),
+        create_model("tsm_tiny", num_classes=4, n_div=n_div).eval(),
+    )
     still.load_state_dict(plain.state_dict())
     x = torch.randn(2, 3, 6, 32, 32)
     with torch.no_grad():
@@ -64,7 +68,7 @@ def test_tsm_that_moves_nothing_is_tsn(n_div: float | None) -> None:
 
 
 def test_tsn_is_blind_to_the_order_of_frames_and_tsm_is_not() -> None:
-    plain, moving = tsn_tiny(num_classes=4).eval(), tsm_tiny(num_classes=4).eval()
+    plain, moving = create_model("tsn_tiny", num_classes=4).eval(), create_model("tsm_tiny", num_classes=4).eval()
     drawn_weights(plain)
     moving.load_state_dict(plain.state_dict())
     x = torch.randn(1, 3, 6, 32, 32)
@@ -74,7 +78,7 @@ def test_tsn_is_blind_to_the_order_of_frames_and_tsm_is_not() -> None:
 
 
 def test_logits_are_the_average_over_the_frames() -> None:
-    model = tsn_tiny(num_classes=4).eval()
+    model = create_model("tsn_tiny", num_classes=4).eval()
     drawn_weights(model)
     x = torch.randn(2, 3, 5, 32, 32)
     with torch.no_grad():
@@ -124,11 +128,11 @@ def test_every_backbone_has_torchvisions_tensors(name: str) -> None:
 )
 def test_errors(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        tsm_tiny(num_classes=2, **options)  # type: ignore[arg-type]
+        create_model("tsm_tiny", num_classes=2, **options)  # type: ignore[arg-type]
 
 
 def test_nonlocal_blocks_see_the_whole_clip() -> None:
-    model = tsm_tiny(num_classes=3, n_div=None, nonlocal_blocks=["layer2.0"]).eval()
+    model = create_model("tsm_tiny", num_classes=3, n_div=None, nonlocal_blocks=["layer2.0"]).eval()
     drawn_weights(model)
     assert isinstance(model.base_model.layer2.nonlocal0, NonLocalBlock)
     x = torch.randn(1, 3, 4, 32, 32)

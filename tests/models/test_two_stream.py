@@ -9,17 +9,18 @@ import torch
 from torch import nn
 
 import vidtrain
+from vidtrain import create_model
 from vidtrain.engine.objective import Objective
 from vidtrain.errors import ConfigError
 from vidtrain.models.summary import summarise
-from vidtrain.models.two_stream import TwoStream, two_stream_tiny
+from vidtrain.models.two_stream import TwoStream
 
 FRAMES = 6
 
 
 def build(**options: Any) -> TwoStream:
     torch.manual_seed(0)
-    return two_stream_tiny(**{"num_classes": 5, "num_frames": FRAMES, "fusion": "average", **options})
+    return create_model("two_stream_tiny", **{"num_classes": 5, "num_frames": FRAMES, "fusion": "average", **options})
 
 
 def pair(batch: int = 3, frames: int = FRAMES, size: int = 32) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from vidtrain.models.catalogue import CATALOGUE
 from vidtrain.models.layers.example import input_shapes
 from vidtrain.models.summary import cost, summarise, times
 from vidtrain.models.weights.load import describe_weights
+from vidtrain.presets import list_models, nearest_preset
 from vidtrain.reports.catalogue import CatalogueRow, to_markdown, to_text
 
 
@@ -22,7 +24,7 @@ def run(cfg: DictConfig) -> None:
     if cfg.weights is not None and cfg.model is not None:
         raise ConfigError("inspect shows a model or a file of weights: leave out model=... or weights=...")
     if cfg.weights is not None:
-        text = written = describe_weights(cfg.weights).to_text()
+        text = written = _weights_text(cfg.weights)
     elif cfg.model is not None:
         text = written = _one_model(cfg)
     else:
@@ -33,6 +35,14 @@ def run(cfg: DictConfig) -> None:
         file = Path(cfg.output)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(written.rstrip("\n") + "\n", encoding="utf-8")
+
+
+def _weights_text(file: str) -> str:
+    info = describe_weights(file)
+    if info.model in list_models():
+        name, options = nearest_preset(info.model, info.options)
+        info = replace(info, model=name, options=options)
+    return info.to_text()
 
 
 def catalogue_rows(num_classes: int) -> list[CatalogueRow]:

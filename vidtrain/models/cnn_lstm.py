@@ -14,7 +14,6 @@ from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.frame_features import OnFrames
 from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool
-from vidtrain.models.layers.variant import variant
 
 FUSIONS = ("none", "concat", "weights")
 POOLS = ("avg", "flatten")
@@ -152,15 +151,3 @@ def cnn_lstm(
         frozen=frozen,
         dropout=dropout,
     )
-
-
-cnn_lstm_tiny = variant(
-    cnn_lstm,
-    "cnn_lstm_tiny",
-    "CNN + LSTM small enough for a CPU.",
-    backbone="tiny",
-    pooling="flatten",
-    hidden=256,
-    layers=1,
-    head="max",
-)

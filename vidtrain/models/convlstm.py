@@ -16,7 +16,6 @@ from torch import nn
 from vidtrain.models.layers.classifier import check_at_least, check_clip
 from vidtrain.models.layers.conv_rnn import ConvLSTMCell, readout, time_first
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_odd, widths
-from vidtrain.models.layers.variant import variant
 
 
 def conv_stem(channels: Sequence[int]) -> nn.Sequential:
@@ -149,8 +148,3 @@ def convlstm(
         dropout=dropout,
         size=size if peephole else None,
     )
-
-
-convlstm_tiny = variant(
-    convlstm, "convlstm_tiny", "A ConvLSTM small enough for a CPU.", stem=(16, 32), hidden=(16, 32, 64)
-)

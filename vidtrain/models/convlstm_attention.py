@@ -9,7 +9,6 @@ import torch
 from vidtrain.models.convlstm import ConvLSTM, build_cells
 from vidtrain.models.layers.conv_rnn import ConvLSTMCell
 from vidtrain.models.layers.recurrent import State
-from vidtrain.models.layers.variant import variant
 
 
 class AttentionConvLSTM(ConvLSTM):
@@ -56,8 +55,3 @@ def convlstm_attention(
         head="attention",
         dropout=dropout,
     )
-
-
-convlstm_attention_tiny = variant(
-    convlstm_attention, "convlstm_attention_tiny", "Small enough for a CPU.", stem=(16, 32), hidden=(16, 32, 64)
-)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from vidtrain.models.convlstm import ConvLSTM, build_cells
 from vidtrain.models.layers.classifier import check_at_least
 from vidtrain.models.layers.deformable import DeformableConvLSTMCell
-from vidtrain.models.layers.variant import variant
 
 
 def convlstm_deformable(
@@ -49,8 +48,3 @@ def convlstm_deformable(
         head=head,
         dropout=dropout,
     )
-
-
-convlstm_deformable_tiny = variant(
-    convlstm_deformable, "convlstm_deformable_tiny", "Small enough for a CPU.", stem=(16, 32), hidden=(16, 32, 64)
-)

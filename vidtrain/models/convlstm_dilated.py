@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from vidtrain.models.convlstm import ConvLSTM, build_cells
 from vidtrain.models.layers.classifier import check_at_least
 from vidtrain.models.layers.conv_rnn import ConvLSTMCell
-from vidtrain.models.layers.variant import variant
 
 
 def convlstm_dilated(
@@ -48,8 +47,3 @@ def convlstm_dilated(
         head=head,
         dropout=dropout,
     )
-
-
-convlstm_dilated_tiny = variant(
-    convlstm_dilated, "convlstm_dilated_tiny", "Small enough for a CPU.", stem=(16, 32), hidden=(16, 32, 64)
-)

@@ -12,7 +12,6 @@ from vidtrain.models.convlstm import build_cells, conv_stem
 from vidtrain.models.layers.classifier import check_at_least, check_clip
 from vidtrain.models.layers.conv_rnn import ConvLSTMCell, readout, time_first
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool
-from vidtrain.models.layers.variant import variant
 
 
 class HierarchicalConvLSTM(RecurrentClassifier):
@@ -107,8 +106,3 @@ def convlstm_hierarchical(
         head=head,
         dropout=dropout,
     )
-
-
-convlstm_hierarchical_tiny = variant(
-    convlstm_hierarchical, "convlstm_hierarchical_tiny", "Small enough for a CPU.", stem=(16, 32), hidden=(16, 24, 32)
-)

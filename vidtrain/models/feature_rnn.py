@@ -25,7 +25,6 @@ from vidtrain.errors import ConfigError
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.models.layers.recurrent import RecurrentClassifier, SequenceEncoder, State
-from vidtrain.models.layers.variant import variant
 
 NORMS = ("none", "layer", "batch")
 _NETWORKS_3D = {
@@ -200,18 +199,6 @@ def feature_rnn(
         head=head,
         dropout=dropout,
     )
-
-
-feature_rnn_tiny = variant(
-    feature_rnn,
-    "feature_rnn_tiny",
-    "feature_rnn small enough for a CPU.",
-    network="slow_fusion",
-    clip=4,
-    chunk=32,
-    hidden=64,
-    head="mean",
-)
 
 
 def _network(name: str, options: dict[str, Any], *, clip: int, size: int) -> nn.Module:

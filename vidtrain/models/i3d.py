@@ -10,7 +10,6 @@ from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, ch
 from vidtrain.models.layers.inception import BLOCK_NAMES, FULL_WIDTH, Block, inception_blocks, scaled
 from vidtrain.models.layers.nonlocal_block import NonLocal, check_places
 from vidtrain.models.layers.same_padding import SameConv3d, SameMaxPool3d, Triple
-from vidtrain.models.layers.variant import variant
 
 _BN_EPS = 1e-3  # of the published nets
 _POOL_BEFORE = {
@@ -124,12 +123,3 @@ def i3d(
     places = check_places(nonlocal_blocks, names, {5: names[2:7]})
     nonlocals = NonLocal(places, nonlocal_mode, nonlocal_pool, nonlocal_scale)
     return I3D(num_classes=num_classes, in_channels=in_channels, width=width, dropout=dropout, nonlocals=nonlocals)
-
-
-i3d_tiny = variant(
-    i3d,
-    "i3d_tiny",
-    "I3D of a quarter of the width: 0.79M parameters, 0.24 GMAC at 16 x 64 x 64.",
-    width=16,
-    dropout=0.0,
-)

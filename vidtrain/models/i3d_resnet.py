@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.layers.resnet3d import ResNet3d, Trunk, blocks_of, check_width, nonlocals_of, times_of
-from vidtrain.models.layers.variant import variant
 
 TIMES = ((3,), (3, 1), (3, 1), (1, 3))
 """Every second block looks at its neighbour frames, in the first stage every block."""
@@ -53,15 +52,3 @@ def i3d_r50(
         nonlocals=nonlocals_of(nonlocal_blocks, blocks, mode=nonlocal_mode, pool=nonlocal_pool, scale=nonlocal_scale),
     )
     return ResNet3d("i3d_r50", trunk, num_classes=num_classes, dropout=dropout, time_pool=time_pool)
-
-
-i3d_r50_nonlocal = variant(
-    i3d_r50,
-    "i3d_r50_nonlocal",
-    "i3d_r50 with five non-local blocks, one after every second block of the second and third stage.",
-    nonlocal_blocks=5,
-)
-
-i3d_resnet_tiny = variant(
-    i3d_r50, "i3d_resnet_tiny", "i3d_r50, thin and shallow enough for a CPU.", depth=14, width=16, dropout=0.0
-)

@@ -17,7 +17,6 @@ from vidtrain.models.layers.resnet3d import (
     nonlocals_of,
     times_of,
 )
-from vidtrain.models.layers.variant import variant
 
 _TIMES = ((1,), (1,), (1,), (1,))
 _STRIDES = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -70,8 +69,3 @@ def r2plus1d_r50(
         nonlocals=nonlocals_of(nonlocal_blocks, blocks, mode=nonlocal_mode, pool=nonlocal_pool, scale=nonlocal_scale),
     )
     return ResNet3d("r2plus1d_r50", trunk, num_classes=num_classes, dropout=dropout)
-
-
-r2plus1d_tiny = variant(
-    r2plus1d_r50, "r2plus1d_tiny", "r2plus1d_r50, thin and shallow enough for a CPU.", depth=14, width=16, dropout=0.0
-)

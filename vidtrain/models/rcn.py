@@ -16,7 +16,6 @@ from torch import nn
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.conv_rnn import ConvCell, ConvGRUCell, ConvLSTMCell, ConvRNNCell, readout, time_first
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_odd, widths
-from vidtrain.models.layers.variant import variant
 
 CELLS: dict[str, type[ConvCell]] = {"rnn": ConvRNNCell, "gru": ConvGRUCell, "lstm": ConvLSTMCell}
 
@@ -72,6 +71,3 @@ def rcn(
         for wide, out in itertools.pairwise([3, *widths("channels", channels)])
     ]
     return RCN(num_classes=num_classes, cells=cells, norm=norm, head=head, dropout=dropout)
-
-
-rcn_tiny = variant(rcn, "rcn_tiny", "An RCN small enough for a CPU.", channels=(8, 16, 32, 64))

@@ -14,7 +14,6 @@ from torch import nn
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.inception import FULL_WIDTH, Block, inception_blocks, scaled
 from vidtrain.models.layers.resnet3d import Triple, conv3d
-from vidtrain.models.layers.variant import variant
 
 _BN_EPS = 1e-3  # of the published nets
 _WINDOW = (2, 7, 7)
@@ -123,14 +122,3 @@ def s3d(*, num_classes: int, width: int = FULL_WIDTH, gating: bool = False, drop
     """
     check_at_least("width", width, 1)
     return S3D(num_classes=num_classes, width=width, gating=gating, dropout=dropout)
-
-
-s3dg = variant(s3d, "s3dg", "S3D-G: S3D with self-gating.", gating=True)
-
-s3d_tiny = variant(
-    s3d,
-    "s3d_tiny",
-    "S3D of a quarter of the width: 0.50M parameters, 0.12 GMAC at 16 x 64 x 64.",
-    width=16,
-    dropout=0.0,
-)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from vidtrain.models.layers.resnet3d import ResNet3d, Trunk, blocks_of, check_width, nonlocals_of, times_of
-from vidtrain.models.layers.variant import variant
 
 TIMES = ((1,), (1,), (3,), (3,))
 
@@ -40,8 +39,3 @@ def slow_r50(
         nonlocals=nonlocals_of(nonlocal_blocks, blocks, mode=nonlocal_mode, pool=nonlocal_pool, scale=nonlocal_scale),
     )
     return ResNet3d("slow_r50", trunk, num_classes=num_classes, dropout=dropout)
-
-
-slow_tiny = variant(
-    slow_r50, "slow_tiny", "slow_r50, thin and shallow enough for a CPU.", depth=14, width=16, dropout=0.0
-)

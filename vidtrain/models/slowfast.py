@@ -20,7 +20,6 @@ from vidtrain.models.layers.resnet3d import (
     nonlocals_of,
     times_of,
 )
-from vidtrain.models.layers.variant import variant
 
 SLOW_TIMES = ((1,), (1,), (3,), (3,))
 FAST_TIMES = ((3,), (3,), (3,), (3,))
@@ -185,26 +184,3 @@ def slowfast_r50(
         lateral_norm=lateral_norm,
         dropout=dropout,
     )
-
-
-slowfast_4x16_r50 = variant(
-    slowfast_r50,
-    "slowfast_4x16_r50",
-    "slowfast_r50 at 4 x 16: one slow frame for eight fast ones.",
-    alpha=8,
-    fusion_kernel=5,
-)
-
-slowfast_r101 = variant(
-    slowfast_r50, "slowfast_r101", "slowfast_r50 with 101 layers in both pathways.", depth=101, fusion_kernel=5
-)
-
-slowfast_tiny = variant(
-    slowfast_r50,
-    "slowfast_tiny",
-    "slowfast_r50, thin and shallow enough for a CPU.",
-    depth=14,
-    width=16,
-    beta=4,
-    dropout=0.0,
-)

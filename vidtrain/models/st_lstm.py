@@ -16,7 +16,6 @@ from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.frame_features import OnFrames
 from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool
-from vidtrain.models.layers.variant import variant
 
 INPUTS = ("flatten", "avg")
 
@@ -105,8 +104,3 @@ def st_lstm(
         frozen=frozen,
         dropout=dropout,
     )
-
-
-st_lstm_tiny = variant(
-    st_lstm, "st_lstm_tiny", "ST-LSTM small enough for a CPU.", backbone="tiny", hidden=256, head="max"
-)

@@ -20,7 +20,6 @@ from vidtrain.models.layers.transformer import (
     drop_rates,
     init_transformer,
 )
-from vidtrain.models.layers.variant import variant
 
 ATTENTIONS = ("divided", "joint", "space")
 INITS = ("image", "scratch")
@@ -227,16 +226,3 @@ def timesformer(
     check_choice("attention", attention, ATTENTIONS)
     check_choice("init", init, INITS)
     return TimeSformer(**locals())
-
-
-timesformer_tiny = variant(
-    timesformer,
-    "timesformer_tiny",
-    "A small TimeSformer for a CPU.",
-    init="scratch",
-    width=96,
-    depth=3,
-    heads=4,
-    mlp_ratio=2.0,
-    drop_path=0.0,
-)

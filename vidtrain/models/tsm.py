@@ -9,7 +9,6 @@ from vidtrain.errors import ConfigError
 from vidtrain.models.layers.classifier import check_choice
 from vidtrain.models.layers.frame_resnet import Shift, block_names, find_resnet
 from vidtrain.models.layers.nonlocal_block import NonLocal, check_places
-from vidtrain.models.layers.variant import variant
 from vidtrain.models.tsn import TSN, build_tsn
 
 _PLACES = ("residual", "block")
@@ -71,6 +70,3 @@ def tsm_r50(
             nonlocal_blocks, backbone, mode=nonlocal_mode, pool=nonlocal_pool, scale=nonlocal_scale
         ),
     )
-
-
-tsm_tiny = variant(tsm_r50, "tsm_tiny", "TSM on a ResNet-10 of a quarter of the width.", backbone="tiny", dropout=0.0)

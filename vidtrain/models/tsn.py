@@ -9,7 +9,6 @@ from torch import nn
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.frame_resnet import FrameResNet, Shift
 from vidtrain.models.layers.nonlocal_block import NonLocal
-from vidtrain.models.layers.variant import variant
 
 
 class TSN(ClipClassifier):
@@ -72,8 +71,3 @@ def tsn_r50(
         in_channels=in_channels,
         dropout=dropout,
     )
-
-
-tsn_tiny = variant(
-    tsn_r50, "tsn_tiny", "TSN on a ResNet-10 of a quarter of the width, 0.31M parameters.", backbone="tiny", dropout=0.0
-)

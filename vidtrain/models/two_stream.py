@@ -14,7 +14,6 @@ from torch import nn
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, make_head
-from vidtrain.models.layers.variant import variant
 
 FUSIONS = ("average", "concat")
 SCHEDULES = ("joint", "streams_first")
@@ -287,14 +286,3 @@ def two_stream(
         fusion_epochs=fusion_epochs,
         dropout=dropout,
     )
-
-
-two_stream_tiny = variant(
-    two_stream,
-    "two_stream_tiny",
-    "Two small CNNs of 0.1M parameters each, to train on a CPU.",
-    backbone="tiny",
-    fusion="concat",
-    schedule="joint",
-    dropout=0.0,
-)

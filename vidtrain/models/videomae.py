@@ -20,7 +20,6 @@ from vidtrain.models.layers.transformer import (
     init_transformer,
     patch_grid,
 )
-from vidtrain.models.layers.variant import variant
 
 _PUBLISHED = (8, 14, 14)
 """Tubelets of the published weights' clips, 16 x 224 x 224."""
@@ -129,23 +128,3 @@ def videomae_vit_b(
             f"model.table_frames={table_frames} and model.table_size={table_size}: both, or null for both"
         )
     return VideoMAE(**locals())
-
-
-videomae_vit_s = variant(videomae_vit_b, "videomae_vit_s", "VideoMAE's ViT-S.", width=384, heads=6)
-
-videomae_vit_l = variant(
-    videomae_vit_b, "videomae_vit_l", "VideoMAE's ViT-L.", width=1024, depth=24, heads=16, drop_path=0.2
-)
-
-videomae_tiny = variant(
-    videomae_vit_b,
-    "videomae_tiny",
-    "A small net of VideoMAE's kind for a CPU.",
-    tubelet=4,
-    patch=8,
-    width=96,
-    depth=3,
-    heads=3,
-    mlp_ratio=2.0,
-    drop_path=0.0,
-)

@@ -13,7 +13,6 @@ from torch import nn
 from vidtrain.models.layers.classifier import check_at_least
 from vidtrain.models.layers.positions import Table
 from vidtrain.models.layers.transformer import Block, PatchEmbed, VideoTransformer, drop_rates, init_transformer
-from vidtrain.models.layers.variant import variant
 
 
 class ViViT(VideoTransformer):
@@ -156,16 +155,3 @@ def vivit_fe(
     """ViViT, model 2 (factorised encoder). temporal_depth: blocks over the time steps. Other options as for vivit."""
     check_at_least("temporal_depth", temporal_depth, 1)
     return FactorisedViViT("vivit_fe", **locals())
-
-
-vivit_tiny = variant(
-    vivit,
-    "vivit_tiny",
-    "A small ViViT (model 1) for a CPU.",
-    tubelet=4,
-    patch=8,
-    width=96,
-    depth=3,
-    heads=3,
-    mlp_ratio=2.0,
-)

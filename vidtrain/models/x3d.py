@@ -15,7 +15,6 @@ from vidtrain.errors import ConfigError
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.nonlocal_block import NonLocal
 from vidtrain.models.layers.resnet3d import STAGES, conv3d, nonlocals_of
-from vidtrain.models.layers.variant import variant
 
 BLOCKS = (1, 2, 5, 3)
 CHANNELS = (12, 24, 48, 96)
@@ -184,12 +183,3 @@ def x3d_m(
         nonlocals=nonlocals_of(nonlocal_blocks, blocks, mode=nonlocal_mode, pool=nonlocal_pool, scale=nonlocal_scale),
         dropout=dropout,
     )
-
-
-x3d_xs = variant(x3d_m, "x3d_xs", "X3D-XS: 4 frames of 160 x 160.")
-
-x3d_s = variant(x3d_m, "x3d_s", "X3D-S: 13 frames of 160 x 160.")
-
-x3d_l = variant(x3d_m, "x3d_l", "X3D-L: deeper, 16 frames of 312 x 312.", depth_factor=5.0)
-
-x3d_tiny = variant(x3d_m, "x3d_tiny", "x3d_m, shallow enough for a CPU.", depth_factor=1.0, features=256, dropout=0.0)

@@ -18,10 +18,10 @@ from vidtrain.models.weights import (
     timesformer,
     torchvision_s3d,
     torchvision_video,
+    unsupported,
     videomae,
     vidtrain_resnet,
     vivit,
-    vjepa2,
 )
 from vidtrain.models.weights.layout import Layout
 
@@ -41,5 +41,5 @@ LAYOUTS: tuple[Layout, ...] = (
     *videomae.LAYOUTS,
     *mvit.LAYOUTS,
     *swin3d.LAYOUTS,
-    *vjepa2.LAYOUTS,
+    *unsupported.LAYOUTS,
 )

@@ -56,8 +56,7 @@ def _resnet(shapes: Shapes) -> Found | None:
         return None  # basic blocks, or a 2D net
     stem, times = shapes["conv1.weight"][2], _times(shapes, blocks)
     if stem == 5:
-        factory = i3d_resnet.i3d_r50_nonlocal if options["nonlocal_blocks"] else i3d_resnet.i3d_r50
-        return factory, {**options, "temporal_kernels": _pattern(times, i3d_resnet.TIMES)}
+        return i3d_resnet.i3d_r50, {**options, "temporal_kernels": _pattern(times, i3d_resnet.TIMES)}
     if stem != 1:
         return None
     if all(time == 1 for stage in times for time in stage):
@@ -86,10 +85,9 @@ def _slowfast(shapes: Shapes) -> Found | None:
         "fast_temporal_kernels": _pattern(_times(fast, fast_blocks), slowfast.FAST_TIMES),
         **_nonlocals(slow),
     }
-    if depth == fast_depth == 101:
-        return slowfast.slowfast_r101, options
-    # alpha is in no tensor; the published nets with 7 frames in a lateral convolution have 4, those with 5 have 8
-    return slowfast.slowfast_r50 if lateral[2] == 7 else slowfast.slowfast_4x16_r50, options
+    # alpha is in no tensor: published nets with 7 frames in a lateral convolution have 4, those with 5 have 8, but for
+    # those of 101 layers, which have 4
+    return slowfast.slowfast_r50, {**options, "alpha": 8 if lateral[2] == 5 and depth != 101 else 4}
 
 
 def _x3d(shapes: Shapes) -> Found | None:
@@ -110,7 +108,7 @@ def _x3d(shapes: Shapes) -> Found | None:
     }
     if "fc1.weight" in shapes:
         options["features"] = shapes["fc1.weight"][0]
-    return x3d.x3d_l if depth_factor == 5 else x3d.x3d_m, options
+    return x3d.x3d_m, options
 
 
 def _under(shapes: Shapes, path: str) -> Shapes:

@@ -1,0 +1,38 @@
+"""Published layouts that no model of the catalogue takes: recognised, so that the error can say what the file is."""
+
+from __future__ import annotations
+
+from vidtrain.models.weights.layout import Layout, any_key, not_here
+
+_LAYOUTS = (
+    (
+        "Hugging Face V-JEPA 2",
+        "a V-JEPA 2 (rotary positions, an attentive pooler)",
+        (r"(vjepa2\.)?encoder\.embeddings\.patch_embeddings\.proj\.",),
+    ),
+    (
+        "facebookresearch V-JEPA 2",
+        "a V-JEPA 2 (rotary positions, no class token)",
+        (r"encoder\.patch_embed\.proj\.", r"encoder\.blocks\.0\.attn\.qkv\."),
+    ),
+    ("Hiera", "a Hiera for video", (r"pos_embed_spatial$", r"pos_embed_temporal$")),
+    ("MoViNet", "a MoViNet", (r"conv1\.conv_1\.conv[23]d\.weight$", r"blocks\.b0_l0\.")),
+    (
+        "UniFormerV2",
+        "a UniFormerV2",
+        (r"(backbone\.)?class_embedding$", r"(backbone\.)?transformer\.(temporal_cls_token|dec)"),
+    ),
+)
+"""(name, what the message calls it, patterns of which each has to match a key)."""
+
+
+def _layout(name: str, what: str, patterns: tuple[str, ...]) -> Layout:
+    return Layout(
+        name=name,
+        matches=lambda shapes: all(any_key(shapes, pattern) for pattern in patterns),
+        model=lambda shapes: None,
+        translate=not_here(what),
+    )
+
+
+LAYOUTS = tuple(_layout(*row) for row in _LAYOUTS)

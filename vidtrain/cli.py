@@ -212,6 +212,9 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     # On the CPU the loader's workers share the processors with the model. OpenMP threads that spin while they wait for
     # each other then take the time of the one they wait for: measured 4 instead of 30 clips/s on two busy cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # multiprocessing starts its processes with the working folder first on the path of modules: not in a stranger's
+    # folder. Python 3.11 and later listen to this; what this process itself finds its modules by is handed on apart.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     # Hydra then raises what it finds instead of printing it with parts of a traceback; _explain makes it one line
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra

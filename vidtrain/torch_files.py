@@ -40,7 +40,7 @@ def load(path: Path, *, known: Iterable[type] = (), check_sums: bool = False, zi
     else:
         with path.open("rb") as file:
             for _ in range(4):  # the format before: four pickles in front of the numbers
-                if not _check_pickle(file):
+                if not check_pickle(file):
                     break
     with torch.serialization.safe_globals(list(known)):
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -72,10 +72,10 @@ def _check_zip(path: Path) -> None:
                 if entry.file_size > _LARGEST_PICKLE:
                     raise UnreadableError(f"{entry.filename} has {entry.file_size} bytes beside the tensors")
                 with archive.open(entry) as file:
-                    _check_pickle(file)
+                    check_pickle(file)
 
 
-def _check_pickle(file: IO[bytes]) -> bool:
+def check_pickle(file: IO[bytes]) -> bool:
     """Refuse tuples of tuples that share one another: hashing one, as a key, would take for ever.
 
     Walks the program of the pickle with nothing but the number of values in each tuple on the stack. Returns False for

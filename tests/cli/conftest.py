@@ -18,7 +18,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 def environment() -> dict[str, str]:
     """The environment of a user's shell, without what an earlier run in this process has set."""
-    return {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}
+    return {k: v for k, v in os.environ.items() if k not in ("HYDRA_FULL_ERROR", "PYTHONSAFEPATH")}
 
 
 @pytest.fixture

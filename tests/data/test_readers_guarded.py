@@ -54,6 +54,32 @@ def needs_proc() -> None:
         pytest.skip("needs /proc")
 
 
+def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A numpy.py or av.py that lies beside the videos, an innocent one too, is not what the child imports."""
+    for name in ("numpy", "av", "pickle", "io", "signal", "tests", "vidtrain", "encodings"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    with Guarded(OddReader(), timeout=0.75).open("sound") as video:  # a reader of its own: the child is a fresh one
+        assert video.info.num_frames == 200
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_this_process_finds_its_child_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of the user's in a folder that is named relatively, and one of the folder that "" stands for."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "odd_one.py").write_text(
+        "from tests.data.hanging import OddReader\nclass One(OddReader): pass\n"
+    )
+    (tmp_path / "odd_two.py").write_text("from tests.data.hanging import OddReader\nclass Two(OddReader): pass\n")
+    monkeypatch.chdir(tmp_path)
+    for entry, module, name in (("lib", "odd_one", "One"), ("", "odd_two", "Two")):
+        monkeypatch.syspath_prepend(entry)
+        reader = getattr(__import__(module), name)()
+        with Guarded(reader, timeout=0.75).open("sound") as video:
+            assert video.info.num_frames == 200
+
+
 def test_frames_and_errors_cross_whole(tmp_path: Path) -> None:
     with GUARDED.open("sound") as video:
         assert video.info.num_frames == 200

@@ -217,6 +217,7 @@ class Checkpoints:
         for file in self._lasts():
             try:
                 content = load_checkpoint(file)
+                self._check_shards(content)
             except CheckpointError as error:
                 log.warning("%s; the one before it is taken", error)
                 problem = error
@@ -258,15 +259,22 @@ class Checkpoints:
         from vidtrain.engine.sharded import SUFFIX, save_shards
 
         name = f"last.{content['progress']['update']}{SUFFIX}"
-        save_shards(self.folder / name, model, optimizer, ema, self.world)
+        sums = save_shards(self.folder / name, model, optimizer, ema, self.world)
         if not self.world.is_main:
             return
         average = None if ema is None else {"updates": ema.updates}
-        save_checkpoint(self.last, {**content, "model": {}, "ema": average, "sharded": name}, before=self._shift)
+        own = {"model": {}, "ema": average, "sharded": name, "shards": sums}
+        save_checkpoint(self.last, {**content, **own}, before=self._shift)
         used = {load_checkpoint(file).get("sharded") for file in self._lasts()}
         for folder in self.folder.glob(f"last.*{SUFFIX}"):
             if folder.name not in used:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _check_shards(self, content: dict[str, Any]) -> None:
+        if self.sharded and content.get("sharded"):
+            from vidtrain.engine.sharded import check_shards
+
+            check_shards(self.folder / content["sharded"], content.get("shards"), self.world)
 
     def _lasts(self) -> list[Path]:
         """Those that are there, the newest first."""

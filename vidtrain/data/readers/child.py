@@ -1,6 +1,6 @@
 """The process at the other end of `guarded`: a loop of requests on standard input and answers on standard output.
 
-Started as `python -m vidtrain.data.readers.child`. Imports what the reader needs, and torch only if that does.
+Started by `guarded` alone. Imports what the reader needs, and torch only if that does.
 """
 
 from __future__ import annotations
@@ -73,7 +73,3 @@ def _serve(reader: VideoReader, videos: dict[int, OpenVideo], request: list[Any]
 def _reply(answers: IO[bytes], kind: str, answer: Any) -> None:
     pickle.dump((kind, answer), answers, protocol=pickle.HIGHEST_PROTOCOL)
     answers.flush()
-
-
-if __name__ == "__main__":
-    main()

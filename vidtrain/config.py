@@ -54,7 +54,7 @@ class TrainConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     run_dir: FilePath | None = None
-    """Folder of this run; null makes runs/DATA/MODEL/DATE_TIME."""
+    """Folder of this run; null makes runs/DATA/MODEL/DATE_TIME. For data=folder, DATA is the folder's name."""
     resume: FilePath | None = None
     """auto continues the newest unfinished run of this very configuration, or starts one; or a run folder."""
     resume_changed: bool = False

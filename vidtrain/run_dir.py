@@ -1,7 +1,9 @@
 """Where a run is written, decided once, before Hydra makes the folder.
 
-A new run gets runs/DATA/MODEL/DATE_TIME. With resume=auto the newest unfinished run of the same configuration is
-continued in its own folder, so a job that is killed and started again by the same command goes on.
+A new run gets runs/DATA/MODEL/DATE_TIME, where DATA is the name of the data set; for data=folder, list, table, index
+and features, which are names of formats, it is the name of the folder data.root. With resume=auto the newest unfinished
+run of the same configuration is continued in its own folder, so a job that is killed and started again by the same
+command goes on.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime
+import itertools
 import json
 import os
 import re
@@ -23,6 +26,10 @@ CONFIG_FILE = "config.json"
 """The resolved configuration of a run, written when it starts."""
 FINISHED_FILE = "result.json"
 """Written last: its presence says that the run is complete."""
+RUNS = Path("runs")
+"""Of all runs, in the working directory."""
+_FORMATS = ("folder", "list", "table", "index", "features")  # choices of data that say nothing about the data
+_SAY_LITTLE = ("videos", "video", "clips", "data", "dataset", "datasets", "frames", "images", "raw", "train", "root")
 _NOT_COMPARED = ("resume", "resume_changed", "run_dir", "hydra")
 # what changes neither weights nor the choice of the best; everything else does, or may
 _HARMLESS = (
@@ -107,17 +114,42 @@ def _choose(root: DictConfig) -> str:
         return expand_home(str(root.run_dir))
     if root.resume not in (None, "auto"):
         return expand_home(str(root.resume))
-    parent = Path("runs") / str(choices.data) / str(choices.model)
+    model, wanted = str(choices.model), comparable(root)
     if root.resume == "auto":
-        unfinished = find_unfinished(parent, comparable(root))
+        unfinished = find_unfinished(RUNS, model, wanted)
         if unfinished is not None:
             return str(unfinished)
+    parent = RUNS / _data_folder(str(choices.data), wanted) / model
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder, number = parent / stamp, 1
     while not _made(folder):  # two runs started within a second, perhaps on two machines
         number += 1
         folder = parent / f"{stamp}_{number}"
     return str(folder)
+
+
+def folder_name(path: str | Path) -> str:
+    """The name of a folder in letters that need no quotes, with its parent's where it says little; '' for /."""
+    path = Path(path).absolute()
+    name = f"{path.parent.name}_{path.name}" if path.name.lower() in _SAY_LITTLE and path.parent.name else path.name
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
+def _data_folder(choice: str, wanted: dict[str, Any]) -> str:
+    """The name of the data in a run's folder. Folders of the same name in different places get a number."""
+    root = (wanted.get("data") or {}).get("root")
+    if choice not in _FORMATS or root is None or not folder_name(str(root)):
+        return choice
+    names = (folder_name(str(root)) + (f"_{number}" if number > 1 else "") for number in itertools.count(1))
+    return next(name for name in names if _root_of_runs(RUNS / name) in (None, Path(str(root)).absolute()))
+
+
+def _root_of_runs(folder: Path) -> Path | None:
+    """The data root of the runs in runs/DATA, None where there are none."""
+    for file in folder.glob(f"*/*/{CONFIG_FILE}"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return Path(str(json.loads(file.read_text(encoding="utf-8"))["data"]["root"])).absolute()
+    return None
 
 
 def _made(folder: Path) -> bool:
@@ -138,9 +170,9 @@ def _remove_if_empty(folder: Path) -> None:
             path.rmdir()
 
 
-def find_unfinished(parent: Path, wanted: dict[str, Any]) -> Path | None:
-    """The newest run below `parent` that was started with this configuration and has not finished."""
-    for file in sorted(parent.glob(f"*/{CONFIG_FILE}"), reverse=True):
+def find_unfinished(runs: Path, model: str, wanted: dict[str, Any]) -> Path | None:
+    """The newest run runs/*/MODEL/* that was started with this configuration and has not finished."""
+    for file in sorted(runs.glob(f"*/{model}/*/{CONFIG_FILE}"), key=lambda file: file.parent.name, reverse=True):
         if (file.parent / FINISHED_FILE).exists():
             continue
         try:

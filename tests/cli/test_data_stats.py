@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.conftest import Call, error_line
 from tests.videos import scene, write_video
+from vidtrain.run_dir import folder_name
 
 
 @pytest.fixture
@@ -44,14 +45,14 @@ def test_numbers_advice_and_picture(call: Call, clips: Path, tmp_path: Path) -> 
     assert any("frame rates run from 10 to 25 fps" in line for line in advice)
     assert any("left has 7 videos, right has 2" in line for line in advice)
     assert any("unreadable videos: 1; " in line for line in advice)
-    picture = Path("stats/folder_clips/stats.png")
+    picture = Path(f"stats/folder_{folder_name(clips)}/stats.png")
     assert lines[-1] == f"plots: {picture}"
     assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_probes_of_a_check_are_used(call: Call, clips: Path, tmp_path: Path) -> None:
     call("data", "check", *options(clips))
-    probes = tmp_path / "check/folder_clips/probes.jsonl"
+    probes = tmp_path / f"check/folder_{folder_name(clips)}/probes.jsonl"
     before = probes.read_bytes()
     by_default = call("data", "stats", *options(clips)).stdout
     assert probes.read_bytes() == before  # nothing was opened
@@ -65,7 +66,7 @@ def test_the_probes_of_a_check_are_used(call: Call, clips: Path, tmp_path: Path)
     assert "64x48 (100 %)" in told
     assert re.search(r"frames +25 +25 +25 +40 +40", told)
     assert (tmp_path / "pictures/stats.png").is_file()
-    assert call("data", "stats", "data=index", "data.root=check/folder_clips").code == 0
+    assert call("data", "stats", "data=index", f"data.root=check/folder_{folder_name(clips)}").code == 0
     assert probes.read_bytes() == before
 
 

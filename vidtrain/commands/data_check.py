@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from vidtrain.data.probe import Depth, Probe
 from vidtrain.data.probes import Probes, Settings, absolute
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.reports.check import problems_text, summary_line
+from vidtrain.run_dir import folder_name
 
 
 def run(cfg: DictConfig) -> None:
@@ -78,8 +78,7 @@ def default_folder(cfg: DictConfig, action: str) -> Path:
     """ACTION/DATA_ROOT, below the working directory: one folder for each data set, also of the same format."""
     name = str(HydraConfig.get().runtime.choices["data"])
     root = data_root(cfg)
-    # only characters that neither a shell nor Hydra takes for something else
-    last = "" if root is None else re.sub(r"[^\w.-]+", "_", Path(root).absolute().name)
+    last = "" if root is None else folder_name(root)
     return Path(action) / (name if last in ("", name) else f"{name}_{last}")
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vidtrain import build
+from vidtrain.commands.data_check import default_folder
 from vidtrain.config import check_numbers
 from vidtrain.data.dataset import TestViews, TrainClips
 from vidtrain.data.manifest import VideoData
@@ -18,9 +18,9 @@ from vidtrain.types import Sample
 
 
 def run(cfg: DictConfig) -> None:
-    """Write OUTPUT/DATA_SPLIT.png: of train the clips of the first epoch, else the centre clip of testing."""
+    """Write OUTPUT/DATA_ROOT_SPLIT.png: of train the clips of the first epoch, else the centre clip of testing."""
     check_numbers(cfg)
-    split, name = "train" if cfg.split is None else cfg.split.value, HydraConfig.get().runtime.choices["data"]
+    split, name = "train" if cfg.split is None else cfg.split.value, default_folder(cfg, "show").name
     data = build.build_data(cfg.data)
     if split not in data.splits:
         raise DataError(f"split={split}: this data set has {one_of(data.splits)}")

@@ -1,0 +1,91 @@
+"""Where a run is written: a folder for each data set, also of the same format, and resume=auto finds it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Call
+from vidtrain import run_dir
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/x/my_videos", "my_videos"),
+        ("/x/my clips (1)", "my_clips_1_"),
+        ("/x/喧嘩", "喧嘩"),
+        ("/projects/cats/videos", "cats_videos"),
+        ("/videos", "videos"),
+        ("/", ""),
+        ("small/", "small"),
+    ],
+)
+def test_folder_name(path: str, name: str) -> None:
+    assert run_dir.folder_name(path) == name
+
+
+def stored(folder: Path, root: str | int) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"data": {"root": root}}))
+
+
+def test_folders_of_one_name_get_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def name(choice: str, root: str | int | None) -> str:
+        return run_dir._data_folder(choice, {"data": {"root": root}})
+
+    assert name("folder", "a/mine") == "mine"
+    stored(Path("runs/mine/c3d/1"), "a/mine")
+    assert name("folder", str(tmp_path / "a" / "mine")) == name("list", "a/mine") == "mine"
+    assert name("index", "b/mine") == "mine_2"
+    stored(Path("runs/mine_2/c3d/1"), "b/mine")
+    assert [name("table", root) for root in ("a/mine", "b/mine", "c/mine")] == ["mine", "mine_2", "mine_3"]
+    assert name("ucf101", "a/mine") == "ucf101"  # the name of a data set, not of a format
+    assert name("folder", 2019) == "2019"
+    assert name("folder", "/") == name("folder", None) == "folder"
+    (tmp_path / "runs" / "torn" / "c3d" / "1").mkdir(parents=True)
+    (tmp_path / "runs" / "torn" / "c3d" / "1" / "config.json").write_text('{"data"')
+    assert name("folder", "x/torn") == "torn"
+
+
+SMALL = [
+    *["sampler.num_frames=4", "sampler.stride=1", "transform.size=32", "transform.resize=32", "trainer.epochs=1"],
+    *["trainer.num_workers=0", "trainer.test=false", "schedule.warmup_epochs=0", "logger=none", "model.width=4"],
+]
+
+
+def test_runs_of_two_folders_and_a_resume(tiny: list[str], trained: Path, call: Call, tmp_path: Path) -> None:
+    source = Path(next(o for o in tiny if o.startswith("data.root=")).removeprefix("data.root="))
+    clips = sorted(source.rglob("*.mp4"))[:8]
+    for root in ("first/set (a)", "second/set (a)"):
+        for number, clip in enumerate(clips):
+            target = tmp_path / root / "xy"[number % 2] / f"{number}.mp4"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(clip, target)
+        call("train", *SMALL, "data=folder", f"data.root={root}")
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["set_a_", "set_a__2"]
+    (run,) = (tmp_path / "runs" / "set_a_" / "slow_fusion").iterdir()
+    (run / "result.json").unlink()
+    # an older vidtrain wrote all runs of data=folder to runs/folder
+    (tmp_path / "runs" / "folder" / "slow_fusion").mkdir(parents=True)
+    run.rename(tmp_path / "runs" / "folder" / "slow_fusion" / run.name)
+    done = call("train", *SMALL, "data=folder", "data.root=first/set (a)", "resume=auto")
+    assert f"resumed from runs/folder/slow_fusion/{run.name}/last.pt" in done.stderr.replace(f"{tmp_path}/", "")
+
+
+def test_show_names_its_image_after_the_data(tiny: list[str], call: Call, tmp_path: Path) -> None:
+    source = Path(next(o for o in tiny if o.startswith("data.root=")).removeprefix("data.root="))
+    clip = next(source.rglob("*.mp4"))
+    for root in ("cats/videos", "dogs/videos"):
+        for name in ("x", "y"):
+            (tmp_path / root / name).mkdir(parents=True)
+            for number in range(4):
+                shutil.copy(clip, tmp_path / root / name / f"{number}.mp4")
+        call("data", "show", "data=folder", f"data.root={root}", "show.clips=1", "show.frames=2")
+    files = sorted(p.name for p in (tmp_path / "show").iterdir())
+    assert files == ["folder_cats_videos_train.png", "folder_dogs_videos_train.png"]

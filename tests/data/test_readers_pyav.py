@@ -18,7 +18,7 @@ from tests.videos import full_decode, info, numbered, pack, read, refused, remux
 from vidtrain.data.readers import packets
 from vidtrain.data.readers.opening import OpenFile
 from vidtrain.data.readers.pyav import PyAVReader
-from vidtrain.data.readers.references import checks_for
+from vidtrain.data.readers.references import unreferred_test
 from vidtrain.errors import VideoError
 
 CODECS = {
@@ -297,7 +297,7 @@ class TestPyAV:
         path = write_video(tmp_path / "a.mp4", scene(20), codec="libx264", options=options)
         whole = full_decode(path)
         with closing(OpenFile(str(path))) as file:
-            test = checks_for(file.stream.codec_context).unreferred
+            test = unreferred_test(file.stream.codec_context)
             found = [(n, packet) for n, packet in enumerate(file.packets()) if test(packet)]
             place, packet = max(found[1:-1], key=lambda one: one[1].size)  # some are too short to be broken
             number = round(packet.pts * packet.time_base * 25)

@@ -3,8 +3,9 @@
 A broken picture spoils those that refer to it, directly or through others, and FFmpeg marks the broken one at best.
 Here a frame is refused as well when, between the keyframe that it is decoded from and itself, a packet did not become
 a sound picture: one that the decoder complains of, that comes out marked as corrupt, that does not come out at all,
-whose damage shows in its bytes (see `references`) or behind which others are missing (see `holes`). Packets that no
-other refers to spoil nothing.
+whose damage shows in its bytes (see `damage`) or behind which others are missing (see `holes`). Packets that no other
+refers to spoil nothing. Where zeros may stand in place of data that the decoder does not miss, the run is decoded once
+more with something else in their place, and frames that come out different are refused.
 
 What is left: bytes that were changed and still decode without a complaint, which no decoder sees; and Matroska and
 MPEG program streams that lost packets whole between two keyframes.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final, Protocol
 
@@ -24,10 +25,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vidtrain.data.readers.counted import Counted, rate
+from vidtrain.data.readers.damage import filled, fingerprint, look_for
 from vidtrain.data.readers.opening import OpenFile
 from vidtrain.data.readers.packed import PackedTable, scan_packed, units
 from vidtrain.data.readers.packets import PacketTable, scan
-from vidtrain.data.readers.references import checks_for
+from vidtrain.data.readers.references import unreferred_test
 from vidtrain.errors import VideoError
 
 _NEAR: Final = 64  # packets that are read over rather than sought
@@ -79,7 +81,8 @@ def find_frames(file: OpenFile, *, inspect: bool = False) -> ShownFrames:
     """
     table = scan(file, inspect=inspect)
     if table is not None:
-        return _Indexed(file, table)
+        frames = _Indexed(file, table)
+        return _Indexed(file, replace(table, damaged=table.damaged + frames.unsound())) if inspect else frames
     file.reopen()
     table = scan_packed(file)
     if table is not None:
@@ -106,12 +109,14 @@ class _Indexed:
     def __init__(self, file: OpenFile, table: PacketTable) -> None:
         self._file = file
         self.table = table
-        self._checks = checks_for(file.stream.codec_context)
+        self._unreferred = unreferred_test(file.stream.codec_context)
+        self._look = look_for(file.stream.codec_context)
         self._place = {pts: place for place, pts in enumerate(table.pts.tolist())}
         self._visible = frozenset(table.shown.tolist())
         self._packets: Iterator[tuple[int, Packet[VideoStream]]] = iter(())
         self._next: int | None = None  # the place of the packet that comes next, when it is known
         self._broken: set[int] = set()  # the last run's packets that spoil what refers to them
+        self._doubtful = False  # the last run had packets whose zeros may stand in place of data
         shown = table.pts[table.shown]
         self.count = len(shown)
         self.fps = rate(file, self.count, int(shown[0]), int(shown[-1]))
@@ -120,26 +125,41 @@ class _Indexed:
         number = {int(self.table.shown[n]): n for n in wanted}
         missing, spoiled = set(number), set[int]()
         for run in self._runs(sorted(number)):
+            seen: dict[int, bytes] = {}
             for place, frame in self._decode(run, sparing=True):
                 if place in missing:
                     missing.remove(place)
+                    self._remember(seen, place, frame)
                     yield number[place], frame
-            spoiled.update(self._spoiled(run.wanted))
+            spoiled.update(self._spoiled(run.wanted), self._changed(run, seen, sparing=True))
         if not missing and not spoiled:
             return
         # A keyframe that is none, or a decoder that guessed the order of pictures wrong: once more, in full.
         again = sorted(missing | spoiled)
         self._restart()
-        for place, frame in self._decode(_Run(0, again), sparing=False):
-            if place in spoiled and place not in missing:
-                yield number[place], frame  # in the place of the other
-            elif place in missing:
-                missing.remove(place)
-                yield number[place], frame
-        refused = [number[place] for place in self._spoiled(again) if place not in missing]
+        run, seen = _Run(0, again), {}
+        for place, frame in self._decode(run, sparing=False):
+            if place in again and place not in seen:
+                missing.discard(place)
+                self._remember(seen, place, frame)
+                yield number[place], frame  # perhaps in the place of another
+        refused = {number[place] for place in self._spoiled(again) if place not in missing}
+        changed = {number[place] for place in self._changed(run, seen, sparing=False)}
+        if changed:
+            reason = "is damaged or refers to a damaged frame: zeros stand in place of data"
+            raise VideoError(self._file.path, f"frame {min(changed)} of {self.count} {reason}")
         if refused:
             reason = f"frame {min(refused)} of {self.count} follows a broken one, which it may refer to"
             raise VideoError(self._file.path, reason)
+
+    def unsound(self) -> int:
+        """How many of the doubtful packets' frames are not sound; 1 when that is not known."""
+        number = {place: n for n, place in enumerate(self.table.shown.tolist())}
+        wanted = sorted(number[place] for place in self.table.doubtful if place in number)
+        try:
+            return len(wanted) - len({n for n, _ in self.get(wanted)})
+        except VideoError:
+            return 1
 
     def close(self) -> None:
         """Let go of the packets: they refer back to here, and would be kept until Python looks for such circles."""
@@ -165,19 +185,45 @@ class _Indexed:
                 if at < len(broken) and broken[at] < place:
                     yield place
 
-    def _decode(self, run: _Run, *, sparing: bool) -> Iterator[tuple[int, VideoFrame]]:
-        """(place, frame) of the wanted frames of a run, without those marked as corrupt."""
+    def _remember(self, seen: dict[int, bytes], place: int, frame: VideoFrame) -> None:
+        """Note what a frame shows, if it may depend on zeros that stand in place of data."""
+        seen[place] = fingerprint(frame) if self._doubtful else b""
+
+    def _changed(self, run: _Run, seen: dict[int, bytes], *, sparing: bool) -> list[int]:
+        """The places among those seen in the last run whose frames are others without the zeros."""
+        if not any(seen.values()):
+            return []
+        broken = self._broken
+        others = {place: fingerprint(frame) for place, frame in self._decode(run, sparing=sparing, fill=True)}
+        self._broken = broken
+        return [place for place, mark in seen.items() if mark and others.get(place) != mark]
+
+    def _decode(self, run: _Run, *, sparing: bool, fill: bool = False) -> Iterator[tuple[int, VideoFrame]]:
+        """(place, frame) of the wanted frames of a run, without those marked as corrupt.
+
+        Args:
+            run: what to decode.
+            sparing: skip what no other refers to.
+            fill: put something else in the place of doubtful zeros.
+        """
         self._go_to(run.start)
         self._file.stream.codec_context.flush_buffers()
         wanted, last = set(run.wanted), run.wanted[-1]
-        self._broken = broken = set(self.table.holes)
+        holes = self.table.holes
+        self._broken = broken = set(holes.damaged | holes.joints)
+        self._doubtful = False
         due = set[int]()  # what has to come out, since other pictures may refer to it
         for place, packet in self._from(run.start):
-            alone = self._checks.unreferred(packet)
+            alone = self._unreferred(packet)
             if not (sparing and alone) or place in wanted:
-                if packet.is_corrupt or place in broken or self._checks.damaged(packet):
+                doubt = self._look(packet)
+                cut = packet.is_corrupt and not holes.only_joints
+                if cut or place in holes.damaged or (doubt is not None and doubt.broken):
                     wanted.discard(place)
                     broken.add(place)
+                if doubt is not None and doubt.other is not None:
+                    self._doubtful = True
+                    packet = filled(packet, doubt.other) if fill else packet
                 frames = self._file.decode(packet)
                 if not alone:
                     due.add(place)

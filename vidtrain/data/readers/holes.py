@@ -1,7 +1,8 @@
 """Where a file has lost packets whole, which no decoder notices when those that are left fit together.
 
-    MPEG-TS   each stream counts its transport packets, modulo 16 (ISO/IEC 13818-1, 2.4.3): a number that is left out
-              is a hole, and so is a packet that does not start with the synchronisation byte or is marked as erroneous
+    MPEG-TS   each stream counts its transport packets, modulo 16 (ISO/IEC 13818-1, 2.4.3): a number that is skipped
+              is a hole, and so is a packet that does not start with the synchronisation byte or is marked as erroneous.
+              A gap between two whole frames is a joint (`cat a.ts b.ts`): it spoils only what refers across it
     AVI       the index at the end of the file names packets that are not found where they should be
 
 Matroska and program streams say nothing of the kind.
@@ -10,7 +11,7 @@ Matroska and program streams say nothing of the kind.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,26 @@ _CHUNK: Final = 1 << 16  # packets at a time
 _FIRST: Final = 5  # packets that a layout has to fit
 
 
-def after_holes(file: OpenFile, positions: Sequence[int | None]) -> list[int]:
+class Holes(NamedTuple):
+    """Packets behind which others may be missing, by their numbers.
+
+    damaged: those that may themselves lack a part.
+    joints: those that are whole.
+    """
+
+    damaged: frozenset[int] = frozenset()
+    joints: frozenset[int] = frozenset()
+
+    @property
+    def only_joints(self) -> bool:
+        """FFmpeg takes a joint for damage, and marks the packets next to it as corrupt."""
+        return bool(self.joints) and not self.damaged
+
+
+NO_HOLES: Final = Holes()
+
+
+def find_holes(file: OpenFile, positions: Sequence[int | None]) -> Holes:
     """The packets that are damaged by a hole or precede one.
 
     Args:
@@ -35,28 +55,31 @@ def after_holes(file: OpenFile, positions: Sequence[int | None]) -> list[int]:
     """
     name = file.container.format.name
     if name == "mpegts":
-        holes = _transport_holes(file.path, file.stream.id)
+        holes, joints = _transport_holes(file.path, file.stream.id)
     elif name == "avi":
-        holes = _not_found(file, positions)
+        holes, joints = _not_found(file, positions), np.zeros(0, np.int64)
     else:
-        return []
-    if not len(holes):
-        return []
+        return NO_HOLES
+    if not len(holes) + len(joints):
+        return NO_HOLES
     starts = np.maximum.accumulate([-1 if at is None else at for at in positions])
-    return np.unique(np.searchsorted(starts, holes, side="right") - 1).clip(0).tolist()
+    damaged, whole = (
+        frozenset((np.searchsorted(starts, offsets, side="right") - 1).clip(0).tolist()) for offsets in (holes, joints)
+    )
+    return Holes(damaged, whole - damaged)
 
 
-def _transport_holes(path: str, stream: int) -> npt.NDArray[np.int64]:
-    """Byte offsets at which a stream's transport packets do not follow each other."""
+def _transport_holes(path: str, stream: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Byte offsets at which a stream's transport packets do not follow each other: holes, and joints."""
     data = np.memmap(path, np.uint8, "r")
     for before, step in _LAYOUTS:
         count = (len(data) - before - _PACKET) // step + 1
         if count >= _FIRST and (data[before : before + _FIRST * step : step] == _SYNC).all():
             break
     else:
-        return np.zeros(0, np.int64)
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     heads = np.lib.stride_tricks.as_strided(data[before:], (count, _HEAD), (step, 1), writeable=False)
-    lost, mine, counters, free = [np.zeros(0, np.int64)], [], [], []
+    lost, mine, ours = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros((0, _HEAD), np.uint8)]
     for first in range(0, count, _CHUNK):
         head = np.array(heads[first : first + _CHUNK])
         fine = (head[:, 0] == _SYNC) & (head[:, 1] < 0x80)
@@ -66,12 +89,29 @@ def _transport_holes(path: str, stream: int) -> npt.NDArray[np.int64]:
         head = head[rows]
         has_payload = head[:, 3] & 0x10 > 0
         mine.append(first + rows[has_payload])
-        head = head[has_payload]
-        counters.append(head[:, 3] & 0x0F)
-        free.append((head[:, 3] & 0x20 > 0) & (head[:, 4] > 0) & (head[:, 5] & 0x80 > 0))  # a jump is announced
-    ours, steps = np.concatenate(mine), np.diff(np.concatenate(counters)) % 16
-    jumps = (steps > 1) & ~np.concatenate(free)[1:]  # 0 repeats a packet, which is allowed
-    return before + step * np.union1d(np.concatenate(lost), ours[:-1][jumps])
+        ours.append(head[has_payload])
+    packets, head = np.concatenate(mine), np.concatenate(ours)
+    counters, begins = head[:, 3] & 0x0F, head[:, 1] & 0x40 > 0
+    has_field = (head[:, 3] & 0x20 > 0) & (head[:, 4] > 0)
+    announced = has_field & (head[:, 5] & 0x80 > 0)
+    steps = np.diff(counters) % 16
+    jumps = (steps > 1) & ~announced[1:]  # 0 repeats a packet, which is allowed
+    # The last transport packet of a frame is filled up with stuffing; one in its middle is full.
+    fields = 1 + 6 * (head[:, 5] >> 4 & 1) + 6 * (head[:, 5] >> 3 & 1) + (head[:, 5] >> 2 & 1)
+    ends = has_field & (head[:, 5] & 0x03 == 0) & (head[:, 4] > fields)
+    whole = ends[:-1] & begins[1:]
+    joints = np.flatnonzero((jumps | (steps == 0)) & whole)
+    fresh = np.flatnonzero(jumps & ~whole & begins[1:] & (counters[1:] == 0))
+    begun = [n for n in fresh.tolist() if _begins(heads, packets[n] + 1, packets[n + 1])]
+    joints = np.append(joints, np.array(begun, np.int64))
+    holes = np.setdiff1d(np.flatnonzero(jumps), joints)
+    return before + step * np.union1d(np.concatenate(lost), packets[holes]), before + step * packets[joints]
+
+
+def _begins(heads: npt.NDArray[np.uint8], first: int, last: int) -> bool:
+    """Whether another recording begins in a stretch of transport packets: with the table of programs, number 0."""
+    head = heads[first:last]
+    return bool(((head[:, 1] & 0x1F == 0) & (head[:, 2] == 0) & (head[:, 3] & 0x0F == 0)).any())
 
 
 def _not_found(file: OpenFile, positions: Sequence[int | None]) -> npt.NDArray[np.int64]:

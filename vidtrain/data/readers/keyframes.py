@@ -99,7 +99,7 @@ def nal_units(data: bytes, size: int) -> Iterator[bytes]:
         at = end
 
 
-class _Bits:
+class Bits:
     """Reads numbers bit by bit; zeros follow the end."""
 
     def __init__(self, data: bytes, at: int = 0) -> None:
@@ -121,7 +121,7 @@ class _Bits:
 
 def slice_header(nal: bytes) -> tuple[int, int, int]:
     """first_mb_in_slice, slice_type and pic_parameter_set_id of an H.264 slice."""
-    bits = _Bits(nal[1:16].replace(b"\0\0\3", b"\0\0"))
+    bits = Bits(nal[1:16].replace(b"\0\0\3", b"\0\0"))
     return bits.golomb(), bits.golomb(), bits.golomb()
 
 
@@ -151,7 +151,7 @@ def _recovers_at_once(messages: bytes) -> bool:
         kind, at = _counted_in_255(messages, at)
         size, at = _counted_in_255(messages, at)
         if kind == _RECOVERY_POINT:
-            return _Bits(messages[at : at + size]).golomb() == 0
+            return Bits(messages[at : at + size]).golomb() == 0
         at += size
     return False
 
@@ -193,7 +193,7 @@ def _first(byte: int, shift: int, mask: int, intra: int) -> Test:
 
 
 def _h263(data: bytes) -> Worth:
-    bits = _Bits(data[:16], at=35)
+    bits = Bits(data[:16], at=35)
     if bits.take(3) != 7:  # a source format
         return _is(bits.take(1) == 0)
     if bits.take(3) == 1:  # the optional part of PLUSPTYPE comes first
@@ -202,14 +202,14 @@ def _h263(data: bytes) -> Worth:
 
 
 def _flv1(data: bytes) -> Worth:
-    bits = _Bits(data[:16], at=30)
+    bits = Bits(data[:16], at=30)
     size = bits.take(3)
     bits.take({0: 16, 1: 32}.get(size, 0))
     return _is(bits.take(2) == 0)
 
 
 def _vp9(data: bytes) -> Worth:
-    bits = _Bits(data[:2], at=2)
+    bits = Bits(data[:2], at=2)
     if bits.take(2) == 3:  # profile 3 has a reserved bit more
         bits.take(1)
     return _is(bits.take(2) == 0)  # show_existing_frame, then frame_type

@@ -23,7 +23,7 @@ _LOCAL: Final = {"protocol_whitelist": "file"}
 # which takes 1 ms instead of 20 for 1280x720 H.264.
 _PROBE_HEADERS: Final = {"skip_frame": "all"}
 # FFmpeg's decoder of JPEGs patches up broken ones without a mark unless it is told to give up.
-_STRICT: Final = {"err_detect": "explode"}
+STRICT: Final = {"err_detect": "explode"}
 # Titles that are not UTF-8 are no reason to refuse a file. From PyAV 19 on they never are.
 _LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
@@ -70,7 +70,7 @@ class OpenFile:
             self.stream = self._choose()
             self.stream.codec_context.thread_count = 1
             if self.stream.codec_context.name == "mjpeg":
-                self.stream.codec_context.options = dict(_STRICT)
+                self.stream.codec_context.options = dict(STRICT)
         except BaseException:
             self.container.close()
             raise

@@ -16,7 +16,7 @@ when the file ends within it. The table holds for files whose packets carry a pt
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -24,11 +24,12 @@ import numpy.typing as npt
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from vidtrain.data.readers.holes import after_holes
+from vidtrain.data.readers.damage import look_for
+from vidtrain.data.readers.holes import NO_HOLES, Holes, find_holes
 from vidtrain.data.readers.index import read_index
 from vidtrain.data.readers.keyframes import HEAD, Worth, keyframe_test, true_keyframes
 from vidtrain.data.readers.opening import OpenFile
-from vidtrain.data.readers.references import VOP, checks_for
+from vidtrain.data.readers.references import VOP
 from vidtrain.types import Indices
 
 # Decoders, by FFmpeg's name, that give pictures in the order of their pts, one a packet.
@@ -57,8 +58,9 @@ class PacketTable:
     start: int64 (N,), for each packet the keyframe that decoding has to start from to get it.
     false_keys: packets that the container marks as keyframes and that are none, see
         `vidtrain.data.readers.keyframes`.
-    damaged: packets whose damage shows without decoding; 0 when nobody looked.
-    holes: packets that are damaged or behind which others are missing, see `vidtrain.data.readers.holes`.
+    damaged: packets that are damaged; 0 when nobody looked.
+    doubtful: packets that may be damaged, see `vidtrain.data.readers.damage`; none when nobody looked.
+    holes: packets that are damaged or behind which others are missing.
     """
 
     pts: npt.NDArray[np.int64]
@@ -66,7 +68,8 @@ class PacketTable:
     start: npt.NDArray[np.int64]
     false_keys: int = 0
     damaged: int = 0
-    holes: frozenset[int] = frozenset()
+    doubtful: tuple[int, ...] = ()
+    holes: Holes = NO_HOLES
 
 
 @dataclass
@@ -79,6 +82,7 @@ class _Columns:
     positions: list[int | None]
     false_keys: int = 0
     damaged: int = 0
+    doubtful: list[int] = field(default_factory=list)
 
 
 def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
@@ -99,15 +103,15 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
     index = read_index(file) if peek is None and not inspect else None
     if index is not None:
         told = _Columns([], index.key.tolist(), index.hidden.tolist(), [], index.false_keys)
-        return _table(index.pts, told, frozenset(), reorders=reorders)
+        return _table(index.pts, told, NO_HOLES, reorders=reorders)
     columns = _read(file, peek, inspect=inspect)
     if columns is None or not columns.pts or None in columns.pts:
         return None
     pts = np.array(columns.pts, dtype=np.int64)
     if context.name in _GUESSED and context.has_b_frames and _stores_no_pts(file) and (np.diff(pts) > 0).all():
         return None  # made up by FFmpeg, in file order, for pictures that are shown in another
-    holes = frozenset(after_holes(file, columns.positions))
-    if holes and _stores_no_pts(file):
+    holes = find_holes(file, columns.positions)
+    if holes.damaged and _stores_no_pts(file):
         return None  # the pts of what follows are made up
     return _table(pts, columns, holes, reorders=reorders)
 
@@ -140,7 +144,7 @@ def _read(
     file: OpenFile, peek: Callable[[Packet[VideoStream]], bool | None] | None, *, inspect: bool
 ) -> _Columns | None:
     """The columns, or None as soon as a packet is of a kind that cannot be counted."""
-    columns, checks = _Columns([], [], [], []), checks_for(file.stream.codec_context)
+    columns, look = _Columns([], [], [], []), look_for(file.stream.codec_context)
     test = keyframe_test(file.stream.codec_context)
     worth: list[Worth | None] = []
     cut = False
@@ -152,8 +156,11 @@ def _read(
                 return None
             hidden = verdict
         worth.append(test(bytes(memoryview(packet)[:HEAD])) if packet.is_keyframe else None)
-        if inspect and checks.damaged(packet):
+        doubt = look(packet) if inspect else None
+        if doubt is not None and doubt.broken:
             columns.damaged += 1
+        elif doubt is not None:
+            columns.doubtful.append(len(columns.pts))
         columns.pts.append(packet.pts)
         columns.positions.append(packet.pos)
         columns.hidden.append(hidden)
@@ -167,9 +174,7 @@ def _read(
     return columns
 
 
-def _table(
-    pts: npt.NDArray[np.int64], columns: _Columns, holes: frozenset[int], *, reorders: bool
-) -> PacketTable | None:
+def _table(pts: npt.NDArray[np.int64], columns: _Columns, holes: Holes, *, reorders: bool) -> PacketTable | None:
     if len(np.unique(pts)) < len(pts):
         return None
     visible = np.flatnonzero(~np.array(columns.hidden))
@@ -179,8 +184,15 @@ def _table(
     if len(visible) == 0 or (start[visible] < 0).any():
         return None  # begins before the first keyframe: what is shown is up to the decoder
     shown = visible[np.argsort(pts[visible])]
-    damaged = columns.damaged + len(holes)
-    return PacketTable(pts=pts, shown=shown, start=start, false_keys=columns.false_keys, damaged=damaged, holes=holes)
+    return PacketTable(
+        pts=pts,
+        shown=shown,
+        start=start,
+        false_keys=columns.false_keys,
+        damaged=columns.damaged + len(holes.damaged),
+        doubtful=tuple(columns.doubtful),
+        holes=holes,
+    )
 
 
 def starts(pts: npt.NDArray[np.int64], key: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -7,15 +7,11 @@ Whether other pictures refer to it; if none does, it need not be decoded unless 
                   higher temporal layer may refer to one; encoders mark only pictures of the highest layer so.
     MPEG-4        B-VOPs                                                 (ISO/IEC 14496-2, 6.3.5)
     MPEG-1, -2    B-pictures                                             (ISO/IEC 13818-2, 6.3.9)
-
-Whether it is visibly damaged: its parts do not fit into it, or it holds a run of zeros that no encoder writes. (H.264,
-HEVC, MPEG-4 and JPEG break up such runs on purpose; in VP8, VP9 and AV1 short ones do occur, though hardly at an end.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 from av.packet import Packet
@@ -36,33 +32,17 @@ _H264_SLICES: Final = frozenset({1, 2, 5})
 _H264_REF_IDC: Final = 0x60
 _HEVC_SLICES: Final = 32  # NAL unit types below this one
 _HEVC_UNREFERRED: Final = frozenset({0, 2, 4, 6, 8, 10, 12, 14})
-_ZEROS: Final = bytes(16)
-_MANY_ZEROS: Final = bytes(256)
-_JPEG_END: Final = b"\xff\xd9"
 
 
-@dataclass(frozen=True)
-class Checks:
-    """unreferred: True for packets that may be dropped. damaged: True when damage shows without decoding. What they do
-    not understand they keep."""
-
-    unreferred: Test
-    damaged: Test
-
-
-def checks_for(context: VideoCodecContext) -> Checks:
-    """The checks for a stream's packets."""
+def unreferred_test(context: VideoCodecContext) -> Test:
+    """From a stream's packet to whether it may be dropped. What it does not understand it keeps."""
     name, extra = context.name, context.extradata or b""
     if name not in ("h264", "hevc"):
-        damaged = _DAMAGED.get(name, _never)
-        return Checks(unreferred=_UNREFERRED.get(name, _never), damaged=damaged)
+        return _UNREFERRED.get(name, _never)
     size = length_size(name, extra)
-    nals, zeros = (_lengths(size), _has_zeros) if size else (_start_codes, _has_inner_zeros)
+    nals = _lengths(size) if size else _start_codes
     unreferred = _h264_unreferred if name == "h264" else _hevc_unreferred
-    return Checks(
-        unreferred=lambda packet: unreferred(nals(bytes(packet))),
-        damaged=lambda packet: zeros(packet) or not all(nals(bytes(packet))),
-    )
+    return lambda packet: unreferred(nals(bytes(packet)))
 
 
 def _h264_unreferred(nals: Iterator[bytes]) -> bool:
@@ -123,27 +103,6 @@ def _mpeg12_unreferred(packet: Packet[Any]) -> bool:
     return 0 <= at < len(data) - 5 and data[at + 5] >> 3 & 7 == _B_PICTURE
 
 
-def _has_zeros(packet: Packet[Any]) -> bool:
-    return _ZEROS in bytes(packet)
-
-
-def _has_inner_zeros(packet: Packet[Any]) -> bool:
-    """Zeros may fill up a packet at its end."""
-    return _ZEROS in bytes(packet).rstrip(b"\0")
-
-
-def _jpeg_has_zeros(packet: Packet[Any]) -> bool:
-    """Cameras fill up their pictures behind the end."""
-    data = bytes(packet)
-    end = data.rfind(_JPEG_END)
-    return _ZEROS in data[: end if end >= 0 else None]
-
-
-def _ends_in_zeros(packet: Packet[Any]) -> bool:
-    data = bytes(packet)
-    return data.startswith(_ZEROS) or data.endswith(_ZEROS) or _MANY_ZEROS in data
-
-
 def _never(packet: Packet[Any]) -> bool:
     return False
 
@@ -152,10 +111,4 @@ _UNREFERRED: Final[dict[str, Test]] = {
     "mpeg4": _mpeg4_unreferred,
     "mpeg1video": _mpeg12_unreferred,
     "mpeg2video": _mpeg12_unreferred,
-}
-
-_DAMAGED: Final[dict[str, Test]] = {
-    "mpeg4": _has_zeros,
-    "mjpeg": _jpeg_has_zeros,
-    **dict.fromkeys(("vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "libaom-av1"), _ends_in_zeros),
 }

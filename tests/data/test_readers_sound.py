@@ -1,0 +1,96 @@
+"""Both sides of the readers' checks: every frame of sound files is accepted and right, none of damaged files is wrong.
+
+`tests.data.encodes` makes the files: all of them where `slow` tests run, a sample of every kind where not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.data.encodes import COUNT, Kind, _distance, make, sound
+from tests.videos import full_decode
+from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.errors import VideoError
+
+ROOT = Path(__file__).parents[2]
+
+
+def reports(what: str, folder: Path, step: int) -> list[dict[str, Any]]:
+    """What `tests.data.encodes` prints, in a process with dirty memory."""
+    command = [sys.executable, "-m", "tests.data.encodes", what, str(folder), str(step)]
+    environment = {**os.environ, "MALLOC_PERTURB_": "170"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(("step", "least"), [(13, 25), pytest.param(1, 250, marks=pytest.mark.slow)])
+def test_sound_files_are_read_whole(step: int, least: int, tmp_path: Path) -> None:
+    made = [report for report in reports("sound", tmp_path, step) if "skipped" not in report]
+    assert [report for report in made if report["problem"]] == []
+    assert len(made) >= least  # this FFmpeg may lack an encoder or two
+
+
+def test_a_joint_of_recordings_is_no_damage_and_a_lost_end_is(tmp_path: Path) -> None:
+    """Two recordings joined, the first without some of its last transport packets: no frame is a wrong one."""
+    kind = Kind("libx264", "ts", {"g": "12", "bf": "2"})
+    path = make(kind, "scene", tmp_path)
+    data, whole = path.read_bytes(), full_decode(path)
+    joined = tmp_path / "joined.ts"
+    accepted = []
+    for lost in (0, 1, 2, 7):
+        joined.write_bytes(data[: len(data) - 188 * lost] + data)
+        given, wrong = read_each(joined, whole)
+        assert wrong == [], lost
+        accepted.append(given)
+    assert accepted[0] == 2 * COUNT
+    assert min(accepted) > COUNT
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video", "mpeg4"])
+def test_lost_transport_packets(codec: str, tmp_path: Path) -> None:
+    """Some in a row are missing; of exactly 16 of a stream no trace would be left, they are counted modulo 16."""
+    options = {"x265-params": "log-level=none:keyint=12"} if codec == "libx265" else {"g": "12", "bf": "2"}
+    path = make(Kind(codec, "ts", options), "scene", tmp_path)
+    data, whole = path.read_bytes(), full_decode(path)
+    for lost in (1, 9):
+        for first in range(30, len(data) // 188 - 30, len(data) // 188 // 5):
+            path.write_bytes(data[: first * 188] + data[(first + lost) * 188 :])
+            given, wrong = read_each(path, whole)
+            assert wrong == [], (lost, first)
+            assert given > 10
+
+
+def read_each(path: Path, whole: Any) -> tuple[int, list[int]]:
+    """How many frames of a damaged file are given one by one, and those that the sound file does not show."""
+    whole = whole.astype(np.int16)
+    given, wrong = 0, []
+    with PyAVReader().open(str(path)) as video:
+        for number in range(video.info.num_frames):
+            try:
+                frame = video.read(np.array([number]))[0].astype(np.int16)
+            except VideoError:
+                continue
+            given += 1
+            if min(_distance(frame, other) for other in whole) > 0:
+                wrong.append(number)
+    return given, wrong
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mjpeg_flat_zero_test/c0.avi", "mjpeg_flat_zero_test/m4v_pad.avi", "ts_cat_joint/tssame_libx264.ts"),
+        pytest.param("h264_zero_filled/clip_a.mp4", marks=pytest.mark.slow),
+    ],
+)
+def test_cases(name: str, test_cases: Path) -> None:
+    assert sound(test_cases / name, PyAVReader()) == ""

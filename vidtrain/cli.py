@@ -106,7 +106,7 @@ def _main(argv: list[str]) -> int:
     if command == "data":
         overrides = _data_action(overrides)
     overrides = quote_paths(overrides, command, multirun=in_sweep, config_dir=folder)
-    if command in ("eval", "predict", "extract"):
+    if command in help_text.FROM_CHECKPOINT:
         overrides = [_add_below_checkpoint(o) for o in overrides]
     overrides = [f"++{o}" if o.split("=", 1)[0] in _OF_EVERY_MODEL else o for o in overrides]
     if folder is not None:
@@ -130,7 +130,10 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             overrides.append(word)
         elif name not in _FLAGS:
             hint = did_you_mean(name, _FLAGS)
-            raise ConfigError(f"no flag '{word}'{hint}; flags: {one_of(f for f in _FLAGS if f[:2] == '--')}")
+            raise ConfigError(
+                f"no flag '{word}'{hint}; flags: {one_of(f for f in _FLAGS if f[:2] == '--')}; "
+                "options are written key=value, without dashes"
+            )
         elif isinstance(takes := _FLAGS[name], tuple):
             value = rest.pop(0) if "=" not in word and rest and rest[0] in takes else "all"
             flags.append(word if "=" in word else f"{name}={value}")

@@ -53,6 +53,10 @@ _GROUPS = {
 }
 
 
+FROM_CHECKPOINT = ("eval", "predict", "extract")
+"""Commands that take the configuration of a checkpoint, and change what the user names of it."""
+
+
 def conf_dir() -> Path:
     """The packaged configs: inside the package when installed, beside it in an editable installation."""
     package = Path(__file__).resolve().parent

@@ -10,7 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
-from vidtrain.help import conf_dir
+from vidtrain.help import FROM_CHECKPOINT, conf_dir
+from vidtrain.synonyms import suggestion
+
+_OF_TRAINING = ("trainer.batch_size", "trainer.epochs", "trainer.devices", "trainer.seed")
 
 
 def refuse_missing(cfg: DictConfig) -> None:
@@ -34,7 +37,7 @@ def explain(error: BaseException, command: str, overrides: Sequence[str], in_swe
         text = str(error).strip()
         if found := re.search(r"Could not override '([^']*)'", text):
             key, group = found.group(1), found.group(1).split(".")[0]
-            keys = _keys(command, overrides)
+            keys = all_keys(command, overrides)
             swept = in_sweep and "." in key and any(o.startswith(f"{group}=") for o in overrides)
             if swept and key in keys:  # Hydra first composes the defaults, before it looks at the swept group
                 return f"{key} cannot be set before the sweep has chosen a {group}: write ++{key}=..."
@@ -52,13 +55,10 @@ def explain(error: BaseException, command: str, overrides: Sequence[str], in_swe
 
 def unknown_key(key: str, allowed: Sequence[str]) -> str:
     """The line for a key that does not exist. allowed: all keys, dotted."""
-    section, _, last = key.rpartition(".")
+    section = key.rpartition(".")[0]
     siblings = [a for a in allowed if section and a.startswith(section + ".")]
     siblings = siblings or sorted({a.split(".", 1)[0] for a in allowed})
-    near = did_you_mean(key, siblings) or did_you_mean(key, allowed)
-    if not near:  # lr -> optimizer.lr: the last part alone may be right
-        same = [a for a in allowed if a.rsplit(".", 1)[-1] == last]
-        near = f" (did you mean {same[0]}?)" if same else ""
+    near = suggestion(key, allowed) or did_you_mean(key, siblings) or did_you_mean(key, allowed)
     return f"no key '{key}'{near}; allowed: {one_of(siblings)}"
 
 
@@ -79,6 +79,14 @@ def _bad_value(cause: OmegaConfBaseException, context: str) -> str:
     if "is not a ListConfig" in text:
         text = f"takes several values: write {key}=[...], with brackets"
     return f"{key}: {text}" if key else text
+
+
+def all_keys(command: str, overrides: Sequence[str]) -> list[str]:
+    """The command's keys; of one that reads a checkpoint also those of the sections that come with it."""
+    keys = _keys(command, overrides)
+    if command in FROM_CHECKPOINT:
+        keys += [k for k in _keys("train", []) if k.split(".")[0] in keys and k not in _OF_TRAINING]
+    return keys
 
 
 def _keys(command: str, overrides: Sequence[str]) -> list[str]:

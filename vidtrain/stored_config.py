@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vidtrain.config import TrainConfig, check_numbers
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.path_options import literal
+from vidtrain.synonyms import suggestion
 from vidtrain.targets import ORIGIN
 
 # sections that name a function
@@ -114,7 +115,7 @@ def _merge_keys(config: DictConfig, section: str, given: DictConfig) -> None:
     # not items(): what an escaped ${ resolves to would be resolved again
     for key, value in ((str(key), value) for key, value in given.items_ex(resolve=False)):
         if key not in allowed:
-            hint = did_you_mean(key, allowed)
+            hint = suggestion(key, [f"{section}.{name}" for name in allowed]) or did_you_mean(key, allowed)
             raise ConfigError(f"no key '{section}.{key}'{hint}; the checkpoint's {section} has: {one_of(allowed)}")
         try:
             OmegaConf.update(config, f"{section}.{key}", value, merge=True)

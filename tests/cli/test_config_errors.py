@@ -18,6 +18,16 @@ MISTAKES = {
         r"no key 'trainer.epoch' \(did you mean trainer.epochs\?\); allowed: trainer",
     ),
     "key without its group": (["train", "lr=0.1"], r"no key 'lr' \(did you mean optimizer.lr\?\)"),
+    "another program's name": (["train", "trainer.learning_rate=1"], r"learning_rate' \(did you mean optimizer.lr\?\)"),
+    "another's, of testing": (["eval", "batch_size=8"], r"no key 'batch_size' \(did you mean eval.batch_size\?\)"),
+    "what the data say": (
+        ["train", "num_classes=8"],
+        r"no key 'num_classes'; the number of classes comes",
+    ),
+    "options as flags": (
+        ["train", "--epochs", "3"],
+        r"no flag '--epochs'.*are written key=value, without dashes",
+    ),
     "group": (["train", "modle=c3d"], r"no key 'modle' \(did you mean model"),
     "choice": (["train", "model=slow_fusoin"], r"model=slow_fusoin: no such model \(did you mean slow_fusion\?\)"),
     "type": (["train", "trainer.epochs=many"], r"trainer.epochs: Value 'many' .* Integer"),

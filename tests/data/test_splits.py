@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidtrain.data.manifest import IntLists, Manifest, StringArray
-from vidtrain.data.splits import _below_common_folder, check_fractions, group_names, hold_out
+from vidtrain.data.splits import Cut, _below_common_folder, group_names, hold_out
 from vidtrain.errors import DataError
 
 class_sizes = st.lists(st.integers(1, 30), min_size=1, max_size=6)
@@ -148,4 +148,4 @@ def test_a_group_that_cannot_be_found(group_by: str, says: str) -> None:
 @pytest.mark.parametrize("fractions", [(-0.1, 0.0), (1.0, 0.0), (0.2, 1.5), (0.5, 0.5), (float("nan"), 0.0)])
 def test_fractions_that_leave_nothing(fractions: tuple[float, float]) -> None:
     with pytest.raises(DataError, match="_fraction="):
-        check_fractions(*fractions)
+        Cut(*fractions)

@@ -7,7 +7,8 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ def hold_out(
     assert 0 <= fraction < 1, fraction
     names = _below_common_folder(list(manifest.paths)) if groups is None else groups
     assert len(names) == len(manifest), "one group a video"
-    labels = _strata(manifest)
+    labels = strata_of(manifest)
     if groups is None and len(set(names)) == len(names):
         held = _choose_single(names, labels, fraction, seed)
     else:
@@ -54,7 +55,68 @@ def hold_out(
     return replace(kept, missing=manifest.missing), manifest.take(np.flatnonzero(held))
 
 
-def _strata(manifest: Manifest) -> npt.NDArray[np.int64]:
+def assign_folds(
+    manifest: Manifest, folds: int, seed: int, groups: Sequence[str] | None = None
+) -> npt.NDArray[np.int64]:
+    """int64 (N,): the fold of each video, 0 ... folds - 1: each class spread evenly, no group in two folds.
+
+    Depends on what `hold_out` depends on, and on nothing else. Groups are dealt one by one, those first that hold most
+    of their classes, each to the fold that has least of these.
+
+    Args:
+        manifest: N videos; in a multi-label set a row counts as the rarest of its classes.
+        folds: 2 or more.
+        seed: another seed, other folds.
+        groups: (N,) names; the videos of one group stay together. None: each video is a group of its own, the
+            folds differ by one video at most, and so do the videos that they have of a class.
+    """
+    assert folds >= 2, folds
+    names = _below_common_folder(list(manifest.paths)) if groups is None else groups
+    assert len(names) == len(manifest), "one group per video"
+    if groups is None and len(set(names)) == len(names):
+        return _deal_single(names, strata_of(manifest), folds, seed)
+    labels = strata_of(manifest).tolist()
+    members: dict[str, list[int]] = defaultdict(list)
+    for row, name in enumerate(names):
+        members[name].append(row)
+    counts = {name: Counter(labels[row] for row in rows) for name, rows in members.items()}
+    total = Counter(labels)
+    order = sorted(members, key=lambda name: (-_spread(counts[name], total), _rank(seed, name), name))
+    held = [dict.fromkeys(total, 0) for _ in range(folds)]
+    sizes = [0] * folds
+    result = np.zeros(len(manifest), dtype=np.int64)
+    for name in order:
+        own = counts[name]
+        # what adding the group does to the sum of the squared shares that the folds have of each class
+        costs = [sum(n * held[f][k] / total[k] ** 2 for k, n in own.items()) for f in range(folds)]
+        fold = min(range(folds), key=lambda f: (costs[f], sizes[f], f))
+        for k, n in own.items():
+            held[fold][k] += n
+        sizes[fold] += len(members[name])
+        result[members[name]] = fold
+    return result
+
+
+def _deal_single(names: Sequence[str], labels: npt.NDArray[np.int64], folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """int64 (N,): the folds when each row is a group of its own: each class in turn, the smallest fold first."""
+    rows = np.lexsort((_ranks(names, seed), labels))
+    _, starts, counts = np.unique(labels[rows], return_index=True, return_counts=True)
+    sizes = [0] * folds
+    result = np.zeros(len(labels), dtype=np.int64)
+    for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
+        order = np.array(sorted(range(folds), key=lambda fold: (sizes[fold], fold)))
+        dealt = order[np.arange(count) % folds]
+        result[rows[start : start + count]] = dealt
+        sizes = [size + n for size, n in zip(sizes, np.bincount(dealt, minlength=folds).tolist(), strict=True)]
+    return result
+
+
+def _spread(counts: Mapping[int, int], total: Mapping[int, int]) -> float:
+    """How much of its classes a group has: the large ones are dealt first, while there is room."""
+    return sum((n / total[k]) ** 2 for k, n in counts.items())
+
+
+def strata_of(manifest: Manifest) -> npt.NDArray[np.int64]:
     """int64 (N,): what each row counts as: its class, or the rarest of its classes in a multi-label set."""
     tags = manifest.tags
     if tags is None or not len(tags.values):
@@ -78,10 +140,7 @@ def _choose_single(
 ) -> npt.NDArray[np.bool_]:
     """bool (N,): the rows to hold when each is a group of its own: what `_choose` gives, at a tenth of its cost."""
     held = np.zeros(len(labels), dtype=bool)
-    ranks = np.frombuffer(b"".join([_rank(seed, name) for name in names]), dtype=">u8")
-    if len(np.unique(ranks)) < len(ranks):  # the names break the tie
-        ranks = np.argsort(np.array(sorted(range(len(names)), key=lambda row: (ranks[row], names[row]))))
-    rows = np.lexsort((ranks, labels))  # class by class, each in the order of the ranks
+    rows = np.lexsort((_ranks(names, seed), labels))  # class by class, each in the order of the ranks
     _, starts, counts = np.unique(labels[rows], return_index=True, return_counts=True)
     for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
         held[rows[start : start + _wanted(count, fraction)]] = True
@@ -143,13 +202,45 @@ def find_groups(paths: Sequence[str], group_by: str) -> list[str]:
     return [(match.group(bracket) or "") if match else "" for match in matches]
 
 
-def check_fractions(val_fraction: float, test_fraction: float = 0.0) -> None:
-    """Raise DataError unless both are shares that leave something to train on."""
-    for key, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not 0 <= value < 1:
-            raise DataError(f"{key}={value}: expected a share of the videos, 0 or more and below 1")
-    if val_fraction + test_fraction >= 1:
-        raise DataError(f"val_fraction={val_fraction} and test_fraction={test_fraction} leave nothing to train on")
+@dataclass(frozen=True)
+class Cut:
+    """How splits are cut from the training videos.
+
+    val_fraction, test_fraction: shares to hold out, where the data set has no such split.
+    seed: another seed, other videos.
+    group_by: regular expression on the path below the root; videos with the same match stay together. None: none.
+    folds, fold: the test split is fold `fold` of `folds`, instead of test_fraction. None: no folds.
+
+    Raises:
+        DataError: numbers that make no sense.
+    """
+
+    val_fraction: float
+    test_fraction: float = 0.0
+    seed: int = 0
+    group_by: str | None = None
+    folds: int | None = None
+    fold: int = 0
+
+    def __post_init__(self) -> None:
+        for key, value in (("val_fraction", self.val_fraction), ("test_fraction", self.test_fraction)):
+            if not 0 <= value < 1:
+                raise DataError(f"{key}={value}: expected a share of the videos, 0 or more and below 1")
+        if self.folds is None:
+            if self.fold:
+                raise DataError(f"fold={self.fold}: data.folds is not set; data.folds=5 cuts five folds, 0 to 4")
+        elif self.folds < 2:
+            raise DataError(f"folds={self.folds}: expected 2 or more")
+        elif not 0 <= self.fold < self.folds:
+            raise DataError(f"fold={self.fold}: expected 0 to {self.folds - 1}, as data.folds={self.folds}")
+        if self.val_fraction + self.test_share >= 1:
+            test = f"test_fraction={self.test_fraction}" if self.folds is None else f"folds={self.folds}"
+            raise DataError(f"val_fraction={self.val_fraction} and {test} leave nothing to train on")
+
+    @property
+    def test_share(self) -> float:
+        """The share of all videos that is held out for testing."""
+        return self.test_fraction if self.folds is None else 1 / self.folds
 
 
 def _below_common_folder(paths: list[str]) -> list[str]:
@@ -160,6 +251,14 @@ def _below_common_folder(paths: list[str]) -> list[str]:
     first, last = min(paths), max(paths)
     same = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     return [path[first.rfind("/", 0, same) + 1 :] for path in paths]
+
+
+def _ranks(names: Sequence[str], seed: int) -> npt.NDArray[Any]:
+    """(N,) numbers to sort the names by, each once."""
+    ranks = np.frombuffer(b"".join([_rank(seed, name) for name in names]), dtype=">u8")
+    if len(np.unique(ranks)) < len(ranks):  # the names break the tie
+        return np.argsort(np.array(sorted(range(len(names)), key=lambda row: (ranks[row], names[row]))))
+    return ranks
 
 
 def _rank(seed: int, name: str) -> bytes:

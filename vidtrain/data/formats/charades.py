@@ -6,12 +6,13 @@ import csv
 import re
 from pathlib import Path
 
-from vidtrain.data.formats.finish import cut_splits, empty_segments, finish
+from vidtrain.data.formats.cutting import cut_splits
+from vidtrain.data.formats.finish import empty_segments, finish
 from vidtrain.data.formats.places import PICTURES_PER_SECOND, find_by_name
 from vidtrain.data.formats.rows import Rows, build_manifest, check_labels
 from vidtrain.data.formats.text import BadRows, check_root, find_list, read_lines, some, without_gc
 from vidtrain.data.manifest import VideoData
-from vidtrain.data.splits import check_fractions
+from vidtrain.data.splits import Cut
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
 
@@ -53,7 +54,7 @@ def charades(
     Raises:
         DataError: no lists, lines that cannot be used.
     """
-    check_fractions(val_fraction)
+    cut = Cut(val_fraction, seed=split_seed)
     if not pictures_fps > 0:
         raise DataError(f"pictures_fps={pictures_fps}: expected pictures a second, above 0")
     root = check_root(root)
@@ -85,16 +86,7 @@ def charades(
         if segments:
             _scale_pictures(rows, where, pictures_fps / PICTURES_PER_SECOND)
         splits[split] = build_manifest(rows, numbers, where.get, multi_label=not segments)
-    splits, notes = cut_splits(
-        splits,
-        names,
-        root,
-        val_fraction=val_fraction,
-        test_fraction=0.0,
-        split_seed=split_seed,
-        group_by=None,
-        groups=lambda path: people[Path(path).name.partition(".")[0]],
-    )
+    splits, notes = cut_splits(splits, names, root, cut, groups=lambda path: people[Path(path).name.partition(".")[0]])
     return finish(names, splits, root, notes=[*empty_segments(empty), *notes])
 
 

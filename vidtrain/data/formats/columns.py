@@ -9,11 +9,12 @@ from pathlib import Path
 
 from vidtrain.data.files import Disk
 from vidtrain.data.formats.column_files import Columns, read_columns
-from vidtrain.data.formats.finish import SPLITS, cut_splits, finish
+from vidtrain.data.formats.cutting import cut_splits
+from vidtrain.data.formats.finish import SPLITS, finish
 from vidtrain.data.formats.rows import Rows, build_manifest, number_labels
 from vidtrain.data.formats.text import BadRows, check_root, find_file, read_classes, without_gc
 from vidtrain.data.manifest import VideoData
-from vidtrain.data.splits import check_fractions
+from vidtrain.data.splits import Cut
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
 
@@ -43,6 +44,8 @@ def table(
     test_fraction: float = 0.15,
     split_seed: int = 0,
     group_by: str | None = None,
+    folds: int | None = None,
+    fold: int = 0,
 ) -> VideoData:
     """Videos in tables with a header: .csv, .tsv, .jsonl (an object a line), .json (a list of objects) or .parquet.
 
@@ -68,11 +71,14 @@ def table(
         split_seed: chooses the videos held out.
         group_by: a regular expression on the path below root. Videos whose match (its first bracket, if any) is the
             same are never parted.
+        folds: cut so many folds, each of which has its share of every class, whole groups together; the test split is
+            one of them, val_fraction is held out of the others. For data without a split of its own.
+        fold: which of the folds is the test split, 0 to folds - 1.
 
     Raises:
         DataError: no such file or column, or rows that cannot be used: the first is shown, the others are counted.
     """
-    check_fractions(val_fraction, test_fraction)
+    cut = Cut(val_fraction, test_fraction, split_seed, group_by, folds, fold)
     root = check_root(root)
     named = {"train": train, "val": val, "test": test}
     files = {split: find_file(name, root, split) for split, name in named.items() if name is not None}
@@ -100,15 +106,7 @@ def table(
     names, numbers, notes = number_labels(tables, given, bad)
     disk = Disk([root, *dict.fromkeys(file.parent for file in files.values())])
     splits = {s: build_manifest(rows, numbers, disk.find, multi_label=multi_label) for s, rows in tables.items()}
-    splits, cuts = cut_splits(
-        splits,
-        names,
-        root,
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        split_seed=split_seed,
-        group_by=group_by,
-    )
+    splits, cuts = cut_splits(splits, names, root, cut, own_names=True)
     return finish(names, splits, root, notes=[*notes, *disk.notes("the tables"), *cuts])
 
 

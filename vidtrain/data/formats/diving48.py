@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vidtrain.data.formats.finish import cut_splits, finish
+from vidtrain.data.formats.cutting import cut_splits
+from vidtrain.data.formats.finish import finish
 from vidtrain.data.formats.places import find_by_name
 from vidtrain.data.formats.rows import Rows, build_manifest, check_labels
 from vidtrain.data.formats.text import BadRows, check_root, find_list, read_json
 from vidtrain.data.manifest import VideoData
-from vidtrain.data.splits import check_fractions
+from vidtrain.data.splits import Cut
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
 
@@ -46,7 +47,7 @@ def diving48(
     Raises:
         DataError: no lists, entries that cannot be used.
     """
-    check_fractions(val_fraction)
+    cut = Cut(val_fraction, seed=split_seed)
     root = check_root(root)
     given = {"train": train, "test": test}
     files = {
@@ -68,16 +69,7 @@ def diving48(
     bad.check()
     where = find_by_name([root], {name for rows in tables.values() for name in rows.names})
     splits = {split: build_manifest(rows, numbers, where.get) for split, rows in tables.items()}
-    splits, notes = cut_splits(
-        splits,
-        names,
-        root,
-        val_fraction=val_fraction,
-        test_fraction=0.0,
-        split_seed=split_seed,
-        group_by=None,
-        groups=lambda path: Path(path).stem.rpartition("_")[0],
-    )
+    splits, notes = cut_splits(splits, names, root, cut, groups=lambda path: Path(path).stem.rpartition("_")[0])
     return finish(names, splits, root, notes=notes)
 
 

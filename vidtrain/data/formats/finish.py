@@ -1,11 +1,11 @@
-"""What every format does at the end: cut the splits that the data set lacks, check, and tell what was seen."""
+"""What every format does at the end: check the splits, and tell what was seen."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -15,63 +15,9 @@ import numpy.typing as npt
 from vidtrain.data.formats.mirror import flip_pairs
 from vidtrain.data.formats.text import some
 from vidtrain.data.manifest import Manifest, VideoData
-from vidtrain.data.splits import find_groups, group_names, hold_out
 from vidtrain.errors import DataError
 
 SPLITS = ("train", "val", "test")
-
-
-def cut_splits(
-    splits: dict[str, Manifest],
-    class_names: Sequence[str],
-    root: Path,
-    *,
-    val_fraction: float,
-    test_fraction: float,
-    split_seed: int,
-    group_by: str | None,
-    groups: Callable[[str], str] | None = None,
-) -> tuple[dict[str, Manifest], list[str]]:
-    """Hold validation and test videos out of "train" where the data set does not come with them.
-
-    With "train" alone both are cut; with "val" or "test" given, only a missing "val" is, and the training videos
-    are otherwise left alone. The fractions are shares of the videos that "train" has at first. Without "train"
-    there is nothing to cut from. Groups are never parted: `group_by` finds them in the paths below root, for users;
-    `groups` tells them from the paths, for formats that know them.
-
-    Returns:
-        (splits, notes)
-    """
-    if "train" not in splits:
-        return splits, []
-    train, notes = splits["train"], []
-    cuts = {"test": test_fraction if len(splits) == 1 else 0.0, "val": 0.0 if "val" in splits else val_fraction}
-    left, done = 1.0, dict(splits)
-    for split, fraction in cuts.items():
-        if not fraction or not len(train):
-            continue
-        names = None
-        if group_by is not None:
-            names = group_names(_below(root, train), group_by)
-        elif groups is not None:
-            names = [groups(path) for path in train.paths]
-        train, held = hold_out(train, fraction / left, split_seed, names)
-        left -= fraction
-        unit = "video" if names is None else "group"
-        if not len(held):
-            raise DataError(
-                f"{root}: nothing is left for {split}: every class has a single {unit}; "
-                f"add videos, or set {split}_fraction=0"
-            )
-        lacking = _classes_with((_count(train, class_names) > 0) & (_count(held, class_names) == 0), class_names)
-        if lacking:
-            notes.append(f"{split}: no video of {some(lacking)}: the class has a single {unit}, which stays in train")
-        notes.append(f"{split}: {len(held)} videos held out of train, by class, split_seed={split_seed}")
-        done[split] = held
-    done["train"] = train
-    if group_by is not None:
-        notes += _group_notes(done, root, group_by)
-    return done, notes
 
 
 def val_is_test(splits: Mapping[str, Manifest], why: str) -> tuple[dict[str, Manifest], list[str]]:
@@ -152,7 +98,7 @@ def _found_below(root: Path, name: str) -> str:
 def _class_notes(class_names: Sequence[str], splits: dict[str, Manifest]) -> list[str]:
     if "train" not in splits:
         return []
-    lacking = _classes_with(_count(splits["train"], class_names) == 0, class_names)
+    lacking = classes_with(count_classes(splits["train"], class_names) == 0, class_names)
     if not lacking:
         return []
     return [f"train: no video of {len(lacking)} of {len(class_names)} classes ({some(lacking)})"]
@@ -239,30 +185,15 @@ def _names(paths: set[str]) -> set[str]:
     return names if len(names) == len(paths) else set()
 
 
-def _group_notes(splits: dict[str, Manifest], root: Path, group_by: str) -> list[str]:
-    """Groups that stand in two splits."""
-    groups = {split: find_groups(_below(root, manifest), group_by) for split, manifest in splits.items()}
-    notes = []
-    for first, second in combinations((s for s in SPLITS if s in splits), 2):
-        both = sorted({name for name in groups[first] if name} & {name for name in groups[second] if name})
-        if both:
-            notes.append(f"groups both in {first} and in {second}: {len(both)} ({some(both)}); scores will be too good")
-    return notes
-
-
 # ---------------------------------------------------------------- counting
 
 
-def _classes_with(counts: npt.NDArray[np.bool_], class_names: Sequence[str]) -> list[str]:
+def classes_with(counts: npt.NDArray[np.bool_], class_names: Sequence[str]) -> list[str]:
+    """The names of the classes that are True among (K,)."""
     return [name for name, there in zip(class_names, counts.tolist(), strict=True) if there]
 
 
-def _count(manifest: Manifest, class_names: Sequence[str]) -> npt.NDArray[np.int64]:
+def count_classes(manifest: Manifest, class_names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """int64 (K,): the videos of each class."""
     labels = manifest.labels if manifest.tags is None else manifest.tags.values
     return np.bincount(labels[labels >= 0], minlength=len(class_names))
-
-
-def _below(root: Path, manifest: Manifest) -> list[str]:
-    """The paths below root, with / on every machine, so that one group_by fits all."""
-    prefix = f"{root}{os.sep}"
-    return [path.removeprefix(prefix).replace(os.sep, "/") for path in manifest.paths]

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidtrain.data.files import is_folder, is_video, list_folders, scan
-from vidtrain.data.formats.finish import cut_splits, finish
+from vidtrain.data.formats.cutting import cut_splits
+from vidtrain.data.formats.finish import finish
 from vidtrain.data.formats.places import find_clips
 from vidtrain.data.formats.text import check_root, some, without_gc
 from vidtrain.data.manifest import Manifest, VideoData
-from vidtrain.data.splits import check_fractions
+from vidtrain.data.splits import Cut
 from vidtrain.errors import DataError
 
 _KINDS = ".mp4, .mkv, .avi, .mov, .webm"
@@ -28,6 +29,8 @@ def folder(
     test_fraction: float = 0.15,
     split_seed: int = 0,
     group_by: str | None = None,
+    folds: int | None = None,
+    fold: int = 0,
 ) -> VideoData:
     """Videos in `<root>/<class>/`, or in `<root>/<split>/<class>/`.
 
@@ -43,11 +46,14 @@ def folder(
         split_seed: chooses the videos held out.
         group_by: a regular expression on the path below root. Videos whose match (its first bracket, if any) is the
             same are never parted: clips cut from one recording, say.
+        folds: cut so many folds, each of which has its share of every class, whole groups together; the test split is
+            one of them, val_fraction is held out of the others. For data without a split of its own.
+        fold: which of the folds is the test split, 0 to folds - 1.
 
     Raises:
         DataError: no root, no or only one class folder, a class without a video, splits with different classes.
     """
-    check_fractions(val_fraction, test_fraction)
+    cut = Cut(val_fraction, test_fraction, split_seed, group_by, folds, fold)
     root = check_root(root)
     homes = _split_homes(root)
     classes = {split: _class_folders(home) for split, home in homes.items()}
@@ -55,16 +61,8 @@ def folder(
     names = next(iter(classes.values()))
     found = {split: _list(home, names) for split, home in homes.items()}
     twins = _Twins(root, names, found)
-    splits, cuts = cut_splits(
-        {split: Manifest.of(each.paths, each.labels) for split, each in found.items()},
-        names,
-        root,
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        split_seed=split_seed,
-        group_by=group_by,
-        groups=twins.together,
-    )
+    splits = {split: Manifest.of(each.paths, each.labels) for split, each in found.items()}
+    splits, cuts = cut_splits(splits, names, root, cut, groups=twins.together, own_names=True)
     notes = [*_outside(root, homes), *_skipped(found.values()), *twins.notes, *cuts]
     return finish(names, splits, root, notes=notes)
 

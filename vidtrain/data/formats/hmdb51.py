@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vidtrain.data.formats.finish import cut_splits, finish
+from vidtrain.data.formats.cutting import cut_splits
+from vidtrain.data.formats.finish import finish
 from vidtrain.data.formats.places import find_by_name
 from vidtrain.data.formats.rows import Rows, build_manifest
 from vidtrain.data.formats.text import BadRows, check_root, read_lines
 from vidtrain.data.manifest import VideoData
-from vidtrain.data.splits import check_fractions
+from vidtrain.data.splits import Cut
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
 
@@ -47,7 +48,7 @@ def hmdb51(
     Raises:
         DataError: no lists, no videos, a line that cannot be used.
     """
-    check_fractions(val_fraction)
+    cut = Cut(val_fraction, seed=split_seed, group_by=_GROUP if val_fraction else None)
     if split not in (1, 2, 3):
         raise DataError(f"split={split}: expected 1, 2 or 3, the official splits of HMDB51")
     root = check_root(root)
@@ -66,15 +67,7 @@ def hmdb51(
         return where.get(name.rpartition(".")[0])
 
     splits = {s: build_manifest(rows, numbers, find) for s, rows in tables.items()}
-    splits, notes = cut_splits(
-        splits,
-        names,
-        root,
-        val_fraction=val_fraction,
-        test_fraction=0.0,
-        split_seed=split_seed,
-        group_by=_GROUP if val_fraction else None,
-    )
+    splits, notes = cut_splits(splits, names, root, cut)
     return finish(names, splits, root, notes=notes)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from vidtrain.data.files import Disk, is_video
-from vidtrain.data.formats.finish import cut_splits, finish
+from vidtrain.data.formats.cutting import cut_splits
+from vidtrain.data.formats.finish import finish
 from vidtrain.data.formats.frame_lists import is_frame_list, read_frame_list
 from vidtrain.data.formats.json_lists import read_json_list
 from vidtrain.data.formats.rows import Rows, build_manifest, number_labels
 from vidtrain.data.formats.table import LAYOUTS, check_options, read_table
 from vidtrain.data.formats.text import BadRows, check_root, find_file, read_classes, without_gc
 from vidtrain.data.manifest import Manifest, VideoData
-from vidtrain.data.splits import check_fractions
+from vidtrain.data.splits import Cut
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
 
@@ -32,6 +33,8 @@ def lists(
     test_fraction: float = 0.15,
     split_seed: int = 0,
     group_by: str | None = None,
+    folds: int | None = None,
+    fold: int = 0,
 ) -> VideoData:
     """Videos named in list files, `path label` a line, and the lists of MMAction2, PySlowFast, PyTorchVideo, VideoMAE.
 
@@ -60,11 +63,14 @@ def lists(
         split_seed: chooses the videos held out.
         group_by: a regular expression on the path below root. Videos whose match (its first bracket, if any) is the
             same are never parted: clips cut from one recording, say.
+        folds: cut so many folds, each of which has its share of every class, whole groups together; the test split is
+            one of them, val_fraction is held out of the others. For data without a split of its own.
+        fold: which of the folds is the test split, 0 to folds - 1.
 
     Raises:
         DataError: no such file, or lines that cannot be used: the first is shown, the others are counted.
     """
-    check_fractions(val_fraction, test_fraction)
+    cut = Cut(val_fraction, test_fraction, split_seed, group_by, folds, fold)
     check_options(separator, header, columns)
     root = check_root(root)
     named = {"train": train, "val": val, "test": test}
@@ -91,15 +97,7 @@ def lists(
         for split, layout in layouts.items()
         if columns == "auto" and layout in LAYOUTS[1:]
     ]
-    splits, cuts = cut_splits(
-        splits,
-        class_names,
-        root,
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        split_seed=split_seed,
-        group_by=group_by,
-    )
+    splits, cuts = cut_splits(splits, class_names, root, cut, own_names=True)
     return finish(class_names, splits, root, notes=[*notes, *cuts])
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vidtrain.data.formats.finish import cut_splits, finish
+from vidtrain.data.formats.cutting import cut_splits
+from vidtrain.data.formats.finish import finish
 from vidtrain.data.formats.places import find_by_name
 from vidtrain.data.formats.rows import Rows, build_manifest
 from vidtrain.data.formats.text import BadRows, check_root, read_classes, read_lines
 from vidtrain.data.manifest import VideoData
-from vidtrain.data.splits import check_fractions
+from vidtrain.data.splits import Cut
 from vidtrain.errors import DataError, did_you_mean
 from vidtrain.types import FilePath
 
@@ -47,7 +48,7 @@ def ucf101(
     Raises:
         DataError: no lists, no videos, a line that cannot be used.
     """
-    check_fractions(val_fraction)
+    cut = Cut(val_fraction, seed=split_seed, group_by=_GROUP if val_fraction else None)
     if split not in (1, 2, 3):
         raise DataError(f"split={split}: expected 1, 2 or 3, the official splits of UCF101")
     root = check_root(root)
@@ -60,16 +61,8 @@ def ucf101(
     where = _find_videos(root, class_names, tables)
     numbers = {name: number for number, name in enumerate(class_names)}
     splits = {s: build_manifest(rows, numbers, lambda name: where.get(_key(name))) for s, rows in tables.items()}
-    cut, notes = cut_splits(
-        splits,
-        class_names,
-        root,
-        val_fraction=val_fraction,
-        test_fraction=0.0,
-        split_seed=split_seed,
-        group_by=_GROUP if val_fraction else None,
-    )
-    return finish(class_names, cut, root, notes=notes)
+    splits, notes = cut_splits(splits, class_names, root, cut)
+    return finish(class_names, splits, root, notes=notes)
 
 
 def _find_lists(root: Path, lists: str | None, split: int) -> Path:

@@ -1,0 +1,185 @@
+"""Cutting the splits that a data set lacks out of its training videos, whole groups together."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from vidtrain.data.formats.finish import SPLITS, classes_with, count_classes
+from vidtrain.data.formats.text import some
+from vidtrain.data.grouping import find_grouping
+from vidtrain.data.manifest import Manifest
+from vidtrain.data.splits import Cut, assign_folds, find_groups, group_names, hold_out, strata_of
+from vidtrain.errors import DataError
+
+
+def cut_splits(
+    splits: dict[str, Manifest],
+    class_names: Sequence[str],
+    root: Path,
+    cut: Cut,
+    *,
+    groups: Callable[[str], str] | None = None,
+    own_names: bool = False,
+) -> tuple[dict[str, Manifest], list[str]]:
+    """Hold validation and test videos out of "train" where the data set does not come with them.
+
+    With "train" alone both are cut; with "val" or "test" given, only a missing "val" is, and the training videos
+    are otherwise left alone. The fractions are shares of the videos that "train" has at first. Without "train"
+    there is nothing to cut from. Groups are never parted: `cut.group_by` finds them in the paths below root, for
+    users; `groups` tells them from the paths, for formats that know them.
+
+    Args:
+        own_names: the names are the user's: where they look grouped and nothing says so, a note does.
+
+    Returns:
+        (splits, notes)
+
+    Raises:
+        DataError: nothing is left for a split; folds of a data set that has splits, or of classes too small for them.
+    """
+    if cut.folds is not None and set(splits) != {"train"}:
+        there = " and ".join(split for split in SPLITS if split in splits and split != "train")
+        raise DataError(
+            f"folds={cut.folds}: the data set comes with its own split for {there}; folds are cut from one list of "
+            f"videos: name no other (with folders: data.root={root / 'train'}), or leave data.folds out"
+        )
+    done, notes = _cut(splits, class_names, root, cut, groups)
+    if cut.group_by is not None:
+        notes += _group_notes(done, root, cut.group_by)
+    elif own_names:
+        notes += _looks_grouped(splits, done, class_names, root, cut)
+    return done, notes
+
+
+def _cut(
+    splits: dict[str, Manifest],
+    class_names: Sequence[str],
+    root: Path,
+    cut: Cut,
+    groups: Callable[[str], str] | None,
+) -> tuple[dict[str, Manifest], list[str]]:
+    if "train" not in splits:
+        return splits, []
+    train, notes = splits["train"], []
+    shares = {"test": cut.test_share if len(splits) == 1 else 0.0, "val": 0.0 if "val" in splits else cut.val_fraction}
+    left, done = 1.0, dict(splits)
+    for split, fraction in shares.items():
+        if not fraction or not len(train):
+            continue
+        names = None
+        if cut.group_by is not None:
+            names = group_names(_below(root, train), cut.group_by)
+        elif groups is not None:
+            names = [groups(path) for path in train.paths]
+        folded = split == "test" and cut.folds is not None
+        if folded:
+            train, held = _fold(train, class_names, root, cut, names)
+        else:
+            train, held = hold_out(train, fraction / left, cut.seed, names)
+        left -= fraction
+        unit = "video" if names is None else "group"
+        if not len(held):
+            raise DataError(
+                f"{root}: nothing is left for {split}: every class has a single {unit}; "
+                f"add videos, or set {split}_fraction=0"
+            )
+        lacking = classes_with(
+            (count_classes(train, class_names) > 0) & (count_classes(held, class_names) == 0), class_names
+        )
+        if lacking and folded:
+            notes.append(f"{split}: no video of {some(lacking)} in fold {cut.fold}: their groups are in others")
+        elif lacking:
+            notes.append(f"{split}: no video of {some(lacking)}: the class has a single {unit}, which stays in train")
+        how = f"fold {cut.fold} of {cut.folds}, " if folded else ""
+        notes.append(f"{split}: {how}{len(held)} videos held out of train, by class, split_seed={cut.seed}")
+        done[split] = held
+    done["train"] = train
+    return done, notes
+
+
+def _fold(
+    train: Manifest, class_names: Sequence[str], root: Path, cut: Cut, names: Sequence[str] | None
+) -> tuple[Manifest, Manifest]:
+    """(the other folds, the fold that is asked for).
+
+    Raises:
+        DataError: a class has fewer groups than there are folds.
+    """
+    assert cut.folds is not None
+    unit = "videos" if names is None else "groups"
+    groups: Sequence[str] = list(train.paths) if names is None else names
+    strata = strata_of(train).tolist()
+    count = Counter(label for label, _ in set(zip(strata, groups, strict=True)) if label >= 0)
+    few = [f"{class_names[label]} ({n})" for label, n in sorted(count.items()) if n < cut.folds]
+    if len(set(groups)) < cut.folds or few:
+        fewest = min([len(set(groups)), *count.values()])
+        which = f"fewer {unit} in the class {some(few)}" if few else f"{len(set(groups))} {unit} in all"
+        fix = f"set data.folds={fewest} or less" if fewest >= 2 else "add videos, or remove the class"
+        raise DataError(f"{root}: folds={cut.folds}: {which}; each fold has to test every class: {fix}")
+    folds = assign_folds(train, cut.folds, cut.seed, names)
+    kept = replace(train.take(np.flatnonzero(folds != cut.fold)), missing=train.missing)
+    return kept, train.take(np.flatnonzero(folds == cut.fold))
+
+
+# ---------------------------------------------------------------- groups in two splits
+
+
+def _group_notes(splits: dict[str, Manifest], root: Path, group_by: str) -> list[str]:
+    """Groups that stand in two splits."""
+    groups = {split: find_groups(_below(root, manifest), group_by) for split, manifest in splits.items()}
+    notes = []
+    for first, second in combinations((s for s in SPLITS if s in splits), 2):
+        both = sorted({name for name in groups[first] if name} & {name for name in groups[second] if name})
+        if both:
+            notes.append(f"groups both in {first} and in {second}: {len(both)} ({some(both)}); scores will be too good")
+    return notes
+
+
+def _looks_grouped(
+    splits: dict[str, Manifest], done: dict[str, Manifest], class_names: Sequence[str], root: Path, cut: Cut
+) -> list[str]:
+    """A note when the names say that videos belong together which stand in two splits, with the remedy."""
+    manifests = [done[split] for split in SPLITS if split in done]
+    paths = [path for manifest in manifests for path in _below(root, manifest)]
+    labels = [label for manifest in manifests for label in manifest.labels.tolist()]
+    found = find_grouping(paths, labels)
+    homes = [split for split in SPLITS if split in done for _ in range(len(done[split]))]
+    parted = [] if found is None else _parted(found.groups, homes)
+    if found is None or not parted:
+        return []
+    members = [path.rpartition("/")[2] for path, group in zip(paths, found.groups, strict=True) if group == parted[0]]
+    note = (
+        f"names look grouped, like {parted[0]!r} ({some(members)}), and {len(parted)} of {len(set(found.groups))} "
+        f"such groups stand in two splits: scores will be too good"
+    )
+    try:
+        better, _ = _cut(splits, class_names, root, replace(cut, group_by=found.group_by), None)
+        rows = [(s, group) for s in better for group in find_groups(_below(root, better[s]), found.group_by)]
+        if len(_parted([group for _, group in rows], [s for s, _ in rows])) < len(parted):
+            return [f"{note}; to keep each in one: data.group_by='{found.group_by}'"]
+    except DataError:  # too few groups
+        pass
+    return [f"{note}; they are too few to cut splits from, or lists part them: give lists that do not"]
+
+
+def _parted(groups: Sequence[str], homes: Sequence[str]) -> list[str]:
+    """The groups that stand in more than one split, in the order in which they come."""
+    first: dict[str, str] = {}
+    parted: dict[str, None] = {}
+    for group, home in zip(groups, homes, strict=True):
+        if first.setdefault(group, home) != home:
+            parted[group] = None
+    return list(parted)
+
+
+def _below(root: Path, manifest: Manifest) -> list[str]:
+    """The paths below root, with / on every machine, so that one group_by fits all."""
+    prefix = f"{root}{os.sep}"
+    return [path.removeprefix(prefix).replace(os.sep, "/") for path in manifest.paths]

@@ -1,5 +1,7 @@
 """Options that hold a path, which is taken as the shell gives it: input="clip (1).mp4", data.root=~/ucf, output=a=b.
 
+Regular expressions (the type Regex) are taken so, too, commas included.
+
 Which options these are is read from where they are defined, by the type FilePath or Path: the fields of the schemas,
 and the parameters of the functions that data sets and models name by `_target_`. No import of hydra or torch until an
 argument needs Hydra's own parser.
@@ -59,12 +61,13 @@ def quote_paths(
             raise ConfigError(f"{key}={text}: no path after the equals sign (an unset variable of the shell?){hint}")
         if key in _FOLDERS_OF_HYDRA and "${" in text and not _in_quotes(text):
             raise ConfigError(f"{key}={text}: a run folder cannot have ${{ in its name")
+        single = not multirun or "Regex" in kind or _exists(text, roots)
         if (text == "null" and "None" in kind) or (text[0] == "[" and ("list" in kind or "Sequence" in kind)):
             value = text
-        elif multirun and not _exists(text, roots) and (swept := _sweep(text, interpolation)) is not None:
-            value = swept
-        else:
+        elif single or (swept := _sweep(text, interpolation)) is None:
             value = _quoted(text, interpolation)
+        else:
+            value = swept
         result.append(f"{found.group(1)}{key}={value}")
     return result
 
@@ -121,7 +124,7 @@ def annotation(
     for function in [target] if target is not None else _targets(group, (names or {}).get(group), config_dir):
         kinds.add(_options(function).get(option))
     for kind in sorted(filter(None, kinds)):
-        if re.search(r"Path\b", kind):
+        if re.search(r"(Path|Regex)\b", kind):
             return kind
     # an own function may say `weights: str`, or nothing; but `weights: bool` is no path
     own = [kind for kind in kinds if kind is not None]
@@ -130,7 +133,7 @@ def annotation(
 
 @lru_cache
 def _schema_paths(command: str) -> dict[str, str]:
-    return {key: kind for key, kind, _, _ in help_text.fields(command) if "FilePath" in kind}
+    return {key: kind for key, kind, _, _ in help_text.fields(command) if "FilePath" in kind or "Regex" in kind}
 
 
 def _targets(group: str, names: list[str] | None, config_dir: Path | None) -> list[str]:

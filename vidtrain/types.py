@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # importing it takes seconds, and processes that only probe v
 FilePath = str
 """The type of an option that holds the path of a file or a folder: the command line takes it as the shell gives it."""
 
+Regex = str
+"""The type of an option that holds a regular expression: the command line takes it as the shell gives it, too."""
+
 Indices = npt.NDArray[np.int64]
 """Frame numbers of a video, counted over the frames a player shows, from 0."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Call
+from tests.cli.conftest import Call, error_line
 
 
 def make(root: Path, *names: str) -> Path:
@@ -37,3 +38,33 @@ def test_a_home_in_the_root(call: Call, tmp_path: Path, monkeypatch: pytest.Monk
     make(tmp_path, *(f"mine/{k}/{n}.mp4" for k in "ab" for n in range(4)))
     monkeypatch.setenv("HOME", str(tmp_path))
     assert "folder: 2 classes" in call("data", "info", "data=folder", 'data.root="~/mine"').stdout
+
+
+def test_the_group_by_of_the_note_can_be_pasted(call: Call, tmp_path: Path) -> None:
+    names = [f"{k}/v_{k}_g{n // 5:02d}_c{n % 5:02d}.avi" for k in ("walk", "run") for n in range(60)]
+    make(tmp_path / "clips", *names)
+    info = ["data", "info", "data=folder", "data.root=clips"]
+    (note,) = (line for line in call(*info).stdout.splitlines() if "look grouped" in line)
+    paste = note[note.index("data.group_by=") :]
+    assert "look grouped" not in call(*info, *shlex.split(paste)).stdout
+    assert "groups both" not in call(*info, *shlex.split(paste)).stdout
+    # what needs quotes in Hydra's grammar, and a comma
+    assert "look grouped" not in call(*info, r"data.group_by=(v_\w+_g\d{1,2})_c").stdout
+    assert "finds no group" in error_line(call(*info, r"data.group_by=(x{1,2})[^/]", check=2))
+
+
+def test_folds_on_the_command_line(call: Call, tmp_path: Path) -> None:
+    make(tmp_path, *(f"clips/{k}/{n}.mp4" for k in "ab" for n in range(10)))
+    info = ["data", "info", "data=folder", "data.root=clips"]
+    for fold in range(5):
+        out = call(*info, "data.folds=5", f"data.fold={fold}").stdout
+        assert f"note: test: fold {fold} of 5, 4 videos held out of train, by class, split_seed=0" in out
+    assert "fold=5: expected 0 to 4" in error_line(call(*info, "data.folds=5", "data.fold=5", check=2))
+    (tmp_path / "l.csv").write_text("".join(f"{k}/{n}.mp4,{k}\n" for k in "ab" for n in range(10)))
+    out = call("data", "info", "data=list", "data.root=clips", "data.train=l.csv", "data.folds=2").stdout
+    assert "fold 0 of 2, 10 videos" in out
+    (tmp_path / "t.csv").write_text("path,label\n" + (tmp_path / "l.csv").read_text())
+    out = call(
+        "data", "info", "data=table", "data.root=clips", "data.train=t.csv", "data.folds=2", "data.fold=1"
+    ).stdout
+    assert "fold 1 of 2, 10 videos" in out

@@ -202,6 +202,15 @@ def test_a_sweep_is_one_only_with_m(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         values("data.root=a,,b")
 
 
+def test_a_regular_expression_is_taken_as_it_is(tmp_path: Path) -> None:
+    for text in (r"(v_\w+_g\d{1,2})_c", r"[^/]+?(?=_a|_b)$", "'x", "a, b", "${f}"):
+        for multirun in (False, True):
+            [quoted] = quote_paths(["data=folder", f"data.group_by={text}"], "train", multirun=multirun)[1:]
+            [job] = BasicSweeper.split_arguments(_PARSER.parse_overrides([quoted]), None)[0]
+            assert read_back(job[0]) == text
+    assert quote_paths(["data.group_by=null"], "train") == ["data.group_by=null"]
+
+
 # ---------------------------------------------------------------- which options are paths
 
 
@@ -224,7 +233,7 @@ def test_every_typed_option_about_a_path_is_one(command: str) -> None:
             assert annotation(command, key) is not None, f"{key}: {text}"
 
 
-COLUMNS = {"path_column", "columns", "separator", "header", "group_by"}  # of a list: words in it, not where it is
+COLUMNS = {"path_column", "columns", "separator", "header"}  # of a list: words in it, not where it is
 
 
 @pytest.mark.parametrize("file", sorted((conf_dir() / "data").glob("*.yaml")), ids=lambda file: file.stem)
@@ -240,6 +249,8 @@ def test_every_option_of_a_data_set_about_a_file_is_a_path(file: Path) -> None:
     assert annotation("train", "data.root", {"data": [file.stem]}) is not None
     for key in COLUMNS | {"split_seed", "max_bad_fraction"}:
         assert annotation("train", f"data.{key}", {"data": [file.stem]}) is None
+    expression = "Regex | None" if file.stem in ("folder", "list", "table") else None
+    assert annotation("train", "data.group_by", {"data": [file.stem]}) == expression  # as the shell gives it, too
 
 
 def test_options_of_models() -> None:

@@ -319,3 +319,71 @@ def test_disk_finds_files_from_any_home(tmp_path: Path) -> None:
     assert disk.find("b/3.mp4") is None
     assert disk.find("c/d.mp4") == str(tmp_path / "two/c/d.mp4")  # a folder of pictures
     assert disk.find("c") == str(tmp_path / "two/c")
+
+
+# ---------------------------------------------------------------- folds
+
+
+def test_each_video_is_tested_in_one_fold_and_validated_in_none_that_tests_it(tmp_path: Path) -> None:
+    make(tmp_path, *clips("a", 23), *clips("b", 12), *clips("c", 5))
+    tested: list[str] = []
+    for fold in range(5):
+        data = folder(tmp_path, folds=5, fold=fold)
+        paths = {split: set(m.paths) for split, m in data.splits.items()}
+        assert set(paths) == {"train", "val", "test"}
+        assert sum(map(len, paths.values())) == len(set.union(*paths.values())) == 40
+        assert len(paths["test"]) == 8
+        assert Counter(data.splits["test"].labels.tolist())[2] == 1
+        assert len(paths["val"]) in (6, 7)  # 0.15 of 40
+        assert any(f"test: fold {fold} of 5, 8 videos held out" in note for note in data.notes)
+        tested += paths["test"]
+    assert len(set(tested)) == len(tested) == 40
+    other = folder(tmp_path, folds=5, fold=0, split_seed=1)
+    assert set(other.splits["test"].paths) != set(folder(tmp_path, folds=5).splits["test"].paths)
+
+
+def test_folds_keep_groups_whole(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{name}/p{person}_{n}.mp4" for name in "ab" for person in range(10) for n in range(3)))
+    tested = []
+    for fold in range(5):
+        data = folder(tmp_path, group_by=r"p(\d)_", folds=5, fold=fold)
+        people = [{Path(path).name[:2] for path in m.paths} for m in data.splits.values()]
+        assert sum(map(len, people)) == len(set.union(*people)) == 10
+        assert not any("look grouped" in note for note in data.notes)
+        tested += sorted({Path(path).name[:2] for path in data.splits["test"].paths})
+    assert sorted(tested) == [f"p{n}" for n in range(10)]
+    assert any("look grouped" in note for note in folder(tmp_path, folds=5).notes)
+
+
+def test_folds_of_a_set_with_splits_are_refused(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        make(tmp_path, *clips(f"{split}/a", 6), *clips(f"{split}/b", 6))
+    with pytest.raises(DataError, match=r"folds=3: the data set comes with its own split for test; .*root=.*/train\)"):
+        folder(tmp_path, folds=3)
+    assert len(folder(tmp_path / "train", folds=3).splits["test"]) == 4
+
+
+FOLDS: dict[str, tuple[list[str], dict[str, object], str]] = {
+    "few videos": (
+        [*clips("a", 9), *clips("b", 3)],
+        {},
+        r"folds=5: fewer videos in the class b \(3\); .*folds=3 or less",
+    ),
+    "one video": (
+        [*clips("a", 9), *clips("b", 1)],
+        {},
+        r"class b \(1\); each fold has to test every class: add videos",
+    ),
+    "few groups": (
+        [f"{name}/p{n % 4}_{n}.mp4" for name in "ab" for n in range(12)],
+        {"group_by": r"p\d"},
+        r"folds=5: fewer groups in the class a \(4\), b \(4\); .*set data.folds=4 or less",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLDS)
+def test_more_folds_than_there_is_to_part(tmp_path: Path, name: str) -> None:
+    paths, options, says = FOLDS[name]
+    with pytest.raises(DataError, match=says):
+        folder(make(tmp_path, *paths), folds=5, **options)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidtrain.data.manifest import IntLists, Manifest, StringArray
-from vidtrain.data.splits import Cut, _below_common_folder, group_names, hold_out
+from vidtrain.data.splits import Cut, _below_common_folder, assign_folds, group_names, hold_out
 from vidtrain.errors import DataError
 
 class_sizes = st.lists(st.integers(1, 30), min_size=1, max_size=6)
@@ -149,3 +149,70 @@ def test_a_group_that_cannot_be_found(group_by: str, says: str) -> None:
 def test_fractions_that_leave_nothing(fractions: tuple[float, float]) -> None:
     with pytest.raises(DataError, match="_fraction="):
         Cut(*fractions)
+
+
+# ---------------------------------------------------------------- folds
+
+
+@given(class_sizes, st.integers(2, 7), st.integers(0, 2**40))
+def test_folds_are_even_in_size_and_in_every_class(sizes: list[int], folds: int, seed: int) -> None:
+    manifest = manifest_of(sizes)
+    of = assign_folds(manifest, folds, seed)
+    assert np.ptp(np.bincount(of, minlength=folds)) <= 1
+    for label in range(len(sizes)):
+        assert np.ptp(np.bincount(of[manifest.labels == label], minlength=folds)) <= 1
+
+
+@given(class_sizes, st.integers(0, 100), st.booleans(), st.randoms(use_true_random=False))
+def test_folds_do_not_depend_on_order_or_place(sizes: list[int], seed: int, grouped: bool, rng: random.Random) -> None:
+    rows = rows_of(manifest_of(sizes))
+    moved = [(path.replace("/data", "other/place", 1), label) for path, label in rows]
+    rng.shuffle(moved)
+
+    def folds_of(rows: list[tuple[str, int]]) -> dict[str, int]:
+        groups = [path[-6:] for path, _ in rows] if grouped else None
+        found = assign_folds(Manifest.of(*zip(*rows, strict=True)), 3, seed, groups)
+        return {path[path.index("/c") :]: fold for (path, _), fold in zip(rows, found.tolist(), strict=True)}
+
+    assert folds_of(rows) == folds_of(moved)
+
+
+def test_other_seeds_give_other_folds() -> None:
+    manifest = manifest_of([20, 20])
+    assert assign_folds(manifest, 5, 0).tolist() == assign_folds(manifest, 5, 0).tolist()
+    assert assign_folds(manifest, 5, 0).tolist() != assign_folds(manifest, 5, 1).tolist()
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_groups_stay_in_one_fold_and_classes_stay_even(within: bool) -> None:
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 60, 600)
+    labels = group % 4 if within else rng.integers(0, 4, 600)
+    manifest = Manifest.of([f"{n}.mp4" for n in range(600)], labels.tolist())
+    of = assign_folds(manifest, 5, 0, [str(g) for g in group])
+    assert all(len(set(of[group == g].tolist())) == 1 for g in range(60))
+    for label in range(4):
+        shares = np.bincount(of[labels == label], minlength=5) / (labels == label).sum()
+        assert abs(shares - 0.2).max() < 0.05
+
+
+def test_a_multi_label_set_is_cut_by_its_rarest_classes() -> None:
+    tags = IntLists.of([[0, 1]] * 10 + [[0]] * 40)
+    paths = StringArray.of(f"{n}.mp4" for n in range(50))
+    of = assign_folds(Manifest(paths, np.zeros(50, dtype=np.int64), tags=tags), 5, 0)
+    assert np.bincount(of[:10]).tolist() == [2] * 5
+
+
+CUTS = {
+    "fold=2: data.folds is not set": {"fold": 2},
+    "folds=1: expected 2 or more": {"folds": 1},
+    "fold=5: expected 0 to 4, as data.folds=5": {"folds": 5, "fold": 5},
+    "fold=-1: expected 0 to 4": {"folds": 5, "fold": -1},
+    "val_fraction=0.5 and folds=2 leave nothing": {"folds": 2, "val_fraction": 0.5},
+}
+
+
+@pytest.mark.parametrize("says", CUTS)
+def test_folds_that_make_no_sense(says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        Cut(**{"val_fraction": 0.15, **CUTS[says]})  # type: ignore[arg-type]

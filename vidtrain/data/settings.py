@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from vidtrain.types import FilePath
+from vidtrain.types import FilePath, Regex
 
 
 class ShortPolicy(Enum):
@@ -94,7 +94,7 @@ class CheckConfig:
     """check: seconds that a file may take, and one more for each MB of it; then it is reported as unreadable."""
     full: bool = True
     """check: decode every frame; false: the first, the middle and the last one, about three times as fast."""
-    group_by: str | None = None
+    group_by: Regex | None = None
     """check: regular expression on paths below data.root; a match in two splits is a leak; null: data.group_by."""
     strict: bool = False
     """check: end with an error (exit code 2) when a serious problem is found, for scripts."""

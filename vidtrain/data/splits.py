@@ -79,7 +79,8 @@ def assign_folds(
     members: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(names):
         members[name].append(row)
-    counts = {name: Counter(labels[row] for row in rows) for name, rows in members.items()}
+    # in the order of the classes, since the sums below round
+    counts = {name: dict(sorted(Counter(labels[row] for row in rows).items())) for name, rows in members.items()}
     total = Counter(labels)
     order = sorted(members, key=lambda name: (-_spread(counts[name], total), _rank(seed, name), name))
     held = [dict.fromkeys(total, 0) for _ in range(folds)]

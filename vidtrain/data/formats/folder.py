@@ -16,6 +16,7 @@ from vidtrain.data.formats.text import check_root, some, without_gc
 from vidtrain.data.manifest import Manifest, VideoData
 from vidtrain.data.splits import Cut
 from vidtrain.errors import DataError
+from vidtrain.types import Regex
 
 _KINDS = ".mp4, .mkv, .avi, .mov, .webm"
 _SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -28,7 +29,7 @@ def folder(
     val_fraction: float = 0.15,
     test_fraction: float = 0.15,
     split_seed: int = 0,
-    group_by: str | None = None,
+    group_by: Regex | None = None,
     folds: int | None = None,
     fold: int = 0,
 ) -> VideoData:

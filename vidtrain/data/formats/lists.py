@@ -15,7 +15,7 @@ from vidtrain.data.formats.text import BadRows, check_root, find_file, read_clas
 from vidtrain.data.manifest import Manifest, VideoData
 from vidtrain.data.splits import Cut
 from vidtrain.errors import DataError
-from vidtrain.types import FilePath
+from vidtrain.types import FilePath, Regex
 
 
 @without_gc
@@ -32,7 +32,7 @@ def lists(
     val_fraction: float = 0.15,
     test_fraction: float = 0.15,
     split_seed: int = 0,
-    group_by: str | None = None,
+    group_by: Regex | None = None,
     folds: int | None = None,
     fold: int = 0,
 ) -> VideoData:

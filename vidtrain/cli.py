@@ -99,7 +99,7 @@ def _main(argv: list[str]) -> int:
         hint = did_you_mean(command, COMMANDS)
         raise ConfigError(f"no command '{command}'{hint}; commands: {one_of(COMMANDS)}; see vidtrain --help")
     if "--help" in rest or "-h" in rest:
-        print(help_text.command(command))
+        print(help_text.command(command, rest, _config_dir(split_flags(rest)[0])))
         return 0
     flags, overrides = split_flags(rest)
     folder, in_sweep = _config_dir(flags), "-m" in flags or "--multirun" in flags

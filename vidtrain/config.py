@@ -66,13 +66,21 @@ class CheckpointSections:
     """Sections that a checkpoint brings; what the user gives changes them (stored_config.py)."""
 
     model: Any = None
+    """The checkpoint's; extract without a checkpoint: model=CHOICE."""
     data: Any = None
+    """The checkpoint's data set; data.KEY=VALUE changes one of its options, data=CHOICE takes another one."""
     decoder: Any = None
+    """The checkpoint's; decoder=CHOICE reads videos in another way."""
     sampler: Any = None
+    """The checkpoint's; sampler.KEY=VALUE changes one of the options that `vidtrain train --help` lists."""
     transform: Any = None
+    """The checkpoint's, as sampler."""
     flow: Any = None
+    """The checkpoint's, as sampler."""
     trainer: Any = None
+    """The checkpoint's; of it are used trainer.device, trainer.precision, trainer.num_workers."""
     eval: Any = None
+    """The checkpoint's, as sampler: eval.clips, eval.crops, eval.hop, eval.batch_size."""
 
 
 @dataclass
@@ -122,6 +130,7 @@ class ExtractCommandConfig(CheckpointSections):
 @dataclass
 class InspectConfig:
     model: Any = None
+    """The model to look at; null lists all."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     transform: TransformConfig = field(default_factory=TransformConfig)
     num_classes: int = 400

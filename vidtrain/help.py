@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+
+from vidtrain.errors import ConfigError, did_you_mean, one_of
 
 _ABOUT = {
     "train": ("train a model, then test it", "vidtrain train model=c3d data=folder data.root=my_videos"),
@@ -53,6 +57,11 @@ _GROUPS = {
 }
 
 
+_EVERY_MODEL = (  # models.weights.start
+    "model.weights=null",
+    "    A published file, or a checkpoint of vidtrain. Models that have a use for them also take model.inflate_from",
+    "    (a 2D network, file or name), model.pretrained, model.backbone_weights and model.network_weights.",
+)
 FROM_CHECKPOINT = ("eval", "predict", "extract")
 """Commands that take the configuration of a checkpoint, and change what the user names of it."""
 
@@ -77,33 +86,89 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def command(name: str) -> str:
+def command(name: str, arguments: Sequence[str] = (), config_dir: Path | None = None) -> str:
+    """The help of a command: its groups, and every option with its default and what it does.
+
+    Args:
+        arguments: of the command line; GROUP=CHOICE in it shows the options of that choice.
+        config_dir: folder of the user's own groups.
+    """
     about, example = _ABOUT[name]
     lines = [f"vidtrain {name}: {about}", "", f"  $ {example}", ""]
     lines.append("groups (group=choice):")
-    for group in _GROUPS[name].split():
-        choices = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
-        if choices:
-            lines += _wrapped(f"  {group:<11}", " ".join(choices))
+    groups, folders = _GROUPS[name].split(), [conf_dir(), *([config_dir] if config_dir else [])]
+    for group in groups:
+        names = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
+        lines += _wrapped(f"  {group:<11}", " ".join(names))
+    chosen = _default_choices(name)
+    for argument in arguments:
+        group, _, choice = argument.lstrip("+").partition("=")
+        if group in groups and group not in ("experiment", "debug") and "," not in choice:
+            chosen[group] = choice
+    options = {group: group_options(group, choice, folders) for group, choice in chosen.items()}
     lines += ["", "keys (key=value):"]
-    for key, _, default, doc in fields(name):
-        lines.append(f"  {key}={default}")
-        lines.append(f"      {doc}")
+    schema = fields(name)
+    typed = {key.split(".", 1)[0] for key, _, _, _ in schema if "." in key}
+    for key, annotation, default, doc in schema:
+        group, _, option = key.partition(".")
+        if annotation == "Any" and group in options:
+            continue  # its options follow
+        if option in options.get(group, {}):
+            default = options[group][option][0]
+        lines += [f"  {key}={default}", f"      {doc}"]
+    for group in (g for g in options if g not in typed):
+        lines += ["", f"keys of {group}={chosen[group]}:"]
+        for option, (default, doc) in options[group].items():
+            if option != "_target_":
+                lines += [f"  {group}.{option}={default}", *([f"      {doc}"] if doc else [])]
+        if group == "model":
+            lines += [f"  {line}" for line in _EVERY_MODEL]
+    lines += ["", *_wrapped("", f"vidtrain {name} --help GROUP=CHOICE lists the keys of another choice.")]
     lines += [
-        "",
-        f"The keys of model, data, decoder and optimizer stand in their files: vidtrain {name} --cfg job",
         "Hydra's flags: -m (several values), --cfg job (show and stop), --config-dir DIR (your own groups),",
         "--info, --hydra-help.",
     ]
     return "\n".join(lines)
 
 
-_Field = tuple[str, str, str, str]  # name, annotation, default, doc
+def group_options(group: str, choice: str, folders: Sequence[Path]) -> dict[str, tuple[str, str]]:
+    """Key -> (default as it is written, comment beside it) of a choice of a group and of those it is based on.
+
+    Raises:
+        ConfigError: the group has no such choice.
+    """
+    file = next((f for folder in folders if (f := folder / group / f"{choice}.yaml").is_file()), None)
+    if file is None:
+        names = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
+        raise ConfigError(
+            f"{group}={choice}: no such {group}{did_you_mean(choice, names)}; allowed: {one_of(names, 60)}"
+        )
+    found: dict[str, tuple[str, str]] = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if (match := re.fullmatch(r"(\w+): *(\S.*?)(?: +# *(.*))?", line)) is None:
+            continue
+        key, default, doc = match.groups()
+        if key == "defaults":
+            for base in (b for b in re.findall(r"[\w-]+", default) if b != "_self_"):
+                found |= group_options(group, base, folders)
+        else:
+            found[key] = (default, doc or found.get(key, ("", ""))[1])
+    return found
+
+
+def _default_choices(command: str) -> dict[str, str]:
+    """Group -> choice, of the groups that a command's configuration begins with; a key that is null has none."""
+    text = (conf_dir() / f"{command}.yaml").read_text(encoding="utf-8")
+    pairs = re.findall(r"^  - (\w+): (\w+)$", text, re.MULTILINE)
+    return {group: choice for group, choice in pairs if choice != "null"}
 
 
 def fields(command: str) -> list[tuple[str, str, str, str]]:
     """(dotted key, annotation, default, text) of each typed option of a command."""
     return _fields(_SCHEMA[command], _read_schemas())
+
+
+_Field = tuple[str, str, str, str]  # name, annotation, default, doc
 
 
 @lru_cache
@@ -120,7 +185,7 @@ def _read_schemas() -> dict[str, list[_Field]]:
                 is_doc = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
                 doc = str(after.value.value) if is_doc else ""  # type: ignore[attr-defined]
                 fields.append((item.target.id, ast.unparse(item.annotation), _default(item.value), doc))
-        schemas[node.name] = fields
+        schemas[node.name] = fields + [f for base in node.bases for f in schemas.get(ast.unparse(base), [])]
     return schemas
 
 
@@ -143,7 +208,7 @@ def _fields(schema: str, schemas: dict[str, list[_Field]], prefix: str = "") -> 
     for name, annotation, default, doc in schemas[schema]:
         if annotation in schemas and annotation.endswith("Config"):
             rows += _fields(annotation, schemas, f"{prefix}{name}.")
-        elif annotation != "Any":
+        else:
             rows.append((prefix + name, annotation, default, doc))
     return rows
 

@@ -10,6 +10,7 @@ argument needs Hydra's own parser.
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -138,10 +139,13 @@ def _schema_paths(command: str) -> dict[str, str]:
 
 def _targets(group: str, names: list[str] | None, config_dir: Path | None) -> list[str]:
     """The functions that a group's choices call: of these names, or of all."""
-    folders = [folder / group for folder in (help_text.conf_dir(), config_dir) if folder is not None]
-    files = [file for folder in folders for file in sorted(folder.glob("*.yaml")) if not names or file.stem in names]
-    found = [re.search(r"^_target_: *[\"']?([\w.]+)", file.read_text(encoding="utf-8"), re.MULTILINE) for file in files]
-    return list(dict.fromkeys(match.group(1) for match in found if match))
+    folders = [folder for folder in (help_text.conf_dir(), config_dir) if folder is not None]
+    there = sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+    found = []
+    for name in there if not names else (name for name in there if name in names):
+        with contextlib.suppress(ConfigError, OSError, ValueError):  # reported when Hydra reads it
+            found.append(help_text.group_options(group, name, folders).get("_target_", ("", ""))[0].strip("\"'"))
+    return [target for target in dict.fromkeys(found) if target]
 
 
 @lru_cache

@@ -16,7 +16,9 @@ from vidtrain.types import FilePath
 @dataclass
 class BenchConfig:
     model: Any = None
+    """The model to measure."""
     data: Any = None
+    """A data set, whose clips are decoded as in training; null: random clips, no decoding."""
     decoder: Any = MISSING
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     transform: TransformConfig = field(default_factory=TransformConfig)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from hydra.experimental.callback import Callback
@@ -13,6 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 from vidtrain.reports.table import table
 
 log = logging.getLogger("vidtrain")
+
+# what is varied to repeat a setting, not to change it
+_REPEATS = ("data.fold", "data.split", "data.split_seed", "trainer.seed")
+# what they are averaged over: (column, split and key in result.json)
+_METRICS = (
+    *(("test mAP", "test", "map"), ("test top-1", "test", "top1"), ("test mean class", "test", "mean_class")),
+    *(("val mAP", "val", "map"), ("val top-1", "val", "top1")),
+)
 
 failed: list[str] = []
 """One line for each run of this process's sweep that failed; decides the exit code."""
@@ -42,16 +54,20 @@ class SweepTable(Callback):
 
 
 def sweep_table(folder: Path) -> str:
-    """A row per run below `folder`: what was varied, then the results. '' when there is none."""
-    rows = []
+    """A row per run below `folder`: what was varied, then the results. '' when there is none.
+
+    Where runs repeat a setting (_REPEATS), a second table has a row per setting: means and standard deviations.
+    """
+    runs = []
     for run in sorted(folder.iterdir(), key=_job_number):
         overrides = run / ".hydra" / "overrides.yaml"
         if not overrides.is_file():
             continue
         varied = dict(str(o).lstrip("+").split("=", 1) for o in OmegaConf.load(overrides))
-        rows.append((varied, _result(run)))
-    if not rows:
+        runs.append((varied, _result(run)))
+    if not runs:
         return ""
+    rows = [(varied, result["summary"]) for varied, result in runs]
     keys = list(dict.fromkeys(k for varied, _ in rows for k in varied))
     keys = [k for k in keys if len({varied.get(k) for varied, _ in rows}) > 1] or keys[:1]
     seen = {name for _, result in rows for name in result}
@@ -59,16 +75,50 @@ def sweep_table(folder: Path) -> str:
     columns += ["test top-1", "test clip top-1", "test scored", "val top-1", "params", "clips/s", "minutes"]
     header = [*keys, *columns]
     body = [[varied.get(k, "") for k in keys] + [result.get(c, "") for c in columns] for varied, result in rows]
-    return table(header, body)
+    means = _means(runs, keys) if len(runs) > 1 else ""
+    return "\n\n".join(filter(None, [table(header, body), means]))
 
 
-def _result(run: Path) -> dict[str, str]:
+def _means(runs: Sequence[tuple[dict[str, str], dict[str, Any]]], keys: Sequence[str]) -> str:
+    """The table of means: a row per setting, over the runs that repeat it; '' where none do."""
+    repeats = [key for key in keys if key in _REPEATS]
+    if not repeats:
+        return ""
+    settings = [key for key in keys if key not in repeats]
+    groups: dict[tuple[str, ...], list[tuple[dict[str, str], dict[str, Any]]]] = defaultdict(list)
+    for varied, result in runs:
+        groups[tuple(varied.get(key, "") for key in settings)].append((varied, result))
+    body = []
+    for names, members in groups.items():
+        cells = [*names, _finished(members, repeats)]
+        for _, split, metric in _METRICS:
+            values = [value for _, result in members if (value := _number(result, split, metric)) is not None]
+            cells += [f"{mean(values):.3f}" if values else "", f"{stdev(values):.3f}" if len(values) > 1 else ""]
+        body.append(cells)
+    header = [*settings, "runs", *(text for name, _, _ in _METRICS for text in (name, "std"))]
+    return f"mean and standard deviation over {', '.join(repeats)}:\n{table(header, body)}"
+
+
+def _finished(members: Sequence[tuple[dict[str, str], dict[str, Any]]], repeats: Sequence[str]) -> str:
+    """'5/5': the runs that have a result, of those of the setting, or of its folds where some were not run."""
+    folds = members[0][0].get("data.folds", "")
+    wanted = int(folds) if list(repeats) == ["data.fold"] and folds.isdecimal() else 0
+    return f"{sum('val' in result for _, result in members)}/{max(wanted, len(members))}"
+
+
+def _number(result: dict[str, Any], split: str, metric: str) -> float | None:
+    value = (result.get(split) or {}).get(metric)
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _result(run: Path) -> dict[str, Any]:
+    """What result.json holds, or the like for a run that has none."""
     for name in ("result.json", "error.json"):
         file = run / name
         if file.is_file():
-            content = json.loads(file.read_text(encoding="utf-8"))
-            return {"test top-1": "failed"} if "error" in content else content["summary"]
-    return {"test top-1": "unfinished"}
+            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return {"summary": {"test top-1": "failed"}} if "error" in content else content
+    return {"summary": {"test top-1": "unfinished"}}
 
 
 def _job_number(run: Path) -> tuple[int, str]:

@@ -1,0 +1,74 @@
+"""The tables at the end of a sweep, from the files that its runs leave."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vidtrain.reports.results import summary_cells
+from vidtrain.reports.sweep import sweep_table
+
+
+def run(folder: Path, number: int, overrides: list[str], top1: float | None, *, val: float | None = 0.5) -> None:
+    """What a run leaves that has finished, or, without a score, one that failed."""
+    home = folder / f"{number}_run"
+    (home / ".hydra").mkdir(parents=True)
+    (home / ".hydra" / "overrides.yaml").write_text("".join(f"- {each}\n" for each in overrides))
+    if top1 is None:
+        (home / "error.json").write_text(json.dumps({"error": "no memory"}))
+        return
+    test = {"top1": top1, "clip_top1": top1, "scored": 8, "listed": 8}
+    result = {"test": test, "val": None if val is None else {"top1": val}, "clips_per_second": 3.0, "minutes": 1.0}
+    result["params"] = 1000
+    (home / "result.json").write_text(json.dumps({**result, "summary": summary_cells(result)}))
+
+
+def means(text: str) -> list[list[str]]:
+    """The cells of the second table, its header first."""
+    lines = text[text.index("mean and standard deviation") :].splitlines()
+    return [lines[1].split("  "), *(line.split() for line in lines[3:])]
+
+
+def test_folds_end_in_a_row_with_mean_and_spread(tmp_path: Path) -> None:
+    scores = (0.5, 0.75, 0.875, 0.625, 1.0)
+    for fold, score in enumerate(scores):
+        run(tmp_path, fold, ["data=folder", "data.folds=5", f"data.fold={fold}"], score)
+    text = sweep_table(tmp_path)
+    assert len(text.split("\n\n")[0].splitlines()) == 7  # the usual table: a row per run
+    assert "over data.fold:" in text
+    # mean 0.75; squares 0.0625 + 0 + 0.015625 + 0.015625 + 0.0625 = 0.15625, by 4, root
+    assert means(text)[1:] == [["5/5", "0.750", "0.198", "0.500", "0.000"]]
+
+
+def test_each_setting_has_a_row_over_its_folds_and_seeds(tmp_path: Path) -> None:
+    jobs = [(m, f, s) for m in ("a", "b") for f in (0, 1) for s in (0, 1)]
+    for number, (model, fold, seed) in enumerate(jobs):
+        names = [f"model={model}", "data.folds=2", f"data.fold={fold}", f"trainer.seed={seed}"]
+        run(tmp_path, number, names, 0.5 + 0.25 * (model == "b"))
+    text = sweep_table(tmp_path)
+    assert "over data.fold, trainer.seed:" in text
+    assert [row[:4] for row in means(text)[1:]] == [["a", "4/4", "0.500", "0.000"], ["b", "4/4", "0.750", "0.000"]]
+
+
+def test_failed_and_missing_folds_are_counted(tmp_path: Path) -> None:
+    for fold, score in enumerate((0.5, None, float("nan"))):
+        run(tmp_path, fold, ["data.folds=5", f"data.fold={fold}"], score)
+    # two of five have a result, one of them has a score: of one there is no spread
+    assert means(sweep_table(tmp_path))[1][:2] == ["2/5", "0.500"]
+    assert "failed" in sweep_table(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["data.split", "trainer.seed", "data.split_seed"])
+def test_official_splits_and_seeds_are_repeats(tmp_path: Path, key: str) -> None:
+    for number in (1, 2, 3):
+        run(tmp_path, number, [f"{key}={number}"], 0.25 * number, val=None)
+    assert means(sweep_table(tmp_path))[1] == ["3/3", "0.500", "0.250"]
+
+
+def test_other_sweeps_have_one_table(tmp_path: Path) -> None:
+    for number, rate in enumerate((0.1, 0.01)):
+        run(tmp_path, number, [f"optimizer.lr={rate}", "data.folds=2", "data.fold=0"], 0.5)
+    assert "mean" not in sweep_table(tmp_path)
+    assert sweep_table(tmp_path / "0_run") == ""

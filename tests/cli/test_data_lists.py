@@ -58,7 +58,7 @@ def test_the_group_by_of_the_note_can_be_pasted(call: Call, tmp_path: Path) -> N
 def test_folds_on_the_command_line(call: Call, tmp_path: Path) -> None:
     make(tmp_path, *(f"clips/{k}/{n}.mp4" for k in "ab" for n in range(10)))
     info = ["data", "info", "data=folder", "data.root=clips"]
-    for fold in range(5):
+    for fold in (0, 4):
         out = call(*info, "data.folds=5", f"data.fold={fold}").stdout
         assert f"note: test: fold {fold} of 5, 4 videos held out of train, by class, split_seed=0" in out
     assert "fold=5: expected 0 to 4" in error_line(call(*info, "data.folds=5", "data.fold=5", check=2))
@@ -83,5 +83,5 @@ def test_a_sweep_over_folds_ends_in_one_row(call: Call, tmp_path: Path) -> None:
     done = call("train", "-m", *folds, *small, "schedule.warmup_epochs=0", "hydra.sweep.dir=s")
     for text in (done.stdout, (tmp_path / "s" / "table.txt").read_text()):
         assert re.search(
-            r"mean and standard deviation over data.fold:\nruns +test top-1 +std.*\n[- ]+\n2/2 +0\.\d{3}", text
+            r"mean and standard deviation over data.fold:\nruns +test top-1 +std.*\n[- ]+\n *2/2 +0\.\d{3}", text
         )

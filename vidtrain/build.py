@@ -252,7 +252,8 @@ def protocol(sampler: SamplerConfig, transform: TransformConfig, evaluation: Eva
     side = "squashed to" if transform.squash else "short side"
     views = f"{evaluation.clips}x{evaluation.crops} views (clips x crops)"
     if evaluation.hop is not None:
-        views = f"a clip every {evaluation.hop} frames x {evaluation.crops} crops"
+        every = f"{evaluation.hop} frames" if isinstance(evaluation.hop, int) else evaluation.hop
+        views = f"a clip every {every} x {evaluation.crops} crops"
     return f"{rate} at {transform.size} px ({side} {transform.resize}), {views}, probabilities averaged"
 
 

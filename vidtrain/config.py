@@ -119,8 +119,8 @@ class ExtractCommandConfig(CheckpointSections):
     """Folder for the features; a folder that an earlier run began is completed."""
     layer: str = "features"
     """What is kept: features (what the head classifies), embed (c3d's fc6), or the name of a module, such as layer3."""
-    hop: int | None = None
-    """Source frames from one clip to the next; null: a clip's span, so that clips neither overlap nor leave gaps."""
+    hop: int | str | None = None
+    """From one clip to the next: source frames (16) or seconds (0.5s); null: clips neither overlap nor leave gaps."""
     dtype: FeatureType = FeatureType.float16
     """Of the numbers on disk: float16 or float32."""
     trust: list[str] = field(default_factory=list)
@@ -169,8 +169,8 @@ class DataCommandConfig:
 _AT_LEAST_ONE = (
     *["sampler.num_frames", "sampler.stride", "sampler.clips_per_video"],
     *["trainer.epochs", "trainer.batch_size", "trainer.accumulate"],
-    *["trainer.log_every", "trainer.val_every", "eval.clips", "eval.hop", "eval.val_clips", "eval.batch_size"],
-    *["show.clips", "show.frames", "doctor.videos", "doctor.batch_size", "hop"],
+    *["trainer.log_every", "trainer.val_every", "eval.clips", "eval.val_clips", "eval.batch_size"],
+    *["show.clips", "show.frames", "doctor.videos", "doctor.batch_size"],
 )
 _NOT_NEGATIVE = (
     *["trainer.num_workers", "trainer.label_smoothing", "trainer.save_minutes", "trainer.seed"],
@@ -185,8 +185,20 @@ def check_numbers(cfg: Any) -> None:
             value = OmegaConf.select(cfg, key)
             if value is not None and value < least:
                 raise ConfigError(f"{key}={value}: must be at least {least}")
+    for key in ("eval.hop", "hop"):
+        if (hop := OmegaConf.select(cfg, key)) is not None:
+            _check_hop(key, hop)
     if (fps := OmegaConf.select(cfg, "sampler.fps")) is not None and fps <= 0:
         raise ConfigError(f"sampler.fps={fps}: must be above 0, or null to use sampler.stride")
+
+
+def _check_hop(key: str, hop: int | str) -> None:
+    from vidtrain.data.timeline import hop_seconds
+
+    try:
+        hop_seconds(hop)
+    except ConfigError as error:
+        raise ConfigError(f"{key}={hop}: {error}") from None
 
 
 SCHEMAS: dict[str, type] = {

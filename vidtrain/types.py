@@ -32,16 +32,21 @@ class VideoInfo:
 
     num_frames counts the frames shown (edit lists and discard flags honoured), never the container's claim.
     fps is their mean rate. height and width are those of the picture shown, rotation metadata applied.
+    times: float64 (num_frames + 1,), ascending: seconds at which each frame appears, the first at 0, and at which the
+    last one ends; None where frame k appears at k / fps, within the rounding of the container.
+    times_note: what is odd about the file's timestamps and was set right, "" for nothing.
     """
 
     num_frames: int
     fps: float
     height: int
     width: int
+    times: npt.NDArray[np.float64] | None = field(default=None, compare=False)
+    times_note: str = field(default="", compare=False)
 
     @property
     def seconds(self) -> float:
-        return self.num_frames / self.fps
+        return self.num_frames / self.fps if self.times is None else float(self.times[-1])
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def test_what_it_finds(call: Call, clips: Path, tmp_path: Path) -> None:
     assert counts["leak"] == ["0", "1", "0"]
     assert counts["short"] == ["0", "1", "0"]
     assert "unreadable: train: train/left/0.mp4: the file is empty" in lines
-    assert "14 of 19 rows are in order; serious problems: 4; short, still or black: 1" in lines
+    assert "14 of 19 rows are in order; serious problems: 4; short, still, black or with odd timestamps: 1" in lines
     assert "note: train: 1 of 9 videos cannot be used and are left out; report.csv of the check names them" in lines
     folder = Path("check/folder_my_clips")
     assert lines[-1] == f"train from it with: vidtrain train data=index data.root={folder}"

@@ -15,6 +15,7 @@ from vidtrain.data.manifest import IntLists, Manifest, StringArray, VideoData
 from vidtrain.data.probe import Probe
 from vidtrain.data.probes import absolute
 from vidtrain.data.sampling import ClipSpec
+from vidtrain.data.timeline import packed
 from vidtrain.errors import DataError
 
 SPEC = ClipSpec(num_frames=8, stride=2)  # spans 15 frames
@@ -103,8 +104,25 @@ def test_segments() -> None:
         (2, "segment", True),
         (3, "segment", False),
     ]
-    assert "8 frames, a clip spans 15" in problems[0].detail
+    assert "7 frames, a clip spans 15" in problems[0].detail
     assert problems[1].detail == "the segment ends at 11 s, the video at 10 s"
+
+
+def test_times_of_the_frames() -> None:
+    """A video whose first 2 s have 60 frames a second and the other 10 s 3, and one whose clock jumps."""
+    times = np.concatenate([np.arange(120) / 60, 2 + np.arange(31) / 3])
+    starts, ends = np.array([2.0, 11.0, 12.1]), np.array([7.0, 12.9, 13.0])
+    manifest = Manifest(StringArray.of(["a"] * 3), np.zeros(3, np.int64), starts, ends)
+    probe = sound(frames=150, fps=12.8, times=packed(times))
+    problems = found_in(VideoData(("x",), {"train": manifest}), {"a": probe}, ClipSpec(16, fps=4))
+    assert [(p.row, p.kind, p.detail) for p in problems] == [
+        (1, "segment", "the segment ends at 12.9 s, the video at 12 s"),
+        (1, "short", "1 s, a clip spans 3.75 s: its last frame is repeated"),
+        (2, "segment", "the segment begins at 12.1 s, the video ends at 12 s"),
+    ]
+    note = "the timestamps jump by 3600 s at frame 50"
+    (problem,) = found_in(made({"val": [("a", 0)]}), {"a": sound(frames=250, times_note=note)})
+    assert (problem.kind, problem.detail, problem.serious, problem.usable) == ("times", note, False, True)
 
 
 def test_duplicates_and_leaks() -> None:

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from tests.videos import coded, needs_encoder, number_of, read, scene, write_video
-from vidtrain.data.clip_stream import ClipBatch, ClipStream, clip_frames
+from vidtrain.data.clip_stream import ClipBatch, ClipStream
 from vidtrain.data.manifest import Manifest
 from vidtrain.data.readers import streaming
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.pyav import PyAVReader, PyAVVideo
-from vidtrain.data.sampling import ClipSpec
+from vidtrain.data.sampling import ClipSpec, sliding_clips
 from vidtrain.data.transforms import TestCuts
 from vidtrain.errors import ConfigError
 from vidtrain.types import Frames, Indices, VideoInfo
@@ -61,7 +61,7 @@ def expected(path: Path, hop: int | None, spec: ClipSpec = SPEC, **seconds: floa
     with PyAVReader().open(str(path)) as video:
         info = video.info
         cut = CUTS.all(info)[0]
-        indices = clip_frames(info.num_frames, info.fps, spec, hop, **seconds)
+        indices = sliding_clips(info.num_frames, info.fps, spec, hop, **seconds)
         return torch.from_numpy(np.stack([cut.apply(video.read(clip, cut.read_size)) for clip in indices]))
 
 

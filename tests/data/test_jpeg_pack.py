@@ -127,8 +127,8 @@ def test_refuses_what_is_not_a_whole_pack(clip: Path, tmp_path: Path) -> None:
         assert refused(damaged, READER) == reason
     damaged.write_bytes(whole + b"x")
     assert "it should have" in refused(damaged, READER)
-    damaged.write_bytes(whole[:8] + b"\x02" + whole[9:])
-    assert "is a JPEG pack of version 2" in refused(damaged, READER)
+    damaged.write_bytes(whole[:8] + b"\x03" + whole[9:])
+    assert "is a JPEG pack of version 3" in refused(damaged, READER)
     assert refused(tmp_path / "none.jpack", READER) == "no such file"
     assert refused(tmp_path, READER) == "is not a regular file"
 

@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 
 from tests.data.prepared import READER, X264, as_data, numbers, only_copy, painted, run
 from tests.data.test_readers import needs_decord
-from tests.videos import Pictures, info, read, scene, set_matrix, write_video
+from tests.data.test_readers_times import HOUR, transport
+from tests.videos import Pictures, info, read, remux, scene, set_matrix, write_video
 from vidtrain.data.prepare_copy import check_copy, likeness
 from vidtrain.data.prepare_frames import Times, copy_size, times_of, walk
 from vidtrain.data.prepare_video import encode_video
 from vidtrain.data.readers.decord import DecordReader
+from vidtrain.data.readers.kinds import AnyReader
 from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.sampling import ClipSpec, uniform_clips
 from vidtrain.data.settings import CopyFormat
 from vidtrain.errors import DataError, VideoError
 from vidtrain.types import VideoInfo
@@ -67,6 +70,53 @@ def test_uneven_times_are_kept(tmp_path: Path) -> None:
     with PyAVReader().open(str(copy)) as video:
         found = times_of(video)
     assert found.ticks * float(found.unit) * 30 == pytest.approx(times)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "jpack"])
+@pytest.mark.parametrize("decord", [False, pytest.param(True, marks=needs_decord)])
+@FORMATS
+def test_a_copy_gives_the_frames_that_its_source_gives(
+    tmp_path: Path, kind: CopyFormat, ending: str, decord: bool
+) -> None:
+    """For every row and rate; frames of 1/60 s, of 1/3 s, one of 4 s, and some in between."""
+    gaps = [10] * 60 + [200] * 20 + [2400] + [7, 13, 25, 20, 20, 40] * 5
+    times = np.cumsum([0, *gaps]).tolist()
+    source = write_video(tmp_path / "a.mp4", painted(len(times), 32, 32), 600, "libx264", {"bf": "0"}, times=times)
+    if ending == "jpack":
+        run(as_data([source]), tmp_path / "packs", format=CopyFormat.jpeg, short_side=32)
+        source = only_copy(tmp_path / "packs")
+    elif ending == "mkv":
+        source = remux(source, tmp_path / "a.mkv")
+    reader = AnyReader(DecordReader(timeout=None)) if decord else READER
+    run(as_data([source]), tmp_path / "out", reader=reader, format=kind)
+    before, after = info(source, READER), info(only_copy(tmp_path / "out"), READER)
+    assert before.times is not None
+    assert after.times is not None
+    np.testing.assert_allclose(after.times, before.times, atol=2e-5)
+    for first, last in ((0.0, None), (0.0, 1.0), (1.0, 3.1), (2.004, 9.0), (9.1, 13.0), (12.0, 12.01)):
+        for spec in (ClipSpec(8, 2), ClipSpec(8, fps=30), ClipSpec(8, fps=12, short="loop"), ClipSpec(4, fps=7.5)):
+            one, two = (
+                uniform_clips(i.num_frames, i.fps, spec, 7, first=first, last=last, times=i.times)
+                for i in (before, after)
+            )
+            np.testing.assert_array_equal(one, two)
+
+
+@FORMATS
+def test_a_copy_has_one_clock(tmp_path: Path, kind: CopyFormat) -> None:
+    """A source whose timestamps jump by an hour."""
+    source = transport(tmp_path / "a.ts", lambda n: HOUR * (n >= 20))
+    run(as_data([source]), tmp_path / "out", format=kind)
+    found = info(only_copy(tmp_path / "out"), READER)
+    assert (found.num_frames, found.fps, found.times, found.times_note) == (60, 25, None, "")
+
+
+def test_a_copy_with_other_times_is_refused(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "a.mp4", painted(10), 30, "libx264", X264, times=[0, 1, 2, 3, 4, 5, 6, 7, 9, 10])
+    found, late = info(source), np.array([*range(8), 8.5, 10, 11]) / 30
+    planned = VideoInfo(10, found.fps, found.height, found.width, late)
+    with pytest.raises(VideoError, match=r"frame 8 is shown 0.0167 s from when the source shows it"):
+        check_copy(str(source), PyAVReader(), planned, {}, 20.0)
 
 
 @pytest.mark.parametrize("fps", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(25, 3), 120])

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vidtrain.data.sampling import ClipSpec, Short, random_clip, segment, sliding_clips, uniform_clips
+from vidtrain.data.sampling import ClipSpec, Short, random_clip, sliding_clips, uniform_clips
+from vidtrain.data.timeline import Timeline
 from vidtrain.errors import ConfigError, DataError
 
 totals = st.integers(1, 400)
@@ -127,7 +128,7 @@ def test_clips_stay_in_their_segment(
     first = at * seconds * 0.99
     assume(round(first * fps + 1) <= total)
     last = first + length * seconds
-    start, stop = segment(total, fps, first, last)
+    start, stop = Timeline(total, fps).within(first, last)
     assert 0 <= start < stop <= total
     for found in (
         random_clip(total, fps, spec, rng(seed), first=first, last=last),
@@ -138,10 +139,10 @@ def test_clips_stay_in_their_segment(
 
 
 def test_segment_in_frames() -> None:
-    assert segment(100, 25, None, None) == (0, 100)
-    assert segment(100, 25, 1.0, 2.0) == (25, 50)
-    assert segment(100, 25, 1.0, 99.0) == (25, 100)
-    assert segment(100, 25, 1.0, 1.001) == (25, 26)  # shorter than a frame: the one it begins in
+    assert Timeline(100, 25).within(None, None) == (0, 100)
+    assert Timeline(100, 25).within(1.0, 2.0) == (25, 50)
+    assert Timeline(100, 25).within(1.0, 99.0) == (25, 100)
+    assert Timeline(100, 25).within(1.0, 1.001) == (25, 26)  # shorter than a frame: the one it begins in
     assert uniform_clips(100, 25, ClipSpec(2, 24), 2, first=1.0, last=2.0).tolist() == [[25, 49], [25, 49]]
 
 
@@ -156,7 +157,7 @@ def test_segment_in_frames() -> None:
 )
 def test_bad_segments(first: float, last: float, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        segment(100, 25, first, last)
+        Timeline(100, 25).within(first, last)
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def _store(
             folder.add(jobs[rows[first]], int(numbers[first]), int(totals[first]), features[part])
     for end in batch.ends:
         video = jobs[end.video]
-        found.done[video.key] = folder.finish(video, clips=end.clips, frames=end.frames, fps=end.fps)
+        found.done[video.key] = folder.finish(video, clips=end.clips, frames=end.frames, fps=end.fps, times=end.times)
         found.made.add(video.key)
         progress.step()
     for row, reason in batch.bad:

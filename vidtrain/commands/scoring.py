@@ -60,7 +60,7 @@ class Scorer:
         clips: int,
         crops: int,
         *,
-        hop: int | None = None,
+        hop: int | str | None = None,
         num_classes: int | None = None,
         features: FeatureInfo | None = None,
     ) -> Iterable[Batch]:
@@ -81,7 +81,7 @@ class Scorer:
         )
 
     def score(
-        self, model: nn.Module, data: VideoData, split: str, clips: int, crops: int, hop: int | None = None
+        self, model: nn.Module, data: VideoData, split: str, clips: int, crops: int, hop: int | str | None = None
     ) -> Scores:
         """Probabilities of every readable video of a split; of several processes each scores its part."""
         manifest, features = manifest_of(data, split), data.features

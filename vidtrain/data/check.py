@@ -6,6 +6,7 @@ corrupt      frames that do not decode
 truncated    the file is shorter than its container says
 segment      starts or ends beyond the end of the video
 short        fewer frames than a clip spans
+times        timestamps that jump, step back, stand still or are missing; the frames are read in their right order
 duplicate    the same video as an earlier row of the split: the same pictures, whatever the file's name and container
 leak         the same video, or one of the same group, in an earlier split (train, val, test)
 still        no frame differs from the first
@@ -27,14 +28,15 @@ import numpy as np
 
 from vidtrain.data.manifest import Manifest, VideoData
 from vidtrain.data.probe import Probe
-from vidtrain.data.sampling import ClipSpec, segment
+from vidtrain.data.sampling import ClipSpec
 from vidtrain.data.splits import group_names
+from vidtrain.data.timeline import Timeline
 from vidtrain.errors import DataError
 from vidtrain.terminal import EXACT_NAMES
 
 KINDS: Final = (
     *("missing", "unreadable", "corrupt", "truncated", "segment", "short"),
-    *("duplicate", "leak", "still", "black"),
+    *("times", "duplicate", "leak", "still", "black"),
 )
 SPLITS: Final = ("train", "val", "test")
 REPORT: Final = "report.csv"
@@ -56,7 +58,7 @@ class Problem:
     """Something wrong with a row.
 
     row: its place in the split; -1 for one that is missing on disk.
-    serious: False for what training can live with as it is set: short, still and black videos.
+    serious: False for what training can live with as it is set: short, still and black videos, odd timestamps.
     usable: False when no clip can ever be read from the row.
     """
 
@@ -107,23 +109,35 @@ def _of_row(split: str, manifest: Manifest, row: int, path: str, probe: Probe, s
         yield Problem(split, row, path, "truncated", f"{lost}, it shows {shown}")
     first = None if manifest.starts is None else float(manifest.starts[row])
     last = None if manifest.ends is None else float(manifest.ends[row])
+    line = probe.line
     try:
-        start, stop = segment(probe.frames, probe.fps, first, last)
+        start, stop = line.within(first, last)
     except DataError as error:
         yield Problem(split, row, path, "segment", str(error), usable=False)
         return
-    if last is not None and np.isfinite(last) and last > probe.seconds + _LATE:
-        detail = f"the segment ends at {last:g} s, the video at {probe.seconds:.4g} s"
+    if last is not None and np.isfinite(last) and last > line.end + _LATE:
+        detail = f"the segment ends at {last:g} s, the video at {line.end:.4g} s"
         yield Problem(split, row, path, "segment", detail)
-    needed = frames_needed(spec, probe.fps)
-    if stop - start < needed:
+    if probe.times_note:
+        yield Problem(split, row, path, "times", probe.times_note, serious=False)
+    lacking = _too_short(spec, line, start, stop)
+    if lacking:
         fate = "some are taken twice" if spec.mode == "segments" and spec.short != "error" else _SHORT[spec.short]
-        detail = f"{_frames(stop - start)}, a clip spans {needed}: {fate}"
-        yield Problem(split, row, path, "short", detail, serious=spec.short == "error")
+        yield Problem(split, row, path, "short", f"{lacking}: {fate}", serious=spec.short == "error")
     if probe.black:
         yield Problem(split, row, path, "black", "nothing is to be seen in any frame", serious=False)
     elif probe.still:
         yield Problem(split, row, path, "still", "no frame differs from the first", serious=False)
+
+
+def _too_short(spec: ClipSpec, line: Timeline, start: int, stop: int) -> str:
+    """'30 frames, a clip spans 31' where a clip does not fit into [start, stop), else ''."""
+    if line.times is None or spec.fps is None or spec.mode == "segments":
+        needed = frames_needed(spec, line.fps)
+        return f"{_frames(stop - start)}, a clip spans {needed}" if stop - start < needed else ""
+    begin, end = line.seconds(np.array([start, stop])).tolist()
+    span = (spec.num_frames - 1) / spec.fps
+    return f"{end - begin:.4g} s, a clip spans {span:.4g} s" if line.at(np.array([begin + span]))[0] >= stop else ""
 
 
 @lru_cache(maxsize=1024)  # a data set has few frame rates, and many rows

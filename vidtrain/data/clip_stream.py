@@ -20,6 +20,7 @@ from vidtrain.data.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.streaming import OutOfOrderError, stream
 from vidtrain.data.sampling import ClipSpec, sliding_clips
+from vidtrain.data.timeline import Seconds
 from vidtrain.data.transforms import TestCuts
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.types import BadVideo, Frames, Indices
@@ -27,12 +28,13 @@ from vidtrain.types import BadVideo, Frames, Indices
 
 @dataclass(frozen=True)
 class VideoEnd:
-    """All clips of a video have been given. frames, fps: of the whole file, as its reader counts them."""
+    """All clips of a video have been given. frames, fps, times: of the whole file, as in `VideoInfo`."""
 
     video: int
     clips: int
     frames: int
     fps: float
+    times: Seconds | None = None
 
 
 @dataclass
@@ -65,8 +67,8 @@ class ClipStream(IterableDataset[ClipBatch]):
     A row goes to the worker that is free first, so one long video does not hold up the others.
 
     Args:
-        hop: source frames from the start of a clip to that of the next; None: the clip's span, so that clips follow
-            each other without a gap or an overlap. The last clip of a video ends where the video ends.
+        hop: from the start of a clip to that of the next, as in `sliding_clips`; None: clips follow each other without
+            a gap or an overlap. The last clip of a video ends where the video ends.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class ClipStream(IterableDataset[ClipBatch]):
         spec: ClipSpec,
         cuts: TestCuts,
         *,
-        hop: int | None,
+        hop: int | str | None,
         batch_size: int,
     ) -> None:
         self.manifest = manifest
@@ -121,13 +123,16 @@ class ClipStream(IterableDataset[ClipBatch]):
                 yield from self._clips(video, row, indices, waiting, pieces=False)
             except OutOfOrderError:
                 yield from self._clips(video, row, indices, waiting, pieces=True)
-            waiting.ends.append(VideoEnd(row, len(indices), video.info.num_frames, video.info.fps))
+            info = video.info
+            waiting.ends.append(VideoEnd(row, len(indices), info.num_frames, info.fps, info.times))
 
     def _indices(self, video: OpenVideo, row: int) -> Indices:
         """int64 (clips, T)."""
         info = video.info
         with blaming(self.manifest.paths[row]):
-            return clip_frames(info.num_frames, info.fps, self.spec, self.hop, **seconds_of(self.manifest, row))
+            return sliding_clips(
+                info.num_frames, info.fps, self.spec, self.hop, times=info.times, **seconds_of(self.manifest, row)
+            )
 
     def _clips(
         self, video: OpenVideo, row: int, indices: Indices, waiting: _Waiting, *, pieces: bool
@@ -143,19 +148,6 @@ def check_slides(spec: ClipSpec) -> ClipSpec:
     if spec.mode == "segments":
         raise ConfigError("a clip of segments covers the whole video: it cannot slide (sampler.mode=clip can)")
     return spec
-
-
-def clip_frames(
-    total: int,
-    fps: float,
-    spec: ClipSpec,
-    hop: int | None,
-    *,
-    first: float | None = None,
-    last: float | None = None,
-) -> Indices:
-    """int64 (clips, T): the frames of all clips of a video, see `sampling.sliding_clips`; hop None is the span."""
-    return sliding_clips(total, fps, spec, spec.span(fps) if hop is None else hop, first=first, last=last)
 
 
 def _cut(video: OpenVideo, indices: Indices, cuts: TestCuts, *, pieces: bool) -> Iterator[Frames]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ class TrainClips(Dataset[Sample]):
             info, count = video.info, self.clips_per_video
             with blaming(path):
                 where = seconds_of(self.manifest, row)
-                places = random_clip(info.num_frames, info.fps, self.spec, rng, clips=count, **where)
+                places = random_clip(info.num_frames, info.fps, self.spec, rng, clips=count, times=info.times, **where)
             cuts = [self.cut.draw(info, rng) for _ in places]
             for cut, (frames, codes) in zip(cuts, self._read(path, video, places, cuts), strict=True):
                 clip = self.augment.apply(cut.apply(frames), rng)
@@ -146,7 +147,7 @@ class TestViews(Dataset[Sample]):
 
     Args:
         clips: clips spread evenly over the video.
-        hop: a clip every `hop` source frames instead; V then differs from video to video.
+        hop: a clip every so many source frames (16), or seconds ("0.5s"), instead; V then differs from video to video.
         flow: gives the clips their optical flow; None: RGB only.
         num_classes: K, of a multi-label manifest.
     """
@@ -159,7 +160,7 @@ class TestViews(Dataset[Sample]):
         cuts: TestCuts,
         *,
         clips: int,
-        hop: int | None = None,
+        hop: int | str | None = None,
         flow: FlowSource | None = None,
         num_classes: int | None = None,
     ) -> None:
@@ -187,10 +188,11 @@ class TestViews(Dataset[Sample]):
     def _views(self, video: OpenVideo, row: int) -> torch.Tensor:
         info, seconds = video.info, seconds_of(self.manifest, row)
         with blaming(self.manifest.paths[row]):
+            length = info.num_frames, info.fps, self.spec
             if self.hop is None:
-                indices = uniform_clips(info.num_frames, info.fps, self.spec, self.clips, **seconds)
+                indices = uniform_clips(*length, self.clips, times=info.times, **seconds)
             else:
-                indices = sliding_clips(info.num_frames, info.fps, self.spec, self.hop, **seconds)
+                indices = sliding_clips(*length, self.hop, times=info.times, **seconds)
         cuts = self.cuts.all(info)
         frames, codes, place = read_once(self.manifest.paths[row], video, indices, cuts[0].read_size, self.flow)
         size, channels = cuts[0].size, 3 if codes is None else 5
@@ -227,7 +229,14 @@ def blaming(path: str) -> Iterator[None]:
         raise VideoError(path, str(error)) from error
 
 
-def seconds_of(manifest: Manifest, row: int) -> dict[str, float | None]:
+class Bounds(TypedDict):
+    """Seconds of a file; None is its start or its end."""
+
+    first: float | None
+    last: float | None
+
+
+def seconds_of(manifest: Manifest, row: int) -> Bounds:
     """Where in its file a row lies: the whole of it unless the manifest says otherwise."""
     first = None if manifest.starts is None else float(manifest.starts[row])
     last = None if manifest.ends is None else float(manifest.ends[row])

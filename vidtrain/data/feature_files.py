@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.data.prepare_plan import Stamp, stamp_of
+from vidtrain.data.timeline import Seconds, packed
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.sole_writer import LOCK, sole_writer
 
@@ -56,10 +57,11 @@ class FeatureInfo:
     def protocol(self) -> str:
         """Where they come from, in a line."""
         made = self.made_by
-        hop = "one after the other" if made.get("hop") is None else f"a clip every {made['hop']} frames"
+        hop = made.get("hop")
+        every = "one after the other" if hop is None else f"a clip every {hop}{' frames' * isinstance(hop, int)}"
         return (
             f"features (length {self.length}, layer {made.get('layer')}) of {made.get('model._target_')} over "
-            f"{made.get('sampler.num_frames')}-frame clips at {made.get('transform.size')} px, {hop}"
+            f"{made.get('sampler.num_frames')}-frame clips at {made.get('transform.size')} px, {every}"
         )
 
 
@@ -86,7 +88,7 @@ class Video:
 
 @dataclass(frozen=True)
 class Done:
-    """A line of the journal. frames, fps: of the whole source. start, end: as in Video."""
+    """A line of the journal. frames, fps: of the whole source. start, end: as in Video. times: `timeline.packed`."""
 
     key: str
     path: str
@@ -98,6 +100,7 @@ class Done:
     bytes: int
     frames: int
     fps: float
+    times: str = ""
 
 
 class FeatureFolder:
@@ -192,15 +195,14 @@ class FeatureFolder:
             self._open[video.key] = _Part(self.folder / video.file, (total, self.length), self._dtype)
         self._open[video.key].write(number, features)
 
-    def finish(self, video: Video, *, clips: int, frames: int, fps: float) -> Done:
-        """All clips of a video have been added."""
+    def finish(self, video: Video, *, clips: int, frames: int, fps: float, times: Seconds | None = None) -> Done:
+        """All clips of a video have been added. frames, fps, times: of the source, as in `VideoInfo`."""
         written = self._open.pop(video.key).close()
         stamp = stamp_of(video.path)
         if stamp is None:
             raise DataError(f"{video.path}: is gone")
-        done = Done(
-            video.key, video.path, video.start, video.end, stamp, video.file, clips, written, frames, fps
-        )  # fmt: skip
+        place = video.key, video.path, video.start, video.end
+        done = Done(*place, stamp, video.file, clips, written, frames, fps, packed(times))
         self._done[video.key] = done
         self._journal.write(_line(done))
         self._journal.flush()
@@ -298,7 +300,7 @@ def _read_journal(file: Path) -> Iterator[Done]:
     for line in file.read_bytes().splitlines():
         try:
             content = json.loads(line)
-            if content.keys() == {field.name for field in fields(Done)}:
+            if content.keys() | {"times"} == {field.name for field in fields(Done)}:  # folders of before have no times
                 yield Done(**{**content, "stamp": Stamp(**content["stamp"])})
         except (ValueError, TypeError, AttributeError):  # the half line of a run that was killed
             continue

@@ -11,12 +11,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.clip_stream import clip_frames
 from vidtrain.data.dataset import seconds_of
 from vidtrain.data.feature_files import Done, Video
 from vidtrain.data.index import write_index
 from vidtrain.data.manifest import Manifest, StringArray, VideoData
-from vidtrain.data.sampling import ClipSpec
+from vidtrain.data.sampling import ClipSpec, sliding_clips
+from vidtrain.data.timeline import Timeline, unpacked
 from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import BadVideo
 
@@ -33,7 +33,7 @@ def videos_of(manifest: Manifest) -> list[Video]:
 
 
 def write_feature_index(
-    folder: Path, data: VideoData, done: Mapping[str, Done], spec: ClipSpec, hop: int | None
+    folder: Path, data: VideoData, done: Mapping[str, Done], spec: ClipSpec, hop: int | str | None
 ) -> VideoData:
     """Write the lists: the rows of `data` with the files of their features; returns what was written.
 
@@ -65,13 +65,14 @@ def write_feature_index(
     return made
 
 
-def _write_seconds(folder: Path, split: str, videos: Sequence[Done], spec: ClipSpec, hop: int | None) -> None:
+def _write_seconds(folder: Path, split: str, videos: Sequence[Done], spec: ClipSpec, hop: int | str | None) -> None:
     offsets = np.zeros(len(videos) + 1, dtype=np.int64)
     np.cumsum([one.clips for one in videos], out=offsets[1:])
     seconds = np.empty((offsets[-1], 2))
     for first, last, one in zip(offsets[:-1], offsets[1:], videos, strict=True):
-        frames = clip_frames(one.frames, one.fps, spec, hop, first=one.start, last=one.end)
-        seconds[first:last] = np.stack([frames.min(1), frames.max(1) + 1], 1) / one.fps
+        line = Timeline(one.frames, one.fps, unpacked(one.times))
+        clips = sliding_clips(one.frames, one.fps, spec, hop, first=one.start, last=one.end, times=line.times)
+        seconds[first:last] = line.seconds(np.stack([clips.min(1), clips.max(1) + 1], 1))
     for name, column in (("clips", offsets), ("seconds", seconds)):
         part = folder / f"{split}.{name}.part"
         with part.open("wb") as handle:

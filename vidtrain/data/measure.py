@@ -65,7 +65,7 @@ def _one_clip(clips: TrainClips, row: int) -> list[float] | None:
         with clips.reader.open(path) as video:
             info = video.info
             where = seconds_of(clips.manifest, row)
-            indices = random_clip(info.num_frames, info.fps, clips.spec, rng, clips=1, **where)
+            indices = random_clip(info.num_frames, info.fps, clips.spec, rng, clips=1, times=info.times, **where)
             marks.append(time.process_time())
             cut = clips.cut.draw(info, rng)
             frames, _ = read_clip(path, video, indices[0], cut.read_size, clips.flow)

@@ -23,6 +23,7 @@ from vidtrain.data.readers.extent import missing_bytes
 from vidtrain.data.readers.picture import Picture
 from vidtrain.data.readers.pyav import PyAVReader
 from vidtrain.data.settings import CopyFormat, PrepareConfig
+from vidtrain.data.timeline import Timeline
 from vidtrain.errors import DataError, VideoError
 from vidtrain.types import VideoInfo
 
@@ -30,6 +31,7 @@ _LOOKED_AT: Final = 8  # frames of each copy that are held against the source
 _FULL: Final = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _CLOSED: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 _LEAST_FREE: Final = 1 << 16  # bytes; below this a copy that is no good is put down to the disk
+_LATE: Final = 3e-3  # seconds; the source's times may have been rounded, and the copy's are
 _CEILING: Final = 99.0  # dB, of a copy without loss
 
 
@@ -52,10 +54,10 @@ def suffix_of(settings: PrepareConfig) -> str:
 
 def recorded(settings: PrepareConfig) -> dict[str, Any]:
     """What the pixels of a copy depend on; `version` changes when this code makes others."""
-    common: dict[str, Any] = {"version": 1, "format": settings.format.value, "short_side": settings.short_side}
+    common: dict[str, Any] = {"format": settings.format.value, "short_side": settings.short_side}
     if settings.format is CopyFormat.jpeg:
-        return {**common, "quality": settings.quality}
-    return {**common, "crf": settings.crf, "gop": settings.gop}
+        return {"version": 2, **common, "quality": settings.quality}  # 2: with the times of the frames
+    return {"version": 1, **common, "crf": settings.crf, "gop": settings.gop}
 
 
 def make_copy(job: Job, *, reader: VideoReader, settings: PrepareConfig, output: str) -> Copy:
@@ -86,7 +88,7 @@ def _write(source: str, part: Path, reader: VideoReader, settings: PrepareConfig
     jpeg = settings.format is CopyFormat.jpeg
     with reader.open(source) as video:
         size = copy_size(video.info, settings.short_side, even=not jpeg)
-        info = VideoInfo(video.info.num_frames, video.info.fps, *size)
+        info = VideoInfo(video.info.num_frames, video.info.fps, *size, video.info.times)
         places = np.linspace(0, info.num_frames - 1, _LOOKED_AT).round().astype(int)
         kept: dict[int, Picture] = {}
         pictures = _keep(walk(source, video, size), set(places.tolist()), kept)
@@ -130,7 +132,7 @@ def check_copy(path: str, reader: VideoReader, planned: VideoInfo, kept: dict[in
     Args:
         path: the copy.
         reader: to read it with.
-        planned: what it has to show; the rate may differ by a thousandth.
+        planned: what it has to show; the rate may differ by a thousandth, the time of a frame by `_LATE`.
         kept: frames of the source at the copy's size, by number.
         floor: the least PSNR that they may have (dB), see `likeness`.
 
@@ -147,6 +149,9 @@ def check_copy(path: str, reader: VideoReader, planned: VideoInfo, kept: dict[in
                 raise VideoError(path, f"{what} is {getattr(info, what)}, not {getattr(planned, what)}")
         if abs(info.fps - planned.fps) > planned.fps / 1000:
             raise VideoError(path, f"it shows {info.fps:g} frames a second, the source {planned.fps:g}")
+        late = np.abs(_seconds(info) - _seconds(planned))
+        if late.max() > _LATE:
+            raise VideoError(path, f"frame {late.argmax()} is shown {late.max():.3g} s from when the source shows it")
         worst, at = _CEILING, 0
         for number, picture in enumerate(walk(path, video, (planned.height, planned.width))):
             if number in kept and (level := likeness(picture, kept[number])) < worst:
@@ -155,6 +160,10 @@ def check_copy(path: str, reader: VideoReader, planned: VideoInfo, kept: dict[in
         low = f"frame {at} has a PSNR of {worst:.1f} dB, less than prepare.min_psnr={floor:g}"
         raise VideoError(path, f"{low}; a lower prepare.crf or a higher prepare.quality may do")
     return round(worst, 2)
+
+
+def _seconds(info: VideoInfo) -> npt.NDArray[np.float64]:
+    return Timeline(info.num_frames, info.fps, info.times).seconds(np.arange(info.num_frames))
 
 
 def likeness(one: Picture, other: Picture) -> float:

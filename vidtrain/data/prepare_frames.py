@@ -65,28 +65,38 @@ def copy_size(info: VideoInfo, short_side: int, *, even: bool) -> tuple[int, int
 
 
 def times_of(video: OpenVideo) -> Times:
-    """The times of a video's frames where its packets tell them, evenly spaced ones where not."""
+    """When a video's frames are shown, in the ticks of the file where these tell it, else in `_USUAL` ones."""
+    info = video.info
     known = _packet_times(video) if isinstance(video, PyAVVideo) else None
     if known is not None:
         return known
-    ticks = np.arange(video.info.num_frames, dtype=np.int64)
-    return Times(ticks, 1 / Fraction(video.info.fps).limit_denominator(1001))
+    if info.times is not None:
+        return Times(_kept_apart(info.times[:-1] / float(_USUAL)), _USUAL)
+    return Times(np.arange(info.num_frames, dtype=np.int64), 1 / Fraction(info.fps).limit_denominator(1001))
 
 
 def _packet_times(video: PyAVVideo) -> Times | None:
-    table, unit = video.frames.table, video.file.stream.time_base
+    table, unit, info = video.frames.table, video.file.stream.time_base, video.info
     if table is None or not unit or len(table.shown) == 1:
         return None
     ticks = table.pts[table.shown]
     ticks = ticks - ticks[0]
-    if abs((len(ticks) - 1) / float(ticks[-1] * unit) / video.info.fps - 1) > 1e-6:
+    if info.times is not None:
+        believed = np.abs(ticks * float(unit) - info.times[:-1]).max() < float(_USUAL)
+    else:
+        believed = abs((len(ticks) - 1) / float(ticks[-1] * unit) / info.fps - 1) <= 1e-6 and (np.diff(ticks) > 0).all()
+    if not believed:
         return None  # not the times that the reader goes by
     if unit.denominator > _FINEST:
-        exact = np.round(ticks * float(unit / _USUAL)).astype(np.int64)
-        # frames that fall together are kept apart: each at least one tick behind the one before it
-        places = np.arange(len(ticks))
-        ticks, unit = np.maximum.accumulate(exact - places) + places, _USUAL
+        ticks, unit = _kept_apart(ticks * float(unit / _USUAL)), _USUAL
     return Times(ticks, unit)
+
+
+def _kept_apart(ticks: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Whole ticks, each at least one behind the one before it, also where frames fall together."""
+    exact = np.round(ticks).astype(np.int64)
+    places = np.arange(len(ticks))
+    return np.maximum.accumulate(exact - places) + places
 
 
 def walk(path: str, video: OpenVideo, size: tuple[int, int]) -> Iterator[Picture]:

@@ -21,6 +21,7 @@ from vidtrain.data.readers.extent import missing_bytes
 from vidtrain.data.readers.opening import OpenFile
 from vidtrain.data.readers.picture import ONE_THREAD
 from vidtrain.data.readers.pyav import PyAVVideo
+from vidtrain.data.timeline import Timeline, packed, unpacked
 from vidtrain.errors import VideoError
 
 Luma = npt.NDArray[np.uint8]
@@ -59,6 +60,7 @@ class Probe:
     content: hash of the encoded pictures, the same for a copy in another container; "" at depth OPENED.
     corrupt: frames that do not decode, of those tried; with readers other than PyAV's at most 1, since they are not
         asked for more when one fails. broken: what is wrong with the first, "" when corrupt is 0.
+    times: of the frames where they are not evenly spaced, see `timeline.packed`; times_note: as in `VideoInfo`.
     still: no frame differs from the first; black: no frame shows anything. Known of sound videos at depth FULL.
     """
 
@@ -78,10 +80,17 @@ class Probe:
     broken: str = ""
     still: bool = False
     black: bool = False
+    times: str = ""
+    times_note: str = ""
 
     @property
     def seconds(self) -> float:
-        return self.frames / self.fps if self.fps else 0.0
+        return self.line.end if self.fps else 0.0
+
+    @property
+    def line(self) -> Timeline:
+        """When the frames are shown; of a file that can be read."""
+        return Timeline(self.frames, self.fps, unpacked(self.times))
 
 
 def probe(path: str, reader: VideoReader, depth: Depth) -> Probe:
@@ -111,6 +120,8 @@ def probe(path: str, reader: VideoReader, depth: Depth) -> Probe:
         broken=frames.broken,
         still=depth is Depth.FULL and not frames.corrupt and frames.still,
         black=depth is Depth.FULL and not frames.corrupt and frames.black,
+        times=packed(info.times),
+        times_note=info.times_note,
     )
 
 

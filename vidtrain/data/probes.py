@@ -24,7 +24,7 @@ from vidtrain.data.progress import Progress
 from vidtrain.data.readers.base import VideoReader
 
 FILE: Final = "probes.jsonl"
-_VERSION: Final = 1
+_VERSION: Final = 2  # 2: with the times of the frames
 _FIELDS: Final = tuple(field.name for field in fields(Probe))
 _MB: Final = 1 << 20
 

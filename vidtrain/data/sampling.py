@@ -20,6 +20,10 @@ at 12 fps, a stride of 2.5:
     grid      0.0      2.5      5.0      7.5
     samples   0        3        5        8
 
+Where frames are not evenly spaced, a clip with `fps` begins at a frame, and its samples are those shown at the clip's
+times by `vidtrain.data.timeline`; `random_clip` draws from the frames at which a clip fits. `times` are those of
+`VideoInfo`: None stands for evenly spaced.
+
 A target rate above the video's own (stride < 1) repeats frames. A video too short for the span follows `short`:
 
     frames    a b c d e             num_frames=4 stride=2 (span 7)
@@ -35,18 +39,20 @@ each gives one frame, a random one in training, the middle one in testing:
     training  .  x  .| x  .  .| .  .  x| .  x  .
     testing   .  x  .| .  x  .| .  x  .| .  x  .
 
-`sliding_clips` covers the whole video, a clip every `hop` source frames.
+`sliding_clips` covers the whole video, a clip every `hop` source frames or every so many seconds.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from vidtrain.data.timeline import Seconds, Timeline, hop_seconds
 from vidtrain.errors import ConfigError, DataError, did_you_mean, one_of
 from vidtrain.types import Indices
 
@@ -106,31 +112,6 @@ class ClipSpec:
         return int(self.offsets(video_fps)[-1]) + 1
 
 
-def segment(total: int, video_fps: float, first: float | None, last: float | None) -> tuple[int, int]:
-    """(start, stop) of the frames shown from `first` to `last` seconds, stop excluded, at least one frame.
-
-    Args:
-        total: frames of the video, 1 or more.
-        video_fps: its frames per second.
-        first: seconds from the start of the video; None is its start.
-        last: seconds from the start of the video, not included; None is its end. Beyond the end means the end.
-
-    Raises:
-        DataError: the segment is empty, or begins after the end of the video.
-    """
-    if total < 1:
-        raise DataError(f"a video has 1 frame or more, got {total}")
-    begin, end = first or 0.0, math.inf if last is None else last
-    if not (begin >= 0 and end > begin):
-        raise DataError(f"a segment runs from 0 s or later to a later time, got {begin:g} s to {end:g} s")
-    # Half up, as for the samples; a segment shorter than a frame keeps the frame that it begins in.
-    start = math.floor(begin * video_fps + 0.5)
-    stop = total if math.isinf(end) else min(total, math.floor(end * video_fps + 0.5))
-    if start >= total:
-        raise DataError(f"the segment begins at {begin:g} s, the video ends at {total / video_fps:g} s")
-    return start, max(stop, start + 1)
-
-
 def random_clip(
     total: int,
     video_fps: float,
@@ -140,6 +121,7 @@ def random_clip(
     clips: int = 1,
     first: float | None = None,
     last: float | None = None,
+    times: Seconds | None = None,
 ) -> Indices:
     """Clips at random places, every place equally likely, drawn independently.
 
@@ -149,7 +131,8 @@ def random_clip(
         spec: the clip.
         rng: draws the places.
         clips: how many, 1 or more.
-        first, last: seconds that the clips must stay within, see `segment`.
+        first, last: seconds that the clips must stay within, see `Timeline.within`.
+        times: when the frames are shown, see `VideoInfo`.
 
     Returns:
         int64 (clips, T), each in [0, total).
@@ -157,12 +140,11 @@ def random_clip(
     Raises:
         DataError: the video is too short and spec.short is "error", or the segment is empty.
     """
-    start, stop = segment(total, video_fps, first, last)
+    stretch = _Stretch.of(Timeline(total, video_fps, times), spec, first, last)
     if spec.mode == "segments":
-        low, high = _parts(start, stop, spec)
+        low, high = _parts(stretch.start, stretch.stop, spec)
         return rng.integers(low, high, size=(clips, spec.num_frames), dtype=np.int64)
-    room = max(0, stop - start - spec.span(video_fps))
-    return _clips(start, stop, video_fps, spec, rng.integers(room + 1, size=clips, dtype=np.int64))
+    return stretch.clips(rng.integers(stretch.room + 1, size=clips, dtype=np.int64))
 
 
 def uniform_clips(
@@ -173,6 +155,7 @@ def uniform_clips(
     *,
     first: float | None = None,
     last: float | None = None,
+    times: Seconds | None = None,
 ) -> Indices:
     """`clips` clips that cover the video from its first place to its last, evenly; one clip is the centre one.
 
@@ -183,7 +166,8 @@ def uniform_clips(
         video_fps: its frames per second.
         spec: the clip.
         clips: how many, 1 or more.
-        first, last: seconds that the clips must stay within, see `segment`.
+        first, last: seconds that the clips must stay within, see `Timeline.within`.
+        times: when the frames are shown, see `VideoInfo`.
 
     Returns:
         int64 (clips, T), each in [0, total).
@@ -194,26 +178,30 @@ def uniform_clips(
     """
     if clips < 1:
         raise ConfigError(f"clips must be 1 or more, got {clips}")
-    start, stop = segment(total, video_fps, first, last)
+    stretch = _Stretch.of(Timeline(total, video_fps, times), spec, first, last)
     if spec.mode == "segments":
+        start, stop = stretch.start, stretch.stop
         low, high = _parts(start, stop, spec)
         # clip c takes the frame (c + 1/2) / clips of the way through each part
         halves = 2 * (np.arange(spec.num_frames) * clips + np.arange(clips)[:, None]) + 1
         return np.clip(start + (halves * (stop - start)) // (2 * spec.num_frames * clips), low, high - 1)
-    room = max(0, stop - start - spec.span(video_fps))
-    return _clips(start, stop, video_fps, spec, _spread(room, clips))
+    return stretch.clips(_spread(stretch.room, clips))
 
 
 def sliding_clips(
     total: int,
     video_fps: float,
     spec: ClipSpec,
-    hop: int,
+    hop: int | str | None = None,
     *,
     first: float | None = None,
     last: float | None = None,
+    times: Seconds | None = None,
 ) -> Indices:
-    """Consecutive clips over the whole video, their starts `hop` source frames apart.
+    """Consecutive clips over the whole video.
+
+    Their starts are `hop` source frames or seconds apart; without one, each clip begins with the frame after the last
+    one of the clip before it.
 
     The last clip is moved back so that it ends where the video ends; a video of the clip's span or less gives one.
 
@@ -221,24 +209,30 @@ def sliding_clips(
         total: frames of the video, 1 or more.
         video_fps: its frames per second.
         spec: the clip; its mode must be "clip".
-        hop: source frames from the start of a clip to the next, 1 or more.
-        first, last: seconds that the clips must stay within, see `segment`.
+        hop: from the start of a clip to the next: source frames (16), or seconds ("0.5s"); of clips that would begin
+            with the same frame there is one.
+        first, last: seconds that the clips must stay within, see `Timeline.within`.
+        times: when the frames are shown, see `VideoInfo`.
 
     Returns:
         int64 (clips, T), each in [0, total), starts ascending; as many clips as the video needs.
 
     Raises:
-        ConfigError: hop is below 1, or the clip is spread over the whole video anyway (segments).
+        ConfigError: see `hop_seconds`; or the clip is spread over the whole video anyway (segments).
         DataError: the video is too short and spec.short is "error", or the segment is empty.
     """
-    if hop < 1:
-        raise ConfigError(f"hop must be 1 or more, got {hop}")
+    seconds = hop_seconds(hop)
     if spec.mode == "segments":
         raise ConfigError("a clip of segments covers the whole video: it cannot slide (sampler.mode=clip can)")
-    start, stop = segment(total, video_fps, first, last)
-    room = max(0, stop - start - spec.span(video_fps))
-    begins = np.append(np.arange(0, room, hop), room)
-    return _clips(start, stop, video_fps, spec, begins)
+    stretch = _Stretch.of(Timeline(total, video_fps, times), spec, first, last)
+    room = stretch.room
+    if seconds is not None:
+        begins = stretch.every(seconds)
+    elif isinstance(hop, int):
+        begins = np.arange(0, room, hop)
+    else:
+        begins = stretch.after_each_other()
+    return stretch.clips(np.append(begins[begins < room], room))
 
 
 def _parts(start: int, stop: int, spec: ClipSpec) -> tuple[Indices, Indices]:
@@ -273,14 +267,82 @@ def _spread(room: int, clips: int) -> Indices:
     return starts
 
 
-def _clips(start: int, stop: int, video_fps: float, spec: ClipSpec, begins: Indices) -> Indices:
-    """Clips at `begins`, counted from `start`, kept inside [start, stop) by the policy for short videos."""
-    length, span = stop - start, spec.span(video_fps)
-    if span > length and spec.short == "error":
-        raise DataError(
-            f"the clip spans {span} frames ({spec.num_frames} samples, stride {spec.step(video_fps):g}), "
-            f"the video has {length}: shorten the clip or set short=repeat_last or short=loop"
-        )
-    indices: npt.NDArray[np.int64] = begins[:, None] + spec.offsets(video_fps)[None, :]
-    wrapped = indices % length if spec.short == "loop" else np.minimum(indices, length - 1)
-    return start + wrapped
+@dataclass(frozen=True, eq=False)
+class _Stretch:
+    """The frames [start, stop) of a video, from which clips are cut. Where a clip begins is counted from `start`."""
+
+    line: Timeline
+    spec: ClipSpec
+    start: int
+    stop: int
+
+    @classmethod
+    def of(cls, line: Timeline, spec: ClipSpec, first: float | None, last: float | None) -> _Stretch:
+        return cls(line, spec, *line.within(first, last))
+
+    @property
+    def timed(self) -> bool:
+        """The samples of a clip depend on the times of single frames."""
+        return self.line.times is not None and self.spec.fps is not None
+
+    @cached_property
+    def room(self) -> int:
+        """The last place at which a clip fits; 0 where it fits nowhere."""
+        if not self.timed:
+            return max(0, self.stop - self.start - self.spec.span(self.line.fps))
+        return max(0, int(np.count_nonzero(self._lasts() < self.stop)) - 1)
+
+    def every(self, seconds: float) -> Indices:
+        """Where clips begin that follow each other at this distance, those beyond the end included."""
+        from_here = float(self.line.seconds(np.array(self.start)))
+        length = float(self.line.seconds(np.array(self.stop))) - from_here
+        at = np.arange(0, length, seconds)
+        return np.unique(self.line.at(from_here + at)) - self.start
+
+    def after_each_other(self) -> Indices:
+        """Where clips begin that follow each other without a gap or an overlap."""
+        if not self.timed:
+            return np.arange(0, self.room, self.spec.span(self.line.fps))
+        lasts, begins, place = self._lasts(), [], 0
+        while place < self.room:
+            begins.append(place)
+            place = int(lasts[place]) + 1 - self.start
+        return np.array(begins, dtype=np.int64)
+
+    def clips(self, begins: Indices) -> Indices:
+        """int64 (len(begins), T), kept inside by the policy for short videos."""
+        if self.spec.short == "error":
+            self._check_length()
+        if self.timed:
+            return self._timed_clips(begins)
+        length = self.stop - self.start
+        indices: npt.NDArray[np.int64] = begins[:, None] + self.spec.offsets(self.line.fps)[None, :]
+        inside = indices % length if self.spec.short == "loop" else np.minimum(indices, length - 1)
+        return self.start + inside
+
+    def _timed_clips(self, begins: Indices) -> Indices:
+        assert self.spec.fps is not None
+        seconds = self.line.seconds(self.start + begins)[:, None] + np.arange(self.spec.num_frames) / self.spec.fps
+        if self.spec.short == "loop":
+            first, end = self.line.seconds(np.array([self.start, self.stop]))
+            found = self.line.at(first + (seconds - first) % (end - first))
+            return np.where(found < self.stop, found, self.start)
+        return np.clip(self.line.at(seconds), self.start, self.stop - 1)
+
+    def _lasts(self) -> Indices:
+        """int64 (stop - start,): of a clip at each place its last sample, as if the video went on."""
+        assert self.spec.fps is not None
+        begins = self.line.seconds(np.arange(self.start, self.stop))
+        return self.line.at(begins + (self.spec.num_frames - 1) / self.spec.fps)
+
+    def _check_length(self) -> None:
+        spec, fps, length = self.spec, self.line.fps, self.stop - self.start
+        span, has = f"{spec.span(fps)} frames", f"{length}"
+        if self.timed:
+            begin, end = self.line.seconds(np.array([self.start, self.stop])).tolist()
+            span, has = f"{(spec.num_frames - 1) / (spec.fps or 1):g} s", f"{end - begin:g} s"
+        if self._lasts()[0] >= self.stop if self.timed else spec.span(fps) > length:
+            raise DataError(
+                f"the clip spans {span} ({spec.num_frames} samples, stride {spec.step(fps):g}), the video has {has}: "
+                "shorten the clip or set short=repeat_last or short=loop"
+            )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from vidtrain.data.check import frames_needed
 from vidtrain.data.manifest import Manifest, VideoData
 from vidtrain.data.probe import Probe
-from vidtrain.data.sampling import ClipSpec, segment
+from vidtrain.data.sampling import ClipSpec
 from vidtrain.errors import DataError
 
 _UNEVEN: Final = 3.0  # the largest class over the smallest from which a hint is worth its line
@@ -65,25 +65,25 @@ def collect(data: VideoData, probes: Mapping[str, Probe]) -> Stats:
     Raises:
         DataError: no video of it can be read.
     """
-    columns: list[tuple[str, int, int, float, int, int, int, str]] = []  # in the order of the fields
+    columns: list[tuple[str, int, int, float, float, int, int, int, str]] = []  # in the order of the fields
     unreadable = 0
     for split, manifest in data.splits.items():
         for row, path in enumerate(manifest.paths):
             probe = probes[os.path.abspath(path)]  # noqa: PTH100 - keeps links as they are
-            shown = 0 if probe.error is not None else _frames(manifest, row, probe)
+            shown, length = (0, 0.0) if probe.error is not None else _length(manifest, row, probe)
             if not shown:
                 unreadable += 1
                 continue
-            label = int(manifest.labels[row])
-            columns.append((split, label, shown, probe.fps, probe.height, probe.width, probe.size, probe.codec))
+            place = split, int(manifest.labels[row]), shown, length
+            columns.append((*place, probe.fps, probe.height, probe.width, probe.size, probe.codec))
     if not columns:
         raise DataError("no video of the data set can be read; `vidtrain data check` says why")
-    splits, labels, frames, fps, heights, widths, sizes, codecs = map(np.array, zip(*columns, strict=True))
+    splits, labels, frames, seconds, fps, heights, widths, sizes, codecs = map(np.array, zip(*columns, strict=True))
     return Stats(
         splits=splits,
         labels=labels,
         frames=frames,
-        seconds=frames / fps,
+        seconds=seconds,
         fps=fps,
         heights=heights,
         widths=widths,
@@ -96,15 +96,17 @@ def collect(data: VideoData, probes: Mapping[str, Probe]) -> Stats:
     )
 
 
-def _frames(manifest: Manifest, row: int, probe: Probe) -> int:
-    """Frames of a row, 0 when its segment lies beyond the video."""
+def _length(manifest: Manifest, row: int, probe: Probe) -> tuple[int, float]:
+    """Frames and seconds of a row, 0 when its segment lies beyond the video."""
     first = None if manifest.starts is None else float(manifest.starts[row])
     last = None if manifest.ends is None else float(manifest.ends[row])
+    line = probe.line
     try:
-        start, stop = segment(probe.frames, probe.fps, first, last)
+        place = line.within(first, last)
     except DataError:
-        return 0
-    return stop - start
+        return 0, 0.0
+    begin, end = line.seconds(np.array(place)).tolist()
+    return place[1] - place[0], end - begin
 
 
 def _counts(manifest: Manifest, classes: int) -> npt.NDArray[np.int64]:

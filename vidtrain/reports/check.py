@@ -43,7 +43,7 @@ def summary_line(data: VideoData, problems: Sequence[Problem]) -> str:
         return f"all {rows} rows are in order"
     parts = [f"{rows - len(serious) - len(others)} of {rows} rows are in order"]
     parts += [f"serious problems: {len(serious)}"] if serious else []
-    parts += [f"short, still or black: {len(others)}"] if others else []
+    parts += [f"short, still, black or with odd timestamps: {len(others)}"] if others else []
     return "; ".join(parts)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 
 from av.video.frame import VideoFrame
 
@@ -11,15 +10,9 @@ from vidtrain.data.readers.damage import filled, fingerprint, look_for
 from vidtrain.data.readers.holes import Holes, find_holes
 from vidtrain.data.readers.keyframes import HEAD, Worth, keyframe_test, true_keyframes
 from vidtrain.data.readers.opening import OpenFile
+from vidtrain.data.readers.packets import stores_no_pts
+from vidtrain.data.readers.timing import timing
 from vidtrain.errors import VideoError
-
-
-def rate(file: OpenFile, count: int, first: int | None, last: int | None) -> float:
-    """Frames per second from the first and the last pts; of a single frame, the container's word, or 1."""
-    if count > 1 and first is not None and last is not None and last > first:
-        seconds = (last - first) * (file.stream.time_base or Fraction(1))
-        return float((count - 1) / seconds)
-    return float(file.stream.average_rate or file.stream.guessed_rate or 1)
 
 
 class Counted:
@@ -44,12 +37,12 @@ class Counted:
         packets = [frame.pts for frame in self._all()]
         # A number that is none of ours is PyAV's guess for a frame without one.
         times = [self._times[n] if n is not None and 0 <= n < len(self._times) else None for n in packets]
-        known = [time for time in times if time is not None]
         self._number = {packet: number for number, packet in enumerate(packets)}
         self._holes = find_holes(file, self._positions)
         self.count = len(packets)
-        whole = len(known) == self.count > 0
-        self.fps = rate(file, self.count, min(known) if whole else None, max(known) if whole else None)
+        known = [time for time in times if time is not None]
+        made_up = stores_no_pts(file) and len(known) == len(times)  # by FFmpeg, in file order
+        self.timing = timing(file, sorted(known) if made_up else times)
 
     def get(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
         numbers = set(wanted)

@@ -24,12 +24,13 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vidtrain.data.readers.counted import Counted, rate
+from vidtrain.data.readers.counted import Counted
 from vidtrain.data.readers.damage import filled, fingerprint, look_for
 from vidtrain.data.readers.opening import OpenFile
 from vidtrain.data.readers.packed import PackedTable, scan_packed, units
 from vidtrain.data.readers.packets import PacketTable, scan
 from vidtrain.data.readers.references import unreferred_test
+from vidtrain.data.readers.timing import Timing, timing
 from vidtrain.errors import VideoError
 
 _NEAR: Final = 64  # packets that are read over rather than sought
@@ -52,8 +53,8 @@ class ShownFrames(Protocol):
     def count(self) -> int: ...
 
     @property
-    def fps(self) -> float:
-        """Their mean rate; above 0."""
+    def timing(self) -> Timing:
+        """When they are shown."""
         ...
 
     def get(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
@@ -119,7 +120,7 @@ class _Indexed:
         self._doubtful = False  # the last run had packets whose zeros may stand in place of data
         shown = table.pts[table.shown]
         self.count = len(shown)
-        self.fps = rate(file, self.count, int(shown[0]), int(shown[-1]))
+        self.timing = timing(file, shown)
 
     def get(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
         number = {int(self.table.shown[n]): n for n in wanted}

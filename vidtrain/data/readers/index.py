@@ -10,6 +10,7 @@ is none.
 from __future__ import annotations
 
 import struct
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from vidtrain.data.readers.boxes import boxes, movie_box
 from vidtrain.data.readers.keyframes import HEAD, keyframe_test, true_keyframes
 from vidtrain.data.readers.opening import OpenFile
+from vidtrain.data.readers.timing import stuck
 
 _MOST_KEYS: Final = 512  # keyframes that are looked at; with more the packets are read
 Longs = npt.NDArray[np.int64]
@@ -48,7 +50,8 @@ def read_index(file: OpenFile) -> Index | None:
         return None
     flags = np.array([(e.timestamp, e.pos + e.size, e.is_keyframe, e.is_discard, e.pos) for e in entries], np.int64)
     dts, key = flags[:, 0], flags[:, 2].astype(bool)
-    if (np.diff(dts) <= 0).any() or flags[:, 1].max() > end:
+    steps = np.diff(dts)
+    if (steps <= 0).any() or stuck(steps, file.stream.time_base or Fraction(1)).any() or flags[:, 1].max() > end:
         return None
     keys = np.flatnonzero(key)
     if len(keys) > _MOST_KEYS:

@@ -3,9 +3,10 @@
     header    magic, version, number of frames N, height, width, frames a second, checksum of header and tables
     offsets   uint64 (N + 1,), where each JPEG starts in the file; the last is the size of the file
     checks    uint32 (N,), the CRC-32 of each JPEG
+    times     float64 (N + 1,), see `VideoInfo`; only in version 2, which is written where frames are not evenly spaced
     pictures  N baseline JPEGs, one after the other, complete with their tables
 
-Little-endian throughout. Opening reads header, offsets and checks: 48 + 12 N bytes. JPEG decoders patch up damaged
+Little-endian throughout. Opening reads header and tables: 48 + 12 N bytes, or 20 N. JPEG decoders patch up damaged
 pictures in silence; the checksums are what keeps such a picture from being returned.
 
 Decoded by FFmpeg's mjpeg, converted to RGB and scaled as the frames of videos are. Measured per clip of 16 frames of
@@ -38,7 +39,7 @@ from vidtrain.errors import VideoError
 from vidtrain.types import Frames, Indices, VideoInfo
 
 _MAGIC: Final = b"VIDJPACK"
-_VERSION: Final = 1
+_EVEN, _TIMED = 1, 2  # versions
 _HEADER: Final = struct.Struct("<8sIIIIdI4x")  # a multiple of 8, so that the tables lie aligned
 _GLANCE: Final = 1 << 14  # bytes read at first: all that is needed for up to 1,300 frames
 
@@ -153,15 +154,16 @@ def write_pack(file: BinaryIO, jpegs: Iterable[bytes], info: VideoInfo) -> None:
         info: what the reader will tell.
     """
     count = info.num_frames
-    file.seek(_HEADER.size + 8 * (count + 1) + 4 * count)
+    times = b"" if info.times is None else info.times.astype("<f8").tobytes()
+    file.seek(_HEADER.size + 8 * (count + 1) + 4 * count + len(times))
     offsets, checks = [file.tell()], []
     for jpeg in jpegs:
         file.write(jpeg)
         offsets.append(offsets[-1] + len(jpeg))
         checks.append(zlib.crc32(jpeg))
     assert len(checks) == count, f"{len(checks)} pictures, {count} announced"
-    tables = np.array(offsets, "<u8").tobytes() + np.array(checks, "<u4").tobytes()
-    head = _HEADER.pack(_MAGIC, _VERSION, count, info.height, info.width, info.fps, 0)
+    tables = np.array(offsets, "<u8").tobytes() + np.array(checks, "<u4").tobytes() + times
+    head = _HEADER.pack(_MAGIC, _TIMED if times else _EVEN, count, info.height, info.width, info.fps, 0)
     file.seek(0)
     file.write(_HEADER.pack(*_HEADER.unpack(head)[:-1], zlib.crc32(tables, zlib.crc32(head))))
     file.write(tables)
@@ -179,9 +181,10 @@ def _read_head(path: str, file: BinaryIO) -> tuple[VideoInfo, npt.NDArray[np.uin
         raise VideoError(path, "is cut off: the JPEG pack ends within its header")
     *fields, check = _HEADER.unpack_from(data)
     _, version, count, height, width, fps = fields
-    if version != _VERSION:
-        raise VideoError(path, f"is a JPEG pack of version {version}, this vidtrain reads {_VERSION}: prepare it again")
-    size, end = file.seek(0, 2), _HEADER.size + 8 * (count + 1) + 4 * count
+    if version not in (_EVEN, _TIMED):
+        raise VideoError(path, f"is a JPEG pack of version {version}, this vidtrain reads {_TIMED}: prepare it again")
+    size, untimed = file.seek(0, 2), _HEADER.size + 8 * (count + 1) + 4 * count
+    end = untimed + (8 * (count + 1) if version == _TIMED else 0)
     if size < end:
         raise VideoError(path, "is cut off: the JPEG pack ends within its table of pictures")
     if end > len(data):
@@ -195,7 +198,12 @@ def _read_head(path: str, file: BinaryIO) -> tuple[VideoInfo, npt.NDArray[np.uin
     checks = np.frombuffer(tables, "<u4", count, offset=8 * (count + 1))
     if size != int(offsets[-1]):
         raise VideoError(path, f"is cut off: the JPEG pack has {size} bytes, it should have {int(offsets[-1])}")
-    return VideoInfo(num_frames=count, fps=fps, height=height, width=width), offsets, checks
+    times = None
+    if version == _TIMED:
+        times = np.frombuffer(tables[untimed - _HEADER.size :], "<f8").astype(np.float64)  # a copy, aligned
+        if not (np.diff(times) >= 0).all() or times[0] != 0:
+            raise VideoError(path, "is damaged: the times of its frames do not ascend from 0")
+    return VideoInfo(count, fps, height, width, times), offsets, checks
 
 
 def _fill(file: BinaryIO, data: bytearray) -> bool:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
@@ -30,6 +31,7 @@ from vidtrain.data.readers.index import read_index
 from vidtrain.data.readers.keyframes import HEAD, Worth, keyframe_test, true_keyframes
 from vidtrain.data.readers.opening import OpenFile
 from vidtrain.data.readers.references import VOP
+from vidtrain.data.readers.timing import allows_new_clocks, jump_ticks, stuck
 from vidtrain.types import Indices
 
 # Decoders, by FFmpeg's name, that give pictures in the order of their pts, one a packet.
@@ -45,6 +47,7 @@ _GUESSED: Final = frozenset({"h264", "hevc", "vvc"})
 _FRAMED: Final = ("mov", "matroska", "avi", "flv")
 _PALETTE_OUTSIDE: Final = frozenset({"rawvideo", "qtrle"})  # PNG and GIF have it in each frame
 _PROGRESSIVE: Final = 1
+_TOLERATED: Final = 100  # of a jump: a dts may step back by less, as careless muxers write them
 LARGEST_EMPTY_VOP: Final = 19
 """Bytes; MPEG-4 marks "no picture here" with a packet no larger than this."""
 
@@ -80,6 +83,7 @@ class _Columns:
     key: list[bool]
     hidden: list[bool]
     positions: list[int | None]
+    dts: list[int | None]
     false_keys: int = 0
     damaged: int = 0
     doubtful: list[int] = field(default_factory=list)
@@ -102,18 +106,22 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
     peek = _PEEKS.get(context.name)
     index = read_index(file) if peek is None and not inspect else None
     if index is not None:
-        told = _Columns([], index.key.tolist(), index.hidden.tolist(), [], index.false_keys)
+        told = _Columns([], index.key.tolist(), index.hidden.tolist(), [], [], index.false_keys)
         return _table(index.pts, told, NO_HOLES, reorders=reorders)
     columns = _read(file, peek, inspect=inspect)
     if columns is None or not columns.pts or None in columns.pts:
         return None
-    pts = np.array(columns.pts, dtype=np.int64)
-    if context.name in _GUESSED and context.has_b_frames and _stores_no_pts(file) and (np.diff(pts) > 0).all():
+    pts, unit = np.array(columns.pts, dtype=np.int64), file.stream.time_base or Fraction(1)
+    decoded = np.array([time for time in columns.dts if time is not None], dtype=np.int64)
+    if reorders and stuck(decoded[1:] - decoded[:-1], unit).any():
+        return None  # the times were made up by a muxer, in file order
+    if context.name in _GUESSED and context.has_b_frames and stores_no_pts(file) and (np.diff(pts) > 0).all():
         return None  # made up by FFmpeg, in file order, for pictures that are shown in another
     holes = find_holes(file, columns.positions)
-    if holes.damaged and _stores_no_pts(file):
+    if holes.damaged and stores_no_pts(file):
         return None  # the pts of what follows are made up
-    return _table(pts, columns, holes, reorders=reorders)
+    jump = jump_ticks(unit) if allows_new_clocks(file) else None
+    return _table(pts, columns, holes, reorders=reorders, jump=jump)
 
 
 def false_keys(table: PacketTable) -> str:
@@ -134,7 +142,7 @@ def _may_hold_fields(file: OpenFile) -> bool:
     return getattr(context, "field_order", 0) != _PROGRESSIVE  # not told before PyAV 18
 
 
-def _stores_no_pts(file: OpenFile) -> bool:
+def stores_no_pts(file: OpenFile) -> bool:
     """True for AVI, and for Matroska that carries a stream the AVI way, which shows by its four-letter code."""
     name = file.container.format.name
     return name == "avi" or (name.startswith("matroska") and file.stream.codec_context.codec_tag.isalnum())
@@ -144,7 +152,7 @@ def _read(
     file: OpenFile, peek: Callable[[Packet[VideoStream]], bool | None] | None, *, inspect: bool
 ) -> _Columns | None:
     """The columns, or None as soon as a packet is of a kind that cannot be counted."""
-    columns, look = _Columns([], [], [], []), look_for(file.stream.codec_context)
+    columns, look = _Columns([], [], [], [], []), look_for(file.stream.codec_context)
     test = keyframe_test(file.stream.codec_context)
     worth: list[Worth | None] = []
     cut = False
@@ -162,6 +170,7 @@ def _read(
         elif doubt is not None:
             columns.doubtful.append(len(columns.pts))
         columns.pts.append(packet.pts)
+        columns.dts.append(packet.dts)
         columns.positions.append(packet.pos)
         columns.hidden.append(hidden)
         cut = packet.is_corrupt
@@ -174,16 +183,25 @@ def _read(
     return columns
 
 
-def _table(pts: npt.NDArray[np.int64], columns: _Columns, holes: Holes, *, reorders: bool) -> PacketTable | None:
+def _table(
+    pts: npt.NDArray[np.int64],
+    columns: _Columns,
+    holes: Holes,
+    *,
+    reorders: bool,
+    jump: int | None = None,
+) -> PacketTable | None:
+    """jump: as in `one_clock`; None where the container has one clock."""
     if len(np.unique(pts)) < len(pts):
         return None
     visible = np.flatnonzero(~np.array(columns.hidden))
-    if not reorders and (np.diff(pts[visible]) < 0).any():
-        return None  # the decoder gives them in file order, whatever the pts say
-    start = starts(pts, np.array(columns.key))
+    clock = pts if jump is None else one_clock(pts, columns.dts, np.array(columns.key), jump)
+    if clock is None or (not reorders and (np.diff(clock[visible]) < 0).any()):
+        return None  # the decoder gives them in another order than the pts say
+    start = starts(clock, np.array(columns.key))
     if len(visible) == 0 or (start[visible] < 0).any():
         return None  # begins before the first keyframe: what is shown is up to the decoder
-    shown = visible[np.argsort(pts[visible])]
+    shown = visible[np.argsort(clock[visible])]
     return PacketTable(
         pts=pts,
         shown=shown,
@@ -193,6 +211,46 @@ def _table(pts: npt.NDArray[np.int64], columns: _Columns, holes: Holes, *, reord
         doubtful=tuple(columns.doubtful),
         holes=holes,
     )
+
+
+def one_clock(
+    pts: npt.NDArray[np.int64], dts: list[int | None], key: npt.NDArray[np.bool_], jump: int
+) -> npt.NDArray[np.int64] | None:
+    """The pts as if the clock had never been set back or forward on the way, so that they tell the order.
+
+    What lies before a keyframe is shown before it. So a keyframe that comes earlier than what precedes it, or more than
+    `jump` later, begins with a new clock; between keyframes a dts that does so tells the same.
+
+    Args:
+        pts, dts, key: of each packet in file order.
+        jump: ticks that no two frames are apart by the same clock.
+
+    Returns:
+        int64 (N,), or None when they do not tell the order.
+    """
+    known = np.array([n for n, time in enumerate(dts) if time is not None], np.int64)
+    decoded = np.array([time for time in dts if time is not None], np.int64)
+    steps = decoded[1:] - decoded[:-1]
+    odd = (steps < -jump // _TOLERATED) | (steps > jump)
+    keys = np.flatnonzero(key)[1:]
+    ahead = pts[keys] - np.maximum.accumulate(pts)[keys - 1]
+    if not odd.any() and ((ahead > 0) & (ahead <= jump)).all():
+        return pts if (pts[known] >= decoded).all() else None
+    breaks = dict(zip(known[1:][odd].tolist(), steps[odd].tolist(), strict=True))
+    gaps = np.diff(np.sort(pts))
+    usual = int(np.median(gaps[gaps > 0])) if gaps.any() else 1
+    clock, offset, latest, last = pts.copy(), 0, int(pts[0]), 0
+    for place in sorted({*keys.tolist(), *breaks}):
+        clock[last:place] += offset
+        latest, last = max(latest, int(clock[last:place].max())), place
+        if key[place]:
+            step = int(pts[place]) + offset - latest
+            if not 0 < step <= jump:
+                offset += usual - step
+        else:
+            offset += usual - breaks[place]
+    clock[last:] += offset
+    return clock
 
 
 def starts(pts: npt.NDArray[np.int64], key: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -122,7 +122,8 @@ class PyAVVideo:
     def _describe(self) -> VideoInfo:
         context = self._file.stream.codec_context
         height, width = self.orientation.shape(context.height, context.width)
-        return VideoInfo(num_frames=self._frames.count, fps=self._frames.fps, height=height, width=width)
+        timing = self._frames.timing
+        return VideoInfo(self._frames.count, timing.fps, height, width, timing.times, timing.note)
 
 
 def slots_of(path: str, indices: Indices, count: int) -> dict[int, list[int]]:

@@ -119,7 +119,7 @@ class ExtractCommandConfig(CheckpointSections):
     """Folder for the features; a folder that an earlier run began is completed."""
     layer: str = "features"
     """What is kept: features (what the head classifies), embed (c3d's fc6), or the name of a module, such as layer3."""
-    hop: int | str | None = None
+    hop: int | float | str | None = None
     """From one clip to the next: source frames (16) or seconds (0.5s); null: clips neither overlap nor leave gaps."""
     dtype: FeatureType = FeatureType.float16
     """Of the numbers on disk: float16 or float32."""
@@ -192,13 +192,13 @@ def check_numbers(cfg: Any) -> None:
         raise ConfigError(f"sampler.fps={fps}: must be above 0, or null to use sampler.stride")
 
 
-def _check_hop(key: str, hop: int | str) -> None:
+def _check_hop(key: str, hop: float | str) -> None:
     from vidtrain.data.timeline import hop_seconds
 
     try:
         hop_seconds(hop)
     except ConfigError as error:
-        raise ConfigError(f"{key}={hop}: {error}") from None
+        raise ConfigError(f"{key.removesuffix('hop')}{error}") from None
 
 
 SCHEMAS: dict[str, type] = {

@@ -45,6 +45,8 @@ MISTAKES = {
     "device": (["train", "trainer.device=gpu", "data.train_scenes=1"], r"trainer.device=gpu: not a device"),
     "crop over frame": (["train", "transform.resize=64"], r"transform.resize=64 is less than transform.size=112"),
     "crops": (["train", "eval.crops=2"], r"eval.crops=2: allowed are 1 \(centre\), 3"),
+    "hop": (["train", "eval.hop=0s"], r"eval.hop=0s: must be at least 0.001s"),
+    "hop of frames": (["train", "eval.hop=0"], r"eval.hop=0: must be at least 1"),
     "clips": (["train", "eval.clips=0"], r"eval.clips=0: must be at least 1"),
     "clip length": (["train", "sampler.num_frames=0"], r"sampler.num_frames=0: must be at least 1"),
     "batch size": (["train", "trainer.batch_size=0"], r"trainer.batch_size=0: must be at least 1"),

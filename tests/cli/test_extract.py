@@ -58,7 +58,7 @@ def of(videos: Path) -> list[str]:
     return ["data=folder", f"data.root={videos}", "data.val_fraction=0"]
 
 
-def by_hand(model: torch.nn.Module, path: str, hop: int) -> torch.Tensor:
+def by_hand(model: torch.nn.Module, path: str, hop: int | str) -> torch.Tensor:
     """The features of each clip of a file, one after the other."""
     spec, found = ClipSpec(num_frames=4, stride=2), []
     to_input = ModelInput([0.45] * 3, [0.225] * 3, torch.device("cpu"))
@@ -108,9 +108,9 @@ def test_extract_train_eval(videos: Path, call: Call, tmp_path: Path) -> None:
     assert "data=features holds features already" in line
 
 
-@pytest.mark.parametrize(("hop", "workers", "batch"), [(None, 0, 3), (5, 2, 4), (20, 1, 100)])
+@pytest.mark.parametrize(("hop", "workers", "batch"), [(None, 0, 3), (5, 2, 4), ("0.5s", 0, 4), (20, 1, 100)])
 def test_features_are_those_of_a_plain_loop(
-    videos: Path, call: Call, tmp_path: Path, hop: int | None, workers: int, batch: int
+    videos: Path, call: Call, tmp_path: Path, hop: int | str | None, workers: int, batch: int
 ) -> None:
     model = create_model("slow_fusion", num_classes=2, width=4).eval()
     torch.save(model.state_dict(), tmp_path / "net.pt")
@@ -282,6 +282,7 @@ def test_mistakes_are_one_line(videos: Path, call: Call, trained: Path) -> None:
         ([*data, "output=o"], "neither checkpoint nor model is set"),
         ([checkpoint, *NET, "output=o"], "checkpoint=... brings its own model"),
         ([*NET, *data, "output=o", "hop=0"], "hop=0: must be at least 1"),
+        ([*NET, *data, "output=o", "hop=0.5"], "hop=0.5: must be a whole number of frames, such as 16, or seconds"),
         ([*NET, *data, "output=o", "eval.clips=3"], "eval.clips: extract reads eval.batch_size only"),
         ([*NET, *data, "output=o", "sampler=segments"], "cannot slide"),
         ([*NET, *data, "output=o", "dtype=int8"], "dtype"),

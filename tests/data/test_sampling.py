@@ -236,7 +236,7 @@ def test_sliding_clips_cover_the_video(total: int, fps: float, spec: ClipSpec, s
 def test_sliding_needs_a_clip_that_is_shorter_than_the_video() -> None:
     with pytest.raises(ConfigError, match="cannot slide"):
         sliding_clips(100, 25, ClipSpec(8, mode="segments"), 10)
-    with pytest.raises(ConfigError, match="hop must be 1 or more"):
+    with pytest.raises(ConfigError, match="hop=0: must be at least 1"):
         sliding_clips(100, 25, ClipSpec(8), 0)
 
 

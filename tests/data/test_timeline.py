@@ -202,7 +202,7 @@ def test_hops(hop: int | str | None, seconds: float | None) -> None:
     assert hop_seconds(hop) == seconds
 
 
-@pytest.mark.parametrize("hop", [0, -1, "0s", "0.0001s", "0.5", "half", "1m", "nans", "-1s"])
+@pytest.mark.parametrize("hop", [0, -1, "0s", "0.0001s", 0.5, "0.5", "half", "1m", "nans", "-1s"])
 def test_bad_hops(hop: int | str) -> None:
-    with pytest.raises(ConfigError, match=f"hop must be .*got {hop}"):
+    with pytest.raises(ConfigError, match=f"hop={hop}: must be "):
         hop_seconds(hop)

@@ -42,7 +42,7 @@ _EQUAL: Final = 0.94e-3  # seconds, never more than a quarter of a frame; NTSC t
 _TIE: Final = 1e-5  # seconds within which a frame counts as due: what a copy's ticks of 1/90,000 s can be off by
 
 
-def hop_seconds(hop: int | str | None) -> float | None:
+def hop_seconds(hop: float | str | None) -> float | None:
     """The seconds of a hop such as "0.5s"; None for a hop in frames (16), and for none.
 
     Raises:
@@ -50,14 +50,14 @@ def hop_seconds(hop: int | str | None) -> float | None:
     """
     if hop is None or isinstance(hop, int):
         if hop is not None and hop < 1:
-            raise ConfigError(f"hop must be 1 or more, got {hop}")
+            raise ConfigError(f"hop={hop}: must be at least 1")
         return None
-    found = _SECONDS.fullmatch(hop.strip())
+    found = _SECONDS.fullmatch(str(hop).strip())
     if found is None:
-        raise ConfigError(f"hop must be a whole number of frames, such as 16, or seconds, such as 0.5s, got {hop}")
+        raise ConfigError(f"hop={hop}: must be a whole number of frames, such as 16, or seconds, such as 0.5s")
     seconds = float(found[1])
     if not seconds >= _LEAST_HOP:
-        raise ConfigError(f"hop must be {_LEAST_HOP} s or more, got {hop}")
+        raise ConfigError(f"hop={hop}: must be at least {_LEAST_HOP}s")
     return seconds
 
 

@@ -119,7 +119,7 @@ class TrainerConfig:
 class EvalConfig:
     clips: int = 10
     """Clips spread evenly over each video in testing; their probabilities are averaged."""
-    hop: int | str | None = None
+    hop: int | float | str | None = None
     """Slide over the whole video instead: a test clip every so many source frames (16) or seconds (0.5s); null: no."""
     crops: int = 1
     """Crops per clip in testing: 1 (centre), 3 (along the longer side), 5 (and corners), 10 (and mirrored)."""

@@ -174,7 +174,7 @@ _AT_LEAST_ONE = (
 )
 _NOT_NEGATIVE = (
     *["trainer.num_workers", "trainer.label_smoothing", "trainer.save_minutes", "trainer.seed"],
-    *["trainer.mixup", "trainer.cutmix", "num_workers", "show.seed"],
+    *["trainer.mixup", "trainer.cutmix", "trainer.data_timeout", "num_workers", "show.seed"],
 )
 
 

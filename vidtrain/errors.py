@@ -39,6 +39,10 @@ class VideoError(DataError):
         return type(self), (self.path, self.reason)  # so that it crosses from a loader's worker whole
 
 
+class LoaderError(DataError):
+    """A decoding process that died or stands still: nothing more comes from the loader."""
+
+
 class CheckpointError(VidtrainError):
     """A checkpoint file that is missing, damaged, or of something else."""
 

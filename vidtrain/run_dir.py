@@ -33,7 +33,15 @@ _SAY_LITTLE = ("videos", "video", "clips", "data", "dataset", "datasets", "frame
 _NOT_COMPARED = ("resume", "resume_changed", "run_dir", "hydra")
 # what changes neither weights nor the choice of the best; everything else does, or may
 _HARMLESS = (
-    *("logger", "eval", "debug", "trainer.num_workers", "trainer.log_every", "trainer.save_minutes"),
+    *(
+        "logger",
+        "eval",
+        "debug",
+        "trainer.num_workers",
+        "trainer.data_timeout",
+        "trainer.log_every",
+        "trainer.save_minutes",
+    ),
     *("trainer.keep_last", "trainer.test", "trainer.profile", "trainer.on_oom", "trainer.max_skipped"),
     *("trainer.patience", "data.max_bad_fraction"),
 )

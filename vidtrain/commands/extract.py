@@ -155,7 +155,11 @@ def _extract(
         batch_size=config.eval.batch_size,
     )
     cuda = precision.device.type == "cuda"
-    batches = clips.loader(workers=choose_workers(config.trainer.num_workers, precision.device), pin_memory=cuda)
+    batches = clips.loader(
+        workers=choose_workers(config.trainer.num_workers, precision.device),
+        pin_memory=cuda,
+        wait_limit=config.trainer.data_timeout,
+    )
     to_input = ModelInput(config.transform.mean, config.transform.std, precision.device)
     try:
         with Progress(len(videos), "extracting", done=len(found.done), unit="video") as progress:

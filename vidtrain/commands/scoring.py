@@ -78,6 +78,7 @@ class Scorer:
             workers=self.workers,
             pin_memory=self.precision.device.type == "cuda",
             rows=self.world.part(len(views)),
+            wait_limit=self.cfg.trainer.data_timeout,
         )
 
     def score(

@@ -214,6 +214,7 @@ def _loader(cfg: DictConfig, clips: TrainClips, scorer: Scorer, world: World) ->
         balance=cfg.sampler.class_balance,
         most=cfg.trainer.max_batches,
         fixed=cfg.trainer.overfit,
+        wait_limit=cfg.trainer.data_timeout,
         rank=world.rank,
         ranks=world.size,
     )

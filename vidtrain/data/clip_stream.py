@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.multiprocessing
 from torch.utils.data import DataLoader, IterableDataset
 
 from vidtrain.data.dataset import blaming, seconds_of
-from vidtrain.data.loader import Batches, ignore_interrupts
 from vidtrain.data.manifest import Manifest
+from vidtrain.data.pool import process_context
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.streaming import OutOfOrderError, stream
 from vidtrain.data.sampling import ClipSpec, sliding_clips
 from vidtrain.data.timeline import Seconds
 from vidtrain.data.transforms import TestCuts
+from vidtrain.data.workers import WAIT_LIMIT, Batches, Board, HandOver, loader_options
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.types import BadVideo, Frames, Indices
 
@@ -87,19 +87,26 @@ class ClipStream(IterableDataset[ClipBatch]):
         self.cuts = cuts
         self.hop = hop
         self.batch_size = batch_size
-        self._next = torch.multiprocessing.Value("q", 0)
+        self._next = process_context().Value("q", 0)
+        self._board: Board | None = None
 
-    def loader(self, *, workers: int, pin_memory: bool) -> Batches[ClipBatch]:
-        """The batches, made by `workers` processes, in the order in which they are ready."""
+    def loader(self, *, workers: int, pin_memory: bool, wait_limit: float = WAIT_LIMIT) -> Batches[ClipBatch]:
+        """The batches, made by `workers` processes, in the order in which they are ready; wait_limit as TrainLoader's.
+
+        Raises (while they come):
+            LoaderError: a worker has died, or no batch came within the limit.
+        """
+        workers = min(workers, len(self.manifest))
+        self._board = Board(workers, self.manifest.paths) if workers else None
         loader: DataLoader[ClipBatch] = DataLoader(
             self,
             batch_size=None,
-            num_workers=min(workers, len(self.manifest)),
+            collate_fn=HandOver(_as_is),
             pin_memory=pin_memory,
-            worker_init_fn=ignore_interrupts,
             in_order=False,  # those of one video come from one worker, which keeps their order
+            **loader_options(workers, self._board),
         )
-        return Batches(loader)
+        return Batches(loader, self._board, wait_limit)
 
     def __iter__(self) -> Iterator[ClipBatch]:
         waiting = _Waiting()
@@ -114,7 +121,11 @@ class ClipStream(IterableDataset[ClipBatch]):
         with self._next.get_lock():
             row: int = self._next.value
             self._next.value = row + 1
-        return row if row < len(self.manifest) else None
+        if row >= len(self.manifest):
+            row = -1
+        if self._board is not None:
+            self._board.note(row)
+        return None if row < 0 else row
 
     def _video(self, row: int, waiting: _Waiting) -> Iterator[ClipBatch]:
         with self.reader.open(self.manifest.paths[row]) as video:
@@ -141,6 +152,10 @@ class ClipStream(IterableDataset[ClipBatch]):
             waiting.add(clip, row, number, len(indices))
             if len(waiting.clips) == self.batch_size:
                 yield waiting.batch()
+
+
+def _as_is(batch: ClipBatch) -> ClipBatch:
+    return batch
 
 
 def check_slides(spec: ClipSpec) -> ClipSpec:

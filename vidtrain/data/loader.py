@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator, Sequence
-from typing import Generic, TypeVar
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, default_collate, get_worker_info
 
 from vidtrain.data.dataset import TestViews, TrainClips
 from vidtrain.data.manifest import Manifest
-from vidtrain.errors import ConfigError, VidtrainError
+from vidtrain.data.workers import WAIT_LIMIT, Batches, Board, HandOver, Noted, loader_options, shared_memory
+from vidtrain.errors import ConfigError
 from vidtrain.sequences import Sequences
 from vidtrain.types import Batch, Indices, Sample
 
@@ -107,13 +107,23 @@ def collate(samples: Sequence[Sample]) -> Batch:
     whole = [sample for sample in samples if sample.views is not None]
     views = [sample.views for sample in whole if sample.views is not None]
     features = bool(views) and views[0].is_floating_point()
-    stacked = torch.stack(views) if views and not features else torch.empty(0, dtype=torch.uint8)
+    stacked = _stack(views) if views and not features else torch.empty(0, dtype=torch.uint8)
     return Batch(
         Sequences.of(views) if features else stacked,
         _labels([sample.label for sample in whole]),
         torch.tensor([sample.video for sample in whole], dtype=torch.int64),
         bad,
     )
+
+
+def _stack(views: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(B, ...) of tensors of one shape; in a worker in shared memory where there is room, which saves a copy."""
+    room, total = shared_memory()
+    if get_worker_info() is not None and (not total or 2 * len(views) * views[0].nbytes < room):
+        with suppress(RuntimeError):  # another process was faster
+            stacked: torch.Tensor = default_collate(list(views))
+            return stacked
+    return torch.stack(list(views))
 
 
 def _labels(labels: Sequence[int | torch.Tensor]) -> torch.Tensor:
@@ -134,34 +144,6 @@ def choose_workers(wanted: int | None, device: torch.device, ranks: int = 1) -> 
     return max(1, min(16, (processors if device.type == "cuda" else processors // 2) // ranks))
 
 
-def ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the main one decides what follows, and ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-_Item = TypeVar("_Item")
-
-
-class Batches(Generic[_Item]):
-    """What a loader yields; a user's mistake that a worker found keeps its own words.
-
-    torch puts the worker's traceback into the message of the exception that it raises again.
-    """
-
-    def __init__(self, loader: DataLoader[_Item]) -> None:
-        self._loader = loader
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __iter__(self) -> Iterator[_Item]:
-        try:
-            yield from self._loader
-        except VidtrainError as error:
-            name, last = type(error).__name__, str(error).strip().splitlines()[-1]
-            raise type(error)(last.rpartition(f"{name}: ")[2]) from None
-
-
 class TrainLoader:
     """Batches of training clips, epoch by epoch.
 
@@ -170,6 +152,7 @@ class TrainLoader:
         balance: 0 takes every video once an epoch, 1 every class equally often, see `balanced_weights`.
         most: batches of an epoch at most.
         fixed: every epoch has the clips of the first.
+        wait_limit: seconds without a batch after which `epoch` raises LoaderError; 0: none.
         rank, ranks: this process's place among those that share each batch; batch_size is that of all together.
 
     Raises:
@@ -187,6 +170,7 @@ class TrainLoader:
         balance: float = 0.0,
         most: int | None = None,
         fixed: bool = False,
+        wait_limit: float = WAIT_LIMIT,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
@@ -203,16 +187,17 @@ class TrainLoader:
         self._batches = EpochBatches(len(clips), keys, seed=seed, weights=weights, most=most, rank=rank, ranks=ranks)
         self._clips = clips
         self._fixed = fixed
-        self._loader: DataLoader[Batch] = DataLoader(
-            clips,  # type: ignore[arg-type]  # the keys are the sampler's pairs
+        board = Board(workers, clips.manifest.paths) if workers else None
+        loader: DataLoader[Batch] = DataLoader(
+            clips if board is None else Noted(clips, board),  # type: ignore[arg-type]  # the keys are the sampler's
             batch_sampler=self._batches,
-            num_workers=workers,
-            collate_fn=collate,
+            collate_fn=HandOver(collate),
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
-            worker_init_fn=ignore_interrupts,
             generator=torch.Generator(),  # for the seeds of the workers; else each start of a loader draws from torch's
+            **loader_options(workers, board),
         )
+        self._loader: Batches[Batch] = Batches(loader, board, wait_limit)
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
@@ -221,7 +206,7 @@ class TrainLoader:
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch `number`, without the first `start`."""
         self._batches.epoch, self._batches.start = 0 if self._fixed else number, start
-        return iter(Batches(self._loader))
+        return iter(self._loader)
 
     def path(self, row: int) -> str:
         """The file of the video in a row of the manifest."""
@@ -236,22 +221,25 @@ def test_loader(
     workers: int,
     pin_memory: bool,
     rows: Sequence[int] | None = None,  # noqa: PT028 - not a test of pytest
+    wait_limit: float = WAIT_LIMIT,  # noqa: PT028
 ) -> Batches[Batch]:
     """The loader of a test: whole videos, about `views_per_batch` views at a time, in the manifest's order.
 
     Args:
         rows: only these videos of it; None: all.
+        wait_limit: see TrainLoader.
     """
     # the views of videos that differ in number of clips do not stack
     videos = 1 if views.hop is not None else max(1, views_per_batch // views_per_video)
+    workers = min(workers, len(views))
+    board = Board(workers, views.manifest.paths) if workers else None
     loader: DataLoader[Batch] = DataLoader(
-        views,  # type: ignore[arg-type]
+        views if board is None else Noted(views, board),  # type: ignore[arg-type]
         batch_size=videos,
         sampler=range(len(views)) if rows is None else rows,
-        num_workers=min(workers, len(views)),
-        collate_fn=collate,
+        collate_fn=HandOver(collate),
         pin_memory=pin_memory,
-        worker_init_fn=ignore_interrupts,
         generator=torch.Generator(),
+        **loader_options(workers, board),
     )
-    return Batches(loader)
+    return Batches(loader, board, wait_limit)

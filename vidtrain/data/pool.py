@@ -53,6 +53,16 @@ class Outcome(Generic[Value]):
     seconds: float = 0.0
 
 
+def process_context(method: str | None = None) -> Any:
+    """How processes are started: by `method`, "fork", "spawn" or "forkserver"; None: the way usual on this system.
+
+    A launcher may have set another way that only its own processes understand: joblib's is called "loky".
+    """
+    known = multiprocessing.get_all_start_methods()  # the usual one first
+    usual = multiprocessing.get_start_method()
+    return multiprocessing.get_context(method or (usual if usual in known else known[0]))
+
+
 def processors() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -86,7 +96,7 @@ def run(
     """
     assert workers >= 1, workers
     assert callable(timeout) or timeout > 0, timeout
-    crew = _Crew(function, items, multiprocessing.get_context(start_method), timeout)
+    crew = _Crew(function, items, process_context(start_method), timeout)
     try:
         crew.start(workers)
         while crew.workers:

@@ -73,6 +73,9 @@ class TrainerConfig:
     """BatchNorm over the clips of all devices; CUDA only."""
     num_workers: int | None = None
     """Processes that decode, for each device; null chooses from the machine, 0 decodes in the main process."""
+    data_timeout: float = 1800.0
+    """Seconds without a batch from the decoding processes after which the program ends; 0 waits for ever. After 30 s it
+    says which video is waited for."""
     seed: int = 0
     """Fixes initial weights, order, clips, crops, flips and dropout."""
     deterministic: bool = False

@@ -25,7 +25,15 @@ from vidtrain.engine.schedule import learning_rate_factor
 from vidtrain.engine.settings import ScheduleConfig, TrainerConfig
 from vidtrain.engine.signals import StopSignals
 from vidtrain.engine.step import TrainingStep
-from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED, CheckpointError, DataError, StoppedError, VidtrainError
+from vidtrain.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_UNFINISHED,
+    CheckpointError,
+    DataError,
+    LoaderError,
+    StoppedError,
+    VidtrainError,
+)
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -83,6 +91,7 @@ class Trainer:
 
         Raises:
             StoppedError: a signal asked for it; last.pt holds everything up to the last update.
+            LoaderError: a process that decodes has died or stands still; the same.
             VidtrainError: the weights are not finite any more, or no validation gave finite scores.
         """
         with self.stop:
@@ -143,13 +152,17 @@ class Trainer:
         began = time.perf_counter()
         try:
             group = list(islice(batches, self.settings.accumulate))
-        except RuntimeError:
-            # a signal to the whole job also ends the loader's workers, which torch reports from here
+        except LoaderError as error:
+            # a signal to the whole job also ends the loader's workers
             if self.stop.received is None:
                 time.sleep(1.0)
-            if self.stop.received is None:
+            if self.stop.received is not None:
+                self._save_and_stop()
+            if self.world.size > 1:  # a save would wait for the others, who wait for this one
                 raise
-            self._save_and_stop()
+            if self.progress.update:
+                self.save()
+            raise LoaderError(f"{error}; {self._kept()}") from None
         self.progress.waited += time.perf_counter() - began
         return group
 
@@ -318,9 +331,17 @@ class Trainer:
 
     def _stop(self) -> NoReturn:
         raise StoppedError(
-            f"{self.stop.received or 'another process'} received: saved after update {self.progress.update} in "
-            f"{self.checkpoints.folder}; the same command with resume=auto continues",
+            f"{self.stop.received or 'another process'} received: {self._kept()}",
             EXIT_INTERRUPTED if self.stop.received == "SIGINT" else EXIT_UNFINISHED,
+        )
+
+    def _kept(self) -> str:
+        """What a resume would find."""
+        if not self._saved_update:
+            return "nothing is saved, because no update was finished; the same command starts again"
+        return (
+            f"saved after update {self._saved_update} in {self.checkpoints.folder}; the same command with resume=auto "
+            "continues"
         )
 
     def resume(self, content: dict[str, Any]) -> None:
@@ -335,6 +356,7 @@ class Trainer:
         self.precision.scaler.load_state_dict(content["scaler"])
         ranks = content["ranks"]
         self.progress = Progress.resumed(content["progress"], ranks, self.world)
+        self._saved_update = self.progress.update
         if len(ranks) == self.world.size:
             restore_rng(ranks[self.world.rank]["rng"], self.precision.device)
         else:

@@ -1,0 +1,379 @@
+"""The decoding processes of a loader: how their batches reach the main process, and what is known when none comes.
+
+Batches cross in shared memory, which costs no copy. Containers have 64 MB of it unless they are told otherwise: a batch
+that finds no room crosses through a pipe instead. Each process notes which video it is at, so that one that stands
+still, or has died, can be named together with its video.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from vidtrain.data.pool import process_context
+from vidtrain.errors import LoaderError, VidtrainError
+
+log = logging.getLogger("vidtrain")
+
+_Item = TypeVar("_Item")
+
+WAIT_LIMIT = 1800.0
+"""Seconds without a batch after which a loader gives up: long enough for an hour of video on a slow disk."""
+_TICK = 1.0  # seconds between two looks at whether the workers are alive
+_SPEAK = 30.0  # seconds without a batch after which it is said who is waited for
+_END_SECONDS = 5.0  # for killed workers to be gone; one that waits for a dead network disk cannot be killed
+_SHARED = "/dev/shm"
+_KEPT_FREE = 0.25  # share of it left to other programs, and to workers that ask in the same moment
+
+
+# ---------------------------------------------------------------- from a worker to the main process
+
+
+class Piped(Generic[_Item]):
+    """An item that crosses as bytes. room: free bytes of shared memory that were too few for it."""
+
+    def __init__(self, item: _Item, room: int) -> None:
+        buffer = io.BytesIO()
+        _Copying(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(item)
+        self._bytes = buffer.getvalue()
+        self.room = room
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def unpacked(self) -> _Item:
+        item: _Item = pickle.loads(self._bytes)  # written by this program's own worker
+        return item
+
+    def pin_memory(self) -> Any:
+        """Called by torch's DataLoader with pin_memory=True."""
+        _say_once(self)
+        item: Any = self.unpacked()
+        return item.pin_memory()
+
+
+class _Copying(pickle.Pickler):
+    """Writes tensors as arrays: torch's own way across processes needs shared memory for each."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        return (_tensor, (obj.numpy(),)) if isinstance(obj, torch.Tensor) else NotImplemented
+
+
+def _tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    return torch.from_numpy(array)
+
+
+class HandOver(Generic[_Item]):
+    """`make`, a collate function, whose result is ready to cross: in shared memory, or `Piped` where that is full.
+
+    Left to torch, a batch without room is lost in a thread of the worker, and the main process waits for ever.
+    """
+
+    def __init__(self, make: Callable[[Any], _Item]) -> None:
+        self._make = make
+
+    def __call__(self, samples: Any) -> _Item | Piped[_Item]:
+        item = self._make(samples)
+        if get_worker_info() is None:
+            return item
+        found = _Tensors(io.BytesIO())
+        found.dump(item)
+        room, total = shared_memory()
+        size = sum(tensor.untyped_storage().nbytes() for tensor in found.tensors if not tensor.is_shared())
+        if total and size > room - _KEPT_FREE * total:
+            return Piped(item, room)
+        try:
+            for tensor in found.tensors:
+                tensor.share_memory_()
+        except RuntimeError:  # another process was faster
+            return Piped(item, room)
+        return item
+
+
+class _Tensors(pickle.Pickler):
+    """Lists the tensors of an object, wherever in it they are."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self.tensors: list[torch.Tensor] = []
+
+    def reducer_override(self, obj: Any) -> Any:
+        if not isinstance(obj, torch.Tensor):
+            return NotImplemented
+        self.tensors.append(obj)
+        return (int, ())
+
+
+def shared_memory() -> tuple[int, int]:
+    """(free, all) bytes of the system's shared memory; (0, 0) where it has no limit of its own."""
+    try:
+        found = os.statvfs(_SHARED)
+    except (AttributeError, OSError):
+        return 0, 0
+    return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
+
+_said: list[bool] = []
+
+
+def _say_once(item: Piped[Any]) -> None:
+    if not _said:
+        _said.append(True)
+        log.warning(
+            "%s has %.0f MB free, too few for batches of %.0f MB from each worker: they cross through pipes, which is "
+            "slower; give the container more (docker run --shm-size=8g, or --ipc=host), or use fewer workers or a "
+            "smaller batch",
+            _SHARED,
+            item.room / 1e6,
+            len(item) / 1e6,
+        )
+
+
+# ---------------------------------------------------------------- what a worker is at
+
+
+class Board:
+    """What each worker is at, in memory that all of them share.
+
+    Args:
+        paths: the file of each row.
+    """
+
+    def __init__(self, workers: int, paths: Sequence[str]) -> None:
+        self._paths = paths
+        context: Any = process_context()
+        self._rows = context.RawArray("q", [-1] * workers)
+        self._since = context.RawArray("d", workers)
+        self._pids = context.RawArray("q", workers)
+
+    def start(self, worker: int) -> None:
+        """Called in a worker when it starts."""
+        self._pids[worker] = os.getpid()
+
+    def note(self, row: int) -> None:
+        """This process begins with a row; -1: it has nothing to do."""
+        if (info := get_worker_info()) is not None:
+            self._rows[info.id], self._since[info.id] = row, time.monotonic()
+
+    def doing(self) -> str:
+        """What the workers are at, those that have been at it for longest first."""
+        now = time.monotonic()
+        busy = sorted((now - since, n) for n, since in enumerate(self._since) if self._rows[n] >= 0)
+        if not busy:
+            return "its workers have nothing to do, a batch was lost on its way"
+        longest, *others = reversed(busy)
+        more = f" ({len(others)} others are busy, too)" if others else ""
+        return f"worker {longest[1]} has been at {self._paths[self._rows[longest[1]]]} for {longest[0]:.0f} s{more}"
+
+    def dead(self) -> str:
+        """'while it read PATH' of the workers that are gone; '' when it is not known."""
+        for pid, row in zip(self._pids, self._rows, strict=True):
+            if pid and row >= 0 and not _alive(pid):
+                return f" while it read {self._paths[row]}"
+        return ""
+
+    def kill(self) -> None:
+        """End the workers, and wait until they are gone: one that stands still hears no request to end."""
+        pids = [pid for pid in self._pids if pid]
+        for pid in pids:
+            with suppress(OSError):
+                os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        until = time.monotonic() + _END_SECONDS
+        while any(map(_alive, pids)) and time.monotonic() < until:
+            time.sleep(0.02)
+
+
+def _alive(pid: int) -> bool:
+    """Whether a child of this process runs; one that has ended and was not waited for does not."""
+    try:
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+
+
+class Noted(Dataset[Any]):
+    """A data set that notes on the board which row is read. Keys are rows, or tuples with the row in second place."""
+
+    def __init__(self, dataset: Any, board: Board) -> None:
+        self._dataset = dataset
+        self._board = board
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitems__(self, keys: Sequence[Any]) -> list[Any]:
+        read = getattr(self._dataset, "__getitems__", None)
+        found: list[Any] = []
+        for key in keys:
+            self._board.note(key[1] if isinstance(key, tuple) else key)
+            found += [self._dataset[key]] if read is None else read([key])
+        self._board.note(-1)
+        return found
+
+
+# ---------------------------------------------------------------- in the main process
+
+
+class Batches(Generic[_Item]):
+    """What a loader yields, with an end to waiting; a user's mistake that a worker found keeps its own words.
+
+    Args:
+        board: of the loader's workers; None when there are none.
+        limit: seconds without a batch after which LoaderError is raised; 0: never.
+
+    Raises:
+        LoaderError: a worker has died, or no batch came within the limit.
+    """
+
+    def __init__(self, loader: DataLoader[Any], board: Board | None = None, limit: float = WAIT_LIMIT) -> None:
+        self._loader = loader
+        self._board = board
+        self._limit = limit
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[_Item]:
+        batches = iter(self._loader)
+        if self._board is None:
+            yield from batches
+            return
+        _hear_of_ends_here_only()
+        watch = _Watch(self._board, self._limit)
+        try:
+            while True:
+                item = self._next(batches, self._board, watch)
+                if item is None:
+                    return
+                if isinstance(item, Piped):
+                    _say_once(item)
+                    item = item.unpacked()
+                yield item
+        finally:
+            watch.end()
+
+    def _next(self, batches: Iterator[Any], board: Board, watch: _Watch) -> Any:
+        """The next item; None after the last."""
+        try:
+            with watch:
+                return next(batches, None)
+        except VidtrainError as error:
+            # torch puts the worker's traceback into the message of the exception that it raises again
+            name, last = type(error).__name__, str(error).strip().splitlines()[-1]
+            raise type(error)(last.rpartition(f"{name}: ")[2]) from None
+        except Exception as error:
+            if watch.verdict:
+                raise LoaderError(watch.verdict) from None
+            if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+                raise LoaderError(f"a decoding process {_how_it_ended(batches)}{board.dead()}") from None
+            raise
+
+
+class _Watch:
+    """A thread that looks at how long the main process has been waiting: while it is entered.
+
+    The main process may not be able to look itself: it may be about to take a batch out of the hands of a worker that
+    has stopped, which has no time limit in Python. Seconds are counted one by one, so that those in which the computer
+    was suspended, or this process stopped, do not count.
+
+    Attributes:
+        verdict: why the workers have been ended; "" as long as they have not.
+    """
+
+    def __init__(self, board: Board, limit: float) -> None:
+        self.verdict = ""
+        self._board = board
+        self._limit = limit
+        self._number = 0  # of the wait, from 1; negative between two of them
+        self._ended = threading.Event()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def __enter__(self) -> None:
+        self._number = 1 - self._number
+
+    def __exit__(self, *error: object) -> None:
+        self._number = -self._number
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def _look(self) -> None:
+        waited, speak, number = 0.0, _SPEAK, 0
+        tick = min(_TICK, self._limit) if self._limit else _TICK
+        while not self._ended.wait(tick):
+            if self._number != number or number <= 0:
+                waited, speak, number = 0.0, _SPEAK, self._number
+                continue
+            waited += tick
+            if self._limit and waited >= self._limit:
+                self.verdict = (
+                    f"no batch came for {waited:.0f} s, the limit of trainer.data_timeout: {self._board.doing()}; "
+                    "a disk that hangs?"
+                )
+                self._board.kill()
+                return
+            if waited >= speak:
+                log.warning("no batch for %.0f s: %s", waited, self._board.doing())
+                speak *= 2
+
+
+def _hear_of_ends_here_only() -> None:
+    """torch tells of a dead worker by an exception at once, be it in the middle of an update, which would then be
+    neither done nor undone. Asking for the next batch finds it, too."""
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
+        handler = signal.getsignal(signal.SIGCHLD)
+        if str(getattr(handler, "__module__", "")).startswith("torch.utils.data"):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _how_it_ended(batches: Any) -> str:
+    """'was ended by SIGKILL (out of memory?)'; torch's own words are different from time to time."""
+    for process in getattr(batches, "_workers", ()):
+        code = process.exitcode
+        if code is not None and code < 0:
+            with suppress(ValueError):
+                hints = {"SIGKILL": " (out of memory?)", "SIGBUS": " (is /dev/shm full?)"}
+                name = signal.Signals(-code).name
+                return f"was ended by {name}{hints.get(name, '')}"
+        if code:
+            return f"ended with exit code {code}"
+    return "has died"
+
+
+def loader_options(workers: int, board: Board | None) -> dict[str, Any]:
+    """The options of a DataLoader that `Batches` relies on."""
+    if board is None:
+        return {"num_workers": 0}
+    return {
+        "num_workers": workers,
+        "worker_init_fn": _Start(board),
+        "multiprocessing_context": process_context(),
+    }
+
+
+class _Start:
+    """What a worker does first."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def __call__(self, worker: int) -> None:
+        # Ctrl-C reaches every process of a terminal; the main one decides what follows, and ends the workers
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._board.start(worker)

@@ -184,6 +184,15 @@ class Board:
                 return f" while it read {self._paths[row]}"
         return ""
 
+    def wait_for_a_death(self) -> bool:
+        """Whether a worker is gone, or is within a second."""
+        until = time.monotonic() + 1.0
+        while all(_alive(pid) for pid in self._pids if pid):
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        return True
+
     def kill(self) -> None:
         """End the workers, and wait until they are gone: one that stands still hears no request to end."""
         pids = [pid for pid in self._pids if pid]
@@ -280,7 +289,10 @@ class Batches(Generic[_Item]):
         except Exception as error:
             if watch.verdict:
                 raise LoaderError(watch.verdict) from None
-            if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+            torn = isinstance(error, OSError | EOFError)  # it died while it handed a batch over
+            if torn or (isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")):
+                if torn and not board.wait_for_a_death():
+                    raise
                 raise LoaderError(f"a decoding process {_how_it_ended(batches)}{board.dead()}") from None
             raise
 

@@ -347,7 +347,7 @@ def test_a_mistake_names_the_path_as_it_was_given(trained: Path, call: Call) -> 
     assert error_line(call("predict", "checkpoint=a=1 (2).pt", "input=x", check=2)).startswith("a=1 (2).pt: no such")
 
 
-def test_a_run_and_a_test_of_it_in_odd_folders(tiny: list[str], call: Call, tmp_path: Path) -> None:
+def test_a_run_and_a_test_of_it_in_odd_folders(tiny: list[str], trained: Path, call: Call, tmp_path: Path) -> None:
     root = Path(next(o for o in tiny if o.startswith("data.root=")).removeprefix("data.root="))
     shutil.copytree(root, tmp_path / "set, ${x} [1]=it's")
     given = [*tiny, "data.root=set, ${x} [1]=it's", "run_dir=run, [1]=it's", "trainer.epochs=1", "trainer.test=false"]

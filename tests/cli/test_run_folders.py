@@ -78,7 +78,7 @@ def test_runs_of_two_folders_and_a_resume(tiny: list[str], trained: Path, call: 
     assert f"resumed from runs/folder/slow_fusion/{run.name}/last.pt" in done.stderr.replace(f"{tmp_path}/", "")
 
 
-def test_show_names_its_image_after_the_data(tiny: list[str], call: Call, tmp_path: Path) -> None:
+def test_show_names_its_image_after_the_data(tiny: list[str], trained: Path, call: Call, tmp_path: Path) -> None:
     source = Path(next(o for o in tiny if o.startswith("data.root=")).removeprefix("data.root="))
     clip = next(source.rglob("*.mp4"))
     for root in ("cats/videos", "dogs/videos"):

@@ -259,11 +259,13 @@ def task(command: str) -> Callable[[Any], Any]:
         from omegaconf import OmegaConf
 
         from vidtrain import hydra_errors
+        from vidtrain.config import check_numbers
         from vidtrain.reports import sweep
 
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
             hydra_errors.refuse_missing(cfg)
+            check_numbers(cfg)
             for key, path in expand_homes(OmegaConf.to_container(cfg, resolve=False), command).items():
                 OmegaConf.update(cfg, key, path)
             return import_module(f"vidtrain.commands.{command}").run(cfg)

@@ -25,6 +25,7 @@ from vidtrain.data.settings import (
 )
 from vidtrain.engine.settings import EvalConfig, ScheduleConfig, TrainerConfig
 from vidtrain.errors import ConfigError
+from vidtrain.ranges import check_ranges, number
 from vidtrain.reports.settings import LoggerConfig
 from vidtrain.types import FilePath
 
@@ -103,7 +104,7 @@ class PredictConfig(CheckpointSections):
     """The .pt file to predict with."""
     input: FilePath = MISSING
     """A video, a folder of videos, or a glob in quotes: input='clips/*.mp4'."""
-    top: int = 5
+    top: int = number(5, least=1)
     """Classes to print per video."""
     output: FilePath | None = None
     """Also write the predictions to this .csv file."""
@@ -133,7 +134,7 @@ class InspectConfig:
     """The model to look at; null lists all."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     transform: TransformConfig = field(default_factory=TransformConfig)
-    num_classes: int = 400
+    num_classes: int = number(400, least=1)
     """Classes of the head."""
     weights: FilePath | None = None
     """A file of published weights, instead of a model: say what it is and which model takes it."""
@@ -154,7 +155,7 @@ class DataCommandConfig:
     """Only this split: train, val or test; null: all."""
     output: FilePath | None = None
     """Folder for what the action writes; null: a folder named after the action, below the working directory."""
-    num_workers: int | None = None
+    num_workers: int | None = number(None, least=0)
     """Processes that work at once; null: one a processor."""
     method: FlowMethodName = FlowMethodName.dis
     """flow: dis, farneback, tvl1 (OpenCV), or raft (torchvision, for a GPU)."""
@@ -166,30 +167,12 @@ class DataCommandConfig:
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
 
 
-_AT_LEAST_ONE = (
-    *["sampler.num_frames", "sampler.stride", "sampler.clips_per_video"],
-    *["trainer.epochs", "trainer.batch_size", "trainer.accumulate"],
-    *["trainer.log_every", "trainer.val_every", "eval.clips", "eval.val_clips", "eval.batch_size"],
-    *["show.clips", "show.frames", "doctor.videos", "doctor.batch_size"],
-)
-_NOT_NEGATIVE = (
-    *["trainer.num_workers", "trainer.label_smoothing", "trainer.save_minutes", "trainer.seed"],
-    *["trainer.mixup", "trainer.cutmix", "trainer.data_timeout", "num_workers", "show.seed"],
-)
-
-
 def check_numbers(cfg: Any) -> None:
     """Raise ConfigError for a number that its key cannot have; keys that are not there or null are left alone."""
-    for least, keys in ((1, _AT_LEAST_ONE), (0, _NOT_NEGATIVE)):
-        for key in keys:
-            value = OmegaConf.select(cfg, key)
-            if value is not None and value < least:
-                raise ConfigError(f"{key}={value}: must be at least {least}")
+    check_ranges(cfg)
     for key in ("eval.hop", "hop"):
         if (hop := OmegaConf.select(cfg, key)) is not None:
             _check_hop(key, hop)
-    if (fps := OmegaConf.select(cfg, "sampler.fps")) is not None and fps <= 0:
-        raise ConfigError(f"sampler.fps={fps}: must be above 0, or null to use sampler.stride")
 
 
 def _check_hop(key: str, hop: float | str) -> None:

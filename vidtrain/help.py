@@ -192,6 +192,8 @@ def _read_schemas() -> dict[str, list[_Field]]:
 def _default(value: ast.expr | None) -> str:
     if value is None or ast.unparse(value) == "MISSING":
         return "???"
+    if isinstance(value, ast.Call) and value.args:  # number(default, ...)
+        return _default(value.args[0])
     if isinstance(value, ast.Call):  # field(default_factory=...)
         factory = next((k.value for k in value.keywords if k.arg == "default_factory"), None)
         if isinstance(factory, ast.Lambda):

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from vidtrain.errors import CheckpointError, ConfigError, VidtrainError, did_you_mean, one_of
 from vidtrain.help import conf_dir
+from vidtrain.ranges import check_number, range_of
 
 ORIGIN: Final = "_origin_"
 """Key of a node that came out of a file: {file, trust}. It travels with the node, whoever copies or merges it, and
@@ -88,6 +89,7 @@ def _check_options(
                 f"no key '{section}.{key}'{did_you_mean(key, parameters)}; {target} takes: {one_of(parameters)}"
             )
     _check_types(function, options, section)
+    _check_numbers(function, target, options, section)
     try:
         signature.bind(**options, **given)
     except TypeError as error:
@@ -245,6 +247,19 @@ def _check_types(function: Any, options: Mapping[str, Any], section: str) -> Non
         if key in hints and not _fits(value, hints[key]):
             wanted = _type_name(hints[key])
             raise ConfigError(f"{section}.{key}={value!r}: wants {wanted}, got {type(value).__name__}")
+
+
+def _check_numbers(function: Any, target: str, options: Mapping[str, Any], section: str) -> None:
+    """Hold numbers against the Range that the function's annotations give. Those of vidtrain and PyTorch are finite."""
+    home = function.__init__ if inspect.isclass(function) else function
+    try:
+        hints = typing.get_type_hints(home, include_extras=True)
+    except (NameError, TypeError):
+        hints = {}
+    ours = target.startswith(("vidtrain.", "torch."))
+    for key, value in options.items():
+        if ours or typing.get_origin(hints.get(key)) is typing.Annotated:
+            check_number(f"{section}.{key}", value, range_of(hints.get(key)))
 
 
 def _type_name(hint: Any) -> str:

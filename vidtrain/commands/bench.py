@@ -14,7 +14,6 @@ from vidtrain import build
 from vidtrain.commands import training
 from vidtrain.commands.data_doctor import training_clips
 from vidtrain.commands.settings import check_bench
-from vidtrain.config import check_numbers
 from vidtrain.data.loader import TrainLoader, choose_workers
 from vidtrain.data.manifest import VideoData
 from vidtrain.engine.bench import Row, matmul_ceiling, measure
@@ -29,7 +28,6 @@ from vidtrain.types import Batch
 
 def run(cfg: DictConfig) -> None:
     """Measure every combination of batch size, precision and compile, print the table; with `output` write JSON."""
-    check_numbers(cfg)
     check_bench(cfg)
     device, seconds = choose_device(cfg.device), cfg.seconds
     torch.backends.cudnn.benchmark = True  # as training has it

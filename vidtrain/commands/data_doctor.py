@@ -13,7 +13,6 @@ from omegaconf import DictConfig
 from vidtrain import build
 from vidtrain.commands import training
 from vidtrain.commands.scoring import manifest_of
-from vidtrain.config import check_numbers
 from vidtrain.data.dataset import TrainClips
 from vidtrain.data.loader import choose_workers
 from vidtrain.data.manifest import VideoData
@@ -30,7 +29,6 @@ from vidtrain.reports.doctor import Findings, Trial, advice, tables
 
 def run(cfg: DictConfig) -> None:
     """Measure the parts one after the other on some training videos, print a table, and say what limits."""
-    check_numbers(cfg)
     data = some_of(build.build_data(cfg.data), cfg.doctor.videos)
     clips = training_clips(cfg, data)
     device = choose_device(cfg.doctor.device)

@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 
 from vidtrain import build
 from vidtrain.commands.data_check import default_folder
-from vidtrain.config import check_numbers
 from vidtrain.data.dataset import TestViews, TrainClips
 from vidtrain.data.manifest import VideoData
 from vidtrain.errors import DataError, one_of
@@ -19,7 +18,6 @@ from vidtrain.types import Sample
 
 def run(cfg: DictConfig) -> None:
     """Write OUTPUT/DATA_ROOT_SPLIT.png: of train the clips of the first epoch, else the centre clip of testing."""
-    check_numbers(cfg)
     split, name = "train" if cfg.split is None else cfg.split.value, default_folder(cfg, "show").name
     data = build.build_data(cfg.data)
     if split not in data.splits:

@@ -44,7 +44,6 @@ log = logging.getLogger("vidtrain")
 
 def run(cfg: DictConfig) -> None:
     """Extract what is not there yet; print what was done and what could not be."""
-    check_numbers(cfg)
     content = None if cfg.checkpoint is None else load_checkpoint(cfg.checkpoint)
     config = _config(cfg, content)
     check_numbers(config)

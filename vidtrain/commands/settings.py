@@ -10,6 +10,7 @@ from omegaconf import MISSING
 from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.errors import ConfigError, one_of
+from vidtrain.ranges import LARGEST_SEED, LONGEST, number
 from vidtrain.types import FilePath
 
 
@@ -23,7 +24,7 @@ class BenchConfig:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     transform: TransformConfig = field(default_factory=TransformConfig)
     optimizer: Any = MISSING
-    batch_size: list[int] = field(default_factory=lambda: [16])
+    batch_size: list[int] = number([16], least=1)
     """Clips per step, one row each: [16,32]."""
     precision: list[str] = field(default_factory=lambda: ["fp32", "bf16"])
     """fp32, bf16, fp16: one row each; what the device has not is said in its row."""
@@ -31,11 +32,11 @@ class BenchConfig:
     """[false,true]: without and with torch.compile, one row each; null: both on a GPU, without on a CPU."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
-    seconds: float = 5.0
+    seconds: float = number(5.0, above=0, most=LONGEST)
     """Time of each measurement; at least three steps are timed."""
-    num_classes: int = 400
+    num_classes: int = number(400, least=1)
     """Classes of the head, where no data set is given."""
-    num_workers: int | None = None
+    num_workers: int | None = number(None, least=0)
     """Processes that decode, when a data set is given; null chooses from the machine."""
     output: FilePath | None = None
     """Also write everything to this JSON file."""
@@ -43,21 +44,21 @@ class BenchConfig:
 
 @dataclass
 class ShowConfig:
-    clips: int = 8
+    clips: int = number(8, least=1)
     """show: clips on the sheet, a row each."""
-    frames: int = 8
+    frames: int = number(8, least=1)
     """show: frames of each clip, spread evenly over it."""
-    seed: int = 0
+    seed: int = number(0, least=0, most=LARGEST_SEED)
     """show: which videos, and every draw of training."""
 
 
 @dataclass
 class DoctorConfig:
-    videos: int = 64
+    videos: int = number(64, least=1)
     """doctor: training videos that are measured, drawn at random."""
-    seconds: float = 4.0
+    seconds: float = number(4.0, above=0, most=LONGEST)
     """doctor: time of each measurement."""
-    batch_size: int = 16
+    batch_size: int = number(16, least=1)
     """doctor: clips per step."""
     device: str = "auto"
     """doctor: where the model runs: auto, cpu, cuda, mps."""
@@ -74,5 +75,3 @@ def check_bench(cfg: Any) -> None:
     names = [name.value for name in PrecisionName if name is not PrecisionName.auto]
     if wrong := [name for name in cfg.precision if name not in names]:
         raise ConfigError(f"precision={list(cfg.precision)}: no precision '{wrong[0]}'; allowed: {one_of(names)}")
-    if min(cfg.batch_size) < 1 or cfg.seconds <= 0:
-        raise ConfigError(f"batch_size={list(cfg.batch_size)}, seconds={cfg.seconds:g}: must be above 0")

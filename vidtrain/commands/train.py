@@ -16,7 +16,6 @@ from omegaconf import DictConfig
 from vidtrain import build, run_dir
 from vidtrain.commands import training
 from vidtrain.commands.scoring import Scorer, refuse_not_finite
-from vidtrain.config import check_numbers
 from vidtrain.data.loader import choose_workers
 from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.distributed import World, join
@@ -24,6 +23,7 @@ from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
 from vidtrain.errors import CheckpointError, ConfigError, VidtrainError
 from vidtrain.path_options import literal
+from vidtrain.ranges import Range, check_number
 from vidtrain.reports.results import print_result, summary_cells, write_json
 from vidtrain.sole_writer import sole_writer
 
@@ -73,7 +73,7 @@ def _check(cfg: DictConfig, folder: Path, world: World) -> None:
         raise ConfigError(f"{folder} holds a run: resume=auto continues it; or choose another run_dir")
     if there:
         training.refuse_other_configuration(cfg, folder)
-    check_numbers(cfg)
+    check_number("data.max_bad_fraction", cfg.data.get("max_bad_fraction"), Range(least=0, most=1))
     check_schedule(cfg.schedule, cfg.trainer.epochs)
     if world.size > 1 and cfg.trainer.devices not in (1, world.size):
         raise ConfigError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
+from vidtrain.ranges import LONGEST, number
 from vidtrain.types import FilePath, Regex
 
 
@@ -34,63 +35,63 @@ class PolicyName(Enum):
 class SamplerConfig:
     mode: SampleMode = SampleMode.clip
     """clip: num_frames samples stride apart; segments: one sample from each of num_frames parts of the video (TSN)."""
-    num_frames: int = 16
+    num_frames: int = number(16, least=1)
     """Frames in a clip (T)."""
-    stride: int = 2
+    stride: int = number(2, least=1)
     """Source frames between two frames of a clip; not used when fps is set."""
-    fps: float | None = None
+    fps: float | None = number(None, above=0, because="or null to use sampler.stride")
     """Sample at this many frames a second instead, whatever the video's own rate."""
     short: ShortPolicy = ShortPolicy.repeat_last
     """A clip longer than its video: repeat_last frame, loop from the start, or error."""
-    window: int | None = None
+    window: int | None = number(None, least=1)
     """Spread the samples over this many source frames instead of setting stride or fps ("dense" sampling: 64)."""
-    clips_per_video: int = 1
+    clips_per_video: int = number(1, least=1)
     """Training clips of each opened video; a batch has trainer.batch_size / clips_per_video different videos."""
-    class_balance: float = 0.0
+    class_balance: float = number(0.0, least=0, most=1)
     """0: every video once an epoch; 1: every class as often as the others; 0.5: by the square root of its size."""
 
 
 @dataclass
 class TransformConfig:
-    size: int = 112
+    size: int = number(112, least=1)
     """Height and width of the square crop the model sees."""
     crop: CropName = CropName.random
     """Training crop: random place in frames scaled to resize; resized: of random area and aspect too."""
-    resize: int = 128
+    resize: int = number(128, least=1)
     """Short side of the frame before cropping (pixels); crop=resized uses it in testing only."""
-    resize_max: int | None = None
+    resize_max: int | None = number(None, least=1)
     """Training draws the short side from resize to this, once per clip; null: always resize."""
     squash: bool = False
     """Scale to a square, so that nothing is cropped away at the sides; false keeps the aspect."""
-    area: list[float] = field(default_factory=lambda: [0.08, 1.0])
+    area: list[float] = number([0.08, 1.0], above=0, most=1)
     """crop=resized: share of the frame, from and to."""
-    aspect: list[float] = field(default_factory=lambda: [0.75, 1.3333])
+    aspect: list[float] = number([0.75, 1.3333], above=0)
     """crop=resized: width / height of the region, from and to."""
-    colour: float = 0.0
+    colour: float = number(0.0, least=0, most=1)
     """Training multiplies brightness, contrast and saturation by 1 - colour to 1 + colour, drawn once per clip."""
-    grayscale: float = 0.0
+    grayscale: float = number(0.0, least=0, most=1)
     """Chance of a training clip without colour."""
-    hue: float = 0.0
+    hue: float = number(0.0, least=0, most=0.5)
     """Training turns the hue by up to this share of a full turn, 0 to 0.5; dearer than the other colours."""
     policy: PolicyName = PolicyName.none
     """none, rand_augment or trivial_augment: random operations, the same for all frames of a clip."""
-    magnitude: int = 9
+    magnitude: int = number(9, least=0, most=30)
     """rand_augment: strength of its operations, 0 to 30."""
-    num_ops: int = 2
+    num_ops: int = number(2, least=1)
     """rand_augment: operations a clip."""
-    erasing: float = 0.0
+    erasing: float = number(0.0, least=0, most=1)
     """Chance that a rectangle of a training clip is made grey through all its frames."""
-    flip: float = 0.5
+    flip: float = number(0.5, least=0, most=1)
     """Chance of a horizontal flip in training; classes that a flip exchanges are relabelled."""
-    mean: list[float] = field(default_factory=lambda: [0.45, 0.45, 0.45])
+    mean: list[float] = number([0.45, 0.45, 0.45], least=-10, most=10)
     """Subtracted from RGB in [0, 1]."""
-    std: list[float] = field(default_factory=lambda: [0.225, 0.225, 0.225])
+    std: list[float] = number([0.225, 0.225, 0.225], least=1e-4, most=100)
     """Divides RGB after the mean."""
 
 
 @dataclass
 class CheckConfig:
-    timeout: float = 20.0
+    timeout: float = number(20.0, above=0, most=LONGEST)
     """check: seconds that a file may take, and one more for each MB of it; then it is reported as unreadable."""
     full: bool = True
     """check: decode every frame; false: the first, the middle and the last one, about three times as fast."""
@@ -115,17 +116,17 @@ class CopyFormat(Enum):
 class PrepareConfig:
     format: CopyFormat = CopyFormat.video
     """prepare: video makes small H.264 copies (.mp4); jpeg makes packs of JPEGs (.jpack), faster to read and larger."""
-    short_side: int = 128
+    short_side: int = number(128, least=2)
     """prepare: short side of the copies (pixels): the largest transform.resize you will use. Nothing is enlarged."""
-    crf: int = 23
+    crf: int = number(23, least=0, most=51)
     """prepare, video: quality, 0 to 51; lower is better and larger."""
-    gop: int = 16
+    gop: int = number(16, least=1)
     """prepare, video: frames from one keyframe to the next; fewer are read a little faster and take more space."""
-    quality: int = 85
+    quality: int = number(85, least=1, most=95)
     """prepare, jpeg: quality, 1 to 95; higher is better and larger."""
-    min_psnr: float = 20.0
+    min_psnr: float = number(20.0, least=0)
     """prepare: a copy is refused when a frame of it is further from its source than this (dB, of 2x2 averages)."""
-    timeout: float = 600.0
+    timeout: float = number(600.0, above=0, most=LONGEST)
     """prepare: seconds that one file may take; then its process is killed and the file is reported."""
 
 
@@ -161,11 +162,11 @@ class FlowConfig:
 
 @dataclass
 class FlowCacheConfig:
-    short_side: int = 128
+    short_side: int = number(128, least=2)
     """flow: short side of the frames it is computed on (pixels): that of transform.resize. Nothing is enlarged."""
-    quality: int = 95
+    quality: int = number(95, least=1, most=100)
     """flow: quality of the JPEGs it is kept in, 1 to 100; 95 is off by 0.01 pixels on average."""
-    timeout: float = 3600.0
+    timeout: float = number(3600.0, above=0, most=LONGEST)
     """flow: seconds that one video may take; then its process is killed and the video is reported. Not for raft."""
     model: RaftName = RaftName.raft_large
     """flow, raft: raft_large or raft_small."""
@@ -173,5 +174,5 @@ class FlowCacheConfig:
     """flow, raft: a file of torchvision's weights; null: fetched from its registry on first use."""
     device: str = "auto"
     """flow, raft: where it runs: auto, cpu, cuda, mps."""
-    batch_size: int = 8
+    batch_size: int = number(8, least=1)
     """flow: pairs of frames at once, which matters to raft on a GPU."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+
+from vidtrain.ranges import LARGEST_SEED, LONGEST, number
 
 
 class PrecisionName(Enum):
@@ -39,25 +41,25 @@ class ScheduleName(Enum):
 class ScheduleConfig:
     name: ScheduleName = ScheduleName.cosine
     """cosine, step or constant."""
-    warmup_epochs: float = 0.0
+    warmup_epochs: float = number(0.0, least=0)
     """Linear rise from 0 to optimizer.lr over this many epochs (fractions allowed)."""
-    final_ratio: float = 0.0
+    final_ratio: float = number(0.0, least=0, most=1)
     """cosine: the last learning rate as a share of optimizer.lr."""
-    milestones: list[float] = field(default_factory=list)
+    milestones: list[float] = number([], above=0)
     """step: epochs after which the learning rate is multiplied by gamma."""
-    gamma: float = 0.1
+    gamma: float = number(0.1, above=0, most=1)
     """step: the factor."""
 
 
 @dataclass
 class TrainerConfig:
-    epochs: int = 20
+    epochs: int = number(20, least=1)
     """Passes over the training split."""
-    batch_size: int = 16
+    batch_size: int = number(16, least=1)
     """Clips per step, over all devices: the same training on one of them or on eight."""
-    base_batch: int | None = None
+    base_batch: int | None = number(None, least=1)
     """optimizer.lr is meant for this many clips per update, and scaled in proportion to the actual ones; null: not."""
-    accumulate: int = 1
+    accumulate: int = number(1, least=1)
     """Steps whose gradients are averaged before one update."""
     precision: PrecisionName = PrecisionName.auto
     """fp32, bf16, fp16 (with loss scaling) or auto: bf16 or fp16 on a GPU, fp32 elsewhere."""
@@ -65,54 +67,54 @@ class TrainerConfig:
     """torch.compile: on, off, or auto: measured in trainings of more than 20 minutes, and kept where it is faster."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
-    devices: int = 1
+    devices: int = number(1, least=1)
     """GPUs of this machine (processes, on the CPU) that train together. Under torchrun or srun leave it at 1."""
     strategy: Strategy = Strategy.ddp
     """Several devices: ddp (each has the whole model) or fsdp (each keeps a part of the weights and optimizer)."""
     sync_bn: bool = False
     """BatchNorm over the clips of all devices; CUDA only."""
-    num_workers: int | None = None
+    num_workers: int | None = number(None, least=0)
     """Processes that decode, for each device; null chooses from the machine, 0 decodes in the main process."""
-    data_timeout: float = 1800.0
+    data_timeout: float = number(1800.0, least=0, most=LONGEST)
     """Seconds without a batch from the decoding processes after which the program ends; 0 waits for ever. After 30 s it
     says which video is waited for."""
-    seed: int = 0
+    seed: int = number(0, least=0, most=LARGEST_SEED)
     """Fixes initial weights, order, clips, crops, flips and dropout."""
     deterministic: bool = False
     """Only deterministic kernels: slower, equal bit for bit on the same machine."""
     checkpoint_activations: bool = False
     """Blocks recompute their activations for the gradient: less memory, a step takes about a third longer."""
-    ema: float | None = None
+    ema: float | None = number(None, above=0, below=1)
     """Decay of a moving average of the weights, 0.999 or 0.9999, which is what is tested and kept; null: none."""
-    precise_bn: int = 0
+    precise_bn: int = number(0, least=0)
     """Batches at the end of each epoch over which BatchNorm's statistics are measured anew; 0: the moving average."""
     on_oom: OnOom = OnOom.halve
     """A batch that does not fit the GPU's memory: halve (goes through in pieces, gradients added up) or fail."""
-    max_skipped: int = 10
+    max_skipped: int = number(10, least=1)
     """An update with a gradient that is not finite is left out; after this many in a row training stops."""
-    mixup: float = 0.0
+    mixup: float = number(0.0, least=0, most=100)
     """Mix pairs of training clips and their labels; alpha of the Beta law of their shares, 0.8 say; 0: off."""
-    cutmix: float = 0.0
+    cutmix: float = number(0.0, least=0, most=100)
     """Paste a rectangle of one clip into another through all frames; alpha as above. With mixup: one or the other."""
-    label_smoothing: float = 0.0
+    label_smoothing: float = number(0.0, least=0, below=1)
     """Share of the target spread over all classes."""
-    clip_grad: float | None = None
+    clip_grad: float | None = number(None, above=0)
     """Largest norm of the gradient; null does not clip."""
-    log_every: int = 10
+    log_every: int = number(10, least=1)
     """Updates between two lines in metrics.jsonl and TensorBoard."""
-    val_every: int = 1
+    val_every: int = number(1, least=1)
     """Epochs between two validations; the last epoch is always validated."""
-    patience: int | None = None
+    patience: int | None = number(None, least=1)
     """Stop when the validation has not improved for this many epochs; null: train to the end."""
-    save_minutes: float = 15.0
+    save_minutes: float = number(15.0, least=0)
     """last.pt is also written within an epoch, this many minutes after the save before."""
-    keep_last: int = 2
+    keep_last: int = number(2, least=1, most=99)
     """last.pt and the ones before it, last.1.pt, ...: a damaged one is passed over by a resume."""
-    max_batches: int | None = None
+    max_batches: int | None = number(None, least=1)
     """Batches of an epoch at most; null: all."""
     overfit: bool = False
     """Every epoch has the very same clips as the first, which a sound model learns by heart."""
-    profile: int = 0
+    profile: int = number(0, least=0)
     """Updates to trace with torch's profiler into the folder profile/, which TensorBoard and Perfetto open; 0: none."""
     test: bool = True
     """Test the best checkpoint at the end, when the data set has a test split."""
@@ -120,13 +122,13 @@ class TrainerConfig:
 
 @dataclass
 class EvalConfig:
-    clips: int = 10
+    clips: int = number(10, least=1)
     """Clips spread evenly over each video in testing; their probabilities are averaged."""
     hop: int | float | str | None = None
     """Slide over the whole video instead: a test clip every so many source frames (16) or seconds (0.5s); null: no."""
-    crops: int = 1
+    crops: int = number(1, least=1, most=10)
     """Crops per clip in testing: 1 (centre), 3 (along the longer side), 5 (and corners), 10 (and mirrored)."""
-    val_clips: int = 1
+    val_clips: int = number(1, least=1)
     """Clips per video in the validation after an epoch (centre crop)."""
-    batch_size: int = 32
+    batch_size: int = number(32, least=1)
     """Views in one forward pass: bounds the memory of testing."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import ModuleType, TracebackType
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from vidtrain.data.readers.packets import PacketTable, false_keys, loses_palette
 from vidtrain.data.readers.picture import scaled
 from vidtrain.data.readers.pyav import PyAVVideo, slots_of
 from vidtrain.errors import ConfigError, VideoError
+from vidtrain.ranges import LONGEST, Range
 from vidtrain.types import Frames, Indices, VideoInfo
 
 _CONTAINERS: Final = ("mov", "matroska", "avi", "flv")
@@ -38,7 +39,7 @@ class DecordReader:
         runs in a process of its own, which is killed when it hangs. None: in this process, where nothing ends a hang.
     """
 
-    timeout: float | None = 5.0
+    timeout: Annotated[float | None, Range(above=0, most=LONGEST)] = 5.0
 
     def open(self, path: str) -> OpenVideo:
         """Open a file and find the frames it shows.

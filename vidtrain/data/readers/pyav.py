@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Annotated
 
 import av
 import numpy as np
@@ -28,6 +29,7 @@ from vidtrain.data.readers.decoding import ShownFrames, find_frames
 from vidtrain.data.readers.opening import OpenFile
 from vidtrain.data.readers.picture import Converter, Orientation
 from vidtrain.errors import VideoError
+from vidtrain.ranges import LONGEST, Range
 from vidtrain.types import Frames, Indices, VideoInfo
 
 
@@ -39,7 +41,7 @@ class PyAVReader:
         sound file that takes milliseconds.
     """
 
-    timeout: float | None = 4.0
+    timeout: Annotated[float | None, Range(above=0, most=LONGEST)] = 4.0
 
     def open(self, path: str) -> PyAVVideo:
         """Open a file and find the frames it shows.

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from vidtrain.data.readers.packets import false_keys, loses_palette
 from vidtrain.data.readers.picture import Orientation, scaled
 from vidtrain.data.readers.pyav import PyAVVideo, slots_of
 from vidtrain.errors import ConfigError, VideoError
+from vidtrain.ranges import LONGEST, Range
 from vidtrain.types import Frames, Indices, VideoInfo
 
 _CONTAINERS: Final = ("mov", "matroska", "avi", "flv", "gif")
@@ -45,7 +46,7 @@ class TorchCodecReader:
     """
 
     device: str = "cpu"
-    timeout: float | None = 5.0
+    timeout: Annotated[float | None, Range(above=0, most=LONGEST)] = 5.0
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Mapping
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 MOST_NODES: Final = 20_000
 """Values of a configuration, one that stands in several places counted each time. vidtrain writes about 150."""
@@ -89,3 +93,51 @@ def read_json(file: Path) -> Any:
     if size > _LARGEST_JSON:
         raise ValueError(f"{size} bytes, expected {_LARGEST_JSON} at most")
     return parse_json(file.read_text(encoding="utf-8"))
+
+
+def read_mapping(file: Path) -> dict[str, Any]:
+    """As `read_json`, of a file that holds a mapping of plain values.
+
+    Raises:
+        ValueError, OSError: as there.
+    """
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise ValueError(f"expected a mapping, got {type(content).__name__}")  # noqa: TRY004 - one type for the callers
+    check_plain(content, "it")
+    return content
+
+
+def is_below(name: Any) -> bool:
+    """Whether a path out of a file stays below the folder that it is meant for."""
+    if not isinstance(name, str) or not name or "\0" in name:
+        return False
+    ways = (PurePosixPath(name), PurePath(name))
+    return not any(way.is_absolute() or way.drive or way.root or ".." in way.parts for way in ways)
+
+
+def has_types(content: Mapping[str, Any], **expected: type | tuple[type, ...]) -> bool:
+    """Whether these values of a parsed file have these very types, a bool not being an int."""
+
+    def fits(value: Any, wanted: type | tuple[type, ...]) -> bool:
+        return type(value) in (wanted if isinstance(wanted, tuple) else (wanted,))
+
+    return all(fits(content.get(key), wanted) for key, wanted in expected.items())
+
+
+def map_array(file: Path | str) -> npt.NDArray[Any]:
+    """A .npy file, memory-mapped read-only; as a plain array, since indexing a numpy.memmap costs three times as much.
+
+    Raises:
+        ValueError: not such a file, one of Python objects, or its header claims more than it holds.
+        OSError: it cannot be read.
+    """
+    import numpy as np
+
+    try:
+        found = np.load(file, mmap_mode="r", allow_pickle=False)
+        if not isinstance(found, np.memmap):
+            raise ValueError("an archive, expected one array")  # noqa: TRY004
+        return found.view(np.ndarray)
+    except (EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TypeError) as error:
+        raise ValueError(f"not an array of numpy: {str(error) or type(error).__name__}") from None

@@ -21,6 +21,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vidtrain.path_options import expand_home, expand_homes
+from vidtrain.plain import read_json
 
 CONFIG_FILE = "config.json"
 """The resolved configuration of a run, written when it starts."""
@@ -184,7 +185,7 @@ def find_unfinished(runs: Path, model: str, wanted: dict[str, Any]) -> Path | No
         if (file.parent / FINISHED_FILE).exists():
             continue
         try:
-            stored = json.loads(file.read_text(encoding="utf-8"))
+            stored = read_json(file)
         except (OSError, ValueError):  # a run killed while it wrote its first file
             continue
         if all(harmless(key) for key, _, _ in differences(stored, wanted)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from pathlib import Path
@@ -35,6 +34,7 @@ from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Recorder, Trainer
 from vidtrain.errors import CheckpointError, ConfigError, one_of
 from vidtrain.models.layers.checkpointing import checkpoint_activations
+from vidtrain.plain import read_json
 from vidtrain.reports.run_log import NoLog, RunLog
 from vidtrain.types import Batch
 
@@ -133,7 +133,7 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
         CheckpointError: a key that decides about the weights differs, and resume_changed is not set.
     """
     try:
-        stored = json.loads((folder / run_dir.CONFIG_FILE).read_text(encoding="utf-8"))
+        stored = read_json(folder / run_dir.CONFIG_FILE)
     except (OSError, ValueError):
         return
     found = run_dir.differences(stored, run_dir.comparable(cfg))

@@ -31,6 +31,7 @@ import numpy.typing as npt
 from vidtrain.data.prepare_plan import Stamp, stamp_of
 from vidtrain.data.timeline import Seconds, packed
 from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.plain import has_types, map_array, parse_json, read_mapping
 from vidtrain.sole_writer import LOCK, sole_writer
 
 FILE: Final = "features.json"
@@ -38,6 +39,16 @@ JOURNAL: Final = "videos.jsonl"
 _VERSION: Final = 1
 _SUFFIX: Final = ".npy"
 _PART: Final = ".part"
+_FILE_OF_ONE: Final = re.compile(r"videos/[0-9a-f]{2}/[\w.-]+\.npy")
+_SECONDS: Final = (int, float, type(None))
+_TYPES: Final[dict[str, Any]] = {
+    **dict.fromkeys(("key", "path", "file", "times"), str),
+    **dict.fromkeys(("clips", "bytes", "frames"), int),
+    "start": _SECONDS,
+    "end": _SECONDS,
+    "fps": (int, float),
+    "stamp": dict,
+}
 Features = npt.NDArray[np.floating[Any]]
 
 
@@ -273,8 +284,8 @@ def open_features(path: str, length: int) -> Features:
         VideoError: no such file, not one of features, or of another length.
     """
     try:
-        found: Features = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    except (OSError, ValueError, EOFError) as error:
+        found: Features = map_array(path)
+    except (OSError, ValueError) as error:
         raise VideoError(path, f"not a file of features that can be read ({error})") from None
     if found.ndim != 2 or found.shape[1] != length or not len(found) or found.dtype.kind != "f":
         shape = " x ".join(map(str, found.shape))
@@ -285,13 +296,14 @@ def open_features(path: str, length: int) -> Features:
 def _read_settings(folder: Path) -> dict[str, Any]:
     file = folder / FILE
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_mapping(file)
         if content["version"] != _VERSION:
             raise DataError(f"{file}: version {content['version']}, this vidtrain reads {_VERSION}; extract again")
-        dict(content["made_by"]), content["length"]
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError) as error:
         raise DataError(f"{file}: cannot be read ({error}); extract into a new folder") from None
-    return dict(content)
+    if not has_types(content, made_by=dict, length=(int, type(None))) or not 0 < (content["length"] or 1) < 1 << 31:
+        raise DataError(f"{file}: its made_by or its length is none; extract into a new folder")
+    return content
 
 
 def _read_journal(file: Path) -> Iterator[Done]:
@@ -299,8 +311,10 @@ def _read_journal(file: Path) -> Iterator[Done]:
         return
     for line in file.read_bytes().splitlines():
         try:
-            content = json.loads(line)
-            if content.keys() | {"times"} == {field.name for field in fields(Done)}:  # folders of before have no times
+            content = parse_json(line)
+            names = content.keys() | {"times"}  # folders of before have no times
+            known = names == {field.name for field in fields(Done)} and has_types({"times": "", **content}, **_TYPES)
+            if known and _FILE_OF_ONE.fullmatch(content["file"]):  # a journal may name no other file
                 yield Done(**{**content, "stamp": Stamp(**content["stamp"])})
         except (ValueError, TypeError, AttributeError):  # the half line of a run that was killed
             continue

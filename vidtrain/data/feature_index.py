@@ -17,6 +17,7 @@ from vidtrain.data.index import write_index
 from vidtrain.data.manifest import Manifest, StringArray, VideoData
 from vidtrain.data.sampling import ClipSpec, sliding_clips
 from vidtrain.data.timeline import Timeline, unpacked
+from vidtrain.plain import map_array
 from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import BadVideo
 
@@ -82,7 +83,7 @@ def _write_seconds(folder: Path, split: str, videos: Sequence[Done], spec: ClipS
 
 def clip_seconds(folder: str | Path, split: str, row: int) -> npt.NDArray[np.float64]:
     """float64 (clips, 2): from when to when each clip of a video goes, in seconds of its file."""
-    offsets, seconds = (np.load(Path(folder) / f"{split}.{name}.npy", mmap_mode="r") for name in ("clips", "seconds"))
+    offsets, seconds = (map_array(Path(folder) / f"{split}.{name}.npy") for name in ("clips", "seconds"))
     return np.array(seconds[offsets[row] : offsets[row + 1]])
 
 

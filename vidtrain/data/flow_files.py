@@ -7,13 +7,13 @@ video that is written anew is computed anew.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 from pathlib import Path
 from typing import Any, Final
 
 from vidtrain.errors import ConfigError, VideoError
+from vidtrain.plain import read_mapping
 
 SETTINGS: Final = "flow.json"
 _GLANCE: Final = 1 << 14  # bytes at either end of a video that its id is made of
@@ -59,13 +59,13 @@ def read_settings(root: Path) -> dict[str, Any]:
     """
     file = root / SETTINGS
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_mapping(file)
     except FileNotFoundError:
         raise ConfigError(
             f"flow.root={root}: holds no {SETTINGS}: make the flow with `vidtrain data flow data=... output={root}`"
         ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: cannot be read ({error}); delete the folder and make the flow again") from None
-    if not isinstance(found, dict) or "method" not in found:
+    if not isinstance(found.get("method"), str):
         raise ConfigError(f"{file}: says no method; delete the folder and make the flow again")
     return found

@@ -19,9 +19,19 @@ import numpy.typing as npt
 
 from vidtrain.data.manifest import IntLists, Manifest, StringArray, VideoData
 from vidtrain.errors import DataError
+from vidtrain.plain import map_array, read_json
 
 FILE = "index.json"
 _VERSION = 1
+SPLITS = ("train", "val", "test")
+# every column there may be, and its type
+_COLUMNS = {
+    **dict.fromkeys(("paths", "missing"), np.dtype(np.uint8)),
+    **dict.fromkeys(("path_offsets", "missing_offsets", "tag_offsets"), np.dtype(np.int64)),
+    **dict.fromkeys(("labels", "tags"), np.dtype(np.int64)),
+    **dict.fromkeys(("starts", "ends"), np.dtype(np.float64)),
+}
+_NEEDED = {"paths", "path_offsets", "labels", "missing", "missing_offsets"}
 Columns = dict[str, npt.NDArray[Any]]
 
 
@@ -65,13 +75,15 @@ def read_index(folder: str | Path) -> VideoData:
     if not file.is_file():
         raise DataError(f"{folder}: holds no {FILE}; `vidtrain data check` and `vidtrain data prepare` write one")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         if content["version"] != _VERSION:
             raise DataError(f"{file}: version {content['version']}, this vidtrain reads {_VERSION}; write it again")
-        splits = {name: _manifest(folder, name, found) for name, found in content["splits"].items()}
+        names, notes = tuple(content["class_names"]), tuple(content["notes"])
         pairs = tuple((left, right) for left, right in content["flip_pairs"])
-        return VideoData(tuple(content["class_names"]), splits, pairs, tuple(content["notes"]))
-    except (KeyError, TypeError, ValueError, OSError) as error:
+        _check_names(names, pairs, notes)
+        splits = {name: _manifest(folder, name, found, len(names)) for name, found in content["splits"].items()}
+        return VideoData(names, splits, pairs, notes)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise DataError(f"{file}: not an index that can be read ({error}); write it again") from None
 
 
@@ -98,8 +110,11 @@ def _columns(manifest: Manifest, folder: Path) -> tuple[Columns, bool]:
     return columns, relative
 
 
-def _manifest(folder: Path, split: str, found: Mapping[str, Any]) -> Manifest:
-    columns: Columns = {name: _open(folder / f"{split}.{name}.npy") for name in found["columns"]}
+def _manifest(folder: Path, split: str, found: Mapping[str, Any], classes: int) -> Manifest:
+    if split not in SPLITS or not _COLUMNS.keys() >= {*found["columns"]} >= _NEEDED:
+        raise ValueError(f"a split {split!r} of columns {found['columns']}"[:200])
+    columns: Columns = {name: map_array(folder / f"{split}.{name}.npy") for name in found["columns"]}
+    _check(split, columns, classes)
     prefix = os.path.join(folder, "") if found["relative"] else ""  # noqa: PTH118
     return Manifest(
         StringArray(columns["paths"], columns["path_offsets"], prefix),
@@ -111,7 +126,29 @@ def _manifest(folder: Path, split: str, found: Mapping[str, Any]) -> Manifest:
     )
 
 
-def _open(file: Path) -> npt.NDArray[Any]:
-    """A column, mapped; as a plain array, since indexing a numpy.memmap costs three times as much."""
-    column: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-    return column.view(np.ndarray)
+def _check_names(names: tuple[Any, ...], pairs: tuple[tuple[Any, Any], ...], notes: tuple[Any, ...]) -> None:
+    known = names and all(type(text) is str for text in (*names, *notes))
+    if not known or not all(name in names for pair in pairs for name in pair):
+        raise ValueError("its class names, pairs of classes or notes are none")
+
+
+def _check(split: str, columns: Columns, classes: int) -> None:
+    """Raise ValueError for columns that do not belong together, or labels of classes that are not there."""
+    for name, column in columns.items():
+        if column.ndim != 1 or column.dtype != _COLUMNS[name]:
+            raise ValueError(f"{split}.{name}: {column.dtype} of {column.ndim} dimensions, expected {_COLUMNS[name]}")
+    rows = len(columns["labels"])
+    for name, values, number in (("path", "paths", rows), ("missing", "missing", None), ("tag", "tags", rows)):
+        if values not in columns:
+            continue
+        offsets = columns[f"{name}_offsets"]
+        fits = len(offsets) and offsets[0] == 0 and offsets[-1] == len(columns[values])
+        fits = fits and bool((np.diff(offsets) >= 0).all())
+        if not fits or number not in (None, len(offsets) - 1):
+            raise ValueError(f"{split}.{name}_offsets do not fit {split}.{values}")
+    for name in ("labels", "tags"):
+        labels = columns.get(name, np.empty(0))
+        if len(labels) and not (labels.min() >= (-1 if name == "labels" else 0) and labels.max() < classes):
+            raise ValueError(f"{split}.{name} has {labels.min()} to {labels.max()}, there are {classes} classes")
+    if any(len(columns.get(name, columns["labels"])) != rows for name in ("starts", "ends")):
+        raise ValueError(f"{split}: starts or ends for another number of rows")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vidtrain.data.files import is_video
+from vidtrain.plain import has_types, is_below, parse_json
 
 JOURNAL: Final = "copies.jsonl"
 
@@ -120,11 +121,25 @@ def _line(copy: Copy) -> str:
     return json.dumps(asdict(copy)) + "\n"
 
 
+_TYPES: Final[dict[str, Any]] = {
+    **dict.fromkeys(("source", "target", "note"), str),
+    **dict.fromkeys(("bytes", "frames", "height", "width"), int),
+    "stamp": dict,
+    "settings": dict,
+    "fps": (int, float),
+    "psnr": (int, float),
+}
+
+
 def _parse(line: bytes) -> Copy | None:
     """None for the half line of a run that was killed."""
     try:
-        content = json.loads(line)
-        if content.keys() != {field.name for field in fields(Copy)}:
+        content = parse_json(line)
+        if content.keys() != {field.name for field in fields(Copy)} or not has_types(content, **_TYPES):
+            return None
+        if not is_below(
+            content["target"]
+        ):  # a copy that no longer fits is deleted: nothing elsewhere, whatever it says
             return None
         return Copy(**{**content, "stamp": Stamp(**content["stamp"])})
     except (ValueError, TypeError, AttributeError):

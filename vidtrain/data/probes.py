@@ -22,6 +22,7 @@ from vidtrain.data.pool import Outcome, run
 from vidtrain.data.probe import Depth, Probe, probe
 from vidtrain.data.progress import Progress
 from vidtrain.data.readers.base import VideoReader
+from vidtrain.plain import parse_json
 
 FILE: Final = "probes.jsonl"
 _VERSION: Final = 2  # 2: with the times of the frames
@@ -191,7 +192,7 @@ def _read(file: Path) -> Iterator[dict[str, Any]]:
     with file.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
-                record = json.loads(line)
+                record = parse_json(line)
             except ValueError:
                 continue
             if isinstance(record, dict) and record.get("v") == _VERSION and record.keys() >= _KEYS:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from vidtrain.plain import parse_json
 from vidtrain.reports.settings import LoggerConfig
 from vidtrain.sequences import Sequences
 
@@ -111,7 +112,7 @@ def _drop_after(file: Path, update: int, epoch: int) -> None:
     kept = []
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:  # the line that was being written when the run was killed
             continue
         if record["update"] <= update and (record["kind"] == "train" or record["epoch"] <= epoch):

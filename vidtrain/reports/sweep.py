@@ -14,6 +14,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from vidtrain.plain import read_json
 from vidtrain.reports.table import table
 
 log = logging.getLogger("vidtrain")
@@ -116,7 +117,7 @@ def _result(run: Path) -> dict[str, Any]:
     for name in ("result.json", "error.json"):
         file = run / name
         if file.is_file():
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            content: dict[str, Any] = read_json(file)
             return {"summary": {"test top-1": "failed"}} if "error" in content else content
     return {"summary": {"test top-1": "unfinished"}}
 

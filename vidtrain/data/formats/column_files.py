@@ -13,6 +13,7 @@ from vidtrain.data.files import is_video
 from vidtrain.data.formats.table import SEPARATORS, cut_csv, find_separator
 from vidtrain.data.formats.text import BadRows, read_json, read_lines
 from vidtrain.errors import DataError, did_you_mean, one_of
+from vidtrain.plain import parse_json
 
 
 @dataclass
@@ -139,7 +140,7 @@ def _read_json(path: Path, names: Mapping[str, str], bad: BadRows) -> Columns:
 
 def _parse(line: str) -> Any:
     try:
-        return json.loads(line)
+        return parse_json(line)
     except ValueError:
         return None
 

@@ -29,7 +29,8 @@ from vidtrain.data.readers.kinds import AnyReader
 from vidtrain.data.sampling import ClipSpec
 from vidtrain.data.settings import FlowConfig, FlowSourceName, SamplerConfig, TransformConfig
 from vidtrain.data.transforms import TestCuts, TrainCut
-from vidtrain.engine.checkpoint import check_size, load_checkpoint
+from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.checkpoint_content import check_size
 from vidtrain.engine.inputs import reads_flow
 from vidtrain.engine.parameters import parameter_groups
 from vidtrain.engine.settings import EvalConfig

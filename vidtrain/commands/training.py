@@ -19,6 +19,7 @@ from vidtrain.data.feature_sequences import TrainSequences
 from vidtrain.data.loader import TrainLoader
 from vidtrain.data.manifest import VideoData
 from vidtrain.engine.checkpoint import Checkpoints
+from vidtrain.engine.checkpoint_content import restoring
 from vidtrain.engine.compiling import choose_compile
 from vidtrain.engine.distributed import World
 from vidtrain.engine.ema import EMA
@@ -104,7 +105,8 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
     if data.features is None:
         log.info("trainer.%s", _compile(cfg, step, content, len(trainer.clips), world))
     if content is not None:
-        trainer.resume(content)
+        with restoring(checkpoints.last):
+            trainer.resume(content)
         progress = trainer.progress
         log.info("resumed from %s: epoch %d, update %d", checkpoints.last, progress.epoch, progress.update)
     return trainer

@@ -9,33 +9,25 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import re
 import shutil
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import (
-    register_module_module_registration_hook,
-    register_module_parameter_registration_hook,
-)
 
 from vidtrain import __version__, torch_files
+from vidtrain.engine.checkpoint_content import check_content, check_optimizer
 from vidtrain.engine.distributed import World
 from vidtrain.engine.ema import EMA
 from vidtrain.engine.layout import match_layout
 from vidtrain.errors import CheckpointError, ConfigError
-from vidtrain.plain import LONGEST_TEXT, check_plain
 
 log = logging.getLogger("vidtrain")
 
 FORMAT = 2
 _REQUIRED = ("format", "model", "config", "class_names")
-_SHARDS = re.compile(r"last\.\d+\.shards")  # a name, never a path
-_SPARE_BYTES = 1 << 26
 
 
 def versions() -> dict[str, str]:
@@ -103,7 +95,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if missing:
         raise CheckpointError(f"{path}: not a checkpoint of vidtrain: it has no {', '.join(missing)}")
     try:
-        _check_content(content)
+        check_content(content)
     except ValueError as error:
         raise CheckpointError(f"{path}: not a checkpoint of vidtrain: {error}") from error
     if content["format"] > FORMAT:
@@ -111,54 +103,6 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: format {content['format']}, this vidtrain {__version__} reads up to {FORMAT}: update vidtrain"
         )
     return content
-
-
-def _check_content(content: dict[str, Any]) -> None:
-    """The parts that every reader of a checkpoint relies on. Raises ValueError."""
-    if type(content["format"]) is not int:
-        raise ValueError("its format is no number")
-    if type(content["config"]) is not dict:
-        raise ValueError("its config is no mapping")
-    check_plain(content["config"], "config")
-    names, weights, shards = content["class_names"], content["model"], content.get("sharded")
-    if type(names) is not list or not all(type(name) is str and len(name) <= LONGEST_TEXT for name in names):
-        raise ValueError(f"its class_names hold something else than texts of at most {LONGEST_TEXT} characters")
-    if type(weights) not in (dict, OrderedDict):
-        raise ValueError("its model is no mapping of names to tensors")
-    if not all(type(key) is str and isinstance(tensor, torch.Tensor) for key, tensor in weights.items()):
-        raise ValueError("its model holds something else than named tensors")
-    if shards is not None and not (isinstance(shards, str) and _SHARDS.fullmatch(shards)):
-        raise ValueError("its sharded is no name of a folder of shards")
-
-
-def check_size(build: Callable[[], nn.Module], weights: dict[str, torch.Tensor], source: str) -> None:
-    """Refuse a model that takes far more memory than the weights that are there for it, before it takes any.
-
-    A billion channels fit a short file. The model is built once on the meta device, where it costs no memory, and
-    given up when it has registered far more parts than the file has tensors.
-
-    Raises:
-        CheckpointError: such a model.
-    """
-    most = 100 * len(weights) + 10_000
-
-    def count(module: nn.Module, name: str, part: Any) -> None:
-        nonlocal most
-        most -= 1
-        if most < 0:
-            raise CheckpointError(f"{source}: its model has far more layers than the file has weights for")
-
-    hooks = [register_module_parameter_registration_hook(count), register_module_module_registration_hook(count)]
-    try:
-        with torch.device("meta"):
-            model = build()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    needed = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
-    held = torch_files.bytes_held(weights.values())
-    if needed > 4 * held + _SPARE_BYTES:
-        raise CheckpointError(f"{source}: its model takes {needed >> 20} MiB, its weights are {held >> 20} MiB")
 
 
 class Checkpoints:
@@ -248,7 +192,9 @@ class Checkpoints:
                 ema.updates = content["ema"]["updates"]
             return
         model.load_state_dict(content["model"])
+        usual = [{key: type(value) for key, value in group.items()} for group in optimizer.param_groups]
         optimizer.load_state_dict(content["optimizer"])
+        check_optimizer(optimizer, usual)
         match_layout(optimizer)
         if ema is not None:
             ema.load_state_dict(content["ema"])

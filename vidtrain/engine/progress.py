@@ -82,11 +82,26 @@ class Progress:
         progress = cls(**saved)
         if len(ranks) == world.size:
             progress.sums, progress.bad = ranks[world.rank]["sums"], ranks[world.rank]["bad"]
-            return progress
+            return progress._checked()
         columns = zip(*(rank["sums"] for rank in ranks), strict=True)
         progress.sums = [sum(column) for column in columns] if world.is_main else [0.0, 0.0, 0.0]
         progress.bad = {path: reason for rank in ranks for path, reason in rank["bad"].items()}
-        return progress
+        return progress._checked()
+
+    def _checked(self) -> Progress:
+        """Raises ValueError for what no training has saved, which would show only when it is used, hours later."""
+        counts = (self.epoch, self.batch, self.update, self.best_epoch, self.clips, self.skipped, self.in_a_row)
+        times = (self.seconds, self.waited)
+        numbers = (*self.sums, *(self.best or ()), *times)
+        fine = (
+            all(type(count) is int and 0 <= count < 1 << 53 for count in counts),
+            self.micro_batch is None or (type(self.micro_batch) is int and self.micro_batch > 0),
+            len(self.sums) == 3 and all(type(number) in (int, float) for number in numbers),
+            all(type(path) is str and type(reason) is str for path, reason in self.bad.items()),
+        )
+        if not all(fine):
+            raise ValueError("what it says of its progress is none")
+        return self
 
     def count_skipped(self, found: Sequence[tuple[Tensor, list[int]]], path: Callable[[int], str]) -> None:
         """Count and tell of updates that were left out, of the last `len(found)`. Waits for the device.

@@ -78,9 +78,7 @@ def users_mistake(error: Exception) -> VidtrainError | None:
     if isinstance(error, OSError) and error.errno in _THE_DISK:
         where = f"{error.filename}: " if error.filename else ""
         return VidtrainError(f"{where}{error.strerror}; what was written before is kept")
-    from vidtrain.engine.signals import worker_death
-
-    return worker_death(error)
+    return None
 
 
 def _main(argv: list[str]) -> int:

@@ -47,10 +47,6 @@ class CheckpointError(VidtrainError):
     """A checkpoint file that is missing, damaged, or of something else."""
 
 
-class WorkerDeathError(VidtrainError):
-    """A process that decodes was killed, most often by the kernel when the memory was full."""
-
-
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 EXIT_UNFINISHED = 75

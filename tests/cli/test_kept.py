@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -13,8 +14,13 @@ import pytest
 import torch
 
 from tests.cli.conftest import Call, error_line
+from tests.cli.test_kills import equal
 from tests.cli.test_runs import rows_of
+from vidtrain import cli
 from vidtrain.commands import predict
+from vidtrain.engine import evaluator
+from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.step import TrainingStep
 
 
 @pytest.fixture
@@ -23,15 +29,20 @@ def videos(trained: Path) -> str:
     return str(Path(rows_of(trained / "test" / "predictions.csv")[0]["path"]).parents[1])
 
 
-def kill_after(calls: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, which kills the processes that decode when it is called once too often."""
+def kill_after(calls: int, function: Callable[..., Any], *, job: bool = False) -> Callable[..., Any]:
+    """`function`, which kills the processes that decode when it is called once too often.
+
+    job: SIGTERM to all processes, this one last, as timeout, scancel and systemd send it.
+    """
     left = [calls]
 
     def killing(*args: Any, **options: Any) -> Any:
         if not left[0]:
             for child in multiprocessing.active_children():
-                os.kill(child.pid or 0, signal.SIGKILL)
+                os.kill(child.pid or 0, signal.SIGTERM if job else signal.SIGKILL)
                 os.waitid(os.P_PID, child.pid or 0, os.WEXITED | os.WNOWAIT)
+            if job:
+                os.kill(os.getpid(), signal.SIGTERM)
         left[0] -= 1
         return function(*args, **options)
 
@@ -57,8 +68,7 @@ def test_predict_keeps_what_it_had_when_a_worker_is_killed(
     monkeypatch.setattr(predict, "view_probabilities", kill_after(2, predict.view_probabilities))
     done = call("predict", *arguments, "output=killed.csv", check=2)
     line = error_line(done)
-    assert "a decoding process (pid " in line
-    assert "lower trainer.num_workers" in line
+    assert "a decoding process was ended by SIGKILL (out of memory? lower trainer.num_workers or the batch" in line
     rows = rows_of(Path("killed.csv"))
     assert 2 <= len(rows) < 8
     assert rows == rows_of(Path("whole.csv"))[: len(rows)]
@@ -82,3 +92,65 @@ def test_predict_keeps_what_it_had_when_it_is_interrupted(
     done = call("predict", f"checkpoint={trained / 'best.pt'}", f"input={videos}", *options, check=130)
     assert done.stderr == "vidtrain: interrupted\n"
     assert len(rows_of(Path("p.csv"))) == 3
+
+
+WORKERS = ["trainer.num_workers=1", "trainer.ema=0.9", "trainer.epochs=3", "model.dropout=0.3", "eval.batch_size=2"]
+# where the processes that decode are ended: in update 4 of 6, in the second validation (of 4 batches), in the test
+PLACES = {
+    "training": (TrainingStep, "__call__", 3),
+    "validation": (evaluator, "view_probabilities", 5),
+    "test": (evaluator, "view_probabilities", 14),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing has ended."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", *tiny, *WORKERS, f"run_dir={folder}"])
+    assert end.value.code == 0
+    return folder
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs waitid")
+@pytest.mark.parametrize(
+    ("place", "job"),
+    [
+        ("training", False),
+        ("validation", True),
+        ("test", True),
+        pytest.param("training", True, marks=pytest.mark.slow),
+        pytest.param("validation", False, marks=pytest.mark.slow),
+        pytest.param("test", False, marks=pytest.mark.slow),
+    ],
+)
+def test_a_training_without_workers_saves_and_goes_on_as_if_nothing_had_been(
+    whole: Path, tiny: list[str], call: Call, monkeypatch: pytest.MonkeyPatch, place: str, job: bool
+) -> None:
+    where, name, calls = PLACES[place]
+    arguments = ["train", *tiny, *WORKERS, "run_dir=run", "resume=auto"]
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, kill_after(calls, getattr(where, name), job=job))
+        unfinished = job or place != "test"
+        done = call(*arguments, check=75 if unfinished else 2)
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert ("SIGTERM received: " if job else "a decoding process was ended by SIGKILL") in last
+    if place == "test":
+        assert ("trained, but not tested; the same command with resume=auto" if job else "num_workers") in last
+    else:
+        update = load_checkpoint(Path("run/last.pt"))["progress"]["update"]
+        assert (
+            f"saved after update {update} in {Path('run').absolute()}; the same command with resume=auto continues"
+            in last
+        )
+        assert update in ((3, 4) if place == "training" else (4,))
+    call(*arguments)
+    ends = [load_checkpoint(run / "last.pt") for run in (whole, Path("run"))]
+    for part in ("model", "optimizer", "ema"):
+        assert equal(ends[0][part], ends[1][part]), part
+    results = [json.loads((run / "result.json").read_text()) for run in (whole, Path("run"))]
+    assert results[0]["test"] == results[1]["test"]
+    kinds = [[json.loads(line)["kind"] for line in (run / "metrics.jsonl").open()] for run in (whole, Path("run"))]
+    assert kinds[0] == kinds[1]

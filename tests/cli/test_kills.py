@@ -52,9 +52,9 @@ def test_twenty_kills_change_nothing(tiny: list[str], tmp_path: Path, vidtrain: 
     whole, killed = (load_checkpoint(tmp_path / run / "last.pt") for run in ("whole", "killed"))
     assert whole["progress"]["update"] == killed["progress"]["update"] == 120
     for part in ("model", "optimizer", "ema"):
-        assert _equal(whole[part], killed[part]), part
+        assert equal(whole[part], killed[part]), part
     best = [load_checkpoint(tmp_path / run / "best.pt") for run in ("whole", "killed")]
-    assert _equal(best[0]["model"], best[1]["model"])
+    assert equal(best[0]["model"], best[1]["model"])
 
 
 def _saved(file: Path) -> int:
@@ -65,9 +65,9 @@ def _log(run: Path) -> list[dict[str, int]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def _equal(one: object, other: object) -> bool:
+def equal(one: object, other: object) -> bool:
     if isinstance(one, dict):
-        return isinstance(other, dict) and one.keys() == other.keys() and all(_equal(one[k], other[k]) for k in one)
+        return isinstance(other, dict) and one.keys() == other.keys() and all(equal(one[k], other[k]) for k in one)
     if isinstance(one, (list, tuple)):
-        return isinstance(other, type(one)) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
+        return isinstance(other, type(one)) and all(equal(a, b) for a, b in zip(one, other, strict=True))
     return bool((one == other).all()) if hasattr(one, "all") else one == other  # type: ignore[attr-defined]

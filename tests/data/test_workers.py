@@ -70,7 +70,8 @@ def test_a_dead_worker_is_named_with_its_video(videos: list[str]) -> None:
     path = other(videos, "kill")
     with pytest.raises(LoaderError) as found:
         list(loader([*videos, path]))
-    assert str(found.value) == f"a decoding process was ended by SIGKILL (out of memory?) while it read {path}"
+    fix = "(out of memory? lower trainer.num_workers or the batch size)"
+    assert str(found.value) == f"a decoding process was ended by SIGKILL {fix} while it read {path}"
 
 
 @pytest.mark.parametrize("kind", ["sleep", "stop"])

@@ -15,6 +15,7 @@ from vidtrain.data.probe import Depth
 from vidtrain.data.probes import FILE, Probes
 from vidtrain.data.stats import advice, collect, needed
 from vidtrain.errors import ConfigError
+from vidtrain.reports.figures import quiet_fonts
 from vidtrain.reports.stats import stats_figure, stats_text
 
 
@@ -31,7 +32,8 @@ def run(cfg: DictConfig) -> None:
     clip = None if spec.mode == "segments" else float(np.median(needed(stats, spec) / stats.fps))
     folder = Path(cfg.output) if cfg.output is not None else default_folder(cfg, "stats")
     folder.mkdir(parents=True, exist_ok=True)
-    stats_figure(name, stats, clip_seconds=clip).savefig(folder / "stats.png")
+    with quiet_fonts():
+        stats_figure(name, stats, clip_seconds=clip).savefig(folder / "stats.png")
     print(f"plots: {folder / 'stats.png'}")
 
 

@@ -17,11 +17,11 @@ from vidtrain import build, run_dir
 from vidtrain.commands import training
 from vidtrain.commands.scoring import Scorer, refuse_not_finite
 from vidtrain.data.loader import choose_workers
-from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.distributed import World, join
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
-from vidtrain.errors import CheckpointError, ConfigError, VidtrainError
+from vidtrain.engine.signals import StopSignals
+from vidtrain.errors import CheckpointError, ConfigError, LoaderError, VidtrainError
 from vidtrain.path_options import literal
 from vidtrain.ranges import Range, check_number
 from vidtrain.reports.results import print_result, summary_cells, write_json
@@ -104,13 +104,20 @@ def _train_and_test(cfg: DictConfig, folder: Path, world: World) -> dict[str, An
             "lower trainer.batch_size (trainer.accumulate makes up for it), or set trainer.checkpoint_activations=true"
         ) from error
 
-    progress, test = trainer.progress, None
+    test = None
+    with StopSignals("trained, but not tested; the same command with resume=auto goes on from there") as stop:
+        best = trainer.keep_best()
+        if cfg.trainer.test and "test" in data.splits:
+            model = build.bare_model(cfg.model, data.num_classes).to(device)
+            model.load_state_dict(best["model"])
+            try:
+                test = scorer.report(model, data, "test", folder / "test")
+            except LoaderError:
+                stop.wait()  # raises, when the worker was ended with the whole job
+                raise
+    progress = trainer.progress
     bad = {path: reason for known in world.gather(progress.bad) for path, reason in known.items()}
     params = sum(p.numel() for p in trainer.model.parameters())
-    if cfg.trainer.test and "test" in data.splits:
-        model = build.bare_model(cfg.model, data.num_classes).to(device)
-        model.load_state_dict(load_checkpoint(folder / "best.pt")["model"])
-        test = scorer.report(model, data, "test", folder / "test")
     result: dict[str, Any] = {
         "val": None if progress.best is None else {"map" if data.multi_label else "top1": progress.best[0]},
         "test": test,
@@ -122,6 +129,6 @@ def _train_and_test(cfg: DictConfig, folder: Path, world: World) -> dict[str, An
         "skipped_updates": progress.skipped,
         "bad": bad,
         "folder": str(folder),
-        "checkpoint": str(folder / "best.pt"),
+        "checkpoint": str(trainer.checkpoints.best),
     }
     return {**result, "summary": summary_cells(result)}

@@ -259,15 +259,16 @@ class Batches(Generic[_Item]):
         return len(self._loader)
 
     def __iter__(self) -> Iterator[_Item]:
-        batches = iter(self._loader)
         if self._board is None:
-            yield from batches
+            yield from iter(self._loader)
             return
-        _hear_of_ends_here_only()
         watch = _Watch(self._board, self._limit)
         try:
+            # workers that stay from epoch to epoch may have died between two of them
+            batches = self._taken(lambda: iter(self._loader), self._loader._iterator, self._board, watch)
+            _hear_of_ends_here_only()
             while True:
-                item = self._next(batches, self._board, watch)
+                item = self._taken(lambda: next(batches, None), batches, self._board, watch)
                 if item is None:
                     return
                 if isinstance(item, Piped):
@@ -277,11 +278,11 @@ class Batches(Generic[_Item]):
         finally:
             watch.end()
 
-    def _next(self, batches: Iterator[Any], board: Board, watch: _Watch) -> Any:
-        """The next item; None after the last."""
+    def _taken(self, take: Callable[[], Any], batches: Any, board: Board, watch: _Watch) -> Any:
+        """What `take` returns, which waits for the workers of torch's iterator `batches`."""
         try:
             with watch:
-                return next(batches, None)
+                return take()
         except VidtrainError as error:
             # torch puts the worker's traceback into the message of the exception that it raises again
             name, last = type(error).__name__, str(error).strip().splitlines()[-1]
@@ -360,7 +361,8 @@ def _how_it_ended(batches: Any) -> str:
         code = process.exitcode
         if code is not None and code < 0:
             with suppress(ValueError):
-                hints = {"SIGKILL": " (out of memory?)", "SIGBUS": " (is /dev/shm full?)"}
+                memory = " (out of memory? lower trainer.num_workers or the batch size)"
+                hints = {"SIGKILL": memory, "SIGBUS": " (is /dev/shm full?)"}
                 name = signal.Signals(-code).name
                 return f"was ended by {name}{hints.get(name, '')}"
         if code:

@@ -127,6 +127,22 @@ class Checkpoints:
     def last(self) -> Path:
         return self.folder / "last.pt"
 
+    @property
+    def best(self) -> Path:
+        return self.folder / "best.pt"
+
+    def load_best(self) -> dict[str, Any] | None:
+        """The content of best.pt; None, with a warning, where it is gone or damaged."""
+        try:
+            return load_checkpoint(self.best)
+        except CheckpointError as error:
+            log.warning("%s; the weights of the last epoch take its place", error)
+            return None
+
+    def best_is_gone(self) -> bool:
+        """Whether somebody has removed best.pt, as the main process sees it; called by all of them."""
+        return self.world.from_main(not self.best.is_file())
+
     def weights(self, model: nn.Module) -> dict[str, Any]:
         """All weights of the model, as a checkpoint keeps them. To be called by all processes."""
         if self.sharded:
@@ -137,7 +153,7 @@ class Checkpoints:
 
     def save_best(self, content: dict[str, Any]) -> None:
         if self.world.is_main:
-            save_checkpoint(self.folder / "best.pt", content)
+            save_checkpoint(self.best, content)
 
     def save_last(
         self, content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None

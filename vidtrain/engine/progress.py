@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +16,7 @@ from tqdm import tqdm
 
 from vidtrain.engine.distributed import World
 from vidtrain.engine.evaluator import Scores
+from vidtrain.errors import DataError
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -103,6 +106,47 @@ class Progress:
             raise ValueError("what it says of its progress is none")
         return self
 
+    def is_best(self, scores: Scores, *, last: bool, gone: bool) -> bool:
+        """Whether the model that was just validated is the best so far; it is then remembered as that.
+
+        Args:
+            last: of the validations.
+            gone: the weights of the best one are lost.
+        """
+        values = scores.summary()
+        # a video without a finite output is a wrong answer here, or a network that diverges would rank by what is left
+        rank = [values[scores.primary] * scores.answered, -values["loss"]]
+        improved = all(map(math.isfinite, rank)) and (self.best is None or gone or rank > self.best)
+        if improved:
+            self.best, self.best_epoch = rank, self.epoch
+        elif self.best is None and last and not scores.not_finite:  # no video to rank by: as without a validation
+            improved, self.best_epoch = True, self.epoch
+        return improved
+
+    def saved_in(self, folder: Path, update: int) -> str:
+        """What a resume of the run in `folder` would find. update: the last that is saved, 0 when there is none."""
+        if not update:
+            return "nothing is saved, because no update was finished; the same command starts again"
+        return f"saved after update {update} in {folder}; the same command with resume=auto continues"
+
+    def count_bad(self, group: Sequence[Batch]) -> bool:
+        """Note and report the unreadable videos of these batches; whether there is one that was not known."""
+        known = len(self.bad)
+        for video in (video for batch in group for video in batch.bad):
+            if video.path not in self.bad:
+                self.bad[video.path] = video.reason
+                log.warning("unreadable, another clip takes its place: %s: %s", video.path, video.reason)
+        return len(self.bad) > known
+
+    def check_bad(self, most: float) -> None:
+        """Raise DataError when more than `most` videos are unreadable."""
+        if len(self.bad) > most:
+            path, reason = list(self.bad.items())[-1]
+            raise DataError(
+                f"{len(self.bad)} videos cannot be read, more than data.max_bad_fraction allows ({most:.0f}); "
+                f"the last: {path}: {reason}"
+            )
+
     def count_skipped(self, found: Sequence[tuple[Tensor, list[int]]], path: Callable[[int], str]) -> None:
         """Count and tell of updates that were left out, of the last `len(found)`. Waits for the device.
 
@@ -125,3 +169,18 @@ def progress_bar(title: str, batches: int, done: int, *, shown: bool) -> Any:
     """tqdm's, on a terminal only; it disappears when it is closed."""
     quiet = not shown or not sys.stderr.isatty()
     return tqdm(total=batches, initial=done, desc=title, unit="batch", leave=False, disable=quiet, dynamic_ncols=True)
+
+
+def record_epoch(
+    recorder: Recorder, progress: Progress, train: dict[str, float], scores: Scores | None, improved: bool
+) -> None:
+    """Log an epoch that has ended. train: its averages and rates. scores: of its validation, if there was one."""
+    line = f"epoch {progress.epoch:>3}  train loss {train['loss']:.3f} top-1 {train['top1']:.3f}"
+    recorder.scalars("train_epoch", progress.update, progress.epoch, train)
+    if scores is not None:
+        values, shown = scores.summary(), "mAP" if scores.multi_label else "top-1"
+        recorder.scalars("val", progress.update, progress.epoch, values)
+        recorder.validation(progress.update, scores)
+        line += f"  val loss {values['loss']:.3f} {shown} {values[scores.primary]:.3f}"
+    line += f"  {train['clips_per_second']:.0f} clips/s  wait {100 * train['data_wait_share']:.0f} %"
+    log.info("%s%s", line, "  *" if improved and scores is not None else "")

@@ -1,16 +1,15 @@
-"""Being told to stop: by the scheduler of a cluster (SIGTERM, SIGUSR1) or by Ctrl-C; and what a dead worker means."""
+"""Being told to stop: by the scheduler of a cluster (SIGTERM, SIGUSR1) or by Ctrl-C."""
 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import threading
 import time
 from types import FrameType, TracebackType
 from typing import Any
 
-from vidtrain.errors import WorkerDeathError
+from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED, StoppedError
 
 _NAMES = ("SIGTERM", "SIGUSR1", "SIGINT")
 
@@ -18,12 +17,16 @@ _NAMES = ("SIGTERM", "SIGUSR1", "SIGINT")
 class StopSignals:
     """While it is entered, the first signal asks for a stop at the next update, and a second Ctrl-C stops at once.
 
+    Args:
+        at_once: where nothing can be left half done, the first signal raises StoppedError with this message.
+
     Attributes:
         received: the signal's name once one has come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: str | None = None) -> None:
         self.received: str | None = None
+        self._at_once = at_once
         self._since = 0.0
         self._before: dict[int, Any] = {}
         self._owner = os.getpid()
@@ -41,6 +44,16 @@ class StopSignals:
             signal.signal(number, handler)
         self._before.clear()
 
+    @property
+    def exit_code(self) -> int:
+        return EXIT_INTERRUPTED if self.received == "SIGINT" else EXIT_UNFINISHED
+
+    def wait(self, seconds: float = 1.0) -> None:
+        """A signal to the whole job also ends the loader's workers, which may show before the signal does."""
+        ends = time.monotonic() + seconds
+        while self.received is None and time.monotonic() < ends:
+            time.sleep(0.02)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:  # a forked worker, which ends when its parent does or by a SIGTERM of its own
             if number == signal.SIGTERM:
@@ -52,25 +65,5 @@ class StopSignals:
             raise KeyboardInterrupt
         if self.received is None:  # a launcher may pass on what the terminal has sent already
             self.received, self._since = signal.Signals(number).name, now
-
-
-def worker_death(error: BaseException) -> WorkerDeathError | None:
-    """The line for torch's report that a process of a loader has ended; None when the error is something else."""
-    found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: (\w[\w ]*))?", str(error))
-    if not isinstance(error, RuntimeError) or found is None:
-        return None
-    ignore_children()  # torch's handler would raise again for the next worker, within what handles the first
-    how = f"was ended by a signal ({found[2]})" if found[2] else "has ended unexpectedly"
-    return WorkerDeathError(
-        f"a decoding process (pid {found[1]}) {how}, most often because memory ran out: lower trainer.num_workers "
-        "(0 decodes in the main process) or the batch size"
-    )
-
-
-def ignore_children() -> None:
-    """From now on the death of a loader's worker shows where a batch of it is waited for, a few seconds later.
-
-    torch's handler raises wherever the program is, in the middle of an update too.
-    """
-    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            if self._at_once is not None:
+                raise StoppedError(f"{self.received} received: {self._at_once}", self.exit_code)

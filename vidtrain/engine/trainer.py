@@ -7,33 +7,25 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from vidtrain.engine.checkpoint import Checkpoints, restore_rng, rng_state
+from vidtrain.engine.checkpoint import Checkpoints, load_checkpoint, restore_rng, rng_state
 from vidtrain.engine.distributed import World
 from vidtrain.engine.evaluator import Scores
 from vidtrain.engine.measure import profiler
 from vidtrain.engine.parameters import first_not_finite
 from vidtrain.engine.prefetch import on_device
-from vidtrain.engine.progress import Progress, Recorder, Staged, TrainingClips, progress_bar
+from vidtrain.engine.progress import Progress, Recorder, Staged, TrainingClips, progress_bar, record_epoch
 from vidtrain.engine.schedule import learning_rate_factor
 from vidtrain.engine.settings import ScheduleConfig, TrainerConfig
 from vidtrain.engine.signals import StopSignals
 from vidtrain.engine.step import TrainingStep
-from vidtrain.errors import (
-    EXIT_INTERRUPTED,
-    EXIT_UNFINISHED,
-    CheckpointError,
-    DataError,
-    LoaderError,
-    StoppedError,
-    VidtrainError,
-)
+from vidtrain.errors import CheckpointError, LoaderError, StoppedError, VidtrainError
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -90,8 +82,9 @@ class Trainer:
         """Train from where `progress` stands to the last epoch.
 
         Raises:
-            StoppedError: a signal asked for it; last.pt holds everything up to the last update.
-            LoaderError: a process that decodes has died or stands still; the same.
+            StoppedError: a signal asked for it, or a process that decodes has died or stands still; last.pt holds
+                everything up to the last update.
+            LoaderError: of several processes, one that decodes has died or stands still.
             VidtrainError: the weights are not finite any more, or no validation gave finite scores.
         """
         with self.stop:
@@ -101,10 +94,7 @@ class Trainer:
                 train = self._train_epoch()
                 if self.validate is not None and self._saved_update != self.progress.update:
                     self._stop_or_save(_BEFORE_VALIDATION)
-                self.progress.epoch += 1
-                self.progress.batch = 0
-                self.step.sums.zero_()
-                self._end_epoch(train)
+                self._close_epoch(train)
                 if any(self.world.any(self.stop.received is not None)):
                     self._stop()
         if not self.progress.best_epoch:
@@ -125,7 +115,7 @@ class Trainer:
             while group := self._next_group(batches):
                 if progress.update == 0 and isinstance(group[0].views, Tensor):
                     self.recorder.clips(0, group[0].views)
-                self._count_bad(group)
+                self._found_bad |= progress.count_bad(group)
                 self.step(group, self._lr_factor())
                 progress.batch += len(group)
                 progress.update += 1
@@ -153,16 +143,7 @@ class Trainer:
         try:
             group = list(islice(batches, self.settings.accumulate))
         except LoaderError as error:
-            # a signal to the whole job also ends the loader's workers
-            if self.stop.received is None:
-                time.sleep(1.0)
-            if self.stop.received is not None:
-                self._save_and_stop()
-            if self.world.size > 1:  # a save would wait for the others, who wait for this one
-                raise
-            if self.progress.update:
-                self.save()
-            raise LoaderError(f"{error}; {self._kept()}") from None
+            self._stop_without_workers(error)
         self.progress.waited += time.perf_counter() - began
         return group
 
@@ -206,70 +187,51 @@ class Trainer:
                 "from before"
             )
 
-    def _count_bad(self, group: list[Batch]) -> None:
-        known = self.progress.bad
-        for video in (video for batch in group for video in batch.bad):
-            if video.path not in known:
-                known[video.path] = video.reason
-                self._found_bad = True
-                log.warning("unreadable, another clip takes its place: %s: %s", video.path, video.reason)
-
-    def _check_bad(self) -> None:
-        """Stop when all processes together have found too many. To be called by all: each then knows all of them."""
-        self._found_bad = False
-        known = self.progress.bad = {
-            path: why for found in self.world.gather(self.progress.bad) for path, why in found.items()
-        }
-        if len(known) > self.max_bad:
-            path, reason = list(known.items())[-1]
-            raise DataError(
-                f"{len(known)} videos cannot be read, more than data.max_bad_fraction allows "
-                f"({self.max_bad:.0f}); the last: {path}: {reason}"
-            )
-
     # ---------------------------------------------------------------- the end of an epoch
+
+    def _close_epoch(self, train: dict[str, float]) -> None:
+        """Measure, validate, save. When a worker dies in it, a resume does all of it again from the last update on."""
+        progress, sums = replace(self.progress), self.step.sums.clone()
+        self.progress.epoch += 1
+        self.progress.batch = 0
+        self.step.sums.zero_()
+        try:
+            self._end_epoch(train)
+        except LoaderError as error:
+            self.progress = progress
+            self.step.sums.copy_(sums)
+            self._stop_without_workers(error)
 
     def _end_epoch(self, train: dict[str, float]) -> None:
         progress, epoch = self.progress, self.progress.epoch
-        line = f"epoch {epoch:>3}  train loss {train['loss']:.3f} top-1 {train['top1']:.3f}"
-        self.recorder.scalars("train_epoch", progress.update, epoch, train)
         self._refuse_broken_weights()
         self._measure_norms()
         with self.step.averaged():
             if self.step.ema is not None:
                 self._measure_norms()
-            told, improved = self._validate(last=epoch == self.settings.epochs)
-            rates = f"  {train['clips_per_second']:.0f} clips/s  wait {100 * train['data_wait_share']:.0f} %"
-            log.info("%s%s%s%s", line, told, rates, "  *" if improved and told else "")
+            scores, improved = self._validate(last=epoch == self.settings.epochs)
             if improved:
                 self.checkpoints.save_best(self._model_state())
+        record_epoch(self.recorder, progress, train, scores, improved)  # after best.pt is on the disk
         patience = self.settings.patience
         if patience is not None and self.validate is not None and epoch - progress.best_epoch >= patience:
             log.info("no better since epoch %d: stopped (trainer.patience=%d)", progress.best_epoch, patience)
             progress.stopped_early = True
         self.save()
 
-    def _validate(self, *, last: bool) -> tuple[str, bool]:
-        """(what the log says of it, whether the model is the best so far)."""
+    def _validate(self, *, last: bool) -> tuple[Scores | None, bool]:
+        """(what was found, if it was time for it; whether the model is the best so far)."""
         progress, epoch = self.progress, self.progress.epoch
         if self.validate is None:
             progress.best_epoch = epoch
-            return "", last
+            return None, last
         if not last and epoch % self.settings.val_every:
-            return "", False
+            return None, False
         scores = self.validate(self.model)
-        values = scores.summary()
-        self.recorder.scalars("val", progress.update, epoch, values)
-        self.recorder.validation(progress.update, scores)
-        # a video without a finite output is a wrong answer here, or a network that diverges would rank by what is left
-        rank = [values[scores.primary] * scores.answered, -values["loss"]]
-        improved = all(map(math.isfinite, rank)) and (progress.best is None or rank > progress.best)
-        if improved:
-            progress.best, progress.best_epoch = rank, epoch
-        elif progress.best is None and last and not scores.not_finite:  # no video to rank by: as without a validation
-            improved, progress.best_epoch = True, epoch
-        shown = "mAP" if scores.multi_label else "top-1"
-        return f"  val loss {values['loss']:.3f} {shown} {values[scores.primary]:.3f}", improved
+        gone = progress.best is not None and self.checkpoints.best_is_gone()
+        if gone:
+            log.warning("%s is gone: epoch %d takes the place of the best", self.checkpoints.best, epoch)
+        return scores, progress.is_best(scores, last=last, gone=gone)
 
     def _measure_norms(self) -> None:
         """Precise BatchNorm, when asked for; then all processes have the buffers of the main one."""
@@ -318,31 +280,47 @@ class Trainer:
         due = time.monotonic() - self._saved_at > 60 * min(minutes, self.settings.save_minutes)
         stop, due, bad = self.world.any(self.stop.received is not None, due and self.world.is_main, self._found_bad)
         if bad:
-            self._check_bad()
+            self._found_bad = False
+            progress = self.progress
+            progress.bad = {path: why for found in self.world.gather(progress.bad) for path, why in found.items()}
+            progress.check_bad(self.max_bad)
         if stop:
             self._save_and_stop()
         if due:
             self.save()
 
-    def _save_and_stop(self) -> NoReturn:
-        if self.progress.update:
+    def _save_and_stop(self, reason: str | None = None) -> NoReturn:
+        if self.progress.update and self._saved_update != self.progress.update:
             self.save()
-        self._stop()
+        self._stop(reason)
 
-    def _stop(self) -> NoReturn:
-        raise StoppedError(
-            f"{self.stop.received or 'another process'} received: {self._kept()}",
-            EXIT_INTERRUPTED if self.stop.received == "SIGINT" else EXIT_UNFINISHED,
-        )
+    def _stop_without_workers(self, error: LoaderError) -> NoReturn:
+        """Save, when a loader's worker has died, of itself or by a signal to the whole job, or stands still."""
+        self.stop.wait()
+        if self.world.size > 1 and self.stop.received is None:  # the others wait for this one: they cannot save with it
+            raise error
+        self._save_and_stop(None if self.stop.received is not None else f"{error}; ")
 
-    def _kept(self) -> str:
-        """What a resume would find."""
-        if not self._saved_update:
-            return "nothing is saved, because no update was finished; the same command starts again"
-        return (
-            f"saved after update {self._saved_update} in {self.checkpoints.folder}; the same command with resume=auto "
-            "continues"
-        )
+    def _stop(self, reason: str | None = None) -> NoReturn:
+        reason = reason or f"{self.stop.received or 'another process'} received: "
+        kept = self.progress.saved_in(self.checkpoints.folder, self._saved_update)
+        raise StoppedError(reason + kept, self.stop.exit_code)
+
+    def keep_best(self) -> dict[str, Any]:
+        """The content of best.pt; the last weights take its place where it is gone or damaged. Called by all processes.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        content = self.checkpoints.load_best() if self.world.is_main else None
+        if any(self.world.any(self.world.is_main and content is None)):
+            with self.step.averaged():
+                if self.step.ema is not None:
+                    self._measure_norms()
+                self.checkpoints.save_best(self._model_state())
+            self.progress.best_epoch = self.progress.epoch
+            self.world.any(True)  # the others read it when it is there
+        return load_checkpoint(self.checkpoints.best) if content is None else content
 
     def resume(self, content: dict[str, Any]) -> None:
         """Continue from what `Checkpoints.load_last` returned, for a run of the same configuration.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from vidtrain.reports.figures import figure_label, new_figure, quiet_fonts
 from vidtrain.types import Frames
 
 
@@ -22,24 +22,22 @@ def write_contact_sheet(
         heading: above all.
         frames: at most so many of a clip, spread evenly from its first to its last.
     """
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it reports its font cache
-    from matplotlib.figure import Figure
-
     columns = min(frames, max(len(clip) for clip in clips))
     strips = [_strip(clip, columns) for clip in clips]
     width = 0.25 + 1.25 * columns
     height = sum(width * strip.shape[0] / strip.shape[1] + 0.28 for strip in strips) + 0.4
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    figure = new_figure(figsize=(width, height))
     figure.suptitle(heading, fontsize=10, x=0.01, ha="left")
     ratios = [strip.shape[0] / strip.shape[1] + 0.28 / width for strip in strips]
     for axes, strip, title in zip(
         figure.subplots(len(strips), 1, squeeze=False, height_ratios=ratios)[:, 0], strips, titles, strict=True
     ):
         axes.imshow(strip, interpolation="nearest")
-        axes.set_title(title.replace("$", r"\$"), fontsize=8, loc="left", pad=2)
+        axes.set_title(figure_label(title, 150), fontsize=8, loc="left", pad=2, parse_math=False)
         axes.set_axis_off()
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
+    with quiet_fonts():
+        figure.savefig(file)
 
 
 def _strip(clip: Frames, columns: int) -> Frames:

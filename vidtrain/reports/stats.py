@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.data.stats import Stats, quantiles
+from vidtrain.reports.figures import figure_label, new_figure
 from vidtrain.reports.table import table
 
 if TYPE_CHECKING:
@@ -103,14 +104,9 @@ def _common(values: Sequence[str]) -> str:
 
 def stats_figure(name: str, stats: Stats, *, clip_seconds: float | None = None) -> Figure:
     """Four plots: classes, durations (with the length of a clip), frame rates, sizes."""
-    import logging
-
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it reports its font cache
-    from matplotlib.figure import Figure
-
     shown = min(len(stats.class_names), _MOST_NAMES)
     height = max(8.0, 2.0 + 0.22 * shown)
-    figure = Figure(figsize=(14, height), dpi=100, layout="constrained")
+    figure = new_figure(figsize=(14, height))
     grid = figure.add_gridspec(3, 2)
     figure.suptitle(f"{name}: {len(stats)} videos, {len(stats.class_names)} classes")
     _plot_classes(figure.add_subplot(grid[:, 0]), stats)
@@ -131,7 +127,9 @@ def _plot_classes(axes: Axes, stats: Stats) -> None:
         axes.barh(places, count[order], thickness, left=left, label=split, color=_COLOURS.get(split))
         left += count[order]
     named = places if len(order) <= _MOST_NAMES else np.unique(np.linspace(0, len(order) - 1, _MOST_NAMES).astype(int))
-    axes.set_yticks(named, [_short(stats.class_names[order[place]]) for place in named], fontsize=8)
+    axes.set_yticks(
+        named, [figure_label(stats.class_names[order[place]]) for place in named], fontsize=8, parse_math=False
+    )
     axes.set_ylim(len(order) - 0.5, -0.5)
     axes.set_xlabel("videos")
     title = "videos of each class"
@@ -182,9 +180,3 @@ def _plot_sizes(axes: Axes, stats: Stats) -> None:
     axes.set_title("sizes (area: number of videos)")
     axes.set_xlabel("width")
     axes.set_ylabel("height")
-
-
-def _short(name: str, most: int = 28) -> str:
-    """A name of at most `most` characters, cut in its middle: long names often differ at their ends."""
-    half = (most - 3) // 2
-    return name if len(name) <= most else f"{name[:half]}...{name[-half:]}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -300,6 +301,19 @@ def test_splits_with_other_classes_are_named(tmp_path: Path) -> None:
         folder(tmp_path)
     make(tmp_path, "train/c/1.mp4")
     with pytest.raises(DataError, match=r"test: has no class folder b, but .*train has"):
+        folder(tmp_path)
+
+
+def test_class_folders_in_another_unicode_form(tmp_path: Path) -> None:
+    one, other = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    make(
+        tmp_path, *clips(f"train/{one}", 4), *clips("train/cafez", 4), *clips(f"val/{other}", 2), *clips("val/cafez", 1)
+    )
+    data = folder(tmp_path)
+    assert data.class_names == ("cafez", one)
+    assert Counter(data.splits["val"].labels.tolist()) == {0: 1, 1: 2}
+    make(tmp_path, f"val/{one}/1.mp4")
+    with pytest.raises(DataError, match=r"val: two class folders .* that differ in their Unicode form only"):
         folder(tmp_path)
 
 

@@ -166,8 +166,8 @@ def _worded(
                 if folder:
                     after = r"(?!\d)[^/]*/"
                 else:
-                    after = r"[^/\d][^/]*[_. -][^/]*$" if kind is _LETTERS else r"(?!\d)[^/]*$"
-                individual = kind is _SUBJECTS
+                    after = r"[_ -][^/]+$" if kind is _LETTERS else r"(?!\d)[^/]*$"
+                individual = kind is _SUBJECTS or (kind is _LETTERS and written.isupper())
                 yield _Pattern(rf"{written}{joint}\d+", after, "(?<![A-Za-z])", individual, folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ def folder(
     classes = {split: _class_folders(home) for split, home in homes.items()}
     _check_same(classes, homes)
     names = next(iter(classes.values()))
-    found = {split: _list(home, names) for split, home in homes.items()}
+    found = {split: _list(home, _in_order(classes[split], names)) for split, home in homes.items()}
     twins = _Twins(root, names, found)
     splits = {split: Manifest.of(each.paths, each.labels) for split, each in found.items()}
     splits, cuts = cut_splits(splits, names, root, cut, groups=twins.together, own_names=True)
@@ -105,14 +106,31 @@ def _videos_in(home: Path) -> list[str]:
 
 def _check_same(classes: dict[str, list[str]], homes: dict[str, Path]) -> None:
     base = next(iter(classes))
-    for split, names in classes.items():
-        for have, lack, there, gone in ((names, classes[base], split, base), (classes[base], names, base, split)):
+    forms = {split: [_composed(name) for name in names] for split, names in classes.items()}
+    for split, names in forms.items():
+        twins = [name for name, count in Counter(names).items() if count > 1]
+        if twins:
+            raise DataError(
+                f"{homes[split]}: two class folders {twins[0]!r} that differ in their Unicode form only (NFC, NFD); "
+                f"make them one"
+            )
+        for have, lack, there, gone in ((names, forms[base], split, base), (forms[base], names, base, split)):
             odd = sorted(set(have) - set(lack))
             if odd:
                 raise DataError(
                     f"{homes[gone]}: has no class folder {some(odd)}, but {homes[there]} has; "
                     f"every split needs the same classes"
                 )
+
+
+def _in_order(names: Sequence[str], base: Sequence[str]) -> list[str]:
+    """The folders of a split in the order of those of another, which may be in another Unicode form."""
+    by_form = {_composed(name): name for name in names}
+    return [by_form[_composed(name)] for name in base]
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.formats.text import BadRows
+from vidtrain.data.formats.text import BadRows, some
 from vidtrain.data.manifest import IntLists, Manifest, StringArray
 from vidtrain.errors import did_you_mean
 
@@ -150,11 +151,15 @@ def number_labels(
     notes: list[str] = []
     counts = Counter(chain.from_iterable(chain.from_iterable(split.labels for split in rows.values())))
     numeric = {label: number for label in counts if (number := whole_number(label)) is not None}
-    by_name = given is not None and all(label in given for label in counts)
+    by_form = {_composed(name): name for name in given or ()}
+    by_name = given is not None and all(label in given or _composed(label) in by_form for label in counts)
     # one odd label among numbers is a mistake, not a class name
     if by_name or 2 * sum(counts[label] for label in numeric) <= sum(counts.values()):
-        names = given or tuple(sorted(counts))
+        if given is None:
+            by_form, notes = _forms([label for label in counts if numeric.get(label, 0) >= 0])
+        names = given or tuple(sorted(by_form.values()))
         numbers = {name: number for number, name in enumerate(names)}
+        numbers |= {n: numbers[by_form[form]] for n in counts if n not in numbers and (form := _composed(n)) in by_form}
         expected = f"a label among the {len(names)} classes"
     else:
         seen = {number for number in numeric.values() if number >= 0} or {0}
@@ -166,6 +171,27 @@ def number_labels(
     _report_unknown(rows, numbers, names, expected, bad)
     bad.check()
     return names, numbers, notes
+
+
+def _composed(label: str) -> str:
+    """The label with letters and accents in one: macOS takes them apart."""
+    return label if label.isascii() else unicodedata.normalize("NFC", label)
+
+
+def _forms(labels: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Class name by composed form, and a note where labels differ in nothing else."""
+    names: dict[str, str] = {}
+    twins = []
+    for label in labels:
+        form = _composed(label)
+        if form in names:
+            names[form] = form
+            twins.append(form)
+        else:
+            names[form] = label
+    if not twins:
+        return names, []
+    return names, [f"labels in two Unicode forms (NFC, NFD) are taken for one class: {some(twins)}"]
 
 
 def _base(seen: set[int], given: tuple[str, ...] | None) -> tuple[int, list[str]]:

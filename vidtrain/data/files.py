@@ -24,7 +24,7 @@ VIDEO_EXTENSIONS = (
 )
 """Names of what ffmpeg reads as video. Not .dat and .bin, which are anything, nor .swf and .webp, which seldom move."""
 
-_EXTENSIONS = frozenset(VIDEO_EXTENSIONS)
+VIDEO_SUFFIXES = frozenset(VIDEO_EXTENSIONS)
 _DIGITS = re.compile(r"(\d+)")
 # what network drives, operating systems and archivers put beside files; compared in small letters
 _SYSTEM_NAMES = frozenset(
@@ -36,9 +36,15 @@ _SYSTEM_NAMES = frozenset(
 )
 
 
+def suffix_of(name: str) -> str:
+    """ ".mp4" of "a.MP4", "" of a name without a dot."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot >= 0 else ""
+
+
 def is_video(name: str) -> bool:
     """Whether a file of this name is taken for a video, by its extension."""
-    return name[name.rfind(".") :].lower() in _EXTENSIONS
+    return suffix_of(name) in VIDEO_SUFFIXES
 
 
 def natural_key(path: str) -> tuple[object, ...]:
@@ -53,7 +59,7 @@ def is_system(name: str) -> bool:
 
 
 def scan(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    """What lies in `folder`, without hidden and system files and folders.
+    """What lies in `folder` but for hidden files and folders.
 
     Raises:
         DataError: the folder cannot be read.
@@ -61,7 +67,7 @@ def scan(folder: str | Path) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not is_system(entry.name):
+                if not entry.name.startswith("."):
                     yield entry
     except OSError as error:
         raise DataError(f"{os.fspath(folder)}: cannot be read: {error.strerror or error}") from None
@@ -77,7 +83,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 def list_folders(folder: str | Path) -> list[str]:
     """Names of the folders right below `folder`, without hidden and system ones, sorted by code point."""
-    return sorted(entry.name for entry in scan(folder) if is_folder(entry))
+    return sorted(entry.name for entry in scan(folder) if is_folder(entry) and not is_system(entry.name))
 
 
 class Visited:
@@ -110,7 +116,8 @@ def walk_videos(folder: str | Path) -> Iterator[str]:
             continue
         for entry in scan(here):
             if is_folder(entry):
-                waiting.append(entry.path)
+                if not is_system(entry.name):
+                    waiting.append(entry.path)
             elif is_video(entry.name):
                 yield entry.path
 

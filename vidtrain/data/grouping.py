@@ -15,7 +15,8 @@ from vidtrain.data.files import is_video
 from vidtrain.data.splits import find_groups
 
 _SAMPLE = 1000  # names that candidates are found in
-_MOST = 50_000  # names that they are judged by
+MOST = 20_000
+"""Names that patterns are judged by, the first of them."""
 _SHARE = 0.8  # of the names must hold the pattern
 _LARGEST = 0.6  # share of the names that one group may have: more is no group but the rule
 
@@ -74,7 +75,7 @@ _KNOWN = (
     # GoPro: chapters of one recording
     _Pattern(r"\d{4}", r"\.\w+$", r"(?<=G[HXLP]\d\d)"),
 )
-_TOKEN = re.compile(r"(?<![A-Za-z])([A-Za-z]+)([ _-]?)(\d+)")
+_TOKEN = re.compile(r"(?<![A-Za-z])([A-Za-z]+)([ _-]?)(?!(?:19|20)\d{6}(?!\d))\d+")  # not before a date
 _YOUTUBE = _Pattern(r"[\w-]{11}", r"_(?:[A-Z]_)?\d+[^/]*$", r"(?<![^/])")
 _YOUTUBE_NAME = re.compile(r"([\w-]{11})_(?:[A-Z]_)?\d+")
 _NUMBER_LAST = r"[_. -]+[A-Za-z]{0,10}[_. -]?\(?\d+\)?"
@@ -109,7 +110,7 @@ def find_grouping(paths: Sequence[str], labels: Sequence[int]) -> Grouping | Non
         labels: (N,) class numbers.
     """
     step = max(1, len(paths) // _SAMPLE)
-    judged, theirs = list(paths[:_MOST]), list(labels[:_MOST])
+    judged, theirs = list(paths[:MOST]), list(labels[:MOST])
     for pattern in _candidates(paths[::step], labels[::step]):
         groups = find_groups(judged, f"({pattern.body})")
         if _is_grouping(groups, theirs, pattern):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 
 import numpy as np
 
 from vidtrain.data.formats.finish import SPLITS, classes_with, count_classes
 from vidtrain.data.formats.text import some
-from vidtrain.data.grouping import find_grouping
+from vidtrain.data.grouping import MOST, find_grouping
 from vidtrain.data.manifest import Manifest
 from vidtrain.data.splits import Cut, assign_folds, find_groups, group_names, hold_out, strata_of
 from vidtrain.errors import DataError
@@ -75,7 +75,7 @@ def _cut(
             continue
         names = None
         if cut.group_by is not None:
-            names = group_names(_below(root, train), cut.group_by)
+            names = group_names(list(_below(root, train)), cut.group_by)
         elif groups is not None:
             names = [groups(path) for path in train.paths]
         folded = split == "test" and cut.folds is not None
@@ -133,7 +133,7 @@ def _fold(
 
 def _group_notes(splits: dict[str, Manifest], root: Path, group_by: str) -> list[str]:
     """Groups that stand in two splits."""
-    groups = {split: find_groups(_below(root, manifest), group_by) for split, manifest in splits.items()}
+    groups = {split: find_groups(list(_below(root, manifest)), group_by) for split, manifest in splits.items()}
     notes = []
     for first, second in combinations((s for s in SPLITS if s in splits), 2):
         both = sorted({name for name in groups[first] if name} & {name for name in groups[second] if name})
@@ -147,9 +147,13 @@ def _looks_grouped(
 ) -> list[str]:
     """A note when the names say that videos belong together which stand in two splits, with the remedy."""
     manifests = [done[split] for split in SPLITS if split in done]
+    if len(manifests) < 2:
+        return []
+    first = max(splits.values(), key=len)
+    if find_grouping(list(islice(_below(root, first), MOST)), first.labels[:MOST].tolist()) is None:
+        return []  # as a rule: what follows takes long where there are millions
     paths = [path for manifest in manifests for path in _below(root, manifest)]
-    labels = [label for manifest in manifests for label in manifest.labels.tolist()]
-    found = find_grouping(paths, labels)
+    found = find_grouping(paths, [label for manifest in manifests for label in manifest.labels.tolist()])
     homes = [split for split in SPLITS if split in done for _ in range(len(done[split]))]
     parted = [] if found is None else _parted(found.groups, homes)
     if found is None or not parted:
@@ -161,7 +165,7 @@ def _looks_grouped(
     )
     try:
         better, _ = _cut(splits, class_names, root, replace(cut, group_by=found.group_by), None)
-        rows = [(s, group) for s in better for group in find_groups(_below(root, better[s]), found.group_by)]
+        rows = [(s, group) for s in better for group in find_groups(list(_below(root, better[s])), found.group_by)]
         if len(_parted([group for _, group in rows], [s for s, _ in rows])) < len(parted):
             return [f"{note}; to keep each in one: data.group_by='{found.group_by}'"]
     except DataError:  # too few groups
@@ -179,7 +183,7 @@ def _parted(groups: Sequence[str], homes: Sequence[str]) -> list[str]:
     return list(parted)
 
 
-def _below(root: Path, manifest: Manifest) -> list[str]:
+def _below(root: Path, manifest: Manifest) -> Iterator[str]:
     """The paths below root, with / on every machine, so that one group_by fits all."""
     prefix = f"{root}{os.sep}"
-    return [path.removeprefix(prefix).replace(os.sep, "/") for path in manifest.paths]
+    return (path.removeprefix(prefix).replace(os.sep, "/") for path in manifest.paths)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
-from vidtrain.data.files import Visited, is_folder, is_video, natural_key, scan
+from vidtrain.data.files import VIDEO_SUFFIXES, Visited, is_folder, is_system, is_video, natural_key, scan, suffix_of
 
 PICTURES_PER_SECOND = 30.0
 """The rate that the reader of folders gives to pictures: lists count pictures, a manifest counts seconds."""
@@ -52,6 +52,8 @@ def _below(home: str, wanted: Container[str], parents: bool) -> dict[str, str]:
         for entry in scan(here):
             name = entry.name
             if is_folder(entry):
+                if is_system(name):
+                    continue
                 if above + name not in wanted:
                     waiting.append(entry.path)
                     continue
@@ -94,17 +96,18 @@ def _walk_clips(folder: str, skipped: Counter[str]) -> Iterator[tuple[str, int]]
         device = Path(here).stat().st_dev
         for entry in scan(here):
             name = entry.name
-            suffix = name[name.rfind(".") :].lower() if "." in name else ""
+            suffix = suffix_of(name)
             # pictures first: folders of them hold thousands, and nothing has to be asked of the disk
             if suffix in _PICTURES:
                 pictures[suffix] += 1
             elif is_folder(entry):
-                waiting.append(entry.path)
-                others = True
-            elif is_video(name):
+                if not is_system(name):
+                    waiting.append(entry.path)
+                    others = True
+            elif suffix in VIDEO_SUFFIXES:
                 yield entry.path, _identity(entry, device)
                 others = True
-            else:
+            elif not is_system(name):
                 skipped[suffix] += 1
         if pictures and not others and here != folder:
             status = Path(here).stat()

@@ -115,3 +115,26 @@ class Batch:
         """Say that a stream other than the one that made them uses views and labels."""
         self.views.record_stream(stream)
         self.labels.record_stream(stream)
+
+
+@dataclass
+class ViewPart:
+    """Some of the views of one video.
+
+    views: uint8 (N, T, H, W, 3 or 5). first: number of the first of them among those of the video; a 0 that comes again
+    starts the video again. total: views of the video. label, video: as in a Sample. place: of the video in the order of
+    the loader. bad: why nothing more comes of it; then N is 0.
+    """
+
+    views: torch.Tensor
+    first: int
+    total: int
+    label: int | torch.Tensor
+    video: int
+    place: int
+    bad: BadVideo | None = None
+
+    def pin_memory(self) -> ViewPart:
+        """Called by torch's DataLoader with pin_memory=True."""
+        views = self.views.pin_memory()
+        return ViewPart(views, self.first, self.total, self.label, self.video, self.place, self.bad)

@@ -17,7 +17,6 @@ from tests.cli.conftest import Call, error_line
 from tests.cli.test_kills import equal
 from tests.cli.test_runs import rows_of
 from vidtrain import cli
-from vidtrain.commands import predict
 from vidtrain.engine import evaluator
 from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.step import TrainingStep
@@ -65,7 +64,7 @@ def test_predict_keeps_what_it_had_when_a_worker_is_killed(
     arguments = [f"checkpoint={trained / 'best.pt'}", f"input={videos}", "eval.batch_size=2", "trainer.num_workers=1"]
     call("predict", *arguments, "output=whole.csv")
     assert len(rows_of(Path("whole.csv"))) == 8
-    monkeypatch.setattr(predict, "view_probabilities", kill_after(2, predict.view_probabilities))
+    monkeypatch.setattr(evaluator, "view_probabilities", kill_after(2, evaluator.view_probabilities))
     done = call("predict", *arguments, "output=killed.csv", check=2)
     line = error_line(done)
     assert "a decoding process was ended by SIGKILL (out of memory? lower trainer.num_workers or the batch" in line
@@ -78,7 +77,7 @@ def test_predict_keeps_what_it_had_when_a_worker_is_killed(
 def test_predict_keeps_what_it_had_when_it_is_interrupted(
     trained: Path, videos: str, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left, real = [3], predict.view_probabilities
+    left, real = [3], evaluator.view_probabilities
 
     def interrupted(*args: object, **options: object) -> torch.Tensor:
         left[0] -= 1
@@ -87,7 +86,7 @@ def test_predict_keeps_what_it_had_when_it_is_interrupted(
             raise KeyboardInterrupt
         return real(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(predict, "view_probabilities", interrupted)
+    monkeypatch.setattr(evaluator, "view_probabilities", interrupted)
     options = ["eval.batch_size=2", "output=p.csv", "trainer.num_workers=0"]
     done = call("predict", f"checkpoint={trained / 'best.pt'}", f"input={videos}", *options, check=130)
     assert done.stderr == "vidtrain: interrupted\n"

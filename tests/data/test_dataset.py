@@ -330,4 +330,4 @@ def test_sliding_gives_each_video_the_clips_it_needs(manifest: Manifest) -> None
     views = Views(manifest, PyAVReader(), SPEC, Cuts(24, 28, 3), clips=1, hop=2)
     loader = loader_of_tests(views, views_per_batch=64, views_per_video=3, workers=0, pin_memory=False)
     # 12 frames, a span of 7: starts at 0, 2, 4 and 5
-    assert [batch.views.shape for batch in loader] == [(1, 12, 4, 24, 24, 3)] * 8
+    assert [part.views.shape for part in loader] == [(12, 4, 24, 24, 3)] * 8

@@ -18,7 +18,7 @@ from vidtrain.data.files import list_videos
 from vidtrain.data.loader import choose_workers
 from vidtrain.data.manifest import Manifest
 from vidtrain.engine.checkpoint import load_checkpoint
-from vidtrain.engine.evaluator import view_probabilities
+from vidtrain.engine.evaluator import view_scores
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.metrics import best_classes
@@ -50,19 +50,19 @@ def run(cfg: DictConfig) -> None:
     bad: list[BadVideo] = []
     multi_label = bool(content.get("multi_label"))
     with _output(cfg, manifest, names) as output:
-        for batch in scorer.batches(manifest, config.eval.clips, config.eval.crops, hop=config.eval.hop):
+        batches = scorer.batches(manifest, config.eval.clips, config.eval.crops, hop=config.eval.hop)
+        for batch in view_scores(
+            model,
+            batches,
+            scorer.to_input,
+            scorer.precision,
+            views_per_forward=config.eval.batch_size,
+            multi_label=multi_label,
+        ):
             bad += batch.bad
-            if not len(batch):
+            if not len(batch.videos):
                 continue
-            views = view_probabilities(
-                model,
-                batch.views,
-                scorer.to_input,
-                scorer.precision,
-                config.eval.batch_size,
-                multi_label=multi_label,
-            )
-            mean = views.mean(1)
+            mean = batch.probs.mean(1)
             finite = mean.isfinite().all(1)
             bad += [BadVideo(manifest.paths[row], scorer.not_finite) for row in batch.videos[~finite].tolist()]
             videos, mean = batch.videos[finite], mean[finite]

@@ -26,7 +26,7 @@ from vidtrain.engine.precision import Precision
 from vidtrain.errors import ConfigError, DataError, VidtrainError, one_of
 from vidtrain.reports.results import write_json
 from vidtrain.terminal import EXACT_NAMES
-from vidtrain.types import Batch
+from vidtrain.types import Batch, ViewPart
 
 log = logging.getLogger("vidtrain")
 
@@ -63,7 +63,7 @@ class Scorer:
         hop: int | str | None = None,
         num_classes: int | None = None,
         features: FeatureInfo | None = None,
-    ) -> Iterable[Batch]:
+    ) -> Iterable[Batch | ViewPart]:
         """Batches of whole videos with all their views, or all their features."""
         cuts = build.build_test_cuts(self.cfg.transform, crops)
         views = TestViews(

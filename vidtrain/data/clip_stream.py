@@ -6,7 +6,7 @@ memory does not depend on its length.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,7 @@ from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.streaming import OutOfOrderError, stream
 from vidtrain.data.sampling import ClipSpec, sliding_clips
 from vidtrain.data.timeline import Seconds
-from vidtrain.data.transforms import TestCuts
+from vidtrain.data.transforms import Cut, TestCuts
 from vidtrain.data.workers import WAIT_LIMIT, Batches, Board, HandOver, loader_options
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.types import BadVideo, Frames, Indices
@@ -148,7 +148,7 @@ class ClipStream(IterableDataset[ClipBatch]):
     def _clips(
         self, video: OpenVideo, row: int, indices: Indices, waiting: _Waiting, *, pieces: bool
     ) -> Iterator[ClipBatch]:
-        for number, clip in enumerate(_cut(video, indices, self.cuts, pieces=pieces)):
+        for number, (clip,) in enumerate(cut_clips(video, indices, self.cuts.all(video.info)[:1], pieces=pieces)):
             waiting.add(clip, row, number, len(indices))
             if len(waiting.clips) == self.batch_size:
                 yield waiting.batch()
@@ -165,16 +165,18 @@ def check_slides(spec: ClipSpec) -> ClipSpec:
     return spec
 
 
-def _cut(video: OpenVideo, indices: Indices, cuts: TestCuts, *, pieces: bool) -> Iterator[Frames]:
-    """uint8 (T, size, size, 3) of each clip. Starts ascend, so frames before the next clip's first are let go."""
-    cut = cuts.all(video.info)[0]
+def cut_clips(video: OpenVideo, indices: Indices, cuts: Sequence[Cut], *, pieces: bool) -> Iterator[list[Frames]]:
+    """uint8 (T, size, size, 3) of each clip, as many as there are cuts, all of one read_size.
+
+    Starts ascend, so frames before the next clip's first are let go. pieces: see readers.streaming.stream.
+    """
     firsts, lasts = indices.min(1).tolist(), indices.max(1).tolist()
-    held: dict[int, Frames] = {}
+    held: dict[int, list[Frames]] = {}
     clip = 0
-    for number, picture in stream(video, np.unique(indices), cut.read_size, pieces=pieces):
-        held[number] = cut.apply(picture[None])[0]
+    for number, picture in stream(video, np.unique(indices), cuts[0].read_size, pieces=pieces):
+        held[number] = [cut.apply(picture[None])[0] for cut in cuts]
         while clip < len(indices) and lasts[clip] == number:
-            yield np.stack([held[frame] for frame in indices[clip].tolist()])
+            yield [np.stack(views) for views in zip(*(held[frame] for frame in indices[clip].tolist()), strict=True)]
             clip += 1
             after = firsts[clip] if clip < len(indices) else number + 1
             held = {frame: kept for frame, kept in held.items() if frame >= after}

@@ -185,15 +185,24 @@ class TestViews(Dataset[Sample]):
             return Sample(None, label, row, (BadVideo(error.path, error.reason),))
         return Sample(views, label, row)
 
-    def _views(self, video: OpenVideo, row: int) -> torch.Tensor:
+    def indices(self, video: OpenVideo, row: int) -> Indices:
+        """int64 (clips, T): the frames of the clips of a row.
+
+        Raises:
+            VideoError: the video does not have them.
+        """
         info, seconds = video.info, seconds_of(self.manifest, row)
         with blaming(self.manifest.paths[row]):
-            length = info.num_frames, info.fps, self.spec
             if self.hop is None:
-                indices = uniform_clips(*length, self.clips, times=info.times, **seconds)
-            else:
-                indices = sliding_clips(*length, self.hop, times=info.times, **seconds)
-        cuts = self.cuts.all(info)
+                return uniform_clips(info.num_frames, info.fps, self.spec, self.clips, **seconds)
+            return sliding_clips(info.num_frames, info.fps, self.spec, self.hop, **seconds)
+
+    def _views(self, video: OpenVideo, row: int) -> torch.Tensor:
+        return torch.from_numpy(self.read(video, row, self.indices(video, row)))
+
+    def read(self, video: OpenVideo, row: int, indices: Indices) -> Frames:
+        """uint8 (clips x crops, T, size, size, 3 or 5): the views of these clips (clips, T), from one decoding pass."""
+        cuts = self.cuts.all(video.info)
         frames, codes, place = read_once(self.manifest.paths[row], video, indices, cuts[0].read_size, self.flow)
         size, channels = cuts[0].size, 3 if codes is None else 5
         views = np.empty((len(indices), len(cuts), indices.shape[1], size, size, channels), dtype=np.uint8)
@@ -201,7 +210,7 @@ class TestViews(Dataset[Sample]):
             views[:, number, ..., :3] = cut.apply(frames)[place]
             if codes is not None:
                 views[:, number, ..., 3:] = cut_flow(codes, cut)[place]
-        return torch.from_numpy(views.reshape(-1, *views.shape[2:]))
+        return views.reshape(-1, *views.shape[2:])
 
 
 def read_clip(

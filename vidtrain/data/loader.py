@@ -13,10 +13,11 @@ from torch.utils.data import DataLoader, Sampler, default_collate, get_worker_in
 
 from vidtrain.data.dataset import TestViews, TrainClips
 from vidtrain.data.manifest import Manifest
+from vidtrain.data.view_stream import ViewStream
 from vidtrain.data.workers import WAIT_LIMIT, Batches, Board, HandOver, Noted, loader_options, shared_memory
 from vidtrain.errors import ConfigError
 from vidtrain.sequences import Sequences
-from vidtrain.types import Batch, Indices, Sample
+from vidtrain.types import Batch, Indices, Sample, ViewPart
 
 
 class EpochBatches(Sampler[list[tuple[int, int, int]]]):
@@ -222,20 +223,23 @@ def test_loader(
     pin_memory: bool,
     rows: Sequence[int] | None = None,  # noqa: PT028 - not a test of pytest
     wait_limit: float = WAIT_LIMIT,  # noqa: PT028
-) -> Batches[Batch]:
+) -> Batches[Batch] | Batches[ViewPart]:
     """The loader of a test: whole videos, about `views_per_batch` views at a time, in the manifest's order.
+
+    Videos with more views than that, or with a number of their own, come in parts of at most `views_per_batch` instead.
 
     Args:
         rows: only these videos of it; None: all.
         wait_limit: see TrainLoader.
     """
-    # the views of videos that differ in number of clips do not stack
-    videos = 1 if views.hop is not None else max(1, views_per_batch // views_per_video)
+    if views.hop is not None or views_per_video > views_per_batch:
+        stream = ViewStream(views, range(len(views)) if rows is None else rows, size=views_per_batch)
+        return stream.loader(workers=workers, pin_memory=pin_memory, wait_limit=wait_limit)
     workers = min(workers, len(views))
     board = Board(workers, views.manifest.paths) if workers else None
     loader: DataLoader[Batch] = DataLoader(
         views if board is None else Noted(views, board),  # type: ignore[arg-type]
-        batch_size=videos,
+        batch_size=max(1, views_per_batch // views_per_video),
         sampler=range(len(views)) if rows is None else rows,
         collate_fn=HandOver(collate),
         pin_memory=pin_memory,

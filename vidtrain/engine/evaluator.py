@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,7 +13,7 @@ from vidtrain import metrics
 from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.precision import Precision
 from vidtrain.sequences import Sequences
-from vidtrain.types import BadVideo, Batch
+from vidtrain.types import BadVideo, Batch, ViewPart
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Scores:
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
-    batches: Iterable[Batch],
+    batches: Iterable[Batch | ViewPart],
     to_input: ModelInput,
     precision: Precision,
     *,
@@ -115,26 +115,103 @@ def evaluate(
     hits: list[Tensor] = []
     bad: list[BadVideo] = []
     not_finite: list[int] = []
-    for batch in batches:
-        bad += batch.bad
-        if not len(batch):
+    for found in view_scores(model, batches, to_input, precision, views_per_forward=views_per_forward):
+        bad += found.bad
+        if not len(found.videos):
             continue
-        multi_label = batch.labels.ndim == 2
-        views = view_probabilities(model, batch.views, to_input, precision, views_per_forward, multi_label=multi_label)
-        mean = views.mean(1)
+        mean = found.probs.mean(1)
         finite = mean.isfinite().all(1)
-        not_finite += batch.videos[~finite].tolist()
-        best = views.argmax(2)
-        right = batch.labels.gather(1, best) > 0 if multi_label else best == batch.labels[:, None]
+        not_finite += found.videos[~finite].tolist()
+        best = found.probs.argmax(2)
+        multi_label = found.labels.ndim == 2
+        right = found.labels.gather(1, best) > 0 if multi_label else best == found.labels[:, None]
         probs.append(mean[finite])
         hits.append(right.double().mean(1)[finite])
-        labels.append(batch.labels[finite])
-        videos.append(batch.videos[finite])
+        labels.append(found.labels[finite])
+        videos.append(found.videos[finite])
     if not probs:
         nothing = torch.empty(0)
         return Scores(torch.empty(0, 1), nothing.long(), nothing.long(), nothing.double(), float("nan"), bad)
-    found = torch.cat(probs), torch.cat(labels)
-    return Scores(*found, torch.cat(videos), torch.cat(hits), _loss(*found), bad, sorted(not_finite))
+    columns = torch.cat(probs), torch.cat(labels)
+    return Scores(*columns, torch.cat(videos), torch.cat(hits), _loss(*columns), bad, sorted(not_finite))
+
+
+@dataclass
+class ViewScores:
+    """What the network says of whole videos. probs: float32 (B, V, K). labels, videos, bad: as in a Batch."""
+
+    probs: Tensor
+    labels: Tensor
+    videos: Tensor
+    bad: list[BadVideo] = field(default_factory=list)
+
+
+def view_scores(
+    model: nn.Module,
+    batches: Iterable[Batch | ViewPart],
+    to_input: ModelInput,
+    precision: Precision,
+    *,
+    views_per_forward: int,
+    multi_label: bool | None = None,
+) -> Iterator[ViewScores]:
+    """The probabilities of every view of every video, in the order of the loader.
+
+    Of a video that comes in parts only the probabilities of its views are kept until its last part, and those of the
+    videos that are finished before one that stands ahead of them.
+
+    Args:
+        multi_label: None: when labels have the shape (B, K).
+    """
+    several = multi_label
+    parts: dict[int, list[Tensor]] = {}
+    done: dict[int, ViewScores] = {}
+    place = 0
+    for batch in batches:
+        if multi_label is None:
+            label = batch.labels if isinstance(batch, Batch) else batch.label
+            several = isinstance(label, Tensor) and label.ndim == (2 if isinstance(batch, Batch) else 1)
+        if isinstance(batch, Batch):
+            probs = torch.empty(0)
+            if len(batch):
+                probs = view_probabilities(
+                    model, batch.views, to_input, precision, views_per_forward, multi_label=bool(several)
+                )
+            yield ViewScores(probs, batch.labels, batch.videos, batch.bad)
+            continue
+        finished = _add_part(parts, batch, model, to_input, precision, views_per_forward, multi_label=bool(several))
+        if finished is not None:
+            done[batch.place] = finished
+        while place in done:
+            yield done.pop(place)
+            place += 1
+
+
+def _add_part(
+    parts: dict[int, list[Tensor]],
+    part: ViewPart,
+    model: nn.Module,
+    to_input: ModelInput,
+    precision: Precision,
+    views_per_forward: int,
+    *,
+    multi_label: bool,
+) -> ViewScores | None:
+    """The scores of the part's video if it is the last one."""
+    if part.bad is not None:
+        parts.pop(part.place, None)
+        nothing = torch.empty(0, dtype=torch.int64)
+        return ViewScores(torch.empty(0), nothing, nothing, [part.bad])
+    if part.first == 0:
+        parts[part.place] = []
+    kept = parts[part.place]
+    kept.append(
+        view_probabilities(model, part.views[None], to_input, precision, views_per_forward, multi_label=multi_label)[0]
+    )
+    if part.first + len(part.views) < part.total:
+        return None
+    label = part.label if isinstance(part.label, Tensor) else torch.tensor(part.label)
+    return ViewScores(torch.cat(parts.pop(part.place))[None], label[None], torch.tensor([part.video]))
 
 
 def merged(parts: Sequence[Scores]) -> Scores:

@@ -1,0 +1,201 @@
+"""Views in parts: bit for bit those of a whole video, scored to the very same numbers, and never held all at once."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.data.moving import moving
+from tests.videos import write_video
+from vidtrain.data import view_stream
+from vidtrain.data.dataset import TestViews
+from vidtrain.data.flow_methods import OPENCV, OpenCVFlow
+from vidtrain.data.flow_source import ComputedFlow
+from vidtrain.data.loader import collate
+from vidtrain.data.loader import test_loader as loader_of_tests
+from vidtrain.data.manifest import Manifest
+from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.readers.streaming import OutOfOrderError
+from vidtrain.data.sampling import ClipSpec
+from vidtrain.data.transforms import TestCuts
+from vidtrain.data.view_stream import ViewStream
+from vidtrain.engine.evaluator import ViewScores, evaluate, view_scores
+from vidtrain.engine.inputs import ModelInput
+from vidtrain.engine.precision import Precision
+from vidtrain.engine.settings import PrecisionName
+from vidtrain.types import Batch, Frames, ViewPart
+
+CPU = torch.device("cpu")
+PRECISION = Precision(PrecisionName.fp32, CPU)
+TO_INPUT = ModelInput([0.5] * 3, [0.25] * 3, CPU)
+SPEC = ClipSpec(4, 2)
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Videos of 40, 3 and 25 frames, one that does not open, and one of 12 frames."""
+    folder = tmp_path_factory.mktemp("videos")
+    lengths = {"a": 40, "b": 3, "c": 25, "e": 12}
+    for seed, (name, frames) in enumerate(lengths.items()):
+        write_video(folder / f"{name}.mkv", moving(frames, (1.0, 0.5), 40, 56, seed=seed))
+    (folder / "d.mkv").write_bytes(b"no video")
+    return [str(folder / f"{name}.mkv") for name in "abcde"]
+
+
+def views_of(paths: list[str], *, crops: int = 1, spec: ClipSpec = SPEC, **options: Any) -> TestViews:
+    manifest = Manifest.of(paths, [n % 3 for n in range(len(paths))])
+    return TestViews(manifest, PyAVReader(), spec, TestCuts(32, 36, crops), clips=options.pop("clips", 1), **options)
+
+
+class Net(nn.Module):
+    """Convolutions whose last bits may depend on how many clips go through at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv3d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv3d(8, 3, 3))
+        for p in self.parameters():
+            p.data = torch.randn(p.shape, generator=generator) * 0.3
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.layers(x)
+        return found.mean((2, 3, 4))
+
+
+def gathered(parts: Iterator[ViewPart], size: int) -> dict[int, Tensor]:
+    found: dict[int, list[Tensor]] = {}
+    for part in parts:
+        assert part.bad is None
+        assert len(part.views) <= size
+        assert part.first == 0 or part.first == sum(map(len, found[part.video]))
+        found[part.video] = [part.views] if part.first == 0 else [*found[part.video], part.views]
+    return {row: torch.cat(views) for row, views in found.items()}
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hop": 1},
+        {"hop": 5, "crops": 3},
+        {"hop": 3, "spec": ClipSpec(8, 1, short="loop")},
+        {"clips": 50},
+        {"clips": 9, "crops": 10},
+        {"clips": 6, "spec": ClipSpec(5, mode="segments")},
+        {"hop": 4, "spec": ClipSpec(4, fps=60.0)},
+    ],
+    ids=str,
+)
+def test_parts_are_the_whole(paths: list[str], options: dict[str, Any], size: int) -> None:
+    sound = [path for path in paths if "d.mkv" not in path]
+    views = views_of(sound, **options)
+    found = gathered(iter(ViewStream(views, range(4), size=size)), size)
+    assert sorted(found) == [0, 1, 2, 3]
+    for row in range(4):
+        whole = views[row].views
+        assert whole is not None
+        assert torch.equal(found[row], whole)
+
+
+@pytest.mark.skipif("farneback" not in OPENCV, reason="needs OpenCV")
+def test_parts_with_flow_are_the_whole(paths: list[str]) -> None:
+    pytest.importorskip("cv2")
+    views = views_of(paths[:1], hop=3, crops=3, flow=ComputedFlow(OpenCVFlow("farneback")))
+    whole = views[0].views
+    assert whole is not None
+    assert whole.shape[-1] == 5
+    assert torch.equal(gathered(iter(ViewStream(views, [0], size=7)), 7)[0], whole)
+
+
+def test_a_frame_that_turns_out_wrong_starts_the_video_again(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    real = view_stream.cut_clips
+
+    def odd(*args: Any, pieces: bool) -> Iterator[list[Frames]]:
+        for number, clip in enumerate(real(*args, pieces=pieces)):
+            if not pieces:
+                if number == 11:
+                    raise OutOfOrderError
+                clip = [np.zeros_like(view) for view in clip]
+            yield clip
+
+    monkeypatch.setattr(view_stream, "cut_clips", odd)
+    views = views_of(paths[:1], hop=1)
+    whole = views[0].views
+    assert whole is not None
+    assert torch.equal(gathered(iter(ViewStream(views, [0], size=4)), 4)[0], whole)
+    stream: Any = ViewStream(views, [0], size=4)
+    (found,) = scores_of(stream, 4)
+    (expected,) = scores_of([collate([views[0]])], 4)
+    assert torch.equal(found.probs, expected.probs)
+
+
+def scores_of(batches: Any, size: int) -> list[ViewScores]:
+    with torch.inference_mode():
+        return list(view_scores(Net().eval(), batches, TO_INPUT, PRECISION, views_per_forward=size))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("options", [{"hop": 1}, {"clips": 30, "crops": 3}], ids=str)
+def test_scores_are_equal_to_the_bit(paths: list[str], options: dict[str, Any], workers: int) -> None:
+    size = 8
+    views = views_of(paths, **options)
+    rows = [4, 0, 3, 1]  # as one of several processes has them; in this order
+    whole: list[Batch] = [collate([views[row]]) for row in rows]
+    batches = loader_of_tests(
+        views, views_per_batch=size, views_per_video=90, workers=workers, pin_memory=False, rows=rows
+    )
+    expected = evaluate(Net(), whole, TO_INPUT, PRECISION, views_per_forward=size)
+    found = evaluate(Net(), batches, TO_INPUT, PRECISION, views_per_forward=size)
+    assert found.videos.tolist() == expected.videos.tolist() == [4, 0, 1]
+    for name in ("probs", "labels", "clip_hits"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    assert found.loss == expected.loss
+    assert [bad.path for bad in found.bad] == [bad.path for bad in expected.bad] == [paths[3]]
+
+
+def test_a_video_that_breaks_on_the_way_has_no_scores(paths: list[str], tmp_path: Path) -> None:
+    data = bytearray(Path(paths[0]).read_bytes())
+    data[int(len(data) * 0.7) : int(len(data) * 0.7) + 400] = bytes(400)
+    broken = tmp_path / "broken.mkv"
+    broken.write_bytes(data)
+    views = views_of([str(broken), paths[4]], hop=1)
+    whole = views[0]
+    parts = list(ViewStream(views, range(2), size=4))
+    assert any(part.video == 0 and len(part.views) for part in parts)
+    first, second = scores_of(parts, 4)
+    assert ([bad.reason for bad in first.bad], len(first.videos)) == ([bad.reason for bad in whole.bad], 0)
+    assert whole.bad
+    assert second.videos.tolist() == [1]
+
+
+def test_several_classes_and_the_order_of_finishing(paths: list[str]) -> None:
+    views = torch.randint(0, 256, (2, 4, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    label = torch.tensor([1.0, 0.0, 1.0])
+    late = ViewPart(views, 0, 4, label, 7, 0)
+    early = ViewPart(views[:1], 0, 1, label, 9, 1)
+    rest = ViewPart(views.flip(0), 2, 4, label, 7, 0)
+    scores = evaluate(Net(), [late, early, rest], TO_INPUT, PRECISION, views_per_forward=2)
+    assert scores.videos.tolist() == [7, 9]
+    assert scores.labels.shape == (2, 3)
+    assert scores.multi_label
+    assert (scores.probs.sum(1) - 1).abs().min() > 1e-3  # sigmoids
+
+
+def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
+    peaks = []
+    for frames in (20, 100, 400):  # the first to have everything imported
+        path = write_video(tmp_path / f"{frames}.mkv", (np.full((40, 40, 3), n % 256, np.uint8) for n in range(frames)))
+        views = views_of([str(path)], hop=1, spec=ClipSpec(16, 1))
+        tracemalloc.start()
+        count = sum(len(part.views) for part in ViewStream(views, [0], size=4))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert count == frames - 15
+    assert peaks[2] < peaks[1] + 500_000  # all views of the longer one are 19 MB, its frames 1.2 MB

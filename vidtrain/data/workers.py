@@ -292,7 +292,7 @@ class Batches(Generic[_Item]):
                 raise LoaderError(watch.verdict) from None
             torn = isinstance(error, OSError | EOFError)  # it died while it handed a batch over
             if torn or (isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")):
-                if torn and not board.wait_for_a_death():
+                if not board.wait_for_a_death() and torn:
                     raise
                 raise LoaderError(f"a decoding process {_how_it_ended(batches)}{board.dead()}") from None
             raise

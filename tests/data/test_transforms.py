@@ -48,6 +48,32 @@ def test_a_resized_crop_has_the_area_and_the_aspect_asked_for() -> None:
     assert 1.55 < max(ratios) < 2.3
 
 
+@pytest.mark.parametrize("squash", [False, True])
+def test_a_training_crop_lies_anywhere_and_flips_as_often_as_asked(squash: bool) -> None:
+    """Frames of 40 x 60 at a short side of 20 to 22: every place of a crop of 16, in both directions, by itself."""
+    rng, draw = np.random.default_rng(0), TrainCut(16, 20, 22, flip=0.25, squash=squash)
+    cuts = [draw.draw(info(40, 60), rng) for _ in range(3000)]
+    for short in (20, 21, 22):
+        own = [cut for cut in cuts if min(cut.read_size) == short]
+        assert 850 < len(own) < 1150
+        (height, width), *others = {cut.read_size for cut in own}
+        assert not others
+        for places, room in (([c.top for c in own], height - 16), ([c.left for c in own], width - 16)):
+            assert set(places) == set(range(room + 1))
+            assert np.mean(places) == pytest.approx(room / 2, rel=0.1)
+        assert abs(np.corrcoef([c.top for c in own], [c.left for c in own])[0, 1]) < 0.12
+    assert np.mean([cut.flip for cut in cuts]) == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_resized_crop_lies_anywhere() -> None:
+    rng, draw = np.random.default_rng(0), TrainCut(8, 8, area=(0.1, 0.1), aspect=(1.0, 1.0))
+    cuts = [draw.draw(info(80, 120), rng) for _ in range(500)]
+    for places, room in (([c.top for c in cuts], 21 - 8), ([c.left for c in cuts], 31 - 8)):
+        assert min(places) == 0
+        assert room - 1 <= max(places) <= room
+        assert np.mean(places) == pytest.approx(room / 2, rel=0.15)
+
+
 def test_both_ways_of_scaling_a_region_show_the_same_picture() -> None:
     """A ramp from left to right: the crop's ends are where the region's ends were."""
     ramp = np.tile(np.linspace(0, 250, 100).astype(np.uint8)[None, None, :, None], (1, 60, 1, 3))

@@ -20,6 +20,7 @@ from vidtrain.engine.evaluator import Scores, evaluate
 from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.schedule import learning_rate_factor
 from vidtrain.engine.settings import OnOom, PrecisionName, ScheduleConfig, TrainerConfig
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
@@ -475,3 +476,71 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, when: str) ->
         content = load_checkpoint(file)
         assert content["epoch"] == 1
         assert all(value.isfinite().all() for value in content["model"].values())
+
+
+class Rates(Silence):
+    """Keeps the learning rate and the epoch of each update."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, float, float]] = []
+
+    def scalars(self, kind: str, update: int, epoch: float, values: dict[str, float]) -> None:
+        if kind == "train":
+            self.seen.append((update, epoch, values["lr"]))
+
+
+@pytest.mark.parametrize(("accumulate", "per_epoch"), [(1, 6), (4, 2), (5, 2), (7, 1)])
+def test_the_last_smaller_group_of_an_epoch_is_an_update_of_the_schedule_too(
+    tmp_path: Path, accumulate: int, per_epoch: int
+) -> None:
+    training = trainer(tmp_path, Clips(), lr=0.05, accumulate=accumulate, log_every=1, save_minutes=1e9)
+    training.recorder = rates = Rates()
+    training.fit()
+    assert len(rates.seen) == training.progress.update == 3 * per_epoch
+    schedule = ScheduleConfig(warmup_epochs=1)
+    for update, epoch, lr in rates.seen:
+        assert epoch == pytest.approx(update / per_epoch)
+        assert lr == pytest.approx(0.05 * learning_rate_factor(schedule, (update - 1) / per_epoch, 3))
+
+
+def test_a_resume_goes_on_with_the_pieces_and_the_loss_scale(tmp_path: Path) -> None:
+    def started(model: nn.Module) -> Trainer:
+        training = trainer(tmp_path, Clips(), model=model, save_minutes=1e9, epochs=1, validate=lambda model: SCORES)
+        training.precision.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=5)
+        return training
+
+    first = started(Greedy(1))
+    first.fit()
+    assert first.step.micro_batch == 1
+    assert first.precision.scaler.get_scale() == 8  # grown once in six updates
+    again = resumed(started(Greedy(1)))
+    assert again.step.micro_batch == 1
+    assert again.precision.scaler.state_dict() == first.precision.scaler.state_dict()
+    assert again.precision.scaler.state_dict()["_growth_tracker"] == 1
+
+
+def test_an_epoch_that_is_continued_averages_over_all_of_it(tmp_path: Path) -> None:
+    class Epochs(Silence):
+        def __init__(self) -> None:
+            self.seen: list[dict[str, float]] = []
+
+        def scalars(self, kind: str, update: int, epoch: float, values: dict[str, float]) -> None:
+            if kind == "train_epoch":
+                self.seen.append({key: values[key] for key in ("loss", "top1")})
+
+    found = []
+    for stop_after in (None, 9):
+        folder = tmp_path / str(stop_after)
+        folder.mkdir()
+        epochs = Epochs()
+        if stop_after is not None:
+            stopped = trainer(folder, Clips(stop_after=stop_after), epochs=2)
+            stopped.recorder = epochs
+            with pytest.raises(KeyboardInterrupt):
+                stopped.fit()
+        training = resumed(trainer(folder, Clips(), epochs=2))
+        training.recorder = epochs
+        training.fit()
+        found.append(epochs.seen)
+    assert found[0] == found[1]
+    assert len(found[0]) == 2

@@ -1,0 +1,245 @@
+"""What one of two processes does for test_pair.py: python -m tests.engine.pair RANK FOLDER [ALONE].
+
+Everything in it is the real thing, loader, scorer, step, trainer and checkpoints; only the videos are made in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from vidtrain.commands.scoring import Scorer
+from vidtrain.config import TrainConfig
+from vidtrain.data.dataset import TrainClips
+from vidtrain.data.loader import TrainLoader
+from vidtrain.data.manifest import Manifest, VideoData
+from vidtrain.data.sampling import ClipSpec
+from vidtrain.data.transforms import TrainCut
+from vidtrain.engine.checkpoint import Checkpoints
+from vidtrain.engine.distributed import World
+from vidtrain.engine.ema import EMA
+from vidtrain.engine.evaluator import Scores
+from vidtrain.engine.inputs import ModelInput
+from vidtrain.engine.objective import Objective
+from vidtrain.engine.parallel import parallel
+from vidtrain.engine.precision import Precision
+from vidtrain.engine.settings import PrecisionName, ScheduleConfig, Strategy, TrainerConfig
+from vidtrain.engine.step import TrainingStep
+from vidtrain.engine.trainer import Trainer
+from vidtrain.errors import DataError, VideoError
+from vidtrain.types import Frames, Indices, VideoInfo
+
+CPU = torch.device("cpu")
+VIDEOS, BATCH = 26, 4  # the last two of an epoch are dropped
+BROKEN = "v7"
+
+
+@dataclass(frozen=True)
+class Video:
+    """Noise of its own, a little brighter where its class is 1."""
+
+    number: int
+    info: VideoInfo
+
+    def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
+        rng = np.random.default_rng(self.number)
+        frames = rng.integers(0, 200, (9, *(size or (10, 12)), 3), dtype=np.uint8) + np.uint8(40 * (self.number % 2))
+        return frames[indices]
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Reads the paths v0, v1, ... but not those in `broken`."""
+
+    broken: str = ""
+
+    def open(self, path: str) -> Video:
+        if path in self.broken.split():
+            raise VideoError(path, "made so")
+        return Video(int(path[1:]), VideoInfo(num_frames=9, fps=10.0, height=10, width=12))
+
+
+def manifest(first: int, count: int) -> Manifest:
+    return Manifest.of([f"v{n}" for n in range(first, first + count)], [n % 2 for n in range(first, first + count)])
+
+
+DATA = VideoData(("dark", "bright"), {"train": manifest(0, VIDEOS), "val": manifest(100, 7)})
+
+
+class Recorder:
+    """Keeps the numbers."""
+
+    def __init__(self) -> None:
+        self.lines: list[list[Any]] = []
+
+    def scalars(self, kind: str, update: int, epoch: float, values: dict[str, float]) -> None:
+        kept = {k: v for k, v in values.items() if k not in ("clips_per_second", "data_wait_share")}
+        self.lines.append([kind, update, epoch, kept])
+
+    def clips(self, update: int, views: Tensor) -> None: ...
+
+    def validation(self, update: int, scores: Scores) -> None: ...
+
+
+class Net(nn.Module):
+    """One hidden layer; without dropout and BatchNorm, so that two processes have the numbers of one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.head = nn.Linear(3 * 3 * 8 * 8, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.first(x.flatten(1))))
+
+
+def config() -> DictConfig:
+    cfg = OmegaConf.structured(TrainConfig)
+    cfg.decoder = {"_target_": "tests.engine.pair.Memory"}
+    cfg.sampler.num_frames, cfg.sampler.stride = 3, 2
+    cfg.transform.size, cfg.transform.resize = 8, 10
+    cfg.eval.batch_size = 4
+    return cfg
+
+
+def loader(world: World, broken: str = "") -> TrainLoader:
+    spec, cut = ClipSpec(num_frames=3, stride=2), TrainCut(size=8, resize=10)
+    clips = TrainClips(DATA.splits["train"], Memory(broken), spec, cut, seed=5)
+    return TrainLoader(clips, batch_size=BATCH, workers=0, seed=5, pin_memory=False, rank=world.rank, ranks=world.size)
+
+
+def trainer(folder: Path, world: World, *, broken: str = "", max_bad: float = 0, **settings: Any) -> Trainer:
+    model, precision, cfg = Net(), Precision(PrecisionName.fp32, CPU), config()
+    options = TrainerConfig(**{"epochs": 2, "accumulate": 2, "save_minutes": 1e9, "log_every": 2, **settings})
+    scorer = Scorer(cfg, precision, 0, world)
+    step = TrainingStep(
+        model,
+        torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9),
+        to_input=ModelInput(cfg.transform.mean, cfg.transform.std, CPU),
+        precision=precision,
+        objective=Objective(),
+        num_classes=2,
+        network=parallel(model, world, Strategy.ddp, sync_bn=False, device=CPU),
+        ema=EMA(model, 0.9),
+    )
+    return Trainer(
+        step,
+        loader(world, broken),
+        settings=options,
+        schedule=ScheduleConfig(),
+        recorder=Recorder(),
+        checkpoints=Checkpoints(folder, world=world),
+        describe={"config": {}, "class_names": list(DATA.class_names)},
+        validate=lambda network: scorer.validate(network, DATA, 2),
+        max_bad=max_bad,
+        world=world,
+    )
+
+
+def world_says(world: World) -> dict[str, Any]:
+    """What each method gives here."""
+    tensors = [torch.full((2,), float(world.rank)), torch.full((1,), 10.0 + world.rank)]
+    world.broadcast(tensors)
+    return {
+        "part": [list(world.part(n)) for n in (0, 1, 5)],
+        "sum": world.sum(torch.tensor([1.0, world.rank])).tolist(),
+        "any": world.any(world.rank == 1, False, world.rank == 0),
+        "gather": world.gather({"rank": world.rank}),
+        "from_main": world.from_main(["main", world.rank]),
+        "broadcast": [t.tolist() for t in tensors],
+        "is_main": world.is_main,
+    }
+
+
+def batches_of(world: World) -> list[list[list[int]]]:
+    """Rows of the batches of two epochs, and of the second from its third batch on."""
+    own = loader(world)
+    return [[batch.videos.tolist() for batch in own.epoch(*where)] for where in ((0,), (1,), (1, 2))]
+
+
+def trained(folder: Path, world: World) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    training = trainer(folder, world)
+    training.fit()
+    weights = torch.cat([p.detach().flatten() for p in training.model.parameters()])
+    return {"log": training.recorder.lines, "weights": weights.tolist(), "progress": training.progress.clips}
+
+
+def resumed(folder: Path, world: World) -> dict[str, Any]:
+    """The same training, stopped within its first epoch and continued by a new trainer."""
+    folder.mkdir(exist_ok=True)
+    first = trainer(folder, world, log_every=1)
+    inside, scalars = [0], first.recorder.scalars
+
+    def stop_at_two(kind: str, update: int, *rest: Any) -> None:
+        scalars(kind, update, *rest)
+        inside[0] += 1
+        if inside[0] == 2:
+            first.stop.received = "SIGTERM"
+
+    first.recorder.scalars = stop_at_two
+    try:
+        first.fit()
+    except Exception as error:
+        said = str(error)
+    again = trainer(folder, world)
+    content = again.checkpoints.load_last()
+    assert content is not None
+    torch.manual_seed(99)
+    again.resume(content)
+    began = [again.progress.epoch, again.progress.batch, again.progress.sums]
+    again.fit()
+    weights = torch.cat([p.detach().flatten() for p in again.model.parameters()])
+    return {"said": said, "began": began, "log": again.recorder.lines, "weights": weights.tolist()}
+
+
+def bad_videos(folder: Path, world: World) -> dict[str, Any]:
+    """One broken video, met by one of the processes: known to both, and one too many where none is allowed."""
+    folder.mkdir(exist_ok=True)
+    allowed = trainer(folder, world, broken=BROKEN, max_bad=1, epochs=1)
+    allowed.fit()
+    try:
+        trainer(folder, world, broken=BROKEN, max_bad=0, epochs=1).fit()
+    except DataError as error:
+        return {"allowed": world.gather(allowed.progress.bad), "refused": str(error)}
+    return {}
+
+
+def main(rank: int, folder: Path) -> None:
+    world = World(rank, 2, rank)
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+    try:
+        found = {
+            "world": world_says(world),
+            "batches": batches_of(world),
+            "trained": trained(folder / "together", world),
+            "resumed": resumed(folder / "resumed", world),
+            "bad": bad_videos(folder / "bad", world),
+        }
+    finally:
+        world.leave()
+    if rank == 0:
+        alone = World()
+        found["alone"] = {"batches": batches_of(alone), "trained": trained(folder / "alone", alone)}
+    (folder / f"{rank}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))

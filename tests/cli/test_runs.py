@@ -137,7 +137,9 @@ def test_classes_are_matched_by_name(trained: Path, call: Call, tmp_path: Path) 
     assert "classes that the checkpoint does not know: dance" in line
 
 
-def test_a_sweep_ends_in_a_table_also_when_a_run_fails(tiny: list[str], call: Call, tmp_path: Path) -> None:
+def test_a_sweep_ends_in_a_table_also_when_a_run_fails(
+    tiny: list[str], trained: Path, call: Call, tmp_path: Path
+) -> None:
     root = next(o for o in tiny if o.startswith("data.root=")).removeprefix("data.root=")
     (tmp_path / "set a, (${x})").symlink_to(root)
     odd = "data.root=set a, (${x})"

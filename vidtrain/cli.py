@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -103,6 +104,8 @@ def _main(argv: list[str]) -> int:
     folder, in_sweep = _config_dir(flags), "-m" in flags or "--multirun" in flags
     if command == "data":
         overrides = _data_action(overrides)
+    if command == "train" and "${" in (here := os.getcwd()):  # noqa: PTH109
+        raise ConfigError(f"{here}: Hydra reads the ${{ in this folder's name as a reference: train in another folder")
     overrides = quote_paths(overrides, command, multirun=in_sweep, config_dir=folder)
     if command in help_text.FROM_CHECKPOINT:
         overrides = [_add_below_checkpoint(o) for o in overrides]
@@ -279,6 +282,18 @@ def task(command: str) -> Callable[[Any], Any]:
     return run
 
 
+def _for_completion(line: str) -> str:
+    """The line as Hydra's completion reads it: without the command, which Hydra does not know, and the values that it
+    cannot read, such as paths with spaces. They change no choices and no keys."""
+    try:
+        words = shlex.split(line)
+    except ValueError:  # a quote is still open
+        words = line.split()
+    last = "" if line[-1:].isspace() else words.pop()
+    kept = [word for word in words[2:] if re.fullmatch(r"[\w.+~/-]+(=[\w.,/-]*)?", word)]
+    return " ".join([words[0], *kept, last])
+
+
 def _complete(argv: list[str]) -> int:
     """Shell completion: the command's name is ours, the rest is Hydra's."""
     line = os.environ.get("COMP_LINE", "")
@@ -290,7 +305,7 @@ def _complete(argv: list[str]) -> int:
             return 0
         if words[1] not in COMMANDS:
             return 0
-        os.environ["COMP_LINE"] = re.sub(r"^(\s*\S+)\s+\S+", r"\1", line)  # Hydra knows no commands
+        os.environ["COMP_LINE"] = _for_completion(line)
         return _run_hydra(words[1], argv[:1], argv[1:])
     if not any(word.startswith(("install=", "uninstall=")) for word in argv):
         print('eval "$(vidtrain --shell-completion install=bash)"    # or zsh, fish')

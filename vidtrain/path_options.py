@@ -94,6 +94,11 @@ def expand_homes(plain: Any, command: str) -> dict[str, str]:
     return found
 
 
+def unquoted(text: str) -> str:
+    """A value of an override as a reader wants to see it, without Hydra's quotes."""
+    return str(_parse(text).value()) if _in_quotes(text) else text
+
+
 def literal(text: str) -> str:
     """A text written so that OmegaConf reads it as it is: ${ begins no interpolation."""
     return re.sub(r"(\\*)\$\{", lambda found: found.group(1) * 2 + r"\${", text)

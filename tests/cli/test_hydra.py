@@ -98,6 +98,8 @@ def test_shell_completion_of_commands_groups_and_keys(vidtrain: Run) -> None:
     assert complete("vidtrain tr") == ["train"]
     assert "model=slow_fusion" in complete("vidtrain train model=slow")
     assert "trainer.epochs=" in complete("vidtrain train trainer.ep")
+    odd = r"vidtrain train data=folder data.root='my clips (1)' run_dir=~/a\ b data.val_fr"
+    assert complete(odd) == ["data.val_fraction="]
     assert "complete -o nospace" in vidtrain("--shell-completion", "install=bash").stdout
 
 

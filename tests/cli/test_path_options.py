@@ -26,7 +26,7 @@ from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.errors import ConfigError
 from vidtrain.help import conf_dir
 from vidtrain.models.weights.start import START_KEYS
-from vidtrain.path_options import annotation, expand_home, expand_homes, literal, quote_paths
+from vidtrain.path_options import annotation, expand_home, expand_homes, literal, quote_paths, unquoted
 from vidtrain.run_dir import sweep_folder
 from vidtrain.targets import locate
 
@@ -391,6 +391,28 @@ def test_names_of_a_sweep_are_safe_short_and_unique(number: int, varied: str) ->
 def test_what_we_print_to_be_pasted_is_read_back(path: str) -> None:
     [argument] = shlex.split(override("data.root", Path("/x") / path))
     assert read_back(quote_paths([argument], "train")[0]) == str(Path("/x") / path)
+
+
+def test_a_working_folder_that_hydra_cannot_have(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "w${x}").mkdir()
+    monkeypatch.chdir(tmp_path / "w${x}")
+    assert "w${x}: Hydra reads the ${ in this folder's name" in error_line(call("train", check=2))
+    call("inspect", "model=slow_fusion", "output=m.md")  # the others do not mind
+
+
+def test_hydras_own_folders_keep_their_interpolations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    as_they_are = ["hydra.sweep.dir=s", "hydra.sweep.dir=runs/${now:%Y-%m-%d}", "hydra.run.dir='a b/${now:%Y}'"]
+    assert quote_paths(as_they_are, "train") == as_they_are
+    [argument] = quote_paths(["hydra.sweep.dir=~/s (1)/${oc.env:HOME}"], "train")
+    assert read_back(argument) == f"{tmp_path}/s (1)/{tmp_path}"
+
+
+def test_values_are_shown_without_quotes() -> None:
+    for path in ("a b", "it's", "a,b", "plain"):
+        [argument] = quote_paths([f"data.root={path}"], "train")
+        assert unquoted(argument.removeprefix("data.root=")) == path
+    assert unquoted("[1,2]") == "[1,2]"
 
 
 def test_literal_is_undone_by_omegaconf() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from vidtrain.path_options import unquoted
 from vidtrain.plain import read_json
 from vidtrain.reports.table import table
 
@@ -65,7 +66,7 @@ def sweep_table(folder: Path) -> str:
         if not overrides.is_file():
             continue
         varied = dict(str(o).lstrip("+").split("=", 1) for o in OmegaConf.load(overrides))
-        runs.append((varied, _result(run)))
+        runs.append(({key: unquoted(value) for key, value in varied.items()}, _result(run)))
     if not runs:
         return ""
     rows = [(varied, result["summary"]) for varied, result in runs]

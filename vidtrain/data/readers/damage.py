@@ -99,9 +99,16 @@ class _Nals:
 
     def __call__(self, packet: Packet[Any]) -> Doubt | None:
         data = bytes(packet)
-        if self._size and not _fit(data, self._size):
+        at, end, zeros = 0, len(data), not self._size and _ZEROS in data
+        while self._size and at < end:
+            begin = at + self._size
+            at = begin + int.from_bytes(data[at:begin], "big")
+            zeros = zeros or data.find(self._zeros, begin, at) >= 0
+            if at == begin:
+                return BROKEN
+        if self._size and at != end:
             return BROKEN
-        if self._zeros not in data:
+        if not zeros:
             return None
         units = list(nal_units(data, self._size))
         if self._h264:
@@ -141,17 +148,6 @@ class _Nals:
 def _filled(data: bytes, least: int) -> bytes:
     """With ones in place of the zeros of each run of at least so many."""
     return re.sub(rb"\0{%d,}" % least, lambda run: b"\xff" * len(run[0]), data)
-
-
-def _fit(data: bytes, size: int) -> bool:
-    """Whether NAL units with their lengths before them fill a packet."""
-    at, end = 0, len(data)
-    while at < end:
-        length = int.from_bytes(data[at : at + size], "big")
-        at += size + length
-        if not length:
-            return False
-    return at == end
 
 
 def _parameter_sets(extra: bytes) -> list[bytes]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.data.readers.boxes import boxes, movie_box
-from vidtrain.data.readers.keyframes import HEAD, keyframe_test, true_keyframes
+from vidtrain.data.readers.keyframes import HEAD, Worth, keyframe_test, true_keyframes
 from vidtrain.data.readers.opening import OpenFile
 from vidtrain.data.readers.timing import stuck
 
@@ -59,7 +59,8 @@ def read_index(file: OpenFile) -> Index | None:
     test = keyframe_test(file.stream.codec_context)
     with Path(file.path).open("rb") as data:
         worth = {n: test(_head(data, int(flags[n, 4]))) for n in keys.tolist()}
-    key = np.array(true_keyframes(worth.get(n) for n in range(len(key))))
+    if not all(mark is Worth.PROVEN for mark in worth.values()):
+        key = np.array(true_keyframes(worth.get(n) for n in range(len(key))))
     pts = dts + offsets + max(0, -int(offsets.min()))
     first = next(file.packets(), None)
     if first is None or (first.pts, first.dts, first.pos) != (pts[0], dts[0], flags[0, 4]):

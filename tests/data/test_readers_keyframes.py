@@ -13,12 +13,15 @@ from tests.data.encodes import KINDS, Kind, _all_keys, _without_index, make, sou
 from tests.data.prepared import as_data, only_copy, run
 from tests.data.test_readers import needs_decord, needs_torchcodec
 from tests.videos import full_decode, refused
-from vidtrain.data.probe import Depth, probe
+from vidtrain.data.check import find_problems
+from vidtrain.data.probe import Depth, Probe, probe
 from vidtrain.data.readers import keyframes
 from vidtrain.data.readers.decord import DecordReader
 from vidtrain.data.readers.keyframes import HEAD, Worth, keyframe_test, true_keyframes
 from vidtrain.data.readers.pyav import PyAVReader, PyAVVideo
 from vidtrain.data.readers.torchcodec import TorchCodecReader
+from vidtrain.data.sampling import ClipSpec
+from vidtrain.errors import VideoError
 
 OTHERS = [pytest.param(DecordReader(), marks=needs_decord), pytest.param(TorchCodecReader(), marks=needs_torchcodec)]
 INTER = {kind.codec: kind for kind in KINDS if kind.options.get("g") == "12" or "keyint" in str(kind.options)}
@@ -138,3 +141,21 @@ def test_cases(name: str, test_cases: Path) -> None:
 @pytest.mark.parametrize("reader", OTHERS)
 def test_cases_for_other_readers(reader: DecordReader | TorchCodecReader, name: str, test_cases: Path) -> None:
     assert "packets are marked as keyframes" in refused(test_cases / name, reader)
+
+
+@needs_decord
+def test_data_check_names_the_files_that_decord_would_read_wrong(tmp_path: Path) -> None:
+    """As `data check decoder=decord` reports them; with the default reader nothing is wrong."""
+    path = str(make(FALSE_KEYS["h264.mp4"], "scene", tmp_path))
+    data, spec = as_data([path]), ClipSpec(num_frames=4)
+    found = {}
+    for name, reader in (("pyav", PyAVReader()), ("decord", DecordReader())):
+        try:
+            probed = probe(path, reader, Depth.FULL)
+        except VideoError as error:
+            probed = Probe(error=error.reason, fault="video")
+        found[name] = find_problems(data, {path: probed}, spec)
+    assert found["pyav"] == []
+    (problem,) = found["decord"]
+    assert (problem.kind, problem.usable) == ("unreadable", False)
+    assert "of 36 packets are marked as keyframes and refer to other frames" in problem.detail

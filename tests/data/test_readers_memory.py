@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,12 +23,14 @@ from tests.videos import full_decode, pack, read, scene, write_video
 from vidtrain.data.readers.kinds import AnyReader
 from vidtrain.data.readers.opening import packet_of
 from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.engine.checkpoint import load_checkpoint
 
 _READ = """
 import hashlib, sys
 import numpy as np
 from vidtrain.data.readers.kinds import AnyReader
 from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.engine.checkpoint import load_checkpoint
 for path in sys.argv[1:]:
     with AnyReader(PyAVReader()).open(path) as video:
         frames = video.read(np.arange(video.info.num_frames))
@@ -89,3 +92,54 @@ def test_all_packets_made_from_bytes_have_these_zeros() -> None:
     code = Path(__file__).parents[2] / "vidtrain"
     made = {file.name: len(re.findall(r"\bPacket\(", file.read_text("utf-8"))) for file in code.rglob("*.py")}
     assert {name: count for name, count in made.items() if count} == {"opening.py": 2}  # one stands in a docstring
+
+
+TINY = [
+    *["model=single_frame", "sampler.num_frames=4", "sampler.stride=2", "transform.size=32", "transform.resize=32"],
+    *["trainer.epochs=1", "trainer.batch_size=4", "trainer.num_workers=2", "trainer.device=cpu", "eval.clips=2"],
+]
+
+
+@pytest.mark.slow
+def test_five_runs_on_ucf101_originals_agree_in_every_bit(test_videos: Path, test_cases: Path, tmp_path: Path) -> None:
+    """Lists, weights, scores, findings and copies, whatever memory holds."""
+    root = tmp_path / "ucf"
+    shutil.copytree(test_videos / "ucf101_3c" / "originals_avi", root, copy_function=os.symlink)
+    crawling = test_cases / "packed_avi" / "v_BabyCrawling_g16_c01.avi"
+    root.joinpath("BabyCrawling").chmod(0o755)
+    (root / "BabyCrawling" / crawling.name).symlink_to(crawling)
+    found = []
+    for number, byte in enumerate((170, 170, 170, 85, 1)):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        data = ["data=folder", f"data.root={root}", "data.val_fraction=0.3"]
+        for command in (
+            ["train", *data, *TINY, "run_dir=run"],
+            ["data", "check", *data, "output=check"],
+            ["data", "prepare", *data, "output=copies", "num_workers=2"],
+        ):
+            done = subprocess.run(
+                [sys.executable, "-m", "vidtrain", *command],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+                env={**os.environ, "MALLOC_PERTURB_": str(byte)},
+            )
+            assert done.returncode == 0, done.stderr
+            assert "takes its place" not in done.stderr
+        found.append(written(folder))
+    assert len(found[0]) > 20
+    assert [run == found[0] for run in found] == [True] * 5
+
+
+def written(folder: Path) -> dict[str, str]:
+    """What the three commands left that should be the same each time: the name of each file and the hash of it."""
+    weights = load_checkpoint(str(folder / "run" / "best.pt"))["model"]
+    hashes = {name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in weights.items()}
+    for file in sorted(folder.rglob("*")):
+        if file.suffix in (".csv", ".mp4", ".npy"):
+            content = file.read_bytes().replace(str(folder).encode(), b"")
+            hashes[str(file.relative_to(folder))] = hashlib.sha256(content).hexdigest()
+    return hashes

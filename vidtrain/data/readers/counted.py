@@ -29,6 +29,7 @@ class Counted:
         self._look = look_for(file.stream.codec_context)
         self._doubtful = False  # there were packets whose zeros may stand in place of data
         self._holes = Holes()
+        self._sizes: list[int] = []  # of each packet
         self._positions: list[int | None] = []  # of each packet in the file
         self._times: list[int | None] = []  # the pts of each packet
         self._test = keyframe_test(file.stream.codec_context)
@@ -38,7 +39,7 @@ class Counted:
         # A number that is none of ours is PyAV's guess for a frame without one.
         times = [self._times[n] if n is not None and 0 <= n < len(self._times) else None for n in packets]
         self._number = {packet: number for number, packet in enumerate(packets)}
-        self._holes = find_holes(file, self._positions)
+        self._holes = find_holes(file, self._positions, self._sizes)
         self.count = len(packets)
         known = [time for time in times if time is not None]
         made_up = stores_no_pts(file) and len(known) == len(times)  # by FFmpeg, in file order
@@ -93,9 +94,10 @@ class Counted:
         """
         self._file.reopen()
         self._doubtful = False
-        self._positions, self._times, self._worth, self._broken = [], [], [], set[int]()
+        self._positions, self._sizes, self._times, self._worth, self._broken = [], [], [], [], set[int]()
         for number, packet in enumerate(self._file.packets()):
             self._positions.append(packet.pos)
+            self._sizes.append(packet.size)
             self._times.append(packet.pts)
             self._worth.append(self._test(bytes(memoryview(packet)[:HEAD])) if packet.is_keyframe else None)
             packet.pts = number

@@ -8,7 +8,7 @@ run of zeros is a reason to look, and no proof:
                                   read: something else in their place changes no frame. Both are decoded and compared.
     H.264 with CAVLC, MPEG-4      The decoder misses the macroblocks that the zeros stand for, and complains.
     JPEG                          Zeros are valid codes. Of a sound scan the decoder needs the last bytes: without them
-                                  it complains. A damaged one is out of step, and ends before them or beyond.
+                                  it complains. A damaged one is out of step: it ends before them, or needs more.
 
 Proof is what does not fit: NAL units that are longer than their packet, VP8, VP9 and AV1 that begin with zeros.
 """
@@ -192,7 +192,7 @@ class _Jpegs:
             whole = end < len(data)
             if not whole:  # no marker of the end: zeros at it are no data
                 end = len(data[:end].rstrip(b"\0"))
-                if not self._decodes(data[:end]):
+                if not self._decodes(data[:end] + _JPEG_ONES):
                     return BROKEN
             elif _ZEROS not in data[begin:end]:
                 continue

@@ -24,19 +24,22 @@ _SEGMENT: Final = b"\x18\x53\x80\x67"
 
 def missing_bytes(path: str) -> int:
     """Bytes that the container announces beyond the end of the file; 0 where it says nothing. Raises OSError."""
+    return max(0, announced_bytes(path) - Path(path).stat().st_size)
+
+
+def announced_bytes(path: str) -> int:
+    """Bytes that the file has by its container's word; 0 where that says nothing. Raises OSError."""
     with Path(path).open("rb") as file:
         end = file.seek(0, 2)
         file.seek(0)
         head = file.read(12)
         if head[4:8] in _MP4_STARTS:
-            needed = _mp4(file, end)
-        elif head[:4] == b"RIFF" and head[8:] == b"AVI ":
-            needed = _avi(file, end)
-        elif head[:4] == _EBML:
-            needed = _matroska(file)
-        else:
-            needed = 0
-    return max(0, needed - end)
+            return _mp4(file, end)
+        if head[:4] == b"RIFF" and head[8:] == b"AVI ":
+            return _avi(file, end)
+        if head[:4] == _EBML:
+            return _matroska(file)
+        return 0
 
 
 def _mp4(file: BinaryIO, end: int) -> int:

@@ -4,8 +4,10 @@
               is a hole, and so is a packet that does not start with the synchronisation byte or is marked as erroneous.
               A gap between two whole frames is a joint (`cat a.ts b.ts`): it spoils only what refers across it
     AVI       the index at the end of the file names packets that are not found where they should be
+    AVI, Matroska, FLV    a packet is followed by zeros where the header of something else is due, or in AVI by anything
+              that is not the four letters of a chunk
 
-Matroska and program streams say nothing of the kind.
+Otherwise Matroska, FLV and program streams say nothing of the kind.
 """
 
 from __future__ import annotations
@@ -16,12 +18,16 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vidtrain.data.readers.extent import announced_bytes
 from vidtrain.data.readers.opening import OpenFile
 
 _SYNC: Final = 0x47
 _PACKET: Final = 188
 _LAYOUTS: Final = ((0, 188), (4, 192), (0, 204))  # (bytes before the packet, distance): plain, Blu-ray, with parity
 _AVI_CHUNK_HEADER: Final = 8  # bytes; the index points to it, the packet's position is behind it
+_BEFORE_DATA: Final = {"avi": 0, "matroska": 4, "flv": 16}  # bytes from a packet's position to its data, at most
+_HEADER: Final = 16  # bytes in which the next header begins
+_LETTERS: Final = np.array([(chr(byte).isascii() and chr(byte).isalnum()) or byte == 32 for byte in range(256)])
 _HEAD: Final = 6  # bytes of a packet that are looked at
 _CHUNK: Final = 1 << 16  # packets at a time
 _FIRST: Final = 5  # packets that a layout has to fit
@@ -46,20 +52,21 @@ class Holes(NamedTuple):
 NO_HOLES: Final = Holes()
 
 
-def find_holes(file: OpenFile, positions: Sequence[int | None]) -> Holes:
+def find_holes(file: OpenFile, positions: Sequence[int | None], sizes: Sequence[int]) -> Holes:
     """The packets that are damaged by a hole or precede one.
 
     Args:
         file: whose stream has been read to its end.
         positions: where each packet lies in the file, in file order; None where that is not known.
+        sizes: their bytes.
     """
     name = file.container.format.name
     if name == "mpegts":
         holes, joints = _transport_holes(file.path, file.stream.id)
-    elif name == "avi":
-        holes, joints = _not_found(file, positions), np.zeros(0, np.int64)
     else:
-        return NO_HOLES
+        holes, joints = _without_successor(file, positions, sizes), np.zeros(0, np.int64)
+        if name == "avi":
+            holes = np.union1d(holes, _not_found(file, positions))
     if not len(holes) + len(joints):
         return NO_HOLES
     starts = np.maximum.accumulate([-1 if at is None else at for at in positions])
@@ -114,8 +121,30 @@ def _begins(heads: npt.NDArray[np.uint8], first: int, last: int) -> bool:
     return bool(((head[:, 1] & 0x1F == 0) & (head[:, 2] == 0) & (head[:, 3] & 0x0F == 0)).any())
 
 
+def _without_successor(file: OpenFile, positions: Sequence[int | None], sizes: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Byte offsets of packets behind which no header follows."""
+    before = next((size for name, size in _BEFORE_DATA.items() if file.container.format.name.startswith(name)), None)
+    if before is None or None in positions or not positions:
+        return np.zeros(0, np.int64)
+    starts, data = np.array(positions, np.int64), np.memmap(file.path, np.uint8, "r")
+    ends = starts + np.array(sizes, np.int64) + before
+    inside = ends + _HEADER <= len(data)
+    found = np.zeros(len(starts), bool)
+    follow = data[ends[inside, None] + np.arange(_HEADER)]
+    found[inside] = ~follow.any(1)
+    if before == 0:  # AVI, where an odd chunk may have a byte of padding
+        letters = _LETTERS[follow[:, :5]]
+        found[inside] = ~(letters[:, :4].all(1) | letters[:, 1:].all(1))
+    if found[-1] and 0 < announced_bytes(file.path) <= ends[-1] + _HEADER:
+        found[-1] = False  # zeros behind the end of the container
+    return starts[found]
+
+
 def _not_found(file: OpenFile, positions: Sequence[int | None]) -> npt.NDArray[np.int64]:
     """Byte offsets of packets that the index has and the file has not; PyAV tells the index from version 16 on."""
     index = np.array([entry.pos for entry in getattr(file.stream, "index_entries", ())], np.int64)
     found = np.array([at for at in positions if at is not None], np.int64) - _AVI_CHUNK_HEADER
-    return np.setdiff1d(index, found) if np.isin(index[:1], found).all() else np.zeros(0, np.int64)
+    lost = ~np.isin(index, found)
+    if lost[:1].all():  # no index, or one that counts from elsewhere
+        return np.zeros(0, np.int64)
+    return np.union1d(index[lost], index[:-1][lost[1:]])  # the packet before may have lost its end

@@ -79,11 +79,12 @@ class PacketTable:
 class _Columns:
     """What the packets said, one entry a packet."""
 
-    pts: list[int | None]
-    key: list[bool]
-    hidden: list[bool]
-    positions: list[int | None]
-    dts: list[int | None]
+    pts: list[int | None] = field(default_factory=list)
+    key: list[bool] = field(default_factory=list)
+    hidden: list[bool] = field(default_factory=list)
+    positions: list[int | None] = field(default_factory=list)
+    dts: list[int | None] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
     false_keys: int = 0
     damaged: int = 0
     doubtful: list[int] = field(default_factory=list)
@@ -106,7 +107,7 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
     peek = _PEEKS.get(context.name)
     index = read_index(file) if peek is None and not inspect else None
     if index is not None:
-        told = _Columns([], index.key.tolist(), index.hidden.tolist(), [], [], index.false_keys)
+        told = _Columns(key=index.key.tolist(), hidden=index.hidden.tolist(), false_keys=index.false_keys)
         return _table(index.pts, told, NO_HOLES, reorders=reorders)
     columns = _read(file, peek, inspect=inspect)
     if columns is None or not columns.pts or None in columns.pts:
@@ -117,7 +118,7 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
         return None  # the times were made up by a muxer, in file order
     if context.name in _GUESSED and context.has_b_frames and stores_no_pts(file) and (np.diff(pts) > 0).all():
         return None  # made up by FFmpeg, in file order, for pictures that are shown in another
-    holes = find_holes(file, columns.positions)
+    holes = find_holes(file, columns.positions, columns.sizes)
     if holes.damaged and stores_no_pts(file):
         return None  # the pts of what follows are made up
     jump = jump_ticks(unit) if allows_new_clocks(file) else None
@@ -152,7 +153,7 @@ def _read(
     file: OpenFile, peek: Callable[[Packet[VideoStream]], bool | None] | None, *, inspect: bool
 ) -> _Columns | None:
     """The columns, or None as soon as a packet is of a kind that cannot be counted."""
-    columns, look = _Columns([], [], [], [], []), look_for(file.stream.codec_context)
+    columns, look = _Columns(), look_for(file.stream.codec_context)
     test = keyframe_test(file.stream.codec_context)
     worth: list[Worth | None] = []
     cut = False
@@ -172,6 +173,7 @@ def _read(
         columns.pts.append(packet.pts)
         columns.dts.append(packet.dts)
         columns.positions.append(packet.pos)
+        columns.sizes.append(packet.size)
         columns.hidden.append(hidden)
         cut = packet.is_corrupt
     columns.key = true_keyframes(worth)

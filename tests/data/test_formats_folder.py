@@ -381,17 +381,17 @@ FOLDS: dict[str, tuple[list[str], dict[str, object], str]] = {
     "few videos": (
         [*clips("a", 9), *clips("b", 3)],
         {},
-        r"folds=5: fewer videos in the class b \(3\); .*folds=3 or less",
+        r"folds=5: these classes have fewer videos: b \(3\); .*folds=3 or less",
     ),
     "one video": (
         [*clips("a", 9), *clips("b", 1)],
         {},
-        r"class b \(1\); each fold has to test every class: add videos",
+        r"fewer videos: b \(1\); each fold has to test every class: add videos",
     ),
     "few groups": (
         [f"{name}/p{n % 4}_{n}.mp4" for name in "ab" for n in range(12)],
         {"group_by": r"p\d"},
-        r"folds=5: fewer groups in the class a \(4\), b \(4\); .*set data.folds=4 or less",
+        r"folds=5: these classes have fewer groups: a \(4\), b \(4\); .*set data.folds=4 or less",
     ),
 }
 

@@ -77,6 +77,9 @@ def test_folders_without_lists(tmp_path: Path) -> None:
     data = kinetics(tmp_path)
     assert data.class_names == ("air_drumming", "tap dancing")
     assert (data.splits["train"].labels.tolist(), data.splits["val"].labels.tolist()) == ([0, 1], [0])
+    make(tmp_path, "train/air_drumming/notes.txt", "val/air drumming/3.json", "val/@eaDir/air drumming/3.mp4")
+    assert "skipped 2 files that are not videos: 1 .json, 1 .txt" in kinetics(tmp_path).notes
+    assert len(kinetics(tmp_path).splits["val"]) == 1
     (tmp_path / "classes.txt").write_text("tap dancing\nair drumming\nabseiling\n")
     data = kinetics(tmp_path, classes="classes.txt")
     assert data.class_names == ("tap dancing", "air drumming", "abseiling")

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from vidtrain.data.formats.places import PICTURES_PER_SECOND, find_by_name, list_clips
+from vidtrain.data.formats.places import PICTURES_PER_SECOND, find_by_name, find_clips
 
 
 def make(root: Path, *files: str) -> Path:
@@ -54,13 +55,13 @@ def test_links_that_lead_back_end(tmp_path: Path) -> None:
     make(tmp_path, "a/1.mp4")
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
     assert below(tmp_path, find_by_name([tmp_path], {"1"})) == {"1": "a/1.mp4"}
-    assert [Path(path).name for path in list_clips(tmp_path)] == ["1.mp4"]
+    assert [Path(path).name for path, _ in find_clips(tmp_path, Counter())] == ["1.mp4"]
 
 
 def test_clips_are_files_and_folders_of_pictures(tmp_path: Path) -> None:
     make(tmp_path, "a/10.mp4", "a/9.mp4", "b/img_00001.jpg", "b/img_00002.jpg", "c/d/x.PNG", "e/poster.jpg", "e/1.avi")
     make(tmp_path, "cover.jpg", "f/notes.txt", "g/.1.jpg")
-    found = [Path(path).relative_to(tmp_path).as_posix() for path in list_clips(tmp_path)]
+    found = [Path(path).relative_to(tmp_path).as_posix() for path, _ in find_clips(tmp_path, Counter())]
     assert found == ["a/9.mp4", "a/10.mp4", "b", "c/d", "e/1.avi"]
 
 

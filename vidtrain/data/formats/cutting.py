@@ -120,7 +120,7 @@ def _fold(
     few = [f"{class_names[label]} ({n})" for label, n in sorted(count.items()) if n < cut.folds]
     if len(set(groups)) < cut.folds or few:
         fewest = min([len(set(groups)), *count.values()])
-        which = f"fewer {unit} in the class {some(few)}" if few else f"{len(set(groups))} {unit} in all"
+        which = f"these classes have fewer {unit}: {some(few)}" if few else f"{len(set(groups))} {unit} in all"
         fix = f"set data.folds={fewest} or less" if fewest >= 2 else "add videos, or remove the class"
         raise DataError(f"{root}: folds={cut.folds}: {which}; each fold has to test every class: {fix}")
     folds = assign_folds(train, cut.folds, cut.seed, names)
@@ -159,6 +159,7 @@ def _looks_grouped(
     if found is None or not parted:
         return []
     members = [path.rpartition("/")[2] for path, group in zip(paths, found.groups, strict=True) if group == parted[0]]
+    members = list(dict.fromkeys(members))
     note = (
         f"names look grouped, like {parted[0]!r} ({some(members)}), and {len(parted)} of {len(set(found.groups))} "
         f"such groups stand in two splits: scores will be too good"

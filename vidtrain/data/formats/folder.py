@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidtrain.data.files import is_folder, is_video, list_folders, scan
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.formats.finish import finish
-from vidtrain.data.formats.places import find_clips
+from vidtrain.data.formats.places import find_clips, skipped_note
 from vidtrain.data.formats.text import check_root, some, without_gc
 from vidtrain.data.manifest import Manifest, VideoData
 from vidtrain.data.splits import Cut
@@ -65,7 +65,12 @@ def folder(
     twins = _Twins(root, names, found)
     splits = {split: Manifest.of(each.paths, each.labels) for split, each in found.items()}
     splits, cuts = cut_splits(splits, names, root, cut, groups=twins.together, own_names=True)
-    notes = [*_outside(root, homes), *_skipped(found.values()), *twins.notes, *cuts]
+    notes = [
+        *_outside(root, homes),
+        *skipped_note(sum((each.skipped for each in found.values()), Counter())),
+        *twins.notes,
+        *cuts,
+    ]
     return finish(names, splits, root, notes=notes)
 
 
@@ -155,7 +160,7 @@ def _list(home: Path, names: Sequence[str]) -> _Found:
             empty.append(name)
     if empty:
         more = f" (and {len(empty) - 1} more: {some(empty[1:])})" if len(empty) > 1 else ""
-        there = f"; {_count(found.skipped)}" if found.skipped else ""
+        there = "".join(f"; {note}" for note in skipped_note(found.skipped))
         raise DataError(
             f"{home / empty[0]}: class folder without a video{more}; remove it, or add {_KINDS} or the like{there}"
         )
@@ -178,20 +183,6 @@ def _outside(root: Path, homes: Mapping[str, Path]) -> list[str]:
         if beside:
             notes.append(f"{root}: the splits are {some(read)}; skipped {some(beside)}")
     return notes
-
-
-def _skipped(found: Iterable[_Found]) -> list[str]:
-    skipped: Counter[str] = sum((each.skipped for each in found), Counter())
-    return [_count(skipped)] if skipped else []
-
-
-def _count(skipped: Counter[str]) -> str:
-    """'skipped 12 files that are not videos: 8 .txt, 4 .json'."""
-    kinds = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
-    shown = some([f"{count} {kind or 'without extension'}" for kind, count in kinds], 8)
-    number = skipped.total()
-    what = "file that is not a video" if number == 1 else "files that are not videos"
-    return f"skipped {number} {what}: {shown}"
 
 
 def _videos(count: int) -> str:

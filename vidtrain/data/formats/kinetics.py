@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vidtrain.data.files import is_video, list_folders, walk_videos
 from vidtrain.data.formats.finish import finish, val_is_test
-from vidtrain.data.formats.places import list_clips
+from vidtrain.data.formats.places import find_clips, skipped_note
 from vidtrain.data.formats.rows import Rows, build_manifest, check_labels
 from vidtrain.data.formats.table import cut_csv
 from vidtrain.data.formats.text import (
@@ -83,9 +84,10 @@ def kinetics(
     names = _class_names(root, classes, tables, homes)
     numbers = {_loose(name): number for number, name in enumerate(names)}
     splits = _from_tables(_Index(root), tables, names, numbers, bad)
-    splits |= {s: _from_folders(home, numbers) for s, home in homes.items()}
+    skipped: Counter[str] = Counter()
+    splits |= {s: _from_folders(home, numbers, skipped) for s, home in homes.items()}
     splits, notes = val_is_test(splits, "there is no test list with labels")
-    return finish(names, splits, root, notes=notes)
+    return finish(names, splits, root, notes=[*skipped_note(skipped), *notes])
 
 
 def _loose(name: str) -> str:
@@ -197,6 +199,7 @@ def _from_tables(
     return {s: build_manifest(table, by_label, index.finder(s)) for s, table in tables.items()}
 
 
-def _from_folders(home: Path, numbers: dict[str, int]) -> Manifest:
-    rows = [(path, numbers[_loose(name)]) for name in list_folders(home) for path in list_clips(home / name)]
+def _from_folders(home: Path, numbers: dict[str, int], skipped: Counter[str]) -> Manifest:
+    clips = {name: find_clips(home / name, skipped) for name in list_folders(home)}
+    rows = [(path, numbers[_loose(name)]) for name, found in clips.items() for path, _ in found]
     return Manifest.of([path for path, _ in rows], [label for _, label in rows])

@@ -12,6 +12,7 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from vidtrain.data.files import VIDEO_SUFFIXES, Visited, is_folder, is_system, is_video, natural_key, scan, suffix_of
+from vidtrain.data.formats.text import some
 
 PICTURES_PER_SECOND = 30.0
 """The rate that the reader of folders gives to pictures: lists count pictures, a manifest counts seconds."""
@@ -67,21 +68,27 @@ def _below(home: str, wanted: Container[str], parents: bool) -> dict[str, str]:
     return {**folders, **files}
 
 
-def list_clips(folder: str | Path) -> list[str]:
-    """Paths of all videos below `folder`, files and folders of pictures, in natural order.
-
-    A folder below `folder` that holds pictures but neither video files nor folders is a video.
-    """
-    return [path for path, _ in find_clips(folder, Counter())]
-
-
 def find_clips(folder: str | Path, skipped: Counter[str]) -> list[tuple[str, int]]:
-    """(path, identity) of what `list_clips` lists; files that are no part of a video are added to `skipped`.
+    """(path, identity) of all videos below `folder`, files and folders of pictures, in natural order.
+
+    A folder below `folder` that holds pictures but neither video files nor folders is a video. Files that are no part
+    of a video are added to `skipped`, but for hidden ones and those of the system.
 
     identity: the same number for the same file or folder under any name (links), 0 where the disk has no numbers.
     skipped: files by extension in small letters, "" without one.
     """
     return sorted(_walk_clips(os.fspath(folder), skipped), key=lambda clip: natural_key(clip[0]))
+
+
+def skipped_note(skipped: Counter[str]) -> list[str]:
+    """A note like 'skipped 12 files that are not videos: 8 .txt, 4 .json'; none without such files."""
+    if not skipped:
+        return []
+    kinds = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    shown = some([f"{count} {kind or 'without extension'}" for kind, count in kinds], 8)
+    number = skipped.total()
+    what = "file that is not a video" if number == 1 else "files that are not videos"
+    return [f"skipped {number} {what}: {shown}"]
 
 
 def _walk_clips(folder: str, skipped: Counter[str]) -> Iterator[tuple[str, int]]:

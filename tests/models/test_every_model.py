@@ -20,6 +20,7 @@ from vidtrain.presets import model_section
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 
+_VJEPA2 = {"width": 32, "depth": 2, "heads": 4, "mlp_ratio": 4.0, "probe_depth": 1, "probe_heads": 4}
 _VIT = {"num_frames": 8, "size": 32, "width": 32, "depth": 2, "heads": 4}
 # Thin versions where there are any. Clips are 8 x 32 x 32; c3d needs more frames, the ResNets-18 get fewer pixels.
 THIN: dict[str, dict[str, Any]] = {
@@ -65,6 +66,9 @@ THIN: dict[str, dict[str, Any]] = {
     **{f"videomae_vit_{letter}": _VIT for letter in "sbl"},
     **dict.fromkeys(("timesformer", "vivit", "vivit_fe"), _VIT),
     **{f"{name}_tiny": {"num_frames": 8, "size": 32} for name in ("timesformer", "vivit", "videomae")},
+    **{f"vjepa2_vit_{letter}": _VJEPA2 for letter in "lhg"},
+    **{f"vjepa21_vit_{letter}": _VJEPA2 for letter in "bl"},
+    "vjepa2_tiny": {},
     **{name: {"num_frames": 8, "size": 32, "width": 8, "depths": [1, 1, 2, 1]} for name in ("mvit_v1_b", "mvit_v2_s")},
     **{f"swin3d_{letter}": {"width": 8, "depths": [2, 2], "heads": [1, 2]} for letter in "tsb"},
     "two_stream": {"num_frames": 8, "backbone": "tiny"},

@@ -22,6 +22,12 @@ TARGETS = [
     ("hf_timesformer_tiny", "timesformer", {**_TINY, "num_frames": 4}),
     ("hf_vivit_tiny", "vivit", {**_TINY, "num_frames": 8}),
     ("hf_videomae_tiny", "videomae_vit_b", {**_TINY, "num_frames": 8, "norm_eps": 1e-12}),
+    (
+        "hf_vjepa2",
+        "vjepa2_vit_l",
+        {"width": 100, "depth": 4, "heads": 5, "mlp_ratio": 48 / 11, "probe_heads": 5, "probe_norm_eps": 1e-6},
+    ),
+    ("fb_vjepa2_tiny", "vjepa2_vit_l", {"width": 80, "depth": 3, "heads": 4, "probe_depth": 2, "probe_heads": 8}),
     ("tv_swin3d_t", "swin3d_t", {}),
     pytest.param("tv_mvit_v2_s", "mvit_v2_s", _B, marks=pytest.mark.slow),
 ]
@@ -45,6 +51,16 @@ LAYOUTS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("hf_videomae_base", "videomae_vit_b", {"norm_eps": 1e-12}, {}),
     ("hf_videomae_tiny", "videomae_vit_b", {**_SMALL, "norm_eps": 1e-12}, _FOUR),
     ("videomae_repo_tiny", "videomae_vit_b", _SMALL, _FOUR),
+    ("fb_vjepa2_vit_large", "vjepa2_vit_l", {}, {}),
+    ("fb_vjepa2_tiny", "vjepa2_vit_l", {"width": 80, "depth": 3, "probe_depth": 2}, {"heads": 4, "probe_heads": 8}),
+    ("fb_vjepa21_vit_base", "vjepa21_vit_b", {}, {}),
+    ("fb_vjepa21_vit_large", "vjepa21_vit_l", {}, {}),
+    (
+        "fb_vjepa21_tiny",
+        "vjepa2_vit_l",
+        {"width": 80, "depth": 12, "version": "2.1", "probe_depth": 2},
+        {"heads": 4, "probe_heads": 8},
+    ),
     ("tv_mvit_v1_b", "mvit_v1_b", _B, {}),
     ("tv_mvit_v2_s", "mvit_v2_s", _B, {}),
     ("ptv_mvit_base_16x4", "mvit_v1_b", _B, {}),
@@ -82,13 +98,38 @@ def test_published_layouts(layout: str, model: str, told: dict[str, Any], untold
         load_weights(net, {**state, "another.weight": torch.empty(1, device="meta")})
 
 
-def test_v_jepa_2_is_named() -> None:
-    state = key_layout("hf_vjepa2_tiny")
-    assert describe_weights(state).layout == "Hugging Face V-JEPA 2"
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("hf_vjepa2_vitl", {"probe_norm_eps": 1e-6}),
+        ("hf_vjepa2", {"depth": 4, "width": 100, "mlp_ratio": 4.36, "probe_norm_eps": 1e-6}),
+    ],
+)
+def test_hugging_faces_v_jepa_2_leaves_its_predictor_out(name: str, told: dict[str, Any]) -> None:
+    state = key_layout(name)
+    info = describe_weights(state)
+    assert (info.layout, info.model, info.options) == ("Hugging Face V-JEPA 2", "vjepa2_vit_l", told)
+    heads = {} if name.endswith("vitl") else {"heads": 5, "probe_heads": 5}
     with torch.device("meta"):
-        net = vidtrain.create_model("videomae_vit_s")
-    with pytest.raises(CheckpointError, match="holds a V-JEPA 2"):
-        load_weights(net, state)
+        net = vidtrain.create_model("vjepa2_vit_l", num_classes=101, **told, **heads)
+    report = load_weights(net, state)
+    assert (report.head, report.loaded) == (None, len(net.state_dict()))
+    assert any("model.heads=" in note and "model.probe_heads=" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("key", ["target_encoder", "ema_encoder", "encoder"])
+def test_an_encoder_of_v_jepa_2_without_a_probe(key: str) -> None:
+    """As the authors publish them: wrapped, with a predictor beside it and a table of positions that nobody reads."""
+    small_one = {"width": 32, "depth": 2, "heads": 4, "probe_depth": 1, "probe_heads": 4}
+    torch.manual_seed(0)
+    source, target = (vidtrain.create_model("vjepa2_vit_l", num_classes=3, **small_one) for _ in range(2))
+    encoder = {k: v for k, v in source.state_dict().items() if not k.startswith(("pooler.", "head."))}
+    file = {f"module.backbone.{k}": v for k, v in {**encoder, "pos_embed": torch.zeros(1, 8, 32)}.items()}
+    probe = {k: v.clone() for k, v in target.state_dict().items() if k.startswith(("pooler.", "head."))}
+    report = load_weights(target, {key: file, "predictor": {"module.x": torch.zeros(1)}, "epoch": 3})
+    assert all(torch.equal(target.state_dict()[k], v) for k, v in {**encoder, **probe}.items())
+    assert report.head == "the file has none"
+    assert any("without a probe" in note for note in report.notes)
 
 
 # ---------------------------------------------------------------- the same net under every name

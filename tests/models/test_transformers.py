@@ -14,12 +14,13 @@ import vidtrain
 from vidtrain.engine.parameters import Layered, parameter_groups
 from vidtrain.errors import ConfigError
 from vidtrain.models.layers.positions import sincos_table, wave_shift, wave_table
-from vidtrain.models.layers.transformer import Attention, Block
+from vidtrain.models.layers.transformer import Attention, Block, _turned
 from vidtrain.models.mvit import mvit_v1_b, mvit_v2_s
 from vidtrain.models.swin3d import swin3d_s
 from vidtrain.models.timesformer import DividedBlock, start_as_differences, timesformer
 from vidtrain.models.videomae import videomae_vit_b
 from vidtrain.models.vivit import vivit, vivit_fe
+from vidtrain.models.vjepa2 import rotation
 
 # Parameters and GMAC at 400 classes; vivit_fe: the paper's 115.1M and 284.4 to their digits, and its layers' sum.
 PUBLISHED: list[tuple[str, dict[str, Any], int, int, float]] = [
@@ -31,6 +32,11 @@ PUBLISHED: list[tuple[str, dict[str, Any], int, int, float]] = [
     ("videomae_vit_s", {}, 16, 22_033_936, 56.9),
     ("videomae_vit_b", {}, 16, 86_534_800, 180.3),
     ("videomae_vit_l", {}, 16, 304_270_736, 596.8),
+    ("vjepa2_vit_l", {"size": 256}, 16, 353_631_632, 935.24),
+    ("vjepa2_vit_h", {"size": 256}, 16, 709_231_760, 1795.9),
+    ("vjepa2_vit_g", {"size": 256}, 16, 1_105_986_576, 2733.6),
+    ("vjepa21_vit_b", {"size": 384}, 16, 114_902_416, 989.3),
+    ("vjepa21_vit_l", {"size": 384}, 16, 354_427_280, 2756.6),
     ("mvit_v1_b", {}, 16, 36_610_672, 70.60),
     ("mvit_v2_s", {}, 16, 34_537_744, 64.22),
     ("swin3d_t", {}, 16, 28_158_070, 43.9),
@@ -59,11 +65,12 @@ def test_parameters_and_multiply_adds(
     name: str, options: dict[str, Any], frames: int, params: int, gmac: float
 ) -> None:
     with torch.device("meta"):
-        model = vidtrain.create_model(name, num_classes=400, num_frames=frames, size=224, **options).eval()
+        clip = {"num_frames": frames, "size": 224, **options}
+        model = vidtrain.create_model(name, num_classes=400, **clip).eval()
     assert sum(p.numel() for p in model.parameters()) == params
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        model(torch.empty(1, 3, frames, 224, 224, device="meta"))
+        model(torch.empty(1, 3, frames, clip["size"], clip["size"], device="meta"))
     assert counter.get_total_flops() / 2e9 == pytest.approx(gmac, rel=5e-3)
 
 
@@ -349,12 +356,50 @@ def test_torchvisions_nets_are_torchvisions(name: str) -> None:
     assert own == {key: shape for key, shape in shapes.items() if not key.endswith("relative_position_index")}
 
 
+# ---------------------------------------------------------------- V-JEPA 2
+
+
+@pytest.mark.parametrize("version", ["2", "2.1"])
+def test_rotation_turns_queries_and_keys_by_their_position(version: str) -> None:
+    grid, width = (3, 4, 5), 16
+    cosines, sines = rotation(grid, width, version, torch.device("cpu"))
+    assert cosines.shape == sines.shape == (60, width)
+    x = torch.randn(2, 60, width)
+    turned = _turned(x, (cosines, sines))
+    assert torch.equal(turned[:, 0], x[:, 0])  # the token at the origin
+    part = 2 * (width // 3 // 2)
+    torch.testing.assert_close(turned[..., 3 * part :], x[..., 3 * part :])
+    # the two of a pair turn by one angle in version 2.1 only, so only there lengths stay
+    same_length = torch.allclose(turned.square().sum(-1), x.square().sum(-1), rtol=1e-4)
+    assert same_length == (version == "2.1")
+    last = {"2": 3.0, "2.1": 15.0}[version]  # of the fourth row, at the frequency 1
+    torch.testing.assert_close(cosines.view(*grid, width)[0, -1, 0, part], torch.tensor(last).cos())
+    longer = rotation((6, 4, 5), width, version, torch.device("cpu"))[0]
+    assert torch.equal(longer[:60], cosines)  # more frames leave the positions of the first ones
+
+
+def test_v_jepa_takes_any_clip_of_whole_patches_and_one_frame() -> None:
+    options = {"width": 32, "depth": 1, "heads": 4, "probe_depth": 0, "probe_heads": 4}
+    for version in ("2", "2.1"):
+        model = stirred(vidtrain.create_model("vjepa2_vit_l", num_classes=3, version=version, **options))
+        with torch.no_grad():
+            assert model(torch.zeros(2, 3, 6, 32, 48)).shape == (2, 3)
+            assert model(torch.zeros(1, 3, 1, 16, 16)).isfinite().all()
+            image = torch.randn(1, 3, 1, 32, 32)
+            one, two = model.tokens(image), model.tokens(image.expand(-1, -1, 2, -1, -1))
+        assert torch.allclose(one, two, atol=1e-5) == (version == "2")
+        for shape in ((1, 3, 3, 32, 32), (1, 3, 4, 24, 32)):
+            with pytest.raises(ConfigError, match=r"expected an even number of frames and sides .* multiples of 16"):
+                model(torch.zeros(shape))
+
+
 # ---------------------------------------------------------------- layers
 
 _LAYERED = {
     "timesformer": ({"depth": 3}, 5, ("cls_token", "pos_embed", "time_embed", "patch_embed.proj.weight")),
     "vivit_fe": ({"depth": 2, "temporal_depth": 3}, 7, ("cls_token", "pos_embed", "patch_embed.proj.bias")),
     "videomae_vit_b": ({"depth": 3}, 5, ("patch_embed.proj.weight",)),
+    "vjepa2_vit_l": ({"depth": 3, "probe_heads": 4}, 5, ("patch_embed.proj.weight",)),
     "mvit_v2_s": ({"depths": [1, 1, 2, 1], "width": 8}, 7, ("conv_proj.weight", "pos_encoding.class_token")),
     "swin3d_t": (
         {"depths": [1, 2], "heads": [1, 2], "width": 8},
@@ -379,7 +424,12 @@ def test_layers_are_numbered_from_the_patches_to_the_head(name: str) -> None:
     assert {key.split(".")[0] for key, layer in layers.items() if layer == 0} == {
         key.split(".")[0] for key in embedding
     }
-    assert {key.split(".")[0] for key, layer in layers.items() if layer == count - 1} <= {"norm", "fc_norm", "head"}
+    assert {key.split(".")[0] for key, layer in layers.items() if layer == count - 1} <= {
+        "norm",
+        "fc_norm",
+        "pooler",
+        "head",
+    }
     assert layers["head.weight"] == count - 1
     rates = {group["lr"] for group in parameter_groups(model, lr=1.0, weight_decay=0.1, layer_decay=0.5)}
     assert rates == {0.5**depth for depth in range(count)}

@@ -49,6 +49,7 @@ _TV = "16 frames at 15 fps, 5x1, torchvision"
 _TIMESFORMER = "Bertasius et al. 2021"
 _VIVIT = "Arnab et al. 2021"
 _VIDEOMAE = "Tong et al. 2022"
+_VJEPA2 = "Assran et al. 2025"
 _VSWIN = "Liu et al. 2022"
 _NJU = "MCG-NJU"
 _SHI = "Shi et al. 2015"
@@ -130,6 +131,12 @@ CATALOGUE: dict[str, Entry] = {
     "videomae_vit_b": Entry(ATTENTION, _VIDEOMAE, (16, 224), 81.5, f"16x4, 5x3, {_NJU}"),
     "videomae_vit_l": Entry(ATTENTION, _VIDEOMAE, (16, 224), 85.2, f"16x4, 5x3, {_NJU}"),
     "videomae_tiny": Entry(ATTENTION, _VIDEOMAE, _SMALL),
+    "vjepa2_vit_l": Entry(ATTENTION, _VJEPA2, (16, 256)),
+    "vjepa2_vit_h": Entry(ATTENTION, _VJEPA2, (16, 256)),
+    "vjepa2_vit_g": Entry(ATTENTION, _VJEPA2, (16, 256)),
+    "vjepa21_vit_b": Entry(ATTENTION, _VJEPA2, (16, 256)),
+    "vjepa21_vit_l": Entry(ATTENTION, _VJEPA2, (16, 256)),
+    "vjepa2_tiny": Entry(ATTENTION, _VJEPA2, _SMALL),
     "mvit_v1_b": Entry(ATTENTION, "Fan et al. 2021", (16, 224), 78.4, f"16x4, 5x1, {_PSF}"),
     "mvit_v2_s": Entry(ATTENTION, "Li et al. 2022", (16, 224), 81.0, f"16x4, 5x1, {_PSF}"),
     "swin3d_t": Entry(ATTENTION, _VSWIN, (16, 224), 78.8, "32x2, 4x3, the paper"),

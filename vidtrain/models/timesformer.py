@@ -44,7 +44,7 @@ class DividedBlock(Block):
         self.temporal_attn = Attention(width, heads)
         self.temporal_fc = nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # its positions are tables
         """(B, 1 + T * N, D), frame after frame -> the same."""
         token, x = x[:, :1], x[:, 1:]
         x = x + self.drop_path(self._over_time(x))

@@ -14,6 +14,9 @@ from vidtrain.errors import ConfigError
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.depth import LayerNumbers
 
+Rotation = tuple[torch.Tensor, torch.Tensor]
+"""Cosines and sines (N, D of a head) by which queries and keys are turned, neighbouring channels being pairs."""
+
 
 class Attention(nn.Module):
     """Multi-head self-attention, (B, N, D) -> (B, N, D).
@@ -29,7 +32,7 @@ class Attention(nn.Module):
         self.q_bias = None if key_bias else nn.Parameter(torch.zeros(width))
         self.v_bias = None if key_bias else nn.Parameter(torch.zeros(width))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, rotation: Rotation | None = None) -> torch.Tensor:
         batch, tokens, width = x.shape
         if self.q_bias is None or self.v_bias is None:
             qkv = self.qkv(x)
@@ -37,9 +40,19 @@ class Attention(nn.Module):
             bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
             qkv = F.linear(x, self.qkv.weight, bias)
         q, k, v = qkv.view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        if rotation is not None:
+            q, k = _turned(q, rotation), _turned(k, rotation)
         y = F.scaled_dot_product_attention(q, k, v)
         out: torch.Tensor = self.proj(y.transpose(1, 2).reshape(batch, tokens, width))
         return out
+
+
+def _turned(x: torch.Tensor, rotation: Rotation) -> torch.Tensor:
+    """(..., N, D), each pair of neighbouring channels turned in its plane."""
+    cosines, sines = rotation
+    even, odd = x[..., ::2], x[..., 1::2]
+    crossed = torch.stack([-odd, even], -1).flatten(-2)
+    return (x * cosines + crossed * sines).to(x.dtype)
 
 
 class Mlp(nn.Module):
@@ -77,11 +90,11 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=norm_eps)
         self.attn = Attention(width, heads, key_bias=key_bias)
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
-        self.mlp = Mlp(width, int(width * mlp_ratio), gelu=gelu)
+        self.mlp = Mlp(width, round(width * mlp_ratio), gelu=gelu)
         self.drop_path = StochasticDepth(drop_path, "row")
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x)))
+    def forward(self, x: torch.Tensor, rotation: Rotation | None = None) -> torch.Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x), rotation))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 

@@ -22,6 +22,7 @@ from vidtrain.models.weights import (
     videomae,
     vidtrain_resnet,
     vivit,
+    vjepa2,
 )
 from vidtrain.models.weights.layout import Layout
 
@@ -41,5 +42,6 @@ LAYOUTS: tuple[Layout, ...] = (
     *videomae.LAYOUTS,
     *mvit.LAYOUTS,
     *swin3d.LAYOUTS,
+    *vjepa2.LAYOUTS,
     *unsupported.LAYOUTS,
 )

@@ -14,7 +14,16 @@ import torch
 from vidtrain import torch_files
 from vidtrain.errors import CheckpointError, one_of
 
-_WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model", "module", "net", "weights")
+_WRAPPERS = (
+    *("target_encoder", "ema_encoder", "encoder"),  # of V-JEPA, what it classifies with first
+    "state_dict",
+    "model_state",
+    "model_state_dict",
+    "model",
+    "module",
+    "net",
+    "weights",
+)
 """Keys under which training code keeps the tensors, most telling first."""
 
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "backbone.")

@@ -5,16 +5,6 @@ from __future__ import annotations
 from vidtrain.models.weights.layout import Layout, any_key, not_here
 
 _LAYOUTS = (
-    (
-        "Hugging Face V-JEPA 2",
-        "a V-JEPA 2 (rotary positions, an attentive pooler)",
-        (r"(vjepa2\.)?encoder\.embeddings\.patch_embeddings\.proj\.",),
-    ),
-    (
-        "facebookresearch V-JEPA 2",
-        "a V-JEPA 2 (rotary positions, no class token)",
-        (r"encoder\.patch_embed\.proj\.", r"encoder\.blocks\.0\.attn\.qkv\."),
-    ),
     ("Hiera", "a Hiera for video", (r"pos_embed_spatial$", r"pos_embed_temporal$")),
     ("MoViNet", "a MoViNet", (r"conv1\.conv_1\.conv[23]d\.weight$", r"blocks\.b0_l0\.")),
     (

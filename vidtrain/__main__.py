@@ -1,6 +1,8 @@
 """`python -m vidtrain` and `torchrun -m vidtrain`."""
 
-from vidtrain.cli import main
-
 if __name__ == "__main__":
+    try:
+        from vidtrain.cli import main
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     main()

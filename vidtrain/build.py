@@ -69,7 +69,7 @@ def build_model(node: Any, num_classes: int) -> nn.Module:
             "its own named weights, which then gets the value"
         )
     for report in start(model, {} if ORIGIN in options else starts):  # a file's own section opens no other file
-        log.info("%s", report.to_text())
+        log.info(report.to_text())
     return model
 
 

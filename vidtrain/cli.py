@@ -57,10 +57,22 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = 0
     except Exception as error:
         mistake = users_mistake(error)
+        if mistake is None and _interrupted(error):
+            print("vidtrain: interrupted", file=sys.stderr)
+            raise SystemExit(EXIT_INTERRUPTED) from None
         if mistake is None:
             raise
         code = report(mistake)
     raise SystemExit(code)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind it: numpy and torch make another error of it while they are imported."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def report(mistake: VidtrainError) -> int:
@@ -259,7 +271,7 @@ def task(command: str) -> Callable[[Any], Any]:
         from hydra.types import RunMode
         from omegaconf import OmegaConf
 
-        from vidtrain import hydra_errors
+        from vidtrain import hydra_errors, run_dir
         from vidtrain.config import check_numbers
         from vidtrain.reports import sweep
 
@@ -277,6 +289,7 @@ def task(command: str) -> Callable[[Any], Any]:
                 return None
             if mistake is None:
                 raise
+            run_dir.remove_refused(Path(HydraConfig.get().runtime.output_dir))
             raise SystemExit(report(mistake)) from None
 
     return run

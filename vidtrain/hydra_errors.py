@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -28,6 +29,8 @@ def explain(error: BaseException, command: str, overrides: Sequence[str], in_swe
     """One line for a mistake in the configuration, None when the error is something else."""
     from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 
+    if isinstance(error, yaml.YAMLError):
+        return _bad_yaml(error)
     if isinstance(error, MissingConfigException):
         return _missing_config(error)
     if isinstance(error, OverrideParseException):
@@ -69,6 +72,15 @@ def _missing_config(error: Any) -> str:
         return f"no configuration '{name}'"
     hint = did_you_mean(name, options)
     return f"{group}={name}: no such {group}{hint}; allowed: {one_of(options, limit=60)}"
+
+
+def _bad_yaml(error: yaml.YAMLError) -> str:
+    """'FILE:3: mapping values are not allowed here'."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if mark is None:  # a character that YAML forbids
+        return f"{getattr(error, 'name', 'a configuration')}: not a YAML file: {_one_line(str(error))}"
+    problem = getattr(error, "problem", None) or getattr(error, "context", None) or "not YAML"
+    return f"{mark.name}:{mark.line + 1}: not a YAML file: {problem}"
 
 
 def _bad_value(cause: OmegaConfBaseException, context: str) -> str:

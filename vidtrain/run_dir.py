@@ -13,15 +13,18 @@ import contextlib
 import datetime
 import itertools
 import json
+import logging
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from vidtrain.path_options import expand_home, expand_homes
-from vidtrain.plain import read_json
+from vidtrain.plain import parse_json, read_json
+from vidtrain.sole_writer import LOCK
 
 CONFIG_FILE = "config.json"
 """The resolved configuration of a run, written when it starts."""
@@ -50,6 +53,8 @@ _HARMLESS = (
 
 _LONGEST_NAME = 150  # of what varies; file systems allow 255 bytes for the whole name
 _chosen: dict[str, str] = {}
+_fresh: set[Path] = set()
+"""Folders that were not there before this process."""
 
 
 def register() -> None:
@@ -119,10 +124,12 @@ def _agreed(root: DictConfig) -> str:
 
 def _choose(root: DictConfig) -> str:
     choices = root.hydra.runtime.choices
-    if root.run_dir is not None:
-        return expand_home(str(root.run_dir))
-    if root.resume not in (None, "auto"):
-        return expand_home(str(root.resume))
+    given = root.run_dir if root.run_dir is not None else None if root.resume == "auto" else root.resume
+    if given is not None:
+        folder = Path(expand_home(str(given)))
+        if not folder.exists():
+            _fresh.add(folder.absolute())
+        return str(folder)
     model, wanted = str(choices.model), comparable(root)
     if root.resume == "auto":
         unfinished = find_unfinished(RUNS, model, wanted)
@@ -168,8 +175,26 @@ def _made(folder: Path) -> bool:
         folder.mkdir()
     except FileExistsError:
         return False
+    _fresh.add(folder.absolute())
     atexit.register(_remove_if_empty, folder.absolute())  # when it was but asked for, as by --cfg
     return True
+
+
+def remove_refused(folder: Path) -> None:
+    """Remove the folder of a run that has not begun, if this process has made it: a mistake leaves nothing behind."""
+    folder = folder.absolute()
+    if folder not in _fresh or (folder / CONFIG_FILE).exists() or any(folder.glob("*.pt")):
+        return
+    for handler in [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]:
+        if folder in Path(handler.baseFilename).parents:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+    for name in (".hydra", "tensorboard"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("train.log", "metrics.jsonl", LOCK):
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
+    _remove_if_empty(folder)
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -179,10 +204,21 @@ def _remove_if_empty(folder: Path) -> None:
             path.rmdir()
 
 
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What the finished run in `folder` has written; None when it has not finished, or the file is damaged."""
+    try:
+        result = parse_json((folder / FINISHED_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(result, dict) and {"summary", "test", "val", "checkpoint"} <= result.keys()
+    right = whole and isinstance(result["summary"], dict) and isinstance(result["test"], dict | None)
+    return result if right else None
+
+
 def find_unfinished(runs: Path, model: str, wanted: dict[str, Any]) -> Path | None:
     """The newest run runs/*/MODEL/* that was started with this configuration and has not finished."""
     for file in sorted(runs.glob(f"*/{model}/*/{CONFIG_FILE}"), key=lambda file: file.parent.name, reverse=True):
-        if (file.parent / FINISHED_FILE).exists():
+        if read_result(file.parent) is not None:
             continue
         try:
             stored = read_json(file)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from vidtrain import build
-from vidtrain.commands.scoring import Scorer, refuse_not_finite
+from vidtrain.commands.scoring import Scorer, prepare_folder, refuse_not_finite
 from vidtrain.config import check_numbers
 from vidtrain.data.loader import choose_workers
 from vidtrain.data.manifest import IntLists, Manifest, VideoData
@@ -26,6 +26,7 @@ from vidtrain.models.two_stream import TwoStream
 from vidtrain.reports.results import scored_line
 from vidtrain.reports.table import table
 from vidtrain.stored_config import checkpoint_config
+from vidtrain.terminal import printable
 
 log = logging.getLogger("vidtrain")
 
@@ -57,13 +58,27 @@ def run(cfg: DictConfig) -> float:
         world,
     )
     name = f"{split}_{config.eval.clips}x{config.eval.crops}{f'_{cfg.stream}' if cfg.stream is not None else ''}"
-    folder = Path(cfg.output) if cfg.output is not None else Path(cfg.checkpoint).parent / "eval" / name
-    result = scorer.report(model.to(device), data, split, folder)
+    folder = _folder(cfg, name) if world.is_main else Path()
+
+    result = scorer.report(model.to(device), data, split, folder, show=lambda found: _print(found, split))
     if world.is_main:
-        _print(result, split, folder)
+        print(printable(f"predictions: {folder / 'predictions.csv'}"))
         refuse_not_finite(result, folder)
     world.leave()
     return result.get("map", result["top1"])
+
+
+def _folder(cfg: DictConfig, name: str) -> Path:
+    """The folder for the files, which can be written to. A shared checkpoint may lie where nobody may write."""
+    if cfg.output is not None:
+        return prepare_folder(Path(cfg.output), "output")
+    home = Path(cfg.checkpoint).absolute().parent
+    try:
+        return prepare_folder(home / "eval" / name, "output")
+    except ConfigError as error:
+        other = prepare_folder(Path("runs") / "eval" / home.name / name, "output")
+        log.warning("%s; the files go to %s (output=... sets another folder)", error, other)
+        return other
 
 
 def _answer_by(model: nn.Module, stream: str) -> None:
@@ -72,14 +87,13 @@ def _answer_by(model: nn.Module, stream: str) -> None:
     model.answer_by(stream)
 
 
-def _print(result: dict[str, Any], split: str, folder: Path) -> None:
+def _print(result: dict[str, Any], split: str) -> None:
     names = {"map": "mAP", "top1": "top-1", "top5": "top-5", "clip_top1": "clip top-1", "mean_class": "mean class"}
     columns = {key: name for key, name in {**names, "loss": "loss"}.items() if key in result}
     cells = [f"{result[key]:.4f}" for key in columns]
     header = ["split", *columns.values(), "scored"]
     print(table(header, [[split, *cells, f"{result['scored']}/{result['listed']}"]]))
-    print(scored_line(result))
-    print(f"predictions: {folder / 'predictions.csv'}")
+    print(scored_line(result), flush=True)
 
 
 def with_classes_of(data: VideoData, class_names: list[str]) -> VideoData:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,18 @@ class Scorer:
         other = {"fp16": ": try trainer.precision=bf16 or fp32", "bf16": ": try trainer.precision=fp32"}
         return f"the network's output is not finite ({self.precision.name}{other.get(self.precision.name, '')})"
 
-    def report(self, model: nn.Module, data: VideoData, split: str, folder: Path) -> dict[str, Any]:
-        """Score a split by the eval protocol; write predictions.csv, unreadable.csv and result.json to `folder`."""
+    def report(
+        self,
+        model: nn.Module,
+        data: VideoData,
+        split: str,
+        folder: Path,
+        show: Callable[[dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """Score a split by the eval protocol; write predictions.csv, not_scored.csv and result.json to `folder`.
+
+        show: is called with the result in the main process, before anything is written that could fail.
+        """
         evaluation = self.cfg.eval
         scores = self.score(model, data, split, evaluation.clips, evaluation.crops, evaluation.hop)
         manifest = manifest_of(data, split)
@@ -143,7 +154,9 @@ class Scorer:
             raise DataError(f"none of the {manifest.listed} videos of split {split} could be scored{first}")
         if not self.world.is_main:
             return result
-        folder.mkdir(parents=True, exist_ok=True)
+        if show is not None:
+            show(result)
+        prepare_folder(folder, "output")
         write_predictions(folder / "predictions.csv", scores, manifest, data.class_names)
         with (folder / "not_scored.csv").open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as file:
             writer = csv.writer(file)
@@ -165,6 +178,21 @@ def refuse_not_finite(result: dict[str, Any], folder: Path) -> None:
             f"the network's output is not finite for {len(paths)} of {result['scored'] + len(paths)} videos, "
             f"the first: {paths[0]}; the numbers are those of the others, {folder / 'not_scored.csv'} names all"
         )
+
+
+def prepare_folder(folder: Path, key: str) -> Path:
+    """Make a folder, unless it is there, and see that a file can be written to it.
+
+    Raises:
+        ConfigError: it cannot. key: that the folder was given by.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{key}={folder}: cannot be written to ({error.strerror})") from None
+    return folder
 
 
 def manifest_of(data: VideoData, split: str) -> Manifest:

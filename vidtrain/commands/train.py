@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from contextlib import nullcontext
@@ -51,10 +50,12 @@ def _result(cfg: DictConfig, folder: Path, world: World) -> dict[str, Any]:
     """Of the training, or of the finished one that is to be resumed."""
     finished = folder / run_dir.FINISHED_FILE
     _check(cfg, folder, world)
-    if cfg.resume is not None and finished.is_file():
+    result = run_dir.read_result(folder) if cfg.resume is not None else None
+    if result is not None:
         log.info("%s is finished already", folder)
-        result: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
     else:
+        if finished.is_file():
+            log.warning("%s is damaged: it is made again from the checkpoints", finished)
         result = _train_and_test(cfg, folder, world)
     if world.is_main:
         write_json(finished, result)

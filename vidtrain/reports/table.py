@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vidtrain.terminal import printable
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Aligned columns, numbers to the right, columns that are empty in every row left out."""
-    text = [[str(cell) for cell in row] for row in rows]
+    text = [[printable(cell) for cell in row] for row in rows]
     kept = [c for c in range(len(header)) if any(row[c] for row in text)]
     lines = [[header[c] for c in kept], *[[row[c] for c in kept] for row in text]]
     widths = [max(len(line[c]) for line in lines) for c in range(len(kept))]

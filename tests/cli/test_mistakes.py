@@ -1,0 +1,136 @@
+"""A mistake is one line, and leaves nothing behind; a damaged file beside a sound checkpoint stops no run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Call, error_line
+from tests.cli.test_runs import rows_of
+from vidtrain.engine.checkpoint import load_checkpoint, save_checkpoint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lr: [1, 2\nname: x\n", ":2: not a YAML file: expected ',' or ']'"),
+        ("a: b: c\n", ":1: not a YAML file: mapping values are not allowed here"),
+        ("\tkey: 1\n", ":1: not a YAML file: found character '\\t' that cannot start any token"),
+        ("a: \x01\n", "not a YAML file: unacceptable character"),
+    ],
+)
+def test_a_file_that_is_no_yaml_is_named_with_its_line(
+    tiny: list[str], call: Call, tmp_path: Path, text: str, said: str
+) -> None:
+    file = tmp_path / "own" / "optimizer" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    line = error_line(call("train", *tiny, "--config-dir", "own", "optimizer=mine", check=2))
+    assert str(file) in line
+    assert said in line
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [f"trainer.seed={2**70}", "trainer.batch_size=7", "model=nothing"],
+)
+def test_a_refused_run_leaves_no_folder(tiny: list[str], call: Call, wrong: str) -> None:
+    arguments = [*tiny, "sampler.clips_per_video=2"]
+    error_line_of = call("train", *arguments, wrong, check=2).stderr.splitlines()[-1]
+    assert error_line_of.startswith("vidtrain: error: ")
+    assert not Path("runs").exists()
+    call("train", *arguments, wrong, "run_dir=mine", check=2)
+    assert not Path("mine").exists()
+
+
+def test_a_folder_that_was_there_stays_when_a_run_is_refused(tiny: list[str], call: Call) -> None:
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("mine")
+    call("train", *tiny, "trainer.batch_size=7", "sampler.clips_per_video=2", "run_dir=mine", check=2)
+    assert Path("mine/notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe"])
+def test_a_damaged_result_is_made_again(
+    tiny: list[str], call: Call, trained: Path, tmp_path: Path, content: bytes
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    Path("run/result.json").write_bytes(content)
+    if content == b"{":
+        Path("run/metrics.jsonl").write_bytes(b"\x00\n" + Path("run/metrics.jsonl").read_bytes())
+    done = call("train", *tiny, "run_dir=run", "resume=auto")
+    assert "result.json is damaged: it is made again" in done.stderr
+    before, after = (json.loads((run / "result.json").read_text())["test"] for run in (trained, Path("run")))
+    assert before == after
+    assert ("metrics.jsonl: 1 damaged lines are skipped" in done.stderr) == (content == b"{")
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged"])
+def test_a_lost_best_checkpoint_is_replaced_and_the_run_ends(
+    tiny: list[str], call: Call, trained: Path, tmp_path: Path, how: str
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    Path("run/result.json").unlink()
+    if how == "gone":
+        Path("run/best.pt").unlink()
+    else:
+        Path("run/best.pt").write_bytes(b"damaged")
+    done = call("train", *tiny, "run_dir=run", "resume=auto")
+    assert "best.pt" in done.stderr
+    assert "; the weights of the last epoch take its place" in done.stderr
+    last, best = (load_checkpoint(Path("run") / name) for name in ("last.pt", "best.pt"))
+    assert all((last["model"][key] == value).all() for key, value in best["model"].items())
+    assert json.loads(Path("run/result.json").read_text())["test"]["scored"] == 8
+
+
+def test_eval_of_a_checkpoint_where_nobody_may_write(trained: Path, call: Call, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shutil.copy(trained / "best.pt", shared)
+    (shared / "eval").write_text("in the way")  # root may write anywhere, but not below a file
+    done = call("eval", "checkpoint=shared/best.pt")
+    assert "scored 8 of 8" in done.stdout
+    folder = Path("runs/eval/shared/test_2x1")
+    assert f"the files go to {folder}" in done.stderr
+    assert rows_of(folder / "predictions.csv") == rows_of(trained / "test" / "predictions.csv")
+    done = call("eval", "checkpoint=shared/best.pt", "output=shared/eval/x", check=2)
+    assert "output=shared/eval/x: cannot be written to (Not a directory)" in error_line(done)
+    assert not done.stdout  # before the work
+
+
+def test_the_numbers_of_a_test_come_before_the_files(
+    trained: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vidtrain.commands import scoring
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device", "out/predictions.csv")
+
+    monkeypatch.setattr(scoring, "write_predictions", full)
+    done = call("eval", f"checkpoint={trained / 'best.pt'}", "output=out", check=2)
+    assert "scored 8 of 8" in done.stdout
+    assert "No space left on device" in error_line(done)
+
+
+def test_names_are_safe_in_logs_and_tables(tiny: list[str], call: Call, tmp_path: Path) -> None:
+    source = next(Path(tiny[0].partition("=")[2]).rglob("train"), None)
+    assert source is not None
+    names = ["a\x1b[31m$_{", "b\n$5_to_$10"]
+    for split in ("train", "val", "test"):
+        for number, name in enumerate(names):
+            shutil.copytree(source / sorted(p.name for p in source.iterdir())[number], tmp_path / "set" / split / name)
+    (tmp_path / "set" / "train" / names[0] / "broken\x1b]0;x\x07.mp4").write_bytes(b"no video")
+    options = [o for o in tiny[4:] if not o.startswith("data.")]
+    done = call("train", "data=folder", "data.root=set", *options, "data.max_bad_fraction=1", "run_dir=run")
+    text = done.stdout + done.stderr + Path("run/train.log").read_text()
+    assert not {"\x1b", "\x07"} & {*text}
+    assert "broken\\x1b]0;x\\x07.mp4" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "cannot be" not in done.stderr.replace("cannot be opened", "").replace("cannot be read", "")
+    content = load_checkpoint(Path("run/best.pt"))
+    assert content["class_names"] == names
+    save_checkpoint(Path("again.pt"), content)

@@ -45,6 +45,19 @@ def test_all_frames_are_changed_alike_and_reproducibly(name: str) -> None:
     assert np.array_equal(clip, still())  # the input is left as it was
 
 
+def test_colours_are_drawn_around_those_that_are_there() -> None:
+    flat = np.full((1, 4, 4, 3), 100, np.uint8)
+    levels = [Augment(Colours(0.5)).apply(flat, rng(seed))[0, 0, 0, 0] for seed in range(300)]
+    assert 48 <= min(levels) < 60
+    assert 140 < max(levels) <= 150
+    assert 0.4 < np.mean(np.array(levels) < 100) < 0.6
+
+
+def test_as_many_clips_are_grey_as_asked() -> None:
+    changed = [Augment(Colours(grayscale=0.2)).apply(still(1), rng(seed)) for seed in range(300)]
+    assert 0.14 < np.mean([np.ptp(one, axis=-1).max() == 0 for one in changed]) < 0.26
+
+
 @pytest.mark.parametrize("name", EACH)
 def test_the_generator_of_torch_is_left_alone(name: str) -> None:
     """Dropout must not depend on what a loader without workers augments."""

@@ -84,6 +84,9 @@ def test_clips_are_those_read_one_by_one(videos: list[Path], hop: int | None) ->
     assert not bad
     for row, path in enumerate(videos):
         assert torch.equal(ended[row], expected(path, hop))
+    sizes = [len(batch) for batch in stream(manifest, hop=hop)]
+    assert all(size == 5 for size in sizes[:-1])
+    assert sizes[-1] <= 5
     if hop is None:
         assert [len(ended[row]) for row in range(3)] == [9, 3, 1]  # 61, 20 and 5 frames in clips of 7
 

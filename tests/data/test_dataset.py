@@ -113,6 +113,8 @@ def test_a_broken_video_is_replaced_always_by_the_same_and_listed(manifest: Mani
         assert sample.video not in (2, 6)
         assert sample.label == broken.labels[sample.video]
         assert bool(sample.bad) == (number % 8 in (2, 6))
+    instead = {sample.video for number, sample in enumerate(samples) if number % 8 == 2}
+    assert len(instead) > 1  # another one in another epoch, so that no video is seen twice as often as the rest
     whole = clips(manifest)[(1, 3)]
     assert whole.views is not None
     assert torch.equal(whole.views, samples[8 + 3].views)  # the others are as without broken ones
@@ -255,6 +257,20 @@ def test_class_balance_makes_rare_classes_as_frequent_as_asked(balance: float, s
     assert np.ptp(found[:, :80], axis=1).max() <= 1
     assert np.ptp(found[:, 80:], axis=1).max() <= 1
     assert (found.sum(0) > 0).all()
+
+
+def test_a_row_of_several_classes_weighs_as_its_rarest_and_one_of_none_as_the_commonest() -> None:
+    tags = IntLists.of([[0, 1], [0], [0], [0, 2], [2], []])
+    rows = dataclasses.replace(Manifest.of(["a"] * 6, [0, 0, 0, 0, 2, -1]), tags=tags)
+    assert np.array_equal(balanced_weights(rows, 1.0), [1, 1 / 4, 1 / 4, 1 / 2, 1 / 2, 1 / 4])
+
+
+def test_a_weighted_epoch_is_shuffled_in_its_own_way() -> None:
+    batches, ways = EpochBatches(30, 30, seed=0, weights=np.ones(30)), set()
+    for batches.epoch in range(3):
+        order = np.random.default_rng((0, batches.epoch)).permutation(30).tolist()
+        ways.add(tuple(order.index(row) for _, row, _ in next(iter(batches))))
+    assert len(ways) == 3
 
 
 def test_copies_of_a_row_are_different_clips(manifest: Manifest) -> None:

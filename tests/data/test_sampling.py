@@ -233,6 +233,11 @@ def test_sliding_clips_cover_the_video(total: int, fps: float, spec: ClipSpec, s
     assert len(gaps) == 0 or 0 < gaps[-1] <= hop
 
 
+@pytest.mark.parametrize(("hop", "starts"), [("1.3s", [0, 13, 26]), (13, [0, 13, 26]), ("1.4s", [0, 14, 26])])
+def test_the_clip_at_the_end_comes_once(hop: int | str, starts: list[int]) -> None:
+    assert sliding_clips(30, 10.0, ClipSpec(4, stride=1), hop)[:, 0].tolist() == starts
+
+
 def test_sliding_needs_a_clip_that_is_shorter_than_the_video() -> None:
     with pytest.raises(ConfigError, match="cannot slide"):
         sliding_clips(100, 25, ClipSpec(8, mode="segments"), 10)

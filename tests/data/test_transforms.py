@@ -95,6 +95,13 @@ def test_test_crops_are_in_the_frame_and_share_one_read_size(crops: int, shape: 
     frames = np.random.default_rng(0).integers(0, 256, (1, *cuts[0].read_size, 3), dtype=np.uint8)
     pictures = [cut.apply(frames) for cut in cuts]
     assert all(p.shape == (1, 24, 24, 3) for p in pictures)
+    down, right = (side - 24 for side in cuts[0].read_size)
+    centre = (down // 2, right // 2)
+    long = [(0, centre[1]), (down, centre[1])] if shape[0] > shape[1] else [(centre[0], 0), (centre[0], right)]
+    places = [(cut.top, cut.left) for cut in cuts]
+    assert places[1 if crops == 3 else 0] == centre
+    if crops == 3:
+        assert places == [long[0], centre, long[1]]
     if crops >= 5:
         height, width = cuts[0].read_size
         assert np.array_equal(pictures[1], frames[:, :24, :24])

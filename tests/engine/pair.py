@@ -173,6 +173,22 @@ def batches_of(world: World) -> list[list[list[int]]]:
     return [[batch.videos.tolist() for batch in own.epoch(*where)] for where in ((0,), (1,), (1, 2))]
 
 
+def scored(world: World) -> dict[str, Any]:
+    """Every video of a split, each by one of the processes."""
+    own, cfg = Memory(), config()
+    seen: list[str] = []
+
+    class Noting:
+        def open(self, path: str) -> Video:
+            seen.append(path)
+            return own.open(path)
+
+    scorer = Scorer(cfg, Precision(PrecisionName.fp32, CPU), 0, world)
+    scorer.reader = Noting()
+    scores = scorer.score(Net(), DATA, "val", 2, 1)
+    return {"opened": seen, "videos": scores.videos.tolist(), "probs": scores.probs.tolist()}
+
+
 def trained(folder: Path, world: World) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     training = trainer(folder, world)
@@ -229,6 +245,7 @@ def main(rank: int, folder: Path) -> None:
         found = {
             "world": world_says(world),
             "batches": batches_of(world),
+            "scored": scored(world),
             "trained": trained(folder / "together", world),
             "resumed": resumed(folder / "resumed", world),
             "bad": bad_videos(folder / "bad", world),
@@ -237,7 +254,11 @@ def main(rank: int, folder: Path) -> None:
         world.leave()
     if rank == 0:
         alone = World()
-        found["alone"] = {"batches": batches_of(alone), "trained": trained(folder / "alone", alone)}
+        found["alone"] = {
+            "batches": batches_of(alone),
+            "scored": scored(alone),
+            "trained": trained(folder / "alone", alone),
+        }
     (folder / f"{rank}.json").write_text(json.dumps(found))
 
 

@@ -87,11 +87,11 @@ class TrainerConfig:
     ema: float | None = number(None, above=0, below=1)
     """Decay of a moving average of the weights, 0.999 or 0.9999, which is what is tested and kept; null: none."""
     precise_bn: int = number(0, least=0)
-    """Batches at the end of each epoch over which BatchNorm's statistics are measured anew; 0: the moving average."""
+    """Batches at the end of each epoch over which BatchNorm's statistics are measured again; 0: the moving average."""
     on_oom: OnOom = OnOom.halve
     """A batch that does not fit the GPU's memory: halve (goes through in pieces, gradients added up) or fail."""
     max_skipped: int = number(10, least=1)
-    """An update with a gradient that is not finite is left out; after this many in a row training stops."""
+    """An update with a gradient that is not finite is skipped; after this many in a row training stops."""
     mixup: float = number(0.0, least=0, most=100)
     """Mix pairs of training clips and their labels; alpha of the Beta law of their shares, 0.8 say; 0: off."""
     cutmix: float = number(0.0, least=0, most=100)

@@ -126,7 +126,8 @@ def _main(argv: list[str]) -> int:
         _refuse_shadowed_configs(folder)
     if in_sweep:
         _refuse_ignored_launchers(overrides, folder)
-        overrides = [*overrides, *_name_jobs(overrides)]
+        counted = "++hydra.callbacks.failures._target_=vidtrain.reports.sweep.SweepFailures"
+        overrides = [*overrides, *_name_jobs(overrides), counted]
     return _run_hydra(command, flags, overrides)
 
 
@@ -276,6 +277,8 @@ def task(command: str) -> Callable[[Any], Any]:
         from vidtrain.reports import sweep
 
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        if in_sweep:
+            sweep.forget_failure()
         try:
             hydra_errors.refuse_missing(cfg)
             check_numbers(cfg)

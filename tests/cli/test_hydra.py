@@ -106,3 +106,16 @@ def test_shell_completion_of_commands_groups_and_keys(vidtrain: Run) -> None:
 def test_hydra_is_pinned() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     assert re.search(r'"hydra-core>=1\.3\.\d+,<1\.4"', text)
+
+
+@pytest.mark.slow
+def test_a_sweep_in_processes_of_joblib(tiny: list[str], tmp_path: Path, vidtrain: Run) -> None:
+    """Its way to start processes is not one that a loader knows; a run that fails there shows in the exit code."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs vidtrain[joblib]")
+    options = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.epochs=1", "trainer.num_workers=1"]
+    done = vidtrain(
+        "train", "-m", *tiny, *options, "model=single_frame", "optimizer.lr=0.1,-1", "hydra.sweep.dir=s", check=2
+    )
+    assert "1 of the runs failed: optimizer.lr=-1: " in done.stderr
+    lines = (tmp_path / "s" / "table.txt").read_text().splitlines()
+    assert ["8/8" in line for line in lines[2:]] == [True, False]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from vidtrain.reports import sweep
 from vidtrain.reports.results import summary_cells
 from vidtrain.reports.sweep import sweep_table
 
@@ -72,3 +75,23 @@ def test_other_sweeps_have_one_table(tmp_path: Path) -> None:
         run(tmp_path, number, [f"optimizer.lr={rate}", "data.folds=2", "data.fold=0"], 0.5)
     assert "mean" not in sweep_table(tmp_path)
     assert sweep_table(tmp_path / "0_run") == ""
+
+
+def test_failures_are_counted_by_what_the_runs_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "failed", [])
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    for name in ("0_before", "1_again", "2_new", "3_cut_off"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "0_before" / "error.json").write_text(json.dumps({"run": "a=0", "error": "of an earlier sweep"}))
+    again = tmp_path / "1_again" / "error.json"
+    again.write_text(json.dumps({"run": "a=1", "error": "old"}))
+    os.utime(again, (1, 1))
+    count = sweep.SweepFailures()
+    count.on_multirun_start(config)
+    again.write_text(json.dumps({"run": "a=1", "error": "no memory"}))
+    (tmp_path / "2_new" / "error.json").write_text(json.dumps({"run": "a=2", "error": "no data"}))
+    (tmp_path / "3_cut_off" / "error.json").write_text("{")
+    count.on_multirun_end(config)
+    assert sweep.failed[:2] == ["a=1: no memory", "a=2: no data"]
+    assert sweep.failed[2].startswith("3_cut_off: see ")
+    assert len(sweep.failed) == 3

@@ -7,6 +7,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -29,7 +30,8 @@ _METRICS = (
 )
 
 failed: list[str] = []
-"""One line for each run of this process's sweep that failed; decides the exit code."""
+"""One line for each run of the sweep that failed, wherever it was executed; decides the exit code."""
+_FAILURE = "error.json"
 
 
 def record_failure(cfg: DictConfig, error: Exception, with_traceback: bool = False) -> None:
@@ -38,9 +40,46 @@ def record_failure(cfg: DictConfig, error: Exception, with_traceback: bool = Fal
 
     name = HydraConfig.get().job.override_dirname
     log.error("run %s failed: %s", name, error, exc_info=error if with_traceback else None)
-    failed.append(f"{name}: {error}")
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    (folder / "error.json").write_text(json.dumps({"error": str(error)}), encoding="utf-8")
+    file = Path(HydraConfig.get().runtime.output_dir) / _FAILURE
+    try:
+        file.write_text(json.dumps({"run": name, "error": str(error)}), encoding="utf-8")
+    except OSError:  # a full disk, most often what the run failed of
+        failed.append(f"{name}: {error}")
+
+
+def forget_failure() -> None:
+    """Of an earlier try of the run that begins here."""
+    from hydra.core.hydra_config import HydraConfig
+
+    with suppress(OSError):
+        (Path(HydraConfig.get().runtime.output_dir) / _FAILURE).unlink()
+
+
+class SweepFailures(Callback):
+    """Counts the runs that failed by what they wrote: a launcher may execute them in other processes or machines."""
+
+    def __init__(self) -> None:
+        self._before: set[tuple[Path, int]] = set()
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._before = _failures(config)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        for file, _ in sorted(_failures(config) - self._before):
+            try:
+                content = read_json(file)
+                failed.append(f"{content['run']}: {content['error']}")
+            except (OSError, ValueError, KeyError, TypeError):  # cut off by a full disk: it has failed all the same
+                failed.append(f"{file.parent.name}: see {file}")
+
+
+def _failures(config: DictConfig) -> set[tuple[Path, int]]:
+    """What failed runs below the folder of the sweep wrote, and when."""
+    found = set()
+    for file in Path(str(config.hydra.sweep.dir)).rglob(_FAILURE):
+        with suppress(OSError):  # gone meanwhile
+            found.add((file, file.stat().st_mtime_ns))
+    return found
 
 
 class SweepTable(Callback):
@@ -115,7 +154,7 @@ def _number(result: dict[str, Any], split: str, metric: str) -> float | None:
 
 def _result(run: Path) -> dict[str, Any]:
     """What result.json holds, or the like for a run that has none."""
-    for name in ("result.json", "error.json"):
+    for name in (_FAILURE, "result.json"):
         file = run / name
         if file.is_file():
             content: dict[str, Any] = read_json(file)

@@ -35,7 +35,7 @@ from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Recorder, Trainer
 from vidtrain.errors import CheckpointError, ConfigError, one_of
 from vidtrain.models.layers.checkpointing import checkpoint_activations
-from vidtrain.plain import read_json
+from vidtrain.plain import read_mapping
 from vidtrain.reports.run_log import NoLog, RunLog
 from vidtrain.types import Batch
 
@@ -135,11 +135,11 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
         CheckpointError: a key that decides about the weights differs, and resume_changed is not set.
     """
     try:
-        stored = read_json(folder / run_dir.CONFIG_FILE)
+        stored = read_mapping(folder / run_dir.CONFIG_FILE)
     except (OSError, ValueError):
         return
     found = run_dir.differences(stored, run_dir.comparable(cfg))
-    changes = [f"{key} was {was}, is {now}" for key, was, now in found]
+    changes = [f"{key} was {str(was)[:200]}, is {str(now)[:200]}" for key, was, now in found]
     breaking = [text for text, (key, _, _) in zip(changes, found, strict=True) if not run_dir.harmless(key)]
     if breaking and not cfg.resume_changed:
         raise CheckpointError(

@@ -36,6 +36,11 @@ def check_content(content: dict[str, Any]) -> None:
     if type(content["config"]) is not dict:
         raise ValueError("its config is no mapping")
     check_plain(content["config"], "config")
+    done = content.get("progress", {"update": 0, "epoch": 0})
+    if type(done) is not dict or not all(
+        type(done.get(k)) is int and 0 <= done[k] < 1 << 53 for k in ("update", "epoch")
+    ):
+        raise ValueError("its progress holds no update and epoch")
     names, weights, shards = content["class_names"], content["model"], content.get("sharded")
     if type(names) is not list or not all(type(name) is str and len(name) <= LONGEST_TEXT for name in names):
         raise ValueError(f"its class_names hold something else than texts of at most {LONGEST_TEXT} characters")

@@ -17,6 +17,7 @@ import ssl
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ def fetch(
     wait: float = 2.0,
     timeout: float = 60.0,
     insecure: bool = False,
+    plain: bool = False,
 ) -> Path:
     """Download `url` to `path`, unless it is there and whole.
 
@@ -53,24 +55,27 @@ def fetch(
         wait: seconds before the second attempt, doubled before each further one.
         timeout: seconds that the server may be silent.
         insecure: do not check the server's certificate; only with `sha256`, which then tells what is genuine.
+        plain: fetch over http without `sha256`, too: whoever sits between may have changed what comes.
 
     Raises:
         FetchError: the server has no such file, the connection fails, or the checksum differs.
     """
     if insecure and sha256 is None:
         raise FetchError(f"{url}: without a known checksum the server's certificate has to be checked")
+    plain = plain or sha256 is not None
     known = sha256 or recorded(path)
     if path.exists():
         _compare(path, known, "delete it and run again")
         _record(path, known or sha256_of(path))
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
+    _refuse_plain(url, url, plain)
     part = path.with_name(path.name + ".part")
     failures = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
-            if _continue(url, part, timeout, insecure):
+            if _continue(url, part, timeout, insecure, plain):
                 break
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in (408, 416, 429):
@@ -92,7 +97,20 @@ def fetch(
     return path
 
 
-def _continue(url: str, part: Path, timeout: float, insecure: bool) -> bool:
+def _refuse_plain(url: str, asked: str, plain: bool) -> None:
+    """Nobody sits between a program and its own machine; everywhere else https or a checksum says what is genuine."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise FetchError(f"{url}: expected an address of http or https")
+    if parts.scheme != "https" and not plain and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+        where = "" if url == asked else f", to which {asked} leads"
+        raise FetchError(
+            f"{url}{where}: nothing but https is fetched without a published checksum; --allow-http does, if you must, "
+            "or get the file by another way and put it where the script looks for it"
+        )
+
+
+def _continue(url: str, part: Path, timeout: float, insecure: bool, plain: bool) -> bool:
     """Add to `part` what is lacking; whether it is whole."""
     tag_file = part.with_name(part.name + ".tag")  # what the server called the version that `part` is of
     start = part.stat().st_size if part.exists() else 0
@@ -114,6 +132,7 @@ def _continue(url: str, part: Path, timeout: float, insecure: bool) -> bool:
             part.unlink(missing_ok=True)
         raise
     with answer:
+        _refuse_plain(answer.geturl(), url, plain)  # a server may send us elsewhere
         resumed = answer.status == 206
         total_text = (
             (answer.headers.get("Content-Range") or "").rpartition("/")[2]
@@ -201,10 +220,13 @@ def _compare(path: Path, expected: str | None, then: str, delete: bool = False) 
 # ---------------------------------------------------------------- the scripts
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """The options that all scripts have: the folder of the data set."""
+def parser(description: str | None, *, without_checksum: bool = False) -> argparse.ArgumentParser:
+    """The options that all scripts have: the folder of the data set; and of those that fetch what nobody has signed."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("root", type=Path, help="folder of the data set; made if absent")
+    if without_checksum:
+        text = "fetch over http what has no published checksum, too"
+        made.add_argument("--allow-http", action="store_true", help=text)
     return made
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from _fetch import count, fetch, parser, ready, run
 from _unpack import find_rar_tool, unpack
 
-BASE = "http://serre-lab.clps.brown.edu/wp-content/uploads/2013/10/"
+BASE = "https://serre-lab.clps.brown.edu/wp-content/uploads/2013/10/"
 FILES = {
     "test_train_splits.rar": "229c94f845720d01eb3946d39f39292ea962d50a18136484aa47c1eba251d2b7",
     "hmdb51_org.rar": "9e714a0d8b76104d76e932764a7ca636f929fff66279cda3f2e326fa912a328e",

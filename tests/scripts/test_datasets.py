@@ -187,6 +187,57 @@ def test_a_file_that_changed_since_is_found_by_a_second_run(server: Server, tmp_
         fetch(server, path)
 
 
+def test_without_a_checksum_only_https_is_fetched(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["/x"] = CONTENT
+    asked: list[str] = []
+
+    def opened(request: Any, **kwargs: Any) -> Any:
+        asked.append(request.full_url)
+        raise OSError("no network")
+
+    for url in (
+        "http://example.org/x",
+        "ftp://example.org/x",
+        "file:///etc/hostname",
+        "http://127.0.0.1.example.org/x",
+    ):
+        with pytest.raises(fetching.FetchError, match=r"nothing but https|expected an address of http"):
+            fetching.fetch(url, tmp_path / "x")
+    monkeypatch.setattr(fetching.urllib.request, "urlopen", opened)
+    for options in ({"plain": True}, {"sha256": DIGEST}):
+        with pytest.raises(fetching.FetchError, match="no network"):
+            fetching.fetch("http://example.org/x", tmp_path / "x", tries=1, **options)
+    with pytest.raises(fetching.FetchError, match="expected an address of http"):
+        fetching.fetch("file:///etc/hostname", tmp_path / "x", plain=True)
+    assert asked == ["http://example.org/x"] * 2
+    with pytest.raises(fetching.FetchError, match=r"to which https://a\.b/x leads: nothing but https"):
+        fetching._refuse_plain("http://example.org/x", "https://a.b/x", False)
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_name_of_an_archive_stays_in_its_folder() -> None:
+    kinetics = load_script("kinetics")
+    assert kinetics._name("https://a/b/part%20one.tar.gz") == "part one.tar.gz"
+    assert kinetics._name("https://a/b/..%2F..%2Fx.tar.gz") == "x.tar.gz"
+    assert kinetics._name("https://a/b/..%5C..%5Cx.tar.gz") == "x.tar.gz"
+    with pytest.raises(fetching.FetchError, match="names no file"):
+        kinetics._name("https://a/b/%2E%2E")
+
+
+def load_script(name: str) -> ModuleType:
+    """With what stands beside it, as when it is run."""
+    sys.modules["_fetch"] = fetching
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        return load(name)
+    finally:
+        sys.path.remove(str(SCRIPTS))
+        del sys.modules["_fetch"]
+        sys.modules.pop("_unpack", None)
+
+
 def test_errors_of_the_server(server: Server, tmp_path: Path) -> None:
     with pytest.raises(fetching.FetchError, match="the server answers 404"):
         fetch(server, tmp_path / "a.bin")

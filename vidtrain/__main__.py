@@ -1,8 +1,14 @@
-"""`python -m vidtrain` and `torchrun -m vidtrain`."""
+"""`vidtrain`, `python -m vidtrain` and `torchrun -m vidtrain`."""
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """The program; a Ctrl-C while it is still being imported ends it like one later on."""
     try:
-        from vidtrain.cli import main
+        from vidtrain import cli
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    cli.main()
+
+
+if __name__ == "__main__":
     main()

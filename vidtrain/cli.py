@@ -285,6 +285,9 @@ def task(command: str) -> Callable[[Any], Any]:
             for key, path in expand_homes(OmegaConf.to_container(cfg, resolve=False), command).items():
                 OmegaConf.update(cfg, key, path)
             return import_module(f"vidtrain.commands.{command}").run(cfg)
+        except KeyboardInterrupt:
+            run_dir.remove_refused(Path(HydraConfig.get().runtime.output_dir))
+            raise
         except Exception as error:
             mistake = users_mistake(error)
             if in_sweep:

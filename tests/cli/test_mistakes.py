@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Call, error_line
+from tests.cli.conftest import Call, environment, error_line
 from tests.cli.test_runs import rows_of
 from vidtrain.engine.checkpoint import load_checkpoint, save_checkpoint
 
@@ -134,3 +136,23 @@ def test_names_are_safe_in_logs_and_tables(tiny: list[str], call: Call, tmp_path
     content = load_checkpoint(Path("run/best.pt"))
     assert content["class_names"] == names
     save_checkpoint(Path("again.pt"), content)
+
+
+def test_ctrl_c_while_the_program_is_imported_is_no_traceback(tmp_path: Path) -> None:
+    script = """
+import runpy, sys
+name = sys.argv.pop(1)
+class Interrupt:
+    def find_spec(self, wanted, path=None, target=None):
+        if wanted == name:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+runpy.run_module("vidtrain", run_name="__main__")
+"""
+    for name, said in (("vidtrain.cli", ""), ("torch", "vidtrain: interrupted; ")):
+        command = [sys.executable, "-c", script, name, "train", "trainer.epochs=1"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment())
+        assert done.returncode == 130
+        assert done.stderr.startswith(said)
+        assert len(done.stderr.splitlines()) == bool(said)
+    assert not (tmp_path / "runs").exists()

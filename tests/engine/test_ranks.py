@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from vidtrain.engine.parallel import parallel
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.settings import PrecisionName, Strategy
 from vidtrain.engine.step import TrainingStep
-from vidtrain.errors import ConfigError, DataError
+from vidtrain.errors import ConfigError, DataError, VidtrainError
 from vidtrain.help import conf_dir
 from vidtrain.types import BadVideo, Batch
 
@@ -131,6 +132,14 @@ def _both(world: World, folder: Path) -> dict[str, Any]:
     mine = [{1: ["a"], 3: ["b"]}, {1: ["a"], 4: ["a", "c"]}][world.rank]
     for max_bad in (1, 2, 3):
         found["bad"].append(counted(folder / str(max_bad), world, mine, max_bad))
+    if world.rank == 1:
+        torch.save(found, folder / "1.pt")
+        os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        while True:
+            world.any(True)
+    except VidtrainError as error:
+        found["lost"] = str(error)
     return found
 
 
@@ -150,6 +159,9 @@ def test_two_processes(tmp_path: Path) -> None:
             for other in two:
                 torch.testing.assert_close(other, one, atol=1e-6, rtol=1e-5, msg=name)
     assert "optimizer.fused=true: PyTorch has no fused SGD for the sharded weights" in found[0]["refused"]
+
+    # the other was killed
+    assert found[0]["lost"].startswith("another process of this training has ended or does not answer (")
 
     # a, b and c are broken, wherever they are found: one limit for all, and the same as in one process
     together_at = {1: ["a", "a"], 3: ["b"], 4: ["a", "c"]}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vidtrain.errors import ConfigError
+from vidtrain.errors import ConfigError, VidtrainError
 
 _T = TypeVar("_T")
 
@@ -44,7 +45,8 @@ class World:
         if self.size == 1:
             return values
         total = values.clone()
-        dist.all_reduce(total)
+        with _answering():
+            dist.all_reduce(total)
         return total
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
@@ -52,7 +54,8 @@ class World:
         if self.size == 1:
             return flags
         found = torch.tensor(flags, dtype=torch.int32)
-        dist.all_reduce(found, op=dist.ReduceOp.MAX)
+        with _answering():
+            dist.all_reduce(found, op=dist.ReduceOp.MAX)
         return tuple(bool(flag) for flag in found.tolist())
 
     def gather(self, value: _T) -> list[_T]:
@@ -60,7 +63,8 @@ class World:
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value)
+        with _answering():
+            dist.all_gather_object(found, value)
         return found
 
     def from_main(self, value: _T) -> _T:
@@ -68,7 +72,8 @@ class World:
         if self.size == 1:
             return value
         box: list[Any] = [value]
-        dist.broadcast_object_list(box, src=0)
+        with _answering():
+            dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
@@ -85,6 +90,20 @@ class World:
 def local(tensor: Tensor) -> Tensor:
     """What this process keeps of a tensor that is spread over several (FSDP), in the same memory."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Inside, a process that has died, or is silent for longer than _TIMEOUT, is an error of one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if re.search(r"closed by peer|reset by peer|broken pipe|timed out|timeout", str(error), re.IGNORECASE) is None:
+            raise
+        raise VidtrainError(
+            f"another process of this training has ended or does not answer ({str(error).splitlines()[0][:200]}); see "
+            "what it printed; the same command with resume=auto continues from the last save"
+        ) from error
 
 
 def join() -> World:

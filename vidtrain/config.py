@@ -93,7 +93,7 @@ class EvalCommandConfig(CheckpointSections):
     stream: str | None = None
     """Of a two-stream network: test rgb or flow alone, by that stream's own classifier."""
     output: FilePath | None = None
-    """Folder for predictions.csv and result.json; null: eval/ beside the checkpoint, runs/eval/ where that cannot be."""
+    """Folder for the results; null: eval/ beside the checkpoint, or runs/eval/ where that cannot be written."""
     trust: list[str] = field(default_factory=list)
     """Modules outside vidtrain that the checkpoint's configuration may call: trust=[mypackage]."""
 

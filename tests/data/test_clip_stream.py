@@ -242,3 +242,21 @@ def test_real_files(test_videos: Path) -> None:
         assert not bad
         assert torch.equal(ended[0], expected(path, 9))
         assert read(path, [0]).shape[0] == 1
+
+
+def test_frames_that_are_not_evenly_spaced(tmp_path: Path) -> None:
+    """Clips by the second, and the times of the whole file at its end."""
+    times = [*range(12), *range(14, 44, 5)]
+    path = write_video(tmp_path / "a.mp4", coded(18), 10, codec="libx264", times=times)
+    given = stream(Manifest.of([str(path)], [0]), spec=ClipSpec(4, fps=5), hop="0.5s", batch_size=100)
+    (batch,) = given
+    (end,) = batch.ends
+    assert end.times is not None
+    assert end.times[:-1].tolist() == pytest.approx([time / 10 for time in times])
+    clips = sliding_clips(18, end.fps, ClipSpec(4, fps=5), "0.5s", times=end.times)
+    assert end.clips == len(clips)
+    assert clips[:3].tolist() == [[0, 2, 4, 6], [5, 7, 9, 11], [10, 11, 12, 12]]
+    with PyAVReader().open(str(path)) as video:
+        cut = CUTS.all(video.info)[0]
+        expected = np.stack([cut.apply(video.read(clip, cut.read_size)) for clip in clips])
+    np.testing.assert_array_equal(batch.views.numpy(), expected)

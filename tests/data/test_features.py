@@ -94,6 +94,35 @@ def test_seconds_of_each_clip(tmp_path: Path, sources: list[Video]) -> None:
     assert len(clip_seconds(tmp_path / "out", "test", 0)) == 3
 
 
+def test_seconds_of_clips_of_uneven_frames(tmp_path: Path, sources: list[Video]) -> None:
+    """12 frames a tenth of a second each, then 6 of half a second; by frames and by the second."""
+    times = np.concatenate([np.arange(12) / 10, 1.2 + np.arange(7) / 2])
+    for name, spec, seconds in (
+        ("stride", SPEC, [[0, 0.7], [0.7, 2.2], [1.1, 4.2]]),
+        ("fps", ClipSpec(4, fps=2), [[0, 2.2], [2.2, 4.2]]),
+    ):
+        folder = FeatureFolder(tmp_path / name, MADE, "float16")
+        folder.add(sources[0], 0, len(seconds), vectors(0, len(seconds)))
+        done = folder.finish(sources[0], clips=len(seconds), frames=18, fps=17 / 3.7, times=times)
+        folder.close()
+        again = FeatureFolder(tmp_path / name, MADE, "float16")
+        assert again.finished(sources[0]) == done
+        again.close()
+        data = VideoData(("a",), {"train": Manifest.of([sources[0].path], [0])})
+        write_feature_index(tmp_path / name, data, {sources[0].key: done}, spec, None)
+        assert clip_seconds(tmp_path / name, "train", 0).tolist() == pytest.approx(np.array(seconds))
+
+
+def test_a_journal_without_times_is_read(tmp_path: Path, sources: list[Video]) -> None:
+    """As it was written before it had them."""
+    done = fill(tmp_path / "out", sources)
+    journal = tmp_path / "out" / "videos.jsonl"
+    journal.write_text(journal.read_text().replace(', "times": ""', ""))
+    again = FeatureFolder(tmp_path / "out", MADE, "float16")
+    assert [again.finished(video) for video in sources] == list(done.values())
+    again.close()
+
+
 def test_the_folder_can_be_moved(tmp_path: Path, sources: list[Video]) -> None:
     made(tmp_path / "out", sources)
     (tmp_path / "out").rename(tmp_path / "elsewhere")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.test_readers_times import HOUR, transport
 from tests.videos import numbered, remux, scene, write_video
 from vidtrain.data.prepare_jpeg import encode_pack
-from vidtrain.data.probe import Depth, probe
+from vidtrain.data.probe import Depth, Probe, probe
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.extent import missing_bytes
 from vidtrain.data.readers.kinds import AnyReader
@@ -58,6 +61,19 @@ def test_a_sound_video(clip: Path) -> None:
     assert found.claimed == 30
     assert found.seconds == pytest.approx(1.2)
     assert len(found.content) == 64
+
+
+def test_times_of_the_frames(tmp_path: Path) -> None:
+    """Kept where frames are not evenly spaced, through the file that remembers the probes."""
+    uneven = write_video(tmp_path / "a.mp4", scene(6), 10, codec="libx264", times=[0, 1, 2, 3, 8, 13])
+    found = probe(str(uneven), READER, Depth.OPENED)
+    assert found.seconds == pytest.approx(1.8)
+    again = Probe(**json.loads(json.dumps(asdict(found))))
+    assert again == found
+    assert again.line.within(0.4, 0.9) == (4, 5)
+    jumps = probe(str(transport(tmp_path / "b.ts", lambda n: HOUR * (n >= 20))), READER, Depth.OPENED)
+    assert (jumps.times, jumps.fps) == ("", 25)
+    assert jumps.times_note == "the timestamps jump by 3600.04 s at frame 20"
 
 
 def test_no_more_than_asked(clip: Path) -> None:

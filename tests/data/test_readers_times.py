@@ -12,7 +12,7 @@ import pytest
 
 from tests.data.test_readers import needs_decord, reader
 from tests.videos import coded, info, number_of, numbered, read, write_video
-from vidtrain.data.dataset import TestViews
+from vidtrain.data.dataset import TestViews, TrainClips
 from vidtrain.data.manifest import Manifest, StringArray
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.decord import DecordReader
@@ -20,7 +20,7 @@ from vidtrain.data.readers.pyav import PyAVReader, PyAVVideo
 from vidtrain.data.readers.timing import Timing, stuck
 from vidtrain.data.sampling import ClipSpec, uniform_clips
 from vidtrain.data.timeline import Timeline
-from vidtrain.data.transforms import TestCuts
+from vidtrain.data.transforms import TestCuts, TrainCut
 
 __all__ = ["reader"]  # the fixture
 
@@ -105,22 +105,16 @@ class TestVariableRate:
 
     def test_rows_of_a_data_set(self, tmp_path: Path) -> None:
         """Training and testing read the frames of a row, by the clip and by the second."""
-        path = str(varied(tmp_path / "a.mp4", TIMES))
+        path = str(write_video(tmp_path / "a.mp4", coded(24, 64, 64), 600, codec="libx264", times=TIMES))
         manifest = Manifest(StringArray.of([path] * 2), np.zeros(2, np.int64), np.array([0, 0.2]), np.array([0.2, 4.2]))
         for spec in (ClipSpec(4, 1), ClipSpec(4, fps=6), ClipSpec(4, mode="segments")):
             views = TestViews(manifest, PyAVReader(), spec, TestCuts(64, 64), clips=2)
+            clips = TrainClips(manifest, PyAVReader(), spec, TrainCut(64, 64, 64, flip=0), seed=0, clips_per_video=4)
             for row, low, high in ((0, 0, 12), (1, 12, 24)):
-                found = views[row].views
-                assert found is not None
-                numbers = [number_of(np.asarray(frame)) for frame in _wide(path, found)]
+                drawn = [sample.views for sample in clips.clips((0, row))]
+                found = np.concatenate([np.asarray(views[row].views), *map(np.asarray, drawn)])
+                numbers = [number_of(frame) for frame in found.reshape(-1, 64, 64, 3)]
                 assert all(low <= number < high for number in numbers), (spec, row, numbers)
-
-
-def _wide(path: str, views: object) -> np.ndarray:
-    """The whole frames that the crops of some views are of: those whose middle is the same."""
-    whole = read(Path(path), list(range(24)), (64, 96))[:, :, 16:80].reshape(24, -1).astype(int)
-    flat = np.asarray(views).reshape(-1, whole.shape[1]).astype(int)
-    return read(Path(path), [int(np.abs(whole - one).sum(1).argmin()) for one in flat])
 
 
 class TestOddTimestamps:
@@ -220,7 +214,10 @@ class TestOddTimestamps:
             half = [512 * n if n % 2 else None for n in range(20)]
             assert self.timing(video, half) == Timing(25.0, None, "10 frames have no timestamp")
             assert self.timing(video, [None] * 20).fps == 25
-            assert self.timing(video, [0, 512, 512, 1536]).times is not None  # two at once
+            twice = self.timing(video, [0, 512, 512, 1536])
+            assert twice.times is not None
+            assert twice.times.tolist() == pytest.approx([0, 0.04, 0.04, 0.12, 0.2])
+            assert twice.note == "1 frames have the timestamp of the one before, the first is frame 2"
 
     @staticmethod
     def timing(video: PyAVVideo, pts: list[int | None]) -> Timing:

@@ -77,7 +77,7 @@ def timing(file: OpenFile, shown: Longs | Sequence[int | None]) -> Timing:
     if not steps[sound].any():
         return Timing(_container_rate(file), note="the timestamps stand still or run backwards")
     usual = int(np.median(steps[sound])) or 1
-    note = _missing(missing) or _described(steps, jumps, unit) or _still(still)
+    note = _missing(missing) or _described(steps, jumps, unit) or _still(still) or _repeated(steps)
     if np.count_nonzero(~sound) > _BELIEVED * len(steps):
         return Timing(float(1 / (usual * unit)), note=note)
     steps = np.where(sound, steps, usual)
@@ -128,6 +128,13 @@ def _filled(shown: Longs | Sequence[int | None]) -> tuple[Longs | None, int]:
 
 def _missing(count: int) -> str:
     return f"{count} frames have no timestamp" if count else ""
+
+
+def _repeated(steps: Longs) -> str:
+    same = steps == 0
+    if not same.any():
+        return ""
+    return f"{int(same.sum())} frames have the timestamp of the one before, the first is frame {int(same.argmax()) + 1}"
 
 
 def _still(still: npt.NDArray[np.bool_]) -> str:

@@ -193,6 +193,8 @@ class TestOddTimestamps:
         found = info(path)
         assert (found.fps, found.times) == (25, None)
         assert found.times_note
+        with PyAVVideo(str(path), inspect=True) as video:
+            assert video.frames.table is None
         wanted = [0, 19, 20, 21, 22, 23, 30, 41, 59]
         assert numbers(path, wanted) == wanted
 
@@ -212,7 +214,15 @@ class TestOddTimestamps:
         with PyAVReader().open(str(write_video(tmp_path / "b.mp4", numbered(20), 25, codec="libx264"))) as video:
             assert isinstance(video, PyAVVideo)
             half = [512 * n if n % 2 else None for n in range(20)]
-            assert self.timing(video, half) == Timing(25.0, None, "10 frames have no timestamp")
+            assert self.timing(video, half) == Timing(25.0)
+            half[7] = 512 * 8  # a frame from where it belongs
+            assert self.timing(video, half) == Timing(25.0)
+            uneven: list[int | None] = [512 * n if n < 10 else 1536 * n for n in range(40)]
+            uneven[2:6] = [None] * 4
+            assert self.timing(video, uneven).note == "4 frames have no timestamp"
+            one: list[int | None] = [512 * n for n in range(40)]
+            one[30] = None
+            assert self.timing(video, one) == Timing(25.0, None, "1 frames have no timestamp")
             assert self.timing(video, [None] * 20).fps == 25
             twice = self.timing(video, [0, 512, 512, 1536])
             assert twice.times is not None

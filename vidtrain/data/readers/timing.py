@@ -8,7 +8,7 @@ A timestamp (pts) says when a frame appears; the first frame shown appears at 0.
     pause        the same in any other container, where a player shows the frame for as long: the times stay
     stuck        three or more in a row within a millisecond of each other, as muxers write them that were given times
                  out of order: the clock goes on as usual
-    missing      is put between its neighbours
+    missing      is put between its neighbours. Where many are, as in MPEG-PS, and the rest is about even: all are
 
 "As usual" is the median distance of two frames. The rate of a video is the mean one, pauses and jumps aside.
 """
@@ -33,6 +33,7 @@ _PAUSE: Final = 20  # times the usual distance, and longer than _JUMP
 _ROUNDED: Final = 1e-3  # seconds; what containers round times to, and the least that counts as a change of rate
 _NAMED: Final = 3  # jumps that a note names
 _BELIEVED: Final = 0.05  # share of the frames that may be at odds; with more, frames are taken to be evenly spaced
+_NEAR: Final = 3  # frames
 _STUCK: Final = 3  # steps in a row
 
 
@@ -67,6 +68,8 @@ def timing(file: OpenFile, shown: Longs | Sequence[int | None]) -> Timing:
     ticks, missing = _filled(shown)
     if ticks is None or len(ticks) < 2:
         return Timing(_container_rate(file), note=_missing(missing))
+    if missing > _BELIEVED * len(ticks) and (rate := _even_rate(shown, unit)):
+        return Timing(rate)
     steps = np.diff(ticks)
     if not missing and (steps == steps[0]).all() and 0 < steps[0] <= jump_ticks(unit):
         return Timing(float(1 / (int(steps[0]) * unit)))
@@ -124,6 +127,21 @@ def _filled(shown: Longs | Sequence[int | None]) -> tuple[Longs | None, int]:
     ticks = np.interp(every, places, known.astype(np.float64))
     ticks += step * (np.minimum(every - places[0], 0) + np.maximum(every - places[-1], 0))
     return np.round(ticks).astype(np.int64), missing
+
+
+def _even_rate(shown: Longs | Sequence[int | None], unit: Fraction) -> float | None:
+    """Frames per second when each pts that is there is within 3 frames of what a constant rate would make it.
+
+    Demuxers of MPEG-PS give the pts of a block to a frame near the one that it belongs to.
+    """
+    known = [(place, pts) for place, pts in enumerate(shown) if pts is not None]
+    (first, start), (last, end) = known[0], known[-1]
+    if end <= start:
+        return None
+    step = (end - start) / (last - first)
+    if any(abs(pts - start - (place - first) * step) > _NEAR * step for place, pts in known):
+        return None
+    return float(Fraction(last - first, end - start) / unit)
 
 
 def _missing(count: int) -> str:

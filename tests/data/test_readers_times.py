@@ -173,8 +173,9 @@ class TestOddTimestamps:
         assert (found.num_frames, found.fps, found.times) == (60, 25, None)
         assert numbers(path, [0, 19, 20, 21, 59]) == [0, 19, 20, 21, 59]
 
+    @pytest.mark.parametrize("back", [90_000, 900_000])
     @pytest.mark.parametrize("ending", ["mp4", "mkv", "flv", "ts"])
-    def test_made_up_by_a_muxer(self, tmp_path: Path, ending: str) -> None:
+    def test_made_up_by_a_muxer(self, tmp_path: Path, ending: str, back: int) -> None:
         """What `ffmpeg -c copy` writes when it is given times out of order: a tick from frame to frame."""
         base = transport(tmp_path / "b.ts", lambda _: 0)
         path, latest = tmp_path / f"a.{ending}", -1
@@ -186,8 +187,8 @@ class TestOddTimestamps:
                 assert packet.dts is not None
                 fresh = av.Packet(bytes(packet))
                 tick = 90 if ending in ("mkv", "flv") else 8
-                latest = max(latest + tick, packet.dts - 90_000 * (number >= 20))
-                fresh.dts, fresh.pts = latest, max(latest, packet.pts - 90_000 * (number >= 20))
+                latest = max(latest + tick, packet.dts - back * (number >= 20))
+                fresh.dts, fresh.pts = latest, max(latest, packet.pts - back * (number >= 20))
                 fresh.time_base, fresh.is_keyframe, fresh.stream = packet.time_base, packet.is_keyframe, copy
                 out.mux(fresh)
         found = info(path)

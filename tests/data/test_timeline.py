@@ -127,6 +127,13 @@ def test_a_sample_shows_what_is_on_screen() -> None:
     assert Timeline(62, 10, slow).at(np.array([1.2, 1.6, 1.98, 2.0])).tolist() == [1, 1, 1, 2]
 
 
+def test_clips_reach_from_the_first_place_to_the_last_that_fits() -> None:
+    starts = uniform_clips(150, 149 / 11.67, ClipSpec(16, fps=10), 5, times=VARIED)[:, 0]
+    assert starts.tolist() == [0, 36, 72, 108, 144]  # frame 144 appears at 10 s, the last sample at 11.5 s
+    drawn = random_clip(150, 149 / 11.67, ClipSpec(16, fps=10), np.random.default_rng(0), clips=4000, times=VARIED)
+    assert set(drawn[:, 0].tolist()) == set(range(145))
+
+
 @given(gaps, st.integers(1, 12), st.floats(1, 60), st.integers(0, 5))
 def test_samples_are_near_their_times(spaces: list[float], frames: int, fps: float, seed: int) -> None:
     times = spaced(spaces)

@@ -79,7 +79,9 @@ def timing(file: OpenFile, shown: Longs | Sequence[int | None]) -> Timing:
     sound = ~(jumps | still)
     if not steps[sound].any():
         return Timing(_container_rate(file), note="the timestamps stand still or run backwards")
-    usual = int(np.median(steps[sound])) or 1
+    near = steps[sound & (steps <= jump_ticks(unit))]
+    moving = steps[sound & (steps * 10 >= near.mean())] if len(near) else steps[sound]
+    usual = int(np.median(moving)) or 1  # not of what stands nearly still
     note = _missing(missing) or _described(steps, jumps, unit) or _still(still) or _repeated(steps)
     if np.count_nonzero(~sound) > _BELIEVED * len(steps):
         return Timing(float(1 / (usual * unit)), note=note)

@@ -193,9 +193,10 @@ class TestViews(Dataset[Sample]):
         """
         info, seconds = video.info, seconds_of(self.manifest, row)
         with blaming(self.manifest.paths[row]):
+            length = info.num_frames, info.fps, self.spec
             if self.hop is None:
-                return uniform_clips(info.num_frames, info.fps, self.spec, self.clips, **seconds)
-            return sliding_clips(info.num_frames, info.fps, self.spec, self.hop, **seconds)
+                return uniform_clips(*length, self.clips, times=info.times, **seconds)
+            return sliding_clips(*length, self.hop, times=info.times, **seconds)
 
     def _views(self, video: OpenVideo, row: int) -> torch.Tensor:
         return torch.from_numpy(self.read(video, row, self.indices(video, row)))

@@ -29,7 +29,10 @@ _FLAGS: dict[str, int | tuple[str, ...]] = {
     **dict.fromkeys(["--info", "-i"], _INFO),
 }
 # eval, predict and extract take the rest of their configuration from the checkpoint: a key below one of these is added
-_THE_DISK = (errno.ENOSPC, errno.EROFS, errno.EACCES, getattr(errno, "EDQUOT", errno.ENOSPC))
+_THE_DISK = (
+    *(errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG),
+    *(errno.EIO, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+)
 # models.weights.start.START_KEYS, which no YAML has to list
 _OF_EVERY_MODEL = tuple(
     f"model.{key}" for key in ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")

@@ -49,6 +49,13 @@ def test_a_refused_run_leaves_no_folder(tiny: list[str], call: Call, wrong: str)
     assert not Path("mine").exists()
 
 
+@pytest.mark.parametrize("folder", ["file", "file/run"])
+def test_a_run_folder_that_is_a_file_is_named(tiny: list[str], call: Call, folder: str) -> None:
+    Path("file").write_text("mine")
+    assert error_line(call("train", *tiny, f"run_dir={folder}", check=2)).startswith(f"{folder}: ")
+    assert Path("file").read_text() == "mine"
+
+
 def test_a_folder_that_was_there_stays_when_a_run_is_refused(tiny: list[str], call: Call) -> None:
     Path("mine").mkdir()
     Path("mine/notes.txt").write_text("mine")

@@ -101,6 +101,23 @@ def test_a_flip_mirrors_the_frames_and_exchanges_the_classes(manifest: Manifest)
         assert (one.label, other.label) == (row, exchanged[row])
 
 
+def test_of_several_clips_of_a_video_each_has_the_label_of_its_own_flip(manifest: Manifest) -> None:
+    exchanged = np.array([1, 0, 2, 3, 4, 5, 6, 7])
+    whole = TrainCut(size=32, resize=32, flip=0.5)
+    plain = clips(manifest, cut=dataclasses.replace(whole, flip=0.0), clips_per_video=6)
+    mixed = clips(manifest, cut=whole, clips_per_video=6, flip_labels=exchanged)
+    seen = set()
+    for epoch in range(4):
+        for one, other in zip(plain.clips((epoch, 0)), mixed.clips((epoch, 0)), strict=True):
+            assert one.views is not None
+            assert other.views is not None
+            flipped = torch.equal(one.views.flip(3), other.views)
+            assert flipped or torch.equal(one.views, other.views)
+            assert other.label == (1 if flipped else 0)
+            seen.add(flipped)
+    assert seen == {False, True}
+
+
 def test_a_broken_video_is_replaced_always_by_the_same_and_listed(manifest: Manifest, tmp_path: Path) -> None:
     broken = with_broken(manifest, {2, 6}, tmp_path)
     samples = [clips(broken)[(epoch, row)] for epoch in range(5) for row in range(8)]

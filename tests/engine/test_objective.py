@@ -71,3 +71,13 @@ def test_mixing_follows_torchs_seed() -> None:
         found.append(Objective(mixup=0.8, cutmix=1.0).mix(clips(), torch.arange(4), 4)[1])
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+def test_mixup_blends_whole_clips_and_cutmix_pastes_a_rectangle() -> None:
+    torch.manual_seed(0)
+    for _ in range(5):
+        blended, _ = Objective(mixup=1.0).mix(clips(), torch.arange(4), 4)
+        assert (blended == blended[:, :1, :1, :1, :1]).all()
+        assert (blended != blended.round()).any()
+        pasted, _ = Objective(cutmix=1.0).mix(clips(), torch.arange(4), 4)
+        assert (pasted == pasted.round()).all()

@@ -266,6 +266,39 @@ def test_a_batch_that_does_not_fit_goes_through_in_pieces(tmp_path: Path, accumu
         trainer(tmp_path, Clips(), model=Greedy(2), on_oom=OnOom.fail).fit()
 
 
+def test_pieces_of_unequal_size_weigh_by_their_clips(tmp_path: Path) -> None:
+    models = []
+    for micro_batch in (None, 3):
+        training = trainer(tmp_path, Clips(), epochs=1, validate=lambda model: SCORES)
+        training.model[1].p = 0.0
+        training.step.micro_batch = micro_batch
+        training.fit()
+        models.append(training.model)
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_halves_are_rounded_up(tmp_path: Path) -> None:
+    step, sizes = trainer(tmp_path, Clips()).step, []
+    for _ in range(4):
+        step.halve(9)
+        sizes.append(step.micro_batch)
+    assert sizes == [5, 3, 2, 1]
+
+
+def test_a_gradient_is_clipped_in_its_own_scale(tmp_path: Path) -> None:
+    weights = []
+    for scale in (None, 1024.0):
+        training = trainer(tmp_path, Clips(), epochs=1, clip_grad=0.05, validate=lambda model: SCORES)
+        if scale is not None:
+            training.precision.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        torch.manual_seed(0)
+        training.fit()
+        weights.append([p.detach() for p in training.model.parameters()])
+    for one, other in zip(*weights, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
 SCORES = Scores(torch.eye(2), torch.tensor([0, 1]), torch.arange(2), torch.ones(2), 0.5)
 
 
@@ -376,10 +409,18 @@ def test_the_average_does_not_follow_a_skipped_update(tmp_path: Path) -> None:
         weights.append(training.model.head.weight.detach().clone())
         return skipped
 
+    losses: list[float] = []
+
+    class Losses(Silence):
+        def scalars(self, kind: str, update: int, epoch: float, values: dict[str, float]) -> None:
+            losses.extend([values["loss"]] if kind == "train_epoch" else [])
+
+    training.recorder = Losses()
     start = training.model.head.weight.detach().clone()
     training.step._update = watched  # type: ignore[method-assign]
     training.fit()
     assert training.progress.skipped == 1
+    assert [math.isfinite(loss) for loss in losses] == [True]  # of the clips of the other updates
     assert torch.equal(weights[1], weights[2])
     expected = start
     for count, own in enumerate([*weights[:2], *weights[3:]], 1):
@@ -544,3 +585,17 @@ def test_an_epoch_that_is_continued_averages_over_all_of_it(tmp_path: Path) -> N
         found.append(epochs.seen)
     assert found[0] == found[1]
     assert len(found[0]) == 2
+
+
+def test_the_numbers_of_an_epoch_are_of_its_own_clips(tmp_path: Path) -> None:
+    found: dict[str, list[tuple[float, float]]] = {"train": [], "train_epoch": [], "val": []}
+
+    class Numbers(Silence):
+        def scalars(self, kind: str, update: int, epoch: float, values: dict[str, float]) -> None:
+            found[kind].append((values["loss"], values["top1"]))
+
+    training = trainer(tmp_path, Clips(), epochs=3, log_every=1, save_minutes=1e9)
+    training.recorder = Numbers()
+    training.fit()
+    updates = torch.tensor(found["train"]).reshape(3, 6, 2)
+    torch.testing.assert_close(torch.tensor(found["train_epoch"]), updates.mean(1))

@@ -16,7 +16,7 @@ import torch
 
 from tests.data.moving import moving
 from tests.videos import write_video
-from vidtrain.data import workers
+from vidtrain.data import hand_over, workers
 from vidtrain.data.clip_stream import ClipStream
 from vidtrain.data.dataset import TestViews, TrainClips
 from vidtrain.data.loader import TrainLoader
@@ -170,8 +170,8 @@ def test_memory_that_another_process_has_taken(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(workers, "get_worker_info", lambda: object())
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     item = {"a": torch.arange(3), "b": [torch.ones(2, dtype=torch.bool), "text"], "c": np.arange(2)}
-    piped = workers.HandOver(lambda samples: samples)(item)
-    assert isinstance(piped, workers.Piped)
+    piped = hand_over.HandOver(lambda samples: samples)(item)
+    assert isinstance(piped, hand_over.Piped)
     found = piped.unpacked()
     assert found["a"].tolist() == [0, 1, 2]
     assert found["b"][0].tolist() == [True, True]

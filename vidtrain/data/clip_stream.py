@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from vidtrain.data.dataset import blaming, seconds_of
+from vidtrain.data.hand_over import HandOver
 from vidtrain.data.manifest import Manifest
 from vidtrain.data.pool import process_context
 from vidtrain.data.readers.base import OpenVideo, VideoReader
@@ -21,7 +22,7 @@ from vidtrain.data.readers.streaming import OutOfOrderError, stream
 from vidtrain.data.sampling import ClipSpec, sliding_clips
 from vidtrain.data.timeline import Seconds
 from vidtrain.data.transforms import Cut, TestCuts
-from vidtrain.data.workers import WAIT_LIMIT, Batches, Board, HandOver, loader_options
+from vidtrain.data.workers import WAIT_LIMIT, Batches, Board, loader_options
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.types import BadVideo, Frames, Indices
 

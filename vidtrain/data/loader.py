@@ -12,9 +12,10 @@ import torch
 from torch.utils.data import DataLoader, Sampler, default_collate, get_worker_info
 
 from vidtrain.data.dataset import TestViews, TrainClips
+from vidtrain.data.hand_over import HandOver, shared_memory
 from vidtrain.data.manifest import Manifest
 from vidtrain.data.view_stream import ViewStream
-from vidtrain.data.workers import WAIT_LIMIT, Batches, Board, HandOver, Noted, loader_options, shared_memory
+from vidtrain.data.workers import WAIT_LIMIT, Batches, Board, Noted, loader_options
 from vidtrain.errors import ConfigError
 from vidtrain.sequences import Sequences
 from vidtrain.types import Batch, Indices, Sample, ViewPart

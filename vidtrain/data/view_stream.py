@@ -14,10 +14,11 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from vidtrain.data.clip_stream import cut_clips
 from vidtrain.data.dataset import TestViews
+from vidtrain.data.hand_over import HandOver
 from vidtrain.data.pool import process_context
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.streaming import OutOfOrderError
-from vidtrain.data.workers import Batches, Board, HandOver, loader_options
+from vidtrain.data.workers import Batches, Board, loader_options
 from vidtrain.errors import VideoError
 from vidtrain.types import BadVideo, Frames, Indices, ViewPart
 

@@ -152,8 +152,8 @@ def test_batches_are_the_same_by_pipe_and_by_shared_memory(
         return found
 
     here = made(0)
-    monkeypatch.setattr(workers, "shared_memory", lambda: room)
-    monkeypatch.setattr(workers, "_said", [])
+    monkeypatch.setattr(hand_over, "shared_memory", lambda: room)
+    monkeypatch.setattr(hand_over, "_said", [])
     with caplog.at_level(logging.WARNING, "vidtrain"):
         assert made(1) == here
     said = [record.message for record in caplog.records]
@@ -167,7 +167,7 @@ def test_memory_that_another_process_has_taken(monkeypatch: pytest.MonkeyPatch) 
     def full(self: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
-    monkeypatch.setattr(workers, "get_worker_info", lambda: object())
+    monkeypatch.setattr(hand_over, "get_worker_info", lambda: object())
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     item = {"a": torch.arange(3), "b": [torch.ones(2, dtype=torch.bool), "text"], "c": np.arange(2)}
     piped = hand_over.HandOver(lambda samples: samples)(item)

@@ -107,3 +107,11 @@ def test_a_constant_scorer_answers_the_first_class() -> None:
     assert summary["top1"] == 2 / 6  # the share of class 0
     assert summary["mean_class"] == 1 / 4  # one of the four classes that occur
     assert summary["top5"] == 4 / 6  # of classes 0 to 4
+
+
+def test_the_order_of_equal_scores_holds_for_many_classes() -> None:
+    """Where torch's topk and its plain sort go their own ways."""
+    scores = torch.randint(0, 3, (4, 400), generator=torch.Generator().manual_seed(0)) / 2
+    for row, best in zip(scores.tolist(), metrics.best_classes(scores, 400)[1].tolist(), strict=True):
+        assert best == ranked(row)
+    assert metrics.best_classes(torch.ones(1000), 5)[1].tolist() == [0, 1, 2, 3, 4]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,19 @@ class Net(nn.Module):
         return self.head(torch.tanh(self.first(x.flatten(1))))
 
 
+class Noisy(nn.Module):
+    """With BatchNorm and dropout: each process has statistics and draws of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm, self.head = nn.Linear(3 * 3 * 8 * 8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.dropout(self.norm(self.first(x.flatten(1)))))
+
+
 def config() -> DictConfig:
     cfg = OmegaConf.structured(TrainConfig)
     cfg.decoder = {"_target_": "tests.engine.pair.Memory"}
@@ -124,8 +138,17 @@ def loader(world: World, broken: str = "") -> TrainLoader:
     return TrainLoader(clips, batch_size=BATCH, workers=0, seed=5, pin_memory=False, rank=world.rank, ranks=world.size)
 
 
-def trainer(folder: Path, world: World, *, broken: str = "", max_bad: float = 0, **settings: Any) -> Trainer:
-    model, precision, cfg = Net(), Precision(PrecisionName.fp32, CPU), config()
+def trainer(
+    folder: Path,
+    world: World,
+    *,
+    network: Callable[[], nn.Module] = Net,
+    broken: str = "",
+    max_bad: float = 0,
+    **settings: Any,
+) -> Trainer:
+    folder.mkdir(exist_ok=True)
+    model, precision, cfg = network(), Precision(PrecisionName.fp32, CPU), config()
     options = TrainerConfig(**{"epochs": 2, "accumulate": 2, "save_minutes": 1e9, "log_every": 2, **settings})
     scorer = Scorer(cfg, precision, 0, world)
     step = TrainingStep(
@@ -189,18 +212,32 @@ def scored(world: World) -> dict[str, Any]:
     return {"opened": seen, "videos": scores.videos.tolist(), "probs": scores.probs.tolist()}
 
 
-def trained(folder: Path, world: World) -> dict[str, Any]:
-    folder.mkdir(exist_ok=True)
-    training = trainer(folder, world)
+def state(model: nn.Module) -> dict[str, Any]:
+    """Weights and buffers, each as one list."""
+    parts = {"weights": model.parameters(), "buffers": model.buffers()}
+    return {name: [x for tensor in tensors for x in tensor.flatten().tolist()] for name, tensors in parts.items()}
+
+
+def trained(folder: Path, world: World, network: Callable[[], nn.Module] = Net) -> dict[str, Any]:
+    training = trainer(folder, world, network=network)
     training.fit()
-    weights = torch.cat([p.detach().flatten() for p in training.model.parameters()])
-    return {"log": training.recorder.lines, "weights": weights.tolist(), "progress": training.progress.clips}
+    return {"log": training.recorder.lines, "progress": training.progress.clips, **state(training.model)}
 
 
-def resumed(folder: Path, world: World) -> dict[str, Any]:
+def noisy(folder: Path, world: World) -> dict[str, Any]:
+    """A training with draws of each process's own, whole, and stopped and continued."""
+
+    def network() -> nn.Module:
+        model = Noisy()
+        torch.manual_seed(world.rank)
+        return model
+
+    return {"whole": trained(folder / "n1", world, network), "again": resumed(folder / "n2", world, network)}
+
+
+def resumed(folder: Path, world: World, network: Callable[[], nn.Module] = Net) -> dict[str, Any]:
     """The same training, stopped within its first epoch and continued by a new trainer."""
-    folder.mkdir(exist_ok=True)
-    first = trainer(folder, world, log_every=1)
+    first = trainer(folder, world, log_every=1, network=network)
     inside, scalars = [0], first.recorder.scalars
 
     def stop_at_two(kind: str, update: int, *rest: Any) -> None:
@@ -214,20 +251,18 @@ def resumed(folder: Path, world: World) -> dict[str, Any]:
         first.fit()
     except Exception as error:
         said = str(error)
-    again = trainer(folder, world)
+    again = trainer(folder, world, network=network)
     content = again.checkpoints.load_last()
     assert content is not None
     torch.manual_seed(99)
     again.resume(content)
     began = [again.progress.epoch, again.progress.batch, again.progress.sums]
     again.fit()
-    weights = torch.cat([p.detach().flatten() for p in again.model.parameters()])
-    return {"said": said, "began": began, "log": again.recorder.lines, "weights": weights.tolist()}
+    return {"said": said, "began": began, "log": again.recorder.lines, **state(again.model)}
 
 
 def bad_videos(folder: Path, world: World) -> dict[str, Any]:
     """One broken video, met by one of the processes: known to both, and one too many where none is allowed."""
-    folder.mkdir(exist_ok=True)
     allowed = trainer(folder, world, broken=BROKEN, max_bad=1, epochs=1)
     allowed.fit()
     try:
@@ -249,6 +284,7 @@ def main(rank: int, folder: Path) -> None:
             "trained": trained(folder / "together", world),
             "resumed": resumed(folder / "resumed", world),
             "bad": bad_videos(folder / "bad", world),
+            "noisy": noisy(folder, world),
         }
     finally:
         world.leave()

@@ -134,3 +134,17 @@ def test_unlabelled_videos_without_a_finite_output_are_named_too() -> None:
     scores = Scores(torch.eye(2), torch.tensor([0, -1]), torch.arange(2), torch.ones(2), 0.5, not_finite=[5])
     assert scores._labelled().not_finite == [5]
     assert scores.answered == 2 / 3
+
+
+def test_the_loss_is_the_logarithm_of_the_true_class_down_to_the_smallest_number() -> None:
+    batch = Batch(torch.cat([views_of(255), views_of(0)]), torch.tensor([0, 0]), torch.arange(2))
+    for sharpness in (1.0, 4.0, 100.0):
+
+        class Sharp(nn.Module):
+            def forward(self, clips: Tensor, by: float = sharpness) -> Tensor:
+                return by * Brightness()(clips)
+
+        logits = 2 * sharpness * torch.tensor([[-1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
+        expected = -logits.log_softmax(1)[:, 0].clamp_min(math.log(torch.finfo(torch.float32).tiny)).mean()
+        scores = evaluate(Sharp(), [batch], TO_INPUT, PRECISION, views_per_forward=8)
+        assert scores.loss == pytest.approx(expected.item(), rel=1e-5)

@@ -103,6 +103,14 @@ def test_stopped_within_an_epoch_and_continued(pair: list[dict[str, Any]]) -> No
     assert sums[0] != sums[1]
 
 
+def test_draws_are_each_processes_own_and_statistics_those_of_the_main_one(pair: list[dict[str, Any]]) -> None:
+    zero, one = (found["noisy"] for found in pair)
+    for part in ("weights", "buffers"):
+        assert zero["whole"][part] == one["whole"][part]  # gradients are averaged, buffers are the main one's
+        assert zero["whole"][part] == zero["again"][part] == one["again"][part]
+    assert len(zero["whole"]["buffers"]) == 8 + 8 + 1
+
+
 def test_a_broken_video_counts_for_all(pair: list[dict[str, Any]]) -> None:
     for found in pair:
         known = found["bad"]["allowed"]

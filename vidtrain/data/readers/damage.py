@@ -7,8 +7,8 @@ run of zeros is a reason to look, and no proof:
     H.264, HEVC, VP8, VP9, AV1    Arithmetic decoders read on beyond the data and never complain. Sound zeros are not
                                   read: something else in their place changes no frame. Both are decoded and compared.
     H.264 with CAVLC, MPEG-4      The decoder misses the macroblocks that the zeros stand for, and complains.
-    JPEG                          Zeros are valid codes. Of a sound scan the decoder needs the last bytes: without them
-                                  it complains. A damaged one is out of step: it ends before them, or needs more.
+    JPEG                          Zeros are valid codes. Of a sound scan the decoder needs the last byte, and no more:
+                                  a damaged one is out of step. Tried out with ones in place of the byte and behind it.
 
 Proof is what does not fit: NAL units that are longer than their packet, VP8, VP9 and AV1 that begin with zeros.
 """
@@ -188,20 +188,21 @@ class _Jpegs:
         data = bytes(packet)
         if _ZEROS not in data:
             return None
+        shown = self._shows(data)
         for begin, end in _intervals(data):
-            whole = end < len(data)
-            if not whole:  # no marker of the end: zeros at it are no data
-                end = len(data[:end].rstrip(b"\0"))
-                if not self._decodes(data[:end] + _JPEG_ONES):
-                    return BROKEN
+            rest = data[end:]
+            if not rest:  # no marker of the end: zeros at it are no data
+                end = len(data.rstrip(b"\0"))
             elif _ZEROS not in data[begin:end]:
                 continue
-            cut = max(begin, end - len(_JPEG_ONES) // 2)
-            if self._decodes(data[:cut] + _JPEG_ONES + data[end:]):
+            last = end - 2 if data[end - 2 : end] == b"\xff\0" else end - 1
+            needs_more = self._shows(data[:end] + _JPEG_ONES + rest) != shown
+            if shown is None or needs_more or self._shows(data[:last] + _JPEG_ONES + rest) == shown:
                 return BROKEN
         return Doubt()
 
-    def _decodes(self, data: bytes) -> bool:
+    def _shows(self, data: bytes) -> bytes | None:
+        """What a JPEG decodes to, None where the decoder complains."""
         if self._decoder is None:
             decoder = av.CodecContext.create("mjpeg", "r")
             assert isinstance(decoder, VideoCodecContext)
@@ -211,8 +212,8 @@ class _Jpegs:
         try:
             frames = self._decoder.decode(packet_of(data))
         except (av.error.FFmpegError, OSError, ValueError):
-            return False
-        return bool(frames) and not any(frame.is_corrupt for frame in frames)
+            return None
+        return fingerprint(frames[-1]) if frames and not any(frame.is_corrupt for frame in frames) else None
 
 
 def _intervals(data: bytes) -> Iterator[tuple[int, int]]:

@@ -117,6 +117,7 @@ class _Indexed:
         self._packets: Iterator[tuple[int, Packet[VideoStream]]] = iter(())
         self._next: int | None = None  # the place of the packet that comes next, when it is known
         self._broken: set[int] = set()  # the last run's packets that spoil what refers to them
+        self._complained = False  # the decoder, in the last run
         self._doubtful = False  # the last run had packets whose zeros may stand in place of data
         shown = table.pts[table.shown]
         self.count = len(shown)
@@ -207,12 +208,14 @@ class _Indexed:
             sparing: skip what no other refers to.
             fill: put something else in the place of doubtful zeros.
         """
+        if self._complained or self._broken - self.table.holes.joints:
+            self._restart()  # FFmpeg's H.264 decoder remembers errors beyond a flush, and patches up sound frames
         self._go_to(run.start)
         self._file.stream.codec_context.flush_buffers()
         wanted, last = set(run.wanted), run.wanted[-1]
         holes = self.table.holes
         self._broken = broken = set(holes.damaged | holes.joints)
-        self._doubtful = False
+        self._doubtful = self._complained = False
         due = set[int]()  # what has to come out, since other pictures may refer to it
         for place, packet in self._from(run.start):
             alone = self._unreferred(packet)
@@ -226,6 +229,7 @@ class _Indexed:
                     self._doubtful = True
                     packet = filled(packet, doubt.other) if fill else packet
                 frames = self._file.decode(packet)
+                self._complained = self._complained or frames is None
                 if not alone:
                     due.add(place)
                     if frames is None:

@@ -1,0 +1,105 @@
+"""Zeros in a packet are looked at: those in place of data are found, those behind it are not taken for damage."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data.encodes import Kind, _filled_slices, _h264, _hevc, make, rewrite, sound
+from tests.data.test_readers_sound import read_each
+from tests.videos import Pictures, full_decode, needs_encoder
+from vidtrain.data.readers.damage import look_for
+from vidtrain.data.readers.opening import OpenFile
+from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.errors import VideoError
+
+Zero = Callable[[bytes], bytes]
+
+
+def tail(data: bytes) -> bytes:
+    return data[: len(data) // 2] + bytes(len(data) - len(data) // 2)
+
+
+def middle(data: bytes) -> bytes:
+    """In the last third, which is data and no header in all of these files."""
+    at = len(data) * 7 // 10
+    return data[:at] + bytes(min(20, len(data) - at - 4)) + data[at + 20 :] if len(data) > at + 24 else data
+
+
+DAMAGED = {
+    "hevc": (_hevc("bframes=0:no-wpp=1"), tail),
+    "hevc-middle": (_hevc("bframes=2"), middle),
+    "cabac": (_h264("bframes=0"), tail),
+    "cavlc": (_h264("bframes=0:cabac=0"), tail),
+    "raw": (_h264("bframes=2", "h264"), tail),
+    "mpeg4": (Kind("mpeg4", "mp4", {"g": "12"}), tail),
+    "mjpeg": (Kind("mjpeg", "avi", {"huffman": "optimal"}, "yuvj420p"), tail),
+    "mjpeg-middle": (Kind("mjpeg", "avi", {"huffman": "default"}, "yuvj420p"), middle),
+    "vp9": (Kind("libvpx-vp9", "webm", {"g": "12", "deadline": "realtime", "cpu-used": "8"}), tail),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_zeros_in_place_of_data_are_found(name: str, tmp_path: Path) -> None:
+    """In every fifth packet: no frame is given that the sound file does not show, and not all are refused."""
+    kind, zero = DAMAGED[name]
+    needs_encoder(kind.codec)
+    source = make(kind, "scene", tmp_path)
+    whole: Pictures = full_decode(source)
+    path = rewrite(
+        source, tmp_path / f"zeros{source.suffix}", lambda n, data, key: (zero(data) if n % 5 == 4 else data, key)
+    )
+    given, wrong = read_each(path, whole)
+    # Huffman codes may fall into step again, with as many blocks as there should be: that cannot be seen.
+    assert len(wrong) <= (3 if name == "mjpeg-middle" else 0), wrong
+    assert given >= (28 if kind.codec == "mjpeg" else 4)
+
+
+@pytest.mark.parametrize("params", ["slices=3:bframes=1:cabac=0", "slices=3:bframes=1", "bframes=2:cabac=0"])
+@pytest.mark.parametrize("content", ["scene", "black", "noise"])
+def test_zeros_behind_the_data_of_slices_are_no_damage(params: str, content: str, tmp_path: Path) -> None:
+    assert sound(make(_h264(params, after=_filled_slices), content, tmp_path), PyAVReader()) == ""
+
+
+@pytest.mark.parametrize("codec", ["rawvideo", "ffv1", "utvideo"])
+def test_a_packet_that_zeros_follow_is_damaged(codec: str, tmp_path: Path) -> None:
+    """The second half of an AVI is zeroed, and with it the end of a packet that no decoder misses."""
+    path = make(Kind(codec, "avi"), "scene", tmp_path)
+    data, whole = path.read_bytes(), full_decode(path)
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    given, wrong = read_each(path, whole)
+    assert wrong == []
+    assert given >= 10
+
+
+def test_zeros_behind_an_avi_are_no_damage(tmp_path: Path) -> None:
+    """As on a memory card that writes whole blocks."""
+    path = make(Kind("ffv1", "avi"), "scene", tmp_path)
+    path.write_bytes(path.read_bytes() + bytes(5000))
+    assert sound(path, PyAVReader()) == ""
+
+
+def test_the_decoder_has_the_last_word_only_where_zeros_are(tmp_path: Path) -> None:
+    """Reading a usual file decodes it once: no packet of it is in doubt."""
+    path = make(_h264("bframes=2"), "scene", tmp_path)
+    file = OpenFile(str(path))
+    look = look_for(file.stream.codec_context)
+    assert [look(packet) for packet in file.packets()] == [None] * 36
+    file.close()
+    np.testing.assert_array_equal(read_each(path, full_decode(path))[0], 36)
+
+
+def test_errors_of_one_read_do_not_reach_the_next(tmp_path: Path) -> None:
+    """FFmpeg's H.264 decoder, flushed and at a keyframe, patches up sound frames after broken ones."""
+    kind, zero = DAMAGED["cavlc"]
+    source = make(kind, "scene", tmp_path)
+    whole = full_decode(source)
+    path = rewrite(source, tmp_path / "zeros.mp4", lambda n, data, key: (zero(data) if n % 5 == 4 else data, key))
+    with PyAVReader().open(str(path)) as video:
+        for number in range(36):
+            with contextlib.suppress(VideoError):
+                np.testing.assert_array_equal(video.read(np.array([number]))[0], whole[number])

@@ -15,11 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from omegaconf import DictConfig, OmegaConf
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
+from vidtrain import run_dir
 from vidtrain.commands.scoring import Scorer
-from vidtrain.config import TrainConfig
+from vidtrain.commands.training import build_trainer
+from vidtrain.config import TrainConfig, register
 from vidtrain.data.dataset import TrainClips
 from vidtrain.data.loader import TrainLoader
 from vidtrain.data.manifest import Manifest, VideoData
@@ -37,6 +41,7 @@ from vidtrain.engine.settings import PrecisionName, ScheduleConfig, Strategy, Tr
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import DataError, VideoError
+from vidtrain.help import conf_dir
 from vidtrain.types import Frames, Indices, VideoInfo
 
 CPU = torch.device("cpu")
@@ -261,6 +266,22 @@ def resumed(folder: Path, world: World, network: Callable[[], nn.Module] = Net) 
     return {"said": said, "began": began, "log": again.recorder.lines, **state(again.model)}
 
 
+def built(folder: Path, world: World) -> dict[str, Any]:
+    """What the command makes of a configuration in each of the two."""
+    register()
+    run_dir.register()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        options = ["model.dropout=0.5", "trainer.seed=40", "trainer.batch_size=4", "trainer.compile=off"]
+        cfg = compose("train", ["logger=none", *options], return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    cfg.decoder, cfg.data = {"_target_": "tests.engine.pair.Memory"}, {}
+    made = build_trainer(cfg, folder, DATA, Scorer(cfg, Precision(PrecisionName.fp32, CPU), 0, world), world)
+    total = float(sum(p.double().sum() for p in made.model.parameters()))
+    return {"seed": torch.initial_seed(), "network": type(made.step.network).__name__, "weights": total}
+
+
 def bad_videos(folder: Path, world: World) -> dict[str, Any]:
     """One broken video, met by one of the processes: known to both, and one too many where none is allowed."""
     allowed = trainer(folder, world, broken=BROKEN, max_bad=1, epochs=1)
@@ -283,6 +304,7 @@ def main(rank: int, folder: Path) -> None:
             "scored": scored(world),
             "trained": trained(folder / "together", world),
             "resumed": resumed(folder / "resumed", world),
+            "built": built(folder, world),
             "bad": bad_videos(folder / "bad", world),
             "noisy": noisy(folder, world),
         }

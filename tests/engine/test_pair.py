@@ -111,6 +111,14 @@ def test_draws_are_each_processes_own_and_statistics_those_of_the_main_one(pair:
     assert len(zero["whole"]["buffers"]) == 8 + 8 + 1
 
 
+def test_the_command_gives_both_the_same_weights_and_not_the_same_dropout(pair: list[dict[str, Any]]) -> None:
+    zero, one = (found["built"] for found in pair)
+    assert zero["weights"] == one["weights"]
+    assert zero["network"] == one["network"] == "DistributedDataParallel"
+    assert one["seed"] == 41
+    assert zero["seed"] != 41
+
+
 def test_a_broken_video_counts_for_all(pair: list[dict[str, Any]]) -> None:
     for found in pair:
         known = found["bad"]["allowed"]

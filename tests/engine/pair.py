@@ -201,8 +201,8 @@ def batches_of(world: World) -> list[list[list[int]]]:
     return [[batch.videos.tolist() for batch in own.epoch(*where)] for where in ((0,), (1,), (1, 2))]
 
 
-def scored(world: World) -> dict[str, Any]:
-    """Every video of a split, each by one of the processes."""
+def scored(world: World, hop: int | None = None) -> dict[str, Any]:
+    """Every video of a split, each by one of the processes; with a hop, in parts."""
     own, cfg = Memory(), config()
     seen: list[str] = []
 
@@ -213,7 +213,7 @@ def scored(world: World) -> dict[str, Any]:
 
     scorer = Scorer(cfg, Precision(PrecisionName.fp32, CPU), 0, world)
     scorer.reader = Noting()
-    scores = scorer.score(Net(), DATA, "val", 2, 1)
+    scores = scorer.score(Net(), DATA, "val", 2, 1, hop)
     return {"opened": seen, "videos": scores.videos.tolist(), "probs": scores.probs.tolist()}
 
 
@@ -301,7 +301,7 @@ def main(rank: int, folder: Path) -> None:
         found = {
             "world": world_says(world),
             "batches": batches_of(world),
-            "scored": scored(world),
+            "scored": [scored(world), scored(world, hop=2)],
             "trained": trained(folder / "together", world),
             "resumed": resumed(folder / "resumed", world),
             "built": built(folder, world),
@@ -314,7 +314,7 @@ def main(rank: int, folder: Path) -> None:
         alone = World()
         found["alone"] = {
             "batches": batches_of(alone),
-            "scored": scored(alone),
+            "scored": [scored(alone), scored(alone, hop=2)],
             "trained": trained(folder / "alone", alone),
         }
     (folder / f"{rank}.json").write_text(json.dumps(found))

@@ -79,13 +79,14 @@ def test_two_processes_have_the_numbers_of_one(pair: list[dict[str, Any]]) -> No
 
 
 def test_every_video_is_scored_once_by_one_of_them(pair: list[dict[str, Any]]) -> None:
-    zero, one, alone = pair[0]["scored"], pair[1]["scored"], pair[0]["alone"]["scored"]
-    assert set(zero["opened"]) == {f"v{n}" for n in (100, 102, 104, 106)}
-    assert set(one["opened"]) == {f"v{n}" for n in (101, 103, 105)}
-    for found in (zero, one, alone):
-        assert found["videos"] == list(range(7))
-        for own, other in zip(found["probs"], alone["probs"], strict=True):
-            assert own == pytest.approx(other, abs=1e-6)
+    for way in (0, 1):  # some clips of each, or all of them in parts
+        zero, one, alone = (found["scored"][way] for found in (pair[0], pair[1], pair[0]["alone"]))
+        assert set(zero["opened"]) == {f"v{n}" for n in (100, 102, 104, 106)}
+        assert set(one["opened"]) == {f"v{n}" for n in (101, 103, 105)}
+        for found in (zero, one, alone):
+            assert found["videos"] == list(range(7))
+            for own, other in zip(found["probs"], alone["probs"], strict=True):
+                assert own == pytest.approx(other, abs=1e-6)
     vals = [[line[3] for line in found["trained"]["log"] if line[0] == "val"] for found in pair]
     assert vals[0] == vals[1]
 

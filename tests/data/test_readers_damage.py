@@ -65,6 +65,22 @@ def test_zeros_behind_the_data_of_slices_are_no_damage(params: str, content: str
     assert sound(make(_h264(params, after=_filled_slices), content, tmp_path), PyAVReader()) == ""
 
 
+@pytest.mark.parametrize("huffman", ["default", "optimal"])
+@pytest.mark.parametrize("content", ["scene", "black"])
+def test_zeros_between_a_jpegs_scan_and_its_end_are_no_damage(huffman: str, content: str, tmp_path: Path) -> None:
+    source = make(Kind("mjpeg", "avi", {"huffman": huffman}, "yuvj420p"), content, tmp_path)
+    path = rewrite(source, tmp_path / "filled.avi", lambda n, data, key: (data[:-2] + bytes(40) + data[-2:], key))
+    assert sound(path, PyAVReader()) == ""
+
+
+def test_a_jpegs_scan_that_ends_early_is_damaged(tmp_path: Path) -> None:
+    """Zeros and other bytes behind the data of the scan: the decoder, out of step, was content too early."""
+    source = make(Kind("mjpeg", "avi", {"huffman": "default"}, "yuvj420p"), "scene", tmp_path)
+    more = bytes(40) + bytes(range(1, 41))
+    path = rewrite(source, tmp_path / "early.avi", lambda n, data, key: (data[:-2] + more + data[-2:], key))
+    assert read_each(path, full_decode(source))[0] == 0
+
+
 @pytest.mark.parametrize("codec", ["rawvideo", "ffv1", "utvideo"])
 def test_a_packet_that_zeros_follow_is_damaged(codec: str, tmp_path: Path) -> None:
     """The second half of an AVI is zeroed, and with it the end of a packet that no decoder misses."""
@@ -79,7 +95,9 @@ def test_a_packet_that_zeros_follow_is_damaged(codec: str, tmp_path: Path) -> No
 def test_zeros_behind_an_avi_are_no_damage(tmp_path: Path) -> None:
     """As on a memory card that writes whole blocks."""
     path = make(Kind("ffv1", "avi"), "scene", tmp_path)
-    path.write_bytes(path.read_bytes() + bytes(5000))
+    data = path.read_bytes()
+    data = data[: data.rindex(b"idx1")]  # the index would be what follows the last packet
+    path.write_bytes(data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8:] + bytes(5000))
     assert sound(path, PyAVReader()) == ""
 
 

@@ -191,15 +191,17 @@ class _Jpegs:
         shown = self._shows(data)
         for begin, end in _intervals(data):
             rest = data[end:]
-            if not rest:  # no marker of the end: zeros at it are no data
-                end = len(data.rstrip(b"\0"))
-            elif _ZEROS not in data[begin:end]:
+            if rest and _ZEROS not in data[begin:end]:
                 continue
-            last = end - 2 if data[end - 2 : end] == b"\xff\0" else end - 1
-            needs_more = self._shows(data[:end] + _JPEG_ONES + rest) != shown
-            if shown is None or needs_more or self._shows(data[:last] + _JPEG_ONES + rest) == shown:
+            filled_up = begin + len(data[begin:end].rstrip(b"\0"))
+            if shown is None or not any(self._ends(data[:at], rest, shown) for at in sorted({end, filled_up})):
                 return BROKEN
         return Doubt()
+
+    def _ends(self, data: bytes, rest: bytes, shown: bytes) -> bool:
+        """Whether a scan needs the last byte of `data` and nothing behind it; rest: the markers that follow it."""
+        last = len(data) - (2 if data.endswith(b"\xff\0") else 1)
+        return self._shows(data + _JPEG_ONES + rest) == shown != self._shows(data[:last] + _JPEG_ONES + rest)
 
     def _shows(self, data: bytes) -> bytes | None:
         """What a JPEG decodes to, None where the decoder complains."""

@@ -63,8 +63,10 @@ def _avi(file: BinaryIO, end: int) -> int:
     while offset + 8 <= end:
         file.seek(offset)
         kind, size = struct.unpack("<4sI", file.read(8))
-        if kind != b"RIFF" or size in (0, 0xFFFFFFFF):
-            return 0  # something appended, or a recording that never was completed
+        if kind != b"RIFF":
+            return offset  # something appended
+        if size in (0, 0xFFFFFFFF):
+            return 0  # a recording that never was completed
         offset += 8 + size
     return offset
 

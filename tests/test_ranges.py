@@ -10,10 +10,11 @@ import typing
 from typing import Annotated, Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import ValidationError
 
-from vidtrain import targets
+from vidtrain import create_model, targets
 from vidtrain.config import SCHEMAS, check_numbers
 from vidtrain.errors import ConfigError
 from vidtrain.help import conf_dir
@@ -174,3 +175,18 @@ def test_lists_have_a_default_of_their_own() -> None:
     assert Options().steps is not Options().steps
     assert range_of(Annotated[float | None, Range(least=2)]) == Range(least=2)
     assert range_of(float) == Range()
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("timesformer_tiny", {"mlp_ratio": -1.0}, r"model\.mlp_ratio: got -1\.0, expected"),
+        ("videomae_tiny", {"mlp_ratio": 0}, r"model\.mlp_ratio: got 0, expected"),
+        ("vivit_tiny", {"norm_eps": -1.0}, r"model\.norm_eps: got -1\.0, expected 0 or more"),
+        ("swin3d_t", {"heads": 4}, r"model\.heads=4: wants .*list.*, got int"),
+        ("mvit_v2_s", {"depths": "1,2"}, r"model\.depths='1,2': wants .*list.*, got str"),
+    ],
+)
+def test_an_option_of_a_model_that_cannot_be(model: str, options: dict[str, Any], message: str) -> None:
+    with torch.device("meta"), pytest.raises(ConfigError, match=message):
+        create_model(model, num_classes=3, **options)

@@ -277,6 +277,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, argument) for argument in arguments)
     if origin is typing.Literal:
         return value in arguments
+    if origin in (list, tuple, Sequence):
+        return isinstance(value, Sequence) and not isinstance(value, str)
     if hint is type(None):
         return value is None
     if hint is float:

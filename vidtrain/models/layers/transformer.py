@@ -87,6 +87,10 @@ class Block(nn.Module):
         gelu: str = "none",
     ) -> None:
         super().__init__()
+        if not round(width * mlp_ratio) >= 1:
+            raise ConfigError(f"model.mlp_ratio: got {mlp_ratio}, expected hidden channels, so more than 0")
+        if not norm_eps >= 0:
+            raise ConfigError(f"model.norm_eps: got {norm_eps}, expected 0 or more")
         self.norm1 = nn.LayerNorm(width, eps=norm_eps)
         self.attn = Attention(width, heads, key_bias=key_bias)
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)

@@ -28,6 +28,7 @@ from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.kinds import AnyReader
 from vidtrain.data.sampling import ClipSpec
 from vidtrain.data.settings import FlowConfig, FlowSourceName, SamplerConfig, TransformConfig
+from vidtrain.data.splits import StrangersRegex
 from vidtrain.data.transforms import TestCuts, TrainCut
 from vidtrain.engine.checkpoint import load_checkpoint
 from vidtrain.engine.checkpoint_content import check_size
@@ -111,6 +112,8 @@ def check_reads(in_features: int | None, data: VideoData, model: str) -> None:
 def build_data(node: Any) -> VideoData:
     """The splits of a `data` section. Numbers count as text where text is expected: data.root=2019 is a folder."""
     options = {str(k): v for k, v in dict(node).items() if k not in _DATA_KEYS}
+    if ORIGIN in options and isinstance(options.get("group_by"), str):
+        options["group_by"] = StrangersRegex(options["group_by"])
     return call(with_text(options, "data"), "data")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Mapping
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
@@ -70,6 +71,13 @@ def _check_text(text: str, where: str) -> None:
         raise ValueError(f"{where}: a text with a null character")
 
 
+def check_regular(file: Path | str) -> None:
+    """Raise OSError for a pipe, a device or a socket, whose end may never come. A folder is left to who opens it."""
+    mode = Path(file).stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError("is not a regular file")
+
+
 def parse_json(text: str | bytes) -> Any:
     """What a JSON text holds.
 
@@ -89,6 +97,7 @@ def read_json(file: Path) -> Any:
         ValueError: not JSON, or far too large for one.
         OSError: it cannot be read.
     """
+    check_regular(file)
     size = file.stat().st_size
     if size > _LARGEST_JSON:
         raise ValueError(f"{size} bytes, expected {_LARGEST_JSON} at most")
@@ -108,6 +117,29 @@ def read_mapping(file: Path) -> dict[str, Any]:
     return content
 
 
+def read_texts(file: Path) -> list[str]:
+    """A YAML file that holds a list of texts, as Hydra keeps a run's overrides; numbers and the like as text, too.
+
+    Raises:
+        ValueError: it holds something else, or more than any command line does.
+        OSError: it cannot be read.
+    """
+    import yaml  # type: ignore[import-untyped]
+
+    check_regular(file)
+    size = file.stat().st_size
+    if size > LONGEST_TEXT:
+        raise ValueError(f"{size} bytes, expected {LONGEST_TEXT} at most")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))  # aliases stay shared here, and are counted below
+        check_plain(content, "it")
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"no YAML of one's own: {str(error).splitlines()[0]}") from None
+    if not isinstance(content, list) or any(isinstance(one, (dict, list)) for one in content):
+        raise ValueError("expected a list of texts")
+    return [str(one) for one in content]
+
+
 def is_below(name: Any) -> bool:
     """Whether a path out of a file stays below the folder that it is meant for."""
     if not isinstance(name, str) or not name or "\0" in name:
@@ -116,7 +148,7 @@ def is_below(name: Any) -> bool:
     return not any(way.is_absolute() or way.drive or way.root or ".." in way.parts for way in ways)
 
 
-def has_types(content: Mapping[str, Any], **expected: type | tuple[type, ...]) -> bool:
+def has_types(content: Mapping[str, Any], /, **expected: type | tuple[type, ...]) -> bool:
     """Whether these values of a parsed file have these very types, a bool not being an int."""
 
     def fits(value: Any, wanted: type | tuple[type, ...]) -> bool:
@@ -134,10 +166,13 @@ def map_array(file: Path | str) -> npt.NDArray[Any]:
     """
     import numpy as np
 
+    check_regular(file)
     try:
         found = np.load(file, mmap_mode="r", allow_pickle=False)
-        if not isinstance(found, np.memmap):
-            raise ValueError("an archive, expected one array")  # noqa: TRY004
-        return found.view(np.ndarray)
-    except (EOFError, OverflowError, MemoryError, RecursionError, SyntaxError, TypeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # numpy parses the header with Python's own parser, which raises half a dozen types
         raise ValueError(f"not an array of numpy: {str(error) or type(error).__name__}") from None
+    if not isinstance(found, np.memmap):
+        raise ValueError("an archive, expected one array")  # noqa: TRY004
+    return found.view(np.ndarray)

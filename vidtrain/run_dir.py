@@ -23,7 +23,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vidtrain.path_options import expand_home, expand_homes
-from vidtrain.plain import parse_json, read_json
+from vidtrain.plain import read_json
 from vidtrain.sole_writer import LOCK
 
 CONFIG_FILE = "config.json"
@@ -164,7 +164,7 @@ def _root_of_runs(folder: Path) -> Path | None:
     """The data root of the runs in runs/DATA, None where there are none."""
     for file in folder.glob(f"*/*/{CONFIG_FILE}"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            return Path(str(json.loads(file.read_text(encoding="utf-8"))["data"]["root"])).absolute()
+            return Path(str(read_json(file)["data"]["root"])).absolute()
     return None
 
 
@@ -207,7 +207,7 @@ def _remove_if_empty(folder: Path) -> None:
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What the finished run in `folder` has written; None when it has not finished, or the file is damaged."""
     try:
-        result = parse_json((folder / FINISHED_FILE).read_text(encoding="utf-8"))
+        result = read_json(folder / FINISHED_FILE)
     except (OSError, ValueError):
         return None
     whole = isinstance(result, dict) and {"summary", "test", "val", "checkpoint"} <= result.keys()

@@ -19,6 +19,7 @@ from vidtrain.data.formats.index import index
 from vidtrain.data.loader import TrainLoader, collate
 from vidtrain.data.manifest import IntLists, Manifest, VideoData
 from vidtrain.data.sampling import ClipSpec
+from vidtrain.data.timeline import packed
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.sequences import Sequences
 
@@ -120,6 +121,16 @@ def test_a_journal_without_times_is_read(tmp_path: Path, sources: list[Video]) -
     journal.write_text(journal.read_text().replace(', "times": ""', ""))
     again = FeatureFolder(tmp_path / "out", MADE, "float16")
     assert [again.finished(video) for video in sources] == list(done.values())
+    again.close()
+
+
+def test_a_line_whose_times_are_those_of_other_frames_is_none(tmp_path: Path, sources: list[Video]) -> None:
+    done = fill(tmp_path / "out", sources)
+    journal = tmp_path / "out" / "videos.jsonl"
+    first, *others = journal.read_text().splitlines(keepends=True)
+    journal.write_text(first.replace('"times": ""', f'"times": "{packed(np.arange(9) / 4)}"') + "".join(others))
+    again = FeatureFolder(tmp_path / "out", MADE, "float16")
+    assert [again.finished(video) for video in sources] == [None, *list(done.values())[1:]]
     again.close()
 
 

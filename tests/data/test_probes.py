@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,18 @@ def test_what_else_makes_it_probe_again(three: list[Path], tmp_path: Path) -> No
     assert probed(kept, three[:2], settings(Depth.FULL))[1] == ["a.mp4", "b.mp4"]
     assert probed(kept, three[:2], settings(Depth.SAMPLED))[1] == []
     assert probed(kept, three[:2], settings(Depth.SAMPLED, name="decord"))[1] == ["a.mp4", "b.mp4"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"frames": "x"}, {"fps": None}, {"times": "abcd"}, {"times": 3}, {"frames": True}, {"black": 1}, {"error": 1}],
+)
+def test_a_record_of_other_types_is_probed_again(three: list[Path], tmp_path: Path, wrong: dict[str, Any]) -> None:
+    kept = tmp_path / "kept"
+    first, _ = probed(kept, three[:1], settings())
+    (file,) = (file for file in kept.rglob("*") if file.is_file())
+    file.write_text(json.dumps({**json.loads(file.read_text()), **wrong}) + "\n")
+    assert probed(kept, three[:1], settings()) == (first, ["a.mp4"])
 
 
 @pytest.mark.parametrize("tail", ['{"v": 1, "path": "/half', "\udcff\n", "[]\n", '{"v": 1}\n', "\n\n"])

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidtrain.data.manifest import IntLists, Manifest, StringArray
-from vidtrain.data.splits import Cut, _below_common_folder, assign_folds, group_names, hold_out
+from vidtrain.data.splits import (
+    Cut,
+    StrangersRegex,
+    _below_common_folder,
+    assign_folds,
+    find_groups,
+    group_names,
+    hold_out,
+)
 from vidtrain.errors import DataError
 
 class_sizes = st.lists(st.integers(1, 30), min_size=1, max_size=6)
@@ -143,6 +151,16 @@ def test_group_names() -> None:
 def test_a_group_that_cannot_be_found(group_by: str, says: str) -> None:
     with pytest.raises(DataError, match=says):
         group_names(["a/p1.mp4"], group_by)
+
+
+def test_a_strangers_expression_finds_the_same_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = ["a/p1_x.mp4", "b/p1_y.mp4", "b/p22_x.mp4"]
+    assert find_groups(paths, StrangersRegex(r"p(\d+)_")) == find_groups(paths, r"p(\d+)_") == ["1", "1", "22"]
+    with pytest.raises(DataError, match="not a regular expression"):
+        find_groups(paths, StrangersRegex("p("))
+    monkeypatch.setattr(StrangersRegex, "SECONDS", 0.5)
+    with pytest.raises(DataError, match=r"which the file gives: took longer than 0.5\d* s on 1 paths: give data=NAME"):
+        find_groups(["a" * 60], StrangersRegex("(a|aa)+b"))
 
 
 @pytest.mark.parametrize("fractions", [(-0.1, 0.0), (1.0, 0.0), (0.2, 1.5), (0.5, 0.5), (float("nan"), 0.0)])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -191,7 +194,7 @@ def test_too_short() -> None:
 @given(st.one_of(st.none(), gaps))
 def test_packed(spaces: list[float] | None) -> None:
     times = None if spaces is None else spaced(spaces)
-    found = unpacked(json.loads(json.dumps(packed(times))))
+    found = unpacked(json.loads(json.dumps(packed(times))), 0 if times is None else len(times) - 1)
     if times is None:
         assert found is None
     else:
@@ -201,7 +204,7 @@ def test_packed(spaces: list[float] | None) -> None:
 def test_constant_stretches_pack_small() -> None:
     assert len(packed(np.arange(100_001) / 25)) < 2000
     with pytest.raises(ValueError, match="ecompress"):
-        unpacked("abcd")
+        unpacked("abcd", 2)
 
 
 @pytest.mark.parametrize(("hop", "seconds"), [(None, None), (16, None), ("0.5s", 0.5), ("2 s", 2.0), (".25s", 0.25)])
@@ -213,3 +216,30 @@ def test_hops(hop: int | str | None, seconds: float | None) -> None:
 def test_bad_hops(hop: int | str) -> None:
     with pytest.raises(ConfigError, match=f"hop={hop}: must be "):
         hop_seconds(hop)
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2, 4, 1 << 40, -3])
+def test_times_are_unpacked_for_their_frames_alone(frames: int) -> None:
+    text = packed(np.array([0.0, 0.5, 0.75, 2.0]))
+    assert unpacked(text, 3) is not None
+    with pytest.raises(ValueError, match=rf"times of {frames} frames"):
+        unpacked(text, frames)
+
+
+def test_times_that_unpack_to_gigabytes_are_not_unpacked() -> None:
+    piece, packer = bytes(1 << 22), zlib.compressobj(9)
+    bomb = b"".join([*(packer.compress(piece) for _ in range(64)), packer.flush()])  # 256 MB
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="not the times of 1000 frames"):
+            unpacked(base64.b64encode(bomb).decode(), 1000)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 23
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("steps", [[1, -1], [1 << 60, 1]])
+def test_times_that_go_back_or_on_for_years(steps: list[int]) -> None:
+    text = base64.b64encode(zlib.compress(np.array(steps, "<i8").tobytes())).decode()
+    with pytest.raises(ValueError, match="do not increase, or of many years"):
+        unpacked(text, 2)

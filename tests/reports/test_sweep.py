@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from vidtrain.plain import read_texts
 from vidtrain.reports import sweep
 from vidtrain.reports.results import summary_cells
 from vidtrain.reports.sweep import sweep_table
@@ -95,3 +96,40 @@ def test_failures_are_counted_by_what_the_runs_wrote(tmp_path: Path, monkeypatch
     assert sweep.failed[:2] == ["a=1: no memory", "a=2: no data"]
     assert sweep.failed[2].startswith("3_cut_off: see ")
     assert len(sweep.failed) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{a: 1}", "3", "- [a]", "- *x", "[" * 5000, "- 'x=" + "y" * 70_000 + "'",
+        "\n".join(["- &a0 x", *(f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]),
+    ],
+)  # fmt: skip
+def test_overrides_that_hydra_has_not_written(tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
+    run(tmp_path, 0, ["data.fold=0"], 0.5)
+    run(tmp_path, 1, ["data.fold=1"], 0.75)
+    (tmp_path / "1_run" / ".hydra" / "overrides.yaml").write_text(text)
+    lines = sweep_table(tmp_path).splitlines()
+    assert len(lines) == 3
+    assert "1_run/.hydra/overrides.yaml: is not what Hydra writes" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3", '{"summary": 3}', '{"test": {}}'])
+def test_a_damaged_result_is_one_unfinished_run(tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
+    for number in range(3):
+        run(tmp_path, number, [f"data.fold={number}"], 0.5)
+    (tmp_path / "1_run" / "result.json").write_text(text)
+    (tmp_path / "2_run" / "error.json").write_text(text)
+    rows = sweep_table(tmp_path).split("\n\n")[0].splitlines()[2:]
+    assert [next(word for word in ("unfinished", "failed", "50.0", "0.5") if word in row) for row in rows][1:] == [
+        "unfinished",
+        "failed",
+    ]
+    assert "1_run/result.json: cannot be read" in caplog.text
+
+
+def test_texts_of_overrides(tmp_path: Path) -> None:
+    file = tmp_path / "overrides.yaml"
+    for overrides in (["a=1", "b=[1,2]", "c='x: y'"], ["+x={a: 1}", "7", "~y", "d=\u00e9 #"]):
+        OmegaConf.save(OmegaConf.create(overrides), file)
+        assert read_texts(file) == overrides

@@ -81,7 +81,7 @@ def run(cfg: DictConfig) -> None:
 def find_inputs(text: str) -> list[str]:
     """The files that input= names: one file, all videos below a folder, or what a glob matches."""
     path = Path(text)
-    if path.is_file():
+    if path.exists() and not path.is_dir():  # a pipe is refused by who reads it
         return [str(path)]
     if path.is_dir():
         found = list_videos(path)

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.data.prepare_plan import Stamp, stamp_of
-from vidtrain.data.timeline import Seconds, packed
+from vidtrain.data.timeline import Seconds, packed, unpacked
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.plain import has_types, map_array, parse_json, read_mapping
 from vidtrain.sole_writer import LOCK, sole_writer
@@ -315,6 +315,7 @@ def _read_journal(file: Path) -> Iterator[Done]:
             names = content.keys() | {"times"}  # folders of before have no times
             known = names == {field.name for field in fields(Done)} and has_types({"times": "", **content}, **_TYPES)
             if known and _FILE_OF_ONE.fullmatch(content["file"]):  # a journal may name no other file
+                unpacked(content.get("times", ""), content["frames"])  # raises for what are no times
                 yield Done(**{**content, "stamp": Stamp(**content["stamp"])})
         except (ValueError, TypeError, AttributeError):  # the half line of a run that was killed
             continue

@@ -71,7 +71,7 @@ def _write_seconds(folder: Path, split: str, videos: Sequence[Done], spec: ClipS
     np.cumsum([one.clips for one in videos], out=offsets[1:])
     seconds = np.empty((offsets[-1], 2))
     for first, last, one in zip(offsets[:-1], offsets[1:], videos, strict=True):
-        line = Timeline(one.frames, one.fps, unpacked(one.times))
+        line = Timeline(one.frames, one.fps, unpacked(one.times, one.frames))
         clips = sliding_clips(one.frames, one.fps, spec, hop, first=one.start, last=one.end, times=line.times)
         seconds[first:last] = line.seconds(np.stack([clips.min(1), clips.max(1) + 1], 1))
     for name, column in (("clips", offsets), ("seconds", seconds)):

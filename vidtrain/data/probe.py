@@ -90,7 +90,7 @@ class Probe:
     @property
     def line(self) -> Timeline:
         """When the frames are shown; of a file that can be read."""
-        return Timeline(self.frames, self.fps, unpacked(self.times))
+        return Timeline(self.frames, self.fps, unpacked(self.times, self.frames))
 
 
 def probe(path: str, reader: VideoReader, depth: Depth) -> Probe:

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -22,11 +22,15 @@ from vidtrain.data.pool import Outcome, run
 from vidtrain.data.probe import Depth, Probe, probe
 from vidtrain.data.progress import Progress
 from vidtrain.data.readers.base import VideoReader
-from vidtrain.plain import parse_json
+from vidtrain.data.timeline import unpacked
+from vidtrain.plain import has_types, parse_json
 
 FILE: Final = "probes.jsonl"
 _VERSION: Final = 2  # 2: with the times of the frames
-_FIELDS: Final = tuple(field.name for field in fields(Probe))
+_DEFAULTS: Final = asdict(Probe())
+# of JSON, which writes 25.0 as 25 where another program has gone over it
+_TYPES: Final = {name: (int, float) if type(value) is float else type(value) for name, value in _DEFAULTS.items()}
+_MAY_BE: Final[dict[str, Any]] = {**_TYPES, "error": (str, type(None))}
 _MB: Final = 1 << 20
 
 
@@ -182,7 +186,14 @@ def _usable(record: dict[str, Any], stats: _Stat, settings: Settings) -> Probe |
     # a crash may have been another program's hunger for memory; permissions change the ctime and nothing else
     if fault == "crash" or (fault and record["ctime"] != stats.ctime):
         return None
-    return Probe(**{name: record[name] for name in _FIELDS if name in record})
+    found = {name: record.get(name, value) for name, value in _DEFAULTS.items()}
+    if not has_types(found, **_MAY_BE):
+        return None
+    try:
+        unpacked(found["times"], found["frames"])
+    except ValueError:
+        return None
+    return Probe(**found)
 
 
 def _read(file: Path) -> Iterator[dict[str, Any]]:

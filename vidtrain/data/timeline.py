@@ -36,6 +36,7 @@ Seconds = npt.NDArray[np.float64]
 
 _PER_SECOND: Final = 1_000_000
 _LEAST_HOP: Final = 0.001  # seconds
+_MOST_FRAMES: Final = 1 << 26  # with times of their own; three days at 240 a second
 _SECONDS: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+) ?s")
 _EQUAL: Final = 0.94e-3  # seconds, never more than a quarter of a frame; NTSC times are 1 ms off whole seconds
 
@@ -69,14 +70,26 @@ def packed(times: Seconds | None) -> str:
     return base64.b64encode(zlib.compress(steps.tobytes())).decode("ascii")
 
 
-def unpacked(text: str) -> Seconds | None:
-    """What `packed` was given. Raises ValueError for other text."""
+def unpacked(text: str, frames: int) -> Seconds | None:
+    """What `packed` was given, for a video of this many frames: (frames + 1,) seconds, or None.
+
+    Raises:
+        ValueError: other text; or that of another number of frames, which is not unpacked: 60 kB can hold gigabytes.
+    """
     if not text:
         return None
+    if not 0 < frames <= _MOST_FRAMES:
+        raise ValueError(f"times of {frames} frames")
+    unpacking = zlib.decompressobj()
     try:
-        steps = np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), "<i8")
+        data = unpacking.decompress(base64.b64decode(text, validate=True), 8 * frames + 1)
     except zlib.error as error:
         raise ValueError(str(error)) from None
+    if len(data) != 8 * frames or not unpacking.eof:
+        raise ValueError(f"not the times of {frames} frames")
+    steps = np.frombuffer(data, "<i8")
+    if not 0 <= steps.min() <= steps.max() < 1 << 52:
+        raise ValueError("times that do not increase, or of many years")
     return np.concatenate([[0], np.cumsum(steps)]) / _PER_SECOND
 
 

@@ -80,7 +80,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         best = path / "best.pt"
         hint = f"; did you mean {best}?" if best.is_file() else ""
         raise CheckpointError(f"{path} is a folder, not a checkpoint file{hint}")
-    if not path.is_file():
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path}: is not a regular file")
+    if not path.exists():
         raise CheckpointError(f"{path}: no such file; a run writes best.pt and last.pt into its folder")
     try:
         content = torch_files.load(path, check_sums=True, zipped=True)

@@ -34,6 +34,7 @@ from vidtrain import torch_files
 from vidtrain.engine.distributed import World
 from vidtrain.engine.ema import EMA
 from vidtrain.errors import CheckpointError
+from vidtrain.plain import check_regular
 
 log = logging.getLogger("vidtrain")
 
@@ -103,7 +104,7 @@ def check_shards(folder: Path, sums: Any, world: World) -> None:
             if _sha256(folder / name) != sums[name]:
                 problem = f"{folder / name}: was changed or damaged: its checksum is not the one of last.pt"
         except OSError as error:
-            problem = f"{folder / name}: cannot be read ({error.strerror})"
+            problem = f"{folder / name}: cannot be read ({error.strerror or error})"
     problem = next((text for text in world.gather(problem) if text), "")
     if problem:
         raise CheckpointError(problem)
@@ -178,6 +179,7 @@ def _writer(name: str) -> int | None:
 
 
 def _sha256(file: Path) -> str:
+    check_regular(file)
     digest = hashlib.sha256()
     with file.open("rb") as handle:
         while piece := handle.read(_PIECE):

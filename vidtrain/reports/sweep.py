@@ -13,10 +13,10 @@ from statistics import mean, stdev
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from vidtrain.path_options import unquoted
-from vidtrain.plain import read_json
+from vidtrain.plain import read_json, read_texts
 from vidtrain.reports.table import table
 
 log = logging.getLogger("vidtrain")
@@ -102,9 +102,13 @@ def sweep_table(folder: Path) -> str:
     runs = []
     for run in sorted(folder.iterdir(), key=_job_number):
         overrides = run / ".hydra" / "overrides.yaml"
-        if not overrides.is_file():
+        if not overrides.exists():
             continue
-        varied = dict(str(o).lstrip("+").split("=", 1) for o in OmegaConf.load(overrides))
+        try:
+            varied = dict(o.lstrip("+").partition("=")[::2] for o in read_texts(overrides))
+        except (OSError, ValueError) as error:
+            log.warning("%s: is not what Hydra writes (%s); its run is not in the table", overrides, error)
+            continue
         runs.append(({key: unquoted(value) for key, value in varied.items()}, _result(run)))
     if not runs:
         return ""
@@ -148,17 +152,24 @@ def _finished(members: Sequence[tuple[dict[str, str], dict[str, Any]]], repeats:
 
 
 def _number(result: dict[str, Any], split: str, metric: str) -> float | None:
-    value = (result.get(split) or {}).get(metric)
+    scores = result.get(split)
+    value = scores.get(metric) if isinstance(scores, dict) else None
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _result(run: Path) -> dict[str, Any]:
     """What result.json holds, or the like for a run that has none."""
-    for name in (_FAILURE, "result.json"):
-        file = run / name
-        if file.is_file():
-            content: dict[str, Any] = read_json(file)
-            return {"summary": {"test top-1": "failed"}} if "error" in content else content
+    file = run / "result.json"
+    if (run / _FAILURE).exists():  # cut off by a full disk it says so, too
+        return {"summary": {"test top-1": "failed"}}
+    if file.exists():
+        try:
+            content: Any = read_json(file)
+        except (OSError, ValueError) as error:
+            content = error
+        if isinstance(content, dict) and isinstance(content.get("summary"), dict):
+            return content
+        log.warning("%s: cannot be read (%s)", file, content if isinstance(content, Exception) else "no results")
     return {"summary": {"test top-1": "unfinished"}}
 
 

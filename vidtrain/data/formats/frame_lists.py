@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vidtrain.data.formats.rows import Rows
 from vidtrain.data.formats.text import BadRows, read_lines
+from vidtrain.plain import check_regular
 
 # the first name is misspelt in the published files
 _HEADERS = tuple(f"original_{name}_id video_id frame_id path labels" for name in ("vido", "video"))
@@ -14,6 +15,7 @@ _HEADERS = tuple(f"original_{name}_id video_id frame_id path labels" for name in
 def is_frame_list(path: Path) -> bool:
     """Whether the file starts with the header of such a list."""
     try:
+        check_regular(path)
         with path.open("rb") as file:
             start = file.read(200).decode("utf-8", "replace").lstrip("\ufeff")
     except OSError:

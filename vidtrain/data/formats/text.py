@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from vidtrain.errors import DataError, did_you_mean
+from vidtrain.plain import check_regular
 
 _Options = ParamSpec("_Options")
 _Result = TypeVar("_Result")
@@ -32,6 +33,8 @@ def find_file(name: str | Path, root: Path, key: str) -> Path:
     for path in (root / name, name):
         if path.is_file():
             return path
+        if path.exists() and not path.is_dir():
+            raise DataError(f"{path}: is not a regular file")
     folder = (root / name).parent
     near = did_you_mean(name.name, [p.name for p in folder.iterdir()] if folder.is_dir() else [])
     raise DataError(f"{key}={name}: no such file below {root} or in the working directory{near}")
@@ -53,6 +56,7 @@ def read_text(path: Path) -> str:
     Bytes that are not UTF-8 come back as they were when the text is used as a file name.
     """
     try:
+        check_regular(path)
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None

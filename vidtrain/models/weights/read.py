@@ -60,7 +60,7 @@ def read_weights(source: str | Path | Mapping[str, Any]) -> Weights:
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder without {' or '.join(_IN_A_FOLDER)}: name the file of the weights")
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+        raise CheckpointError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}")
     content = _safetensors(path) if path.suffix == ".safetensors" else _pickle(path)
     return _unwrap(content, str(path))
 

@@ -1,0 +1,89 @@
+"""What of a stranger's neither runs nor keeps a command waiting: pipes and devices in place of files, expressions."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.cli.conftest import Call, error_line
+from vidtrain.data.splits import StrangersRegex
+from vidtrain.engine.checkpoint import load_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def ends() -> Iterator[None]:
+    """Reading a pipe takes no processor time: what waits for its end is ended after a minute."""
+
+    def late(number: int, frame: Any) -> None:
+        raise TimeoutError("waits for ever")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has none of these files")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_or_a_device_is_no_file(call: Call, tiny: list[str], trained: Path, tmp_path: Path, kind: str) -> None:
+    def refused(*args: str) -> str:
+        return error_line(call(*args, check=2))
+
+    def put(name: str) -> Path:
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        os.mkfifo(file) if kind == "pipe" else file.symlink_to("/dev/zero")
+        return file
+
+    file = put("odd.pt")
+    clip = next(Path(load_checkpoint(trained / "best.pt")["config"]["data"]["root"]).glob("*/test/*/*.mp4"))
+    assert refused("predict", f"checkpoint={file}", f"input={clip}") == f"{file}: is not a regular file"
+    assert refused("predict", f"checkpoint={trained / 'best.pt'}", f"input={file}") == f"{file}: is not a regular file"
+    assert refused("inspect", f"weights={file}") == f"{file}: is not a regular file"
+    for key in ("weights", "inflate_from"):
+        assert f"{file}: is not a regular file" in refused("train", *tiny, f"model.{key}={file}", "run_dir=r")
+    (tmp_path / "videos").mkdir()
+    info = ["data", "info", "data.root=videos"]
+    for data, name in (("list", "l.txt"), ("table", "t.csv"), ("table", "t.parquet")):
+        file = put(name)
+        line = refused(*info, f"data={data}", f"data.train={file}")
+        assert line.startswith(f"{file}: ")
+        assert "is not a regular file" in line
+    for name, data in (("index.json", "index"), ("features.json", "features")):
+        put(f"{data}/{name}")
+        line = refused("data", "info", f"data={data}", f"data.root={tmp_path / data}")
+        assert line.startswith(str(tmp_path / data)), line
+
+
+def test_an_expression_out_of_a_checkpoint_ends(
+    call: Call, tiny: list[str], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same splits by a sound one; one that takes for ever is named. The user's own are not looked at."""
+    content = load_checkpoint(trained / "best.pt")
+    root = Path(content["config"]["data"]["root"])
+    for name in sorted({file.parent.name for file in root.rglob("*.mp4")}):
+        (tmp_path / "videos" / name).mkdir(parents=True)
+        for number in range(6):
+            copy = tmp_path / "videos" / name / f"{'a' * 40}_g{number // 2}_{number}.mp4"
+            copy.write_bytes(next(root.glob(f"*/test/{name}/*.mp4")).read_bytes())
+    options = {"root": str(tmp_path / "videos"), "test_fraction": 0.34, "val_fraction": 0.0}
+    node = {"_target_": "vidtrain.data.formats.folder.folder", **options}
+
+    def evaluate(group_by: str, *args: str, check: int = 0) -> Any:
+        content["config"]["data"] = {**node, "group_by": group_by}
+        torch.save(content, tmp_path / "other.pt")
+        return call("eval", "checkpoint=other.pt", "output=out", "eval.clips=1", *args, check=check)
+
+    assert "scored 16 of 16" in evaluate(r"_(g\d)_").stdout
+    monkeypatch.setattr(StrangersRegex, "SECONDS", 0.5)
+    line = error_line(evaluate("(a|aa)+b", check=2))
+    assert "group_by='(a|aa)+b', which the file gives: took longer than" in line
+    own = ["data=folder", *(f"data.{key}={value}" for key, value in options.items()), r"data.group_by=_(g\d)_"]
+    assert "scored 16 of 16" in evaluate("(a|aa)+b", *own).stdout

@@ -89,7 +89,7 @@ def test_damaged_shards_lose_one_checkpoint_not_the_run(tmp_path: Path, caplog: 
     checkpoints.sharded = True  # as in a world of several
     content = {"config": {}, "class_names": ["a"]}
     for update in (1, 2):
-        checkpoints.save_last({**content, "progress": {"update": update}}, *parts(), None)
+        checkpoints.save_last({**content, "progress": {"update": update, "epoch": update}}, *parts(), None)
     found = checkpoints.load_last()
     assert found is not None
     assert found["progress"]["update"] == 2

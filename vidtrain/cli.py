@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vidtrain import __version__
+from vidtrain.children import keep_working_folder_out
 from vidtrain.errors import EXIT_INTERRUPTED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
 from vidtrain.path_options import expand_home, expand_homes, quote_paths
 from vidtrain.terminal import accept_any_text, printable
@@ -232,9 +233,7 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     # On the CPU the loader's workers share the processors with the model. OpenMP threads that spin while they wait for
     # each other then take the time of the one they wait for: measured 4 instead of 30 clips/s on two busy cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # multiprocessing starts its processes with the working folder first on the path of modules: not in a stranger's
-    # folder. Python 3.11 and later listen to this; what this process itself finds its modules by is handed on apart.
-    os.environ.setdefault("PYTHONSAFEPATH", "1")
+    keep_working_folder_out()
     # Hydra then raises what it finds instead of printing it with parts of a traceback; _explain makes it one line
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,20 +14,20 @@ from typing import Any
 import pytest
 import torch
 
-from tests.cli.conftest import Call, error_line
+from tests.cli.conftest import Call, environment, error_line
 from vidtrain.data.splits import StrangersRegex
 from vidtrain.engine.checkpoint import load_checkpoint
 
 
 @pytest.fixture(autouse=True)
 def ends() -> Iterator[None]:
-    """Reading a pipe takes no processor time: what waits for its end is ended after a minute."""
+    """Reading a pipe takes no processor time: what waits for its end is ended after two minutes."""
 
     def late(number: int, frame: Any) -> None:
         raise TimeoutError("waits for ever")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(60)
+    signal.alarm(120)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
@@ -60,6 +63,30 @@ def test_a_pipe_or_a_device_is_no_file(call: Call, tiny: list[str], trained: Pat
         put(f"{data}/{name}")
         line = refused("data", "info", f"data={data}", f"data.root={tmp_path / data}")
         assert line.startswith(str(tmp_path / data)), line
+
+
+def test_the_program_imports_nothing_from_the_working_folder(trained: Path, tmp_path: Path) -> None:
+    """The installed program in the folder of a stranger's checkpoint, and the process that decord reads in."""
+    pytest.importorskip("decord")
+    program = shutil.which("vidtrain", path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip("the program is not installed in this environment")
+    for name in ("numpy", "av", "torch", "hydra", "yaml", "decord", "pickle", "signal", "encodings", "vidtrain"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write('{name} ')\n")
+    shutil.copy(trained / "best.pt", tmp_path)
+    root = Path(load_checkpoint(trained / "best.pt")["config"]["data"]["root"])
+    clip = next(root.glob("*/test/*/*.mp4"))
+    done = subprocess.run(
+        [program, "predict", "checkpoint=best.pt", f"input={clip}", "decoder=decord", "trainer.device=cpu"],
+        cwd=tmp_path,
+        env={key: value for key, value in environment().items() if key != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()
+    assert done.stdout.startswith(f"{clip}: "), done.stderr
 
 
 def test_an_expression_out_of_a_checkpoint_ends(

@@ -24,6 +24,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from vidtrain import run_dir
+from vidtrain.children import keep_working_folder_out
 from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED, ConfigError, StoppedError, VidtrainError
 
 _MISTAKE = 2  # the exit code of a user's mistake, as of the program itself
@@ -85,6 +86,7 @@ def _work(cfg: bytes, hydra: bytes) -> None:
     from vidtrain import config
     from vidtrain.commands import train
 
+    keep_working_folder_out()
     config.register()
     run_dir.register()
     composed = pickle.loads(hydra)

@@ -23,7 +23,6 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 
+from vidtrain.children import command
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.pyav import slots_of
 from vidtrain.errors import VideoError, VidtrainError
@@ -45,9 +45,7 @@ except ImportError:  # Windows
 
 _T = TypeVar("_T")
 
-# Python puts the working folder first for -m and -c, and a numpy.py that lies beside a video would run. So the first
-# thing is to search exactly where this process does; sys itself is built in.
-_START: Final = "import sys; sys.path[:] = sys.argv[1:]; from vidtrain.data.readers.child import main; main()"
+_START: Final = "from vidtrain.data.readers.child import main; main()"
 _START_SECONDS: Final = 120.0  # importing torch from a slow disk
 _BYTES_A_SECOND: Final = 1e6  # what opening reads at least
 _PIXELS_A_SECOND: Final = 2e7  # what decoding yields at least, on a busy machine
@@ -144,10 +142,8 @@ class _Child:
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._killed = False
-        searched = [str(Path(entry).absolute()) if Path(entry).exists() else entry for entry in sys.path]
-        command = [sys.executable, "-c", _START, *searched]
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0)
+        self._process = subprocess.Popen(command(_START), stdin=pipe, stdout=pipe, bufsize=0)
         assert self._process.stdin
         assert self._process.stdout
         self._to, self._from = self._process.stdin, io.BufferedReader(cast(io.RawIOBase, self._process.stdout))

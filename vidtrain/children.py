@@ -1,0 +1,39 @@
+"""Processes that this one starts search for modules where it does: never in the working folder.
+
+Python puts the working folder first for -c and -m. Somebody who predicts in a stranger's folder would run the numpy.py
+that lies there, and an innocent signal.py is hit alike.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from multiprocessing import util
+from pathlib import Path
+from typing import Any, Final
+
+# Stands in front of multiprocessing's own `-c CODE ARGUMENTS`, which Python hands on as arguments; then runs that.
+_FIRST: Final = "import sys; sys.path[:1] = [p for p in sys.path[:1] if p]; del sys.argv[1]; exec(sys.argv.pop(1))"
+_flags: Any = util._args_from_interpreter_flags  # type: ignore[attr-defined]
+
+
+def command(code: str) -> list[str]:
+    """What starts a Python that runs `code` and finds the modules that this process finds."""
+    searched = [str(Path(entry).absolute()) if Path(entry).exists() else entry for entry in sys.path]
+    return [sys.executable, "-c", f"import sys; sys.path[:] = sys.argv[1:]; {code}", *searched]
+
+
+def keep_working_folder_out() -> None:
+    """Of the processes that multiprocessing starts: the workers of "spawn" and "forkserver", and its own helpers."""
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
+    if sys.version_info < (3, 11):  # which does not know it
+        without_safe_path()
+
+
+def without_safe_path() -> None:
+    """The same by the command line. There is no public way; Python 3.10, which needs it, changes no more."""
+    util._args_from_interpreter_flags = _with_first  # type: ignore[attr-defined]
+
+
+def _with_first() -> list[str]:
+    return [*_flags(), "-c", _FIRST]

@@ -18,13 +18,13 @@ import torch
 from bench_prepare import bench as bench_copies
 from torch.utils.data import DataLoader
 
-from vidtrain.data.dataset import TestViews, TrainClips
-from vidtrain.data.loader import TrainLoader
-from vidtrain.data.manifest import Manifest
-from vidtrain.data.readers.kinds import AnyReader
-from vidtrain.data.readers.pyav import PyAVReader
-from vidtrain.data.sampling import ClipSpec, random_clip, uniform_clips
-from vidtrain.data.transforms import Cut, TestCuts, TrainCut, scaled_size
+from vidtrain.data.clips.dataset import TestViews, TrainClips
+from vidtrain.data.clips.loader import TrainLoader
+from vidtrain.data.clips.sampling import ClipSpec, random_clip, uniform_clips
+from vidtrain.data.clips.transforms import Cut, TestCuts, TrainCut, scaled_size
+from vidtrain.data.manifest.manifest import Manifest
+from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.pyav.reader import PyAVReader
 
 SHORT, CROP, FRAMES, STRIDE = 128, 112, 16, 4
 SPEC = ClipSpec(FRAMES, STRIDE)

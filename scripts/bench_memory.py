@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from vidtrain.data.index import read_index, write_index
-from vidtrain.data.manifest import Manifest, VideoData
+from vidtrain.data.manifest.index import read_index, write_index
+from vidtrain.data.manifest.manifest import Manifest, VideoData
 
 ROWS = 5_000_000
 CSV_ROWS = 240_000
@@ -31,7 +31,7 @@ def kilobytes(name: str) -> int:
 def opens(video: str) -> None:
     import numpy as np
 
-    from vidtrain.data.readers.pyav import PyAVReader
+    from vidtrain.data.readers.pyav.reader import PyAVReader
 
     reader, wanted = PyAVReader(), np.arange(0, 64, 4)
 
@@ -88,12 +88,12 @@ def _touch(rows: Manifest, answers: multiprocessing.Queue[int]) -> None:
 
 
 def csv(folder: str) -> None:
-    from vidtrain.data.dataset import TrainClips
+    from vidtrain.data.clips.dataset import TrainClips
+    from vidtrain.data.clips.loader import TrainLoader
+    from vidtrain.data.clips.sampling import ClipSpec
+    from vidtrain.data.clips.transforms import TrainCut
     from vidtrain.data.formats.kinetics import kinetics
-    from vidtrain.data.loader import TrainLoader
-    from vidtrain.data.readers.pyav import PyAVReader
-    from vidtrain.data.sampling import ClipSpec
-    from vidtrain.data.transforms import TrainCut
+    from vidtrain.data.readers.pyav.reader import PyAVReader
 
     video = (Path(folder) / "small.mp4").read_bytes()
     root = Path(folder) / "kinetics"

@@ -23,14 +23,14 @@ from typing import Any
 import torch
 
 from vidtrain import build
-from vidtrain.data.motion import CLASSES
-from vidtrain.engine.checkpoint import load_checkpoint
-from vidtrain.engine.inputs import ModelInput, reads_flow
-from vidtrain.engine.measure import Step, random_batch
+from vidtrain.data.motion.motion import CLASSES
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.preprocess import ModelInput, reads_flow
 from vidtrain.engine.settings import PrecisionName
-from vidtrain.models.summary import cost
+from vidtrain.engine.speed.timing import Step, random_batch
+from vidtrain.models.inspect.summary import cost
 
 CHANCE = (
     "The eight classes come in four pairs, each the other one played backwards, and every single frame looks the same "

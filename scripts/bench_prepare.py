@@ -31,14 +31,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_readers import SHORT_SIDE, SPEC, read_decord, write_video
 
-from vidtrain.data.prepare_copy import Job, make_copy, suffix_of
-from vidtrain.data.prepare_plan import stamp_of
+from vidtrain.data.clips.sampling import random_clip
+from vidtrain.data.clips.transforms import scaled_size
+from vidtrain.data.prepare.copy import Job, make_copy, suffix_of
+from vidtrain.data.prepare.plan import stamp_of
+from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.base import VideoReader
-from vidtrain.data.readers.kinds import AnyReader
-from vidtrain.data.readers.pyav import PyAVReader
-from vidtrain.data.sampling import random_clip
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.settings import CopyFormat, PrepareConfig
-from vidtrain.data.transforms import scaled_size
 from vidtrain.types import Indices
 
 READER = AnyReader(PyAVReader())

@@ -34,8 +34,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.readers.pyav import PyAVReader
-from vidtrain.data.sampling import ClipSpec, random_clip, uniform_clips
+from vidtrain.data.clips.sampling import ClipSpec, random_clip, uniform_clips
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.types import Frames, Indices
 
 SHORT_SIDE = 128

@@ -42,16 +42,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import vidtrain
 from vidtrain.build import build_optimizer
-from vidtrain.engine.bench import matmul_ceiling
-from vidtrain.engine.compiling import choose_compile
-from vidtrain.engine.inputs import ModelInput
-from vidtrain.engine.layout import pays, to_channels_last
-from vidtrain.engine.measure import Step, random_batch, synchronise
+from vidtrain.engine.devices.memory_format import pays, to_channels_last
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.preprocess import ModelInput
 from vidtrain.engine.settings import CompileMode, PrecisionName
-from vidtrain.models.catalogue import CATALOGUE
-from vidtrain.models.summary import cost
+from vidtrain.engine.speed.bench import matmul_ceiling
+from vidtrain.engine.speed.compiling import choose_compile
+from vidtrain.engine.speed.timing import Step, random_batch, synchronise
+from vidtrain.models.inspect.catalogue import CATALOGUE
+from vidtrain.models.inspect.summary import cost
 from vidtrain.reports.bench import device_name
 from vidtrain.reports.table import table
 from vidtrain.types import Batch

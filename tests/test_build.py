@@ -14,12 +14,13 @@ import torch
 from omegaconf import OmegaConf
 
 import vidtrain
-from vidtrain import build, targets
-from vidtrain.data.manifest import Manifest, VideoData
+from vidtrain import build
+from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.errors import CheckpointError, ConfigError
-from vidtrain.help import conf_dir
 from vidtrain.models.weights.start import START_KEYS
-from vidtrain.presets import model_section, nearest_preset
+from vidtrain.options import instantiate as targets
+from vidtrain.options.described import conf_dir
+from vidtrain.options.presets import model_section, nearest_preset
 
 
 def test_list_models_takes_a_pattern() -> None:
@@ -121,11 +122,11 @@ def test_no_target_is_imported_without_a_look_at_where_it_comes_from() -> None:
     import inspect
 
     callers = []
-    for file in Path(targets.__file__).parent.rglob("*.py"):
+    for file in Path(vidtrain.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and "locate(" in ast.unparse(node) and node.name != "locate":
                 callers.append(f"{file.name}:{node.name}")
-    assert sorted(callers) == ["targets.py:_allowed", "targets.py:_function_of"]
+    assert sorted(callers) == ["instantiate.py:_allowed", "instantiate.py:_function_of"]
     source = inspect.getsource(targets._allowed)
     assert source.index("_shipped(section)") < source.index("locate(")
 
@@ -143,7 +144,8 @@ def test_a_file_may_call_what_the_yaml_files_of_its_section_call(section: str) -
         assert targets.may_call(targets.from_file({"_target_": target}, "x.pt"), section)
     strangers = set.union(*own.values())
     strangers |= {
-        *("vidtrain.data.motion.make_motion", "vidtrain.models.c3d.torch.hub.load", "vidtrain.build.import_module"),
+        *("vidtrain.data.motion.motion.make_motion", "vidtrain.models.c3d.torch.hub.load"),
+        "vidtrain.build.import_module",
         *("torchvision.models.get_model", "torchvision.models.video.resnet.load_state_dict_from_url", "os.system"),
         *("torchvision.models.video.resnet18", "torchvision.models.detection.fasterrcnn_resnet50_fpn", "c3d", ""),
     }

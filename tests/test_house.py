@@ -11,12 +11,12 @@ PACKAGE = Path(__file__).parents[1] / "vidtrain"
 SHELL = (
     "hydra",
     "omegaconf",
-    "vidtrain.config",
-    "vidtrain.cli",
+    "vidtrain.options.schema",
+    "vidtrain.shell.cli",
     "vidtrain.commands",
     "vidtrain.build",
-    "vidtrain.targets",
-    "vidtrain.stored_config",
+    "vidtrain.options.instantiate",
+    "vidtrain.options.stored",
 )
 FORBIDDEN = {
     "models": (*SHELL, "vidtrain.data", "vidtrain.engine", "vidtrain.reports"),

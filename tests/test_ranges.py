@@ -14,10 +14,11 @@ import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import ValidationError
 
-from vidtrain import create_model, targets
-from vidtrain.config import SCHEMAS, check_numbers
+from vidtrain import create_model
 from vidtrain.errors import ConfigError
-from vidtrain.help import conf_dir
+from vidtrain.options import instantiate as targets
+from vidtrain.options.described import conf_dir
+from vidtrain.options.schema import SCHEMAS, check_numbers
 from vidtrain.ranges import Range, check_number, number, range_of
 
 HOSTILE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf, "-1": -1, "0": 0, "1e30": 1e30}

@@ -4,7 +4,7 @@
 def main() -> None:
     """The program; a Ctrl-C while it is still being imported ends it like one later on."""
     try:
-        from vidtrain import cli
+        from vidtrain.shell import cli
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     cli.main()

@@ -19,27 +19,27 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from vidtrain.data.augment import Augment, Colours
-from vidtrain.data.flow_files import read_settings
-from vidtrain.data.flow_methods import OPENCV, OpenCVFlow
-from vidtrain.data.flow_source import CachedFlow, ComputedFlow, FlowSource
-from vidtrain.data.manifest import VideoData
+from vidtrain.data.clips.augment import Augment, Colours
+from vidtrain.data.clips.sampling import ClipSpec
+from vidtrain.data.clips.transforms import TestCuts, TrainCut
+from vidtrain.data.flow.files import read_settings
+from vidtrain.data.flow.methods import OPENCV, OpenCVFlow
+from vidtrain.data.flow.source import CachedFlow, ComputedFlow, FlowSource
+from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.manifest.splits import StrangersRegex
+from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.base import VideoReader
-from vidtrain.data.readers.kinds import AnyReader
-from vidtrain.data.sampling import ClipSpec
 from vidtrain.data.settings import FlowConfig, FlowSourceName, SamplerConfig, TransformConfig
-from vidtrain.data.splits import StrangersRegex
-from vidtrain.data.transforms import TestCuts, TrainCut
-from vidtrain.engine.checkpoint import load_checkpoint
-from vidtrain.engine.checkpoint_content import check_size
-from vidtrain.engine.inputs import reads_flow
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
+from vidtrain.engine.checkpoints.content import check_size
 from vidtrain.engine.parameters import parameter_groups
+from vidtrain.engine.preprocess import reads_flow
 from vidtrain.engine.settings import EvalConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.models.weights.start import START_KEYS, start
-from vidtrain.path_options import literal
-from vidtrain.presets import list_models, model_section
-from vidtrain.targets import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
+from vidtrain.options.instantiate import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
+from vidtrain.options.paths import literal
+from vidtrain.options.presets import list_models, model_section
 
 log = logging.getLogger("vidtrain")
 

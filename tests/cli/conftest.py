@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vidtrain import cli
+from vidtrain.shell import cli
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.cli.conftest import Call, error_line
-from vidtrain.models.summary import cost
+from vidtrain.models.inspect.summary import cost
 
 TINY = ["model=slow_tiny", "sampler.num_frames=4", "transform.size=32", "num_classes=7", "seconds=0.05"]
 

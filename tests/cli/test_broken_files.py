@@ -11,8 +11,8 @@ import torch
 
 from tests.cli.conftest import Call
 from tests.cli.test_runs import rows_of
-from vidtrain.data.motion import make_motion
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.data.motion.motion import make_motion
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 
 TINY = [
     *["data=folder", "sampler.num_frames=8", "sampler.stride=1", "transform.size=32", "transform.resize=32"],

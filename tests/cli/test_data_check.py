@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import Call, Done, error_line
 from tests.videos import remux, scene, write_video
-from vidtrain.data.index import read_index
+from vidtrain.data.manifest.index import read_index
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call, error_line
-from vidtrain.data.index import read_index
+from vidtrain.data.manifest.index import read_index
 
 SMALL = [
     *["sampler.num_frames=8", "sampler.stride=1", "transform.size=32", "transform.resize=32", "trainer.epochs=1"],

@@ -16,8 +16,8 @@ import torch
 
 from tests.cli.conftest import Run, environment
 from vidtrain import load_model
-from vidtrain.engine.checkpoint import load_checkpoint
-from vidtrain.engine.distributed import first_host
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
+from vidtrain.engine.devices.distributed import first_host
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no torch elastic launcher on Windows")
 

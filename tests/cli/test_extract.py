@@ -20,12 +20,12 @@ import torch
 from tests.cli.conftest import Call, Done, environment
 from tests.videos import scene, write_video
 from vidtrain import build, create_model, load_model
-from vidtrain.data.feature_index import clip_seconds
+from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
+from vidtrain.data.clips.transforms import TestCuts
+from vidtrain.data.features.index import clip_seconds
 from vidtrain.data.formats.features import features
-from vidtrain.data.readers.pyav import PyAVReader
-from vidtrain.data.sampling import ClipSpec, sliding_clips
-from vidtrain.data.transforms import TestCuts
-from vidtrain.engine.inputs import ModelInput
+from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.engine.preprocess import ModelInput
 
 CLIP = [
     *["sampler.num_frames=4", "sampler.stride=2", "transform.size=32", "transform.resize=40", "eval.batch_size=3"],

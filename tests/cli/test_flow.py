@@ -18,7 +18,7 @@ from tests.cli.conftest import Call, error_line
 from tests.data.moving import moving
 from tests.videos import write_video
 from vidtrain import build
-from vidtrain.data.flow_files import file_of, video_id
+from vidtrain.data.flow.files import file_of, video_id
 from vidtrain.data.settings import FlowConfig, FlowSourceName
 from vidtrain.engine.step import TrainingStep
 from vidtrain.errors import ConfigError

@@ -14,10 +14,11 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from tests.cli.conftest import Run, error_line
-from vidtrain import config, run_dir
-from vidtrain import help as help_text
-from vidtrain.cli import COMMANDS
-from vidtrain.help import conf_dir
+from vidtrain.options import schema as config
+from vidtrain.options.commands import COMMANDS
+from vidtrain.options.described import conf_dir
+from vidtrain.runs import run_dir
+from vidtrain.shell import help as help_text
 
 
 def test_overview_shows_an_example_of_every_command(vidtrain: Run) -> None:
@@ -93,7 +94,7 @@ def test_help_of_a_choice_of_ones_own(vidtrain: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("args", [[], ["--help"], ["train", "--help"], ["--version"]])
 def test_help_imports_neither_torch_nor_hydra(args: list[str]) -> None:
     code = (
-        "import sys\nfrom vidtrain.cli import main\n"
+        "import sys\nfrom vidtrain.shell.cli import main\n"
         f"try: main({args!r})\n"
         "except SystemExit as end: assert end.code == 0, end.code\n"
         "slow = {'torch', 'hydra', 'omegaconf', 'numpy'} & set(sys.modules)\n"
@@ -104,7 +105,7 @@ def test_help_imports_neither_torch_nor_hydra(args: list[str]) -> None:
 
 def test_composing_a_configuration_does_not_import_torch() -> None:
     code = (
-        "import sys\nfrom vidtrain.cli import main\n"
+        "import sys\nfrom vidtrain.shell.cli import main\n"
         "try: main(['train', '--cfg', 'job'])\n"
         "except SystemExit as end: assert end.code == 0, end.code\n"
         "assert 'torch' not in sys.modules"

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.hostile import Case, cases
-from vidtrain import cli
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
+from vidtrain.shell import cli
 
 SECONDS = 10
 """Of processor time, which other programs do not take away."""

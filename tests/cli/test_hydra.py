@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Run
-from vidtrain.cli import COMMANDS, split_flags
+from vidtrain.options.commands import COMMANDS
+from vidtrain.shell.cli import split_flags
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,7 +72,7 @@ def test_wheel_carries_the_configs_and_runs_anywhere(tmp_path: Path) -> None:
         names = set(archive.namelist())
     for file in (ROOT / "conf").rglob("*.yaml"):
         assert f"vidtrain/conf/{file.relative_to(ROOT / 'conf').as_posix()}" in names
-    code = "import vidtrain.cli as c; print(c.__file__); c.main(['train', '--cfg', 'job'])"
+    code = "import vidtrain.shell.cli as c; print(c.__file__); c.main(['train', '--cfg', 'job'])"
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=True

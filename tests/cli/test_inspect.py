@@ -9,7 +9,7 @@ import torch
 
 import vidtrain
 from tests.cli.conftest import Call, error_line
-from vidtrain.models.catalogue import CATALOGUE
+from vidtrain.models.inspect.catalogue import CATALOGUE
 
 
 @pytest.mark.slow

@@ -16,10 +16,10 @@ import torch
 from tests.cli.conftest import Call, error_line
 from tests.cli.test_kills import equal
 from tests.cli.test_runs import rows_of
-from vidtrain import cli
 from vidtrain.engine import evaluator
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.step import TrainingStep
+from vidtrain.shell import cli
 
 
 @pytest.fixture

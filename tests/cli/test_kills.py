@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run, environment
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 
 KILLS = 20
 

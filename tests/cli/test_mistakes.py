@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.conftest import Call, environment, error_line
 from tests.cli.test_runs import rows_of
-from vidtrain.engine.checkpoint import load_checkpoint, save_checkpoint
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ class Interrupt:
 sys.meta_path.insert(0, Interrupt())
 runpy.run_module("vidtrain", run_name="__main__")
 """
-    for name, said in (("vidtrain.cli", ""), ("torch", "vidtrain: interrupted; ")):
+    for name, said in (("vidtrain.shell.cli", ""), ("torch", "vidtrain: interrupted; ")):
         command = [sys.executable, "-c", script, name, "train", "trainer.epochs=1"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment())
         assert done.returncode == 130

@@ -10,10 +10,10 @@ import pytest
 
 from tests.cli.conftest import Call
 from tests.cli.test_runs import rows_of
-from vidtrain.data.index import write_index
-from vidtrain.data.manifest import IntLists, VideoData
-from vidtrain.data.motion import motion
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.data.manifest.index import write_index
+from vidtrain.data.manifest.manifest import IntLists, VideoData
+from vidtrain.data.motion.motion import motion
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 
 
 @pytest.fixture

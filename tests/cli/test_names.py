@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.conftest import Call, environment
 from tests.cli.test_runs import rows_of
-from vidtrain.engine.checkpoint import load_checkpoint, save_checkpoint
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from vidtrain.terminal import printable
 
 pytestmark = pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are not bytes there")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.cli.conftest import Call, error_line
-from vidtrain.engine.checkpoint import load_checkpoint, save_checkpoint
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from vidtrain.models.layers import classifier
 
 MESSAGE = "the network's output is not finite (fp32)"

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from tests.cli.conftest import Call
-from vidtrain import build, targets
+from vidtrain import build
 from vidtrain.errors import ConfigError
+from vidtrain.options import instantiate as targets
 
 MODULE = '''
 """An own model in a file of its own."""

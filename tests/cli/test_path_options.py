@@ -18,17 +18,16 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from tests.cli.conftest import Call, error_line
-from vidtrain import help as help_text
-from vidtrain import path_options
-from vidtrain.cli import COMMANDS
 from vidtrain.commands.videos import override
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.errors import ConfigError
-from vidtrain.help import conf_dir
 from vidtrain.models.weights.start import START_KEYS
-from vidtrain.path_options import annotation, expand_home, expand_homes, literal, quote_paths, unquoted
-from vidtrain.run_dir import sweep_folder
-from vidtrain.targets import locate
+from vidtrain.options import paths as path_options
+from vidtrain.options.commands import COMMANDS
+from vidtrain.options.described import conf_dir, fields
+from vidtrain.options.instantiate import locate
+from vidtrain.options.paths import annotation, expand_home, expand_homes, literal, quote_paths, unquoted
+from vidtrain.runs.run_dir import sweep_folder
 
 NAMES = [
     *["clip (1).mp4", "喧嘩.mp4", "a,b.mp4", "x=1.mp4", "it's.mp4", 'say "hi".mp4', "`ls`.mp4", "$HOME.mp4", "50%.mp4"],
@@ -227,7 +226,7 @@ NO_PATHS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_typed_option_about_a_path_is_one(command: str) -> None:
-    for key, kind, _, text in help_text.fields(command):
+    for key, kind, _, text in fields(command):
         named = re.search(r"(^|[._])(path|file|dir|folder|root|output|input|weights|checkpoint|probes)$", key)
         if key not in NO_PATHS and ("str" in kind or "Path" in kind) and (named or _about_a_path(text)):
             assert annotation(command, key) is not None, f"{key}: {text}"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call, environment, error_line
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 
 
 def start(args: list[str], cwd: Path) -> subprocess.Popen[str]:

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.cli.conftest import Call, Run, error_line
 from vidtrain import load_model
-from vidtrain.engine.checkpoint import load_checkpoint, save_checkpoint
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:

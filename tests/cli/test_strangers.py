@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from tests.cli.conftest import Call, environment, error_line
-from vidtrain.data.splits import StrangersRegex
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.data.manifest.splits import StrangersRegex
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 
 
 @pytest.fixture(autouse=True)

@@ -6,12 +6,12 @@ from functools import cache
 
 import pytest
 
-from vidtrain import config, run_dir
-from vidtrain.cli import COMMANDS
-from vidtrain.help import FROM_CHECKPOINT
-from vidtrain.hydra_errors import all_keys, unknown_key
 from vidtrain.models.weights.start import START_KEYS
-from vidtrain.synonyms import SYNONYMS, suggestion
+from vidtrain.options import schema as config
+from vidtrain.options.commands import COMMANDS, FROM_CHECKPOINT
+from vidtrain.options.synonyms import SYNONYMS, suggestion
+from vidtrain.runs import run_dir
+from vidtrain.shell.hydra_errors import all_keys, unknown_key
 
 
 @cache

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call, error_line
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 
 
 def records(run: Path, kind: str) -> list[dict[str, float]]:

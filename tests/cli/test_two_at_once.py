@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call, environment
-from vidtrain import sole_writer
 from vidtrain.errors import VidtrainError
+from vidtrain.runs import sole_writer
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from vidtrain.sole_writer import sole_writer
+from vidtrain.runs.sole_writer import sole_writer
 with sole_writer(Path(sys.argv[1]), "output"):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from tests.cli.conftest import Call, error_line
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 
 
 def test_a_run_starts_from_the_weights_of_another(trained: Path, tiny: list[str], call: Call) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from tests.videos import Pictures, coded, full_decode, pack, write_video
 from vidtrain.data.readers.base import VideoReader
-from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.errors import VideoError
 
 HEIGHT, WIDTH = 48, 64

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidtrain.data.augment import Augment, Colours
+from vidtrain.data.clips.augment import Augment, Colours
 from vidtrain.errors import ConfigError
 from vidtrain.types import Frames
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidtrain.data.check import Problem, find_group_leaks, find_problems, without_unusable, write_report
-from vidtrain.data.index import read_index, write_index
-from vidtrain.data.manifest import IntLists, Manifest, StringArray, VideoData
-from vidtrain.data.probe import Probe
-from vidtrain.data.probes import absolute
-from vidtrain.data.sampling import ClipSpec
+from vidtrain.data.checks.check import Problem, find_group_leaks, find_problems, without_unusable, write_report
+from vidtrain.data.checks.probe import Probe
+from vidtrain.data.checks.probes import absolute
+from vidtrain.data.clips.sampling import ClipSpec
+from vidtrain.data.manifest.index import read_index, write_index
+from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, VideoData
 from vidtrain.data.timeline import packed
 from vidtrain.errors import DataError
 

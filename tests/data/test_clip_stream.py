@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from tests.videos import coded, needs_encoder, number_of, read, scene, write_video
-from vidtrain.data.clip_stream import ClipBatch, ClipStream
-from vidtrain.data.manifest import Manifest
+from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
+from vidtrain.data.clips.stream import ClipBatch, ClipStream
+from vidtrain.data.clips.transforms import TestCuts
+from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers import streaming
 from vidtrain.data.readers.base import OpenVideo, VideoReader
-from vidtrain.data.readers.pyav import PyAVReader, PyAVVideo
-from vidtrain.data.sampling import ClipSpec, sliding_clips
-from vidtrain.data.transforms import TestCuts
+from vidtrain.data.readers.pyav.reader import PyAVReader, PyAVVideo
 from vidtrain.errors import ConfigError
 from vidtrain.types import Frames, Indices, VideoInfo
 

@@ -12,17 +12,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidtrain.data.dataset import MAX_REPLACEMENTS, TrainClips, read_clip
-from vidtrain.data.dataset import TestViews as Views
-from vidtrain.data.loader import EpochBatches, TrainLoader, balanced_weights, choose_workers, collate
-from vidtrain.data.loader import test_loader as loader_of_tests
-from vidtrain.data.manifest import IntLists, Manifest
-from vidtrain.data.motion import motion
+from vidtrain.data.clips.dataset import MAX_REPLACEMENTS, TrainClips, read_clip
+from vidtrain.data.clips.dataset import TestViews as Views
+from vidtrain.data.clips.loader import EpochBatches, TrainLoader, balanced_weights, choose_workers, collate
+from vidtrain.data.clips.loader import test_loader as loader_of_tests
+from vidtrain.data.clips.sampling import ClipSpec, uniform_clips
+from vidtrain.data.clips.transforms import TestCuts as Cuts
+from vidtrain.data.clips.transforms import TrainCut, scaled_size
+from vidtrain.data.manifest.manifest import IntLists, Manifest
+from vidtrain.data.motion.motion import motion
 from vidtrain.data.readers.base import OpenVideo
-from vidtrain.data.readers.pyav import PyAVReader
-from vidtrain.data.sampling import ClipSpec, uniform_clips
-from vidtrain.data.transforms import TestCuts as Cuts
-from vidtrain.data.transforms import TrainCut, scaled_size
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.types import Indices, Sample, VideoInfo
 
@@ -333,7 +333,7 @@ def test_clips_of_one_size_are_read_together(
             reads.append(len(indices))
             return read_clip(path, video, indices, *rest)
 
-        monkeypatch.setattr("vidtrain.data.dataset.read_clip", counted)
+        monkeypatch.setattr("vidtrain.data.clips.dataset.read_clip", counted)
         together = [frames for frames, _ in several._read(path, video, places, cuts)]
     assert all(map(np.array_equal, together, alone))
     assert reads == ([8] if len(set(sizes)) == 1 else [4, 4, 4])

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from vidtrain.data import loader as loaders
-from vidtrain.data.feature_files import FILE, FeatureFolder, Video, open_features, read_info
-from vidtrain.data.feature_index import clip_seconds, write_feature_index
-from vidtrain.data.feature_sequences import TestSequences, TrainSequences
+from vidtrain.data.clips import loader as loaders
+from vidtrain.data.clips.loader import TrainLoader, collate
+from vidtrain.data.clips.sampling import ClipSpec
+from vidtrain.data.features.files import FILE, FeatureFolder, Video, open_features, read_info
+from vidtrain.data.features.index import clip_seconds, write_feature_index
+from vidtrain.data.features.sequences import TestSequences, TrainSequences
 from vidtrain.data.formats.features import features
 from vidtrain.data.formats.index import index
-from vidtrain.data.loader import TrainLoader, collate
-from vidtrain.data.manifest import IntLists, Manifest, VideoData
-from vidtrain.data.sampling import ClipSpec
+from vidtrain.data.manifest.manifest import IntLists, Manifest, VideoData
 from vidtrain.data.timeline import packed
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.sequences import Sequences

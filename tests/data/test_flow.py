@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidtrain.data.flow import LIMIT, STILL, cut_flow, decode, encode, mirror
-from vidtrain.data.transforms import Cut
+from vidtrain.data.clips.transforms import Cut
+from vidtrain.data.flow.codes import LIMIT, STILL, cut_flow, decode, encode, mirror
 
 
 def random_codes(frames: int = 2, height: int = 20, width: int = 30) -> np.ndarray:

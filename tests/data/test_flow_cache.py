@@ -23,12 +23,12 @@ from torchvision.models.optical_flow import raft_small
 from tests.data.moving import moving
 from tests.data.prepared import READER, as_data, made_folder
 from tests.videos import info, write_video
-from vidtrain.data.flow import encode
-from vidtrain.data.flow_cache import FlowMade, check_settings, compute, make_flow
-from vidtrain.data.flow_files import file_of, read_settings, video_id
-from vidtrain.data.flow_methods import FlowMethod, OpenCVFlow, RaftFlow
-from vidtrain.data.flow_source import CachedFlow
-from vidtrain.data.prepare_copy import Job
+from vidtrain.data.flow.cache import FlowMade, check_settings, compute, make_flow
+from vidtrain.data.flow.codes import encode
+from vidtrain.data.flow.files import file_of, read_settings, video_id
+from vidtrain.data.flow.methods import FlowMethod, OpenCVFlow, RaftFlow
+from vidtrain.data.flow.source import CachedFlow
+from vidtrain.data.prepare.copy import Job
 from vidtrain.data.readers.jpeg_pack import JpegPackReader
 from vidtrain.data.settings import FlowCacheConfig
 from vidtrain.errors import ConfigError, DataError

@@ -12,7 +12,7 @@ import torch
 from torchvision.models.optical_flow import raft_small
 
 from tests.data.moving import texture
-from vidtrain.data.flow_methods import OPENCV, FlowMethod, OpenCVFlow, RaftFlow
+from vidtrain.data.flow.methods import OPENCV, FlowMethod, OpenCVFlow, RaftFlow
 from vidtrain.errors import ConfigError, DataError
 
 _BORDER = 16

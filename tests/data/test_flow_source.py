@@ -15,17 +15,17 @@ import torch
 from tests.data.moving import moving
 from tests.data.prepared import READER, as_data
 from tests.videos import write_video
-from vidtrain.data.augment import Augment, Colours
-from vidtrain.data.dataset import TestViews, TrainClips
-from vidtrain.data.flow import STILL, decode, encode, mirror
-from vidtrain.data.flow_cache import make_flow
-from vidtrain.data.flow_methods import OpenCVFlow
-from vidtrain.data.flow_source import CachedFlow, ComputedFlow, FlowSource
-from vidtrain.data.loader import TrainLoader
-from vidtrain.data.manifest import Manifest
-from vidtrain.data.sampling import ClipSpec
+from vidtrain.data.clips.augment import Augment, Colours
+from vidtrain.data.clips.dataset import TestViews, TrainClips
+from vidtrain.data.clips.loader import TrainLoader
+from vidtrain.data.clips.sampling import ClipSpec
+from vidtrain.data.clips.transforms import TestCuts, TrainCut
+from vidtrain.data.flow.cache import make_flow
+from vidtrain.data.flow.codes import STILL, decode, encode, mirror
+from vidtrain.data.flow.methods import OpenCVFlow
+from vidtrain.data.flow.source import CachedFlow, ComputedFlow, FlowSource
+from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.settings import FlowCacheConfig
-from vidtrain.data.transforms import TestCuts, TrainCut
 from vidtrain.errors import VideoError
 from vidtrain.types import Frames
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vidtrain.data.formats.activitynet import activitynet
-from vidtrain.data.manifest import VideoData
+from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError
 
 

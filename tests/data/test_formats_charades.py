@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vidtrain.data.formats.charades import charades
-from vidtrain.data.manifest import VideoData
+from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError
 
 HEADER = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length\n"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vidtrain.data.formats.columns import table
-from vidtrain.data.manifest import VideoData
+from vidtrain.data.formats.table import table
+from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError
 
 ROWS = [

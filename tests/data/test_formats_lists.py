@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vidtrain.data.formats.lists import lists
-from vidtrain.data.manifest import VideoData
+from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError
 
 CLIPS = ("clips/a.mp4", "clips/b.mp4", "clips/c.mp4", "clips/d.mp4")

@@ -9,7 +9,7 @@ import pytest
 
 from vidtrain.data.formats.jester import jester
 from vidtrain.data.formats.something_something import something_something
-from vidtrain.data.manifest import VideoData
+from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError
 
 TEMPLATES = ("Putting [something] on [something]", "Pushing [something] from left to right", "Folding [something]")

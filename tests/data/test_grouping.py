@@ -13,8 +13,8 @@ import pytest
 
 from vidtrain.data.formats.folder import folder
 from vidtrain.data.formats.lists import lists
-from vidtrain.data.grouping import Grouping, find_grouping
-from vidtrain.data.splits import group_names
+from vidtrain.data.manifest.grouping import Grouping, find_grouping
+from vidtrain.data.manifest.splits import group_names
 
 Name = Callable[[str, int], str]
 CLASSES = ("walk", "run", "jump", "sit")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from vidtrain.data.formats.index import index
-from vidtrain.data.index import read_index, write_index
-from vidtrain.data.manifest import IntLists, Manifest, StringArray, VideoData
+from vidtrain.data.manifest.index import read_index, write_index
+from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, VideoData
 from vidtrain.errors import DataError
 
 

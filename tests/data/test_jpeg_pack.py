@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.videos import Pictures, info, numbered, read, refused, scene
-from vidtrain.data.prepare_jpeg import encode_pack
+from vidtrain.data.prepare.jpeg import encode_pack
+from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.jpeg_pack import JpegPackReader, write_pack
-from vidtrain.data.readers.kinds import AnyReader
-from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.errors import VideoError
 from vidtrain.types import VideoInfo
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidtrain.data.manifest import IntLists, Manifest, StringArray
+from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray
 
 # file names as Linux gives them: any bytes but NUL and "/", those that are not UTF-8 as surrogates
 names = st.binary(max_size=20).map(lambda b: b.replace(b"\0", b"").replace(b"/", b"")).map(os.fsdecode)
@@ -32,7 +32,7 @@ def test_take(strings: list[str], data: st.DataObject) -> None:
 
 
 def test_take_works_across_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidtrain.data.manifest._PART", 3)
+    monkeypatch.setattr("vidtrain.data.manifest.manifest._PART", 3)
     strings = [str(n) * (n % 5) for n in range(11)]
     rows = np.arange(11)[::-1]
     assert list(StringArray.of(strings).take(rows)) == strings[::-1]

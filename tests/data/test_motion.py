@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from vidtrain.data.manifest import VideoData
-from vidtrain.data.motion import CLASSES, FLIP_PAIRS, PAIRS, _encode, make_motion, motion
-from vidtrain.data.motion_scene import draw_scene, render, scene_clips
+from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.motion.motion import CLASSES, FLIP_PAIRS, PAIRS, _encode, make_motion, motion
+from vidtrain.data.motion.scene import draw_scene, render, scene_clips
 from vidtrain.errors import DataError
 
 SMALL = {"train_scenes": 1, "val_scenes": 1, "test_scenes": 1, "size": 32, "num_frames": 4}
@@ -212,7 +212,7 @@ def test_pairs_cover_the_classes() -> None:
 
 SCRIPT = """
 import sys
-from vidtrain.data.motion import motion
+from vidtrain.data.motion.motion import motion
 motion(sys.argv[1], train_scenes=int(sys.argv[2]), val_scenes=1, test_scenes=1, size=32, num_frames=16)
 """
 
@@ -253,7 +253,7 @@ def test_an_interrupted_run_cleans_up(tmp_path: Path, monkeypatch: pytest.Monkey
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vidtrain.data.motion._encode", interrupt)
+    monkeypatch.setattr("vidtrain.data.motion.motion._encode", interrupt)
     with pytest.raises(KeyboardInterrupt):
         motion(tmp_path, **SMALL)
     assert not list(tmp_path.iterdir())

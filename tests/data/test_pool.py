@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from vidtrain.data.pool import Outcome, run
-from vidtrain.data.progress import Progress
+from vidtrain.data.jobs.pool import Outcome, run
+from vidtrain.data.jobs.progress import Progress
 from vidtrain.errors import ConfigError, VideoError
 
 METHODS = multiprocessing.get_all_start_methods()
@@ -145,7 +145,7 @@ def test_cost_of_an_item() -> None:
 SCRIPT = """
 import os, sys, time
 from contextlib import closing
-from vidtrain.data.pool import run
+from vidtrain.data.jobs.pool import run
 
 def hang(number):
     open(sys.argv[1] + "/" + str(os.getpid()), "w").close()
@@ -211,7 +211,7 @@ def test_no_orphans(tmp_path: Path, method: str, sign: signal.Signals) -> None:
 
 
 def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidtrain.data.progress._LINE_EVERY", 0.0)
+    monkeypatch.setattr("vidtrain.data.jobs.progress._LINE_EVERY", 0.0)
     with Progress(4, "checking", done=1) as progress:
         for _ in run(square, range(3), workers=1, timeout=20.0, progress=progress):
             progress.note = "1 problem"

@@ -21,9 +21,9 @@ from PIL import Image
 
 from tests.data.prepared import READER, X264, as_data, made_folder, numbers, only_copy, painted, run
 from tests.videos import info, read, scene, write_video
-from vidtrain.data.index import read_index
-from vidtrain.data.manifest import IntLists, Manifest, StringArray, VideoData
-from vidtrain.data.prepare import check_settings
+from vidtrain.data.manifest.index import read_index
+from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, VideoData
+from vidtrain.data.prepare.prepare import check_settings
 from vidtrain.data.settings import CopyFormat, PrepareConfig
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.types import VideoInfo
@@ -188,9 +188,9 @@ def test_a_file_that_takes_too_long_is_reported(three: list[Path], tmp_path: Pat
 SCRIPT = """
 import sys
 from pathlib import Path
-from vidtrain.data.manifest import Manifest, VideoData
-from vidtrain.data.prepare import prepare
-from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.manifest.manifest import Manifest, VideoData
+from vidtrain.data.prepare.prepare import prepare
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.settings import PrepareConfig
 if __name__ == "__main__":
     paths = sorted(map(str, Path(sys.argv[1]).iterdir()))

@@ -14,12 +14,12 @@ from PIL import Image
 
 from tests.data.test_readers_times import HOUR, transport
 from tests.videos import numbered, remux, scene, write_video
-from vidtrain.data.prepare_jpeg import encode_pack
-from vidtrain.data.probe import Depth, Probe, probe
+from vidtrain.data.checks.probe import Depth, Probe, probe
+from vidtrain.data.prepare.jpeg import encode_pack
+from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.base import OpenVideo
-from vidtrain.data.readers.extent import missing_bytes
-from vidtrain.data.readers.kinds import AnyReader
-from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.readers.pyav.extent import missing_bytes
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.errors import VideoError
 from vidtrain.types import VideoInfo
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from tests.videos import scene, write_video
-from vidtrain.data.probe import Depth, Probe, probe
-from vidtrain.data.probes import FILE, Probes, Settings, absolute
+from vidtrain.data.checks.probe import Depth, Probe, probe
+from vidtrain.data.checks.probes import FILE, Probes, Settings, absolute
+from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.base import OpenVideo
-from vidtrain.data.readers.kinds import AnyReader
-from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.readers.pyav.reader import PyAVReader
 
 READER = AnyReader(PyAVReader())
 
@@ -126,9 +126,9 @@ def test_hangs_and_crashes_are_recorded(clip: Path, tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys, time
-from vidtrain.data.probe import Depth
-from vidtrain.data.probes import Probes, Settings
-from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.checks.probe import Depth
+from vidtrain.data.checks.probes import Probes, Settings
+from vidtrain.data.readers.pyav.reader import PyAVReader
 
 class Reader:
     def open(self, path):

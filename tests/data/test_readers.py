@@ -20,7 +20,7 @@ from tests.videos import info, numbered, read, refused, remux, scene, set_matrix
 from vidtrain.data.readers import guarded
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.decord import DecordReader
-from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.torchcodec import TorchCodecReader
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.types import Frames

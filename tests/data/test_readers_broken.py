@@ -17,7 +17,7 @@ import pytest
 from tests.data.test_readers import READERS
 from tests.videos import Pictures, coded, full_decode, number_of, remux, write_video
 from vidtrain.data.readers.base import OpenVideo, VideoReader
-from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.errors import VideoError
 
 SECONDS = 5.0

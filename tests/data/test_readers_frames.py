@@ -13,9 +13,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.videos import Pictures, info, read, refused, scene
-from vidtrain.data.readers.frames import FrameFolderReader
-from vidtrain.data.readers.kinds import AnyReader
-from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.image_folder import FrameFolderReader
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.errors import VideoError
 
 READER = FrameFolderReader()

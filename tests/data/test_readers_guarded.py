@@ -21,7 +21,7 @@ from tests.data.hanging import OddReader
 from tests.videos import scene, write_video
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.guarded import Guarded
-from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.errors import ConfigError, VideoError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the misbehaving reader calls the C library's sleep")

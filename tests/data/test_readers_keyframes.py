@@ -13,14 +13,14 @@ from tests.data.encodes import KINDS, Kind, _all_keys, _without_index, make, sou
 from tests.data.prepared import as_data, only_copy, run
 from tests.data.test_readers import needs_decord, needs_torchcodec
 from tests.videos import full_decode, refused
-from vidtrain.data.check import find_problems
-from vidtrain.data.probe import Depth, Probe, probe
-from vidtrain.data.readers import keyframes
+from vidtrain.data.checks.check import find_problems
+from vidtrain.data.checks.probe import Depth, Probe, probe
+from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.readers.decord import DecordReader
-from vidtrain.data.readers.keyframes import HEAD, Worth, keyframe_test, true_keyframes
-from vidtrain.data.readers.pyav import PyAVReader, PyAVVideo
+from vidtrain.data.readers.pyav import keyframes
+from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, true_keyframes
+from vidtrain.data.readers.pyav.reader import PyAVReader, PyAVVideo
 from vidtrain.data.readers.torchcodec import TorchCodecReader
-from vidtrain.data.sampling import ClipSpec
 from vidtrain.errors import VideoError
 
 OTHERS = [pytest.param(DecordReader(), marks=needs_decord), pytest.param(TorchCodecReader(), marks=needs_torchcodec)]

@@ -20,17 +20,17 @@ import pytest
 from tests.data.test_jpeg_pack import pack as write_jpeg_pack
 from tests.data.test_readers_frames import encode
 from tests.videos import full_decode, pack, read, scene, write_video
-from vidtrain.data.readers.kinds import AnyReader
-from vidtrain.data.readers.opening import packet_of
-from vidtrain.data.readers.pyav import PyAVReader
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.pyav.opening import packet_of
+from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 
 _READ = """
 import hashlib, sys
 import numpy as np
-from vidtrain.data.readers.kinds import AnyReader
-from vidtrain.data.readers.pyav import PyAVReader
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 for path in sys.argv[1:]:
     with AnyReader(PyAVReader()).open(path) as video:
         frames = video.read(np.arange(video.info.num_frames))

@@ -16,7 +16,7 @@ from tests.data.test_readers import needs_decord, needs_torchcodec
 from tests.videos import full_decode
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.decord import DecordReader
-from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.torchcodec import TorchCodecReader
 from vidtrain.errors import VideoError
 

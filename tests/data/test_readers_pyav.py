@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from tests.videos import full_decode, info, numbered, pack, read, refused, remux, scene, set_matrix, write_video
-from vidtrain.data.readers import packets
-from vidtrain.data.readers.opening import OpenFile
-from vidtrain.data.readers.pyav import PyAVReader
-from vidtrain.data.readers.references import unreferred_test
+from vidtrain.data.readers.pyav import packets
+from vidtrain.data.readers.pyav.opening import OpenFile
+from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.readers.pyav.references import unreferred_test
 from vidtrain.errors import VideoError
 
 CODECS = {

@@ -17,7 +17,7 @@ import pytest
 
 from tests.data.encodes import COUNT, UNSEEN, Kind, _distance, make, sound
 from tests.videos import full_decode
-from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.errors import VideoError
 
 USUAL = ("libx264", "libx265", "mpeg", "mjpeg", "h263", "flv.")

@@ -13,8 +13,8 @@ from av.stream import Disposition
 from tests.data.test_readers import needs_decord, needs_torchcodec
 from tests.videos import full_decode, numbered, read, refused
 from vidtrain.data.readers.decord import DecordReader
-from vidtrain.data.readers.opening import OpenFile
-from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.readers.pyav.opening import OpenFile
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.torchcodec import TorchCodecReader
 
 PALETTE = np.array([[255, 16, 16, 16], [255, 30, 30, 220], [255, 30, 200, 200], [255, 220, 30, 30]], np.uint8)

@@ -12,15 +12,15 @@ import pytest
 
 from tests.data.test_readers import needs_decord, reader
 from tests.videos import coded, info, number_of, numbered, read, write_video
-from vidtrain.data.dataset import TestViews, TrainClips
-from vidtrain.data.manifest import Manifest, StringArray
+from vidtrain.data.clips.dataset import TestViews, TrainClips
+from vidtrain.data.clips.sampling import ClipSpec, uniform_clips
+from vidtrain.data.clips.transforms import TestCuts, TrainCut
+from vidtrain.data.manifest.manifest import Manifest, StringArray
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.decord import DecordReader
-from vidtrain.data.readers.pyav import PyAVReader, PyAVVideo
-from vidtrain.data.readers.timing import Timing, stuck
-from vidtrain.data.sampling import ClipSpec, uniform_clips
+from vidtrain.data.readers.pyav.reader import PyAVReader, PyAVVideo
+from vidtrain.data.readers.pyav.timing import Timing, stuck
 from vidtrain.data.timeline import Timeline
-from vidtrain.data.transforms import TestCuts, TrainCut
 
 __all__ = ["reader"]  # the fixture
 
@@ -82,7 +82,7 @@ class TestVariableRate:
     def test_counted_or_not(self, tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
         path = write_video(tmp_path / "a.mkv", coded(24), 600, codec=codec, options={}, times=TIMES)
         by_packets = info(path)
-        monkeypatch.setattr("vidtrain.data.readers.decoding.scan", lambda *_, **__: None)
+        monkeypatch.setattr("vidtrain.data.readers.pyav.decoding.scan", lambda *_, **__: None)
         counted = info(path)
         assert by_packets == counted
         assert by_packets.times is not None
@@ -232,7 +232,7 @@ class TestOddTimestamps:
 
     @staticmethod
     def timing(video: PyAVVideo, pts: list[int | None]) -> Timing:
-        from vidtrain.data.readers.timing import timing
+        from vidtrain.data.readers.pyav.timing import timing
 
         return timing(video.file, pts)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vidtrain.data.sampling import ClipSpec, Short, random_clip, sliding_clips, uniform_clips
+from vidtrain.data.clips.sampling import ClipSpec, Short, random_clip, sliding_clips, uniform_clips
 from vidtrain.data.timeline import Timeline
 from vidtrain.errors import ConfigError, DataError
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidtrain.data.manifest import IntLists, Manifest, StringArray
-from vidtrain.data.splits import (
+from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray
+from vidtrain.data.manifest.splits import (
     Cut,
     StrangersRegex,
     _below_common_folder,

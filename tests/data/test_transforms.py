@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidtrain.data.transforms import CROPS, Cut, TrainCut
-from vidtrain.data.transforms import TestCuts as Cuts
+from vidtrain.data.clips.transforms import CROPS, Cut, TrainCut
+from vidtrain.data.clips.transforms import TestCuts as Cuts
 from vidtrain.errors import ConfigError
 from vidtrain.types import VideoInfo
 

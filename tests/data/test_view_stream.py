@@ -14,21 +14,21 @@ from torch import Tensor, nn
 
 from tests.data.moving import moving
 from tests.videos import write_video
-from vidtrain.data import view_stream
-from vidtrain.data.dataset import TestViews
-from vidtrain.data.flow_methods import OPENCV, OpenCVFlow
-from vidtrain.data.flow_source import ComputedFlow
-from vidtrain.data.loader import collate
-from vidtrain.data.loader import test_loader as loader_of_tests
-from vidtrain.data.manifest import Manifest
-from vidtrain.data.readers.pyav import PyAVReader
+from vidtrain.data.clips import view_stream
+from vidtrain.data.clips.dataset import TestViews
+from vidtrain.data.clips.loader import collate
+from vidtrain.data.clips.loader import test_loader as loader_of_tests
+from vidtrain.data.clips.sampling import ClipSpec
+from vidtrain.data.clips.transforms import TestCuts
+from vidtrain.data.clips.view_stream import ViewStream
+from vidtrain.data.flow.methods import OPENCV, OpenCVFlow
+from vidtrain.data.flow.source import ComputedFlow
+from vidtrain.data.manifest.manifest import Manifest
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.streaming import OutOfOrderError
-from vidtrain.data.sampling import ClipSpec
-from vidtrain.data.transforms import TestCuts
-from vidtrain.data.view_stream import ViewStream
 from vidtrain.engine.evaluator import ViewScores, evaluate, view_scores
-from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.preprocess import ModelInput
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.types import Batch, Frames, ViewPart
 

@@ -16,16 +16,16 @@ import torch
 
 from tests.data.moving import moving
 from tests.videos import write_video
-from vidtrain.data import hand_over, workers
-from vidtrain.data.clip_stream import ClipStream
-from vidtrain.data.dataset import TestViews, TrainClips
-from vidtrain.data.loader import TrainLoader
-from vidtrain.data.loader import test_loader as loader_of_tests
-from vidtrain.data.manifest import Manifest
+from vidtrain.data.clips import hand_over, workers
+from vidtrain.data.clips.dataset import TestViews, TrainClips
+from vidtrain.data.clips.loader import TrainLoader
+from vidtrain.data.clips.loader import test_loader as loader_of_tests
+from vidtrain.data.clips.sampling import ClipSpec
+from vidtrain.data.clips.stream import ClipStream
+from vidtrain.data.clips.transforms import TestCuts, TrainCut
+from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo
-from vidtrain.data.readers.pyav import PyAVReader
-from vidtrain.data.sampling import ClipSpec
-from vidtrain.data.transforms import TestCuts, TrainCut
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.errors import LoaderError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and SIGSTOP are not on Windows")

@@ -20,28 +20,28 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
-from vidtrain import run_dir
 from vidtrain.commands.scoring import Scorer
 from vidtrain.commands.training import build_trainer
-from vidtrain.config import TrainConfig, register
-from vidtrain.data.dataset import TrainClips
-from vidtrain.data.loader import TrainLoader
-from vidtrain.data.manifest import Manifest, VideoData
-from vidtrain.data.sampling import ClipSpec
-from vidtrain.data.transforms import TrainCut
-from vidtrain.engine.checkpoint import Checkpoints
-from vidtrain.engine.distributed import World
+from vidtrain.data.clips.dataset import TrainClips
+from vidtrain.data.clips.loader import TrainLoader
+from vidtrain.data.clips.sampling import ClipSpec
+from vidtrain.data.clips.transforms import TrainCut
+from vidtrain.data.manifest.manifest import Manifest, VideoData
+from vidtrain.engine.checkpoints.checkpoint import Checkpoints
+from vidtrain.engine.devices.distributed import World
+from vidtrain.engine.devices.parallel import parallel
 from vidtrain.engine.ema import EMA
 from vidtrain.engine.evaluator import Scores
-from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.objective import Objective
-from vidtrain.engine.parallel import parallel
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.preprocess import ModelInput
 from vidtrain.engine.settings import PrecisionName, ScheduleConfig, Strategy, TrainerConfig
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import DataError, VideoError
-from vidtrain.help import conf_dir
+from vidtrain.options.described import conf_dir
+from vidtrain.options.schema import TrainConfig, register
+from vidtrain.runs import run_dir
 from vidtrain.types import Frames, Indices, VideoInfo
 
 CPU = torch.device("cpu")

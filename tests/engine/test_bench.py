@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from vidtrain.engine.bench import matmul_ceiling, waiting_share
-from vidtrain.engine.inputs import ModelInput
-from vidtrain.engine.measure import Step, random_batch
-from vidtrain.engine.memory import PeakMemory
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.preprocess import ModelInput
 from vidtrain.engine.settings import PrecisionName
+from vidtrain.engine.speed.bench import matmul_ceiling, waiting_share
+from vidtrain.engine.speed.memory import PeakMemory
+from vidtrain.engine.speed.timing import Step, random_batch
 from vidtrain.types import Batch
 
 CPU = torch.device("cpu")

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidtrain.engine import compiling
-from vidtrain.engine.compiling import choose_compile
-from vidtrain.engine.inputs import ModelInput
-from vidtrain.engine.measure import random_batch
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.preprocess import ModelInput
 from vidtrain.engine.settings import CompileMode, PrecisionName
+from vidtrain.engine.speed import compiling
+from vidtrain.engine.speed.compiling import choose_compile
+from vidtrain.engine.speed.timing import random_batch
 from vidtrain.engine.step import TrainingStep
 from vidtrain.errors import ConfigError
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from vidtrain.engine.evaluator import Scores, evaluate, merged, view_probabilities
-from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.preprocess import ModelInput
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.types import BadVideo, Batch
 

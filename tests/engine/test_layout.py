@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidtrain.engine.layout import match_layout, pays, to_channels_last
+from vidtrain.engine.devices.memory_format import match_layout, pays, to_channels_last
 
 
 def network() -> nn.Module:

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidtrain.engine.checkpoint import load_checkpoint, save_checkpoint
-from vidtrain.engine.inputs import ModelInput
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from vidtrain.engine.precision import Precision, choose_device
+from vidtrain.engine.preprocess import ModelInput
 from vidtrain.engine.schedule import check_schedule, learning_rate_factor
 from vidtrain.engine.settings import PrecisionName, ScheduleConfig, ScheduleName
 from vidtrain.errors import CheckpointError, ConfigError
@@ -153,7 +153,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, capsys: pytest.CaptureF
 FULL_DISK = """
 import resource, signal, sys, torch
 from pathlib import Path
-from vidtrain.engine.checkpoint import load_checkpoint, save_checkpoint
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from vidtrain.errors import CheckpointError
 file = Path(sys.argv[1]) / "last.pt"
 content = {"model": {}, "config": {}, "class_names": [], "epoch": 1}

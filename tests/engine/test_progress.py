@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import torch
 
-from vidtrain.engine.distributed import World
+from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.progress import Progress
 
 

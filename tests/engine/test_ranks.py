@@ -18,14 +18,14 @@ from torch import nn
 
 from tests.engine.test_trainer import CPU, TO_INPUT, Clips, network, trainer
 from vidtrain.build import build_optimizer
-from vidtrain.engine.distributed import World, join
+from vidtrain.engine.devices.distributed import World, join
+from vidtrain.engine.devices.parallel import parallel
 from vidtrain.engine.objective import Objective
-from vidtrain.engine.parallel import parallel
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.settings import PrecisionName, Strategy
 from vidtrain.engine.step import TrainingStep
 from vidtrain.errors import ConfigError, DataError, VidtrainError
-from vidtrain.help import conf_dir
+from vidtrain.options.described import conf_dir
 from vidtrain.types import BadVideo, Batch
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo and forkserver are not on Windows")

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from vidtrain.engine import sharded
-from vidtrain.engine.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
-from vidtrain.engine.distributed import World
+from vidtrain.engine.checkpoints import shards as sharded
+from vidtrain.engine.checkpoints.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
+from vidtrain.engine.devices.distributed import World
 from vidtrain.errors import CheckpointError
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")

@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidtrain.engine.checkpoint import Checkpoints, load_checkpoint
+from vidtrain.engine.checkpoints.checkpoint import Checkpoints, load_checkpoint
 from vidtrain.engine.ema import EMA
 from vidtrain.engine.evaluator import Scores, evaluate
-from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.preprocess import ModelInput
 from vidtrain.engine.schedule import learning_rate_factor
 from vidtrain.engine.settings import OnOom, PrecisionName, ScheduleConfig, TrainerConfig
 from vidtrain.engine.step import TrainingStep

@@ -9,8 +9,8 @@ import torch
 
 import vidtrain
 from vidtrain.commands.inspect import catalogue_rows
-from vidtrain.models.catalogue import CATALOGUE, Entry
-from vidtrain.models.summary import cost, summarise
+from vidtrain.models.inspect.catalogue import CATALOGUE, Entry
+from vidtrain.models.inspect.summary import cost, summarise
 from vidtrain.reports.catalogue import CatalogueRow, to_markdown, to_text
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"

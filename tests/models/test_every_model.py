@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.weights.start import START_KEYS
-from vidtrain.presets import model_section
+from vidtrain.options.presets import model_section
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 

@@ -15,9 +15,9 @@ from tests.models.parity import drawn_weights
 from vidtrain import create_model
 from vidtrain.errors import ConfigError
 from vidtrain.models.i3d import i3d
+from vidtrain.models.inspect.summary import cost
 from vidtrain.models.layers.same_padding import SameConv3d, SameMaxPool3d, pad_same
 from vidtrain.models.s3d import SelfGate, s3d
-from vidtrain.models.summary import cost
 
 S3DG = functools.partial(create_model, "s3dg")
 

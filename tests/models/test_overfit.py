@@ -10,7 +10,7 @@ import torch
 import vidtrain
 from tests.models.recurrent import NAMES as RECURRENT
 from tests.models.test_every_model import THIN
-from vidtrain.data.motion_scene import scene_clips
+from vidtrain.data.motion.scene import scene_clips
 
 STEPS = 120
 # torchvision's three 18-layer nets have no thin version and are left out

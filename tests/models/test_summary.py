@@ -12,10 +12,10 @@ from torch import nn
 from vidtrain.errors import ConfigError
 from vidtrain.models.c3d import c3d
 from vidtrain.models.early_fusion import early_fusion
+from vidtrain.models.inspect.summary import Summary, summarise, times
 from vidtrain.models.late_fusion import late_fusion
 from vidtrain.models.layers.backbone2d import image_backbone
 from vidtrain.models.slow_fusion import slow_fusion
-from vidtrain.models.summary import Summary, summarise, times
 
 # Document 003, at 20 x 64 x 64. Its slips are mended: early fusion reads 3*20 channels (not 3*10) and ends in 24
 # (not 4), and the 3D net's rows are Conv3D and Pool3D, its average a single point in all of T, H and W.

@@ -14,9 +14,9 @@ from tests.models.parity import cell, drawn_weights
 from vidtrain import create_model
 from vidtrain.errors import ConfigError
 from vidtrain.models.alternating3d import alternating3d
+from vidtrain.models.inspect.summary import cost
 from vidtrain.models.layers.frame_resnet import RESNETS, temporal_shift
 from vidtrain.models.layers.nonlocal_block import NonLocalBlock
-from vidtrain.models.summary import cost
 from vidtrain.models.tsm import tsm_r50
 from vidtrain.models.tsn import tsn_r50
 

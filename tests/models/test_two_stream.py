@@ -12,7 +12,7 @@ import vidtrain
 from vidtrain import create_model
 from vidtrain.engine.objective import Objective
 from vidtrain.errors import ConfigError
-from vidtrain.models.summary import summarise
+from vidtrain.models.inspect.summary import summarise
 from vidtrain.models.two_stream import TwoStream
 
 FRAMES = 6

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidtrain.data.manifest import Manifest, StringArray, VideoData
-from vidtrain.data.probe import Probe
-from vidtrain.data.probes import absolute
-from vidtrain.data.sampling import ClipSpec
-from vidtrain.data.stats import Stats, advice, collect
+from vidtrain.data.checks.probe import Probe
+from vidtrain.data.checks.probes import absolute
+from vidtrain.data.checks.stats import Stats, advice, collect
+from vidtrain.data.clips.sampling import ClipSpec
+from vidtrain.data.manifest.manifest import Manifest, StringArray, VideoData
 from vidtrain.errors import DataError
 from vidtrain.reports.check import problems_text, summary_line
 from vidtrain.reports.stats import histogram, stats_figure, stats_text

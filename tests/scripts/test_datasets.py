@@ -26,7 +26,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from vidtrain.data.manifest import VideoData
+from vidtrain.data.manifest.manifest import VideoData
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts" / "datasets"

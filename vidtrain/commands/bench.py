@@ -12,15 +12,15 @@ from omegaconf import DictConfig
 
 from vidtrain import build
 from vidtrain.commands import training
-from vidtrain.commands.data_doctor import training_clips
-from vidtrain.commands.settings import check_bench
-from vidtrain.data.loader import TrainLoader, choose_workers
-from vidtrain.data.manifest import VideoData
-from vidtrain.engine.bench import Row, matmul_ceiling, measure
-from vidtrain.engine.measure import Step
+from vidtrain.commands.data.doctor import training_clips
+from vidtrain.data.clips.loader import TrainLoader, choose_workers
+from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.settings import PrecisionName
-from vidtrain.models.summary import cost
+from vidtrain.engine.speed.bench import Row, matmul_ceiling, measure
+from vidtrain.engine.speed.timing import Step
+from vidtrain.models.inspect.summary import cost
+from vidtrain.options.settings import check_bench
 from vidtrain.reports.bench import Report
 from vidtrain.reports.results import write_json
 from vidtrain.types import Batch

@@ -15,17 +15,17 @@ from torch import nn
 
 from vidtrain import build
 from vidtrain.commands.scoring import Scorer, prepare_folder, refuse_not_finite
-from vidtrain.config import check_numbers
-from vidtrain.data.loader import choose_workers
-from vidtrain.data.manifest import IntLists, Manifest, VideoData
-from vidtrain.engine.checkpoint import load_checkpoint
-from vidtrain.engine.distributed import join
+from vidtrain.data.clips.loader import choose_workers
+from vidtrain.data.manifest.manifest import IntLists, Manifest, VideoData
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
+from vidtrain.engine.devices.distributed import join
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, one_of
 from vidtrain.models.two_stream import TwoStream
+from vidtrain.options.schema import check_numbers
+from vidtrain.options.stored import checkpoint_config
 from vidtrain.reports.results import scored_line
 from vidtrain.reports.table import table
-from vidtrain.stored_config import checkpoint_config
 from vidtrain.terminal import printable
 
 log = logging.getLogger("vidtrain")

@@ -19,24 +19,24 @@ from torch import nn
 
 from vidtrain import build
 from vidtrain.commands.videos import listed, override, printable
-from vidtrain.config import check_numbers
-from vidtrain.data.clip_stream import ClipBatch, ClipStream, check_slides
-from vidtrain.data.feature_files import Done, FeatureFolder, Video
-from vidtrain.data.feature_index import REPORT, videos_of, write_feature_index, write_report
-from vidtrain.data.loader import choose_workers
-from vidtrain.data.manifest import Manifest, VideoData
-from vidtrain.data.progress import Progress
-from vidtrain.data.sampling import ClipSpec
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.data.clips.loader import choose_workers
+from vidtrain.data.clips.sampling import ClipSpec
+from vidtrain.data.clips.stream import ClipBatch, ClipStream, check_slides
+from vidtrain.data.features.files import Done, FeatureFolder, Video
+from vidtrain.data.features.index import REPORT, videos_of, write_feature_index, write_report
+from vidtrain.data.jobs.progress import Progress
+from vidtrain.data.manifest.manifest import Manifest, VideoData
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.extract import encode
-from vidtrain.engine.inputs import ModelInput, reads_flow
 from vidtrain.engine.precision import Precision, choose_device
+from vidtrain.engine.preprocess import ModelInput, reads_flow
 from vidtrain.errors import ConfigError, DataError
-from vidtrain.help import conf_dir
-from vidtrain.hydra_errors import flat_keys
 from vidtrain.models.layers.feature_tap import FeatureTap
-from vidtrain.stored_config import checkpoint_config
-from vidtrain.targets import ORIGIN
+from vidtrain.options.described import conf_dir
+from vidtrain.options.instantiate import ORIGIN
+from vidtrain.options.schema import check_numbers
+from vidtrain.options.stored import checkpoint_config
+from vidtrain.shell.hydra_errors import flat_keys
 from vidtrain.types import BadVideo
 
 log = logging.getLogger("vidtrain")

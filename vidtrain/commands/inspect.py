@@ -11,11 +11,11 @@ from omegaconf import DictConfig
 
 from vidtrain import build
 from vidtrain.errors import ConfigError
-from vidtrain.models.catalogue import CATALOGUE
+from vidtrain.models.inspect.catalogue import CATALOGUE
+from vidtrain.models.inspect.summary import cost, summarise, times
 from vidtrain.models.layers.example import input_shapes
-from vidtrain.models.summary import cost, summarise, times
 from vidtrain.models.weights.load import describe_weights
-from vidtrain.presets import list_models, nearest_preset
+from vidtrain.options.presets import list_models, nearest_preset
 from vidtrain.reports.catalogue import CatalogueRow, to_markdown, to_text
 
 

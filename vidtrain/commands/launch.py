@@ -23,9 +23,9 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from vidtrain import run_dir
 from vidtrain.children import keep_working_folder_out
 from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED, ConfigError, StoppedError, VidtrainError
+from vidtrain.runs import run_dir
 
 _MISTAKE = 2  # the exit code of a user's mistake, as of the program itself
 
@@ -83,8 +83,8 @@ def _work(cfg: bytes, hydra: bytes) -> None:
     """One of the processes."""
     from hydra.core.utils import configure_log
 
-    from vidtrain import config
     from vidtrain.commands import train
+    from vidtrain.options import schema as config
 
     keep_working_folder_out()
     config.register()

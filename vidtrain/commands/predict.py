@@ -13,16 +13,16 @@ from omegaconf import DictConfig
 
 from vidtrain import build
 from vidtrain.commands.scoring import PredictionsFile, Scorer
-from vidtrain.config import check_numbers
+from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.files import list_videos
-from vidtrain.data.loader import choose_workers
-from vidtrain.data.manifest import Manifest
-from vidtrain.engine.checkpoint import load_checkpoint
+from vidtrain.data.manifest.manifest import Manifest
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.evaluator import view_scores
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.metrics import best_classes
-from vidtrain.stored_config import checkpoint_config
+from vidtrain.options.schema import check_numbers
+from vidtrain.options.stored import checkpoint_config
 from vidtrain.terminal import printable
 from vidtrain.types import BadVideo
 

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vidtrain import build, metrics
-from vidtrain.data.dataset import TestViews
-from vidtrain.data.feature_files import FeatureInfo
-from vidtrain.data.feature_sequences import TestSequences
-from vidtrain.data.loader import test_loader
-from vidtrain.data.manifest import Manifest, VideoData
-from vidtrain.engine.distributed import World
+from vidtrain.data.clips.dataset import TestViews
+from vidtrain.data.clips.loader import test_loader
+from vidtrain.data.features.files import FeatureInfo
+from vidtrain.data.features.sequences import TestSequences
+from vidtrain.data.manifest.manifest import Manifest, VideoData
+from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.evaluator import Scores, evaluate, merged
-from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.preprocess import ModelInput
 from vidtrain.errors import ConfigError, DataError, VidtrainError, one_of
 from vidtrain.reports.results import write_json
 from vidtrain.terminal import EXACT_NAMES

@@ -12,19 +12,20 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from vidtrain import build, run_dir
+from vidtrain import build
 from vidtrain.commands import training
 from vidtrain.commands.scoring import Scorer, refuse_not_finite
-from vidtrain.data.loader import choose_workers
-from vidtrain.engine.distributed import World, join
+from vidtrain.data.clips.loader import choose_workers
+from vidtrain.engine.devices.distributed import World, join
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
 from vidtrain.engine.signals import StopSignals
 from vidtrain.errors import CheckpointError, ConfigError, LoaderError, VidtrainError
-from vidtrain.path_options import literal
+from vidtrain.options.paths import literal
 from vidtrain.ranges import Range, check_number
 from vidtrain.reports.results import print_result, summary_cells, write_json
-from vidtrain.sole_writer import sole_writer
+from vidtrain.runs import run_dir
+from vidtrain.runs.sole_writer import sole_writer
 
 log = logging.getLogger("vidtrain")
 

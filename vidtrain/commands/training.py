@@ -12,31 +12,32 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vidtrain import build, run_dir
+from vidtrain import build
 from vidtrain.commands.scoring import Scorer, manifest_of
-from vidtrain.data.dataset import TrainClips
-from vidtrain.data.feature_sequences import TrainSequences
-from vidtrain.data.loader import TrainLoader
-from vidtrain.data.manifest import VideoData
-from vidtrain.engine.checkpoint import Checkpoints
-from vidtrain.engine.checkpoint_content import restoring
-from vidtrain.engine.compiling import choose_compile
-from vidtrain.engine.distributed import World
+from vidtrain.data.clips.dataset import TrainClips
+from vidtrain.data.clips.loader import TrainLoader
+from vidtrain.data.features.sequences import TrainSequences
+from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.engine.checkpoints.checkpoint import Checkpoints
+from vidtrain.engine.checkpoints.content import restoring
+from vidtrain.engine.devices.distributed import World
+from vidtrain.engine.devices.memory_format import pays, to_channels_last
+from vidtrain.engine.devices.parallel import gathered, parallel
 from vidtrain.engine.ema import EMA
 from vidtrain.engine.evaluator import Scores
-from vidtrain.engine.inputs import ModelInput, reads_flow
-from vidtrain.engine.layout import pays, to_channels_last
-from vidtrain.engine.measure import Step, random_batch
 from vidtrain.engine.objective import Objective
-from vidtrain.engine.parallel import gathered, parallel
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.preprocess import ModelInput, reads_flow
 from vidtrain.engine.settings import CompileMode, OnOom, Strategy
+from vidtrain.engine.speed.compiling import choose_compile
+from vidtrain.engine.speed.timing import Step, random_batch
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Recorder, Trainer
 from vidtrain.errors import CheckpointError, ConfigError, one_of
 from vidtrain.models.layers.checkpointing import checkpoint_activations
 from vidtrain.plain import read_mapping
 from vidtrain.reports.run_log import NoLog, RunLog
+from vidtrain.runs import run_dir
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")

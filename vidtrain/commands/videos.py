@@ -11,8 +11,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from vidtrain import build
-from vidtrain.data.manifest import VideoData
-from vidtrain.data.pool import processors
+from vidtrain.data.jobs.pool import processors
+from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import ConfigError
 from vidtrain.types import BadVideo
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidtrain.engine.distributed import local
+from vidtrain.engine.devices.distributed import local
 from vidtrain.errors import ConfigError
 
 

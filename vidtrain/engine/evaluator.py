@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidtrain import metrics
-from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.preprocess import ModelInput
 from vidtrain.sequences import Sequences
 from vidtrain.types import BadVideo, Batch, ViewPart
 

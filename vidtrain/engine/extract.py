@@ -8,8 +8,8 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.preprocess import ModelInput
 from vidtrain.errors import ConfigError
 
 _MIXED = 0.05

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from vidtrain.engine.distributed import local
+from vidtrain.engine.devices.distributed import local
 from vidtrain.errors import ConfigError
 
 

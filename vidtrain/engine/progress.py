@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vidtrain.engine.distributed import World
+from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.evaluator import Scores
 from vidtrain.errors import DataError
 from vidtrain.types import Batch

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from vidtrain.engine.ema import EMA
-from vidtrain.engine.inputs import ModelInput
 from vidtrain.engine.norms import NormStatistics, kept_statistics, measure_statistics
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.preprocess import ModelInput
 from vidtrain.errors import VidtrainError
 from vidtrain.types import Batch
 

@@ -14,16 +14,16 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from vidtrain.engine.checkpoint import Checkpoints, load_checkpoint, restore_rng, rng_state
-from vidtrain.engine.distributed import World
+from vidtrain.engine.checkpoints.checkpoint import Checkpoints, load_checkpoint, restore_rng, rng_state
+from vidtrain.engine.devices.distributed import World
+from vidtrain.engine.devices.prefetch import on_device
 from vidtrain.engine.evaluator import Scores
-from vidtrain.engine.measure import profiler
 from vidtrain.engine.parameters import first_not_finite
-from vidtrain.engine.prefetch import on_device
 from vidtrain.engine.progress import Progress, Recorder, Staged, TrainingClips, progress_bar, record_epoch
 from vidtrain.engine.schedule import learning_rate_factor
 from vidtrain.engine.settings import ScheduleConfig, TrainerConfig
 from vidtrain.engine.signals import StopSignals
+from vidtrain.engine.speed.timing import profiler
 from vidtrain.engine.step import TrainingStep
 from vidtrain.errors import CheckpointError, LoaderError, StoppedError, VidtrainError
 from vidtrain.types import Batch

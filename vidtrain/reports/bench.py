@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from vidtrain.engine.bench import Row, utilisation
-from vidtrain.engine.memory import what_is_counted
+from vidtrain.engine.speed.bench import Row, utilisation
+from vidtrain.engine.speed.memory import what_is_counted
 from vidtrain.reports.table import table
 
 _HEAD = ("precision", "compiled", "batch", "train clips/s", "infer clips/s", "wait %", "GB", "TFLOP/s", "MFU %", "")

@@ -6,8 +6,8 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 
-from vidtrain.data.check import KINDS, Problem
-from vidtrain.data.manifest import VideoData
+from vidtrain.data.checks.check import KINDS, Problem
+from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.reports.table import table
 
 _EXAMPLES = 3

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.stats import Stats, quantiles
+from vidtrain.data.checks.stats import Stats, quantiles
 from vidtrain.reports.figures import figure_label, new_figure
 from vidtrain.reports.table import table
 

@@ -15,7 +15,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from vidtrain.path_options import unquoted
+from vidtrain.options.paths import unquoted
 from vidtrain.plain import read_json, read_texts
 from vidtrain.reports.table import table
 

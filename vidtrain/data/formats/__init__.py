@@ -1,0 +1,1 @@
+"""One file per data= choice. Imports manifest and _files."""

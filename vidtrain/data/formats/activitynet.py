@@ -8,11 +8,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vidtrain.data.formats.finish import empty_segments, finish, val_is_test
-from vidtrain.data.formats.places import find_by_name
-from vidtrain.data.formats.rows import Rows, build_manifest, check_labels
-from vidtrain.data.formats.text import BadRows, check_root, find_file, find_list, read_classes, read_json, without_gc
-from vidtrain.data.manifest import VideoData
+from vidtrain.data.formats._files.finish import empty_segments, finish, val_is_test
+from vidtrain.data.formats._files.places import find_by_name
+from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
+from vidtrain.data.formats._files.text import (
+    BadRows,
+    check_root,
+    find_file,
+    find_list,
+    read_classes,
+    read_json,
+    without_gc,
+)
+from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
 

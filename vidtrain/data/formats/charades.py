@@ -6,13 +6,13 @@ import csv
 import re
 from pathlib import Path
 
+from vidtrain.data.formats._files.finish import empty_segments, finish
+from vidtrain.data.formats._files.places import PICTURES_PER_SECOND, find_by_name
+from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
+from vidtrain.data.formats._files.text import BadRows, check_root, find_list, read_lines, some, without_gc
 from vidtrain.data.formats.cutting import cut_splits
-from vidtrain.data.formats.finish import empty_segments, finish
-from vidtrain.data.formats.places import PICTURES_PER_SECOND, find_by_name
-from vidtrain.data.formats.rows import Rows, build_manifest, check_labels
-from vidtrain.data.formats.text import BadRows, check_root, find_list, read_lines, some, without_gc
-from vidtrain.data.manifest import VideoData
-from vidtrain.data.splits import Cut
+from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.manifest.splits import Cut
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
 

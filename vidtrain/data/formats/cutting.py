@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vidtrain.data.formats.finish import SPLITS, classes_with, count_classes
-from vidtrain.data.formats.text import some
-from vidtrain.data.grouping import MOST, find_grouping
-from vidtrain.data.manifest import Manifest
-from vidtrain.data.splits import Cut, assign_folds, find_groups, group_names, hold_out, strata_of
+from vidtrain.data.formats._files.finish import SPLITS, classes_with, count_classes
+from vidtrain.data.formats._files.text import some
+from vidtrain.data.manifest.grouping import MOST, find_grouping
+from vidtrain.data.manifest.manifest import Manifest
+from vidtrain.data.manifest.splits import Cut, assign_folds, find_groups, group_names, hold_out, strata_of
 from vidtrain.errors import DataError
 
 

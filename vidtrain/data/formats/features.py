@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from vidtrain.data.feature_files import read_info
-from vidtrain.data.formats.text import check_root
-from vidtrain.data.index import read_index
-from vidtrain.data.manifest import VideoData
+from vidtrain.data.features.files import read_info
+from vidtrain.data.formats._files.text import check_root
+from vidtrain.data.manifest.index import read_index
+from vidtrain.data.manifest.manifest import VideoData
 
 
 def features(root: str | Path, *, max_clips: int | None = None) -> VideoData:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from vidtrain.data.formats._files.finish import finish
+from vidtrain.data.formats._files.places import find_by_name
+from vidtrain.data.formats._files.rows import Rows, build_manifest
+from vidtrain.data.formats._files.text import BadRows, check_root, read_lines
 from vidtrain.data.formats.cutting import cut_splits
-from vidtrain.data.formats.finish import finish
-from vidtrain.data.formats.places import find_by_name
-from vidtrain.data.formats.rows import Rows, build_manifest
-from vidtrain.data.formats.text import BadRows, check_root, read_lines
-from vidtrain.data.manifest import VideoData
-from vidtrain.data.splits import Cut
+from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.manifest.splits import Cut
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
 

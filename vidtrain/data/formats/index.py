@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vidtrain.data.feature_files import FILE
-from vidtrain.data.formats.text import check_root
-from vidtrain.data.index import read_index
-from vidtrain.data.manifest import VideoData
+from vidtrain.data.features.files import FILE
+from vidtrain.data.formats._files.text import check_root
+from vidtrain.data.manifest.index import read_index
+from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vidtrain.data.formats import twentybn
-from vidtrain.data.formats.text import BadRows, check_root, read_classes, without_gc
-from vidtrain.data.manifest import VideoData
+from vidtrain.data.formats._files import twentybn
+from vidtrain.data.formats._files.text import BadRows, check_root, read_classes, without_gc
+from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.types import FilePath
 
 _PREFIX = r"(?:jester-v1-)?"

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vidtrain.data.files import is_video, list_folders, walk_videos
-from vidtrain.data.formats.finish import finish, val_is_test
-from vidtrain.data.formats.places import find_clips, skipped_note
-from vidtrain.data.formats.rows import Rows, build_manifest, check_labels
-from vidtrain.data.formats.table import cut_csv
-from vidtrain.data.formats.text import (
+from vidtrain.data.formats._files.delimited import cut_csv
+from vidtrain.data.formats._files.finish import finish, val_is_test
+from vidtrain.data.formats._files.places import find_clips, skipped_note
+from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
+from vidtrain.data.formats._files.text import (
     BadRows,
     check_root,
     find_file,
@@ -22,7 +22,7 @@ from vidtrain.data.formats.text import (
     read_lines,
     without_gc,
 )
-from vidtrain.data.manifest import Manifest, VideoData
+from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.errors import DataError, did_you_mean
 from vidtrain.types import FilePath
 

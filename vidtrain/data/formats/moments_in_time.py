@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vidtrain.data.formats.finish import finish, val_is_test
-from vidtrain.data.formats.places import find_by_name
-from vidtrain.data.formats.rows import Rows, build_manifest, check_labels
-from vidtrain.data.formats.table import cut_csv
-from vidtrain.data.formats.text import BadRows, check_root, find_list, read_lines, without_gc
-from vidtrain.data.manifest import Manifest, VideoData
+from vidtrain.data.formats._files.delimited import cut_csv
+from vidtrain.data.formats._files.finish import finish, val_is_test
+from vidtrain.data.formats._files.places import find_by_name
+from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
+from vidtrain.data.formats._files.text import BadRows, check_root, find_list, read_lines, without_gc
+from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vidtrain.data.formats import twentybn
-from vidtrain.data.formats.rows import Rows
-from vidtrain.data.formats.text import BadRows, check_root, read_classes, read_json, without_gc
-from vidtrain.data.manifest import VideoData
+from vidtrain.data.formats._files import twentybn
+from vidtrain.data.formats._files.rows import Rows
+from vidtrain.data.formats._files.text import BadRows, check_root, read_classes, read_json, without_gc
+from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
 

@@ -1,266 +1,180 @@
-"""Reads list files: finds out the separator, whether there is a header, and what the columns without one mean."""
+"""Tables with named columns: CSV, TSV, JSON lines and Parquet, as spreadsheets, pandas and databases write them."""
 
 from __future__ import annotations
 
-import csv
-from collections import Counter
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from vidtrain.data.files import Disk, is_video
-from vidtrain.data.formats.places import PICTURES_PER_SECOND
-from vidtrain.data.formats.rows import Rows, whole_number
-from vidtrain.data.formats.text import BadRows, read_lines
-from vidtrain.errors import DataError, did_you_mean, one_of
+from vidtrain.data.files import Disk
+from vidtrain.data.formats._files.column_files import Columns, read_columns
+from vidtrain.data.formats._files.finish import SPLITS, finish
+from vidtrain.data.formats._files.rows import Rows, build_manifest, number_labels
+from vidtrain.data.formats._files.text import BadRows, check_root, find_file, read_classes, without_gc
+from vidtrain.data.formats.cutting import cut_splits
+from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.manifest.splits import Cut
+from vidtrain.errors import DataError
+from vidtrain.types import FilePath, Regex
 
-SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "space": " "}
-
-LAYOUTS = (
-    "path label",
-    "path labels",
-    "path total label",
-    "path total labels",
-    "path offset total label",
-)
-"""What a line without header may hold. total: pictures in the folder `path`, of which the first `offset` are left out
-and the next `total` are the video; labels: one or more."""
-
-# the more exact name first, since tables have both clip_name and clip_path
-_PATH_COLUMNS = (
-    *("video_path", "clip_path", "file_path", "filepath", "path"),
-    *("filename", "file_name", "file", "video", "clip", "video_name", "clip_name", "name"),
-)
-_LABEL_COLUMNS = ("label", "class", "class_name", "label_name", "action", "category", "class_id", "label_id", "target")
-_MANY = 0.1  # share of the lines with several labels above which that is taken to be meant
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval"), "test"),
+}
 
 
-def check_options(separator: str, header: str | bool, columns: str) -> None:
-    """Raise DataError unless all are among what `read_table` takes."""
-    allowed = ["auto", *SEPARATORS]
-    if separator not in allowed:
-        hint = did_you_mean(str(separator), allowed)
-        raise DataError(f"separator={separator!r}: expected one of {one_of(allowed)}{hint}")
-    if header not in ("auto", True, False):
-        raise DataError(f"header={header!r}: expected auto, true or false")
-    if columns not in ("auto", *LAYOUTS):
-        hint = did_you_mean(str(columns), LAYOUTS)
-        raise DataError(f"columns={columns!r}: expected auto or one of {', '.join(map(repr, LAYOUTS))}{hint}")
+@without_gc
+def table(
+    root: str | Path,
+    *,
+    train: FilePath | None = None,
+    val: FilePath | None = None,
+    test: FilePath | None = None,
+    path_column: str = "path",
+    label_column: str = "label",
+    split_column: str | None = None,
+    start_column: str | None = None,
+    end_column: str | None = None,
+    multi_label: bool = False,
+    label_separator: str = "|",
+    classes: FilePath | None = None,
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    split_seed: int = 0,
+    group_by: Regex | None = None,
+    folds: int | None = None,
+    fold: int = 0,
+) -> VideoData:
+    """Videos in tables with a header: .csv, .tsv, .jsonl (an object a line), .json (a list of objects) or .parquet.
 
-
-def read_table(
-    path: Path, separator: str, header: str | bool, columns: str, disk: Disk, bad: BadRows
-) -> tuple[Rows, str]:
-    """The rows of a list file, and their layout (one of LAYOUTS); lines that do not fit it go to `bad`.
-
-    disk: where the videos are looked for: a first line that could be a header is none when it names one of them.
-    """
-    lines = read_lines(path)
-    if not lines:
-        raise DataError(f"{path}: empty; expected a path and a label in each line")
-    name = find_separator([line for _, line in lines]) if separator == "auto" else separator
-    if name == "space":
-        fields = _cut_at_spaces(lines, columns)
-    else:
-        fields = cut_csv(path, lines, SEPARATORS[name])
-    if header is True or (header == "auto" and columns == "auto" and _has_header(fields, disk)):
-        where, label_at = _columns(path, fields[0])
-        rows = _read_named(path, lines[1:], fields[1:], name, where, label_at, len(fields[0]), bad)
-        if header == "auto" and not _known_names(fields[0]):
-            rows.notes.append(f"{path}:1: {lines[0][1]!r} is read as a header; data.header=false makes it a row")
-        return rows, LAYOUTS[0]
-    layout = _find_layout(fields) if columns == "auto" else columns
-    if name == "space" and layout != columns and any(len(cells) - 1 != layout.count(" ") for cells in fields):
-        fields = _cut_at_spaces(lines, layout)  # now that the number of fields is known, a path may end in a number
-    return _read_positions(path, lines, fields, name, layout, bad), layout
-
-
-def _read_named(
-    path: Path,
-    lines: list[tuple[int, str]],
-    fields: list[list[str]],
-    separator: str,
-    where: int,
-    label_at: int,
-    width: int,
-    bad: BadRows,
-) -> Rows:
-    """Rows of a table with a header: a path and a label among `width` fields."""
-    good: list[tuple[int, str]] = []
-    rows = Rows(path, good.__getitem__)
-    for (number, line), cells in zip(lines, fields, strict=True):
-        if len(cells) == width and (video := cells[where].strip()) and (label := cells[label_at].strip()):
-            good.append((number, line))
-            rows.names.append(video)
-            rows.labels.append((label,))
-        elif width == 2:
-            bad.add(path, number, line, _expected(separator, LAYOUTS[0]))
-        else:
-            bad.add(path, number, line, f"{width} fields separated by {separator}, as in the header")
-    return rows
-
-
-def _read_positions(
-    path: Path, lines: list[tuple[int, str]], fields: list[list[str]], separator: str, layout: str, bad: BadRows
-) -> Rows:
-    """Rows of a list without a header, by the places of the fields."""
-    counts = layout.count("total") + layout.count("offset")  # fields between the path and the labels
-    several = layout.endswith("labels")
-    good: list[tuple[int, str]] = []
-    rows = Rows(path, good.__getitem__)
-    if counts:
-        rows.starts, rows.ends = [], []
-    for (number, line), cells in zip(lines, fields, strict=True):
-        fits = len(cells) > counts + 1 if several else len(cells) == counts + 2
-        if not fits or not all(cell and not cell.isspace() for cell in cells):
-            bad.add(path, number, line, _expected(separator, layout))
-            continue
-        if counts:
-            numbers = [int(cell) if cell.isdecimal() else -1 for cell in cells[1 : 1 + counts]]
-            if min(numbers) < 0 or not numbers[-1]:
-                bad.add(path, number, line, f"{_expected(separator, layout)}, with whole numbers of pictures")
-                continue
-            assert rows.starts is not None
-            assert rows.ends is not None
-            first = numbers[0] if counts == 2 else 0
-            rows.starts.append(first / PICTURES_PER_SECOND)
-            rows.ends.append((first + numbers[-1]) / PICTURES_PER_SECOND)
-        good.append((number, line))
-        rows.names.append(cells[0].strip())
-        rows.labels.append(tuple([cell.strip() for cell in cells[1 + counts :]]))
-    return rows
-
-
-# ---------------------------------------------------------------- what the lines mean
-
-
-def _find_layout(fields: list[list[str]]) -> str:
-    """The layout that most of the lines have, by their trailing whole numbers."""
-    widths = Counter(_numbers(cells) for cells in fields)
-    lines = len(fields)
-    several = sum(count for width, count in widths.items() if width > 1)
-    if several <= _MANY * lines:
-        return "path label"
-    if 2 * sum(is_video(cells[0]) for cells in fields[:1000]) > min(lines, 1000):
-        return "path labels"
-    for width, layout in ((2, "path total label"), (3, "path offset total label"), (1, "path label")):
-        if widths[width] >= (1 - _MANY) * lines:
-            return layout
-    return "path total labels"
-
-
-def _numbers(cells: Sequence[str]) -> int:
-    """How many whole numbers stand at the end of a line, after its path; 0 when something else stands among them."""
-    if len(cells) == 2:  # nearly all lines of nearly all lists
-        return int(cells[1].strip().isdecimal())
-    return len(cells) - 1 if all(cell.strip().isdecimal() for cell in cells[1:]) else 0
-
-
-def find_separator(lines: Sequence[str]) -> str:
-    """The first of tab, comma, semicolon and space that more than half of the lines have."""
-    for name in ("tab", "comma", "semicolon"):
-        if 2 * sum(SEPARATORS[name] in line for line in lines) > len(lines):
-            return name
-    return "space"
-
-
-def _cut_at_spaces(lines: list[tuple[int, str]], columns: str) -> list[list[str]]:
-    """The path and what follows it, so that paths may hold spaces; quotes around the path are taken off.
-
-    Where the columns are known in number the line is cut so often; else at all whole numbers at its end.
-    """
-    cuts = 0 if columns == "auto" or columns.endswith("labels") else columns.count(" ")
-    fields = []
-    for _, line in lines:
-        if cuts:
-            path, *rest = line.strip().rsplit(maxsplit=cuts)
-        else:
-            path, *rest = line.strip().rsplit(maxsplit=1)
-            if rest and rest[0].isdecimal():
-                while len(parts := path.rsplit(maxsplit=1)) == 2 and parts[1].isdecimal():
-                    path = parts[0]
-                    rest.insert(0, parts[1])
-        fields.append([path.strip('"'), *rest])
-    return fields
-
-
-def cut_csv(path: Path, lines: list[tuple[int, str]], delimiter: str) -> list[list[str]]:
-    """The fields of each line; spaces before them and at the end of the line are taken off.
+    One table for each split, or one for all with `split_column`. A path is absolute, or relative to root, or, where
+    it is not found there, to the folder of the table; it names a video file or a folder of pictures. Videos that are
+    not on disk go to `Manifest.missing`. Labels are class names or numbers, as in data=list.
 
     Args:
-        path: the file, for messages.
-        lines: what `read_lines` gave.
-        delimiter: one character.
+        root: folder that the paths start from.
+        train, val, test: the tables, below root or from the working directory; one at least. With split_column there
+            is one, given as train.
+        path_column, label_column: names of the columns.
+        split_column: column with train, val or test (or training, valid, validation, dev, testing ...). None: the
+            tables are the splits.
+        start_column, end_column: columns with seconds; a row is that part of its video. An empty cell is the start
+            or the end of the video. None: rows are whole videos.
+        multi_label: a row may have any number of labels, separated by label_separator, or lists of them in JSON and
+            Parquet; trained as such and scored by mAP.
+        label_separator: what stands between two labels of a cell.
+        classes: file of class names in the order of their numbers. None: the sorted labels, or the numbers.
+        val_fraction: share of the videos held out of train for validation, where there is no such split; 0: none.
+        test_fraction: the same for testing, used when train is the only split.
+        split_seed: chooses the videos held out.
+        group_by: a regular expression on the path below root. Videos whose match (its first bracket, if any) is the
+            same are never parted.
+        folds: cut so many folds, each of which has its share of every class, whole groups together; the test split is
+            one of them, val_fraction is held out of the others. For data without a split of its own.
+        fold: which of the folds is the test split, 0 to folds - 1.
+
+    Raises:
+        DataError: no such file or column, or rows that cannot be used: the first is shown, the others are counted.
     """
-    texts = [line.rstrip(" ") for _, line in lines]
-    fields: list[list[str]] = []
-    try:
-        reader = csv.reader(texts, delimiter=delimiter, strict=True, skipinitialspace=True)
-        fields.extend(reader)
-        if len(fields) == len(lines):
-            return fields
-    except csv.Error:
-        pass
-    number, line, why = _unbalanced(lines, texts, delimiter)
-    raise DataError(f"{path}:{number}: got {line!r}, expected balanced quotes: {why}")
+    cut = Cut(val_fraction, test_fraction, split_seed, group_by, folds, fold)
+    root = check_root(root)
+    named = {"train": train, "val": val, "test": test}
+    files = {split: find_file(name, root, split) for split, name in named.items() if name is not None}
+    if not files:
+        raise DataError("no table is given: set data.train, or data.val or data.test to score a model")
+    if split_column is not None and set(files) != {"train"}:
+        raise DataError(f"split_column={split_column}: one table holds all splits then; set data.train alone")
+    if multi_label and not label_separator:
+        raise DataError("label_separator='': expected the text between two labels, for instance '|'")
+    given = None if classes is None else read_classes(find_file(classes, root, "classes"))
+    wanted = {
+        "path_column": path_column,
+        "label_column": label_column,
+        "split_column": split_column,
+        "start_column": start_column,
+        "end_column": end_column,
+    }
+    bad = BadRows()
+    separator = label_separator if multi_label else None
+    tables: dict[str, Rows] = {}
+    for split, file in files.items():
+        found = read_columns(file, {key: name for key, name in wanted.items() if name is not None}, bad)
+        tables |= _rows(found, split, separator, bad)
+    bad.check()
+    names, numbers, notes = number_labels(tables, given, bad)
+    disk = Disk([root, *dict.fromkeys(file.parent for file in files.values())])
+    splits = {s: build_manifest(rows, numbers, disk.find, multi_label=multi_label) for s, rows in tables.items()}
+    splits, cuts = cut_splits(splits, names, root, cut, own_names=True)
+    return finish(names, splits, root, notes=[*notes, *disk.notes("the tables"), *cuts])
 
 
-def _unbalanced(lines: list[tuple[int, str]], texts: list[str], delimiter: str) -> tuple[int, str, str]:
-    """(number, content, reason) of the first line that is no row by itself."""
-    for (number, line), text in zip(lines, texts, strict=True):
+def _rows(columns: Columns, split: str, separator: str | None, bad: BadRows) -> dict[str, Rows]:
+    """The rows of a table, by split."""
+    paths = columns.text("path_column")
+    labels = columns.labels(separator)
+    splits = [split] * len(paths) if "split_column" not in columns else columns.text("split_column")
+    starts = _seconds(columns, "start_column", bad, 0.0)
+    ends = _seconds(columns, "end_column", bad, math.inf)
+    words = {word: _SPLIT_WORDS.get(word.strip().lower()) for word in set(splits)}
+    kept: dict[str, list[int]] = {name: [] for name in SPLITS}
+    for row, (path, own, word) in enumerate(zip(paths, labels, splits, strict=True)):
+        home = words[word]
+        if not path:
+            columns.bad(bad, row, "path_column", "a path")
+        elif not own and separator is None:
+            columns.bad(bad, row, "label_column", "one label; data.multi_label=true takes several")
+        elif home is None:
+            columns.bad(bad, row, "split_column", "train, val or test")
+        elif ends is not None and ends[row] <= (starts[row] if starts else 0.0):
+            columns.bad(bad, row, "end_column", "an end after the start")
+        else:
+            kept[home].append(row)
+    return {name: _take(columns, rows, paths, labels, starts, ends) for name, rows in kept.items() if rows}
+
+
+def _take(
+    columns: Columns,
+    rows: list[int],
+    paths: list[str],
+    labels: list[tuple[str, ...]],
+    starts: list[float] | None,
+    ends: list[float] | None,
+) -> Rows:
+    whole = starts is None and ends is None
+    return Rows(
+        columns.file,
+        lambda row: columns.show(rows[row]),
+        [paths[row] for row in rows],
+        [labels[row] for row in rows],
+        None if whole else _pick(starts, rows, 0.0),
+        None if whole else _pick(ends, rows, math.inf),
+        entry=columns.entries,
+    )
+
+
+def _pick(values: Sequence[float] | None, rows: list[int], default: float) -> list[float]:
+    return [default] * len(rows) if values is None else [values[row] for row in rows]
+
+
+_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
+
+
+def _seconds(columns: Columns, key: str, bad: BadRows, default: float) -> list[float] | None:
+    """A column of seconds; "1:02:03.5" is understood, too. None when it is not asked for."""
+    if key not in columns:
+        return None
+    seconds = []
+    for row, cell in enumerate(columns.text(key)):
+        clock = _CLOCK.fullmatch(cell) if ":" in cell else None
         try:
-            next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True))
-        except csv.Error as error:
-            why = "a quoted field goes on in the next line" if "unexpected end" in str(error) else str(error)
-            return number, line, why
-    raise AssertionError("every line is a row, but the file is not one row a line")
-
-
-def _has_header(fields: list[list[str]], disk: Disk) -> bool:
-    """Whether the first line names columns: it is no video and its label stands in no other line."""
-    first, others = fields[0], fields[1:]
-    if not others or len(first) < 2 or any(is_video(cell) for cell in first):
-        return False
-    if _known_names(first):
-        return True
-    of_files = any(is_video(row[0]) for row in others[:10])
-    there = disk.find(first[0].strip())
-    # "videos" in a header may well be the name of the folder, too, that the files are in
-    if "/" in first[0] or "\\" in first[0] or (there is not None and not (of_files and Path(there).is_dir())):
-        return False
-    numbered = whole_number(first[-1].strip()) is not None
-    if of_files:
-        return first[-1] not in {row[-1] for row in others if row} and not numbered
-    # folders of pictures look like any word
-    return not numbered and all(whole_number(row[-1].strip()) is not None for row in others if row)
-
-
-def _known_names(header: Sequence[str]) -> bool:
-    """Whether a line names a column for the path and one for the label, as tables usually call them."""
-    cells = {cell.strip().lower() for cell in header}
-    return bool(cells & set(_PATH_COLUMNS) and cells & set(_LABEL_COLUMNS))
-
-
-def _columns(path: Path, header: list[str]) -> tuple[int, int]:
-    """Where the path and the label stand."""
-    names = [cell.strip().lower() for cell in header]
-    where = next((names.index(name) for name in _PATH_COLUMNS if name in names), None)
-    label_at = next((names.index(name) for name in _LABEL_COLUMNS if name in names), None)
-    if len(names) == 2 and where is None:
-        where = 0 if label_at is None else 1 - label_at
-    if len(names) == 2 and label_at is None and where is not None:
-        label_at = 1 - where
-    if where is None or label_at is None:
-        what, known = ("path", _PATH_COLUMNS) if where is None else ("label", _LABEL_COLUMNS)
-        raise DataError(
-            f"{path}:1: the header ({', '.join(header)}) has no column for the {what}; call it one of {one_of(known)}"
-        )
-    return where, label_at
-
-
-def _expected(separator: str, layout: str) -> str:
-    """The layout as a line, with the rule that matters for it."""
-    joint = {"comma": ",", "tab": "<tab>", "semicolon": ";", "space": " "}[separator]
-    rule = "" if separator == "space" else "; quote a field that holds the separator"
-    if layout == "path label":
-        rule += "; columns='path labels' takes several labels"
-    return layout.replace("labels", f"label{joint}label ...").replace(" ", joint).replace(f"{joint}...", " ...") + rule
+            value = float(cell) if cell else default
+        except ValueError:
+            value = 3600 * int(clock[1] or 0) + 60 * int(clock[2]) + float(clock[3]) if clock else -1.0
+        if math.isnan(value):  # how pandas writes an empty cell
+            value = default
+        if value < 0:
+            columns.bad(bad, row, key, "seconds, 0 or more")
+        seconds.append(value)
+    return seconds

@@ -1,0 +1,1 @@
+"""From a file and frame indices to frames: one file per decoder. Imports errors and types."""

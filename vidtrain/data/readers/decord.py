@@ -21,9 +21,9 @@ import numpy as np
 
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.guarded import Guarded
-from vidtrain.data.readers.packets import PacketTable, false_keys, loses_palette
-from vidtrain.data.readers.picture import scaled
-from vidtrain.data.readers.pyav import PyAVVideo, slots_of
+from vidtrain.data.readers.pyav.convert import scaled
+from vidtrain.data.readers.pyav.packets import PacketTable, false_keys, loses_palette
+from vidtrain.data.readers.pyav.reader import PyAVVideo, slots_of
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.ranges import LONGEST, Range
 from vidtrain.types import Frames, Indices, VideoInfo

@@ -34,7 +34,7 @@ import numpy as np
 
 from vidtrain.children import command
 from vidtrain.data.readers.base import VideoReader
-from vidtrain.data.readers.pyav import slots_of
+from vidtrain.data.readers.pyav.reader import slots_of
 from vidtrain.errors import VideoError, VidtrainError
 from vidtrain.types import Frames, Indices, VideoInfo
 

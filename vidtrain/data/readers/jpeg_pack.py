@@ -32,9 +32,9 @@ import numpy.typing as npt
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from vidtrain.data.readers.opening import packet_of
-from vidtrain.data.readers.picture import Converter, Orientation
-from vidtrain.data.readers.pyav import slots_of
+from vidtrain.data.readers.pyav.convert import Converter, Orientation
+from vidtrain.data.readers.pyav.opening import packet_of
+from vidtrain.data.readers.pyav.reader import slots_of
 from vidtrain.errors import VideoError
 from vidtrain.types import Frames, Indices, VideoInfo
 

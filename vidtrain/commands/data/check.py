@@ -1,0 +1,105 @@
+"""vidtrain data check: look into every file, report what is wrong, write lists that open at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from vidtrain import build
+from vidtrain.commands.videos import data_root, load, num_workers, override
+from vidtrain.data.checks.check import REPORT, Problem, find_group_leaks, find_problems, without_unusable, write_report
+from vidtrain.data.checks.probe import Depth, Probe
+from vidtrain.data.checks.probes import Probes, Settings, absolute
+from vidtrain.data.manifest.index import write_index
+from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.errors import ConfigError, DataError
+from vidtrain.reports.check import problems_text, summary_line
+from vidtrain.runs.run_dir import folder_name
+
+
+def run(cfg: DictConfig) -> None:
+    """Check the data set of `cfg.data`."""
+    settings = probe_settings(cfg, Depth.FULL if cfg.check.full else Depth.SAMPLED)
+    data, folder = load(cfg), Path(cfg.output) if cfg.output is not None else default_folder(cfg, "check")
+    leaks = _group_leaks(cfg, data)  # before the long part: it may find a mistake of the user's
+    store = Probes(folder)
+    began = time.monotonic()
+    probes, new = gather(data, store, settings, num_workers(cfg), "checking")
+    rows = sum(len(manifest) for manifest in data.splits.values())
+    seconds = max(1e-3, time.monotonic() - began)
+    known = f", {len(probes) - new} were known from {store.file}" if new < len(probes) else ""
+    rate = f" in {seconds:.1f} s ({new / seconds:.0f} files/s)" if new else ""
+    print(f"{rows} rows, {len(probes)} files: {new} probed{rate}{known}")
+
+    for note in data.notes:
+        print(f"note: {note}")
+    problems = find_problems(data, probes, build.build_spec(cfg.sampler), leaks)
+    if problems:
+        print(problems_text(data, problems, data_root(cfg)))
+    print(summary_line(data, problems))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_report(folder / REPORT, data, probes, problems)
+    print(f"report: {folder / REPORT}")
+    _finish(cfg, data, problems, folder)
+
+
+def _group_leaks(cfg: DictConfig, data: VideoData) -> list[Problem]:
+    group_by = cfg.check.group_by if cfg.check.group_by is not None else cfg.data.get("group_by")
+    return [] if group_by is None else find_group_leaks(data, data_root(cfg), str(group_by))
+
+
+def _finish(cfg: DictConfig, data: VideoData, problems: Sequence[Problem], folder: Path) -> None:
+    """Write the index and say how to use it; with check.strict end in an error when something is wrong."""
+    if cfg.split is not None:
+        print(f"no index is written: split={cfg.split.value} is not the whole data set")
+    else:
+        checked = without_unusable(data, problems)
+        write_index(folder, checked)
+        for note in checked.notes[len(data.notes) :]:
+            print(f"note: {note}")
+    serious = sum(problem.serious for problem in problems)
+    if cfg.check.strict and serious:
+        raise DataError(f"check.strict=true: {serious} serious problems, see {folder / REPORT}")
+    if cfg.split is None and "train" in data.splits:
+        print(f"train from it with: vidtrain train data=index {override('data.root', folder)}")
+
+
+# ---------------------------------------------------------------- also for `vidtrain data stats`
+
+
+def default_folder(cfg: DictConfig, action: str) -> Path:
+    """ACTION/DATA_ROOT, below the working directory: one folder for each data set, also of the same format."""
+    name = str(HydraConfig.get().runtime.choices["data"])
+    root = data_root(cfg)
+    last = "" if root is None else folder_name(root)
+    return Path(action) / (name if last in ("", name) else f"{name}_{last}")
+
+
+def probe_settings(cfg: DictConfig, depth: Depth) -> Settings:
+    if not cfg.check.timeout > 0:
+        raise ConfigError(f"check.timeout={cfg.check.timeout:g}: must be above 0")
+    name = json.dumps(OmegaConf.to_container(cfg.decoder, resolve=True), sort_keys=True)
+    return Settings(build.build_reader(cfg.decoder), name, depth, cfg.check.timeout)
+
+
+def gather(data: VideoData, store: Probes, settings: Settings, workers: int, what: str) -> tuple[dict[str, Probe], int]:
+    """The probe of every file, by absolute path, and how many of them were made now."""
+    paths = absolute(path for manifest in data.splits.values() for path in manifest.paths)
+    probes: dict[str, Probe] = {}
+    new = 0
+    try:
+        with closing(store.complete(list(paths), settings, workers=workers, what=what)) as found:
+            for one in found:
+                probes[one.path] = one.probe
+                new += not one.known
+    except KeyboardInterrupt:
+        print(f"{new} new probes are kept in {store.file}; the same command goes on from there", file=sys.stderr)
+        raise
+    return probes, new

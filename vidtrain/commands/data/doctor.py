@@ -1,0 +1,109 @@
+"""vidtrain data doctor: what limits a run, decoding, augmentation, transfer or the model, and what to change."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from vidtrain import build
+from vidtrain.commands import training
+from vidtrain.commands.scoring import manifest_of
+from vidtrain.data.checks.measure import loader_rate, time_stages
+from vidtrain.data.clips.dataset import TrainClips
+from vidtrain.data.clips.loader import choose_workers
+from vidtrain.data.jobs.pool import processors
+from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.prepare.prepare import prepare
+from vidtrain.data.settings import CopyFormat, PrepareConfig
+from vidtrain.engine.precision import Precision, choose_device
+from vidtrain.engine.settings import PrecisionName
+from vidtrain.engine.speed.timing import rate
+from vidtrain.errors import DataError
+from vidtrain.reports.doctor import Findings, Trial, advice, tables
+
+
+def run(cfg: DictConfig) -> None:
+    """Measure the parts one after the other on some training videos, print a table, and say what limits."""
+    data = some_of(build.build_data(cfg.data), cfg.doctor.videos)
+    clips = training_clips(cfg, data)
+    device = choose_device(cfg.doctor.device)
+    workers = choose_workers(cfg.num_workers, device)
+    seconds, batch_size = cfg.doctor.seconds, cfg.doctor.batch_size
+    print(f"measuring {len(clips)} training videos, about {seconds:g} s for each number ...", flush=True)
+
+    stages = time_stages(clips, seconds=seconds)
+    loading = loader_rate(clips, batch_size=batch_size, workers=workers, seconds=seconds)
+    precision = Precision(PrecisionName.auto, device)
+    model = build.build_model(cfg.model, data.num_classes).to(device)
+    sgd = {"_target_": "torch.optim.SGD", "lr": 1e-3, "momentum": 0.9}
+    step = training.measured_step(model, sgd, cfg.transform, precision, data.num_classes, multi_label=data.multi_label)
+    batch = training.noise(cfg, step.training, batch_size)
+    moving = batch_size * rate(lambda: step.training.to_input(batch.views), device, seconds=seconds / 4)
+    stepping = batch_size * rate(lambda: step(batch), device, seconds=seconds)
+
+    found = Findings(stages, loading, moving, stepping, workers, processors(), str(device), precision.name)
+    print(tables(found), flush=True)
+    trials = _trials(cfg, data, found) if found.data_limits else []
+    print(advice(found, trials))
+
+
+def some_of(data: VideoData, videos: int) -> VideoData:
+    """Only a training split, of so many videos drawn at random."""
+    train = manifest_of(data, "train")
+    rows = np.sort(np.random.default_rng(0).permutation(len(train))[:videos])
+    return replace(data, splits={"train": train.take(rows)})
+
+
+def training_clips(cfg: DictConfig, data: VideoData) -> TrainClips:
+    """Clips of the training split, as training would take them."""
+    return TrainClips(
+        data.splits["train"],
+        build.build_reader(cfg.decoder),
+        build.build_spec(cfg.sampler),
+        build.build_train_cut(cfg.transform),
+        seed=0,
+        augment=build.build_augment(cfg.transform),
+        clips_per_video=cfg.sampler.clips_per_video,
+        num_classes=data.num_classes,
+    )
+
+
+def _trials(cfg: DictConfig, data: VideoData, found: Findings) -> list[Trial]:
+    """What could be changed, each measured: more workers, copies that are quicker to read."""
+    seconds, batch_size = cfg.doctor.seconds, cfg.doctor.batch_size
+
+    def loads(data: VideoData, workers: int) -> float:
+        return loader_rate(training_clips(cfg, data), batch_size=batch_size, workers=workers, seconds=seconds)
+
+    trials = []
+    if found.processors > found.workers:
+        more = loads(data, found.processors)
+        trials.append(Trial(f"trainer.num_workers={found.processors}", more, f"{found.processors} decoding processes"))
+    if not cfg.doctor.copies:
+        return trials
+    reader = build.build_reader(cfg.decoder)
+    short_side = max(cfg.transform.resize, cfg.transform.resize_max or 0)
+    for name in (CopyFormat.video, CopyFormat.jpeg):
+        even = short_side + short_side % 2
+        settings = PrepareConfig(format=name, short_side=even)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                made = prepare(data, Path(folder), settings, reader, workers=found.processors)
+            except DataError:  # none of them can be copied: the check says why
+                continue
+            copies = _from_index(folder)
+            size = made.bytes_after / max(1, made.bytes_before)
+            command = f"vidtrain data prepare prepare.format={name.value} prepare.short_side={even}"
+            bytes_ = f"{size:.0%} of the bytes" if size < 2 else f"{size:.0f} times the bytes"
+            trials.append(Trial(command, loads(copies, found.workers), f"copies of {bytes_}"))
+    return trials
+
+
+def _from_index(folder: str) -> VideoData:
+    node: dict[str, Any] = {"_target_": "vidtrain.data.formats.index.index", "root": folder}
+    return build.build_data(node)

@@ -1,0 +1,42 @@
+"""vidtrain data prepare: small copies that training reads many times faster, and an index to train from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from vidtrain import build
+from vidtrain.commands.videos import listed, load, num_workers, override, printable
+from vidtrain.data.prepare.prepare import REPORT, Prepared, prepare, readable
+from vidtrain.data.settings import PrepareConfig
+
+
+def run(cfg: DictConfig) -> None:
+    """Copy the data set to `output` and say how to train from it."""
+    settings = OmegaConf.to_object(cfg.prepare)
+    assert isinstance(settings, PrepareConfig)
+    workers, data = num_workers(cfg), load(cfg)
+    output = Path("prepare" if cfg.output is None else cfg.output).absolute()
+    try:
+        done = prepare(data, output, settings, build.build_reader(cfg.decoder), workers=workers)
+    except KeyboardInterrupt:
+        print(f"finished copies are kept in {output}; the same command goes on from there", file=sys.stderr)
+        raise
+    print(summary(done, output))
+
+
+def summary(done: Prepared, output: Path) -> str:
+    """What was done, what was not, and what to do with it."""
+    count = done.made + done.kept
+    lines = [
+        f"{count} of {count + len(done.bad)} videos are prepared in {output} ({done.made} now, {done.kept} before)"
+    ]
+    share = f" ({done.bytes_after / done.bytes_before:.1%})" if done.bytes_before else ""
+    lines.append(f"bytes: {readable(done.bytes_before)} -> {readable(done.bytes_after)}{share}")
+    for word, videos in (("bad", done.bad), ("note", done.odd)):
+        lines += listed(word, videos)
+    lines.append(f"report: {output / REPORT}")
+    lines.append(f"train from it with: vidtrain train data=index {override('data.root', output)}")
+    return printable(lines)

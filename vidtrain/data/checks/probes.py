@@ -1,0 +1,218 @@
+"""Probing many files, and remembering what was found: a second run looks only at what is new or has changed.
+
+    <folder>/probes.jsonl    a line a file, appended as it comes: whatever kills the run, what is there is kept
+
+A line counts as long as the file has its size and its time of change, the reader is the same and was to look no
+deeper. A folder of pictures has the time of the folder itself, which tells of files added or removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from vidtrain.data.checks.probe import Depth, Probe, probe
+from vidtrain.data.jobs.pool import Outcome, run
+from vidtrain.data.jobs.progress import Progress
+from vidtrain.data.readers.base import VideoReader
+from vidtrain.data.timeline import unpacked
+from vidtrain.plain import has_types, parse_json
+
+FILE: Final = "probes.jsonl"
+_VERSION: Final = 2  # 2: with the times of the frames
+_DEFAULTS: Final = asdict(Probe())
+# of JSON, which writes 25.0 as 25 where another program has gone over it
+_TYPES: Final = {name: (int, float) if type(value) is float else type(value) for name, value in _DEFAULTS.items()}
+_MAY_BE: Final[dict[str, Any]] = {**_TYPES, "error": (str, type(None))}
+_MB: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How files are probed.
+
+    reader: opens them; name: tells it from other readers.
+    depth: how much of a file is looked at.
+    timeout: seconds that a file may take, and one more for each MB of it.
+    """
+
+    reader: VideoReader
+    name: str
+    depth: Depth
+    timeout: float
+
+    def limit(self, size: int) -> float:
+        """Seconds for a file of `size` bytes."""
+        return self.timeout + size / _MB
+
+
+@dataclass(frozen=True)
+class _Stat:
+    """What tells that a file is the one that was probed."""
+
+    length: int
+    mtime: int
+    ctime: int
+
+    @classmethod
+    def of(cls, path: str) -> _Stat:
+        try:
+            found = Path(path).stat()
+        except (OSError, ValueError):
+            return cls(0, 0, 0)
+        size = 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+        return cls(size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+class Probes:
+    """The probes of a folder, in memory and on disk."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Read what is there; the folder is made when something is to be kept."""
+        self.file = Path(folder) / FILE
+        self._records: dict[str, dict[str, Any]] = {}
+        for record in _read(self.file):
+            self._records[record["path"]] = record
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def _known(self, path: str, stats: _Stat, settings: Settings) -> Probe | None:
+        """What is known of a file (an absolute path) as it is now; None when it has to be probed."""
+        record = self._records.get(path)
+        return None if record is None else _usable(record, stats, settings)
+
+    def complete(
+        self, paths: Sequence[str], settings: Settings, *, workers: int, what: str
+    ) -> Generator[Found, None, None]:
+        """Probe the files that are not known, and keep what comes.
+
+        Args:
+            paths: absolute, each once.
+            settings: how.
+            workers: processes.
+            what: the word before the progress bar.
+
+        Yields:
+            Each path once, the known ones first.
+        """
+        new: dict[str, _Stat] = {}  # as they are before they are read, in case they change meanwhile
+        bad = 0
+        for path in paths:
+            stats = _Stat.of(path)
+            known = self._known(path, stats, settings)
+            if known is None:
+                new[path] = stats
+            else:
+                bad += known.error is not None or known.corrupt > 0
+                yield Found(path, known, known=True)
+        if not new:
+            return
+        with self._appending() as file, Progress(len(paths), what, done=len(paths) - len(new)) as progress:
+            for path, found in _probe_all(new, settings, workers, progress):
+                bad += found.error is not None or found.corrupt > 0
+                progress.note = f"{bad} cannot be read or have broken frames" if bad else ""
+                self._records[path] = _record(path, new[path], settings, found)
+                file.write(json.dumps(self._records[path]) + "\n")
+                file.flush()  # a line that the system has is not lost when this process is killed
+                yield Found(path, found, known=False)
+
+    def _appending(self) -> TextIO:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        file = self.file.open("a+", encoding="utf-8")
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            if file.read(1) != "\n":  # the run before was killed within a line
+                file.write("\n")
+        return file
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `Probes.complete` yields. known: from an earlier run."""
+
+    path: str
+    probe: Probe
+    known: bool
+
+
+def _probe_all(
+    files: Mapping[str, _Stat], settings: Settings, workers: int, progress: Progress
+) -> Iterator[tuple[str, Probe]]:
+    function = partial(probe, reader=settings.reader, depth=settings.depth)
+    paths = list(files)
+
+    def limit(path: str) -> float:
+        return settings.limit(files[path].length)
+
+    with closing(run(function, paths, workers=workers, timeout=limit, progress=progress)) as outcomes:
+        for outcome in outcomes:
+            yield paths[outcome.index], _result(outcome)
+
+
+def _result(outcome: Outcome[Probe]) -> Probe:
+    return outcome.value if outcome.value is not None else Probe(error=outcome.error, fault=outcome.fault)
+
+
+_NOTHING: Final = Probe()
+
+
+def _record(path: str, stats: _Stat, settings: Settings, found: Probe) -> dict[str, Any]:
+    """A line of the file: of the probe only what differs from one that knows nothing."""
+    content = {name: value for name, value in asdict(found).items() if value != getattr(_NOTHING, name)}
+    return {"v": _VERSION, "path": path, **asdict(stats), **_asked(settings, stats), **content}
+
+
+def _asked(settings: Settings, stats: _Stat) -> dict[str, Any]:
+    return {"reader": settings.name, "depth": int(settings.depth), "limit": settings.limit(stats.length)}
+
+
+def _usable(record: dict[str, Any], stats: _Stat, settings: Settings) -> Probe | None:
+    asked = _asked(settings, stats)
+    same = record["length"] == stats.length and record["mtime"] == stats.mtime and record["reader"] == asked["reader"]
+    if not same or record["depth"] < asked["depth"]:
+        return None
+    fault = record.get("fault", "")
+    if fault == "timeout" and record["limit"] < asked["limit"]:
+        return None
+    # a crash may have been another program's hunger for memory; permissions change the ctime and nothing else
+    if fault == "crash" or (fault and record["ctime"] != stats.ctime):
+        return None
+    found = {name: record.get(name, value) for name, value in _DEFAULTS.items()}
+    if not has_types(found, **_MAY_BE):
+        return None
+    try:
+        unpacked(found["times"], found["frames"])
+    except ValueError:
+        return None
+    return Probe(**found)
+
+
+def _read(file: Path) -> Iterator[dict[str, Any]]:
+    """The lines that are whole and of this version."""
+    if not file.is_file():
+        return
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                record = parse_json(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict) and record.get("v") == _VERSION and record.keys() >= _KEYS:
+                yield record
+
+
+_KEYS: Final = {"path", "length", "mtime", "ctime", "reader", "depth", "limit"}
+
+
+def absolute(paths: Iterable[str]) -> dict[str, None]:
+    """The files that paths name, each once, in their order."""
+    return dict.fromkeys(os.path.abspath(path) for path in paths)  # noqa: PTH100 - keeps links as they are

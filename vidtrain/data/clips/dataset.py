@@ -1,0 +1,253 @@
+"""Videos -> clips. What a worker makes is a function of (seed, epoch, index) only: neither the number of workers nor
+a resume changes the data. A reader is opened, used and closed inside one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from vidtrain.data.clips.augment import Augment
+from vidtrain.data.clips.sampling import ClipSpec, random_clip, sliding_clips, uniform_clips
+from vidtrain.data.clips.transforms import Cut, TestCuts, TrainCut
+from vidtrain.data.flow.codes import Codes, cut_flow
+from vidtrain.data.flow.source import FlowSource
+from vidtrain.data.manifest.manifest import Manifest
+from vidtrain.data.readers.base import OpenVideo, VideoReader
+from vidtrain.errors import DataError, VideoError
+from vidtrain.types import BadVideo, Frames, Indices, Sample
+
+MAX_REPLACEMENTS = 20
+"""Broken videos in a row before the data set is given up: then the reader or the disk is at fault."""
+
+
+class TrainClips(Dataset[Sample]):
+    """Random clips of a video per item. Keys are (epoch, row, copy), as data.loader.EpochBatches yields them.
+
+    A broken video is replaced by another, drawn by the same seed, and listed in the sample.
+
+    Args:
+        flip_labels: int64 (K,), the class a flipped clip belongs to; None when a flip changes no class.
+        flow: gives each clip its optical flow; None: RGB only. A cut crops and mirrors flow as it does RGB; what
+            changes colours or erases touches RGB only.
+        clips_per_video: clips read each time a video is opened, each with its own draw of place, cut and augmentation.
+        num_classes: K, of a multi-label manifest.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        reader: VideoReader,
+        spec: ClipSpec,
+        cut: TrainCut,
+        *,
+        seed: int,
+        augment: Augment | None = None,
+        flow: FlowSource | None = None,
+        flip_labels: np.ndarray | None = None,
+        clips_per_video: int = 1,
+        num_classes: int | None = None,
+    ) -> None:
+        self.manifest = manifest
+        self.reader = reader
+        self.spec = spec
+        self.cut = cut
+        self.seed = seed
+        self.augment = augment or Augment()
+        self.flow = flow
+        self.flip_labels = flip_labels
+        self.clips_per_video = clips_per_video
+        self.targets = Targets(manifest, num_classes)
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getitem__(self, key: tuple[int, ...]) -> Sample:
+        return self.clips(key)[0]
+
+    def __getitems__(self, keys: list[tuple[int, ...]]) -> list[Sample]:
+        """What a loader's worker asks for: the clips of a batch, those of one video side by side."""
+        return [sample for key in keys for sample in self.clips(key)]
+
+    def clips(self, key: tuple[int, ...]) -> list[Sample]:
+        """The clips_per_video samples of one key: (epoch, row), and which copy of the row in this epoch, from 0."""
+        row = key[1]
+        rng = np.random.default_rng((self.seed, *key))
+        bad: list[BadVideo] = []
+        while True:
+            try:
+                return self._load(row, rng, tuple(bad))
+            except VideoError as error:
+                bad.append(BadVideo(error.path, error.reason))
+            if len(bad) == MAX_REPLACEMENTS:
+                raise DataError(
+                    f"{len(bad)} videos in a row cannot be read; the last: {bad[-1].path}: {bad[-1].reason}"
+                )
+            row = int(rng.integers(len(self.manifest)))
+
+    def _load(self, row: int, rng: np.random.Generator, bad: tuple[BadVideo, ...]) -> list[Sample]:
+        path, samples = self.manifest.paths[row], []
+        with self.reader.open(path) as video:
+            info, count = video.info, self.clips_per_video
+            with blaming(path):
+                where = seconds_of(self.manifest, row)
+                places = random_clip(info.num_frames, info.fps, self.spec, rng, clips=count, times=info.times, **where)
+            cuts = [self.cut.draw(info, rng) for _ in places]
+            for cut, (frames, codes) in zip(cuts, self._read(path, video, places, cuts), strict=True):
+                clip = self.augment.apply(cut.apply(frames), rng)
+                if codes is not None:
+                    clip = np.concatenate([clip, cut_flow(codes, cut)], axis=-1)
+                samples.append(Sample(torch.from_numpy(clip)[None], self._label(row, cut), row, bad))
+        return samples
+
+    def _read(
+        self, path: str, video: OpenVideo, places: Indices, cuts: Sequence[Cut]
+    ) -> Iterator[tuple[Frames, Codes | None]]:
+        """Each clip as `read_clip` gives it; frames that clips of one size share are decoded once."""
+        if len(cuts) == 1 or any(cut.read_size != cuts[0].read_size for cut in cuts):
+            for indices, cut in zip(places, cuts, strict=True):
+                yield read_clip(path, video, indices, cut.read_size, self.flow)
+            return
+        frames, codes, place = read_once(path, video, places, cuts[0].read_size, self.flow)
+        for rows in place:
+            yield frames[rows], None if codes is None else codes[rows]
+
+    def _label(self, row: int, cut: Cut) -> int | torch.Tensor:
+        label = self.targets[row]
+        if not cut.flip or self.flip_labels is None:
+            return label
+        # the exchange is its own inverse, so it also says where each class of several comes from
+        return label[self.flip_labels] if isinstance(label, torch.Tensor) else int(self.flip_labels[label])
+
+
+class Targets:
+    """The label of each row as a loss takes it: a class number, or float32 (K,) of 0 and 1 in a multi-label set."""
+
+    def __init__(self, manifest: Manifest, num_classes: int | None) -> None:
+        assert manifest.tags is None or num_classes is not None, "a multi-label manifest needs num_classes"
+        self._manifest = manifest
+        self._num_classes = num_classes
+
+    def __getitem__(self, row: int) -> int | torch.Tensor:
+        if self._manifest.tags is None:
+            return int(self._manifest.labels[row])
+        target = torch.zeros(self._num_classes or 0)
+        target[torch.from_numpy(np.array(self._manifest.tags[row]))] = 1
+        return target
+
+
+class TestViews(Dataset[Sample]):
+    """All views of a video per item, from one decoding pass: V = clips x crops, clip by clip.
+
+    A broken video is never replaced: its views are None and the reason is in `bad`.
+
+    Args:
+        clips: clips spread evenly over the video.
+        hop: a clip every so many source frames (16), or seconds ("0.5s"), instead; V then differs from video to video.
+        flow: gives the clips their optical flow; None: RGB only.
+        num_classes: K, of a multi-label manifest.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        reader: VideoReader,
+        spec: ClipSpec,
+        cuts: TestCuts,
+        *,
+        clips: int,
+        hop: int | str | None = None,
+        flow: FlowSource | None = None,
+        num_classes: int | None = None,
+    ) -> None:
+        self.manifest = manifest
+        self.reader = reader
+        self.spec = spec
+        self.cuts = cuts
+        self.clips = clips
+        self.hop = hop
+        self.flow = flow
+        self.targets = Targets(manifest, num_classes)
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getitem__(self, row: int) -> Sample:
+        label = self.targets[row]
+        try:
+            with self.reader.open(self.manifest.paths[row]) as video:
+                views = self._views(video, row)
+        except VideoError as error:
+            return Sample(None, label, row, (BadVideo(error.path, error.reason),))
+        return Sample(views, label, row)
+
+    def indices(self, video: OpenVideo, row: int) -> Indices:
+        """int64 (clips, T): the frames of the clips of a row.
+
+        Raises:
+            VideoError: the video does not have them.
+        """
+        info, seconds = video.info, seconds_of(self.manifest, row)
+        with blaming(self.manifest.paths[row]):
+            length = info.num_frames, info.fps, self.spec
+            if self.hop is None:
+                return uniform_clips(*length, self.clips, times=info.times, **seconds)
+            return sliding_clips(*length, self.hop, times=info.times, **seconds)
+
+    def _views(self, video: OpenVideo, row: int) -> torch.Tensor:
+        return torch.from_numpy(self.read(video, row, self.indices(video, row)))
+
+    def read(self, video: OpenVideo, row: int, indices: Indices) -> Frames:
+        """uint8 (clips x crops, T, size, size, 3 or 5): the views of these clips (clips, T), from one decoding pass."""
+        cuts = self.cuts.all(video.info)
+        frames, codes, place = read_once(self.manifest.paths[row], video, indices, cuts[0].read_size, self.flow)
+        size, channels = cuts[0].size, 3 if codes is None else 5
+        views = np.empty((len(indices), len(cuts), indices.shape[1], size, size, channels), dtype=np.uint8)
+        for number, cut in enumerate(cuts):
+            views[:, number, ..., :3] = cut.apply(frames)[place]
+            if codes is not None:
+                views[:, number, ..., 3:] = cut_flow(codes, cut)[place]
+        return views.reshape(-1, *views.shape[2:])
+
+
+def read_clip(
+    path: str, video: OpenVideo, indices: Indices, size: tuple[int, int], flow: FlowSource | None
+) -> tuple[Frames, Codes | None]:
+    """The frames of a clip uint8 (T, *size, 3), and the codes of their flow uint8 (T, h, w, 2), see data/flow.py."""
+    return (video.read(indices, size), None) if flow is None else flow.read(path, video, indices, size)
+
+
+def read_once(
+    path: str, video: OpenVideo, indices: Indices, size: tuple[int, int], flow: FlowSource | None
+) -> tuple[Frames, Codes | None, Indices]:
+    """What `read_clip` gives for all clips (clips, T) together, each frame decoded once, however many share it; and
+    where in it each clip's frames stand (clips, T)."""
+    wanted, place = np.unique(indices, return_inverse=True)
+    return *read_clip(path, video, wanted, size, flow), place.reshape(indices.shape)
+
+
+@contextmanager
+def blaming(path: str) -> Iterator[None]:
+    """A clip that does not fit its video is that video's fault: say which one."""
+    try:
+        yield
+    except DataError as error:
+        raise VideoError(path, str(error)) from error
+
+
+class Bounds(TypedDict):
+    """Seconds of a file; None is its start or its end."""
+
+    first: float | None
+    last: float | None
+
+
+def seconds_of(manifest: Manifest, row: int) -> Bounds:
+    """Where in its file a row lies: the whole of it unless the manifest says otherwise."""
+    first = None if manifest.starts is None else float(manifest.starts[row])
+    last = None if manifest.ends is None else float(manifest.ends[row])
+    return {"first": first, "last": last if last is None or np.isfinite(last) else None}

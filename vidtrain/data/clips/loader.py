@@ -1,0 +1,250 @@
+"""Samples -> batches: order of the epoch, collation, workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Sampler, default_collate, get_worker_info
+
+from vidtrain.data.clips.dataset import TestViews, TrainClips
+from vidtrain.data.clips.hand_over import HandOver, shared_memory
+from vidtrain.data.clips.view_stream import ViewStream
+from vidtrain.data.clips.workers import WAIT_LIMIT, Batches, Board, Noted, loader_options
+from vidtrain.data.manifest.manifest import Manifest
+from vidtrain.errors import ConfigError
+from vidtrain.sequences import Sequences
+from vidtrain.types import Batch, Indices, Sample, ViewPart
+
+
+class EpochBatches(Sampler[list[tuple[int, int, int]]]):
+    """Batches of (epoch, row, copy) keys, in an order that is a function of (seed, epoch).
+
+    Set `epoch`, and `start` to skip batches when an epoch is continued, before iterating. The last, smaller batch
+    is dropped unless it is the only one: BatchNorm cannot train on one clip.
+
+    Args:
+        batch_size: keys in a batch.
+        weights: float64 (length,), how often each row is wanted relative to the others; an epoch stays `length` keys
+            long, and each row comes as often as its share says, rounded up or down at random. None: once each.
+        most: batches of an epoch at most.
+        rank, ranks: this process's place among those that share each batch.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        *,
+        seed: int,
+        weights: npt.NDArray[np.float64] | None = None,
+        most: int | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.length = length
+        self.batch_size = batch_size
+        self.seed = seed
+        self.weights = weights
+        self.most = most
+        self.rank = rank
+        self.ranks = ranks
+        self.epoch = 0
+        self.start = 0
+
+    def __len__(self) -> int:
+        batches = max(1, self.length // self.batch_size)
+        return batches if self.most is None else min(batches, self.most)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        copies = np.zeros(self.length, dtype=np.int64)
+        if self.weights is not None:
+            order, copies = self._weighted(order, self.weights)
+        for batch in range(self.start, len(self)):
+            part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+            keys = list(zip(order[part].tolist(), copies[part].tolist(), strict=True))
+            yield [(self.epoch, row, copy) for row, copy in keys[self.rank :: self.ranks]]
+
+    def _weighted(self, order: Indices, weights: npt.NDArray[np.float64]) -> tuple[Indices, Indices]:
+        """(rows, copies), each (length,): systematic resampling of the rows in a random order, shuffled."""
+        rng = np.random.default_rng((self.seed, self.epoch, 1))
+        ends = np.cumsum(weights[order])
+        marks = (np.arange(self.length) + rng.random()) * (ends[-1] / self.length)
+        rows = order[np.minimum(np.searchsorted(ends, marks, side="right"), self.length - 1)]
+        # the same row stands side by side: number its copies, so that each is another clip
+        first = np.flatnonzero(np.diff(rows, prepend=-1))
+        copies = np.arange(self.length) - np.repeat(first, np.diff(first, append=self.length))
+        shuffled = rng.permutation(self.length)
+        return rows[shuffled], copies[shuffled]
+
+
+def balanced_weights(manifest: Manifest, balance: float) -> npt.NDArray[np.float64] | None:
+    """The weight of each row for class-balanced sampling, float64 (N,); None when `balance` is 0.
+
+    A row of a class of n videos weighs n ** -balance: with 1 every class comes equally often. A row of several classes
+    weighs as its rarest one, a row of none as the commonest.
+    """
+    if not 0 <= balance <= 1:
+        raise ConfigError(
+            f"sampler.class_balance={balance}: must lie in 0 (as the data is) to 1 (classes equally often)"
+        )
+    if balance == 0 or not len(manifest):
+        return None
+    if manifest.tags is None:
+        counts = np.bincount(manifest.labels)
+        return counts[manifest.labels].astype(np.float64) ** -balance
+    counts = np.bincount(manifest.tags.values)
+    sizes = [counts[tags].min() if len(tags) else counts.max() for tags in manifest.tags]
+    return np.array(sizes, dtype=np.float64) ** -balance
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples (features: in one row); those without views give only their reasons."""
+    bad = [b for sample in samples for b in sample.bad]
+    whole = [sample for sample in samples if sample.views is not None]
+    views = [sample.views for sample in whole if sample.views is not None]
+    features = bool(views) and views[0].is_floating_point()
+    stacked = _stack(views) if views and not features else torch.empty(0, dtype=torch.uint8)
+    return Batch(
+        Sequences.of(views) if features else stacked,
+        _labels([sample.label for sample in whole]),
+        torch.tensor([sample.video for sample in whole], dtype=torch.int64),
+        bad,
+    )
+
+
+def _stack(views: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(B, ...) of tensors of one shape; in a worker in shared memory where there is room, which saves a copy."""
+    room, total = shared_memory()
+    if get_worker_info() is not None and (not total or 2 * len(views) * views[0].nbytes < room):
+        with suppress(RuntimeError):  # another process was faster
+            stacked: torch.Tensor = default_collate(list(views))
+            return stacked
+    return torch.stack(list(views))
+
+
+def _labels(labels: Sequence[int | torch.Tensor]) -> torch.Tensor:
+    """int64 (B,), or float32 (B, K) when each is a vector."""
+    vectors = [label for label in labels if isinstance(label, torch.Tensor)]
+    return torch.stack(vectors) if vectors else torch.tensor(labels, dtype=torch.int64)
+
+
+def choose_workers(wanted: int | None, device: torch.device, ranks: int = 1) -> int:
+    """The number of decoding processes: as asked, or from the processors this process may use.
+
+    On a GPU the processors have nothing else to do. On the CPU the model needs them: half. The `ranks` processes that
+    train together share them.
+    """
+    if wanted is not None:
+        return wanted
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(16, (processors if device.type == "cuda" else processors // 2) // ranks))
+
+
+class TrainLoader:
+    """Batches of training clips, epoch by epoch.
+
+    Args:
+        batch_size: clips in a batch, a multiple of clips.clips_per_video.
+        balance: 0 takes every video once an epoch, 1 every class equally often, see `balanced_weights`.
+        most: batches of an epoch at most.
+        fixed: every epoch has the clips of the first.
+        wait_limit: seconds without a batch after which `epoch` raises LoaderError; 0: none.
+        rank, ranks: this process's place among those that share each batch; batch_size is that of all together.
+
+    Raises:
+        ConfigError: batch_size or balance cannot be used.
+    """
+
+    def __init__(
+        self,
+        clips: TrainClips,
+        *,
+        batch_size: int,
+        workers: int,
+        seed: int,
+        pin_memory: bool,
+        balance: float = 0.0,
+        most: int | None = None,
+        fixed: bool = False,
+        wait_limit: float = WAIT_LIMIT,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        if batch_size % (clips.clips_per_video * ranks):
+            devices = f" and of the {ranks} devices" if ranks > 1 else ""
+            raise ConfigError(
+                f"trainer.batch_size={batch_size} counts clips: it must be a multiple of "
+                f"sampler.clips_per_video={clips.clips_per_video}{devices}"
+            )
+        keys = batch_size // clips.clips_per_video
+        if ranks > 1 and len(clips) < keys:
+            raise ConfigError(f"trainer.batch_size={batch_size}: more than the {len(clips)} training videos; lower it")
+        weights = balanced_weights(clips.manifest, balance)
+        self._batches = EpochBatches(len(clips), keys, seed=seed, weights=weights, most=most, rank=rank, ranks=ranks)
+        self._clips = clips
+        self._fixed = fixed
+        board = Board(workers, clips.manifest.paths) if workers else None
+        loader: DataLoader[Batch] = DataLoader(
+            clips if board is None else Noted(clips, board),  # type: ignore[arg-type]  # the keys are the sampler's
+            batch_sampler=self._batches,
+            collate_fn=HandOver(collate),
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),  # for the seeds of the workers; else each start of a loader draws from torch's
+            **loader_options(workers, board),
+        )
+        self._loader: Batches[Batch] = Batches(loader, board, wait_limit)
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
+        return len(self._batches)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch `number`, without the first `start`."""
+        self._batches.epoch, self._batches.start = 0 if self._fixed else number, start
+        return iter(self._loader)
+
+    def path(self, row: int) -> str:
+        """The file of the video in a row of the manifest."""
+        return self._clips.manifest.paths[row]
+
+
+def test_loader(
+    views: TestViews,
+    *,
+    views_per_batch: int,
+    views_per_video: int,
+    workers: int,
+    pin_memory: bool,
+    rows: Sequence[int] | None = None,  # noqa: PT028 - not a test of pytest
+    wait_limit: float = WAIT_LIMIT,  # noqa: PT028
+) -> Batches[Batch] | Batches[ViewPart]:
+    """The loader of a test: whole videos, about `views_per_batch` views at a time, in the manifest's order.
+
+    Videos with more views than that, or with a number of their own, come in parts of at most `views_per_batch` instead.
+
+    Args:
+        rows: only these videos of it; None: all.
+        wait_limit: see TrainLoader.
+    """
+    if views.hop is not None or views_per_video > views_per_batch:
+        stream = ViewStream(views, range(len(views)) if rows is None else rows, size=views_per_batch)
+        return stream.loader(workers=workers, pin_memory=pin_memory, wait_limit=wait_limit)
+    workers = min(workers, len(views))
+    board = Board(workers, views.manifest.paths) if workers else None
+    loader: DataLoader[Batch] = DataLoader(
+        views if board is None else Noted(views, board),  # type: ignore[arg-type]
+        batch_size=max(1, views_per_batch // views_per_video),
+        sampler=range(len(views)) if rows is None else rows,
+        collate_fn=HandOver(collate),
+        pin_memory=pin_memory,
+        generator=torch.Generator(),
+        **loader_options(workers, board),
+    )
+    return Batches(loader, board, wait_limit)

@@ -1,0 +1,208 @@
+"""All clips of whole videos, one after the other, for a network that is run over each of them.
+
+A video is opened once and decoded once. What is held of it are the frames of one clip and of the batch being filled, so
+memory does not depend on its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from vidtrain.data.clips.dataset import blaming, seconds_of
+from vidtrain.data.clips.hand_over import HandOver
+from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
+from vidtrain.data.clips.transforms import Cut, TestCuts
+from vidtrain.data.clips.workers import WAIT_LIMIT, Batches, Board, loader_options
+from vidtrain.data.jobs.pool import process_context
+from vidtrain.data.manifest.manifest import Manifest
+from vidtrain.data.readers.base import OpenVideo, VideoReader
+from vidtrain.data.readers.streaming import OutOfOrderError, stream
+from vidtrain.data.timeline import Seconds
+from vidtrain.errors import ConfigError, VideoError
+from vidtrain.types import BadVideo, Frames, Indices
+
+
+@dataclass(frozen=True)
+class VideoEnd:
+    """All clips of a video have been given. frames, fps, times: of the whole file, as in `VideoInfo`."""
+
+    video: int
+    clips: int
+    frames: int
+    fps: float
+    times: Seconds | None = None
+
+
+@dataclass
+class ClipBatch:
+    """Clips of one or several videos.
+
+    views: uint8 (N, T, H, W, 3), N may be 0. videos: int64 (N,), rows in the manifest. numbers: int64 (N,), place of
+    the clip among those of its video, ascending from 0; a 0 that comes again starts the video anew. totals: int64 (N,),
+    clips of its video. ends: videos of which nothing more comes. bad: videos given up, with their rows.
+    """
+
+    views: torch.Tensor
+    videos: torch.Tensor
+    numbers: torch.Tensor
+    totals: torch.Tensor
+    ends: list[VideoEnd] = field(default_factory=list)
+    bad: list[tuple[int, BadVideo]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def pin_memory(self) -> ClipBatch:
+        """Called by torch's DataLoader with pin_memory=True."""
+        return ClipBatch(self.views.pin_memory(), self.videos, self.numbers, self.totals, self.ends, self.bad)
+
+
+class ClipStream(IterableDataset[ClipBatch]):
+    """The clips of every row of a manifest, `batch_size` at a time; only the last batch of a worker is smaller.
+
+    A row goes to the worker that is free first, so one long video does not hold up the others.
+
+    Args:
+        hop: from the start of a clip to that of the next, as in `sliding_clips`; None: clips follow each other without
+            a gap or an overlap. The last clip of a video ends where the video ends.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        reader: VideoReader,
+        spec: ClipSpec,
+        cuts: TestCuts,
+        *,
+        hop: int | str | None,
+        batch_size: int,
+    ) -> None:
+        self.manifest = manifest
+        self.reader = reader
+        self.spec = check_slides(spec)
+        self.cuts = cuts
+        self.hop = hop
+        self.batch_size = batch_size
+        self._next = process_context().Value("q", 0)
+        self._board: Board | None = None
+
+    def loader(self, *, workers: int, pin_memory: bool, wait_limit: float = WAIT_LIMIT) -> Batches[ClipBatch]:
+        """The batches, made by `workers` processes, in the order in which they are ready; wait_limit as TrainLoader's.
+
+        Raises (while they come):
+            LoaderError: a worker has died, or no batch came within the limit.
+        """
+        workers = min(workers, len(self.manifest))
+        self._board = Board(workers, self.manifest.paths) if workers else None
+        loader: DataLoader[ClipBatch] = DataLoader(
+            self,
+            batch_size=None,
+            collate_fn=HandOver(_as_is),
+            pin_memory=pin_memory,
+            in_order=False,  # those of one video come from one worker, which keeps their order
+            **loader_options(workers, self._board),
+        )
+        return Batches(loader, self._board, wait_limit)
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        waiting = _Waiting()
+        while (row := self._take()) is not None:
+            try:
+                yield from self._video(row, waiting)
+            except VideoError as error:
+                waiting.bad.append((row, BadVideo(error.path, error.reason)))
+        yield waiting.batch()
+
+    def _take(self) -> int | None:
+        with self._next.get_lock():
+            row: int = self._next.value
+            self._next.value = row + 1
+        if row >= len(self.manifest):
+            row = -1
+        if self._board is not None:
+            self._board.note(row)
+        return None if row < 0 else row
+
+    def _video(self, row: int, waiting: _Waiting) -> Iterator[ClipBatch]:
+        with self.reader.open(self.manifest.paths[row]) as video:
+            indices = self._indices(video, row)
+            try:
+                yield from self._clips(video, row, indices, waiting, pieces=False)
+            except OutOfOrderError:
+                yield from self._clips(video, row, indices, waiting, pieces=True)
+            info = video.info
+            waiting.ends.append(VideoEnd(row, len(indices), info.num_frames, info.fps, info.times))
+
+    def _indices(self, video: OpenVideo, row: int) -> Indices:
+        """int64 (clips, T)."""
+        info = video.info
+        with blaming(self.manifest.paths[row]):
+            return sliding_clips(
+                info.num_frames, info.fps, self.spec, self.hop, times=info.times, **seconds_of(self.manifest, row)
+            )
+
+    def _clips(
+        self, video: OpenVideo, row: int, indices: Indices, waiting: _Waiting, *, pieces: bool
+    ) -> Iterator[ClipBatch]:
+        for number, (clip,) in enumerate(cut_clips(video, indices, self.cuts.all(video.info)[:1], pieces=pieces)):
+            waiting.add(clip, row, number, len(indices))
+            if len(waiting.clips) == self.batch_size:
+                yield waiting.batch()
+
+
+def _as_is(batch: ClipBatch) -> ClipBatch:
+    return batch
+
+
+def check_slides(spec: ClipSpec) -> ClipSpec:
+    """Raise ConfigError for clips that cannot follow each other; else give them back."""
+    if spec.mode == "segments":
+        raise ConfigError("a clip of segments covers the whole video: it cannot slide (sampler.mode=clip can)")
+    return spec
+
+
+def cut_clips(video: OpenVideo, indices: Indices, cuts: Sequence[Cut], *, pieces: bool) -> Iterator[list[Frames]]:
+    """uint8 (T, size, size, 3) of each clip, as many as there are cuts, all of one read_size.
+
+    Starts ascend, so frames before the next clip's first are let go. pieces: see readers.streaming.stream.
+    """
+    firsts, lasts = indices.min(1).tolist(), indices.max(1).tolist()
+    held: dict[int, list[Frames]] = {}
+    clip = 0
+    for number, picture in stream(video, np.unique(indices), cuts[0].read_size, pieces=pieces):
+        held[number] = [cut.apply(picture[None])[0] for cut in cuts]
+        while clip < len(indices) and lasts[clip] == number:
+            yield [np.stack(views) for views in zip(*(held[frame] for frame in indices[clip].tolist()), strict=True)]
+            clip += 1
+            after = firsts[clip] if clip < len(indices) else number + 1
+            held = {frame: kept for frame, kept in held.items() if frame >= after}
+
+
+class _Waiting:
+    """The batch that is being filled."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self.clips: list[Frames] = []
+        self.places: list[tuple[int, int, int]] = []
+        self.ends: list[VideoEnd] = []
+        self.bad: list[tuple[int, BadVideo]] = []
+
+    def add(self, clip: Frames, row: int, number: int, total: int) -> None:
+        self.clips.append(clip)
+        self.places.append((row, number, total))
+
+    def batch(self) -> ClipBatch:
+        """What has been gathered; begins anew."""
+        places = torch.tensor(self.places, dtype=torch.int64).reshape(-1, 3)
+        views = torch.from_numpy(np.stack(self.clips)) if self.clips else torch.empty(0, dtype=torch.uint8)
+        made = ClipBatch(views, places[:, 0], places[:, 1], places[:, 2], self.ends, self.bad)
+        self._clear()
+        return made

@@ -1,0 +1,112 @@
+"""The views of videos that have too many of them for one batch, in parts of a bounded size, in one decoding pass.
+
+An hour of video with a clip every 16 frames has 6,000 views, 4 GB at 112 pixels. What is held of it are the frames of
+one clip, and the parts that the workers have made ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from vidtrain.data.clips.dataset import TestViews
+from vidtrain.data.clips.hand_over import HandOver
+from vidtrain.data.clips.stream import cut_clips
+from vidtrain.data.clips.workers import Batches, Board, loader_options
+from vidtrain.data.jobs.pool import process_context
+from vidtrain.data.readers.base import OpenVideo
+from vidtrain.data.readers.streaming import OutOfOrderError
+from vidtrain.errors import VideoError
+from vidtrain.types import BadVideo, Frames, Indices, ViewPart
+
+
+class ViewStream(IterableDataset[ViewPart]):
+    """The views of TestViews' videos, at most `size` at a time.
+
+    A row goes to the worker that is free first, so the parts of several videos come mixed; those of one are in order.
+
+    Args:
+        rows: the videos, in the order of their places.
+    """
+
+    def __init__(self, views: TestViews, rows: Sequence[int], *, size: int) -> None:
+        self._views = views
+        self._rows = rows
+        self._size = size
+        self._next = process_context().Value("q", 0)
+        self._board: Board | None = None
+
+    def loader(self, *, workers: int, pin_memory: bool, wait_limit: float) -> Batches[ViewPart]:
+        """Every part of every video once; raises LoaderError as `Batches` does."""
+        workers = min(workers, len(self._rows))
+        self._board = Board(workers, self._views.manifest.paths) if workers else None
+        loader: DataLoader[ViewPart] = DataLoader(
+            self,
+            batch_size=None,
+            collate_fn=HandOver(_as_is),
+            pin_memory=pin_memory,
+            in_order=False,
+            **loader_options(workers, self._board),
+        )
+        return Batches(loader, self._board, wait_limit)
+
+    def __iter__(self) -> Iterator[ViewPart]:
+        while (place := self._take()) is not None:
+            yield from self._video(place)
+
+    def _take(self) -> int | None:
+        with self._next.get_lock():
+            place: int = self._next.value
+            self._next.value = place + 1
+        there = place < len(self._rows)
+        if self._board is not None:
+            self._board.note(self._rows[place] if there else -1)
+        return place if there else None
+
+    def _video(self, place: int) -> Iterator[ViewPart]:
+        row, first = self._rows[place], 0
+        label, nothing = self._views.targets[row], torch.empty(0, dtype=torch.uint8)
+        try:
+            with self._views.reader.open(self._views.manifest.paths[row]) as video:
+                indices = self._views.indices(video, row)
+                total = len(indices) * len(self._views.cuts.all(video.info))
+                for part in self._parts(video, row, indices):
+                    if part is None:
+                        first = 0
+                        continue
+                    yield ViewPart(torch.from_numpy(part), first, total, label, row, place)
+                    first += len(part)
+        except VideoError as error:
+            yield ViewPart(nothing, 0, 0, label, row, place, BadVideo(error.path, error.reason))
+
+    def _parts(self, video: OpenVideo, row: int, indices: Indices) -> Iterator[Frames | None]:
+        """(N, T, H, W, C) each; None: it starts again."""
+        cuts = self._views.cuts.all(video.info)
+        if self._views.flow is not None:
+            # flow is read for given frames, not while they pass: the frames between two parts are decoded twice
+            clips = max(1, self._size // len(cuts))
+            reads = (self._views.read(video, row, indices[at : at + clips]) for at in range(0, len(indices), clips))
+            yield from self._filled(view for read in reads for view in read)
+            return
+        try:
+            yield from self._filled(view for clip in cut_clips(video, indices, cuts, pieces=False) for view in clip)
+        except OutOfOrderError:
+            yield None
+            yield from self._filled(view for clip in cut_clips(video, indices, cuts, pieces=True) for view in clip)
+
+    def _filled(self, views: Iterator[Frames]) -> Iterator[Frames]:
+        waiting: list[Frames] = []
+        for view in views:
+            waiting.append(view)
+            if len(waiting) == self._size:
+                yield np.stack(waiting)
+                waiting = []
+        if waiting:
+            yield np.stack(waiting)
+
+
+def _as_is(part: ViewPart) -> ViewPart:
+    return part

@@ -1,0 +1,1 @@
+"""Folders of extracted features. Imports clips, manifest and prepare."""

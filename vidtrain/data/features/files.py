@@ -1,0 +1,330 @@
+"""Features of videos on disk, as `vidtrain extract` writes them and `data=features` reads them.
+
+    <folder>/features.json           what made them, their length and type
+    <folder>/videos/3f/<name>.npy    one file a video: float16 or float32 (clips, D)
+    <folder>/videos.jsonl            the journal: a line for each finished video
+    <folder>/index.json, *.npy       classes, splits, labels and files, see `vidtrain.data.manifest.index`
+    <folder>/<split>.seconds.npy     float64 (clips, 2): first and last second of each clip, video after video,
+    <folder>/<split>.clips.npy       int64 (videos + 1): where each video's clips begin among them
+    <folder>/report.csv              a line a video: made, kept from before, or bad and why
+
+Why .npy: a training item is a stretch of consecutive clips of one video. That is one read of a memory-mapped file,
+without parsing, without a further package, and np.load opens it anywhere. The shape stands in front, so a file is
+written clip by clip while the video is decoded. A file is written under another name and renamed when it is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vidtrain.data.prepare.plan import Stamp, stamp_of
+from vidtrain.data.timeline import Seconds, packed, unpacked
+from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.plain import has_types, map_array, parse_json, read_mapping
+from vidtrain.runs.sole_writer import LOCK, sole_writer
+
+FILE: Final = "features.json"
+JOURNAL: Final = "videos.jsonl"
+_VERSION: Final = 1
+_SUFFIX: Final = ".npy"
+_PART: Final = ".part"
+_FILE_OF_ONE: Final = re.compile(r"videos/[0-9a-f]{2}/[\w.-]+\.npy")
+_SECONDS: Final = (int, float, type(None))
+_TYPES: Final[dict[str, Any]] = {
+    **dict.fromkeys(("key", "path", "file", "times"), str),
+    **dict.fromkeys(("clips", "bytes", "frames"), int),
+    "start": _SECONDS,
+    "end": _SECONDS,
+    "fps": (int, float),
+    "stamp": dict,
+}
+Features = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """What a data set of features is.
+
+    length: D of each vector. made_by: dotted settings -> value, of all that the numbers depend on.
+    max_clips: longest stretch that training takes of a video, None: all of it.
+    """
+
+    length: int
+    made_by: Mapping[str, Any]
+    max_clips: int | None = None
+
+    @property
+    def protocol(self) -> str:
+        """Where they come from, in a line."""
+        made = self.made_by
+        hop = made.get("hop")
+        every = "one after the other" if hop is None else f"a clip every {hop}{' frames' * isinstance(hop, int)}"
+        return (
+            f"features (length {self.length}, layer {made.get('layer')}) of {made.get('model._target_')} over "
+            f"{made.get('sampler.num_frames')}-frame clips at {made.get('transform.size')} px, {every}"
+        )
+
+
+@dataclass(frozen=True)
+class Video:
+    """A stretch of a file whose features are wanted: the whole of it where start and end are None. Seconds."""
+
+    path: str
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def key(self) -> str:
+        """The same for the same stretch of the same file."""
+        identity = [os.path.abspath(self.path), self.start, self.end]  # noqa: PTH100 - keeps links as they are
+        return hashlib.blake2b(json.dumps(identity).encode(), digest_size=10).hexdigest()
+
+    @property
+    def file(self) -> str:
+        """Below the folder, with slashes; readable, and unique whatever files have one name."""
+        stem = re.sub(r"[^\w.-]+", "_", Path(self.path).stem)[:40]
+        return f"videos/{self.key[:2]}/{stem}-{self.key}{_SUFFIX}"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A line of the journal. frames, fps: of the whole source. start, end: as in Video. times: `timeline.packed`."""
+
+    key: str
+    path: str
+    start: float | None
+    end: float | None
+    stamp: Stamp
+    file: str
+    clips: int
+    bytes: int
+    frames: int
+    fps: float
+    times: str = ""
+
+
+class FeatureFolder:
+    """A folder being filled: what is there, and how more is added.
+
+    Args:
+        made_by: the settings, flat; a folder made with others is refused.
+        dtype: "float16" or "float32".
+
+    Raises:
+        ConfigError: the folder holds features made with other settings, or something else.
+        VidtrainError: another process writes to it.
+    """
+
+    def __init__(self, folder: Path, made_by: Mapping[str, Any], dtype: str) -> None:
+        self.folder = folder
+        self.made_by = json.loads(json.dumps(made_by))
+        self._dtype = np.dtype(dtype)
+        self._open: dict[str, _Part] = {}
+        self._check()
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as hold:
+            hold.enter_context(sole_writer(folder, "output"))
+            self.length: int | None = self._check()  # another process may have made it meanwhile
+            self._begin()
+            self._hold = hold.pop_all()
+
+    def _begin(self) -> None:
+        """Clear away what a killed run has left, and open the journal."""
+        folder = self.folder
+        for part in folder.glob(f"videos/*/*{_PART}"):  # of a run that was killed
+            part.unlink()
+        self._done = {done.key: done for done in _read_journal(folder / JOURNAL)}
+        self._write_settings()
+        whole = folder / f"{JOURNAL}{_PART}"  # without the half line of a run that was killed
+        whole.write_text("".join(map(_line, self._done.values())), encoding="ascii")
+        whole.replace(folder / JOURNAL)
+        self._journal = (folder / JOURNAL).open("a", encoding="ascii")
+
+    def _check(self) -> int | None:
+        """The length of the features that are there, None where there are none."""
+        if not (self.folder / FILE).is_file():
+            if self.folder.is_dir() and any(entry.name != LOCK for entry in self.folder.iterdir()):
+                raise ConfigError(f"output={self.folder}: holds something else than features; choose a new folder")
+            return None
+        content = _read_settings(self.folder)
+        before = content["made_by"]
+        for key in [*self.made_by, *before]:
+            old, new = before.get(key), self.made_by.get(key)
+            if old != new:
+                raise ConfigError(
+                    f"output={self.folder}: holds features made with {key}={_shown(old)}, now it is {_shown(new)}: "
+                    "choose another output, or the same settings"
+                )
+        return None if content["length"] is None else int(content["length"])
+
+    def _write_settings(self) -> None:
+        content = {
+            "version": _VERSION,
+            "length": self.length,
+            "dtype": self._dtype.name,
+            "made_by": self.made_by,
+        }
+        part = self.folder / f"{FILE}{_PART}"
+        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        part.replace(self.folder / FILE)
+
+    def finished(self, video: Video) -> Done | None:
+        """What the journal says of a video whose file is there, whole, and whose source has not changed since."""
+        done = self._done.get(video.key)
+        if done is None or done.stamp != stamp_of(video.path):
+            return None
+        found = stamp_of(str(self.folder / done.file))
+        return done if found is not None and found.size == done.bytes else None
+
+    def add(self, video: Video, number: int, total: int, features: Features) -> None:
+        """Write clips of a video, from its clip `number` on, of `total`; number 0 begins it, or begins it anew.
+
+        Args:
+            features: (n, D), of the folder's type.
+
+        Raises:
+            DataError: D is not that of the others.
+        """
+        if self.length is None:
+            self.length = int(features.shape[1])
+            self._write_settings()
+        if features.shape[1] != self.length:
+            raise DataError(f"{video.path}: its features have length {features.shape[1]}, the others {self.length}")
+        if number == 0:
+            self.discard(video)
+            self._open[video.key] = _Part(self.folder / video.file, (total, self.length), self._dtype)
+        self._open[video.key].write(number, features)
+
+    def finish(self, video: Video, *, clips: int, frames: int, fps: float, times: Seconds | None = None) -> Done:
+        """All clips of a video have been added. frames, fps, times: of the source, as in `VideoInfo`."""
+        written = self._open.pop(video.key).close()
+        stamp = stamp_of(video.path)
+        if stamp is None:
+            raise DataError(f"{video.path}: is gone")
+        place = video.key, video.path, video.start, video.end
+        done = Done(*place, stamp, video.file, clips, written, frames, fps, packed(times))
+        self._done[video.key] = done
+        self._journal.write(_line(done))
+        self._journal.flush()
+        return done
+
+    def discard(self, video: Video) -> None:
+        """Forget what was written of a video that has turned out bad."""
+        part = self._open.pop(video.key, None)
+        if part is not None:
+            part.discard()
+
+    def close(self) -> None:
+        for part in self._open.values():
+            part.discard()
+        self._open.clear()
+        self._journal.close()
+        self._hold.close()
+
+
+class _Part:
+    """A file being written."""
+
+    def __init__(self, target: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._target, self._path = target, target.with_name(f"{target.name}{_PART}")
+        self._dtype, self._shape, self._rows = dtype, shape, 0
+        self._file: BinaryIO = self._path.open("wb")
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def write(self, number: int, features: Features) -> None:
+        assert number == self._rows, f"clip {number} after {self._rows}"
+        assert features.dtype == self._dtype, f"{features.dtype}, expected {self._dtype}"
+        self._file.write(np.ascontiguousarray(features).data)
+        self._rows += len(features)
+
+    def close(self) -> int:
+        """Bytes of the finished file."""
+        assert self._rows == self._shape[0], f"{self._rows} clips of {self._shape[0]}"
+        size = self._file.tell()
+        self._file.close()
+        self._path.replace(self._target)
+        return size
+
+    def discard(self) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+def read_info(folder: Path, max_clips: int | None = None) -> FeatureInfo:
+    """What the features in a folder are.
+
+    Raises:
+        DataError: there are none, or none that this version can read.
+    """
+    if not (folder / FILE).is_file():
+        raise DataError(f"{folder}: holds no {FILE}; `vidtrain extract` writes one")
+    content = _read_settings(folder)
+    if content["length"] is None:
+        raise DataError(f"{folder}: holds no features yet; run `vidtrain extract` to its end")
+    return FeatureInfo(int(content["length"]), content["made_by"], max_clips)
+
+
+def open_features(path: str, length: int) -> Features:
+    """(clips, D), memory-mapped.
+
+    Raises:
+        VideoError: no such file, not one of features, or of another length.
+    """
+    try:
+        found: Features = map_array(path)
+    except (OSError, ValueError) as error:
+        raise VideoError(path, f"not a file of features that can be read ({error})") from None
+    if found.ndim != 2 or found.shape[1] != length or not len(found) or found.dtype.kind != "f":
+        shape = " x ".join(map(str, found.shape))
+        raise VideoError(path, f"holds {shape} {found.dtype}, expected clips x {length} of a float type")
+    return found
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    file = folder / FILE
+    try:
+        content = read_mapping(file)
+        if content["version"] != _VERSION:
+            raise DataError(f"{file}: version {content['version']}, this vidtrain reads {_VERSION}; extract again")
+    except (KeyError, ValueError, OSError) as error:
+        raise DataError(f"{file}: cannot be read ({error}); extract into a new folder") from None
+    if not has_types(content, made_by=dict, length=(int, type(None))) or not 0 < (content["length"] or 1) < 1 << 31:
+        raise DataError(f"{file}: its made_by or its length is none; extract into a new folder")
+    return content
+
+
+def _read_journal(file: Path) -> Iterator[Done]:
+    if not file.is_file():
+        return
+    for line in file.read_bytes().splitlines():
+        try:
+            content = parse_json(line)
+            names = content.keys() | {"times"}  # folders of before have no times
+            known = names == {field.name for field in fields(Done)} and has_types({"times": "", **content}, **_TYPES)
+            if known and _FILE_OF_ONE.fullmatch(content["file"]):  # a journal may name no other file
+                unpacked(content.get("times", ""), content["frames"])  # raises for what are no times
+                yield Done(**{**content, "stamp": Stamp(**content["stamp"])})
+        except (ValueError, TypeError, AttributeError):  # the half line of a run that was killed
+            continue
+
+
+def _line(done: Done) -> str:
+    # escapes all but ASCII, so that names that are not UTF-8 come through, too
+    return json.dumps(asdict(done)) + "\n"
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)

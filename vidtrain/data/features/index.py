@@ -1,0 +1,103 @@
+"""The lists of a folder of features: written when an extraction ends, read for training."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vidtrain.data.clips.dataset import seconds_of
+from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
+from vidtrain.data.features.files import Done, Video
+from vidtrain.data.manifest.index import write_index
+from vidtrain.data.manifest.manifest import Manifest, StringArray, VideoData
+from vidtrain.data.timeline import Timeline, unpacked
+from vidtrain.plain import map_array
+from vidtrain.terminal import EXACT_NAMES
+from vidtrain.types import BadVideo
+
+REPORT: Final = "report.csv"
+
+
+def videos_of(manifest: Manifest) -> list[Video]:
+    """The stretch of a file that each row is."""
+    rows = []
+    for row, path in enumerate(manifest.paths):
+        seconds = seconds_of(manifest, row)
+        rows.append(Video(path, seconds["first"], seconds["last"]))
+    return rows
+
+
+def write_feature_index(
+    folder: Path, data: VideoData, done: Mapping[str, Done], spec: ClipSpec, hop: int | str | None
+) -> VideoData:
+    """Write the lists: the rows of `data` with the files of their features; returns what was written.
+
+    A row without features is left out of train; in other splits it is listed as missing, so that a test says how many
+    of all its videos were scored.
+
+    Args:
+        done: by Video.key.
+        spec, hop: which clips were taken.
+    """
+    splits, notes = {}, list(data.notes)
+    for split, manifest in data.splits.items():
+        videos = videos_of(manifest)
+        found = [done.get(video.key) for video in videos]
+        rows = np.array([row for row, one in enumerate(found) if one is not None], dtype=np.int64)
+        lost = [video.path for video, one in zip(videos, found, strict=True) if one is None]
+        kept = [one for one in found if one is not None]
+        part = manifest.take(rows)
+        paths = StringArray.of(str(folder.absolute() / one.file) for one in kept)
+        missing = (*manifest.missing, *(() if split == "train" else lost))
+        splits[split] = Manifest(paths, part.labels, missing=missing, tags=part.tags)
+        if lost:
+            where = "left out" if split == "train" else "listed as missing"
+            notes.append(f"{split}: {len(lost)} videos have no features ({where}), see {REPORT}")
+        _write_seconds(folder, split, kept, spec, hop)
+    # a clip that was not mirrored has no mirrored features
+    made = replace(data, splits=splits, flip_pairs=(), notes=tuple(notes))
+    write_index(folder, made)
+    return made
+
+
+def _write_seconds(folder: Path, split: str, videos: Sequence[Done], spec: ClipSpec, hop: int | str | None) -> None:
+    offsets = np.zeros(len(videos) + 1, dtype=np.int64)
+    np.cumsum([one.clips for one in videos], out=offsets[1:])
+    seconds = np.empty((offsets[-1], 2))
+    for first, last, one in zip(offsets[:-1], offsets[1:], videos, strict=True):
+        line = Timeline(one.frames, one.fps, unpacked(one.times, one.frames))
+        clips = sliding_clips(one.frames, one.fps, spec, hop, first=one.start, last=one.end, times=line.times)
+        seconds[first:last] = line.seconds(np.stack([clips.min(1), clips.max(1) + 1], 1))
+    for name, column in (("clips", offsets), ("seconds", seconds)):
+        part = folder / f"{split}.{name}.part"
+        with part.open("wb") as handle:
+            np.save(handle, column)
+        part.replace(folder / f"{split}.{name}.npy")
+
+
+def clip_seconds(folder: str | Path, split: str, row: int) -> npt.NDArray[np.float64]:
+    """float64 (clips, 2): from when to when each clip of a video goes, in seconds of its file."""
+    offsets, seconds = (map_array(Path(folder) / f"{split}.{name}.npy") for name in ("clips", "seconds"))
+    return np.array(seconds[offsets[row] : offsets[row + 1]])
+
+
+def write_report(
+    file: Path, videos: Sequence[Video], done: Mapping[str, Done], made: Collection[str], bad: Mapping[str, BadVideo]
+) -> None:
+    """A line a video, in the order of the data. made: keys whose features were made in this run. bad: by key."""
+    with file.open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["path", "start", "end", "status", "clips", "file", "reason"])
+        for video in videos:
+            place = [video.path, "" if video.start is None else video.start, "" if video.end is None else video.end]
+            one = done.get(video.key)
+            if one is None:
+                writer.writerow([*place, "bad", "", "", bad[video.key].reason if video.key in bad else ""])
+            else:
+                writer.writerow([*place, "made" if video.key in made else "kept", one.clips, one.file, ""])

@@ -1,0 +1,53 @@
+"""Features of whole videos as training and test items, in the place of clips."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from vidtrain.data.clips.dataset import Targets, TestViews, TrainClips
+from vidtrain.data.features.files import FeatureInfo, open_features
+from vidtrain.data.manifest.manifest import Manifest
+from vidtrain.errors import ConfigError, VideoError
+from vidtrain.types import BadVideo, Sample
+
+
+class TrainSequences(TrainClips):
+    """The features of a video per item, (L, D); of a long one a random stretch of `info.max_clips` clips.
+
+    Broken files are replaced and listed as TrainClips does it.
+    """
+
+    def __init__(self, manifest: Manifest, info: FeatureInfo, *, seed: int, num_classes: int | None = None) -> None:
+        if info.max_clips is not None and info.max_clips < 1:
+            raise ConfigError(f"data.max_clips={info.max_clips}: must be 1 or more, or null")
+        self.manifest = manifest
+        self.info = info
+        self.seed = seed
+        self.clips_per_video = 1
+        self.targets = Targets(manifest, num_classes)
+
+    def _load(self, row: int, rng: np.random.Generator, bad: tuple[BadVideo, ...]) -> list[Sample]:
+        features = open_features(self.manifest.paths[row], self.info.length)
+        if self.info.max_clips is not None:
+            start = int(rng.integers(max(0, len(features) - self.info.max_clips) + 1))
+            features = features[start : start + self.info.max_clips]
+        return [Sample(torch.from_numpy(np.array(features)), self.targets[row], row, bad)]
+
+
+class TestSequences(TestViews):
+    """All features of a video per item, (L, D). A broken file is never replaced."""
+
+    def __init__(self, manifest: Manifest, info: FeatureInfo, *, num_classes: int | None = None) -> None:
+        self.manifest = manifest
+        self.info = info
+        self.hop = None
+        self.targets = Targets(manifest, num_classes)
+
+    def __getitem__(self, row: int) -> Sample:
+        label = self.targets[row]
+        try:
+            features = open_features(self.manifest.paths[row], self.info.length)
+        except VideoError as error:
+            return Sample(None, label, row, (BadVideo(error.path, error.reason),))
+        return Sample(torch.from_numpy(np.array(features)), label, row)

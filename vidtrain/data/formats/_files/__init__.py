@@ -1,0 +1,1 @@
+"""Parsing that several formats share: text, rows, tables, where files lie. Imports manifest."""

@@ -1,0 +1,77 @@
+"""MMAction2's lists in JSON: videos or folders of pictures with a label each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vidtrain.data.formats._files.places import PICTURES_PER_SECOND
+from vidtrain.data.formats._files.rows import Rows
+from vidtrain.data.formats._files.text import BadRows, read_json
+from vidtrain.errors import DataError
+
+_EXPECTED = "an object with filename, frame_dir or video_dir, and label"
+_ONE = (int, float, str)  # what one label may be
+
+
+def read_json_list(path: Path, bad: BadRows) -> tuple[Rows, str]:
+    """The rows of a JSON list and their layout; entries that cannot be used go to `bad`.
+
+    [{"filename": "a.mp4", "label": 3}, {"frame_dir": "b", "total_frames": 40, "label": [0, 2]}, ...]
+    A label may also be an object of lists (HVU: {"action": [180], "scene": [206]}); its classes are "action 180"
+    and so on. {"video_dir", "num_clips", "positive_clip_inds"} (OmniSource) stands for the clips part_N.mp4 in that
+    folder that are said to show the action.
+
+    Raises:
+        DataError: the file is not such a list.
+    """
+    content = read_json(path)
+    if isinstance(content, dict) and any(isinstance(v, dict) and "annotations" in v for v in content.values()):
+        raise DataError(f"{path}: segments in whole videos, as ActivityNet has them; use data=activitynet")
+    if not isinstance(content, list):
+        raise DataError(f"{path}: no list of videos with labels; expected [{{filename, label}}, ...]")
+    at: list[int] = []
+    rows = Rows(path, lambda row: (at[row] + 1, json.dumps(content[at[row]])), entry=True)
+    ends: list[float | None] = []
+    several = False
+    for number, entry in enumerate(content):
+        names = list(_names(entry)) if isinstance(entry, dict) else []
+        labels = _labels(entry.get("label")) if names else None
+        if labels is None:
+            bad.add(path, number + 1, json.dumps(entry), _EXPECTED, entry=True)
+            continue
+        several |= not isinstance(entry["label"], _ONE)
+        total = entry.get("total_frames")
+        for name in names:
+            at.append(number)
+            rows.names.append(name)
+            rows.labels.append(labels)
+            ends.append(total / PICTURES_PER_SECOND if isinstance(total, int) and total > 0 else None)
+    if any(end is not None for end in ends):
+        rows.starts = [0.0] * len(ends)
+        rows.ends = [float("inf") if end is None else end for end in ends]
+    return rows, "path labels" if several else "path label"
+
+
+def _names(entry: Mapping[str, Any]) -> Iterator[str]:
+    """The videos of an entry."""
+    for key in ("filename", "frame_dir"):
+        if isinstance(entry.get(key), str):
+            yield entry[key]
+            return
+    if isinstance(entry.get("video_dir"), str):
+        for clip in entry.get("positive_clip_inds", ()):
+            yield f"{entry['video_dir']}/part_{clip}.mp4"
+
+
+def _labels(label: Any) -> tuple[str, ...] | None:
+    """As text; None when that is no label."""
+    if isinstance(label, _ONE) and not isinstance(label, bool):
+        return (str(label),)
+    if isinstance(label, list) and all(isinstance(each, _ONE) for each in label):
+        return tuple(str(each) for each in label)
+    if isinstance(label, dict) and all(isinstance(each, list) for each in label.values()):
+        return tuple(f"{kind} {each}" for kind, numbers in label.items() for each in numbers)
+    return None

@@ -1,0 +1,154 @@
+"""A data set on disk as arrays that are memory-mapped: five million rows open at once and workers share them.
+
+    <folder>/index.json              version, class_names, flip_pairs, notes, and the columns of each split
+    <folder>/<split>.<column>.npy    paths, path_offsets, labels, starts, ends, tags, tag_offsets, missing, ...
+
+Paths below the folder are kept relative to it, so that a prepared copy can be moved; others are absolute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, VideoData
+from vidtrain.errors import DataError
+from vidtrain.plain import map_array, read_json
+
+FILE = "index.json"
+_VERSION = 1
+SPLITS = ("train", "val", "test")
+# every column there may be, and its type
+_COLUMNS = {
+    **dict.fromkeys(("paths", "missing"), np.dtype(np.uint8)),
+    **dict.fromkeys(("path_offsets", "missing_offsets", "tag_offsets"), np.dtype(np.int64)),
+    **dict.fromkeys(("labels", "tags"), np.dtype(np.int64)),
+    **dict.fromkeys(("starts", "ends"), np.dtype(np.float64)),
+}
+_NEEDED = {"paths", "path_offsets", "labels", "missing", "missing_offsets"}
+Columns = dict[str, npt.NDArray[Any]]
+
+
+def write_index(folder: str | Path, data: VideoData) -> None:
+    """Write `data` to `folder`, over an index that is there; index.json comes last, so half an index is none.
+
+    Files are replaced, never written over: a training that has the old ones mapped goes on with them.
+    """
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE).unlink(missing_ok=True)
+    splits: dict[str, Any] = {}
+    for split, manifest in data.splits.items():
+        columns, relative = _columns(manifest, folder)
+        for name, column in columns.items():
+            part = folder / f"{split}.{name}.part"
+            with part.open("wb") as handle:
+                np.save(handle, column)
+            part.replace(folder / f"{split}.{name}.npy")
+        splits[split] = {"columns": sorted(columns), "relative": relative}
+    content = {
+        "version": _VERSION,
+        "class_names": list(data.class_names),
+        "flip_pairs": [list(pair) for pair in data.flip_pairs],
+        "notes": list(data.notes),
+        "splits": splits,
+    }
+    part = folder / f"{FILE}.part"
+    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    part.replace(folder / FILE)
+
+
+def read_index(folder: str | Path) -> VideoData:
+    """The data set that `write_index` wrote; no row of it is read.
+
+    Raises:
+        DataError: there is no index, or one that this version cannot read.
+    """
+    folder = Path(folder).absolute()
+    file = folder / FILE
+    if not file.is_file():
+        raise DataError(f"{folder}: holds no {FILE}; `vidtrain data check` and `vidtrain data prepare` write one")
+    try:
+        content = read_json(file)
+        if content["version"] != _VERSION:
+            raise DataError(f"{file}: version {content['version']}, this vidtrain reads {_VERSION}; write it again")
+        names, notes = tuple(content["class_names"]), tuple(content["notes"])
+        pairs = tuple((left, right) for left, right in content["flip_pairs"])
+        _check_names(names, pairs, notes)
+        splits = {name: _manifest(folder, name, found, len(names)) for name, found in content["splits"].items()}
+        return VideoData(names, splits, pairs, notes)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise DataError(f"{file}: not an index that can be read ({error}); write it again") from None
+
+
+def _columns(manifest: Manifest, folder: Path) -> tuple[Columns, bool]:
+    """The arrays of a manifest, and whether its paths are relative to `folder`."""
+    paths = [os.path.abspath(path) for path in manifest.paths]  # noqa: PTH100 - keeps links as they are
+    start = os.path.join(folder, "")  # noqa: PTH118
+    relative = bool(paths) and all(path.startswith(start) for path in paths)
+    strings = StringArray.of(path.removeprefix(start) for path in paths) if relative else StringArray.of(paths)
+    missing = StringArray.of(manifest.missing)
+    columns: Columns = {
+        "paths": strings.buffer,
+        "path_offsets": strings.offsets,
+        "labels": manifest.labels,
+        "missing": missing.buffer,
+        "missing_offsets": missing.offsets,
+    }
+    if manifest.starts is not None:
+        columns["starts"] = manifest.starts
+    if manifest.ends is not None:
+        columns["ends"] = manifest.ends
+    if manifest.tags is not None:
+        columns |= {"tags": manifest.tags.values, "tag_offsets": manifest.tags.offsets}
+    return columns, relative
+
+
+def _manifest(folder: Path, split: str, found: Mapping[str, Any], classes: int) -> Manifest:
+    if split not in SPLITS or not _COLUMNS.keys() >= {*found["columns"]} >= _NEEDED:
+        raise ValueError(f"a split {split!r} of columns {found['columns']}"[:200])
+    columns: Columns = {name: map_array(folder / f"{split}.{name}.npy") for name in found["columns"]}
+    _check(split, columns, classes)
+    prefix = os.path.join(folder, "") if found["relative"] else ""  # noqa: PTH118
+    return Manifest(
+        StringArray(columns["paths"], columns["path_offsets"], prefix),
+        columns["labels"],
+        columns.get("starts"),
+        columns.get("ends"),
+        StringArray(columns["missing"], columns["missing_offsets"]),
+        IntLists(columns["tags"], columns["tag_offsets"]) if "tags" in columns else None,
+    )
+
+
+def _check_names(names: tuple[Any, ...], pairs: tuple[tuple[Any, Any], ...], notes: tuple[Any, ...]) -> None:
+    known = names and all(type(text) is str for text in (*names, *notes))
+    if not known or not all(name in names for pair in pairs for name in pair):
+        raise ValueError("its class names, pairs of classes or notes are none")
+
+
+def _check(split: str, columns: Columns, classes: int) -> None:
+    """Raise ValueError for columns that do not belong together, or labels of classes that are not there."""
+    for name, column in columns.items():
+        if column.ndim != 1 or column.dtype != _COLUMNS[name]:
+            raise ValueError(f"{split}.{name}: {column.dtype} of {column.ndim} dimensions, expected {_COLUMNS[name]}")
+    rows = len(columns["labels"])
+    for name, values, number in (("path", "paths", rows), ("missing", "missing", None), ("tag", "tags", rows)):
+        if values not in columns:
+            continue
+        offsets = columns[f"{name}_offsets"]
+        fits = len(offsets) and offsets[0] == 0 and offsets[-1] == len(columns[values])
+        fits = fits and bool((np.diff(offsets) >= 0).all())
+        if not fits or number not in (None, len(offsets) - 1):
+            raise ValueError(f"{split}.{name}_offsets do not fit {split}.{values}")
+    for name in ("labels", "tags"):
+        labels = columns.get(name, np.empty(0))
+        if len(labels) and not (labels.min() >= (-1 if name == "labels" else 0) and labels.max() < classes):
+            raise ValueError(f"{split}.{name} has {labels.min()} to {labels.max()}, there are {classes} classes")
+    if any(len(columns.get(name, columns["labels"])) != rows for name in ("starts", "ends")):
+        raise ValueError(f"{split}: starts or ends for another number of rows")

@@ -1,0 +1,176 @@
+"""The list of videos of a split, in a form that forked workers share without copying.
+
+A Python list of five million paths costs a gigabyte, and every worker that reads it copies the pages it touches,
+since reading counts references. One byte buffer and arrays of numbers cost 60 MB and are never written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from vidtrain.data.features.files import FeatureInfo
+
+_PART = 65536  # strings worked on at once
+
+
+class StringArray(Sequence[str]):
+    """Immutable sequence of strings: one UTF-8 buffer plus int64 offsets; `prefix` stands before each of them.
+
+    Both arrays may be memory-mapped files.
+    """
+
+    def __init__(self, buffer: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], prefix: str = "") -> None:
+        self.buffer = buffer
+        self.offsets = offsets
+        self.prefix = prefix
+
+    @classmethod
+    def of(cls, strings: Iterable[str]) -> StringArray:
+        # surrogateescape: a file name on Linux is bytes, and need not be UTF-8
+        encoded = [s.encode("utf-8", "surrogateescape") for s in strings]
+        offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+        np.cumsum([len(e) for e in encoded], out=offsets[1:])
+        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        start, end = self.offsets[index], self.offsets[index + 1]
+        return self.prefix + self.buffer[start:end].tobytes().decode("utf-8", "surrogateescape")
+
+    def __iter__(self) -> Iterator[str]:
+        buffer = self.buffer.data
+        for first in range(0, len(self), _PART):
+            offsets = self.offsets[first : first + _PART + 1].tolist()
+            for start, end in pairwise(offsets):
+                yield self.prefix + str(buffer[start:end], "utf-8", "surrogateescape")
+
+    def take(self, rows: npt.NDArray[np.int64]) -> StringArray:
+        """The strings at `rows`, as a new array."""
+        rows = np.arange(len(self))[rows]  # counts negative rows from the end, refuses those out of range
+        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        buffer = np.empty(offsets[-1], dtype=np.uint8)
+        for first in range(0, len(rows), _PART):
+            part = slice(first, first + _PART)
+            # byte i of the part comes from i + (where its string starts here - where it starts there)
+            at = np.arange(offsets[first], offsets[min(first + _PART, len(rows))])
+            buffer[at] = self.buffer[at + np.repeat(starts[part] - offsets[:-1][part], lengths[part])]
+        return StringArray(buffer, offsets, self.prefix)
+
+
+class IntLists(Sequence["npt.NDArray[np.int64]"]):
+    """Immutable sequence of lists of integers: one buffer of values plus offsets. The classes of multi-label rows."""
+
+    def __init__(self, values: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> None:
+        self.values = values
+        self.offsets = offsets
+
+    @classmethod
+    def of(cls, lists: Iterable[Iterable[int]]) -> IntLists:
+        parts = [np.array(sorted(set(part)), dtype=np.int64) for part in lists]
+        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+        np.cumsum([len(part) for part in parts], out=offsets[1:])
+        return cls(np.concatenate([np.empty(0, np.int64), *parts]), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    def take(self, rows: npt.NDArray[np.int64]) -> IntLists:
+        """The lists at `rows`, as a new array."""
+        return IntLists.of(self[int(row)].tolist() for row in np.arange(len(self))[rows])
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The videos of one split.
+
+    paths: (N,) files, absolute or relative to the working directory; a folder is a video whose frames are pictures.
+    labels: int64 (N,), class numbers; -1 where unknown. Multi-label: the first class of `tags`, -1 where there is none.
+    starts, ends: float64 (N,) seconds, or None when every row is a whole file; an end of inf is the end of the file.
+    tags: (N,) lists of class numbers, of a multi-label set; None otherwise.
+    missing: rows of the annotation file whose video is not on disk; they are not among the N.
+    """
+
+    paths: StringArray
+    labels: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.float64] | None = None
+    ends: npt.NDArray[np.float64] | None = None
+    missing: Sequence[str] = ()
+    tags: IntLists | None = None
+
+    def __post_init__(self) -> None:
+        assert len(self.paths) == len(self.labels), "paths and labels differ in length"
+        for column in (self.starts, self.ends, self.tags):
+            assert column is None or len(column) == len(self.labels), "columns differ in length"
+
+    @classmethod
+    def of(cls, paths: Iterable[str], labels: Iterable[int], missing: Iterable[str] = ()) -> Manifest:
+        return cls(StringArray.of(paths), np.array(list(labels), dtype=np.int64), missing=tuple(missing))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def listed(self) -> int:
+        """Rows of the annotation file: found and missing."""
+        return len(self) + len(self.missing)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Manifest:
+        """A manifest of these rows; the missing ones stay with the original."""
+        return Manifest(
+            self.paths.take(rows),
+            self.labels[rows],
+            None if self.starts is None else self.starts[rows],
+            None if self.ends is None else self.ends[rows],
+            tags=None if self.tags is None else self.tags.take(rows),
+        )
+
+
+@dataclass(frozen=True)
+class VideoData:
+    """A data set: what a format reader returns.
+
+    splits: "train", "val", "test", those that the set has; only training asks for "train".
+    class_names: (K,), position = class number.
+    flip_pairs: pairs of classes that a horizontal flip exchanges ("move left", "move right").
+    notes: lines for the user about how the lists were read.
+    features: what the vectors are when the files hold features instead of pictures.
+    """
+
+    class_names: tuple[str, ...]
+    splits: dict[str, Manifest]
+    flip_pairs: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = field(default=())
+    features: FeatureInfo | None = None
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a video may belong to any number of classes: trained with BCE, scored by mAP."""
+        return any(manifest.tags is not None for manifest in self.splits.values())

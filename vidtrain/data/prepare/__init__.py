@@ -1,0 +1,1 @@
+"""Copies of videos that load faster. Imports jobs, manifest and readers."""

@@ -1,0 +1,213 @@
+"""Making one copy: encode, look at what was written, and only then give it its name. Runs in a worker process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from vidtrain.data.files import PACK_EXTENSION
+from vidtrain.data.prepare.frames import copy_size, times_of, walk
+from vidtrain.data.prepare.plan import Copy, Stamp, part_of
+from vidtrain.data.readers.base import VideoReader
+from vidtrain.data.readers.pyav.convert import Picture
+from vidtrain.data.readers.pyav.extent import missing_bytes
+from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.settings import CopyFormat, PrepareConfig
+from vidtrain.data.timeline import Timeline
+from vidtrain.errors import DataError, VideoError
+from vidtrain.types import VideoInfo
+
+_LOOKED_AT: Final = 8  # frames of each copy that are held against the source
+_FULL: Final = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_CLOSED: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
+_LEAST_FREE: Final = 1 << 16  # bytes; below this a copy that is no good is put down to the disk
+_LATE: Final = 3e-3  # seconds; the source's times may have been rounded, and the copy's are
+_CEILING: Final = 99.0  # dB, of a copy without loss
+
+
+@dataclass(frozen=True)
+class Job:
+    """A copy to make.
+
+    source, target: absolute paths. stamp: of the source when the copy was planned; None: there was none.
+    """
+
+    source: str
+    target: str
+    stamp: Stamp | None
+
+
+def suffix_of(settings: PrepareConfig) -> str:
+    """The extension of the copies."""
+    return PACK_EXTENSION if settings.format is CopyFormat.jpeg else ".mp4"
+
+
+def recorded(settings: PrepareConfig) -> dict[str, Any]:
+    """What the pixels of a copy depend on; `version` changes when this code makes others."""
+    common: dict[str, Any] = {"format": settings.format.value, "short_side": settings.short_side}
+    if settings.format is CopyFormat.jpeg:
+        return {"version": 2, **common, "quality": settings.quality}  # 2: with the times of the frames
+    return {"version": 1, **common, "crf": settings.crf, "gop": settings.gop}
+
+
+def make_copy(job: Job, *, reader: VideoReader, settings: PrepareConfig, output: str) -> Copy:
+    """Write job.target, whole or not at all.
+
+    Raises:
+        VideoError: the source cannot be read to its end, or what was written does not show the same.
+        DataError: the disk is full, or may not be written to.
+    """
+    target = Path(job.target)
+    part = part_of(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        info, psnr = _write(job.source, part, reader, settings)
+        size = settle(part, target)
+    except (OSError, av.error.FFmpegError, VideoError) as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise as_told(error, job, output) from error
+    assert job.stamp is not None, f"{job.source}: was read, but not there"
+    relative = target.relative_to(output).as_posix()
+    shape = info.num_frames, info.fps, info.height, info.width
+    return Copy(job.source, job.stamp, recorded(settings), relative, size, *shape, psnr, _note(job.source))
+
+
+def _write(source: str, part: Path, reader: VideoReader, settings: PrepareConfig) -> tuple[VideoInfo, float]:
+    """Encode and look at it; returns what the copy shows, and the PSNR of its worst frame looked at."""
+    jpeg = settings.format is CopyFormat.jpeg
+    with reader.open(source) as video:
+        size = copy_size(video.info, settings.short_side, even=not jpeg)
+        info = VideoInfo(video.info.num_frames, video.info.fps, *size, video.info.times)
+        places = np.linspace(0, info.num_frames - 1, _LOOKED_AT).round().astype(int)
+        kept: dict[int, Picture] = {}
+        pictures = _keep(walk(source, video, size), set(places.tolist()), kept)
+        if jpeg:
+            from vidtrain.data.prepare.jpeg import encode_pack
+            from vidtrain.data.readers.jpeg_pack import JpegPackReader
+
+            encode_pack(part, pictures, info, quality=settings.quality)
+            copies: VideoReader = JpegPackReader()
+        else:
+            from vidtrain.data.prepare.video import encode_video
+
+            encode_video(part, pictures, size, times_of(video), crf=settings.crf, gop=settings.gop)
+            copies = PyAVReader()
+    try:
+        return info, check_copy(str(part), copies, info, kept, settings.min_psnr)
+    except VideoError as error:
+        raise VideoError(source, f"its copy is not good: {error.reason}") from None
+
+
+def _note(source: str) -> str:
+    """A source that was broken off still opens when its index lies at the front: its copy will look whole."""
+    try:
+        missing = 0 if Path(source).is_dir() else missing_bytes(source)
+    except OSError:
+        return ""
+    return f"is cut off: {missing} bytes are missing at its end" if missing else ""
+
+
+def _keep(pictures: Iterable[Picture], places: set[int], kept: dict[int, Picture]) -> Iterator[Picture]:
+    """Pass the pictures on and put those at `places` aside."""
+    for number, picture in enumerate(pictures):
+        if number in places:
+            kept[number] = picture
+        yield picture
+
+
+def check_copy(path: str, reader: VideoReader, planned: VideoInfo, kept: dict[int, Picture], floor: float) -> float:
+    """Read a whole copy with the reader that training uses.
+
+    Args:
+        path: the copy.
+        reader: to read it with.
+        planned: what it has to show; the rate may differ by a thousandth, the time of a frame by `_LATE`.
+        kept: frames of the source at the copy's size, by number.
+        floor: the least PSNR that they may have (dB), see `likeness`.
+
+    Returns:
+        The PSNR of the worst of them.
+
+    Raises:
+        VideoError: it shows something else, or a frame does not decode.
+    """
+    with reader.open(path) as video:
+        info = video.info
+        for what in ("num_frames", "height", "width"):
+            if getattr(info, what) != getattr(planned, what):
+                raise VideoError(path, f"{what} is {getattr(info, what)}, not {getattr(planned, what)}")
+        if abs(info.fps - planned.fps) > planned.fps / 1000:
+            raise VideoError(path, f"it shows {info.fps:g} frames a second, the source {planned.fps:g}")
+        late = np.abs(_seconds(info) - _seconds(planned))
+        if late.max() > _LATE:
+            raise VideoError(path, f"frame {late.argmax()} is shown {late.max():.3g} s from when the source shows it")
+        worst, at = _CEILING, 0
+        for number, picture in enumerate(walk(path, video, (planned.height, planned.width))):
+            if number in kept and (level := likeness(picture, kept[number])) < worst:
+                worst, at = level, number
+    if worst < floor:
+        low = f"frame {at} has a PSNR of {worst:.1f} dB, less than prepare.min_psnr={floor:g}"
+        raise VideoError(path, f"{low}; a lower prepare.crf or a higher prepare.quality may do")
+    return round(worst, 2)
+
+
+def _seconds(info: VideoInfo) -> npt.NDArray[np.float64]:
+    return Timeline(info.num_frames, info.fps, info.times).seconds(np.arange(info.num_frames))
+
+
+def likeness(one: Picture, other: Picture) -> float:
+    """PSNR (dB, up to 99) of two pictures (H, W, 3), each first averaged over blocks of 2x2.
+
+    Averaged, because sharp colours and noise, which no small copy keeps, would drown what this is to find: a picture
+    that is broken, of the wrong colours, or of another place in the video.
+    """
+    error = float(np.square(_halved(one) - _halved(other)).mean())
+    return min(_CEILING, float(10 * np.log10(255**2 / max(error, 1e-9))))
+
+
+def _halved(picture: Picture) -> npt.NDArray[np.float32]:
+    height, width = (side // 2 * 2 if side > 1 else 1 for side in picture.shape[:2])
+    rows, columns = min(2, height), min(2, width)
+    blocks = picture[:height, :width].reshape(height // rows, rows, width // columns, columns, 3)
+    means: npt.NDArray[np.float32] = blocks.mean((1, 3), dtype=np.float32)
+    return means
+
+
+def settle(part: Path, target: Path) -> int:
+    """Give a finished file its name, once its bytes are on the disk; returns how many they are."""
+    with part.open("r+b") as file:
+        os.fsync(file.fileno())
+        size = file.seek(0, 2)
+    part.replace(target)
+    return size
+
+
+def as_told(error: OSError | av.error.FFmpegError | VideoError, job: Job, output: str) -> DataError:
+    """What the user is told: DataError where going on is of no use, VideoError where it is the one file."""
+    number = getattr(error, "errno", None)
+    if number in _FULL or _is_full(output):
+        return DataError(f"{output}: the disk is full; free some space and give the same command again: it goes on")
+    if number in _CLOSED:
+        return DataError(f"{output}: may not be written to ({os.strerror(number)})")
+    if isinstance(error, VideoError):
+        return VideoError(job.source, error.reason)
+    reason = getattr(error, "strerror", None) or error
+    return VideoError(job.source, f"its copy {Path(job.target).name} cannot be written ({reason})")
+
+
+def _is_full(output: str) -> bool:
+    try:
+        return shutil.disk_usage(output).free < _LEAST_FREE
+    except OSError:
+        return False

@@ -1,0 +1,149 @@
+"""All frames of a video from first to last, scaled, with their times: what the copies are made from and held against.
+
+They are the frames that a reader gives: rotation applied, RGB, scaled bilinearly. So a copy shows what training on the
+original would have seen, whatever its codec, pixel format or range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Final
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from vidtrain.data.readers.base import OpenVideo
+from vidtrain.data.readers.pyav.convert import Converter, Picture
+from vidtrain.data.readers.pyav.reader import PyAVVideo
+from vidtrain.errors import VideoError
+from vidtrain.types import VideoInfo
+
+_AT_ONCE: Final = 64 << 20  # bytes of frames read together
+_FINEST: Final = 1_000_000  # ticks a second that MP4, its readers and x264 take without trouble
+_USUAL: Final = Fraction(1, 90_000)
+
+
+@dataclass(frozen=True)
+class Times:
+    """When the frames are shown.
+
+    ticks: int64 (N,), ascending, the first is 0.
+    unit: seconds of a tick; of a single frame, the seconds that it is shown.
+    """
+
+    ticks: npt.NDArray[np.int64]
+    unit: Fraction
+
+    @property
+    def fps(self) -> Fraction:
+        """Their mean rate, with a denominator that encoders take."""
+        count = len(self.ticks)
+        mean = (count - 1) / (int(self.ticks[-1]) * self.unit) if count > 1 else 1 / self.unit
+        return mean.limit_denominator(1001) or Fraction(1, 1001)
+
+
+def copy_size(info: VideoInfo, short_side: int, *, even: bool) -> tuple[int, int]:
+    """(height, width) of a copy: the short side as asked for, or its own where that is smaller.
+
+    even: both even, as H.264 with 4:2:0 colour needs them: the nearest even ones not above the video's own, 2 at least.
+    """
+    short = min(info.height, info.width)
+    own = info.height, info.width
+    if short > short_side:
+        exact = [Fraction(side * short_side, short) for side in own]
+    else:
+        exact = [Fraction(side) for side in own]
+    if not even:
+        height, width = (max(1, round(side)) for side in exact)
+    else:
+        height, width = (max(2, min(2 * round(s / 2), o // 2 * 2)) for s, o in zip(exact, own, strict=True))
+    return height, width
+
+
+def times_of(video: OpenVideo) -> Times:
+    """When a video's frames are shown, in the ticks of the file where these tell it, else in `_USUAL` ones."""
+    info = video.info
+    known = _packet_times(video) if isinstance(video, PyAVVideo) else None
+    if known is not None:
+        return known
+    if info.times is not None:
+        return Times(_kept_apart(info.times[:-1] / float(_USUAL)), _USUAL)
+    return Times(np.arange(info.num_frames, dtype=np.int64), 1 / Fraction(info.fps).limit_denominator(1001))
+
+
+def _packet_times(video: PyAVVideo) -> Times | None:
+    table, unit, info = video.frames.table, video.file.stream.time_base, video.info
+    if table is None or not unit or len(table.shown) == 1:
+        return None
+    ticks = table.pts[table.shown]
+    ticks = ticks - ticks[0]
+    if info.times is not None:
+        believed = np.abs(ticks * float(unit) - info.times[:-1]).max() < float(_USUAL)
+    else:
+        believed = abs((len(ticks) - 1) / float(ticks[-1] * unit) / info.fps - 1) <= 1e-6 and (np.diff(ticks) > 0).all()
+    if not believed:
+        return None  # not the times that the reader goes by
+    if unit.denominator > _FINEST:
+        ticks, unit = _kept_apart(ticks * float(unit / _USUAL)), _USUAL
+    return Times(ticks, unit)
+
+
+def _kept_apart(ticks: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Whole ticks, each at least one behind the one before it, also where frames fall together."""
+    exact = np.round(ticks).astype(np.int64)
+    places = np.arange(len(ticks))
+    return np.maximum.accumulate(exact - places) + places
+
+
+def walk(path: str, video: OpenVideo, size: tuple[int, int]) -> Iterator[Picture]:
+    """Every frame in order as RGB uint8 (H, W, 3) of `size`. Memory: 64 MB of frames at most.
+
+    Raises:
+        VideoError: a frame does not decode; perhaps only after the last one, of a frame that was given before.
+    """
+    if isinstance(video, PyAVVideo) and video.frames.table is None:
+        yield from _walk_counted(path, video, size)
+        return
+    most = max(1, _AT_ONCE // (3 * size[0] * size[1]))
+    for first, end in pairwise(_stretches(video, most)):
+        yield from video.read(np.arange(first, end), size)
+
+
+def _stretches(video: OpenVideo, most: int) -> list[int]:
+    """Where to part the frames so that each part begins at a keyframe, as far as there are any: 0 ... num_frames.
+
+    A part that begins elsewhere costs decoding from the keyframe before it once more.
+    """
+    count = video.info.num_frames
+    table = video.frames.table if isinstance(video, PyAVVideo) else None
+    keys = np.arange(count) if table is None else np.flatnonzero(table.start[table.shown] == table.shown)
+    at = [0]
+    while at[-1] < count:
+        within = keys[(keys > at[-1]) & (keys <= at[-1] + most)]
+        near_end = at[-1] + most >= count
+        at.append(count if near_end else int(within[-1]) if len(within) else at[-1] + most)
+    return at
+
+
+def _walk_counted(path: str, video: PyAVVideo, size: tuple[int, int]) -> Iterator[Picture]:
+    """The same for files whose packets do not tell the frames: any part of one is decoded from the start, so in one go.
+
+    `ShownFrames.get` gives their frames in order.
+    """
+    count, converter, expected = video.info.num_frames, Converter(video.orientation), 0
+    for number, frame in video.frames.get(range(count)):
+        if number != expected:
+            break
+        picture = np.empty((*size, 3), np.uint8)
+        try:
+            converter.write(frame, picture)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise VideoError(path, f"frame {number} of {count} does not convert to RGB ({error})") from None
+        yield picture
+        expected += 1
+    if expected < count:
+        raise VideoError(path, f"frame {expected} of {count} does not decode")

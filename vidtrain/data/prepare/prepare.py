@@ -1,0 +1,247 @@
+"""Small copies of all videos of a data set that training reads many times faster, and an index to train from.
+
+    <output>/<path below the sources' common folder>.mp4     or .jpack; whole, or not there
+    <output>/index.json, *.npy                               `data=index data.root=<output>` trains from it
+    <output>/report.csv                                      a line a video: made, kept from before, or bad and why
+    <output>/copies.jsonl                                    the journal, see `prepare_plan`
+
+Every file is copied once and whole, however many rows use it and whichever part of it they are: their starts and ends
+hold for the copy as they did for the original.
+
+A video that cannot be copied is left out of train. In val and test its rows are listed as missing, so that a test
+says how many of all its videos were scored, and names the others.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from vidtrain.data.jobs.pool import run
+from vidtrain.data.jobs.progress import Progress
+from vidtrain.data.manifest.index import write_index
+from vidtrain.data.manifest.manifest import StringArray, VideoData
+from vidtrain.data.prepare.copy import Job, make_copy, recorded, suffix_of
+from vidtrain.data.prepare.plan import Copy, Journal, name_copies, part_of, stamp_of
+from vidtrain.data.readers.base import VideoReader
+from vidtrain.data.settings import CopyFormat, PrepareConfig
+from vidtrain.errors import ConfigError, DataError
+from vidtrain.runs.sole_writer import sole_writer
+from vidtrain.terminal import EXACT_NAMES
+from vidtrain.types import BadVideo
+
+REPORT: Final = "report.csv"
+_COLUMNS: Final = (
+    "path",
+    "status",
+    "copy",
+    "frames",
+    "fps",
+    "height",
+    "width",
+    "bytes",
+    "copy_bytes",
+    "psnr",
+    "reason",
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What came of a run.
+
+    made, kept: copies made now, and those finished before. bad: what could not be copied, in the order of the data.
+    odd: copies of sources that are cut off, with what is missing.
+    bytes_before, bytes_after: of the sources that have a copy, and of the copies.
+    """
+
+    made: int
+    kept: int
+    bad: tuple[BadVideo, ...]
+    odd: tuple[BadVideo, ...]
+    bytes_before: int
+    bytes_after: int
+
+
+def check_settings(settings: PrepareConfig) -> None:
+    """Raise ConfigError for a number that its key cannot have."""
+    for key, low, high in (("crf", 0, 51), ("gop", 1, 1000), ("quality", 1, 95), ("short_side", 2, 4320)):
+        if not low <= getattr(settings, key) <= high:
+            raise ConfigError(f"prepare.{key}={getattr(settings, key)}: must lie in {low} to {high}")
+    if settings.timeout <= 0:
+        raise ConfigError(f"prepare.timeout={settings.timeout}: must be above 0 (seconds)")
+    if settings.format is CopyFormat.video:
+        from vidtrain.data.prepare.video import check_encoder
+
+        if settings.short_side % 2:
+            raise ConfigError(f"prepare.short_side={settings.short_side}: must be even for prepare.format=video")
+        check_encoder()
+
+
+def prepare(
+    data: VideoData, output: str | Path, settings: PrepareConfig, reader: VideoReader, *, workers: int
+) -> Prepared:
+    """Make the copies that are not there yet, then the index and the report.
+
+    Args:
+        data: what to copy: all videos of all its splits.
+        output: folder for the copies; made where there is none.
+        settings: of the copies.
+        reader: reads the originals.
+        workers: processes.
+
+    Raises:
+        ConfigError: a setting, or an output folder, that cannot be used.
+        DataError: none of the videos could be copied; the disk is full.
+        VidtrainError: another process writes to the folder.
+    """
+    check_settings(settings)
+    output = Path(output).absolute()
+    sources = list(dict.fromkeys(os.path.abspath(p) for m in data.splits.values() for p in m.paths))  # noqa: PTH100
+    _check_output(output, sources, data)
+    with sole_writer(output, "output"):
+        return _fill(data, output, sources, settings, reader, workers=workers)
+
+
+def _fill(
+    data: VideoData, output: Path, sources: list[str], settings: PrepareConfig, reader: VideoReader, *, workers: int
+) -> Prepared:
+    with closing(Journal(output)) as journal:
+        former = {source: journal.copies[source].target for source in sources if source in journal.copies}
+        done, jobs = _plan(sources, output, settings, journal)
+        kept = len(done)
+        work = partial(make_copy, reader=reader, settings=settings, output=str(output))
+        bad = _work(jobs, done, journal, work, workers=workers, timeout=settings.timeout)
+    if not done:
+        reason = f"{sources[0]}: {bad[sources[0]]}"
+        raise DataError(f"none of the {len(sources)} videos could be prepared; the first: {reason}")
+    _report(output / REPORT, sources, done, bad, made={job.source for job in jobs})
+    write_index(output, _indexed(data, output, done))
+    used = {copy.target for copy in done.values()}
+    for target in former.values():  # copies with other settings, or of what the source was before
+        if target not in used:
+            (output / target).unlink(missing_ok=True)
+    return Prepared(
+        made=len(done) - kept,
+        kept=kept,
+        bad=tuple(BadVideo(source, bad[source]) for source in sources if source in bad),
+        odd=tuple(BadVideo(s, done[s].note) for s in sources if s in done and done[s].note),
+        bytes_before=sum(copy.stamp.size for copy in done.values()),
+        bytes_after=sum(copy.bytes for copy in done.values()),
+    )
+
+
+def _check_output(output: Path, sources: list[str], data: VideoData) -> None:
+    if not sources:
+        raise DataError("there is no video to prepare")
+    inside = next((s for s in sources if s.startswith(os.path.join(output, ""))), None)  # noqa: PTH118
+    if inside is not None:
+        raise ConfigError(f"output={output}: {inside} of the data set lies in it; choose a folder outside of the set")
+    mapped = [m.labels.filename for m in data.splits.values() if isinstance(m.labels, np.memmap)]
+    if any(file is not None and Path(file).parent == output for file in mapped):
+        raise ConfigError(f"output={output}: holds the index that is being read; choose another folder")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"output={output}: cannot be made ({error.strerror})") from None
+
+
+def _plan(
+    sources: list[str], output: Path, settings: PrepareConfig, journal: Journal
+) -> tuple[dict[str, Copy], list[Job]]:
+    """The copies that are finished, by source, and those to make."""
+    stamps = {source: stamp_of(source) for source in sources}
+    found = {source: journal.finished(source, stamp, recorded(settings)) for source, stamp in stamps.items()}
+    done = {source: copy for source, copy in found.items() if copy is not None}
+    names = name_copies(
+        sources,
+        (stamp is not None and stamp.folder for stamp in stamps.values()),
+        suffix_of(settings),
+        {source: copy.target for source, copy in done.items()},
+        # of other data sets in the same folder
+        (copy.target for source, copy in journal.copies.items() if source not in stamps),
+    )
+    return done, [Job(s, str(output / names[s]), stamps[s]) for s in sources if s not in done]
+
+
+def _work(
+    jobs: list[Job],
+    done: dict[str, Copy],
+    journal: Journal,
+    function: Callable[[Job], Copy],
+    *,
+    workers: int,
+    timeout: float,
+) -> dict[str, str]:
+    """Do the jobs; adds to `done`, returns the reason for each that failed."""
+    bad: dict[str, str] = {}
+    before = after = 0
+    try:
+        with (
+            Progress(len(jobs) + len(done), "preparing", done=len(done)) as progress,
+            closing(run(function, jobs, workers=workers, timeout=timeout, progress=progress)) as outcomes,
+        ):
+            for outcome in outcomes:
+                source = jobs[outcome.index].source
+                if outcome.value is None:
+                    bad[source] = str(outcome.error)
+                else:
+                    journal.add(outcome.value)
+                    done[source] = outcome.value
+                    before, after = before + outcome.value.stamp.size, after + outcome.value.bytes
+                progress.note = f"{readable(before)} -> {readable(after)}" + (f", {len(bad)} bad" if bad else "")
+    finally:
+        for job in jobs:  # of processes that were killed
+            if job.source not in done:
+                with suppress(OSError):
+                    part_of(Path(job.target)).unlink(missing_ok=True)
+    return bad
+
+
+def _indexed(data: VideoData, output: Path, done: Mapping[str, Copy]) -> VideoData:
+    """The same rows with the copies' paths."""
+    splits, notes = {}, list(data.notes)
+    for split, manifest in data.splits.items():
+        paths = [os.path.abspath(path) for path in manifest.paths]  # noqa: PTH100
+        copies = [done.get(path) for path in paths]
+        rows = np.array([row for row, copy in enumerate(copies) if copy is not None], dtype=np.int64)
+        lost = [path for path, copy in zip(paths, copies, strict=True) if copy is None]
+        missing = [*manifest.missing, *(() if split == "train" else lost)]
+        targets = StringArray.of(os.path.join(output, copy.target) for copy in copies if copy is not None)  # noqa: PTH118
+        splits[split] = replace(manifest.take(rows), paths=targets, missing=tuple(missing))
+        if lost:
+            where = "left out" if split == "train" else "listed as missing"
+            notes.append(f"{split}: {len(lost)} of {len(manifest)} videos could not be prepared and are {where}")
+    return replace(data, splits=splits, notes=tuple(notes))
+
+
+def _report(file: Path, sources: list[str], done: Mapping[str, Copy], bad: Mapping[str, str], made: set[str]) -> None:
+    """A line a video, in the order of the data."""
+    with file.open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as handle:
+        writer = csv.writer(handle)
+        writer.writerow(_COLUMNS)
+        for source in sources:
+            copy = done.get(source)
+            if copy is None:
+                writer.writerow([source, "bad", *[""] * (len(_COLUMNS) - 3), bad[source]])
+                continue
+            shape = [copy.frames, f"{copy.fps:g}", copy.height, copy.width, copy.stamp.size, copy.bytes, copy.psnr]
+            writer.writerow([source, "made" if source in made else "kept", copy.target, *shape, copy.note])
+
+
+def readable(count: int) -> str:
+    """12.3 MB; decimal units, as disks are sold."""
+    size, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            break
+        size /= 1000
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,0 +1,120 @@
+"""The frames of files whose packets do not tell them: by counting what the decoder gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from av.video.frame import VideoFrame
+
+from vidtrain.data.readers.pyav.damage import filled, fingerprint, look_for
+from vidtrain.data.readers.pyav.holes import Holes, find_holes
+from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, true_keyframes
+from vidtrain.data.readers.pyav.opening import OpenFile
+from vidtrain.data.readers.pyav.packets import stores_no_pts
+from vidtrain.data.readers.pyav.timing import timing
+from vidtrain.errors import VideoError
+
+
+class Counted:
+    """Frames by counting what the decoder gives from the start of the file. Exact for every file, and slow.
+
+    The file is decoded once just to count them.
+    """
+
+    table = None
+    packed = False
+
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
+        self._look = look_for(file.stream.codec_context)
+        self._doubtful = False  # there were packets whose zeros may stand in place of data
+        self._holes = Holes()
+        self._sizes: list[int] = []  # of each packet
+        self._positions: list[int | None] = []  # of each packet in the file
+        self._times: list[int | None] = []  # the pts of each packet
+        self._test = keyframe_test(file.stream.codec_context)
+        self._worth: list[Worth | None] = []  # of each packet's mark as a keyframe
+        self._broken: set[int] = set()  # packets that spoil those after them, up to the next keyframe
+        packets = [frame.pts for frame in self._all()]
+        # A number that is none of ours is PyAV's guess for a frame without one.
+        times = [self._times[n] if n is not None and 0 <= n < len(self._times) else None for n in packets]
+        self._number = {packet: number for number, packet in enumerate(packets)}
+        self._holes = find_holes(file, self._positions, self._sizes)
+        self.count = len(packets)
+        known = [time for time in times if time is not None]
+        made_up = stores_no_pts(file) and len(known) == len(times)  # by FFmpeg, in file order
+        self.timing = timing(file, sorted(known) if made_up else times)
+
+    def get(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+        numbers = set(wanted)
+        if not numbers:
+            return
+        packets: dict[int, int] = {}
+        seen: dict[int, bytes] = {}
+        for number, frame in enumerate(self._all()):
+            if number in numbers and not frame.is_corrupt and frame.pts not in self._broken:
+                packets[number] = frame.pts or 0
+                if self._doubtful:
+                    seen[number] = fingerprint(frame)
+                yield number, frame
+            if number == wanted[-1]:
+                break
+        broken = self._broken | self._holes.damaged | self._holes.joints
+        self._refuse_changed(seen)
+        starts = [place for place, key in enumerate(true_keyframes(self._worth)) if key]
+        for number, packet in packets.items():
+            # A picture that is shown before the keyframe that it lies behind needs the one before that.
+            keys = (key for key in starts if key <= packet and self._number.get(key, number + 1) <= number)
+            start = max(keys, default=0)
+            if any(start <= place < packet for place in broken) or packet in self._holes.damaged:
+                reason = f"frame {number} of {self.count} follows a broken one, which it may refer to"
+                raise VideoError(self._file.path, reason)
+
+    def _refuse_changed(self, seen: dict[int, bytes]) -> None:
+        """Raise VideoError if a frame is another with something else in the place of zeros."""
+        if not seen:
+            return
+        last = max(seen)
+        for number, frame in enumerate(self._all(fill=True)):
+            if number in seen and seen[number] != fingerprint(frame):
+                reason = "is damaged or refers to a damaged frame: zeros stand in place of data"
+                raise VideoError(self._file.path, f"frame {number} of {self.count} {reason}")
+            if number == last:
+                return
+        raise VideoError(self._file.path, f"frame {last} of {self.count} does not decode")
+
+    def close(self) -> None:
+        """Nothing is kept between two reads."""
+
+    def _all(self, *, fill: bool = False) -> Iterator[VideoFrame]:
+        """All frames; their pts are the numbers of the packets they come from.
+
+        Args:
+            fill: put something else in the place of doubtful zeros.
+        """
+        self._file.reopen()
+        self._doubtful = False
+        self._positions, self._sizes, self._times, self._worth, self._broken = [], [], [], [], set[int]()
+        for number, packet in enumerate(self._file.packets()):
+            self._positions.append(packet.pos)
+            self._sizes.append(packet.size)
+            self._times.append(packet.pts)
+            self._worth.append(self._test(bytes(memoryview(packet)[:HEAD])) if packet.is_keyframe else None)
+            packet.pts = number
+            doubt = self._look(packet)
+            if (packet.is_corrupt and not self._holes.only_joints) or (doubt is not None and doubt.broken):
+                self._broken.add(number)
+            if doubt is not None and doubt.other is not None:
+                self._doubtful = True
+                packet = filled(packet, doubt.other) if fill else packet
+            frames = self._file.decode(packet)
+            if frames is None:
+                self._broken.add(number)
+            yield from self._noted(frames)
+        yield from self._noted(self._file.decode(None))
+
+    def _noted(self, frames: list[VideoFrame] | None) -> Iterator[VideoFrame]:
+        for frame in frames or ():
+            if frame.is_corrupt and frame.pts is not None:
+                self._broken.add(frame.pts)
+            yield frame

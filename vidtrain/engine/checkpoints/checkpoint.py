@@ -1,0 +1,297 @@
+"""Checkpoints: complete or absent, self-describing, and never code.
+
+A file holds plain values and tensors only and is read as such (vidtrain.torch_files), so opening a stranger's
+checkpoint runs nothing; what its configuration may call is decided in vidtrain.options.instantiate.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vidtrain import __version__, torch_files
+from vidtrain.engine.checkpoints.content import check_content, check_optimizer
+from vidtrain.engine.devices.distributed import World
+from vidtrain.engine.devices.memory_format import match_layout
+from vidtrain.engine.ema import EMA
+from vidtrain.errors import CheckpointError, ConfigError
+
+log = logging.getLogger("vidtrain")
+
+FORMAT = 2
+_REQUIRED = ("format", "model", "config", "class_names")
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    import av
+    import torchvision
+
+    return {
+        "vidtrain": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "av": av.__version__,
+    }
+
+
+def save_checkpoint(path: Path, content: dict[str, Any], before: Callable[[], None] | None = None) -> None:
+    """Write beside `path`, flush to the disk, then rename: a reader sees the old file or the new one.
+
+    Args:
+        before: called when the new file is whole, before it takes its place.
+
+    Raises:
+        CheckpointError: the disk is full or not writable; the file at `path` is then as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, "versions": versions(), **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if before is not None:
+            before()
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
+        temporary.unlink(missing_ok=True)
+        kept = f"; {path} is the last good one" if path.exists() else ""
+        raise CheckpointError(f"cannot write {path}: {_reason(error)}{kept}") from error
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint, tensors on the CPU.
+
+    Raises:
+        CheckpointError: missing, truncated, not a checkpoint of vidtrain, or written by a newer vidtrain.
+    """
+    path = Path(path)
+    if path.is_dir():
+        best = path / "best.pt"
+        hint = f"; did you mean {best}?" if best.is_file() else ""
+        raise CheckpointError(f"{path} is a folder, not a checkpoint file{hint}")
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path}: is not a regular file")
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such file; a run writes best.pt and last.pt into its folder")
+    try:
+        content = torch_files.load(path, check_sums=True, zipped=True)
+    except torch_files.UnreadableError as error:
+        raise CheckpointError(f"{path}: not a checkpoint of vidtrain: {error}") from error
+    except Exception as error:  # torch raises half a dozen types for a damaged file
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint ({path.stat().st_size} bytes): truncated, damaged or another "
+            "kind of file"
+        ) from error
+    missing = [key for key in _REQUIRED if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise CheckpointError(f"{path}: not a checkpoint of vidtrain: it has no {', '.join(missing)}")
+    try:
+        check_content(content)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not a checkpoint of vidtrain: {error}") from error
+    if content["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path}: format {content['format']}, this vidtrain {__version__} reads up to {FORMAT}: update vidtrain"
+        )
+    return content
+
+
+class Checkpoints:
+    """The checkpoints of a run: best.pt, and last.pt with the ones before it (last.1.pt is the newest of these).
+
+    Args:
+        folder: the run's.
+        keep_last: how many of the last ones are kept, 1 or more.
+        world: only the main process writes,
+        sharded: but each its part of a last.pt where the weights are spread over several (FSDP).
+    """
+
+    def __init__(self, folder: Path, *, keep_last: int = 2, world: World | None = None, sharded: bool = False) -> None:
+        if keep_last < 1:
+            raise ConfigError(f"trainer.keep_last={keep_last}: must be 1 or more")
+        self.folder = folder
+        self.keep_last = keep_last
+        self.world = world or World()
+        self.sharded = sharded and self.world.size > 1
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best.pt"
+
+    def load_best(self) -> dict[str, Any] | None:
+        """The content of best.pt; None, with a warning, where it is gone or damaged."""
+        try:
+            return load_checkpoint(self.best)
+        except CheckpointError as error:
+            log.warning("%s; the weights of the last epoch take its place", error)
+            return None
+
+    def best_is_gone(self) -> bool:
+        """Whether somebody has removed best.pt, as the main process sees it; called by all of them."""
+        return self.world.from_main(not self.best.is_file())
+
+    def weights(self, model: nn.Module) -> dict[str, Any]:
+        """All weights of the model, as a checkpoint keeps them. To be called by all processes."""
+        if self.sharded:
+            from vidtrain.engine.checkpoints.shards import full_weights
+
+            return full_weights(model)
+        return model.state_dict()
+
+    def save_best(self, content: dict[str, Any]) -> None:
+        if self.world.is_main:
+            save_checkpoint(self.best, content)
+
+    def save_last(
+        self, content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None
+    ) -> None:
+        """Write last.pt; the one that was there becomes last.1.pt, and so on. To be called by all processes."""
+        if self.sharded:
+            self._save_sharded(content, model, optimizer, ema)
+            return
+        if not self.world.is_main:
+            return
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema and ema.state_dict()}
+        save_checkpoint(self.last, {**content, **state}, before=self._shift)
+
+    def load_last(self) -> dict[str, Any] | None:
+        """The newest that is whole; damaged ones are passed over with a warning. None where there is none at all.
+
+        Raises:
+            CheckpointError: all are damaged.
+        """
+        problem = None
+        for file in self._lasts():
+            try:
+                content = load_checkpoint(file)
+                self._check_shards(content)
+            except CheckpointError as error:
+                log.warning("%s; the one before it is taken", error)
+                problem = error
+                continue
+            return content
+        if problem is not None:
+            raise problem
+        return None
+
+    def restore(
+        self, content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None
+    ) -> None:
+        """Put what `load_last` returned into the model, its optimizer and its average."""
+        if bool(content.get("sharded")) != self.sharded:
+            raise CheckpointError(
+                f"{self.last}: saved with trainer.strategy={'fsdp' if content.get('sharded') else 'ddp'} and several "
+                "devices or one: continue it with the strategy it was saved with, and fsdp with more than one device"
+            )
+        if ema is not None and content["ema"] is None:
+            raise CheckpointError(
+                f"{self.last}: saved without an average of the weights: continue with trainer.ema=null"
+            )
+        if self.sharded:
+            from vidtrain.engine.checkpoints.shards import load_shards
+
+            load_shards(self.folder / content["sharded"], model, optimizer, ema)
+            if ema is not None:
+                ema.updates = content["ema"]["updates"]
+            return
+        model.load_state_dict(content["model"])
+        usual = [{key: type(value) for key, value in group.items()} for group in optimizer.param_groups]
+        optimizer.load_state_dict(content["optimizer"])
+        check_optimizer(optimizer, usual)
+        match_layout(optimizer)
+        if ema is not None:
+            ema.load_state_dict(content["ema"])
+
+    def _save_sharded(
+        self, content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None
+    ) -> None:
+        from vidtrain.engine.checkpoints.shards import SUFFIX, save_shards
+
+        name = f"last.{content['progress']['update']}{SUFFIX}"
+        sums = save_shards(self.folder / name, model, optimizer, ema, self.world)
+        if not self.world.is_main:
+            return
+        average = None if ema is None else {"updates": ema.updates}
+        own = {"model": {}, "ema": average, "sharded": name, "shards": sums}
+        save_checkpoint(self.last, {**content, **own}, before=self._shift)
+        used = {load_checkpoint(file).get("sharded") for file in self._lasts()}
+        for folder in self.folder.glob(f"last.*{SUFFIX}"):
+            if folder.name not in used:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _check_shards(self, content: dict[str, Any]) -> None:
+        if self.sharded and content.get("sharded"):
+            from vidtrain.engine.checkpoints.shards import check_shards
+
+            check_shards(self.folder / content["sharded"], content.get("shards"), self.world)
+
+    def _lasts(self) -> list[Path]:
+        """Those that are there, the newest first."""
+        numbered = [self.folder / f"last.{number}.pt" for number in range(1, 100)]
+        return [file for file in (self.last, *numbered) if file.is_file()]
+
+    def _shift(self) -> None:
+        """Make room for a new last.pt without a moment in which there is none."""
+        for number in range(self.keep_last - 1, 0, -1):
+            newer = self.last if number == 1 else self.folder / f"last.{number - 1}.pt"
+            older = self.folder / f"last.{number}.pt"
+            if not newer.is_file():
+                continue
+            if number > 1:
+                newer.replace(older)
+                continue
+            link = self.folder / f".last.{os.getpid()}.tmp"
+            link.unlink(missing_ok=True)
+            try:
+                os.link(newer, link)
+            except OSError:  # a file system without links
+                newer.replace(older)
+            else:
+                link.replace(older)
+
+
+def rng_state(device: torch.device) -> dict[str, Any]:
+    """State of torch's generators, which dropout and random frames draw from."""
+    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_rng(state: dict[str, Any], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut; Windows has no such call."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _reason(error: BaseException) -> str:
+    cause = error if isinstance(error, OSError) else error.__context__
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(error).split("\n", 1)[0]

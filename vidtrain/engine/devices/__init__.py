@@ -1,0 +1,1 @@
+"""Processes, parallel strategies, memory format, transfer to the device."""

@@ -1,0 +1,90 @@
+"""One model on several devices: copies that average their gradients (DDP), or parts of one (FSDP2)."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from vidtrain.engine.devices.distributed import World
+from vidtrain.engine.settings import Strategy
+from vidtrain.errors import ConfigError
+
+
+def parallel(model: nn.Module, world: World, strategy: Strategy, *, sync_bn: bool, device: torch.device) -> nn.Module:
+    """What training calls in place of the model; its state and its parameters stay those of the model.
+
+    With fsdp the model itself is changed: each of its blocks, and the rest, keep 1 / world.size of their parameters
+    here and gather them when they are used.
+
+    Raises:
+        ConfigError: sync_bn on another device than a GPU.
+    """
+    if sync_bn:
+        if device.type != "cuda":
+            raise ConfigError(f"trainer.sync_bn=true: PyTorch has it on CUDA devices only, this is {device.type}")
+        _synchronise_norms(model)
+    if world.size == 1:
+        return model
+    if strategy is Strategy.fsdp:
+        from torch.distributed.fsdp import fully_shard
+
+        for block in _blocks(model):
+            fully_shard(block)
+        fully_shard(model)
+        return model
+    # sizes of 1 may have any stride: such gradients lie in memory as their weights do
+    warnings.filterwarnings("ignore", message=r"(?s)Grad strides do not match.*grad\.sizes\(\) = \[[^]]*, 1, 1\]")
+    # each has the statistics of its own clips; they are made equal at the end of an epoch
+    options = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"  # before torch 2.15
+    own_buffers: dict[str, Any] = {name: False}
+    return nn.parallel.DistributedDataParallel(
+        model,
+        device_ids=[device.index or 0] if device.type == "cuda" else None,
+        **own_buffers,
+        gradient_as_bucket_view=True,
+        find_unused_parameters=getattr(model, "trains_in_turn", False),
+    )
+
+
+@contextmanager
+def gathered(model: nn.Module) -> Iterator[None]:
+    """Inside, every process has all weights of an FSDP model, so that each may call it as often as it has videos."""
+    from torch.distributed.fsdp import FSDPModule
+
+    parts = [part for part in model.modules() if isinstance(part, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.set_reshard_after_forward(True)
+            part.reshard()
+
+
+def _synchronise_norms(model: nn.Module) -> None:
+    """In place, so that names and references stay."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, _BatchNorm) and not isinstance(child, nn.SyncBatchNorm):
+                setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """The repeated parts of a network: the children of its lists that have parameters."""
+    return [
+        child
+        for part in model.modules()
+        if isinstance(part, (nn.Sequential, nn.ModuleList))
+        for child in part.children()
+        if sum(p.numel() for p in child.parameters()) > 10_000 and not isinstance(child, (nn.Sequential, nn.ModuleList))
+    ]

@@ -1,0 +1,1 @@
+"""Measuring and compiling: timing, bench, torch.compile."""

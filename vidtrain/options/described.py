@@ -1,0 +1,102 @@
+"""What the YAML files and the schemas say of the options, read from their text: no import of hydra or torch."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from vidtrain.errors import ConfigError, did_you_mean, one_of
+from vidtrain.options.commands import COMMANDS
+
+_Field = tuple[str, str, str, str]  # name, annotation, default, doc
+
+
+def conf_dir() -> Path:
+    """The packaged configs: inside the package when installed, beside it in an editable installation."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def group_options(group: str, choice: str, folders: Sequence[Path]) -> dict[str, tuple[str, str]]:
+    """Key -> (default as it is written, comment beside it) of a choice of a group and of those it is based on.
+
+    Raises:
+        ConfigError: the group has no such choice.
+    """
+    file = next((f for folder in folders if (f := folder / group / f"{choice}.yaml").is_file()), None)
+    if file is None:
+        names = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
+        raise ConfigError(
+            f"{group}={choice}: no such {group}{did_you_mean(choice, names)}; allowed: {one_of(names, 60)}"
+        )
+    found: dict[str, tuple[str, str]] = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if (match := re.fullmatch(r"(\w+): *(\S.*?)(?: +# *(.*))?", line)) is None:
+            continue
+        key, default, doc = match.groups()
+        if key == "defaults":
+            for base in (b for b in re.findall(r"[\w-]+", default) if b != "_self_"):
+                found |= group_options(group, base, folders)
+        else:
+            found[key] = (default, doc or found.get(key, ("", ""))[1])
+    return found
+
+
+def default_choices(command: str) -> dict[str, str]:
+    """Group -> choice, of the groups that a command's configuration begins with; a key that is null has none."""
+    text = (conf_dir() / f"{command}.yaml").read_text(encoding="utf-8")
+    pairs = re.findall(r"^  - (\w+): (\w+)$", text, re.MULTILINE)
+    return {group: choice for group, choice in pairs if choice != "null"}
+
+
+def fields(command: str) -> list[tuple[str, str, str, str]]:
+    """(dotted key, annotation, default, text) of each typed option of a command."""
+    return _fields(COMMANDS[command].schema, _read_schemas())
+
+
+@lru_cache
+def _read_schemas() -> dict[str, list[_Field]]:
+    package = Path(__file__).parents[1]
+    files = [package / "options" / "schema.py", *sorted(package.glob("*/settings.py"))]
+    schemas: dict[str, list[_Field]] = {}
+    for node in (n for file in files for n in ast.parse(file.read_text(encoding="utf-8")).body):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        fields: list[_Field] = []
+        for item, after in zip(node.body, [*node.body[1:], ast.Pass()], strict=True):
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                is_doc = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                doc = str(after.value.value) if is_doc else ""  # type: ignore[attr-defined]
+                fields.append((item.target.id, ast.unparse(item.annotation), _default(item.value), doc))
+        schemas[node.name] = fields + [f for base in node.bases for f in schemas.get(ast.unparse(base), [])]
+    return schemas
+
+
+def _default(value: ast.expr | None) -> str:
+    if value is None or ast.unparse(value) == "MISSING":
+        return "???"
+    if isinstance(value, ast.Call) and value.args:  # number(default, ...)
+        return _default(value.args[0])
+    if isinstance(value, ast.Call):  # field(default_factory=...)
+        factory = next((k.value for k in value.keywords if k.arg == "default_factory"), None)
+        if isinstance(factory, ast.Lambda):
+            return ast.unparse(factory.body)
+        return "[]"
+    if isinstance(value, ast.Attribute):  # an Enum's member
+        return value.attr
+    text = ast.unparse(value).strip("'")
+    return {"None": "null", "True": "true", "False": "false"}.get(text, text)
+
+
+def _fields(schema: str, schemas: dict[str, list[_Field]], prefix: str = "") -> list[_Field]:
+    rows = []
+    for name, annotation, default, doc in schemas[schema]:
+        if annotation in schemas and annotation.endswith("Config"):
+            rows += _fields(annotation, schemas, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, annotation, default, doc))
+    return rows

@@ -1,0 +1,271 @@
+"""Options that hold a path, which is taken as the shell gives it: input="clip (1).mp4", data.root=~/ucf, output=a=b.
+
+Regular expressions (the type Regex) are taken so, too, commas included.
+
+Which options these are is read from where they are defined, by the type FilePath or Path: the fields of the schemas,
+and the parameters of the functions that data sets and models name by `_target_`. No import of hydra or torch until an
+argument needs Hydra's own parser.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from vidtrain.errors import ConfigError
+from vidtrain.options.described import conf_dir, fields, group_options
+
+_GROUPS = ("data", "model")  # those whose functions may read files
+# of every data set and every model (models.weights.start.START_KEYS), whatever its function says
+_STARTS = ("weights", "inflate_from", "backbone_weights", "network_weights")
+_ALWAYS = {"data.root": "FilePath", **{f"model.{key}": "FilePath | None" for key in _STARTS}}
+# Hydra's own, in which ${now:...} is meant to be one
+_WITH_INTERPOLATION = {"hydra.run.dir": "FilePath", "hydra.sweep.dir": "FilePath"}
+_FOLDERS_OF_HYDRA = ("run_dir", "resume")  # put by Hydra into its own configuration, which resolves what is in them
+_OVERRIDE = re.compile(r"(\+{0,2})([^=~+\s][^=\s]*)=(.*)", re.DOTALL)
+_SWEEP_FUNCTION = re.compile(r"[a-z_]+\(.*\)", re.DOTALL)
+# the parts of a simple sweep: in quotes of their own, or up to the next comma
+_PART = re.compile(r"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,]*?)\s*(?:,|\Z)""", re.DOTALL)
+
+
+def quote_paths(
+    overrides: Sequence[str], command: str, *, multirun: bool = False, config_dir: Path | None = None
+) -> list[str]:
+    """The same overrides, the values of path options quoted wherever Hydra would read something else.
+
+    A value in Hydra's own quotes stays, with its interpolations; null stays null where the option may be null. With
+    multirun a comma separates the values of a sweep, unless the whole is a path that exists.
+
+    Raises:
+        ConfigError: a path option without a value.
+    """
+    names = _chosen(overrides)
+    roots = [text for o in overrides if (text := o.lstrip("+").removeprefix("data.root=")) != o.lstrip("+")]
+    result = []
+    for override in overrides:
+        found = _OVERRIDE.fullmatch(override)
+        kind = annotation(command, found.group(2), names, config_dir) if found else None
+        if found is None or kind is None:
+            result.append(override)
+            continue
+        key, text = found.group(2), found.group(3)
+        interpolation = key in _WITH_INTERPOLATION
+        if not text.strip():
+            hint = ", or null for none" if "None" in kind else ""
+            raise ConfigError(f"{key}={text}: no path after the equals sign (an unset variable of the shell?){hint}")
+        if key in _FOLDERS_OF_HYDRA and "${" in text and not _in_quotes(text):
+            raise ConfigError(f"{key}={text}: a run folder cannot have ${{ in its name")
+        single = not multirun or "Regex" in kind or _exists(text, roots)
+        if (text == "null" and "None" in kind) or (text[0] == "[" and ("list" in kind or "Sequence" in kind)):
+            value = text
+        elif single or (swept := _sweep(text, interpolation)) is None:
+            value = _quoted(text, interpolation)
+        else:
+            value = swept
+        result.append(f"{found.group(1)}{key}={value}")
+    return result
+
+
+def expand_home(path: str) -> str:
+    """`~/x` and `~user/x` as a shell expands them; what exists under this very name stays."""
+    # not Path.expanduser, which raises for ~x where no user has the name x
+    return path if not path.startswith("~") or os.path.lexists(path) else os.path.expanduser(path)  # noqa: PTH111
+
+
+def expand_homes(plain: Any, command: str) -> dict[str, str]:
+    """Key -> expanded path of the path options that start with ~ in a configuration as plain values.
+
+    Shells expand `x=~/y` nowhere, YAML files have no shell.
+    """
+    tilde = [(key, value) for key, value in _flat(plain) if isinstance(value, str) and value.startswith("~")]
+    found = {}
+    for key, value in tilde:
+        section = plain.get(key.split(".", 1)[0])
+        target = section.get("_target_") if isinstance(section, dict) else None
+        if annotation(command, key, target=target) is not None and (path := expand_home(value)) != value:
+            found[key] = path
+    return found
+
+
+def unquoted(text: str) -> str:
+    """A value of an override as a reader wants to see it, without Hydra's quotes."""
+    return str(_parse(text).value()) if _in_quotes(text) else text
+
+
+def literal(text: str) -> str:
+    """A text written so that OmegaConf reads it as it is: ${ begins no interpolation."""
+    return re.sub(r"(\\*)\$\{", lambda found: found.group(1) * 2 + r"\${", text)
+
+
+# ---------------------------------------------------------------- which options are paths
+
+
+def annotation(
+    command: str,
+    key: str,
+    names: dict[str, list[str]] | None = None,
+    config_dir: Path | None = None,
+    target: str | None = None,
+) -> str | None:
+    """The type of an option that holds a path, as its definition writes it; None for any other option.
+
+    Args:
+        names: the choices of the groups data and model; of a group that is not in it all choices count.
+        config_dir: folder of the user's own groups.
+        target: the function that the group names, where it is known.
+    """
+    if (kind := _WITH_INTERPOLATION.get(key) or _schema_paths(command).get(key)) is not None:
+        return kind
+    group, _, option = key.partition(".")
+    if group not in _GROUPS or not option:
+        return None
+    kinds = set()
+    for function in [target] if target is not None else _targets(group, (names or {}).get(group), config_dir):
+        kinds.add(_options(function).get(option))
+    for kind in sorted(filter(None, kinds)):
+        if re.search(r"(Path|Regex)\b", kind):
+            return kind
+    # an own function may say `weights: str`, or nothing; but `weights: bool` is no path
+    own = [kind for kind in kinds if kind is not None]
+    return _ALWAYS.get(key) if not own or any(kind == "" or re.search(r"\bstr\b", kind) for kind in own) else None
+
+
+@lru_cache
+def _schema_paths(command: str) -> dict[str, str]:
+    return {key: kind for key, kind, _, _ in fields(command) if "FilePath" in kind or "Regex" in kind}
+
+
+def _targets(group: str, names: list[str] | None, config_dir: Path | None) -> list[str]:
+    """The functions that a group's choices call: of these names, or of all."""
+    folders = [folder for folder in (conf_dir(), config_dir) if folder is not None]
+    there = sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+    found = []
+    for name in there if not names else (name for name in there if name in names):
+        with contextlib.suppress(ConfigError, OSError, ValueError):  # reported when Hydra reads it
+            found.append(group_options(group, name, folders).get("_target_", ("", ""))[0].strip("\"'"))
+    return [target for target in dict.fromkeys(found) if target]
+
+
+@lru_cache
+def _options(target: str) -> dict[str, str]:
+    """Option -> annotation ('' without one) of a function or a class, read from its source; {} when there is none."""
+    module, _, name = target.rpartition(".")
+    file = _source(module)
+    if file is None:
+        return {}
+    try:
+        body = ast.parse(file.read_text(encoding="utf-8")).body
+    except (OSError, SyntaxError, ValueError):  # reported when it is called
+        return {}
+    node = next((n for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == name), None)
+    if isinstance(node, ast.ClassDef):
+        node = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    if node is None:
+        return {}
+    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+    return {a.arg: "" if a.annotation is None else ast.unparse(a.annotation) for a in arguments if a.arg != "self"}
+
+
+def _source(module: str) -> Path | None:
+    """The file of a module that is found but not imported."""
+    top, _, rest = module.partition(".")
+    if top == "vidtrain":
+        folders = [Path(__file__).parents[1]]
+    else:
+        spec = PathFinder.find_spec(top)
+        if spec is None:
+            return None
+        if not rest:
+            return Path(spec.origin) if spec.origin is not None and spec.origin.endswith(".py") else None
+        folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    parts = rest.split(".") if rest else []
+    for folder in folders:
+        here = folder.joinpath(*parts)
+        for file in (here.with_name(f"{here.name}.py"), here / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def _chosen(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """The choices of the groups that the overrides make, one or the several of a sweep."""
+    pairs = [o.lstrip("+").partition("=") for o in overrides]
+    return {group: re.findall(r"[\w-]+", value) for group, _, value in pairs if group in _GROUPS}
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node
+
+
+# ---------------------------------------------------------------- values
+
+
+def _parse(text: str) -> Any:
+    """Hydra's reading of a value: an Override; None when it has none."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(f"key={text}")
+    except HydraException:
+        return None
+
+
+def _in_quotes(text: str) -> bool:
+    """Whether the whole value is in quotes of Hydra's grammar."""
+    if len(text) < 2 or text[0] not in "'\"" or text[-1] != text[0]:
+        return False
+    parsed = _parse(text)
+    return parsed is not None and not parsed.is_sweep_override() and isinstance(parsed.value(), str)
+
+
+def _quoted(text: str, interpolation: bool = False) -> str:
+    """One path, so that Hydra and OmegaConf read this very text."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    if _in_quotes(text):
+        return text
+    if text == "???":  # OmegaConf's word for what is missing
+        text = "./???"
+    if interpolation:
+        text = expand_home(text)
+    parsed = _parse(text)
+    if parsed is not None and (interpolation or "${" not in text):
+        value = None if parsed.is_sweep_override() else parsed.value()
+        if isinstance(value, str) and value == text:
+            return text
+    return QuotedString(text if interpolation else literal(text), Quote.single).with_quotes()
+
+
+def _sweep(text: str, interpolation: bool) -> str | None:
+    """The values of a sweep, each as it is; None when it is a single value."""
+    if _SWEEP_FUNCTION.fullmatch(text):  # choice(...), glob(...)
+        parsed = _parse(text)
+        return text if parsed is not None and parsed.is_sweep_override() else None
+    parts = _PART.findall(text.rstrip())
+    if not text.rstrip().endswith(","):
+        parts = parts[:-1]  # findall also finds the empty end
+    if len(parts) < 2:
+        return None
+    if not all(parts):
+        raise ConfigError(f"{text}: a value of this sweep is empty")
+    return ",".join(_quoted(part, interpolation) for part in parts)
+
+
+def _exists(text: str, roots: Sequence[str]) -> bool:
+    """Whether a path is there, from the working directory or below the data root."""
+    try:
+        return any(os.path.lexists(os.path.join(root, expand_home(text))) for root in ("", *map(expand_home, roots)))  # noqa: PTH118
+    except ValueError:
+        return False

@@ -1,0 +1,37 @@
+"""The models of conf/model by name: what their YAML files say, without building any."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from vidtrain.options.described import conf_dir
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names that create_model knows, in alphabetical order, that match a shell pattern."""
+    return sorted(fnmatch.filter((file.stem for file in (conf_dir() / "model").glob("*.yaml")), pattern))
+
+
+def model_section(name: str) -> DictConfig:
+    """conf/model/NAME.yaml on top of those that its defaults name, as Hydra composes them."""
+    own = OmegaConf.load(conf_dir() / "model" / f"{name}.yaml")
+    assert isinstance(own, DictConfig)
+    section = OmegaConf.create({})
+    for base in own.pop("defaults", ["_self_"]):
+        section.merge_with(own if base == "_self_" else model_section(base))
+    return section
+
+
+def nearest_preset(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The model of the catalogue that is `name` with `options` and leaves the fewest of them to be said."""
+    wanted: dict[str, Any] = {**{str(k): v for k, v in model_section(name).items()}, **options}
+    left = {}
+    for preset in (name, *list_models()):
+        section = model_section(preset)
+        if section["_target_"] == wanted["_target_"]:
+            left[preset] = {key: value for key, value in wanted.items() if section.get(key) != value}
+    return min(left.items(), key=lambda found: len(found[1]))

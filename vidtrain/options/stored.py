@@ -1,0 +1,123 @@
+"""The configuration that a checkpoint brings, with the command line's changes: the stored one is a stranger's data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
+from vidtrain.options.instantiate import ORIGIN
+from vidtrain.options.paths import literal
+from vidtrain.options.schema import TrainConfig, check_numbers
+from vidtrain.options.synonyms import suggestion
+
+# sections that name a function
+_CALLED = ("model", "data", "decoder", "optimizer")
+_MOST_BYTES = 1 << 34
+"""Of the frames of one video with all its views, or of one batch, by a checkpoint's own configuration."""
+_MOST_WORKERS = 256
+
+
+def checkpoint_config(
+    content: Mapping[str, Any],
+    composed: DictConfig,
+    choices: Mapping[str, Any],
+    *,
+    file: str | None = None,
+    trust: Sequence[str] = (),
+) -> DictConfig:
+    """A checkpoint's configuration with the command line's changes on top.
+
+    Args:
+        composed: what Hydra composed: only sections and keys that the user gave.
+        choices: Hydra's group choices; a group that the user chose replaces the checkpoint's section, and is the
+            user's own from then on. A section of which the user changed keys stays the file's.
+        file: the checkpoint; None: the content is vidtrain's own.
+        trust: modules that the checkpoint's sections may call besides vidtrain's own.
+
+    Raises:
+        CheckpointError: a section of the file that cannot be used.
+        ConfigError: a key or value of the user that cannot.
+    """
+    config = _typed(content["config"], file)
+    for section in composed:
+        name = str(section)
+        if name not in config or composed[name] is None or not OmegaConf.is_config(composed[name]):
+            continue
+        if choices.get(name) is not None:
+            OmegaConf.update(config, name, composed[name], merge=name in ("sampler", "transform", "flow", "eval"))
+        else:
+            _merge_keys(config, name, composed[name])
+    if file is not None:
+        origin = {"file": literal(file), "trust": list(trust)}
+        for name in (n for n in _CALLED if choices.get(n) is None and not OmegaConf.is_missing(config, n)):
+            OmegaConf.update(config, f"{name}.{ORIGIN}", origin, force_add=True)
+    return config
+
+
+def _typed(stored: Mapping[str, Any], file: str | None) -> DictConfig:
+    """A stored configuration as TrainConfig. Every value of it is taken for what it says: "${a}" is a text."""
+    if file is not None:
+        _check_sections(stored, file)
+    try:
+        plain: Any = _literal(stored) if file is not None else stored
+        config = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.create(plain))
+        assert isinstance(config, DictConfig)
+        OmegaConf.set_struct(config, True)
+        if file is not None:
+            check_numbers(config)
+            _check_room(config)
+    except (OmegaConfBaseException, ConfigError, ValueError, OverflowError) as error:
+        if file is None:
+            raise
+        raise CheckpointError(f"{file}: its configuration cannot be used: {str(error).splitlines()[0]}") from error
+    return config
+
+
+def _check_sections(stored: Mapping[str, Any], file: str) -> None:
+    for name in _CALLED:
+        if not isinstance(stored.get(name, {}), dict):
+            raise CheckpointError(f"{file}: its {name} section is no mapping but {type(stored[name]).__name__}")
+        if name != "optimizer" and not stored.get(name):
+            raise CheckpointError(f"{file}: its configuration has no {name}")
+
+
+def _literal(value: Any) -> Any:
+    """The same value to OmegaConf, which reads \"${...}\" in a text as a reference and \"???\" as none at all."""
+    if isinstance(value, Mapping):
+        return {key: _literal(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_literal(inner) for inner in value]
+    if value == "???":
+        return None
+    if isinstance(value, str):
+        return literal(value)
+    return value
+
+
+def _check_room(config: DictConfig) -> None:
+    sampler, transform, views = config.sampler, config.transform, config.eval
+    clip = 3 * sampler.num_frames * transform.size**2
+    if clip * max(views.clips * views.crops, views.batch_size) > _MOST_BYTES:
+        raise ConfigError(
+            f"sampler.num_frames={sampler.num_frames}, transform.size={transform.size}, eval.clips={views.clips}, "
+            f"eval.crops={views.crops}, eval.batch_size={views.batch_size} together are more than 16 GiB of frames"
+        )
+    if (config.trainer.num_workers or 0) > _MOST_WORKERS:
+        raise ConfigError(f"trainer.num_workers={config.trainer.num_workers}: at most {_MOST_WORKERS}")
+
+
+def _merge_keys(config: DictConfig, section: str, given: DictConfig) -> None:
+    allowed = [str(key) for key in config[section] or ()]
+    # not items(): what an escaped ${ resolves to would be resolved again
+    for key, value in ((str(key), value) for key, value in given.items_ex(resolve=False)):
+        if key not in allowed:
+            hint = suggestion(key, [f"{section}.{name}" for name in allowed]) or did_you_mean(key, allowed)
+            raise ConfigError(f"no key '{section}.{key}'{hint}; the checkpoint's {section} has: {one_of(allowed)}")
+        try:
+            OmegaConf.update(config, f"{section}.{key}", value, merge=True)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{section}.{key}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,1 @@
+"""Run folders and their locks. Imports errors only."""

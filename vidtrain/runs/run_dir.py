@@ -1,0 +1,229 @@
+"""Where a run is written, decided once, before Hydra makes the folder.
+
+A new run gets runs/DATA/MODEL/DATE_TIME, where DATA is the name of the data set; for data=folder, list, table, index
+and features, which are names of formats, it is the name of the folder data.root. With resume=auto the newest unfinished
+run of the same configuration is continued in its own folder, so a job that is killed and started again by the same
+command goes on.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import datetime
+import itertools
+import json
+import logging
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from vidtrain.options.paths import expand_home, expand_homes
+from vidtrain.plain import read_json
+from vidtrain.runs.sole_writer import LOCK
+
+CONFIG_FILE = "config.json"
+"""The resolved configuration of a run, written when it starts."""
+FINISHED_FILE = "result.json"
+"""Written last: its presence says that the run is complete."""
+RUNS = Path("runs")
+"""Of all runs, in the working directory."""
+_FORMATS = ("folder", "list", "table", "index", "features")  # choices of data that say nothing about the data
+_SAY_LITTLE = ("videos", "video", "clips", "data", "dataset", "datasets", "frames", "images", "raw", "train", "root")
+_NOT_COMPARED = ("resume", "resume_changed", "run_dir", "hydra")
+# what changes neither weights nor the choice of the best; everything else does, or may
+_HARMLESS = (
+    *(
+        "logger",
+        "eval",
+        "debug",
+        "trainer.num_workers",
+        "trainer.data_timeout",
+        "trainer.log_every",
+        "trainer.save_minutes",
+    ),
+    *("trainer.keep_last", "trainer.test", "trainer.profile", "trainer.on_oom", "trainer.max_skipped"),
+    *("trainer.patience", "data.max_bad_fraction"),
+)
+
+
+_LONGEST_NAME = 150  # of what varies; file systems allow 255 bytes for the whole name
+_chosen: dict[str, str] = {}
+_fresh: set[Path] = set()
+"""Folders that were not there before this process."""
+
+
+def register() -> None:
+    """Make `${vidtrain_run_dir:}` and `${vidtrain_sweep_folder:}` known to OmegaConf, with nothing chosen yet."""
+    _chosen.clear()
+    OmegaConf.register_new_resolver("vidtrain_run_dir", _resolve, replace=True)
+    OmegaConf.register_new_resolver("vidtrain_sweep_folder", sweep_folder, replace=True)
+
+
+def sweep_folder(number: int, varied: str) -> str:
+    """The name of a run's folder in a sweep, '0_optimizer.lr-0.1', which needs quotes neither in a shell nor in Hydra.
+
+    Args:
+        number: of the run, which makes the name unique.
+        varied: what distinguishes the run, 'optimizer.lr=0.1'. Letters, digits and . _ - of it are kept, shortened to
+            what file systems allow.
+    """
+    words = re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub(r"(^|_)[+~]+", r"\1", varied))
+    return f"{number}_{words[:_LONGEST_NAME].strip('-._')}".rstrip("_")
+
+
+def comparable(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values, without the keys that say only where or how often it runs."""
+    whole = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
+    assert isinstance(whole, dict)
+    plain: dict[str, Any] = {str(k): v for k, v in whole.items() if k not in _NOT_COMPARED}
+    for key, path in expand_homes(plain, "train").items():
+        section = plain
+        for name in key.split(".")[:-1]:
+            section = section[name]
+        section[key.rpartition(".")[2]] = path
+    return json.loads(json.dumps(plain, default=str))
+
+
+def harmless(key: str) -> bool:
+    """True for a key that a run may be continued with another value of and still end in the same weights."""
+    return any(key == name or key.startswith(f"{name}.") for name in _HARMLESS) and key != "eval.val_clips"
+
+
+def differences(stored: Any, wanted: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """(key, stored value, wanted value) of all that differs between two plain configurations; None: not there."""
+    if not (isinstance(stored, dict) and isinstance(wanted, dict)):
+        return [] if stored == wanted else [(key, stored, wanted)]
+    found = []
+    for name in dict.fromkeys([*stored, *wanted]):
+        found += differences(stored.get(name), wanted.get(name), f"{key}.{name}" if key else name)
+    return found
+
+
+def _resolve(*, _root_: DictConfig) -> str:
+    # Hydra asks several times for the same run and must get the same folder, also when the clock has moved on
+    key = json.dumps([comparable(_root_), _root_.run_dir, _root_.resume])
+    if key not in _chosen:
+        _chosen[key] = _agreed(_root_)
+    return _chosen[key]
+
+
+def _agreed(root: DictConfig) -> str:
+    """The same folder in all the processes that torchrun or srun has started."""
+    if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) == 1:
+        return _choose(root)
+    from vidtrain.engine.devices.distributed import join
+
+    world = join()
+    return world.from_main(_choose(root) if world.is_main else "")
+
+
+def _choose(root: DictConfig) -> str:
+    choices = root.hydra.runtime.choices
+    given = root.run_dir if root.run_dir is not None else None if root.resume == "auto" else root.resume
+    if given is not None:
+        folder = Path(expand_home(str(given)))
+        if not folder.exists():
+            _fresh.add(folder.absolute())
+        return str(folder)
+    model, wanted = str(choices.model), comparable(root)
+    if root.resume == "auto":
+        unfinished = find_unfinished(RUNS, model, wanted)
+        if unfinished is not None:
+            return str(unfinished)
+    parent = RUNS / _data_folder(str(choices.data), wanted) / model
+    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder, number = parent / stamp, 1
+    while not _made(folder):  # two runs started within a second, perhaps on two machines
+        number += 1
+        folder = parent / f"{stamp}_{number}"
+    return str(folder)
+
+
+def folder_name(path: str | Path) -> str:
+    """The name of a folder in letters that need no quotes, with its parent's where it says little; '' for /."""
+    path = Path(path).absolute()
+    name = f"{path.parent.name}_{path.name}" if path.name.lower() in _SAY_LITTLE and path.parent.name else path.name
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
+def _data_folder(choice: str, wanted: dict[str, Any]) -> str:
+    """The name of the data in a run's folder. Folders of the same name in different places get a number."""
+    root = (wanted.get("data") or {}).get("root")
+    if choice not in _FORMATS or root is None or not folder_name(str(root)):
+        return choice
+    names = (folder_name(str(root)) + (f"_{number}" if number > 1 else "") for number in itertools.count(1))
+    return next(name for name in names if _root_of_runs(RUNS / name) in (None, Path(str(root)).absolute()))
+
+
+def _root_of_runs(folder: Path) -> Path | None:
+    """The data root of the runs in runs/DATA, None where there are none."""
+    for file in folder.glob(f"*/*/{CONFIG_FILE}"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return Path(str(read_json(file)["data"]["root"])).absolute()
+    return None
+
+
+def _made(folder: Path) -> bool:
+    """Whether this process has made the folder, and nobody before it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    _fresh.add(folder.absolute())
+    atexit.register(_remove_if_empty, folder.absolute())  # when it was but asked for, as by --cfg
+    return True
+
+
+def remove_refused(folder: Path) -> None:
+    """Remove the folder of a run that has not begun, if this process has made it: a mistake leaves nothing behind."""
+    folder = folder.absolute()
+    if folder not in _fresh or (folder / CONFIG_FILE).exists() or any(folder.glob("*.pt")):
+        return
+    for handler in [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]:
+        if folder in Path(handler.baseFilename).parents:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+    for name in (".hydra", "tensorboard"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("train.log", "metrics.jsonl", LOCK):
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
+    _remove_if_empty(folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """With the folders of its model, its data and all runs, if these are empty, too."""
+    with contextlib.suppress(OSError):
+        for path in (folder, *list(folder.parents)[:3]):
+            path.rmdir()
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What the finished run in `folder` has written; None when it has not finished, or the file is damaged."""
+    try:
+        result = read_json(folder / FINISHED_FILE)
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(result, dict) and {"summary", "test", "val", "checkpoint"} <= result.keys()
+    right = whole and isinstance(result["summary"], dict) and isinstance(result["test"], dict | None)
+    return result if right else None
+
+
+def find_unfinished(runs: Path, model: str, wanted: dict[str, Any]) -> Path | None:
+    """The newest run runs/*/MODEL/* that was started with this configuration and has not finished."""
+    for file in sorted(runs.glob(f"*/{model}/*/{CONFIG_FILE}"), key=lambda file: file.parent.name, reverse=True):
+        if read_result(file.parent) is not None:
+            continue
+        try:
+            stored = read_json(file)
+        except (OSError, ValueError):  # a run killed while it wrote its first file
+            continue
+        if all(harmless(key) for key, _, _ in differences(stored, wanted)):
+            return file.parent
+    return None

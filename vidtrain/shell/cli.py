@@ -1,0 +1,336 @@
+"""argv -> command. Imports hydra only when a command runs, and never torch: help answers at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from vidtrain import __version__
+from vidtrain.children import keep_working_folder_out
+from vidtrain.errors import EXIT_INTERRUPTED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
+from vidtrain.options.commands import COMMANDS, FROM_CHECKPOINT
+from vidtrain.options.paths import expand_home, expand_homes, quote_paths
+from vidtrain.terminal import accept_any_text, printable
+
+# Hydra's flags -> number of values each takes ("?" = perhaps one, of these)
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+_FLAGS: dict[str, int | tuple[str, ...]] = {
+    **dict.fromkeys(["--multirun", "-m", "--run", "-r", "--resolve", "--shell-completion", "-sc"], 0),
+    **dict.fromkeys(["--hydra-help", "--help", "-h", "--version"], 0),
+    **dict.fromkeys(["--cfg", "-c", "--package", "-p", "--config-path", "-cp"], 1),
+    **dict.fromkeys(["--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun"], 1),
+    **dict.fromkeys(["--info", "-i"], _INFO),
+}
+# eval, predict and extract take the rest of their configuration from the checkpoint: a key below one of these is added
+_THE_DISK = (
+    *(errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG),
+    *(errno.EIO, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+)
+# models.weights.start.START_KEYS, which no YAML has to list
+_OF_EVERY_MODEL = tuple(
+    f"model.{key}" for key in ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
+)
+_FROM_CHECKPOINT = ("model", "data", "decoder", "sampler", "transform", "flow", "eval", "trainer")
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The `vidtrain` program.
+
+    Exit codes: 0 done, 1 our mistake, 2 the user's mistake, 75 a training that was told to stop and has saved (start it
+    again with resume=auto), 130 interrupted.
+    """
+    accept_any_text()
+    try:
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        training = (sys.argv[1:] if argv is None else list(argv))[:1] == ["train"]
+        hint = "; the same command with resume=auto continues the training" if training else ""
+        print(f"vidtrain: interrupted{hint}", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:  # `vidtrain inspect | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        mistake = users_mistake(error)
+        if mistake is None and _interrupted(error):
+            print("vidtrain: interrupted", file=sys.stderr)
+            raise SystemExit(EXIT_INTERRUPTED) from None
+        if mistake is None:
+            raise
+        code = report(mistake)
+    raise SystemExit(code)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind it: numpy and torch make another error of it while they are imported."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def report(mistake: VidtrainError) -> int:
+    """Print the line that the user reads; returns the exit code."""
+    if isinstance(mistake, StoppedError):
+        print(printable(f"vidtrain: {mistake}"), file=sys.stderr)
+        return mistake.exit_code
+    print(printable(f"vidtrain: error: {mistake}"), file=sys.stderr)
+    return 2
+
+
+def users_mistake(error: Exception) -> VidtrainError | None:
+    """The error as the user should read it, None when it is ours and wants its traceback."""
+    if isinstance(error, VidtrainError):
+        return error
+    if isinstance(error, OSError) and error.errno in _THE_DISK:
+        where = f"{error.filename}: " if error.filename else ""
+        return VidtrainError(f"{where}{error.strerror}; what was written before is kept")
+    return None
+
+
+def _main(argv: list[str]) -> int:
+    from vidtrain.shell import help as help_text
+
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(help_text.overview())
+        return 0
+    if argv[0] in ("--version", "-V"):
+        print(f"vidtrain {__version__}")
+        return 0
+    if argv[0] in ("--shell-completion", "-sc"):
+        return _complete(argv)
+    command, rest = argv[0], argv[1:]
+    if command not in COMMANDS:
+        hint = did_you_mean(command, COMMANDS)
+        raise ConfigError(f"no command '{command}'{hint}; commands: {one_of(COMMANDS)}; see vidtrain --help")
+    if "--help" in rest or "-h" in rest:
+        print(help_text.command(command, rest, _config_dir(split_flags(rest)[0])))
+        return 0
+    flags, overrides = split_flags(rest)
+    folder, in_sweep = _config_dir(flags), "-m" in flags or "--multirun" in flags
+    if command == "data":
+        overrides = _data_action(overrides)
+    if command == "train" and "${" in (here := os.getcwd()):  # noqa: PTH109
+        raise ConfigError(f"{here}: Hydra reads the ${{ in this folder's name as a reference: train in another folder")
+    overrides = quote_paths(overrides, command, multirun=in_sweep, config_dir=folder)
+    if command in FROM_CHECKPOINT:
+        overrides = [_add_below_checkpoint(o) for o in overrides]
+    overrides = [f"++{o}" if o.split("=", 1)[0] in _OF_EVERY_MODEL else o for o in overrides]
+    if folder is not None:
+        _refuse_shadowed_configs(folder)
+    if in_sweep:
+        _refuse_ignored_launchers(overrides, folder)
+        counted = "++hydra.callbacks.failures._target_=vidtrain.reports.sweep.SweepFailures"
+        overrides = [*overrides, *_name_jobs(overrides), counted]
+    return _run_hydra(command, flags, overrides)
+
+
+def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags, each with its value, apart from the overrides: argparse fails when they alternate."""
+    flags, overrides = [], []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        name = word.split("=", 1)[0]
+        if name in ("--config-dir", "-cd") and "=" in word:  # where no shell expands ~
+            word = f"{name}={expand_home(word.partition('=')[2])}"
+        if not word.startswith("-"):
+            overrides.append(word)
+        elif name not in _FLAGS:
+            hint = did_you_mean(name, _FLAGS)
+            raise ConfigError(
+                f"no flag '{word}'{hint}; flags: {one_of(f for f in _FLAGS if f[:2] == '--')}; "
+                "options are written key=value, without dashes"
+            )
+        elif isinstance(takes := _FLAGS[name], tuple):
+            value = rest.pop(0) if "=" not in word and rest and rest[0] in takes else "all"
+            flags.append(word if "=" in word else f"{name}={value}")
+        elif takes and "=" not in word:
+            if not rest:
+                raise ConfigError(f"flag '{word}' wants a value after it")
+            flags += [word, rest.pop(0)]
+        else:
+            flags.append(word)
+    return flags, overrides
+
+
+def _data_action(overrides: list[str]) -> list[str]:
+    """`vidtrain data make data=motion` -> action=make data=motion."""
+    if overrides and "=" not in overrides[0]:
+        return [f"action={overrides[0]}", *overrides[1:]]
+    if any(o.startswith("action=") for o in overrides):
+        return overrides
+    return ["action=info", *overrides]
+
+
+def _add_below_checkpoint(override: str) -> str:
+    key = override.split("=", 1)[0]
+    return f"++{override}" if "." in key and key.split(".", 1)[0] in _FROM_CHECKPOINT else override
+
+
+def _config_dir(flags: list[str]) -> Path | None:
+    """The folder of the user's own configs, checked to exist."""
+    for position, flag in enumerate(flags):
+        name, _, inline = flag.partition("=")
+        if name in ("--config-dir", "-cd"):
+            folder = Path(inline or flags[position + 1])
+            if not folder.is_dir():
+                raise ConfigError(f"{name} {folder}: no such folder")
+            return folder
+    return None
+
+
+def _refuse_shadowed_configs(folder: Path) -> None:
+    """Hydra reads our file and silently ignores the user's when both have the same name."""
+    from vidtrain.options.described import conf_dir
+
+    for file in sorted(folder.rglob("*.yaml")):
+        name = file.relative_to(folder)
+        if (conf_dir() / name).is_file():
+            raise ConfigError(f"{file} has the name of vidtrain's own {name} and would be ignored: rename it")
+
+
+def _refuse_ignored_launchers(overrides: list[str], folder: Path | None) -> None:
+    """Hydra chooses the launcher before it reads the experiments of a sweep, and ignores the one they name."""
+    from vidtrain.options.described import conf_dir
+
+    swept = [o.split("=", 1)[1] for o in overrides if o.startswith("experiment=")]
+    for name in (n for names in swept for n in names.split(",") if "," in names):
+        for parent in (conf_dir(), *([folder] if folder else [])):
+            file = parent / "experiment" / f"{name}.yaml"
+            text = file.read_text(encoding="utf-8") if file.is_file() else ""
+            if found := re.search(r"^\s*-\s*override\s+/?hydra/launcher:\s*(\S+)", text, re.MULTILINE):
+                raise ConfigError(
+                    f"{file} names a launcher, which a sweep over experiments ignores: "
+                    f"give hydra/launcher={found.group(1)} on the command line"
+                )
+
+
+def _name_jobs(overrides: list[str]) -> list[str]:
+    """Name a sweep's folders by what varies (run_dir.sweep_folder): Hydra would use all overrides."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except OverrideParseException:  # reported when Hydra reads them
+        return []
+    fixed = [o.get_key_element().lstrip("+~") for o in parsed if not o.is_sweep_override()]
+    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(dict.fromkeys(fixed))}]"]
+
+
+def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
+    # On the CPU the loader's workers share the processors with the model. OpenMP threads that spin while they wait for
+    # each other then take the time of the one they wait for: measured 4 instead of 30 clips/s on two busy cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    keep_working_folder_out()
+    # Hydra then raises what it finds instead of printing it with parts of a traceback; _explain makes it one line
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    import hydra
+
+    from vidtrain.options import schema as config
+    from vidtrain.options.described import conf_dir
+    from vidtrain.reports import sweep
+    from vidtrain.runs import run_dir
+    from vidtrain.shell import hydra_errors
+
+    sweep.failed.clear()
+    config.register()
+    run_dir.register()
+    # by path, not pkg://vidtrain.conf: in a clone beside an installed copy, `python -m vidtrain` imports the clone,
+    # which has conf/ beside the package
+    program = hydra.main(config_path=str(conf_dir()), config_name=command, version_base="1.3")(task(command))
+    saved, sys.argv = sys.argv, ["vidtrain", *flags, *overrides]
+    try:
+        program()
+    except Exception as error:
+        message = hydra_errors.explain(error, command, overrides, in_sweep="-m" in flags or "--multirun" in flags)
+        if message is None:
+            raise
+        raise ConfigError(message) from error
+    finally:
+        sys.argv = saved
+    if sweep.failed:
+        raise VidtrainError(f"{len(sweep.failed)} of the runs failed: " + "; ".join(sweep.failed))
+    return 0
+
+
+def task(command: str) -> Callable[[Any], Any]:
+    """What Hydra calls with the composed configuration, once a run.
+
+    A run of a sweep that fails is reported and recorded, and the sweep goes on; a single run ends.
+    """
+
+    def run(cfg: Any) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+        from omegaconf import OmegaConf
+
+        from vidtrain.options.schema import check_numbers
+        from vidtrain.reports import sweep
+        from vidtrain.runs import run_dir
+        from vidtrain.shell import hydra_errors
+
+        in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        if in_sweep:
+            sweep.forget_failure()
+        try:
+            hydra_errors.refuse_missing(cfg)
+            check_numbers(cfg)
+            for key, path in expand_homes(OmegaConf.to_container(cfg, resolve=False), command).items():
+                OmegaConf.update(cfg, key, path)
+            return import_module(f"vidtrain.commands.{command}").run(cfg)
+        except KeyboardInterrupt:
+            run_dir.remove_refused(Path(HydraConfig.get().runtime.output_dir))
+            raise
+        except Exception as error:
+            mistake = users_mistake(error)
+            if in_sweep:
+                sweep.record_failure(cfg, mistake or error, with_traceback=mistake is None)
+                return None
+            if mistake is None:
+                raise
+            run_dir.remove_refused(Path(HydraConfig.get().runtime.output_dir))
+            raise SystemExit(report(mistake)) from None
+
+    return run
+
+
+def _for_completion(line: str) -> str:
+    """The line as Hydra's completion reads it: without the command, which Hydra does not know, and the values that it
+    cannot read, such as paths with spaces. They change no choices and no keys."""
+    try:
+        words = shlex.split(line)
+    except ValueError:  # a quote is still open
+        words = line.split()
+    last = "" if line[-1:].isspace() else words.pop()
+    kept = [word for word in words[2:] if re.fullmatch(r"[\w.+~/-]+(=[\w.,/-]*)?", word)]
+    return " ".join([words[0], *kept, last])
+
+
+def _complete(argv: list[str]) -> int:
+    """Shell completion: the command's name is ours, the rest is Hydra's."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split()
+    if any(word.startswith("query=") for word in argv):
+        if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
+            start = words[1] if len(words) == 2 else ""
+            print("\n".join(c for c in COMMANDS if c.startswith(start)))
+            return 0
+        if words[1] not in COMMANDS:
+            return 0
+        os.environ["COMP_LINE"] = _for_completion(line)
+        return _run_hydra(words[1], argv[:1], argv[1:])
+    if not any(word.startswith(("install=", "uninstall=")) for word in argv):
+        print('eval "$(vidtrain --shell-completion install=bash)"    # or zsh, fish')
+        return 0
+    return _run_hydra("train", argv[:1], argv[1:])

@@ -1,0 +1,142 @@
+"""Hydra's and OmegaConf's exceptions -> one line with the key, what was got, what is allowed and the fix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vidtrain.errors import ConfigError, did_you_mean, one_of
+from vidtrain.options.commands import FROM_CHECKPOINT
+from vidtrain.options.described import conf_dir
+from vidtrain.options.synonyms import suggestion
+
+_OF_TRAINING = ("trainer.batch_size", "trainer.epochs", "trainer.devices", "trainer.seed")
+
+
+def refuse_missing(cfg: DictConfig) -> None:
+    """Hydra runs with `???` still in place and fails at first use, minutes later: stop at once."""
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        many = f" (and {one_of(missing[1:])})" if len(missing) > 1 else ""
+        raise ConfigError(f"{missing[0]} is not set{many}: give {missing[0]}=...")
+
+
+def explain(error: BaseException, command: str, overrides: Sequence[str], in_sweep: bool) -> str | None:
+    """One line for a mistake in the configuration, None when the error is something else."""
+    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+
+    if isinstance(error, yaml.YAMLError):
+        return _bad_yaml(error)
+    if isinstance(error, MissingConfigException):
+        return _missing_config(error)
+    if isinstance(error, OverrideParseException):
+        return f"cannot read '{error.override}': an override is key=value; quote values with spaces or commas"
+    if isinstance(error, HydraException):
+        cause = error.__cause__
+        text = str(error).strip()
+        if found := re.search(r"Could not override '([^']*)'", text):
+            key, group = found.group(1), found.group(1).split(".")[0]
+            keys = all_keys(command, overrides)
+            swept = in_sweep and "." in key and any(o.startswith(f"{group}=") for o in overrides)
+            if swept and key in keys:  # Hydra first composes the defaults, before it looks at the swept group
+                return f"{key} cannot be set before the sweep has chosen a {group}: write ++{key}=..."
+            hint = f"; to set it in a sweep over {group}, write ++{key}=..." if swept else ""
+            return unknown_key(key, keys) + hint
+        if isinstance(cause, OmegaConfBaseException):
+            return _bad_value(cause, text)
+        return _one_line(text)
+    if isinstance(error, OmegaConfBaseException):
+        return _bad_value(error, "")
+    if isinstance(error, ValueError) and _raised_in(error, "hydra"):
+        return _one_line(str(error))
+    return None
+
+
+def unknown_key(key: str, allowed: Sequence[str]) -> str:
+    """The line for a key that does not exist. allowed: all keys, dotted."""
+    section = key.rpartition(".")[0]
+    siblings = [a for a in allowed if section and a.startswith(section + ".")]
+    siblings = siblings or sorted({a.split(".", 1)[0] for a in allowed})
+    near = suggestion(key, allowed) or did_you_mean(key, siblings) or did_you_mean(key, allowed)
+    return f"no key '{key}'{near}; allowed: {one_of(siblings)}"
+
+
+def _missing_config(error: Any) -> str:
+    options = list(error.options or [])
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    if not group:
+        return f"no configuration '{name}'"
+    hint = did_you_mean(name, options)
+    return f"{group}={name}: no such {group}{hint}; allowed: {one_of(options, limit=60)}"
+
+
+def _bad_yaml(error: yaml.YAMLError) -> str:
+    """'FILE:3: mapping values are not allowed here'."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if mark is None:  # a character that YAML forbids
+        return f"{getattr(error, 'name', 'a configuration')}: not a YAML file: {_one_line(str(error))}"
+    problem = getattr(error, "problem", None) or getattr(error, "context", None) or "not YAML"
+    return f"{mark.name}:{mark.line + 1}: not a YAML file: {problem}"
+
+
+def _bad_value(cause: OmegaConfBaseException, context: str) -> str:
+    text = str(cause).split("\n", 1)[0].strip()
+    key = getattr(cause, "full_key", None) or ""
+    if not key and (found := re.search(r"override (\S+)", context)):
+        key = found.group(1)
+    if "is not a ListConfig" in text:
+        text = f"takes several values: write {key}=[...], with brackets"
+    return f"{key}: {text}" if key else text
+
+
+def all_keys(command: str, overrides: Sequence[str]) -> list[str]:
+    """The command's keys; of one that reads a checkpoint also those of the sections that come with it."""
+    keys = _keys(command, overrides)
+    if command in FROM_CHECKPOINT:
+        keys += [k for k in _keys("train", []) if k.split(".")[0] in keys and k not in _OF_TRAINING]
+    return keys
+
+
+def _keys(command: str, overrides: Sequence[str]) -> list[str]:
+    """The command's keys with the groups that the user chose, where that composes; of a swept group the first."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    groups = [o.split(",")[0] for o in overrides if re.fullmatch(r"\w+=[\w,-]+", o)]
+    for tried in (groups, []):
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                cfg = compose(command, overrides=list(tried))
+            return list(flat_keys(OmegaConf.to_container(cfg, resolve=False)))
+        except (HydraException, OmegaConfBaseException):
+            continue
+    return []
+
+
+def flat_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all leaves of nested dictionaries."""
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from flat_keys(value, f"{prefix}.{key}" if prefix else str(key))
+    elif prefix:
+        yield prefix
+
+
+def _raised_in(error: BaseException, package: str) -> bool:
+    trace = error.__traceback__
+    name = ""
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
+    return name == package or name.startswith(package + ".")
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()

@@ -73,7 +73,7 @@ def test_compiled(call: Call, tmp_path: Path) -> None:
     [
         ([], "bench measures a model: give model=...; vidtrain inspect lists them"),
         (["model=slow_tiny", "precision=[int8]"], "precision=['int8']: no precision 'int8'; allowed: fp32, bf16, fp16"),
-        (["model=slow_tiny", "batch_size=[0]"], "batch_size=[0], seconds=5: must be above 0"),
+        (["model=slow_tiny", "batch_size=[0]"], "batch_size=[0]: must be at least 1"),
         (["model=slow_tiny", "compile=[]"], "compile=[]: name at least one"),
         (
             ["model=slow_tiny", "batch_size=8"],

@@ -111,7 +111,7 @@ def test_groups(call: Call, clips: Path) -> None:
     ("option", "message"),
     [
         ("num_workers=0", "num_workers=0: must be at least 1"),
-        ("check.timeout=0", "check.timeout=0: must be above 0"),
+        ("check.timeout=0", "check.timeout=0.0: must be above 0"),
         ("check.group_by='('", "group_by='(': not a regular expression"),
         ("check.ful=true", "check.full"),
     ],

@@ -31,7 +31,7 @@ def test_prepare_and_train(motion: list[str], call: Call, tmp_path: Path, kind: 
     total = sum(len(manifest) for manifest in read_index(copies).splits.values())
     assert out[0] == f"{total} of {total} videos are prepared in {copies} ({total} now, 0 before)"
     assert out[1].startswith("bytes: ")
-    assert out[-1] == f"train from it with: vidtrain train data=index \"data.root='{copies}'\""
+    assert out[-1] == f"train from it with: vidtrain train data=index 'data.root={copies}'"
     assert call(*prepare).stdout.startswith(
         f"{total} of {total} videos are prepared in {copies} (0 now, {total} before)"
     )
@@ -73,7 +73,7 @@ def test_one_split(motion: list[str], call: Call, tmp_path: Path) -> None:
 
 def test_mistakes_are_one_line(motion: list[str], call: Call) -> None:
     for wrong, message in (
-        ("prepare.crf=99", "prepare.crf=99: must lie in 0 to 51"),
+        ("prepare.crf=99", "prepare.crf=99: must be at least 0 and at most 51"),
         ("prepare.format=gif", "prepare.format"),
         ("prepare.qulity=3", "qulity"),
         ("num_workers=0", "num_workers=0: must be at least 1"),

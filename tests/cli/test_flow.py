@@ -45,7 +45,7 @@ def test_flow_train_eval_predict(motion: list[str], tiny: list[str], call: Call,
     cache = tmp_path / "my flow"
     assert lines[0].startswith(f"flow of 32 videos is in {cache} (32 now, 0 before), ")
     assert lines[-1] == (
-        f"train with it: vidtrain train model=two_stream flow=cache \"flow.root='{cache}'\", and the same data"
+        f"train with it: vidtrain train model=two_stream flow=cache 'flow.root={cache}', and the same data"
     )
     assert len(list(cache.rglob("*.flow"))) == 32
     assert call(*make).stdout.startswith(f"flow of 32 videos is in {cache} (0 now, 32 before)")
@@ -148,7 +148,7 @@ def test_mistakes_are_one_line(motion: list[str], call: Call, tmp_path: Path) ->
         ),
         (["flow.short_side=32", "method=tvl1"], "its flow was made with method=dis, not tvl1"),
         (["method=brox"], "method"),
-        (["flow.quality=0"], "flow.quality=0: must lie in 1 to 100"),
+        (["flow.quality=0"], "flow.quality=0: must be at least 1 and at most 100"),
         (["flow.qualty=3"], "qualty"),
         (["num_workers=0"], "num_workers=0: must be at least 1"),
         (["method=raft", "flow.weights=no.pth", "flow.device=cpu"], "flow.weights=no.pth: not weights of raft_large"),

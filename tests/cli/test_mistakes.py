@@ -47,6 +47,11 @@ def test_a_refused_run_leaves_no_folder(tiny: list[str], call: Call, wrong: str)
     assert not Path("runs").exists()
     call("train", *arguments, wrong, "run_dir=mine", check=2)
     assert not Path("mine").exists()
+    assert Path.cwd().is_dir()  # empty, too, and not ours to remove
+    Path("all/of/mine").mkdir(parents=True)
+    call("train", *arguments, wrong, "run_dir=all/of/mine/new/run", check=2)
+    assert not Path("all/of/mine/new").exists()
+    assert Path("all/of/mine").is_dir()
 
 
 @pytest.mark.parametrize("folder", ["file", "file/run"])

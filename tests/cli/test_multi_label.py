@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cli.conftest import Call
@@ -23,7 +24,8 @@ def tagged(tmp_path: Path) -> Path:
     splits = {}
     for split, manifest in data.splits.items():
         tags = [[k for k, there in enumerate((c < 4, c in (4, 5), c % 2 == 0)) if there] for c in manifest.labels]
-        splits[split] = dataclasses.replace(manifest, tags=IntLists.of(tags))
+        labels = np.array([own[0] if own else -1 for own in tags])
+        splits[split] = dataclasses.replace(manifest, labels=labels, tags=IntLists.of(tags))
     write_index(tmp_path / "index", VideoData(("moves", "turns", "first"), splits))
     return tmp_path / "index"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import pytest
@@ -55,11 +54,10 @@ def test_the_shift_keeps_the_memory_format() -> None:
     assert temporal_shift(x, 3, 2).is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("n_div", [None, math.inf])
-def test_tsm_that_moves_nothing_is_tsn(n_div: float | None) -> None:
+def test_tsm_that_moves_nothing_is_tsn() -> None:
     plain, still = (
         create_model("tsn_tiny", num_classes=4).eval(),
-        create_model("tsm_tiny", num_classes=4, n_div=n_div).eval(),
+        create_model("tsm_tiny", num_classes=4, n_div=None).eval(),
     )
     still.load_state_dict(plain.state_dict())
     x = torch.randn(2, 3, 6, 32, 32)
@@ -119,7 +117,7 @@ def test_every_backbone_has_torchvisions_tensors(name: str) -> None:
     ("options", "message"),
     [
         ({"backbone": "resnet5"}, r"model\.backbone: got 'resnet5' \(did you mean resnet50\?\)"),
-        ({"n_div": 1}, r"model\.n_div: got 1, expected a whole number of 2 or more, null or \.inf"),
+        ({"n_div": 1}, r"model\.n_div: got 1, expected a whole number of 2 or more, or null"),
         ({"n_div": 2.5}, r"model\.n_div: got 2\.5"),
         ({"place": "inplace"}, r"model\.place: got 'inplace'"),
         ({"in_channels": 0}, r"model\.in_channels: got 0"),

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import math
-
 from vidtrain.errors import ConfigError
 from vidtrain.models.layers.classifier import check_choice
 from vidtrain.models.layers.frame_resnet import Shift, block_names, find_resnet
@@ -21,10 +19,10 @@ def shift_of(backbone: str, n_div: float | None, place: str) -> Shift | None:
     """The shift that the published nets have with this backbone; None where n_div says that nothing moves."""
     check_choice("place", place, _PLACES)
     depths = find_resnet(backbone).depths
-    if n_div is None or n_div == math.inf:
+    if n_div is None:
         return None
     if n_div < 2 or n_div != int(n_div):
-        raise ConfigError(f"model.n_div: got {n_div}, expected a whole number of 2 or more, null or .inf")
+        raise ConfigError(f"model.n_div: got {n_div}, expected a whole number of 2 or more, or null")
     every = 2 if place == "residual" and depths[2] >= _DEEP else 1
     return Shift(int(n_div), whole_block=place == "block", every=every)
 
@@ -52,7 +50,7 @@ def tsm_r50(
 ) -> TSN:
     """TSM on ResNet-50.
 
-    n_div: 1 / n_div of the channels move each way; None or infinity moves nothing, which is TSN.
+    n_div: 1 / n_div of the channels move each way; None moves nothing, which is TSN.
     place: "residual" (the input of the residual branch; from ResNet-101 on of every second block, as published) or
         "block" (the input of the whole block).
     nonlocal_blocks: None, 5 (as published on ResNet-50), or the names of the blocks each followed by a non-local block

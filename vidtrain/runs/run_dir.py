@@ -53,7 +53,7 @@ _HARMLESS = (
 
 _LONGEST_NAME = 150  # of what varies; file systems allow 255 bytes for the whole name
 _chosen: dict[str, str] = {}
-_fresh: set[Path] = set()
+_fresh: dict[Path, list[Path]] = {}  # run folders that were not there -> themselves and those above that were not
 """Folders that were not there before this process."""
 
 
@@ -128,7 +128,7 @@ def _choose(root: DictConfig) -> str:
     if given is not None:
         folder = Path(expand_home(str(given)))
         if not folder.exists():
-            _fresh.add(folder.absolute())
+            _fresh[folder.absolute()] = _missing(folder)
         return str(folder)
     model, wanted = str(choices.model), comparable(root)
     if root.resume == "auto":
@@ -170,14 +170,21 @@ def _root_of_runs(folder: Path) -> Path | None:
 
 def _made(folder: Path) -> bool:
     """Whether this process has made the folder, and nobody before it."""
+    above = _missing(folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder.mkdir()
     except FileExistsError:
         return False
-    _fresh.add(folder.absolute())
+    _fresh[folder.absolute()] = [folder.absolute(), *above]
     atexit.register(_remove_if_empty, folder.absolute())  # when it was but asked for, as by --cfg
     return True
+
+
+def _missing(folder: Path) -> list[Path]:
+    """The folder and those above it that are not there, from the inside out."""
+    folder = folder.absolute()
+    return list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
 
 
 def remove_refused(folder: Path) -> None:
@@ -198,9 +205,9 @@ def remove_refused(folder: Path) -> None:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """With the folders of its model, its data and all runs, if these are empty, too."""
+    """With the folders of its model, its data and all runs that were made for it, if these are empty, too."""
     with contextlib.suppress(OSError):
-        for path in (folder, *list(folder.parents)[:3]):
+        for path in _fresh[folder]:
             path.rmdir()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from omegaconf import OmegaConf
 import vidtrain
 from vidtrain import build
 from vidtrain.data.manifest.manifest import Manifest, VideoData
-from vidtrain.errors import CheckpointError, ConfigError
+from vidtrain.errors import CheckpointError, ConfigError, DataError
 from vidtrain.models.weights.start import START_KEYS
 from vidtrain.options import instantiate as targets
 from vidtrain.options.described import conf_dir
@@ -114,6 +115,61 @@ def test_trust_opens_exactly_what_it_names(tmp_path: Path, monkeypatch: pytest.M
         call("mypackage.nets.system", ["mypackage"], command="true")
     with pytest.raises(CheckpointError, match=r"os\.system"):
         call("vidtrain.models.c3d.c3d", [], part=[{"_target_": "os.system"}])
+
+
+def test_a_files_node_is_marked_by_us_alone() -> None:
+    node = targets.from_file({targets.ORIGIN: {"file": "y", "trust": ["os"]}, "_target_": "os.system"}, "x.pt")
+    assert node[targets.ORIGIN] == {"file": "x.pt", "trust": []}
+    with pytest.raises(CheckpointError, match=r"x\.pt calls model\._target_=os\.system"):
+        targets.call(node, "model", command="true")
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"width": 1_000_001}, "model.width=1000001"),
+        ({"width": -1_000_001}, "model.width"),
+        ({"width": float("inf")}, "model.width"),
+        ({"width": float("nan")}, "model.width"),
+        ({"part": {"depth": 10**9}}, "model.part.depth"),
+        ({"part": [1, (2, 10**9)]}, "model.part"),
+        ({"part": [{"a": {"b": [10**9]}}]}, "model.part.a.b"),
+        ({"seeds": 10**9}, "model.seeds"),
+    ],
+)
+def test_a_files_numbers_are_bounded(options: dict[str, Any], key: str) -> None:
+    node = {"_target_": "vidtrain.models.c3d.c3d", **options}
+    with pytest.raises(CheckpointError, match=rf"x\.pt: {re.escape(key)}.*numbers up to 1000000"):
+        targets.may_call(targets.from_file(node, "x.pt"), "model")
+    assert callable(targets._function_of(node, "model")[0])  # the user's own are not
+
+
+def test_a_files_numbers_of_a_usual_size() -> None:
+    options = {"width": 1_000_000, "rate": -0.5, "seed": 2**40, "split_seed": 2**63 - 1, "part": [{"a": 10**6}]}
+    targets.may_call(targets.from_file({"_target_": "vidtrain.models.c3d.c3d", **options}, "x.pt"), "model")
+
+
+def test_what_fails_with_a_files_options_is_the_files_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = {"_target_": "vidtrain.models.c3d.c3d", "width": 1, "dropout": 0.5}
+    monkeypatch.setattr(targets, "locate", lambda target, section: failing)
+    message = r"x\.pt: model: vidtrain\.models\.c3d\.c3d fails .*ZeroDivisionError: no$"
+    with pytest.raises(CheckpointError, match=message):
+        targets.call(targets.from_file(node, "x.pt"), "model")
+    with pytest.raises(ZeroDivisionError, match="no"):
+        targets.call(node, "model")
+    with pytest.raises(ZeroDivisionError, match="no"):  # whoever trusts it sees where it fails
+        targets.call(targets.from_file({**node, "_target_": f"{__name__}.failing"}, "x.pt", [__name__]), "model")
+
+
+def failing(width: int = 1, dropout: float = 0.0) -> None:
+    raise ZeroDivisionError("no\nsecond line")
+
+
+def test_a_checkpoint_makes_no_data(tmp_path: Path) -> None:
+    node = {**OmegaConf.load(conf_dir() / "data" / "motion.yaml"), "root": str(tmp_path / "new"), "size": 32}
+    with pytest.raises(DataError, match="a checkpoint makes no files"):
+        build.build_data(targets.from_file(node, "x.pt"))
+    assert not (tmp_path / "new").exists()
 
 
 def test_no_target_is_imported_without_a_look_at_where_it_comes_from() -> None:

@@ -134,6 +134,36 @@ def test_a_line_whose_times_are_those_of_other_frames_is_none(tmp_path: Path, so
     again.close()
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"file": name} for name in ("../x.npy", "videos/ab/../../x.npy", "/x.npy", "videos/ab/x.npy\n", "x.npy")),
+        *({"clips": "3"}, {"clips": True}, {"bytes": 1.5}, {"frames": None}, {"fps": "x"}, {"start": "0"}, {"path": 1}),
+        *({"stamp": []}, {"stamp": {}}, {"surprise": 1}, {"times": 3}, {"times": "abcd"}),
+    ],
+    ids=str,
+)
+def test_a_line_of_another_kind_is_none(tmp_path: Path, sources: list[Video], wrong: dict[str, Any]) -> None:
+    fill(tmp_path / "out", sources[:1])
+    journal = tmp_path / "out" / "videos.jsonl"
+    assert FeatureFolder(tmp_path / "out", MADE, "float16").finished(sources[0]) is not None
+    journal.write_text(json.dumps({**json.loads(journal.read_text()), **wrong}) + "\n")
+    again = FeatureFolder(tmp_path / "out", MADE, "float16")
+    assert again.finished(sources[0]) is None
+    again.close()
+
+
+@pytest.mark.parametrize("length", [0, -1, 1 << 31, "3", 3.0, True, [3]])
+def test_settings_of_another_kind(tmp_path: Path, sources: list[Video], length: Any) -> None:
+    made(tmp_path / "out", sources)
+    file = tmp_path / "out" / FILE
+    content = json.loads(file.read_text())
+    for wrong in ({"length": length}, {"made_by": [length]}, {"made_by": length}):
+        file.write_text(json.dumps({**content, **wrong}))
+        with pytest.raises(DataError, match="its made_by or its length is none"):
+            read_info(tmp_path / "out")
+
+
 def test_the_folder_can_be_moved(tmp_path: Path, sources: list[Video]) -> None:
     made(tmp_path / "out", sources)
     (tmp_path / "out").rename(tmp_path / "elsewhere")

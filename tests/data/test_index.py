@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.hostile import write_index_by_hand
 from vidtrain.data.formats.index import index
 from vidtrain.data.manifest.index import read_index, write_index
 from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, VideoData
@@ -82,6 +85,69 @@ def test_half_an_index_is_none(tmp_path: Path) -> None:
             read_index(tmp_path)
     file.unlink()
     with pytest.raises(DataError, match=r"holds no index\.json; `vidtrain data check`"):
+        read_index(tmp_path)
+
+
+GOOD = {"columns": ["labels", "missing", "missing_offsets", "path_offsets", "paths"], "relative": True}
+TAGGED = {**GOOD, "columns": [*GOOD["columns"], "tags", "tag_offsets"]}  # type: ignore[misc]
+TAGS = {"tags": np.array([1]), "tag_offsets": np.array([0, 1])}
+
+
+@pytest.mark.parametrize(
+    ("splits", "arrays", "message"),
+    [
+        ({"../x": GOOD}, {}, r"a split '\.\./x' of columns"),
+        ({"all": GOOD}, {}, "a split 'all' of columns"),
+        ({"train": {**GOOD, "columns": [*GOOD["columns"], "../x"]}}, {}, "a split 'train' of columns"),  # type: ignore[misc]
+        ({"train": {**GOOD, "columns": ["labels"]}}, {}, "a split 'train' of columns"),
+        ({"train": GOOD}, {"labels": np.array([2])}, "train.labels has 2 to 2, there are 2 classes"),
+        ({"train": GOOD}, {"labels": np.array([-2])}, "train.labels has -2 to -2"),
+        ({"train": GOOD}, {"labels": np.array([0], np.int32)}, "train.labels: int32 of 1 dimensions, expected int64"),
+        ({"train": GOOD}, {"labels": np.zeros((1, 1), np.int64)}, "train.labels: int64 of 2 dimensions"),
+        ({"train": GOOD}, {"labels": np.array([print], dtype=object)}, "objects"),
+        ({"train": GOOD}, {"path_offsets": np.array([0, 9])}, "train.path_offsets do not fit train.paths"),
+        ({"train": GOOD}, {"path_offsets": np.array([1, 8])}, "train.path_offsets do not fit train.paths"),
+        ({"train": GOOD}, {"path_offsets": np.empty(0, np.int64)}, "train.path_offsets do not fit train.paths"),
+        (
+            {"train": GOOD},
+            {"path_offsets": np.array([0, 9, 8]), "labels": np.zeros(2, np.int64)},
+            "path_offsets do not",
+        ),
+        ({"train": GOOD}, {"labels": np.zeros(2, np.int64)}, "train.path_offsets do not fit train.paths"),
+        ({"train": GOOD}, {"missing_offsets": np.array([0, 1])}, "train.missing_offsets do not fit train.missing"),
+        ({"train": TAGGED}, {**TAGS, "tags": np.array([2])}, "train.tags has 2 to 2, there are 2 classes"),
+        ({"train": TAGGED}, {**TAGS, "tags": np.array([-1])}, "train.tags has -1 to -1"),
+        ({"train": TAGGED}, {**TAGS, "tag_offsets": np.array([0, 0, 1])}, "train.tag_offsets do not fit train.tags"),
+        (
+            {"train": {**GOOD, "columns": [*GOOD["columns"], "starts"]}},  # type: ignore[misc]
+            {"starts": np.zeros(2)},
+            "train: starts or ends for another number of rows",
+        ),
+    ],
+)
+def test_arrays_that_do_not_belong_together(tmp_path: Path, splits: Any, arrays: dict[str, Any], message: str) -> None:
+    write_index_by_hand(tmp_path, {"train": TAGGED}, {**TAGS, "labels": np.array([-1])})
+    assert len(read_index(tmp_path).splits["train"]) == 1
+    write_index_by_hand(tmp_path, splits, arrays)
+    with pytest.raises(DataError, match=f"not an index that can be read .*{message}"):
+        read_index(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class_names": []},
+        {"class_names": [1, 2]},
+        {"flip_pairs": [["a", "x"]]},
+        {"flip_pairs": [["a"]]},
+        {"notes": [1]},
+    ],
+)
+def test_names_that_are_none(tmp_path: Path, changes: dict[str, Any]) -> None:
+    write_index_by_hand(tmp_path, {"train": GOOD}, {})
+    file = tmp_path / "index.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    with pytest.raises(DataError, match="not an index that can be read"):
         read_index(tmp_path)
 
 

@@ -73,7 +73,9 @@ def _typed(stored: Mapping[str, Any], file: str | None) -> DictConfig:
     except (OmegaConfBaseException, ConfigError, ValueError, OverflowError) as error:
         if file is None:
             raise
-        raise CheckpointError(f"{file}: its configuration cannot be used: {str(error).splitlines()[0]}") from error
+        key = getattr(error, "full_key", None)
+        reason = f"{key}: {str(error).splitlines()[0]}" if key else str(error).splitlines()[0]
+        raise CheckpointError(f"{file}: its configuration cannot be used: {reason}") from error
     return config
 
 

@@ -301,7 +301,8 @@ def _read_settings(folder: Path) -> dict[str, Any]:
             raise DataError(f"{file}: version {content['version']}, this vidtrain reads {_VERSION}; extract again")
     except (KeyError, ValueError, OSError) as error:
         raise DataError(f"{file}: cannot be read ({error}); extract into a new folder") from None
-    if not has_types(content, made_by=dict, length=(int, type(None))) or not 0 < (content["length"] or 1) < 1 << 31:
+    length = content.get("length")
+    if not has_types(content, made_by=dict, length=(int, type(None))) or not (length is None or 0 < length < 1 << 31):
         raise DataError(f"{file}: its made_by or its length is none; extract into a new folder")
     return content
 

@@ -1,0 +1,122 @@
+"""The configuration of a checkpoint: every value is what it says, bounded, and marked as the file's."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from vidtrain.errors import CheckpointError, ConfigError
+from vidtrain.options.instantiate import ORIGIN
+from vidtrain.options.stored import checkpoint_config
+
+STORED = {
+    "model": {"_target_": "vidtrain.models.slow_fusion.slow_fusion", "width": 8},
+    "data": {"_target_": "vidtrain.data.formats.folder.folder", "root": "/videos", "group_by": None},
+    "decoder": {"_target_": "vidtrain.data.readers.pyav.PyAVReader"},
+    "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1},
+}
+
+
+def stored(**changes: Any) -> dict[str, Any]:
+    return {"config": {**copy.deepcopy(STORED), **changes}}
+
+
+def read(
+    content: dict[str, Any],
+    given: dict[str, Any] | None = None,
+    choices: dict[str, Any] | None = None,
+    file: str | None = "x.pt",
+    trust: tuple[str, ...] = (),
+) -> DictConfig:
+    return checkpoint_config(content, OmegaConf.create(given or {}), choices or {}, file=file, trust=trust)
+
+
+def test_the_sections_are_marked_as_the_files() -> None:
+    config = read(stored(), trust=("mine",), file="${a}.pt")
+    for name in STORED:
+        assert OmegaConf.to_container(config[name][ORIGIN], resolve=True) == {"file": "${a}.pt", "trust": ["mine"]}
+    config = read(stored(), {"model": {"width": 4}, "decoder": {"_target_": "mine.Reader"}}, {"decoder": "mine"})
+    assert config.model.width == 4
+    assert config.model[ORIGIN].file == "x.pt"  # keys that the user changed leave it the file's
+    assert ORIGIN not in config.decoder
+    assert config.decoder == {"_target_": "mine.Reader"}
+    own = {ORIGIN: {"file": "mine", "trust": ["os"]}, **STORED["decoder"]}
+    assert read(stored(decoder=own)).decoder[ORIGIN] == {"file": "x.pt", "trust": []}
+    assert ORIGIN not in read(stored(), file=None).model
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["${optimizer}", "${.lr}", "\\${a}", "\\\\${a}", "${oc.env:HOME}", "a ${oc.create:{a: 1}} b", "$", "${", "{}"],
+)
+def test_nothing_in_it_is_resolved(text: str) -> None:
+    config = read(stored(data={**STORED["data"], "root": text, "more": [{"a": text}]}))
+    resolved: Any = OmegaConf.to_container(config, resolve=True)
+    assert resolved["data"]["root"] == config.data.root == text
+    assert resolved["data"]["more"] == [{"a": text}]
+    # nor when the user changes another key beside it
+    config = read(stored(data={**STORED["data"], "root": text}), {"data": {"group_by": "x"}})
+    assert (config.data.root, config.data.group_by) == (text, "x")
+
+
+def test_three_question_marks_are_no_missing_value() -> None:
+    assert read(stored(data={**STORED["data"], "root": "???"})).data.root is None
+
+
+@pytest.mark.parametrize("name", ["model", "data", "decoder", "optimizer"])
+def test_a_section_is_a_mapping(name: str) -> None:
+    for value in ([1], "x", 3, None, True):
+        with pytest.raises(
+            CheckpointError, match=rf"x\.pt: its {name} section is no mapping but {type(value).__name__}"
+        ):
+            read(stored(**{name: value}))
+    content = stored(**{name: {}})
+    if name == "optimizer":
+        assert read(content)
+        return
+    with pytest.raises(CheckpointError, match=rf"x\.pt: its configuration has no {name}"):
+        read(content)
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "message"),
+    [
+        ("sampler", {"num_frames": 100_000}, "together are more than 16 GiB of frames"),
+        ("transform", {"size": 20_000}, "together are more than 16 GiB of frames"),
+        ("eval", {"clips": 100_000}, "together are more than 16 GiB of frames"),
+        ("eval", {"crops": 3, "clips": 100_000}, "together are more than 16 GiB of frames"),
+        ("eval", {"batch_size": 100_000}, "together are more than 16 GiB of frames"),
+        ("trainer", {"num_workers": 257}, "trainer.num_workers=257: at most 256"),
+        ("trainer", {"surprise": 1}, "surprise"),
+        ("sampler", {"num_frames": "x"}, "used: sampler.num_frames: Value 'x'"),
+        ("sampler", {"num_frames": -1}, "sampler.num_frames=-1"),
+        ("sampler", [1], "cannot be used"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(section: str, value: Any, message: str) -> None:
+    with pytest.raises(CheckpointError, match=r"x\.pt: its configuration cannot be used: ") as caught:
+        read(stored(**{section: value}))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_users_have_is_within_the_bounds() -> None:
+    """A long clip in many views, on a large machine."""
+    config = read(
+        stored(
+            sampler={"num_frames": 128},
+            transform={"size": 224, "resize": 256},
+            eval={"clips": 10, "crops": 3, "batch_size": 64},
+            trainer={"num_workers": 256},
+        )
+    )
+    assert config.eval.clips == 10
+
+
+def test_keys_that_the_section_has_not(  # the user's, so the message says what there is
+) -> None:
+    with pytest.raises(ConfigError, match=r"no key 'data\.rot'.*root.*the checkpoint's data has:"):
+        read(stored(), {"data": {"rot": "x"}})

@@ -1,0 +1,88 @@
+"""A checkpoint of everything that vidtrain ships is read: no check of strangers' files refuses what trainings write."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from vidtrain import build
+from vidtrain.engine.checkpoints.content import check_content, check_size
+from vidtrain.errors import DataError
+from vidtrain.options.described import conf_dir
+from vidtrain.options.instantiate import from_file, may_call
+from vidtrain.options.presets import list_models, model_section
+from vidtrain.options.stored import checkpoint_config
+
+OTHERS = {
+    "data": {"_target_": "vidtrain.data.formats.folder.folder", "root": "/videos"},
+    "decoder": {"_target_": "vidtrain.data.readers.pyav.reader.PyAVReader"},
+}
+
+
+def nodes(section: str) -> dict[str, dict[str, Any]]:
+    """The section as each of its YAML files writes it, alone."""
+    return {
+        file.stem: OmegaConf.to_container(OmegaConf.load(file), resolve=True)  # type: ignore[misc]
+        for file in sorted((conf_dir() / section).glob("*.yaml"))
+    }
+
+
+@cache
+def one_per_function() -> list[str]:
+    """The smallest of the presets that call one function, going by the name."""
+    small_first = sorted(list_models(), key=lambda name: "tiny" not in name)
+    return list({str(model_section(name)["_target_"]): name for name in reversed(small_first)}.values())
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_models(name: str) -> None:
+    root = OmegaConf.create({"model": model_section(name), "sampler": {"num_frames": 16}, "transform": {"size": 112}})
+    if root.model.get("in_features", 0) is None:
+        root.model.in_features = 64
+    model: Any = OmegaConf.to_container(root.model, resolve=True)
+    content: dict[str, Any] = {"format": 2, "class_names": list("abcde"), "model": {}}
+    content["config"] = json.loads(json.dumps({"model": model, **OTHERS}))
+    check_content(content)
+    config = checkpoint_config(content, OmegaConf.create(), {}, file="x.pt")
+    assert may_call(config.model, "model")
+    if name not in one_per_function():
+        return  # the size of the model is compared with that of its weights, so one of each kind will do
+    with torch.device("meta"):
+        net = build.bare_model(model, 5)
+    # never touched, so they cost no memory
+    weights = {key: torch.empty(value.shape, dtype=value.dtype) for key, value in net.state_dict().items()}
+    check_size(lambda: build.bare_model(config.model, 5), weights, "x.pt")
+
+
+@pytest.mark.parametrize("name", nodes("data"))
+def test_data(name: str, tmp_path: Path) -> None:
+    node = nodes("data")[name]
+    node = {key: "somewhere" if value == "???" else value for key, value in node.items()}
+    node["root"] = str(tmp_path / "none")
+    content = {"config": {"model": {"_target_": "vidtrain.models.c3d.c3d"}, **OTHERS, "data": node}}
+    config = checkpoint_config(content, OmegaConf.create(), {}, file="x.pt")
+    assert may_call(config.data, "data")
+    with pytest.raises(DataError, match="none"):  # the folder is missing, and nothing else
+        build.build_data(config.data)
+
+
+@pytest.mark.parametrize("name", nodes("decoder"))
+def test_decoders(name: str) -> None:
+    content = {"config": {"model": {"_target_": "x.y"}, **OTHERS, "decoder": nodes("decoder")[name]}}
+    config = checkpoint_config(content, OmegaConf.create(), {}, file="x.pt")
+    assert may_call(config.decoder, "decoder")
+    assert build.build_reader(config.decoder)
+
+
+@pytest.mark.parametrize("name", nodes("optimizer"))
+def test_optimizers(name: str) -> None:
+    node = from_file(nodes("optimizer")[name], "x.pt")
+    assert may_call(node, "optimizer")
+    assert isinstance(build.build_optimizer(node, nn.Linear(2, 2)), torch.optim.Optimizer)

@@ -18,10 +18,11 @@ import torch
 from bench_prepare import bench as bench_copies
 from torch.utils.data import DataLoader
 
-from vidtrain.data.clips.dataset import TestViews, TrainClips
+from vidtrain.data.clips.dataset import EvalViews, TrainClips
 from vidtrain.data.clips.loader import TrainLoader
 from vidtrain.data.clips.sampling import ClipSpec, random_clip, uniform_clips
-from vidtrain.data.clips.transforms import Cut, TestCuts, TrainCut, scaled_size
+from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
+from vidtrain.data.crop import Crop, scaled_size
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
@@ -107,7 +108,7 @@ def _places(path: str, number: int) -> tuple[Any, Any]:
 
 
 def _our_clip(path: str, number: int) -> torch.Tensor:
-    dataset = TrainClips(Manifest.of([path], [0]), READER, SPEC, TrainCut(CROP, SHORT), seed=0)
+    dataset = TrainClips(Manifest.of([path], [0]), READER, SPEC, TrainCrop(CROP, SHORT), seed=0)
     views = dataset[(0, 0, number)].views
     assert views is not None
     return views
@@ -156,10 +157,10 @@ def views(videos: dict[str, Path], folder: Path, rounds: int, avi: Path | None) 
 def _view_contestants(path: str) -> dict[str, Callable[[int], Any]]:
     info, _ = _places(path, 0)
     wanted = uniform_clips(info.num_frames, info.fps, SPEC, 10)
-    cuts = TestCuts(CROP, SHORT, 3).all(info)
-    views = TestViews(Manifest.of([path], [0]), READER, SPEC, TestCuts(CROP, SHORT, 3), clips=10)
+    cuts = EvalCrops(CROP, SHORT, 3).all(info)
+    views = EvalViews(Manifest.of([path], [0]), READER, SPEC, EvalCrops(CROP, SHORT, 3), clips=10)
 
-    def one_by_one(cut: Cut, indices: Any) -> None:
+    def one_by_one(cut: Crop, indices: Any) -> None:
         with READER.open(path) as video:
             cut.apply(video.read(indices, cut.read_size))
 
@@ -201,7 +202,7 @@ def loader(videos: dict[str, Path], folder: Path, rounds: int, avi: Path | None)
     paths = files * (180 // len(files))
     size = scaled_size(info, SHORT)
     seconds = ((FRAMES - 1) * STRIDE + 1) / info.fps
-    clips = TrainClips(Manifest.of(paths, [0] * len(paths)), READER, SPEC, TrainCut(CROP, SHORT), seed=0)
+    clips = TrainClips(Manifest.of(paths, [0] * len(paths)), READER, SPEC, TrainCrop(CROP, SHORT), seed=0)
     found: dict[str, Callable[[int], Any]] = {
         OURS: lambda n: TrainLoader(clips, batch_size=4, workers=2, seed=n, pin_memory=False).epoch(0)
     }

@@ -91,7 +91,7 @@ def csv(folder: str) -> None:
     from vidtrain.data.clips.dataset import TrainClips
     from vidtrain.data.clips.loader import TrainLoader
     from vidtrain.data.clips.sampling import ClipSpec
-    from vidtrain.data.clips.transforms import TrainCut
+    from vidtrain.data.clips.transforms import TrainCrop
     from vidtrain.data.formats.kinetics import kinetics
     from vidtrain.data.readers.pyav.reader import PyAVReader
 
@@ -116,7 +116,7 @@ def csv(folder: str) -> None:
 
     began = time.perf_counter()
     data = kinetics(root)
-    clips = TrainClips(data.splits["train"], PyAVReader(), ClipSpec(16, 4), TrainCut(112, 128), seed=0)
+    clips = TrainClips(data.splits["train"], PyAVReader(), ClipSpec(16, 4), TrainCrop(112, 128), seed=0)
     next(TrainLoader(clips, batch_size=8, workers=0, seed=0, pin_memory=False).epoch(0))
     seconds = time.perf_counter() - began
     assert len(data.splits["train"]) == CSV_ROWS

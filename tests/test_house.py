@@ -61,6 +61,47 @@ def test_an_architecture_does_not_know_where_weights_come_from() -> None:
         assert not wrong, f"{file} imports {wrong}"
 
 
+ROOT_FILES = 6  # of data/ at one level
+
+
+def folders_imported() -> dict[str, set[str]]:
+    """Folder of the package -> the folders that its own files import. What lies at the root is shared by all."""
+    found: dict[str, set[str]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        here = ".".join(file.relative_to(PACKAGE).parent.parts)
+        for name in imports(file):
+            parts = name.split(".")[1:] if name.startswith("vidtrain.") else []
+            depth = next((n for n in range(len(parts), 0, -1) if (PACKAGE / Path(*parts[:n])).is_dir()), 0)
+            there = ".".join(parts[:depth])
+            if here and there and here != there:
+                found.setdefault(here, set()).add(there)
+    return found
+
+
+def test_no_circle_of_folders() -> None:
+    graph = folders_imported()
+    assert graph["commands"] >= {"engine", "data.manifest", "options"}
+    done: set[str] = set()
+
+    def visit(folder: str, above: tuple[str, ...]) -> None:
+        assert folder not in above, f"a circle: {' -> '.join((*above[above.index(folder) :], folder))}"
+        if folder not in done:
+            for below in sorted(graph.get(folder, ())):
+                visit(below, (*above, folder))
+            done.add(folder)
+
+    for folder in sorted(graph):
+        visit(folder, ())
+
+
+def test_a_stranger_finds_the_parts_of_the_data() -> None:
+    assert len([file for file in (PACKAGE / "data").glob("*.py") if file.name != "__init__.py"]) <= ROOT_FILES
+    for folder in PACKAGE.rglob("*/"):
+        if any(folder.glob("*.py")):
+            text = (folder / "__init__.py").read_text(encoding="utf-8")
+            assert ast.get_docstring(ast.parse(text)), f"{folder}/__init__.py says in a line what may be in it"
+
+
 def test_files_fit_a_head() -> None:
     long = {str(f): n for f in PACKAGE.rglob("*.py") if (n := len(f.read_text().splitlines())) > 350}
     assert not long, long

@@ -21,7 +21,7 @@ from torch import nn
 
 from vidtrain.data.clips.augment import Augment, Colours
 from vidtrain.data.clips.sampling import ClipSpec
-from vidtrain.data.clips.transforms import TestCuts, TrainCut
+from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
 from vidtrain.data.flow.files import read_settings
 from vidtrain.data.flow.methods import OPENCV, OpenCVFlow
 from vidtrain.data.flow.source import CachedFlow, ComputedFlow, FlowSource
@@ -180,9 +180,9 @@ def build_spec(sampler: SamplerConfig) -> ClipSpec:
     )
 
 
-def build_train_cut(transform: TransformConfig) -> TrainCut:
+def build_train_crop(transform: TransformConfig) -> TrainCrop:
     area, aspect = _pair("area", transform.area), _pair("aspect", transform.aspect)
-    return TrainCut(
+    return TrainCrop(
         transform.size,
         transform.resize,
         transform.resize_max,
@@ -198,8 +198,8 @@ def build_augment(transform: TransformConfig) -> Augment:
     return Augment(colours, transform.policy.value, transform.magnitude, transform.num_ops, transform.erasing)
 
 
-def build_test_cuts(transform: TransformConfig, crops: int) -> TestCuts:
-    return TestCuts(transform.size, transform.resize, crops, transform.squash)
+def build_eval_crops(transform: TransformConfig, crops: int) -> EvalCrops:
+    return EvalCrops(transform.size, transform.resize, crops, transform.squash)
 
 
 def _pair(key: str, values: Sequence[float]) -> tuple[float, float]:

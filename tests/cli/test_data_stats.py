@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import Call, error_line
 from tests.videos import scene, write_video
-from vidtrain.runs.run_dir import folder_name
+from vidtrain.commands.run_dir import folder_name
 
 
 @pytest.fixture

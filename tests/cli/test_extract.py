@@ -21,7 +21,7 @@ from tests.cli.conftest import Call, Done, environment
 from tests.videos import scene, write_video
 from vidtrain import build, create_model, load_model
 from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
-from vidtrain.data.clips.transforms import TestCuts
+from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.features.index import clip_seconds
 from vidtrain.data.formats.features import features
 from vidtrain.data.readers.pyav.reader import PyAVReader
@@ -63,7 +63,7 @@ def by_hand(model: torch.nn.Module, path: str, hop: int | str) -> torch.Tensor:
     spec, found = ClipSpec(num_frames=4, stride=2), []
     to_input = ModelInput([0.45] * 3, [0.225] * 3, torch.device("cpu"))
     with PyAVReader().open(path) as video, torch.no_grad():
-        cut = TestCuts(32, 40).all(video.info)[0]
+        cut = EvalCrops(32, 40).all(video.info)[0]
         for clip in sliding_clips(video.info.num_frames, video.info.fps, spec, hop):
             frames = torch.from_numpy(cut.apply(video.read(clip, cut.read_size)))
             found.append(model.forward_features(to_input(frames[None])))  # type: ignore[operator]

@@ -14,10 +14,10 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from tests.cli.conftest import Run, error_line
+from vidtrain.commands import run_dir
 from vidtrain.options import schema as config
 from vidtrain.options.commands import COMMANDS
 from vidtrain.options.described import conf_dir
-from vidtrain.runs import run_dir
 from vidtrain.shell import help as help_text
 
 

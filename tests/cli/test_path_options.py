@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from tests.cli.conftest import Call, error_line
+from vidtrain.commands.run_dir import sweep_folder
 from vidtrain.commands.videos import override
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.errors import ConfigError
@@ -27,7 +28,6 @@ from vidtrain.options.commands import COMMANDS
 from vidtrain.options.described import conf_dir, fields
 from vidtrain.options.instantiate import locate
 from vidtrain.options.paths import annotation, expand_home, expand_homes, literal, quote_paths, unquoted
-from vidtrain.runs.run_dir import sweep_folder
 
 NAMES = [
     *["clip (1).mp4", "喧嘩.mp4", "a,b.mp4", "x=1.mp4", "it's.mp4", 'say "hi".mp4', "`ls`.mp4", "$HOME.mp4", "50%.mp4"],

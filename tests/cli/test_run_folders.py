@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call
-from vidtrain.runs import run_dir
+from vidtrain.commands import run_dir
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from tests.videos import coded, needs_encoder, number_of, read, scene, write_video
 from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
 from vidtrain.data.clips.stream import ClipBatch, ClipStream
-from vidtrain.data.clips.transforms import TestCuts
+from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers import streaming
 from vidtrain.data.readers.base import OpenVideo, VideoReader
@@ -23,7 +23,7 @@ from vidtrain.errors import ConfigError
 from vidtrain.types import Frames, Indices, VideoInfo
 
 SPEC = ClipSpec(num_frames=4, stride=2)
-CUTS = TestCuts(32, 40)
+CUTS = EvalCrops(32, 40)
 
 
 def stream(manifest: Manifest, *, reader: VideoReader | None = None, **options: Any) -> ClipStream:

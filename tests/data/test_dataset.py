@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidtrain.data.clips.dataset import MAX_REPLACEMENTS, TrainClips, read_clip
-from vidtrain.data.clips.dataset import TestViews as Views
+from vidtrain.data.clips.dataset import EvalViews as Views
 from vidtrain.data.clips.loader import EpochBatches, TrainLoader, balanced_weights, choose_workers, collate
-from vidtrain.data.clips.loader import test_loader as loader_of_tests
+from vidtrain.data.clips.loader import eval_loader as loader_of_tests
 from vidtrain.data.clips.sampling import ClipSpec, uniform_clips
-from vidtrain.data.clips.transforms import TestCuts as Cuts
-from vidtrain.data.clips.transforms import TrainCut, scaled_size
+from vidtrain.data.clips.transforms import EvalCrops as Cuts
+from vidtrain.data.clips.transforms import TrainCrop
+from vidtrain.data.crop import scaled_size
 from vidtrain.data.manifest.manifest import IntLists, Manifest
 from vidtrain.data.motion.motion import motion
 from vidtrain.data.readers.base import OpenVideo
@@ -27,7 +28,7 @@ from vidtrain.errors import ConfigError, DataError
 from vidtrain.types import Indices, Sample, VideoInfo
 
 SPEC = ClipSpec(num_frames=4, stride=2)
-CUT = TrainCut(size=24, resize=28, resize_max=36)
+CUT = TrainCrop(size=24, resize=28, resize_max=36)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_the_number_of_workers_does_not_change_the_data(manifest: Manifest) -> N
 @pytest.mark.parametrize("workers", [0, 1])
 def test_starting_a_loader_draws_nothing_from_torch(manifest: Manifest, workers: int) -> None:
     """A run that goes on within an epoch starts its loader once more than one that was never stopped."""
-    clips = TrainClips(manifest, PyAVReader(), SPEC, TrainCut(24, 28), seed=0)
+    clips = TrainClips(manifest, PyAVReader(), SPEC, TrainCrop(24, 28), seed=0)
     loader = TrainLoader(clips, batch_size=2, workers=workers, seed=0, pin_memory=False)
     before = torch.get_rng_state()
     next(loader.epoch(0))
@@ -91,8 +92,8 @@ def test_starting_a_loader_draws_nothing_from_torch(manifest: Manifest, workers:
 
 def test_a_flip_mirrors_the_frames_and_exchanges_the_classes(manifest: Manifest) -> None:
     exchanged = np.array([1, 0, 2, 3, 5, 4, 6, 7])
-    plain = clips(manifest, cut=TrainCut(24, 28, flip=0.0), flip_labels=exchanged)
-    flipped = clips(manifest, cut=TrainCut(24, 28, flip=1.0), flip_labels=exchanged)
+    plain = clips(manifest, cut=TrainCrop(24, 28, flip=0.0), flip_labels=exchanged)
+    flipped = clips(manifest, cut=TrainCrop(24, 28, flip=1.0), flip_labels=exchanged)
     for row in range(8):
         one, other = plain[(0, row)], flipped[(0, row)]
         assert one.views is not None
@@ -103,7 +104,7 @@ def test_a_flip_mirrors_the_frames_and_exchanges_the_classes(manifest: Manifest)
 
 def test_of_several_clips_of_a_video_each_has_the_label_of_its_own_flip(manifest: Manifest) -> None:
     exchanged = np.array([1, 0, 2, 3, 4, 5, 6, 7])
-    whole = TrainCut(size=32, resize=32, flip=0.5)
+    whole = TrainCrop(size=32, resize=32, flip=0.5)
     plain = clips(manifest, cut=dataclasses.replace(whole, flip=0.0), clips_per_video=6)
     mixed = clips(manifest, cut=whole, clips_per_video=6, flip_labels=exchanged)
     seen = set()
@@ -218,7 +219,7 @@ def test_an_epoch_visits_every_row_once_in_an_order_of_its_own() -> None:
 @given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 300), st.integers(0, 60), st.integers(0, 2**32))
 def test_cuts_lie_inside_the_scaled_frame(height: int, width: int, size: int, more: int, seed: int) -> None:
     info = VideoInfo(1, 30.0, height, width)
-    drawn = TrainCut(size, size + more, size + 2 * more).draw(info, np.random.default_rng(seed))
+    drawn = TrainCrop(size, size + more, size + 2 * more).draw(info, np.random.default_rng(seed))
     for cut in (drawn, *Cuts(size, size + more, 3).all(info)):
         assert 0 <= cut.top <= cut.read_size[0] - size
         assert 0 <= cut.left <= cut.read_size[1] - size
@@ -234,15 +235,15 @@ def test_cuts_lie_inside_the_scaled_frame(height: int, width: int, size: int, mo
 def test_squashing_keeps_the_sides() -> None:
     info = VideoInfo(1, 30.0, 90, 200)
     assert Cuts(32, 32, 1, squash=True).all(info)[0].read_size == (32, 32)
-    assert TrainCut(32, 40, squash=True).draw(info, np.random.default_rng(0)).read_size == (40, 40)
+    assert TrainCrop(32, 40, squash=True).draw(info, np.random.default_rng(0)).read_size == (40, 40)
 
 
 def test_impossible_cuts_are_refused() -> None:
-    for wrong in (lambda: TrainCut(32, 24), lambda: TrainCut(24, 32, 30), lambda: Cuts(32, 24)):
+    for wrong in (lambda: TrainCrop(32, 24), lambda: TrainCrop(24, 32, 30), lambda: Cuts(32, 24)):
         with pytest.raises(ConfigError, match=r"transform\.resize"):
             wrong()
     with pytest.raises(ConfigError, match=r"transform\.flip=2"):
-        TrainCut(24, 24, flip=2)
+        TrainCrop(24, 24, flip=2)
 
 
 def test_workers_are_chosen_from_the_machine_unless_asked() -> None:
@@ -325,7 +326,7 @@ def test_clips_of_one_size_are_read_together(
     several, path = clips(manifest), manifest.paths[0]
     places = np.array([[0, 2, 4, 6], [1, 3, 5, 7], [2, 2, 2, 2]])
     with several.reader.open(path) as video:
-        cuts = [TrainCut(24, size, flip=0.0).draw(video.info, np.random.default_rng(0)) for size in sizes]
+        cuts = [TrainCrop(24, size, flip=0.0).draw(video.info, np.random.default_rng(0)) for size in sizes]
         alone = [read_clip(path, video, p, c.read_size, None)[0] for p, c in zip(places, cuts, strict=True)]
         reads: list[int] = []
 
@@ -344,7 +345,7 @@ def test_labels_of_a_multi_label_set_are_vectors(manifest: Manifest) -> None:
     several = dataclasses.replace(manifest, tags=tags)
     exchanged = np.array([1, 0, 2, 3, 5, 4, 6, 7])
     for flip in (0.0, 1.0):
-        cut = TrainCut(24, 28, flip=flip)
+        cut = TrainCrop(24, 28, flip=flip)
         found = clips(several, cut=cut, flip_labels=exchanged, num_classes=8)
         for row in range(8):
             wanted = {exchanged[n] if flip else n for n in tags[row]}

@@ -15,7 +15,7 @@ from vidtrain.data.clips.loader import TrainLoader, collate
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.features.files import FILE, FeatureFolder, Video, open_features, read_info
 from vidtrain.data.features.index import clip_seconds, write_feature_index
-from vidtrain.data.features.sequences import TestSequences, TrainSequences
+from vidtrain.data.features.sequences import EvalSequences, TrainSequences
 from vidtrain.data.formats.features import features
 from vidtrain.data.formats.index import index
 from vidtrain.data.manifest.manifest import IntLists, Manifest, VideoData
@@ -311,7 +311,7 @@ def test_batches_are_sequences_in_the_order_of_the_samples(tmp_path: Path, sourc
     made(tmp_path / "out", sources)
     data = features(tmp_path / "out")
     assert data.features is not None
-    views = TestSequences(data.splits["train"], data.features)
+    views = EvalSequences(data.splits["train"], data.features)
     batch = collate([views[row] for row in (1, 2, 0)])
     assert isinstance(batch.views, Sequences)
     assert batch.views.lengths.tolist() == [1, 9, 5]
@@ -343,7 +343,7 @@ def test_a_random_stretch_in_training(tmp_path: Path, sources: list[Video]) -> N
         assert torch.equal(part, clips[epoch, 2, 0].views)  # a function of seed, epoch and row
     assert starts == set(range(6))
     assert len(clips[0, 1, 0].views) == 1  # a shorter video is taken whole
-    assert len(TestSequences(data.splits["train"], data.features)[2].views) == 9  # a test reads all
+    assert len(EvalSequences(data.splits["train"], data.features)[2].views) == 9  # a test reads all
     with pytest.raises(ConfigError, match=r"data\.max_clips=0"):
         TrainSequences(data.splits["train"], features(tmp_path / "out", max_clips=0).features, seed=0)
 
@@ -357,7 +357,7 @@ def test_broken_files_are_replaced_in_training_and_named_in_testing(tmp_path: Pa
     sample = TrainSequences(data.splits["train"], data.features, seed=0)[0, 0, 0]
     assert sample.video in (1, 2)
     assert [video.path for video in sample.bad] == [broken]
-    sample = TestSequences(data.splits["train"], data.features)[0]
+    sample = EvalSequences(data.splits["train"], data.features)[0]
     assert sample.views is None
     assert sample.bad[0].path == broken
 
@@ -376,6 +376,6 @@ def test_loaders(tmp_path: Path, sources: list[Video], workers: int) -> None:
     assert batch.views.lengths.tolist() == [lengths[row] for row in batch.videos.tolist()]
     tags = {0: [1, 0], 1: [1, 1], 2: [0, 0]}
     assert batch.labels.tolist() == [tags[row] for row in batch.videos.tolist()]
-    views = TestSequences(data.splits["train"], data.features, num_classes=2)
-    batches = list(loaders.test_loader(views, views_per_batch=2, views_per_video=1, workers=workers, pin_memory=False))
+    views = EvalSequences(data.splits["train"], data.features, num_classes=2)
+    batches = list(loaders.eval_loader(views, views_per_batch=2, views_per_video=1, workers=workers, pin_memory=False))
     assert [b.videos.tolist() for b in batches] == [[0, 1], [2]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidtrain.data.clips.transforms import Cut
+from vidtrain.data.crop import Crop
 from vidtrain.data.flow.codes import LIMIT, STILL, cut_flow, decode, encode, mirror
 
 
@@ -34,17 +34,17 @@ def test_the_codes_of_minus_u_are_256_less_those_of_u() -> None:
 
 def test_a_cut_at_the_same_size_copies_the_codes() -> None:
     codes = random_codes()
-    cut = Cut((20, 30), 3, 5, 12)
+    cut = Crop((20, 30), 3, 5, 12)
     assert np.array_equal(cut_flow(codes, cut), codes[:, 3:15, 5:17])
-    flipped = cut_flow(codes, Cut((20, 30), 3, 5, 12, flip=True))
+    flipped = cut_flow(codes, Crop((20, 30), 3, 5, 12, flip=True))
     assert np.array_equal(flipped, mirror(codes[:, 3:15, 5:17]))
     assert flipped.flags.c_contiguous
 
 
 @pytest.mark.parametrize(
-    "cut", [Cut((40, 60), 7, 11, 24), Cut((10, 15), 1, 2, 8), Cut((20, 30), 2, 3, 16, False, (9, 14))]
+    "cut", [Crop((40, 60), 7, 11, 24), Crop((10, 15), 1, 2, 8), Crop((20, 30), 2, 3, 16, False, (9, 14))]
 )
-def test_flow_is_scaled_as_pillow_scales_pictures_and_its_values_with_it(cut: Cut) -> None:
+def test_flow_is_scaled_as_pillow_scales_pictures_and_its_values_with_it(cut: Crop) -> None:
     """Pillow's bilinear filter, box and all, is an independent one of the same definition."""
     flow = np.random.default_rng(2).uniform(-4, 4, (1, 20, 30, 2)).astype(np.float32)
     region = cut.region or (cut.size, cut.size)
@@ -61,6 +61,6 @@ def test_flow_is_scaled_as_pillow_scales_pictures_and_its_values_with_it(cut: Cu
 
 def test_a_constant_motion_stays_constant_and_grows_with_the_picture() -> None:
     codes = encode(np.full((1, 20, 30, 2), (2.0, -3.0), np.float32))
-    twice = decode(cut_flow(codes, Cut((40, 90), 3, 4, 30)))
+    twice = decode(cut_flow(codes, Crop((40, 90), 3, 4, 30)))
     assert np.abs(twice - (6.0, -6.0)).max() < 0.25  # 30 -> 90 pixels wide, 20 -> 40 high, and a step of 0.16 before
     assert np.ptp(twice.reshape(-1, 2), axis=0).max() == 0

@@ -16,10 +16,10 @@ from tests.data.moving import moving
 from tests.data.prepared import READER, as_data
 from tests.videos import write_video
 from vidtrain.data.clips.augment import Augment, Colours
-from vidtrain.data.clips.dataset import TestViews, TrainClips
+from vidtrain.data.clips.dataset import EvalViews, TrainClips
 from vidtrain.data.clips.loader import TrainLoader
 from vidtrain.data.clips.sampling import ClipSpec
-from vidtrain.data.clips.transforms import TestCuts, TrainCut
+from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
 from vidtrain.data.flow.cache import make_flow
 from vidtrain.data.flow.codes import STILL, decode, encode, mirror
 from vidtrain.data.flow.methods import OpenCVFlow
@@ -94,11 +94,11 @@ def test_a_cache_holds_what_is_computed_but_for_its_jpegs(
 
 
 def test_a_cache_of_another_size_is_scaled_with_its_values(videos: list[Path], tmp_path: Path) -> None:
-    views = TestViews(
+    views = EvalViews(
         as_data(videos).splits["train"],
         READER,
         ClipSpec(num_frames=4, stride=1),
-        TestCuts(size=96, resize=96),
+        EvalCrops(size=96, resize=96),
         clips=1,
         flow=cache(videos, tmp_path),
     )
@@ -130,7 +130,7 @@ def test_renamed_videos_and_moved_caches_are_found(videos: list[Path], tmp_path:
 
 
 def clips(videos: list[Path], flow: FlowSource | None, **options: object) -> TrainClips:
-    cut = options.pop("cut", TrainCut(size=32, resize=40))
+    cut = options.pop("cut", TrainCrop(size=32, resize=40))
     manifest: Manifest = as_data(videos).splits["train"]
     return TrainClips(manifest, READER, ClipSpec(num_frames=4, stride=2), cut, seed=3, flow=flow, **options)  # type: ignore[arg-type]
 
@@ -152,7 +152,7 @@ def test_colours_and_erasing_touch_rgb_only(videos: list[Path], computed: Comput
 
 def test_a_flip_mirrors_and_negates(videos: list[Path], computed: ComputedFlow) -> None:
     """The clip of a flipped video is that of the video, mirrored; and the flow of a mirrored video agrees with it."""
-    never, always = (clips(videos, computed, cut=TrainCut(32, 32, flip=p, squash=True)) for p in (0.0, 1.0))
+    never, always = (clips(videos, computed, cut=TrainCrop(32, 32, flip=p, squash=True)) for p in (0.0, 1.0))
     plain, flipped = never[0, 0].views[0].numpy(), always[0, 0].views[0].numpy()
     assert np.array_equal(flipped[..., :3], plain[:, :, ::-1, :3])
     assert np.array_equal(flipped[..., 3:], mirror(plain[..., 3:]))
@@ -167,9 +167,9 @@ def test_a_flip_mirrors_and_negates(videos: list[Path], computed: ComputedFlow) 
 
 def test_ten_crops_share_one_decode_and_cut_the_flow(videos: list[Path], computed: ComputedFlow) -> None:
     manifest, spec = as_data(videos).splits["train"], ClipSpec(num_frames=3, stride=1)
-    views = TestViews(manifest, READER, spec, TestCuts(32, 48, crops=10), clips=2, flow=computed)[1].views
+    views = EvalViews(manifest, READER, spec, EvalCrops(32, 48, crops=10), clips=2, flow=computed)[1].views
     assert views.shape == (20, 3, 32, 32, 5)
-    plain = TestViews(manifest, READER, spec, TestCuts(32, 48, crops=10), clips=2)[1].views
+    plain = EvalViews(manifest, READER, spec, EvalCrops(32, 48, crops=10), clips=2)[1].views
     assert torch.equal(views[..., :3], plain)
     for crop in range(5):  # of each clip five crops, then their mirror images
         assert np.array_equal(views[crop + 5, ..., 3:].numpy(), mirror(views[crop, ..., 3:].numpy()))

@@ -12,9 +12,9 @@ import pytest
 
 from tests.data.test_readers import needs_decord, reader
 from tests.videos import coded, info, number_of, numbered, read, write_video
-from vidtrain.data.clips.dataset import TestViews, TrainClips
+from vidtrain.data.clips.dataset import EvalViews, TrainClips
 from vidtrain.data.clips.sampling import ClipSpec, uniform_clips
-from vidtrain.data.clips.transforms import TestCuts, TrainCut
+from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
 from vidtrain.data.manifest.manifest import Manifest, StringArray
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.decord import DecordReader
@@ -108,8 +108,8 @@ class TestVariableRate:
         path = str(write_video(tmp_path / "a.mp4", coded(24, 64, 64), 600, codec="libx264", times=TIMES))
         manifest = Manifest(StringArray.of([path] * 2), np.zeros(2, np.int64), np.array([0, 0.2]), np.array([0.2, 4.2]))
         for spec in (ClipSpec(4, 1), ClipSpec(4, fps=6), ClipSpec(4, mode="segments")):
-            views = TestViews(manifest, PyAVReader(), spec, TestCuts(64, 64), clips=2)
-            clips = TrainClips(manifest, PyAVReader(), spec, TrainCut(64, 64, 64, flip=0), seed=0, clips_per_video=4)
+            views = EvalViews(manifest, PyAVReader(), spec, EvalCrops(64, 64), clips=2)
+            clips = TrainClips(manifest, PyAVReader(), spec, TrainCrop(64, 64, 64, flip=0), seed=0, clips_per_video=4)
             for row, low, high in ((0, 0, 12), (1, 12, 24)):
                 drawn = [sample.views for sample in clips.clips((0, row))]
                 found = np.concatenate([np.asarray(views[row].views), *map(np.asarray, drawn)])
@@ -261,7 +261,7 @@ class TestCases:
         starts, ends = (np.array(column) for column in zip(*rows, strict=True))
         manifest = Manifest(StringArray.of([str(path)] * 3), np.zeros(3, np.int64), starts, ends)
         for row, channel in ((0, 0), (1, 2), (2, 2)):
-            views = TestViews(manifest, reader, spec, TestCuts(32, 32), clips=3)[row].views
+            views = EvalViews(manifest, reader, spec, EvalCrops(32, 32), clips=3)[row].views
             assert views is not None
             assert (views.float().mean((2, 3)).argmax(-1) == channel).all()
         found = info(path, reader)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidtrain.data.clips.transforms import CROPS, Cut, TrainCut
-from vidtrain.data.clips.transforms import TestCuts as Cuts
+from vidtrain.data.clips.transforms import CROPS, TrainCrop
+from vidtrain.data.clips.transforms import EvalCrops as Cuts
+from vidtrain.data.crop import Crop
 from vidtrain.errors import ConfigError
 from vidtrain.types import VideoInfo
 
@@ -21,7 +22,7 @@ def info(height: int, width: int) -> VideoInfo:
 
 @given(sides, sides, st.integers(1, 120), st.floats(0.01, 1), st.integers(0, 10_000))
 def test_a_resized_crop_lies_inside_the_frame(height: int, width: int, size: int, least: float, seed: int) -> None:
-    cut = TrainCut(size, size, area=(least, 1.0)).draw(info(height, width), np.random.default_rng(seed))
+    cut = TrainCrop(size, size, area=(least, 1.0)).draw(info(height, width), np.random.default_rng(seed))
     region = cut.region or (size, size)
     for top, length, whole in zip((cut.top, cut.left), region, cut.read_size, strict=True):
         assert top >= 0
@@ -35,7 +36,7 @@ def test_a_resized_crop_lies_inside_the_frame(height: int, width: int, size: int
 
 def test_a_resized_crop_has_the_area_and_the_aspect_asked_for() -> None:
     rng, video = np.random.default_rng(0), info(400, 600)
-    cut = TrainCut(8, 8, area=(0.2, 0.5), aspect=(0.5, 2.0))
+    cut = TrainCrop(8, 8, area=(0.2, 0.5), aspect=(0.5, 2.0))
     areas, ratios = [], []
     for _ in range(500):
         found = cut.draw(video, rng)
@@ -51,7 +52,7 @@ def test_a_resized_crop_has_the_area_and_the_aspect_asked_for() -> None:
 @pytest.mark.parametrize("squash", [False, True])
 def test_a_training_crop_lies_anywhere_and_flips_as_often_as_asked(squash: bool) -> None:
     """Frames of 40 x 60 at a short side of 20 to 22: every place of a crop of 16, in both directions, by itself."""
-    rng, draw = np.random.default_rng(0), TrainCut(16, 20, 22, flip=0.25, squash=squash)
+    rng, draw = np.random.default_rng(0), TrainCrop(16, 20, 22, flip=0.25, squash=squash)
     cuts = [draw.draw(info(40, 60), rng) for _ in range(3000)]
     for short in (20, 21, 22):
         own = [cut for cut in cuts if min(cut.read_size) == short]
@@ -66,7 +67,7 @@ def test_a_training_crop_lies_anywhere_and_flips_as_often_as_asked(squash: bool)
 
 
 def test_a_resized_crop_lies_anywhere() -> None:
-    rng, draw = np.random.default_rng(0), TrainCut(8, 8, area=(0.1, 0.1), aspect=(1.0, 1.0))
+    rng, draw = np.random.default_rng(0), TrainCrop(8, 8, area=(0.1, 0.1), aspect=(1.0, 1.0))
     cuts = [draw.draw(info(80, 120), rng) for _ in range(500)]
     for places, room in (([c.top for c in cuts], 21 - 8), ([c.left for c in cuts], 31 - 8)):
         assert min(places) == 0
@@ -77,12 +78,12 @@ def test_a_resized_crop_lies_anywhere() -> None:
 def test_both_ways_of_scaling_a_region_show_the_same_picture() -> None:
     """A ramp from left to right: the crop's ends are where the region's ends were."""
     ramp = np.tile(np.linspace(0, 250, 100).astype(np.uint8)[None, None, :, None], (1, 60, 1, 3))
-    cut = Cut((60, 100), top=10, left=20, size=48, region=(30, 40))
+    cut = Crop((60, 100), top=10, left=20, size=48, region=(30, 40))
     out = cut.apply(ramp)
     assert out.shape == (1, 48, 48, 3)
     assert abs(int(out[0, 0, 0, 0]) - int(ramp[0, 0, 20, 0])) <= 3
     assert abs(int(out[0, 0, -1, 0]) - int(ramp[0, 0, 59, 0])) <= 3
-    flipped = Cut((60, 100), 10, 20, 48, flip=True, region=(30, 40)).apply(ramp)
+    flipped = Crop((60, 100), 10, 20, 48, flip=True, region=(30, 40)).apply(ramp)
     assert np.array_equal(flipped, out[:, :, ::-1])
 
 
@@ -122,6 +123,6 @@ def test_test_crops_are_in_the_frame_and_share_one_read_size(crops: int, shape: 
 )
 def test_options_out_of_range(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        TrainCut(8, 8, **options)  # type: ignore[arg-type]
+        TrainCrop(8, 8, **options)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"eval\.crops=4: allowed are 1"):
         Cuts(8, 8, 4)

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from tests.data.moving import moving
 from tests.videos import write_video
 from vidtrain.data.clips import view_stream
-from vidtrain.data.clips.dataset import TestViews
+from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.clips.loader import collate
-from vidtrain.data.clips.loader import test_loader as loader_of_tests
+from vidtrain.data.clips.loader import eval_loader as loader_of_tests
 from vidtrain.data.clips.sampling import ClipSpec
-from vidtrain.data.clips.transforms import TestCuts
+from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.clips.view_stream import ViewStream
 from vidtrain.data.flow.methods import OPENCV, OpenCVFlow
 from vidtrain.data.flow.source import ComputedFlow
@@ -49,9 +49,9 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(folder / f"{name}.mkv") for name in "abcde"]
 
 
-def views_of(paths: list[str], *, crops: int = 1, spec: ClipSpec = SPEC, **options: Any) -> TestViews:
+def views_of(paths: list[str], *, crops: int = 1, spec: ClipSpec = SPEC, **options: Any) -> EvalViews:
     manifest = Manifest.of(paths, [n % 3 for n in range(len(paths))])
-    return TestViews(manifest, PyAVReader(), spec, TestCuts(32, 36, crops), clips=options.pop("clips", 1), **options)
+    return EvalViews(manifest, PyAVReader(), spec, EvalCrops(32, 36, crops), clips=options.pop("clips", 1), **options)
 
 
 class Net(nn.Module):

@@ -17,12 +17,12 @@ import torch
 from tests.data.moving import moving
 from tests.videos import write_video
 from vidtrain.data.clips import hand_over, workers
-from vidtrain.data.clips.dataset import TestViews, TrainClips
+from vidtrain.data.clips.dataset import EvalViews, TrainClips
 from vidtrain.data.clips.loader import TrainLoader
-from vidtrain.data.clips.loader import test_loader as loader_of_tests
+from vidtrain.data.clips.loader import eval_loader as loader_of_tests
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.clips.stream import ClipStream
-from vidtrain.data.clips.transforms import TestCuts, TrainCut
+from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.pyav.reader import PyAVReader
@@ -56,7 +56,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def loader(paths: list[str], *, limit: float = 60.0, count: int = 1) -> workers.Batches:  # type: ignore[type-arg]
-    views = TestViews(Manifest.of(paths, [0] * len(paths)), Odd(), SPEC, TestCuts(32, 32, 1), clips=2)
+    views = EvalViews(Manifest.of(paths, [0] * len(paths)), Odd(), SPEC, EvalCrops(32, 32, 1), clips=2)
     return loader_of_tests(
         views, views_per_batch=4, views_per_video=2, workers=count, pin_memory=False, wait_limit=limit
     )
@@ -124,7 +124,7 @@ def test_the_clips_of_a_stream_too(videos: list[str], monkeypatch: pytest.Monkey
     monkeypatch.setattr(workers, "_TICK", 0.1)
     monkeypatch.setattr(workers, "_SPEAK", 0.5)
     path = other(videos, "sleep")
-    stream = ClipStream(Manifest.of([path], [0]), Odd(), SPEC, TestCuts(32, 32, 1), hop=None, batch_size=4)
+    stream = ClipStream(Manifest.of([path], [0]), Odd(), SPEC, EvalCrops(32, 32, 1), hop=None, batch_size=4)
     with pytest.raises(LoaderError, match=f"worker 0 has been at {path}"):
         list(stream.loader(workers=1, pin_memory=False, wait_limit=1))
 
@@ -143,10 +143,10 @@ def test_batches_are_the_same_by_pipe_and_by_shared_memory(
         for batch in loader(paths, count=count):
             assert isinstance(batch.views, torch.Tensor)
             found += [batch.views.numpy().tobytes(), batch.labels.tolist(), batch.videos.tolist(), batch.bad]
-        clips = TrainClips(Manifest.of(videos, [0] * 4), PyAVReader(), SPEC, TrainCut(32, 32), seed=1)
+        clips = TrainClips(Manifest.of(videos, [0] * 4), PyAVReader(), SPEC, TrainCrop(32, 32), seed=1)
         epochs = TrainLoader(clips, batch_size=2, workers=count, seed=0, pin_memory=False)
         found += [batch.views.numpy().tobytes() for batch in epochs.epoch(0)]  # type: ignore[union-attr]
-        stream = ClipStream(Manifest.of(videos, [0] * 4), PyAVReader(), SPEC, TestCuts(32, 32, 1), hop=2, batch_size=3)
+        stream = ClipStream(Manifest.of(videos, [0] * 4), PyAVReader(), SPEC, EvalCrops(32, 32, 1), hop=2, batch_size=3)
         for part in stream.loader(workers=count, pin_memory=False):
             found += [part.views.numpy().tobytes(), part.numbers.tolist(), part.ends]
         return found

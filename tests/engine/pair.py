@@ -20,12 +20,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
+from vidtrain.commands import run_dir
 from vidtrain.commands.scoring import Scorer
 from vidtrain.commands.training import build_trainer
 from vidtrain.data.clips.dataset import TrainClips
 from vidtrain.data.clips.loader import TrainLoader
 from vidtrain.data.clips.sampling import ClipSpec
-from vidtrain.data.clips.transforms import TrainCut
+from vidtrain.data.clips.transforms import TrainCrop
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.engine.checkpoints.checkpoint import Checkpoints
 from vidtrain.engine.devices.distributed import World
@@ -35,13 +36,12 @@ from vidtrain.engine.evaluator import Scores
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelInput
-from vidtrain.engine.settings import PrecisionName, ScheduleConfig, Strategy, TrainerConfig
+from vidtrain.engine.settings import PrecisionName, ScheduleConfig, TrainerConfig
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import DataError, VideoError
 from vidtrain.options.described import conf_dir
 from vidtrain.options.schema import TrainConfig, register
-from vidtrain.runs import run_dir
 from vidtrain.types import Frames, Indices, VideoInfo
 
 CPU = torch.device("cpu")
@@ -138,7 +138,7 @@ def config() -> DictConfig:
 
 
 def loader(world: World, broken: str = "") -> TrainLoader:
-    spec, cut = ClipSpec(num_frames=3, stride=2), TrainCut(size=8, resize=10)
+    spec, cut = ClipSpec(num_frames=3, stride=2), TrainCrop(size=8, resize=10)
     clips = TrainClips(DATA.splits["train"], Memory(broken), spec, cut, seed=5)
     return TrainLoader(clips, batch_size=BATCH, workers=0, seed=5, pin_memory=False, rank=world.rank, ranks=world.size)
 
@@ -163,7 +163,7 @@ def trainer(
         precision=precision,
         objective=Objective(),
         num_classes=2,
-        network=parallel(model, world, Strategy.ddp, sync_bn=False, device=CPU),
+        network=parallel(model, world, sharded=False, sync_bn=False, device=CPU),
         ema=EMA(model, 0.9),
     )
     return Trainer(

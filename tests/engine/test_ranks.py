@@ -89,7 +89,7 @@ def stepped(optimizer: dict[str, Any], world: World, strategy: Strategy) -> list
 
 
 def _sharded(optimizer: dict[str, Any], model: nn.Module, world: World, strategy: Strategy) -> torch.optim.Optimizer:
-    parallel(model, world, strategy, sync_bn=False, device=CPU)
+    parallel(model, world, sharded=strategy is Strategy.fsdp, sync_bn=False, device=CPU)
     return build_optimizer(optimizer, model)
 
 
@@ -124,7 +124,7 @@ def _both(world: World, folder: Path) -> dict[str, Any]:
         options: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / "optimizer" / f"{name}.yaml"))
         found["weights"][name] = stepped(options, world, Strategy.fsdp)
     model = network()
-    parallel(model, world, Strategy.fsdp, sync_bn=False, device=CPU)
+    parallel(model, world, sharded=True, sync_bn=False, device=CPU)
     try:
         build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.1, "fused": True}, model)
     except ConfigError as error:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from vidtrain.commands import sweep
+from vidtrain.commands.sweep import sweep_table
 from vidtrain.plain import read_texts
-from vidtrain.reports import sweep
 from vidtrain.reports.results import summary_cells
-from vidtrain.reports.sweep import sweep_table
 
 
 def run(folder: Path, number: int, overrides: list[str], top1: float | None, *, val: float | None = 0.5) -> None:

@@ -1,0 +1,1 @@
+"""One file per verb; what they share is named for what it does."""

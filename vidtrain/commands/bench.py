@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 
 from vidtrain import build
 from vidtrain.commands import training
-from vidtrain.commands.data.doctor import training_clips
 from vidtrain.data.clips.loader import TrainLoader, choose_workers
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.engine.precision import Precision, choose_device
@@ -64,5 +63,5 @@ def _classes(cfg: DictConfig, data: VideoData | None) -> int:
 
 
 def _loader(cfg: DictConfig, data: VideoData, batch_size: int, device: torch.device) -> TrainLoader:
-    clips, workers = training_clips(cfg, data), choose_workers(cfg.num_workers, device)
+    clips, workers = training.training_clips(cfg, data), choose_workers(cfg.num_workers, device)
     return TrainLoader(clips, batch_size=batch_size, workers=workers, seed=0, pin_memory=device.type == "cuda")

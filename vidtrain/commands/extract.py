@@ -32,11 +32,10 @@ from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelInput, reads_flow
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.models.layers.feature_tap import FeatureTap
-from vidtrain.options.described import conf_dir
+from vidtrain.options.described import conf_dir, flat_keys
 from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.schema import check_numbers
 from vidtrain.options.stored import checkpoint_config
-from vidtrain.shell.hydra_errors import flat_keys
 from vidtrain.types import BadVideo
 
 log = logging.getLogger("vidtrain")
@@ -149,7 +148,7 @@ def _extract(
         _manifest(jobs),
         build.build_reader(config.decoder),
         spec,
-        build.build_test_cuts(config.transform, 1),
+        build.build_eval_crops(config.transform, 1),
         hop=cfg.hop,
         batch_size=config.eval.batch_size,
     )

@@ -24,8 +24,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from vidtrain.children import keep_working_folder_out
+from vidtrain.commands import run_dir
 from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED, ConfigError, StoppedError, VidtrainError
-from vidtrain.runs import run_dir
 
 _MISTAKE = 2  # the exit code of a user's mistake, as of the program itself
 

@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vidtrain import build, metrics
-from vidtrain.data.clips.dataset import TestViews
-from vidtrain.data.clips.loader import test_loader
-from vidtrain.data.features.files import FeatureInfo
-from vidtrain.data.features.sequences import TestSequences
-from vidtrain.data.manifest.manifest import Manifest, VideoData
+from vidtrain.data.clips.dataset import EvalViews
+from vidtrain.data.clips.loader import eval_loader
+from vidtrain.data.features.sequences import EvalSequences
+from vidtrain.data.manifest.manifest import FeatureInfo, Manifest, VideoData
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.evaluator import Scores, evaluate, merged
 from vidtrain.engine.precision import Precision
@@ -52,7 +51,7 @@ class Scorer:
         self.reader = build.build_reader(cfg.decoder)
         self.flow = build.build_flow(cfg.flow, complete=complete_flow)
         self.spec = build.build_spec(cfg.sampler)
-        build.build_test_cuts(cfg.transform, cfg.eval.crops)  # a mistake shows now, not after the training
+        build.build_eval_crops(cfg.transform, cfg.eval.crops)  # a mistake shows now, not after the training
         self.to_input = ModelInput(cfg.transform.mean, cfg.transform.std, precision.device)
 
     def batches(
@@ -66,13 +65,13 @@ class Scorer:
         features: FeatureInfo | None = None,
     ) -> Iterable[Batch | ViewPart]:
         """Batches of whole videos with all their views, or all their features."""
-        cuts = build.build_test_cuts(self.cfg.transform, crops)
-        views = TestViews(
+        cuts = build.build_eval_crops(self.cfg.transform, crops)
+        views = EvalViews(
             manifest, self.reader, self.spec, cuts, clips=clips, hop=hop, flow=self.flow, num_classes=num_classes
         )
         if features is not None:
-            views, clips, crops = TestSequences(manifest, features, num_classes=num_classes), 1, 1
-        return test_loader(
+            views, clips, crops = EvalSequences(manifest, features, num_classes=num_classes), 1, 1
+        return eval_loader(
             views,
             views_per_batch=self.cfg.eval.batch_size,
             views_per_video=clips * crops,

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vidtrain import build
-from vidtrain.commands import training
+from vidtrain.commands import run_dir, training
 from vidtrain.commands.scoring import Scorer, refuse_not_finite
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.engine.devices.distributed import World, join
@@ -24,7 +24,6 @@ from vidtrain.errors import CheckpointError, ConfigError, LoaderError, VidtrainE
 from vidtrain.options.paths import literal
 from vidtrain.ranges import Range, check_number
 from vidtrain.reports.results import print_result, summary_cells, write_json
-from vidtrain.runs import run_dir
 from vidtrain.runs.sole_writer import sole_writer
 
 log = logging.getLogger("vidtrain")

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from vidtrain import build
+from vidtrain.commands import run_dir
 from vidtrain.commands.scoring import Scorer, manifest_of
 from vidtrain.data.clips.dataset import TrainClips
 from vidtrain.data.clips.loader import TrainLoader
@@ -37,7 +38,6 @@ from vidtrain.errors import CheckpointError, ConfigError, one_of
 from vidtrain.models.layers.checkpointing import checkpoint_activations
 from vidtrain.plain import read_mapping
 from vidtrain.reports.run_log import NoLog, RunLog
-from vidtrain.runs import run_dir
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -55,7 +55,9 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
         to_channels_last(model)
     if settings.checkpoint_activations:
         log.info("activations of %d blocks are recomputed in the backward pass", checkpoint_activations(model))
-    network = parallel(model, world, settings.strategy, sync_bn=settings.sync_bn, device=precision.device)
+    network = parallel(
+        model, world, sharded=settings.strategy is Strategy.fsdp, sync_bn=settings.sync_bn, device=precision.device
+    )
     if not world.is_main:
         torch.manual_seed(settings.seed + world.rank)  # the same weights everywhere, but not the same dropout
     step = TrainingStep(
@@ -197,11 +199,25 @@ def _clips(cfg: DictConfig, data: VideoData, scorer: Scorer) -> TrainClips:
         manifest_of(data, "train"),
         scorer.reader,
         scorer.spec,
-        build.build_train_cut(cfg.transform),
+        build.build_train_crop(cfg.transform),
         seed=cfg.trainer.seed,
         augment=build.build_augment(cfg.transform),
         flow=scorer.flow,
         flip_labels=build.flip_labels(data),
+        clips_per_video=cfg.sampler.clips_per_video,
+        num_classes=data.num_classes,
+    )
+
+
+def training_clips(cfg: DictConfig, data: VideoData) -> TrainClips:
+    """Clips of the training split, as training would take them."""
+    return TrainClips(
+        data.splits["train"],
+        build.build_reader(cfg.decoder),
+        build.build_spec(cfg.sampler),
+        build.build_train_crop(cfg.transform),
+        seed=0,
+        augment=build.build_augment(cfg.transform),
         clips_per_video=cfg.sampler.clips_per_video,
         num_classes=data.num_classes,
     )

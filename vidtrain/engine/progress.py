@@ -184,3 +184,12 @@ def record_epoch(
         line += f"  val loss {values['loss']:.3f} {shown} {values[scores.primary]:.3f}"
     line += f"  {train['clips_per_second']:.0f} clips/s  wait {100 * train['data_wait_share']:.0f} %"
     log.info("%s%s", line, "  *" if improved and scores is not None else "")
+
+
+def profiler(updates: int, folder: Path) -> torch.profiler.profile:
+    """torch's profiler over a few updates, after four that warm up; writes a trace into `folder`."""
+    return torch.profiler.profile(
+        schedule=torch.profiler.schedule(wait=2, warmup=2, active=updates, repeat=1),
+        on_trace_ready=torch.profiler.tensorboard_trace_handler(str(folder)),
+        profile_memory=True,
+    )

@@ -19,11 +19,10 @@ from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.devices.prefetch import on_device
 from vidtrain.engine.evaluator import Scores
 from vidtrain.engine.parameters import first_not_finite
-from vidtrain.engine.progress import Progress, Recorder, Staged, TrainingClips, progress_bar, record_epoch
+from vidtrain.engine.progress import Progress, Recorder, Staged, TrainingClips, profiler, progress_bar, record_epoch
 from vidtrain.engine.schedule import learning_rate_factor
 from vidtrain.engine.settings import ScheduleConfig, TrainerConfig
 from vidtrain.engine.signals import StopSignals
-from vidtrain.engine.speed.timing import profiler
 from vidtrain.engine.step import TrainingStep
 from vidtrain.errors import CheckpointError, LoaderError, StoppedError, VidtrainError
 from vidtrain.types import Batch

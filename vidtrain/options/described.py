@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.options.commands import COMMANDS
@@ -100,3 +101,12 @@ def _fields(schema: str, schemas: dict[str, list[_Field]], prefix: str = "") -> 
         else:
             rows.append((prefix + name, annotation, default, doc))
     return rows
+
+
+def flat_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all leaves of nested dictionaries."""
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from flat_keys(value, f"{prefix}.{key}" if prefix else str(key))
+    elif prefix:
+        yield prefix

@@ -1,1 +1,1 @@
-"""Run folders and their locks. Imports errors only."""
+"""What a folder that is written to needs: its lock. Imports errors only."""

@@ -129,7 +129,7 @@ def _main(argv: list[str]) -> int:
         _refuse_shadowed_configs(folder)
     if in_sweep:
         _refuse_ignored_launchers(overrides, folder)
-        counted = "++hydra.callbacks.failures._target_=vidtrain.reports.sweep.SweepFailures"
+        counted = "++hydra.callbacks.failures._target_=vidtrain.commands.sweep.SweepFailures"
         overrides = [*overrides, *_name_jobs(overrides), counted]
     return _run_hydra(command, flags, overrides)
 
@@ -237,10 +237,9 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
 
+    from vidtrain.commands import run_dir, sweep
     from vidtrain.options import schema as config
     from vidtrain.options.described import conf_dir
-    from vidtrain.reports import sweep
-    from vidtrain.runs import run_dir
     from vidtrain.shell import hydra_errors
 
     sweep.failed.clear()
@@ -275,9 +274,8 @@ def task(command: str) -> Callable[[Any], Any]:
         from hydra.types import RunMode
         from omegaconf import OmegaConf
 
+        from vidtrain.commands import run_dir, sweep
         from vidtrain.options.schema import check_numbers
-        from vidtrain.reports import sweep
-        from vidtrain.runs import run_dir
         from vidtrain.shell import hydra_errors
 
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.options.commands import FROM_CHECKPOINT
-from vidtrain.options.described import conf_dir
+from vidtrain.options.described import conf_dir, flat_keys
 from vidtrain.options.synonyms import suggestion
 
 _OF_TRAINING = ("trainer.batch_size", "trainer.epochs", "trainer.devices", "trainer.seed")
@@ -118,15 +118,6 @@ def _keys(command: str, overrides: Sequence[str]) -> list[str]:
         except (HydraException, OmegaConfBaseException):
             continue
     return []
-
-
-def flat_keys(node: Any, prefix: str = "") -> Iterator[str]:
-    """Dotted names of all leaves of nested dictionaries."""
-    if isinstance(node, dict) and node:
-        for key, value in node.items():
-            yield from flat_keys(value, f"{prefix}.{key}" if prefix else str(key))
-    elif prefix:
-        yield prefix
 
 
 def _raised_in(error: BaseException, package: str) -> bool:

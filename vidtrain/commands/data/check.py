@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from vidtrain import build
+from vidtrain.commands.run_dir import folder_name
 from vidtrain.commands.videos import data_root, load, num_workers, override
 from vidtrain.data.checks.check import REPORT, Problem, find_group_leaks, find_problems, without_unusable, write_report
 from vidtrain.data.checks.probe import Depth, Probe
@@ -21,7 +22,6 @@ from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.reports.check import problems_text, summary_line
-from vidtrain.runs.run_dir import folder_name
 
 
 def run(cfg: DictConfig) -> None:

@@ -14,7 +14,6 @@ from vidtrain import build
 from vidtrain.commands import training
 from vidtrain.commands.scoring import manifest_of
 from vidtrain.data.checks.measure import loader_rate, time_stages
-from vidtrain.data.clips.dataset import TrainClips
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.jobs.pool import processors
 from vidtrain.data.manifest.manifest import VideoData
@@ -30,7 +29,7 @@ from vidtrain.reports.doctor import Findings, Trial, advice, tables
 def run(cfg: DictConfig) -> None:
     """Measure the parts one after the other on some training videos, print a table, and say what limits."""
     data = some_of(build.build_data(cfg.data), cfg.doctor.videos)
-    clips = training_clips(cfg, data)
+    clips = training.training_clips(cfg, data)
     device = choose_device(cfg.doctor.device)
     workers = choose_workers(cfg.num_workers, device)
     seconds, batch_size = cfg.doctor.seconds, cfg.doctor.batch_size
@@ -59,26 +58,12 @@ def some_of(data: VideoData, videos: int) -> VideoData:
     return replace(data, splits={"train": train.take(rows)})
 
 
-def training_clips(cfg: DictConfig, data: VideoData) -> TrainClips:
-    """Clips of the training split, as training would take them."""
-    return TrainClips(
-        data.splits["train"],
-        build.build_reader(cfg.decoder),
-        build.build_spec(cfg.sampler),
-        build.build_train_cut(cfg.transform),
-        seed=0,
-        augment=build.build_augment(cfg.transform),
-        clips_per_video=cfg.sampler.clips_per_video,
-        num_classes=data.num_classes,
-    )
-
-
 def _trials(cfg: DictConfig, data: VideoData, found: Findings) -> list[Trial]:
     """What could be changed, each measured: more workers, copies that are quicker to read."""
     seconds, batch_size = cfg.doctor.seconds, cfg.doctor.batch_size
 
     def loads(data: VideoData, workers: int) -> float:
-        return loader_rate(training_clips(cfg, data), batch_size=batch_size, workers=workers, seconds=seconds)
+        return loader_rate(training.training_clips(cfg, data), batch_size=batch_size, workers=workers, seconds=seconds)
 
     trials = []
     if found.processors > found.workers:

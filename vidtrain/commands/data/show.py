@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from vidtrain import build
 from vidtrain.commands.data.check import default_folder
-from vidtrain.data.clips.dataset import TestViews, TrainClips
+from vidtrain.data.clips.dataset import EvalViews, TrainClips
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError, one_of
 from vidtrain.reports.contact_sheet import write_contact_sheet
@@ -45,13 +45,13 @@ def run(cfg: DictConfig) -> None:
 def _load(cfg: DictConfig, data: VideoData, split: str, row: int) -> Sample:
     reader, spec, manifest = build.build_reader(cfg.decoder), build.build_spec(cfg.sampler), data.splits[split]
     if split != "train":
-        cuts = build.build_test_cuts(cfg.transform, 1)
-        return TestViews(manifest, reader, spec, cuts, clips=1, num_classes=data.num_classes)[row]
+        cuts = build.build_eval_crops(cfg.transform, 1)
+        return EvalViews(manifest, reader, spec, cuts, clips=1, num_classes=data.num_classes)[row]
     clips = TrainClips(
         manifest,
         reader,
         spec,
-        build.build_train_cut(cfg.transform),
+        build.build_train_crop(cfg.transform),
         seed=cfg.show.seed,
         augment=build.build_augment(cfg.transform),
         flip_labels=build.flip_labels(data),

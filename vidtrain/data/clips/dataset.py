@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 
 from vidtrain.data.clips.augment import Augment
 from vidtrain.data.clips.sampling import ClipSpec, random_clip, sliding_clips, uniform_clips
-from vidtrain.data.clips.transforms import Cut, TestCuts, TrainCut
+from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
+from vidtrain.data.crop import Crop
 from vidtrain.data.flow.codes import Codes, cut_flow
 from vidtrain.data.flow.source import FlowSource
 from vidtrain.data.manifest.manifest import Manifest
@@ -43,7 +44,7 @@ class TrainClips(Dataset[Sample]):
         manifest: Manifest,
         reader: VideoReader,
         spec: ClipSpec,
-        cut: TrainCut,
+        cut: TrainCrop,
         *,
         seed: int,
         augment: Augment | None = None,
@@ -105,7 +106,7 @@ class TrainClips(Dataset[Sample]):
         return samples
 
     def _read(
-        self, path: str, video: OpenVideo, places: Indices, cuts: Sequence[Cut]
+        self, path: str, video: OpenVideo, places: Indices, cuts: Sequence[Crop]
     ) -> Iterator[tuple[Frames, Codes | None]]:
         """Each clip as `read_clip` gives it; frames that clips of one size share are decoded once."""
         if len(cuts) == 1 or any(cut.read_size != cuts[0].read_size for cut in cuts):
@@ -116,7 +117,7 @@ class TrainClips(Dataset[Sample]):
         for rows in place:
             yield frames[rows], None if codes is None else codes[rows]
 
-    def _label(self, row: int, cut: Cut) -> int | torch.Tensor:
+    def _label(self, row: int, cut: Crop) -> int | torch.Tensor:
         label = self.targets[row]
         if not cut.flip or self.flip_labels is None:
             return label
@@ -140,7 +141,7 @@ class Targets:
         return target
 
 
-class TestViews(Dataset[Sample]):
+class EvalViews(Dataset[Sample]):
     """All views of a video per item, from one decoding pass: V = clips x crops, clip by clip.
 
     A broken video is never replaced: its views are None and the reason is in `bad`.
@@ -157,7 +158,7 @@ class TestViews(Dataset[Sample]):
         manifest: Manifest,
         reader: VideoReader,
         spec: ClipSpec,
-        cuts: TestCuts,
+        cuts: EvalCrops,
         *,
         clips: int,
         hop: int | str | None = None,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Sampler, default_collate, get_worker_info
 
-from vidtrain.data.clips.dataset import TestViews, TrainClips
+from vidtrain.data.clips.dataset import EvalViews, TrainClips
 from vidtrain.data.clips.hand_over import HandOver, shared_memory
 from vidtrain.data.clips.view_stream import ViewStream
 from vidtrain.data.clips.workers import WAIT_LIMIT, Batches, Board, Noted, loader_options
@@ -215,15 +215,15 @@ class TrainLoader:
         return self._clips.manifest.paths[row]
 
 
-def test_loader(
-    views: TestViews,
+def eval_loader(
+    views: EvalViews,
     *,
     views_per_batch: int,
     views_per_video: int,
     workers: int,
     pin_memory: bool,
-    rows: Sequence[int] | None = None,  # noqa: PT028 - not a test of pytest
-    wait_limit: float = WAIT_LIMIT,  # noqa: PT028
+    rows: Sequence[int] | None = None,
+    wait_limit: float = WAIT_LIMIT,
 ) -> Batches[Batch] | Batches[ViewPart]:
     """The loader of a test: whole videos, about `views_per_batch` views at a time, in the manifest's order.
 

@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from vidtrain.data.clips.dataset import blaming, seconds_of
 from vidtrain.data.clips.hand_over import HandOver
 from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
-from vidtrain.data.clips.transforms import Cut, TestCuts
+from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.clips.workers import WAIT_LIMIT, Batches, Board, loader_options
+from vidtrain.data.crop import Crop
 from vidtrain.data.jobs.pool import process_context
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo, VideoReader
@@ -77,7 +78,7 @@ class ClipStream(IterableDataset[ClipBatch]):
         manifest: Manifest,
         reader: VideoReader,
         spec: ClipSpec,
-        cuts: TestCuts,
+        cuts: EvalCrops,
         *,
         hop: int | str | None,
         batch_size: int,
@@ -166,7 +167,7 @@ def check_slides(spec: ClipSpec) -> ClipSpec:
     return spec
 
 
-def cut_clips(video: OpenVideo, indices: Indices, cuts: Sequence[Cut], *, pieces: bool) -> Iterator[list[Frames]]:
+def cut_clips(video: OpenVideo, indices: Indices, cuts: Sequence[Crop], *, pieces: bool) -> Iterator[list[Frames]]:
     """uint8 (T, size, size, 3) of each clip, as many as there are cuts, all of one read_size.
 
     Starts ascend, so frames before the next clip's first are let go. pieces: see readers.streaming.stream.

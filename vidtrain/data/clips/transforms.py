@@ -10,51 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torchvision.transforms.v2 import functional as F
 
+from vidtrain.data.crop import Crop, scaled_size
 from vidtrain.errors import ConfigError
-from vidtrain.types import Frames, VideoInfo
+from vidtrain.types import VideoInfo
 
 CROPS = (1, 3, 5, 10)
 """Test crops: centre; three along the longer side; centre and corners; those and their mirror images."""
 
 
-def scaled_size(info: VideoInfo, short_side: int, *, squash: bool = False) -> tuple[int, int]:
-    """(height, width) with the shorter one equal to `short_side`; a square with `squash`, else the aspect is kept."""
-    if squash:
-        return short_side, short_side
-    if info.height <= info.width:
-        return short_side, max(short_side, round(info.width * short_side / info.height))
-    return max(short_side, round(info.height * short_side / info.width)), short_side
-
-
 @dataclass(frozen=True)
-class Cut:
-    """How to cut one clip: scale to `read_size`, take size x size at (top, left), mirror when `flip`.
-
-    region: (height, width) taken at (top, left) and scaled to size x size; None: it has that size already.
-    """
-
-    read_size: tuple[int, int]
-    top: int
-    left: int
-    size: int
-    flip: bool = False
-    region: tuple[int, int] | None = None
-
-    def apply(self, frames: Frames) -> Frames:
-        """uint8 (T, H', W', 3) at read_size -> contiguous uint8 (T, size, size, 3)."""
-        height, width = self.region or (self.size, self.size)
-        cut = frames[:, self.top : self.top + height, self.left : self.left + width]
-        if (height, width) != (self.size, self.size):
-            images = torch.from_numpy(np.ascontiguousarray(cut)).permute(0, 3, 1, 2)
-            cut = F.resize(images, [self.size, self.size], antialias=True).permute(0, 2, 3, 1).numpy()
-        return np.ascontiguousarray(cut[:, :, ::-1] if self.flip else cut)
-
-
-@dataclass(frozen=True)
-class TrainCut:
+class TrainCrop:
     """Random short side, place and flip.
 
     area, aspect: with these the crop is random in size and shape, too ("RandomResizedCrop", Szegedy et al. 2015): its
@@ -79,7 +45,7 @@ class TrainCut:
         if not 0 < self.aspect[0] <= self.aspect[1]:
             raise ConfigError(f"transform.aspect={list(self.aspect)}: two ratios width / height, 0 < first <= second")
 
-    def draw(self, info: VideoInfo, rng: np.random.Generator) -> Cut:
+    def draw(self, info: VideoInfo, rng: np.random.Generator) -> Crop:
         if self.area is not None:
             return self._draw_region(info, rng)
         short = self.resize
@@ -88,9 +54,9 @@ class TrainCut:
         height, width = scaled_size(info, short, squash=self.squash)
         top = int(rng.integers(height - self.size + 1))
         left = int(rng.integers(width - self.size + 1))
-        return Cut((height, width), top, left, self.size, bool(rng.random() < self.flip))
+        return Crop((height, width), top, left, self.size, bool(rng.random() < self.flip))
 
-    def _draw_region(self, info: VideoInfo, rng: np.random.Generator) -> Cut:
+    def _draw_region(self, info: VideoInfo, rng: np.random.Generator) -> Crop:
         """A region of random area and shape.
 
         One that is larger than the crop is scaled while the frames are converted, which costs nothing; of a smaller
@@ -101,12 +67,12 @@ class TrainCut:
         left = int(rng.integers(info.width - width + 1))
         flip = bool(rng.random() < self.flip)
         if height < self.size or width < self.size:
-            return Cut((info.height, info.width), top, left, self.size, flip, (height, width))
+            return Crop((info.height, info.width), top, left, self.size, flip, (height, width))
         down, across = self.size / height, self.size / width
         read_size = max(self.size, round(info.height * down)), max(self.size, round(info.width * across))
         top = min(round(top * down), read_size[0] - self.size)
         left = min(round(left * across), read_size[1] - self.size)
-        return Cut(read_size, top, left, self.size, flip)
+        return Crop(read_size, top, left, self.size, flip)
 
     def _region(self, info: VideoInfo, rng: np.random.Generator) -> tuple[int, int]:
         """(height, width); after ten draws that do not fit, the largest of an allowed shape, as torchvision does."""
@@ -123,7 +89,7 @@ class TrainCut:
 
 
 @dataclass(frozen=True)
-class TestCuts:
+class EvalCrops:
     """The crops of one clip in testing, see CROPS."""
 
     size: int
@@ -139,7 +105,7 @@ class TestCuts:
                 "and 10 (those and their mirror images)"
             )
 
-    def all(self, info: VideoInfo) -> list[Cut]:
+    def all(self, info: VideoInfo) -> list[Crop]:
         """The cuts of one video; all share read_size, so one decode serves them."""
         height, width = scaled_size(info, self.resize, squash=self.squash)
         down, right = height - self.size, width - self.size
@@ -150,9 +116,9 @@ class TestCuts:
             places = [(down // 2, 0), *places, (down // 2, right)]
         elif self.crops >= 5:
             places += [(0, 0), (0, right), (down, 0), (down, right)]
-        cuts = [Cut((height, width), top, left, self.size) for top, left in places]
+        cuts = [Crop((height, width), top, left, self.size) for top, left in places]
         if self.crops == 10:
-            cuts += [Cut(cut.read_size, cut.top, cut.left, cut.size, flip=True) for cut in cuts]
+            cuts += [Crop(cut.read_size, cut.top, cut.left, cut.size, flip=True) for cut in cuts]
         return cuts
 
 

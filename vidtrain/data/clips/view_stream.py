@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from vidtrain.data.clips.dataset import TestViews
+from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.clips.hand_over import HandOver
 from vidtrain.data.clips.stream import cut_clips
 from vidtrain.data.clips.workers import Batches, Board, loader_options
@@ -24,7 +24,7 @@ from vidtrain.types import BadVideo, Frames, Indices, ViewPart
 
 
 class ViewStream(IterableDataset[ViewPart]):
-    """The views of TestViews' videos, at most `size` at a time.
+    """The views of EvalViews' videos, at most `size` at a time.
 
     A row goes to the worker that is free first, so the parts of several videos come mixed; those of one are in order.
 
@@ -32,7 +32,7 @@ class ViewStream(IterableDataset[ViewPart]):
         rows: the videos, in the order of their places.
     """
 
-    def __init__(self, views: TestViews, rows: Sequence[int], *, size: int) -> None:
+    def __init__(self, views: EvalViews, rows: Sequence[int], *, size: int) -> None:
         self._views = views
         self._rows = rows
         self._size = size

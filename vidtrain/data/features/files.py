@@ -28,6 +28,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
+from vidtrain.data.manifest.manifest import FeatureInfo
 from vidtrain.data.prepare.plan import Stamp, stamp_of
 from vidtrain.data.timeline import Seconds, packed, unpacked
 from vidtrain.errors import ConfigError, DataError, VideoError
@@ -50,30 +51,6 @@ _TYPES: Final[dict[str, Any]] = {
     "stamp": dict,
 }
 Features = npt.NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class FeatureInfo:
-    """What a data set of features is.
-
-    length: D of each vector. made_by: dotted settings -> value, of all that the numbers depend on.
-    max_clips: longest stretch that training takes of a video, None: all of it.
-    """
-
-    length: int
-    made_by: Mapping[str, Any]
-    max_clips: int | None = None
-
-    @property
-    def protocol(self) -> str:
-        """Where they come from, in a line."""
-        made = self.made_by
-        hop = made.get("hop")
-        every = "one after the other" if hop is None else f"a clip every {hop}{' frames' * isinstance(hop, int)}"
-        return (
-            f"features (length {self.length}, layer {made.get('layer')}) of {made.get('model._target_')} over "
-            f"{made.get('sampler.num_frames')}-frame clips at {made.get('transform.size')} px, {every}"
-        )
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from vidtrain.data.clips.dataset import Targets, TestViews, TrainClips
-from vidtrain.data.features.files import FeatureInfo, open_features
-from vidtrain.data.manifest.manifest import Manifest
+from vidtrain.data.clips.dataset import EvalViews, Targets, TrainClips
+from vidtrain.data.features.files import open_features
+from vidtrain.data.manifest.manifest import FeatureInfo, Manifest
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.types import BadVideo, Sample
 
@@ -35,7 +35,7 @@ class TrainSequences(TrainClips):
         return [Sample(torch.from_numpy(np.array(features)), self.targets[row], row, bad)]
 
 
-class TestSequences(TestViews):
+class EvalSequences(EvalViews):
     """All features of a video per item, (L, D). A broken file is never replaced."""
 
     def __init__(self, manifest: Manifest, info: FeatureInfo, *, num_classes: int | None = None) -> None:

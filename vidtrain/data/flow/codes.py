@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.clips.transforms import Cut
+from vidtrain.data.crop import Crop
 
 LIMIT: Final = 20.0
 """The longest motion that is kept, in pixels along each axis."""
@@ -46,7 +46,7 @@ def mirror(codes: Codes) -> Codes:
     return flipped
 
 
-def cut_flow(codes: Codes, cut: Cut) -> Codes:
+def cut_flow(codes: Codes, cut: Crop) -> Codes:
     """The part of whole-frame flow that belongs to a cut of the frames.
 
     Args:

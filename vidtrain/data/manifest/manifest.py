@@ -6,16 +6,13 @@ since reading counts references. One byte buffer and arrays of numbers cost 60 M
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from vidtrain.data.features.files import FeatureInfo
 
 _PART = 65536  # strings worked on at once
 
@@ -101,6 +98,30 @@ class IntLists(Sequence["npt.NDArray[np.int64]"]):
     def take(self, rows: npt.NDArray[np.int64]) -> IntLists:
         """The lists at `rows`, as a new array."""
         return IntLists.of(self[int(row)].tolist() for row in np.arange(len(self))[rows])
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """What a data set of features is.
+
+    length: D of each vector. made_by: dotted settings -> value, of all that the numbers depend on.
+    max_clips: longest stretch that training takes of a video, None: all of it.
+    """
+
+    length: int
+    made_by: Mapping[str, Any]
+    max_clips: int | None = None
+
+    @property
+    def protocol(self) -> str:
+        """Where they come from, in a line."""
+        made = self.made_by
+        hop = made.get("hop")
+        every = "one after the other" if hop is None else f"a clip every {hop}{' frames' * isinstance(hop, int)}"
+        return (
+            f"features (length {self.length}, layer {made.get('layer')}) of {made.get('model._target_')} over "
+            f"{made.get('sampler.num_frames')}-frame clips at {made.get('transform.size')} px, {every}"
+        )
 
 
 @dataclass(frozen=True)

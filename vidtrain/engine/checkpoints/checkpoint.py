@@ -18,10 +18,9 @@ import torch
 from torch import nn
 
 from vidtrain import __version__, torch_files
-from vidtrain.engine.checkpoints.content import check_content, check_optimizer
+from vidtrain.engine.checkpoints.content import Average, check_content, check_optimizer
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.devices.memory_format import match_layout
-from vidtrain.engine.ema import EMA
 from vidtrain.errors import CheckpointError, ConfigError
 
 log = logging.getLogger("vidtrain")
@@ -158,7 +157,7 @@ class Checkpoints:
             save_checkpoint(self.best, content)
 
     def save_last(
-        self, content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None
+        self, content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, ema: Average | None
     ) -> None:
         """Write last.pt; the one that was there becomes last.1.pt, and so on. To be called by all processes."""
         if self.sharded:
@@ -190,7 +189,7 @@ class Checkpoints:
         return None
 
     def restore(
-        self, content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None
+        self, content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, ema: Average | None
     ) -> None:
         """Put what `load_last` returned into the model, its optimizer and its average."""
         if bool(content.get("sharded")) != self.sharded:
@@ -218,7 +217,7 @@ class Checkpoints:
             ema.load_state_dict(content["ema"])
 
     def _save_sharded(
-        self, content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None
+        self, content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, ema: Average | None
     ) -> None:
         from vidtrain.engine.checkpoints.shards import SUFFIX, save_shards
 

@@ -31,8 +31,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from vidtrain import torch_files
+from vidtrain.engine.checkpoints.content import Average
 from vidtrain.engine.devices.distributed import World
-from vidtrain.engine.ema import EMA
 from vidtrain.errors import CheckpointError
 from vidtrain.plain import check_regular
 
@@ -62,7 +62,7 @@ def full_weights(model: nn.Module) -> dict[str, Any]:
 
 
 def save_shards(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None, world: World
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Average | None, world: World
 ) -> dict[str, str]:
     """Write `folder`, complete or not at all. To be called by all.
 
@@ -110,7 +110,7 @@ def check_shards(folder: Path, sums: Any, world: World) -> None:
         raise CheckpointError(problem)
 
 
-def load_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None) -> None:
+def load_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Average | None) -> None:
     """Read what `save_shards` wrote, with this or another number of processes. To be called by all."""
     state = _state(model, optimizer, ema)
     try:
@@ -187,7 +187,7 @@ def _sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _state(model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None) -> dict[str, Any]:
+def _state(model: nn.Module, optimizer: torch.optim.Optimizer, ema: Average | None) -> dict[str, Any]:
     state: dict[str, Any] = {
         "model": get_model_state_dict(model),
         "optimizer": get_optimizer_state_dict(model, optimizer),

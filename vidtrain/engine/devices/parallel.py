@@ -13,15 +13,14 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vidtrain.engine.devices.distributed import World
-from vidtrain.engine.settings import Strategy
 from vidtrain.errors import ConfigError
 
 
-def parallel(model: nn.Module, world: World, strategy: Strategy, *, sync_bn: bool, device: torch.device) -> nn.Module:
+def parallel(model: nn.Module, world: World, *, sharded: bool, sync_bn: bool, device: torch.device) -> nn.Module:
     """What training calls in place of the model; its state and its parameters stay those of the model.
 
-    With fsdp the model itself is changed: each of its blocks, and the rest, keep 1 / world.size of their parameters
-    here and gather them when they are used.
+    sharded: parts of the model instead of copies. It is changed itself: each of its blocks, and the rest, keep
+    1 / world.size of their parameters here and gather them when they are used.
 
     Raises:
         ConfigError: sync_bn on another device than a GPU.
@@ -32,7 +31,7 @@ def parallel(model: nn.Module, world: World, strategy: Strategy, *, sync_bn: boo
         _synchronise_norms(model)
     if world.size == 1:
         return model
-    if strategy is Strategy.fsdp:
+    if sharded:
         from torch.distributed.fsdp import fully_shard
 
         for block in _blocks(model):

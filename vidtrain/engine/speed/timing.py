@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -37,15 +36,6 @@ def rate(call: Callable[[], object], device: torch.device, *, seconds: float) ->
             synchronise(device)
     synchronise(device)
     return calls / (time.perf_counter() - began)
-
-
-def profiler(updates: int, folder: Path) -> torch.profiler.profile:
-    """torch's profiler over a few updates, after four that warm up; writes a trace into `folder`."""
-    return torch.profiler.profile(
-        schedule=torch.profiler.schedule(wait=2, warmup=2, active=updates, repeat=1),
-        on_trace_ready=torch.profiler.tensorboard_trace_handler(str(folder)),
-        profile_memory=True,
-    )
 
 
 class Step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,14 @@ def test_a_stranger_finds_the_parts_of_the_data() -> None:
 def test_files_fit_a_head() -> None:
     long = {str(f): n for f in PACKAGE.rglob("*.py") if (n := len(f.read_text().splitlines())) > 350}
     assert not long, long
+
+
+def test_the_map_names_files_that_are_there() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = {name for name in re.findall(r"`([\w./]+\.py)`", text) if "NAME" not in name and "ZOO" not in name}
+    known = {
+        str(file.relative_to(PACKAGE.parent)) for file in PACKAGE.parent.rglob("*.py") if ".venv" not in file.parts
+    }
+    lost = sorted(name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in known))
+    assert len(named) > 20
+    assert not lost

@@ -1,4 +1,4 @@
-"""scripts/bench_train.py runs through on a small network and writes its table."""
+"""benchmarks/bench_train.py runs through on a small network and writes its table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_train.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_train.py"
 
 
 def test_table_and_json(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def _view_contestants(path: str) -> dict[str, Callable[[int], Any]]:
 
 
 def copies(videos: dict[str, Path], folder: Path, rounds: int, avi: Path | None) -> list[Table]:
-    """What `vidtrain data prepare` makes; scripts/bench_prepare.py by itself says more."""
+    """What `vidtrain data prepare` makes; benchmarks/bench_prepare.py by itself says more."""
     tables = []
     for name, path in videos.items():
         found = bench_copies(str(path), folder, rounds)

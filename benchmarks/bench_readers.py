@@ -1,8 +1,8 @@
 """How fast the video readers are on this machine: CPU time per clip, PyAV's reader against decord and a full decode.
 
-    python scripts/bench_readers.py                      # writes two videos to a temporary folder, two minutes
-    python scripts/bench_readers.py my.mp4 other.avi     # the same on files of yours
-    python scripts/bench_readers.py --rounds 30 --json result.json
+    python benchmarks/bench_readers.py                      # writes two videos to a temporary folder, two minutes
+    python benchmarks/bench_readers.py my.mp4 other.avi     # the same on files of yours
+    python benchmarks/bench_readers.py --rounds 30 --json result.json
 
 Three things are measured, pictures scaled to a short side of 128 pixels while decoding:
     open    opening the file and finding its frames

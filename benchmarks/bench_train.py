@@ -1,8 +1,8 @@
 """Training steps of vidtrain beside the loop of torchvision's video reference and PyTorchVideo's models, in one run.
 
-    python scripts/bench_train.py                               # a GPU, batch 32: about 15 minutes
-    python scripts/bench_train.py --device cpu --batch 2        # the CPU: small networks and clips, about 6 minutes
-    python scripts/bench_train.py --write benchmarks/train.md --json train.json
+    python benchmarks/bench_train.py                               # a GPU, batch 32: about 15 minutes
+    python benchmarks/bench_train.py --device cpu --batch 2        # the CPU: small networks and clips, about 6 minutes
+    python benchmarks/bench_train.py --write benchmarks/train.md --json train.json
 
 a  vidtrain: the step of `vidtrain train` (vidtrain.engine.step), from uint8 clips: normalised on the device,
    convolutions channels last where that pays, fused SGD, bf16 or what --precision says, no value read back; with
@@ -279,7 +279,7 @@ def facts(
         except PackageNotFoundError:
             versions[package] = "not installed"
     return {
-        "command": " ".join(["python scripts/bench_train.py", *sys.argv[1:]]),
+        "command": " ".join(["python benchmarks/bench_train.py", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d"),
         "device": device_name(device),
         "batch": options.batch,

@@ -1,7 +1,7 @@
 """The table of benchmarks/motion.md: small networks trained on the built-in data set, from the folders of their runs.
 
     vidtrain train -m experiment=motion_small model=i3d_tiny run_dir=...      # the runs, in whatever order
-    python scripts/bench_motion.py runs/motion/*/* --write benchmarks/motion.md
+    python benchmarks/bench_motion.py runs/motion/*/* --write benchmarks/motion.md
 
 Reads each run's result.json and best.pt, counts parameters and multiply-adds at the clip it was trained on, and
 measures the training step here (fp32, batches of noise of the run's size, all networks in turns, median of the rounds).
@@ -164,7 +164,7 @@ def _markdown(runs: list[Run], rounds: int) -> str:
         f"and update in fp32 on batches of noise, {rounds} rounds in turns, threads: {torch.get_num_threads()}.\n\n"
         f"{datetime.date.today().isoformat()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
         f"python {platform.python_version()}, torch {torch.__version__.partition('+')[0]}.\n\n"
-        "Anew: `python scripts/bench_motion.py RUN_FOLDERS --write benchmarks/motion.md`\n"
+        "Anew: `python benchmarks/bench_motion.py RUN_FOLDERS --write benchmarks/motion.md`\n"
     )
 
 

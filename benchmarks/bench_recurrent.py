@@ -1,7 +1,7 @@
 """ConvLSTM against the usual way to write one: a convolution over [x, h] at every step. CPU time, forward + backward.
 
-    python scripts/bench_recurrent.py                      # 16 x 28 x 28, 64 channels, 1 thread
-    python scripts/bench_recurrent.py --batch 1 --rounds 9 --fixed-input --compile
+    python benchmarks/bench_recurrent.py                      # 16 x 28 x 28, 64 channels, 1 thread
+    python benchmarks/bench_recurrent.py --batch 1 --rounds 9 --fixed-input --compile
 
 Both read the same 16 maps of 64 channels and keep a state of 64; weights are equal and the results are compared
 first. Rounds are interleaved, the first is left out, and medians are shown with the smallest and largest. The table

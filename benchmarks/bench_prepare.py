@@ -1,8 +1,8 @@
 """What `vidtrain data prepare` gains on this machine: CPU time of a training clip, and bytes, of original and copies.
 
-    python scripts/bench_prepare.py                      # writes two videos to a temporary folder, two minutes
-    python scripts/bench_prepare.py my.mp4 other.avi     # the same for files of yours
-    python scripts/bench_prepare.py --rounds 60 --json result.json
+    python benchmarks/bench_prepare.py                      # writes two videos to a temporary folder, two minutes
+    python benchmarks/bench_prepare.py my.mp4 other.avi     # the same for files of yours
+    python benchmarks/bench_prepare.py --rounds 60 --json result.json
 
 A clip is 16 frames, 4 apart, at a random place, with a short side of 128 pixels. The contestants: `decord` is bare
 decord on the original with one thread, width and height given at open and one get_batch; `original` is vidtrain's

@@ -1,10 +1,10 @@
 """How fast vidtrain loads data on this machine, beside decord 0.6.0, PyTorchVideo 0.1.5 and bare libav, in one run.
 
     pip install decord==0.6.0 pytorchvideo==0.1.5        # those that are missing are left out of the table
-    python scripts/bench_data.py                         # about 15 minutes; two videos are written for the purpose
-    python scripts/bench_data.py --avi FOLDER            # the loader's part on files of yours, UCF101's AVIs say
-    python scripts/bench_data.py --only clips views      # parts: clips views copies loader memory manifest
-    python scripts/bench_data.py --write benchmarks/data.md --json data.json
+    python benchmarks/bench_data.py                         # about 15 minutes; two videos are written for the purpose
+    python benchmarks/bench_data.py --avi FOLDER            # the loader's part on files of yours, UCF101's AVIs say
+    python benchmarks/bench_data.py --only clips views      # parts: clips views copies loader memory manifest
+    python benchmarks/bench_data.py --write benchmarks/data.md --json data.json
 
 clips     a training clip, 16 frames 4 apart, cropped to 112 x 112: CPU milliseconds
 views     10 x 3 test views of a video: CPU milliseconds
@@ -77,7 +77,7 @@ def _facts(rounds: int, minutes: float) -> dict[str, Any]:
         except PackageNotFoundError:
             versions[package] = "not installed"
     return {
-        "command": "python " + " ".join(["scripts/bench_data.py", *_without_paths(sys.argv[1:])]),
+        "command": "python " + " ".join(["benchmarks/bench_data.py", *_without_paths(sys.argv[1:])]),
         "date": time.strftime("%Y-%m-%d"),
         "processor": _processor(),
         "versions": versions,

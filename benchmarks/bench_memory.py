@@ -1,7 +1,7 @@
 """Memory and start-up figures of bench_data.py, each in a process that has done nothing before. Linux.
 
-    python scripts/bench_memory.py opens VIDEO       # growth over 2,000 opened videos
-    python scripts/bench_memory.py lists FOLDER      # 5 million rows in an index; 240,000 rows of a Kinetics CSV
+    python benchmarks/bench_memory.py opens VIDEO       # growth over 2,000 opened videos
+    python benchmarks/bench_memory.py lists FOLDER      # 5 million rows in an index; 240,000 rows of a Kinetics CSV
 
 Prints lines of three columns, separated by tabs: what, measured, wanted.
 """

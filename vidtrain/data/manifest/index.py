@@ -143,7 +143,7 @@ def _check(split: str, columns: Columns, classes: int) -> None:
             continue
         offsets = columns[f"{name}_offsets"]
         fits = len(offsets) and offsets[0] == 0 and offsets[-1] == len(columns[values])
-        fits = fits and bool((np.diff(offsets) >= 0).all())
+        fits = fits and bool((offsets[1:] >= offsets[:-1]).all())
         if not fits or number not in (None, len(offsets) - 1):
             raise ValueError(f"{split}.{name}_offsets do not fit {split}.{values}")
     for name in ("labels", "tags"):

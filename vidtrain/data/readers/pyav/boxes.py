@@ -35,23 +35,24 @@ class Glance:
     encrypted: bool = False
 
 
-def glance(path: str) -> Glance:
-    """Look at a file without any video library. Raises OSError."""
+def glance(path: str) -> tuple[Glance, bytes | None]:
+    """Look at a file without any video library. Raises OSError.
+
+    Returns:
+        What was seen, and `movie_box` of an MP4; None for other files.
+    """
     with Path(path).open("rb") as file:
         head = file.read(8)
         if head[:4] == _MATROSKA_START:
-            return Glance(declares_streams=True, may_be_turned=_MATROSKA_PROJECTION in file.read(_MATROSKA_HEADERS))
+            turned = _MATROSKA_PROJECTION in file.read(_MATROSKA_HEADERS)
+            return Glance(declares_streams=True, may_be_turned=turned), None
         if head[4:] not in _MP4_STARTS:
-            return Glance()  # AVI, FLV, MPEG and the like have no place for a rotation
+            return Glance(), None  # AVI, FLV, MPEG and the like have no place for a rotation
         moov = movie_box(file)
     if moov is None:
-        return Glance(mp4=True, declares_streams=True, may_be_turned=True)
-    return Glance(
-        mp4=True,
-        declares_streams=True,
-        may_be_turned=any(_turns(kind, box) for kind, box in _headers(moov)),
-        encrypted=_protects(moov),
-    )
+        return Glance(mp4=True, declares_streams=True, may_be_turned=True), None
+    turned = any(_turns(kind, box) for kind, box in _headers(moov))
+    return Glance(mp4=True, declares_streams=True, may_be_turned=turned, encrypted=_protects(moov)), moov
 
 
 def movie_box(file: BinaryIO) -> bytes | None:

@@ -39,7 +39,7 @@ class Counted:
         # A number that is none of ours is PyAV's guess for a frame without one.
         times = [self._times[n] if n is not None and 0 <= n < len(self._times) else None for n in packets]
         self._number = {packet: number for number, packet in enumerate(packets)}
-        self._holes = find_holes(file, self._positions, self._sizes)
+        self._holes = find_holes(file, self._positions, self._sizes, *file.entries("pos"))
         self.count = len(packets)
         known = [time for time in times if time is not None]
         made_up = stores_no_pts(file) and len(known) == len(times)  # by FFmpeg, in file order

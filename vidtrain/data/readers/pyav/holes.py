@@ -21,6 +21,8 @@ import numpy.typing as npt
 from vidtrain.data.readers.pyav.extent import announced_bytes
 from vidtrain.data.readers.pyav.opening import OpenFile
 
+Longs = npt.NDArray[np.int64]
+
 _SYNC: Final = 0x47
 _PACKET: Final = 188
 _LAYOUTS: Final = ((0, 188), (4, 192), (0, 204))  # (bytes before the packet, distance): plain, Blu-ray, with parity
@@ -52,13 +54,14 @@ class Holes(NamedTuple):
 NO_HOLES: Final = Holes()
 
 
-def find_holes(file: OpenFile, positions: Sequence[int | None], sizes: Sequence[int]) -> Holes:
+def find_holes(file: OpenFile, positions: Sequence[int | None], sizes: Sequence[int], index: Longs) -> Holes:
     """The packets that are damaged by a hole or precede one.
 
     Args:
         file: whose stream has been read to its end.
         positions: where each packet lies in the file, in file order; None where that is not known.
         sizes: their bytes.
+        index: where FFmpeg's index of the stream has packets; empty where it is not known.
     """
     name = file.container.format.name
     if name == "mpegts":
@@ -66,7 +69,7 @@ def find_holes(file: OpenFile, positions: Sequence[int | None], sizes: Sequence[
     else:
         holes, joints = _without_successor(file, positions, sizes), np.zeros(0, np.int64)
         if name == "avi":
-            holes = np.union1d(holes, _not_found(file, positions))
+            holes = np.union1d(holes, lost) if len(lost := _not_found(index, positions)) else holes
     if not len(holes) + len(joints):
         return NO_HOLES
     starts = np.maximum.accumulate([-1 if at is None else at for at in positions])
@@ -76,7 +79,7 @@ def find_holes(file: OpenFile, positions: Sequence[int | None], sizes: Sequence[
     return Holes(damaged, whole - damaged)
 
 
-def _transport_holes(path: str, stream: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _transport_holes(path: str, stream: int) -> tuple[Longs, Longs]:
     """Byte offsets at which a stream's transport packets do not follow each other: holes, and joints."""
     data = np.memmap(path, np.uint8, "r")
     for before, step in _LAYOUTS:
@@ -121,29 +124,40 @@ def _begins(heads: npt.NDArray[np.uint8], first: int, last: int) -> bool:
     return bool(((head[:, 1] & 0x1F == 0) & (head[:, 2] == 0) & (head[:, 3] & 0x0F == 0)).any())
 
 
-def _without_successor(file: OpenFile, positions: Sequence[int | None], sizes: Sequence[int]) -> npt.NDArray[np.int64]:
+def _without_successor(file: OpenFile, positions: Sequence[int | None], sizes: Sequence[int]) -> Longs:
     """Byte offsets of packets behind which no header follows."""
     before = next((size for name, size in _BEFORE_DATA.items() if file.container.format.name.startswith(name)), None)
     if before is None or None in positions or not positions:
         return np.zeros(0, np.int64)
-    starts, data = np.array(positions, np.int64), np.memmap(file.path, np.uint8, "r")
+    starts, data = np.array(positions, np.int64), np.memmap(file.path, np.uint8, "r").view(np.ndarray)
     ends = starts + np.array(sizes, np.int64) + before
     inside = ends + _HEADER <= len(data)
-    found = np.zeros(len(starts), bool)
-    follow = data[ends[inside, None] + np.arange(_HEADER)]
-    found[inside] = ~follow.any(1)
+    found, ends = np.zeros(len(starts), bool), ends[inside]
     if before == 0:  # AVI, where an odd chunk may have a byte of padding
-        letters = _LETTERS[follow[:, :5]]
-        found[inside] = ~(letters[:, :4].all(1) | letters[:, 1:].all(1))
+        first, *inner, last = (_LETTERS[data[ends + n]] for n in range(5))
+        found[inside] = ~((first | last) & inner[0] & inner[1] & inner[2])
+    else:
+        found[inside] = _only_zeros(data, ends)
     if found[-1] and 0 < announced_bytes(file.path) <= ends[-1] + _HEADER:
         found[-1] = False  # zeros behind the end of the container
     return starts[found]
 
 
-def _not_found(file: OpenFile, positions: Sequence[int | None]) -> npt.NDArray[np.int64]:
-    """Byte offsets of packets that the index has and the file has not; PyAV tells the index from version 16 on."""
-    index = np.array([entry.pos for entry in getattr(file.stream, "index_entries", ())], np.int64)
+def _only_zeros(data: npt.NDArray[np.uint8], begins: Longs) -> npt.NDArray[np.bool_]:
+    """Whether a header's length of zeros stands at each of these places."""
+    zeros = np.ones(len(begins), bool)
+    for n in range(_HEADER):
+        zeros &= data[begins + n] == 0
+        if not zeros.any():
+            break
+    return zeros
+
+
+def _not_found(index: Longs, positions: Sequence[int | None]) -> Longs:
+    """Byte offsets of packets that the index has and the file has not."""
     found = np.array([at for at in positions if at is not None], np.int64) - _AVI_CHUNK_HEADER
+    if np.array_equal(index, found):
+        return np.zeros(0, np.int64)
     lost = ~np.isin(index, found)
     if lost[:1].all():  # no index, or one that counts from elsewhere
         return np.zeros(0, np.int64)

@@ -17,11 +17,12 @@ from typing import BinaryIO, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.readers.pyav.boxes import boxes, movie_box
+from vidtrain.data.readers.pyav.boxes import boxes
 from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, true_keyframes
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.timing import stuck
 
+_KEYFRAME, _DISCARD = 1, 2  # AVINDEX_KEYFRAME, AVINDEX_DISCARD_FRAME
 _MOST_KEYS: Final = 512  # keyframes that are looked at; with more the packets are read
 Longs = npt.NDArray[np.int64]
 
@@ -40,33 +41,32 @@ class Index(NamedTuple):
 
 def read_index(file: OpenFile) -> Index | None:
     """The index of a file's stream; None where there is none, or where it may be wrong."""
-    entries = getattr(file.stream, "index_entries", None)
-    if entries is None or not file.seen.mp4 or not len(entries):
+    movie = file.take_movie()
+    offsets = None if movie is None else _offsets(movie, file.stream.id)
+    if offsets is None:
         return None
-    with Path(file.path).open("rb") as data:
-        offsets = _offsets(movie_box(data) or b"", file.stream.id)
-        end = data.seek(0, 2)
-    if offsets is None or len(offsets) != len(entries):
+    dts, positions, sizes, flags = file.entries("timestamp", "pos", "size", "flags")
+    if not len(dts) or len(offsets) != len(dts):
         return None
-    flags = np.array([(e.timestamp, e.pos + e.size, e.is_keyframe, e.is_discard, e.pos) for e in entries], np.int64)
-    dts, key = flags[:, 0], flags[:, 2].astype(bool)
-    steps = np.diff(dts)
-    if (steps <= 0).any() or stuck(steps, file.stream.time_base or Fraction(1)).any() or flags[:, 1].max() > end:
+    key, steps = flags & _KEYFRAME > 0, dts[1:] - dts[:-1]
+    if (steps <= 0).any() or stuck(steps, file.stream.time_base or Fraction(1)).any():
         return None
     keys = np.flatnonzero(key)
     if len(keys) > _MOST_KEYS:
         return None
     test = keyframe_test(file.stream.codec_context)
     with Path(file.path).open("rb") as data:
-        worth = {n: test(_head(data, int(flags[n, 4]))) for n in keys.tolist()}
+        if (positions + sizes).max() > data.seek(0, 2):
+            return None
+        worth = {n: test(_head(data, int(positions[n]))) for n in keys.tolist()}
     if not all(mark is Worth.PROVEN for mark in worth.values()):
         key = np.array(true_keyframes(worth.get(n) for n in range(len(key))))
     pts = dts + offsets + max(0, -int(offsets.min()))
     first = next(file.packets(), None)
-    if first is None or (first.pts, first.dts, first.pos) != (pts[0], dts[0], flags[0, 4]):
+    if first is None or (first.pts, first.dts, first.pos) != (pts[0], dts[0], positions[0]):
         file.reopen()
         return None
-    return Index(pts, key, flags[:, 3].astype(bool), len(keys) - int(key.sum()))
+    return Index(pts, key, flags & _DISCARD > 0, len(keys) - int(key.sum()))
 
 
 def _head(file: BinaryIO, at: int) -> bytes:

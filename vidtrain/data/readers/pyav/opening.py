@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
 import av
+import numpy as np
+import numpy.typing as npt
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -49,7 +52,7 @@ class OpenFile:
         self.path = path
         self._timeout = timeout
         self._index: int | None = None  # of the stream, once chosen
-        self.seen = _look(path)
+        self.seen, self._movie = _look(path)
         self._open(thorough=False)
 
     def _open(self, *, thorough: bool) -> None:
@@ -92,6 +95,16 @@ class OpenFile:
         """
         self.container.close()
         self._open(thorough=True)
+
+    def take_movie(self) -> bytes | None:
+        """The box that describes an MP4's tracks, see `boxes.movie_box`, to the first that asks: it may be large."""
+        movie, self._movie = self._movie, None
+        return movie
+
+    def entries(self, *names: str) -> list[npt.NDArray[np.int64]]:
+        """Of each entry in FFmpeg's index of the stream what PyAV calls so, int64 (E,); E is 0 before PyAV 16."""
+        found = list(getattr(self.stream, "index_entries", None) or ())
+        return [np.fromiter(map(attrgetter(name), found), np.int64, len(found)) for name in names]
 
     @property
     def streams(self) -> int:
@@ -142,7 +155,7 @@ def packet_of(data: bytes | bytearray) -> Packet[Any]:
     return packet
 
 
-def _look(path: str) -> Glance:
+def _look(path: str) -> tuple[Glance, bytes | None]:
     """The mistakes that need no video library to find."""
     try:
         found = Path(path).stat()
@@ -152,7 +165,7 @@ def _look(path: str) -> Glance:
             raise VideoError(path, "is not a regular file")
         if found.st_size == 0:
             raise VideoError(path, "the file is empty")
-        seen = glance(path)
+        seen, movie = glance(path)
     except FileNotFoundError:
         raise VideoError(path, "no such file") from None
     except PermissionError:
@@ -161,7 +174,7 @@ def _look(path: str) -> Glance:
         raise VideoError(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if seen.encrypted:
         raise VideoError(path, "the video is encrypted")
-    return seen
+    return seen, movie
 
 
 def _default_video(path: str, container: InputContainer) -> VideoStream:
@@ -173,7 +186,8 @@ def _default_video(path: str, container: InputContainer) -> VideoStream:
     known = [s for s in streams if isinstance(s, VideoStream) and getattr(s, "codec_context", None) is not None]
     if not known:
         raise VideoError(path, "holds a kind of video that this FFmpeg has no decoder for")
-    stream = max(known, key=_preference)  # the first of several that are equal
+    # The first of several that are equal.
+    stream = known[0] if len(known) == 1 else max(known, key=_preference)
     if stream.disposition & Disposition.attached_pic:
         raise VideoError(path, "has no video stream (audio with a cover picture)")
     return stream

@@ -75,12 +75,13 @@ def scan_packed(file: OpenFile) -> PackedTable | None:
     for number, packet in enumerate(file.packets()):
         data = bytes(packet)
         begins, empty = _pictures(data), len(data) <= LARGEST_EMPTY_VOP
-        if not number and not _NOTE.search((context.extradata or b"") + data[: max(begins, default=0)]):
+        last = begins[-1] if begins else 0
+        if not number and not _NOTE.search((context.extradata or b"") + data[:last]):
             return None
         pictures = len(begins)
         if packet.dts != number or packet.is_corrupt or packet.is_discard or pictures + waiting not in (1, 2):
             return None
-        if empty > waiting or max(begins, default=0) + 4 >= len(data):
+        if empty > waiting or last + 4 >= len(data):
             return None
         waiting = int(pictures + waiting == 2 and not empty)
         kinds += [] if empty else [data[at + 4] >> 6 for at in begins]

@@ -85,6 +85,7 @@ class _Columns:
     positions: list[int | None] = field(default_factory=list)
     dts: list[int | None] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    index: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # positions in FFmpeg's
     false_keys: int = 0
     damaged: int = 0
     doubtful: list[int] = field(default_factory=list)
@@ -118,7 +119,7 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
         return None  # the times were made up by a muxer, in file order
     if context.name in _GUESSED and context.has_b_frames and stores_no_pts(file) and (np.diff(pts) > 0).all():
         return None  # made up by FFmpeg, in file order, for pictures that are shown in another
-    holes = find_holes(file, columns.positions, columns.sizes)
+    holes = find_holes(file, columns.positions, columns.sizes, columns.index)
     if holes.damaged and stores_no_pts(file):
         return None  # the pts of what follows are made up
     jump = jump_ticks(unit) if allows_new_clocks(file) else None
@@ -178,8 +179,8 @@ def _read(
         cut = packet.is_corrupt
     columns.key = true_keyframes(worth)
     # FFmpeg mends the marks of some packets as it reads them, but not those in the index, by which it seeks.
-    indexed = sum(entry.is_keyframe for entry in getattr(file.stream, "index_entries", ()))
-    columns.false_keys = max(sum(mark is not None for mark in worth), indexed) - sum(columns.key)
+    columns.index, indexed = file.entries("pos", "is_keyframe")
+    columns.false_keys = max(sum(mark is not None for mark in worth), int(indexed.sum())) - sum(columns.key)
     if cut:  # the file ends within the last packet
         columns.hidden[-1] = True
     return columns
@@ -194,7 +195,8 @@ def _table(
     jump: int | None = None,
 ) -> PacketTable | None:
     """jump: as in `one_clock`; None where the container has one clock."""
-    if len(np.unique(pts)) < len(pts):
+    ordered = np.sort(pts)
+    if (ordered[1:] == ordered[:-1]).any():
         return None
     visible = np.flatnonzero(~np.array(columns.hidden))
     clock = pts if jump is None else one_clock(pts, columns.dts, np.array(columns.key), jump)

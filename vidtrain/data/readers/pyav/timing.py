@@ -70,9 +70,9 @@ def timing(file: OpenFile, shown: Longs | Sequence[int | None]) -> Timing:
         return Timing(_container_rate(file), note=_missing(missing))
     if missing > _BELIEVED * len(ticks) and (rate := _even_rate(shown, unit)):
         return Timing(rate)
-    steps = np.diff(ticks)
+    steps = ticks[1:] - ticks[:-1]
     if not missing and (steps == steps[0]).all() and 0 < steps[0] <= jump_ticks(unit):
-        return Timing(float(1 / (int(steps[0]) * unit)))
+        return Timing(unit.denominator / (int(steps[0]) * unit.numerator))
     back = steps < 0
     jumps = back | (steps > jump_ticks(unit)) if allows_new_clocks(file) else back
     still = stuck(steps, unit)
@@ -98,7 +98,7 @@ def timing(file: OpenFile, shown: Longs | Sequence[int | None]) -> Timing:
 
 def stuck(steps: Longs, unit: Fraction) -> npt.NDArray[np.bool_]:
     """Which distances of neighbouring timestamps are too small to be meant, in runs of at least three."""
-    if len(steps) < _STUCK or steps.min() * unit > _ROUNDED:
+    if len(steps) < _STUCK or int(steps.min()) * unit.numerator > _ROUNDED * unit.denominator:
         return np.zeros(len(steps), np.bool_)
     known = steps[(steps > 0) & (steps <= jump_ticks(unit))]
     tiny = (steps >= 0) & (steps * float(unit) <= _ROUNDED) & (steps * 10 < known.sum() / max(1, len(known)))

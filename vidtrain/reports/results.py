@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vidtrain.reports.table import table
+from vidtrain.runs.atomic import whole_file
 
 
 def summary_cells(result: dict[str, Any]) -> dict[str, str]:
@@ -49,7 +50,6 @@ def print_result(result: dict[str, Any]) -> None:
 
 def write_json(file: Path, content: Any) -> None:
     """Write a JSON file that is whole or absent; what UTF-8 has not becomes an escape, which reads back as it was."""
-    temporary = file.with_suffix(".tmp")
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    temporary.replace(file)
+    with whole_file(file, "w", encoding="utf-8", errors="backslashreplace") as out:
+        out.write(text)

@@ -32,6 +32,7 @@ from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.manifest.splits import group_names
 from vidtrain.data.timeline import Timeline
 from vidtrain.errors import DataError
+from vidtrain.runs.atomic import whole_file
 from vidtrain.terminal import EXACT_NAMES
 
 KINDS: Final = (
@@ -265,9 +266,8 @@ def write_report(file: Path, data: VideoData, probes: Mapping[str, Probe], probl
     of_row: dict[tuple[str, int], list[Problem]] = defaultdict(list)
     for problem in problems:
         of_row[(problem.split, problem.row)].append(problem)
-    part = file.with_name(f"{file.name}.part")
     # file names need not be UTF-8
-    with part.open("w", encoding="utf-8", errors=EXACT_NAMES, newline="") as out:
+    with whole_file(file, "w", encoding="utf-8", errors=EXACT_NAMES, newline="") as out:
         lines = csv.writer(out)
         lines.writerow(_COLUMNS)
         for split, manifest in data.splits.items():
@@ -277,7 +277,6 @@ def write_report(file: Path, data: VideoData, probes: Mapping[str, Probe], probl
                 lines.writerow([path, split, _classes(data, manifest, row), *_cells(probes[_full(path)]), *what])
             for problem in of_row.get((split, -1), []):
                 lines.writerow([problem.path, split, "", *[""] * 8, problem.kind, problem.detail])
-    part.replace(file)
 
 
 def _cells(probe: Probe) -> list[str]:

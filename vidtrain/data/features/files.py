@@ -33,6 +33,7 @@ from vidtrain.data.prepare.plan import Stamp, stamp_of
 from vidtrain.data.timeline import Seconds, packed, unpacked
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.plain import has_types, map_array, parse_json, read_mapping
+from vidtrain.runs.atomic import settle, whole_file
 from vidtrain.runs.sole_writer import LOCK, sole_writer
 
 FILE: Final = "features.json"
@@ -123,9 +124,8 @@ class FeatureFolder:
             part.unlink()
         self._done = {done.key: done for done in _read_journal(folder / JOURNAL)}
         self._write_settings()
-        whole = folder / f"{JOURNAL}{_PART}"  # without the half line of a run that was killed
-        whole.write_text("".join(map(_line, self._done.values())), encoding="ascii")
-        whole.replace(folder / JOURNAL)
+        with whole_file(folder / JOURNAL, "w", encoding="ascii") as journal:  # without a killed run's half line
+            journal.write("".join(map(_line, self._done.values())))
         self._journal = (folder / JOURNAL).open("a", encoding="ascii")
 
     def _check(self) -> int | None:
@@ -152,9 +152,8 @@ class FeatureFolder:
             "dtype": self._dtype.name,
             "made_by": self.made_by,
         }
-        part = self.folder / f"{FILE}{_PART}"
-        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        part.replace(self.folder / FILE)
+        with whole_file(self.folder / FILE, "w", encoding="utf-8") as file:
+            file.write(json.dumps(content, indent=1) + "\n")
 
     def finished(self, video: Video) -> Done | None:
         """What the journal says of a video whose file is there, whole, and whose source has not changed since."""
@@ -230,10 +229,8 @@ class _Part:
     def close(self) -> int:
         """Bytes of the finished file."""
         assert self._rows == self._shape[0], f"{self._rows} clips of {self._shape[0]}"
-        size = self._file.tell()
         self._file.close()
-        self._path.replace(self._target)
-        return size
+        return settle(self._path, self._target)
 
     def discard(self) -> None:
         self._file.close()

@@ -18,6 +18,7 @@ from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import Manifest, StringArray, VideoData
 from vidtrain.data.timeline import Timeline, unpacked
 from vidtrain.plain import map_array
+from vidtrain.runs.atomic import whole_file
 from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import BadVideo
 
@@ -75,10 +76,8 @@ def _write_seconds(folder: Path, split: str, videos: Sequence[Done], spec: ClipS
         clips = sliding_clips(one.frames, one.fps, spec, hop, first=one.start, last=one.end, times=line.times)
         seconds[first:last] = line.seconds(np.stack([clips.min(1), clips.max(1) + 1], 1))
     for name, column in (("clips", offsets), ("seconds", seconds)):
-        part = folder / f"{split}.{name}.part"
-        with part.open("wb") as handle:
+        with whole_file(folder / f"{split}.{name}.npy") as handle:
             np.save(handle, column)
-        part.replace(folder / f"{split}.{name}.npy")
 
 
 def clip_seconds(folder: str | Path, split: str, row: int) -> npt.NDArray[np.float64]:

@@ -38,13 +38,14 @@ from vidtrain.data.flow.methods import FlowMethod
 from vidtrain.data.jobs.pool import Outcome, run
 from vidtrain.data.jobs.progress import Progress
 from vidtrain.data.manifest.manifest import VideoData
-from vidtrain.data.prepare.copy import Job, as_told, settle
+from vidtrain.data.prepare.copy import Job, as_told
 from vidtrain.data.prepare.frames import walk
 from vidtrain.data.prepare.plan import part_of
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.jpeg_pack import write_pack
 from vidtrain.data.settings import FlowCacheConfig
 from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.runs.atomic import settle, whole_file
 from vidtrain.runs.sole_writer import sole_writer
 from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import BadVideo, VideoInfo
@@ -146,9 +147,8 @@ def _claim(output: Path, recorded: Mapping[str, Any]) -> None:
         return
     try:
         output.mkdir(parents=True, exist_ok=True)
-        part = output / f".{SETTINGS}.part"
-        part.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
-        part.replace(file)
+        with whole_file(file, "w", encoding="utf-8") as out:
+            out.write(json.dumps(recorded, indent=1) + "\n")
     except OSError as error:
         raise DataError(f"output={output}: cannot be written to ({error.strerror})") from None
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, VideoData
 from vidtrain.errors import DataError
 from vidtrain.plain import map_array, read_json
+from vidtrain.runs.atomic import whole_file
 
 FILE = "index.json"
 _VERSION = 1
@@ -47,10 +48,8 @@ def write_index(folder: str | Path, data: VideoData) -> None:
     for split, manifest in data.splits.items():
         columns, relative = _columns(manifest, folder)
         for name, column in columns.items():
-            part = folder / f"{split}.{name}.part"
-            with part.open("wb") as handle:
+            with whole_file(folder / f"{split}.{name}.npy") as handle:
                 np.save(handle, column)
-            part.replace(folder / f"{split}.{name}.npy")
         splits[split] = {"columns": sorted(columns), "relative": relative}
     content = {
         "version": _VERSION,
@@ -59,9 +58,8 @@ def write_index(folder: str | Path, data: VideoData) -> None:
         "notes": list(data.notes),
         "splits": splits,
     }
-    part = folder / f"{FILE}.part"
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    part.replace(folder / FILE)
+    with whole_file(folder / FILE, "w", encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=1) + "\n")
 
 
 def read_index(folder: str | Path) -> VideoData:

@@ -25,6 +25,7 @@ from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.settings import CopyFormat, PrepareConfig
 from vidtrain.data.timeline import Timeline
 from vidtrain.errors import DataError, VideoError
+from vidtrain.runs.atomic import settle
 from vidtrain.types import VideoInfo
 
 _LOOKED_AT: Final = 8  # frames of each copy that are held against the source
@@ -182,15 +183,6 @@ def _halved(picture: Picture) -> npt.NDArray[np.float32]:
     blocks = picture[:height, :width].reshape(height // rows, rows, width // columns, columns, 3)
     means: npt.NDArray[np.float32] = blocks.mean((1, 3), dtype=np.float32)
     return means
-
-
-def settle(part: Path, target: Path) -> int:
-    """Give a finished file its name, once its bytes are on the disk; returns how many they are."""
-    with part.open("r+b") as file:
-        os.fsync(file.fileno())
-        size = file.seek(0, 2)
-    part.replace(target)
-    return size
 
 
 def as_told(error: OSError | av.error.FFmpegError | VideoError, job: Job, output: str) -> DataError:

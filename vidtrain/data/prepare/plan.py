@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from vidtrain.data.files import is_video
 from vidtrain.plain import has_types, is_below, parse_json
+from vidtrain.runs.atomic import whole_file
 
 JOURNAL: Final = "copies.jsonl"
 
@@ -89,9 +90,8 @@ class Journal:
                 copy = _parse(line)
                 if copy is not None:
                     self._copies[copy.source] = copy
-        part = self._file.with_name(f".{JOURNAL}.part")
-        part.write_text("".join(map(_line, self._copies.values())), encoding="ascii")
-        part.replace(self._file)
+        with whole_file(self._file, "w", encoding="ascii") as file:
+            file.write("".join(map(_line, self._copies.values())))
         self._out = self._file.open("a", encoding="ascii")
 
     def finished(self, source: str, stamp: Stamp | None, settings: Mapping[str, Any]) -> Copy | None:

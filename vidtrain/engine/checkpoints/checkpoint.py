@@ -22,6 +22,7 @@ from vidtrain.engine.checkpoints.content import Average, check_content, check_op
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.devices.memory_format import match_layout
 from vidtrain.errors import CheckpointError, ConfigError
+from vidtrain.runs.atomic import whole_file
 
 log = logging.getLogger("vidtrain")
 
@@ -44,7 +45,7 @@ def versions() -> dict[str, str]:
 
 
 def save_checkpoint(path: Path, content: dict[str, Any], before: Callable[[], None] | None = None) -> None:
-    """Write beside `path`, flush to the disk, then rename: a reader sees the old file or the new one.
+    """Write a checkpoint in the place of `path`: a reader sees the old file or the new one.
 
     Args:
         before: called when the new file is whole, before it takes its place.
@@ -52,18 +53,10 @@ def save_checkpoint(path: Path, content: dict[str, Any], before: Callable[[], No
     Raises:
         CheckpointError: the disk is full or not writable; the file at `path` is then as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with whole_file(path, before=before) as file:
             torch.save({"format": FORMAT, "versions": versions(), **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if before is not None:
-            before()
-        temporary.replace(path)
-        _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
-        temporary.unlink(missing_ok=True)
         kept = f"; {path} is the last good one" if path.exists() else ""
         raise CheckpointError(f"cannot write {path}: {_reason(error)}{kept}") from error
 
@@ -276,17 +269,6 @@ def restore_rng(state: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut; Windows has no such call."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _reason(error: BaseException) -> str:

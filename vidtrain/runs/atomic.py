@@ -1,0 +1,54 @@
+"""The one way to write a file that somebody else may read, or that a power cut may meet: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def whole_file(
+    path: Path, mode: str = "wb", *, before: Callable[[], None] | None = None, **text: Any
+) -> Iterator[IO[Any]]:
+    """A file to write to, which takes the place of `path` when the block ends; an error in it leaves `path` as it was.
+
+    Args:
+        mode: "wb" or "w". text: encoding, errors and newline of `open`.
+        before: called when the new file is on the disk, before it takes its place.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open(mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if before is not None:
+            before()
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def settle(part: Path, path: Path) -> int:
+    """Give a file that something else has written its name, once its bytes are on the disk; returns how many."""
+    with part.open("r+b") as file:
+        os.fsync(file.fileno())
+        size = file.seek(0, os.SEEK_END)
+    part.replace(path)
+    return size
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut; Windows has no such call."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

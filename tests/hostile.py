@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import os
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator
@@ -47,6 +48,7 @@ def cases() -> Iterator[Case]:
     yield from _starts()
     yield from _folders()
     yield from _runs()
+    yield from _pipes_and_links()
 
 
 # ---------------------------------------------------------------- pickles that call
@@ -601,3 +603,58 @@ def _runs() -> Iterator[Case]:
                 (folder / name).write_text(text)
 
             yield Case("run to be continued", f"{name}: {text[:20]!r}", make, ("resume",), harmless=True)
+
+
+# ---------------------------------------------------------------- what is no file, or one elsewhere
+
+
+def _pipes_and_links() -> Iterator[Case]:
+    """A pipe, whose end never comes, or a link to a file of the user's, in place of each file that is read or written.
+
+    Each folder is else as it should be.
+    """
+    if not hasattr(os, "mkfifo"):
+        return
+    good = {"columns": ["labels", "missing", "missing_offsets", "path_offsets", "paths"], "relative": True}
+
+    def run(folder: Path, content: Content) -> None:
+        for name in ("best.pt", "last.pt"):
+            torch.save(content, folder / name)
+
+    def index(folder: Path, content: Content) -> None:
+        write_index_by_hand(folder, {"train": good}, {})
+
+    def features(folder: Path, content: Content) -> None:
+        index(folder, content)
+        settings = {"version": 1, "length": 4, "dtype": "float16", "made_by": {}}
+        (folder / "features.json").write_text(json.dumps(settings))
+
+    def prepared(folder: Path, content: Content) -> None:
+        write_journal(folder)
+
+    logs = ("config.json", "result.json", "metrics.jsonl", "train.log", ".hydra/config.yaml", ".hydra/overrides.yaml")
+    arrays = tuple(f"train.{name}.npy" for name in ("labels", "paths", "path_offsets", "missing"))
+    for make, commands, names in (
+        (run, ("predict", "eval", "extract", "inspect", "weights"), ("best.pt",)),
+        (run, ("resume",), ("last.pt", "best.pt", *logs, "figures", "tensorboard")),
+        (index, ("data=index",), ("index.json", *arrays)),
+        (features, ("data=features", "extract into"), ("features.json", "videos.jsonl", "index.json", *arrays)),
+        (lambda folder, content: None, ("flow=cache",), ("flow.json",)),
+        (prepared, ("data prepare",), ("copies.jsonl", "report.csv", "index.json")),
+    ):
+        for name in names:
+            for kind in ("pipe", "link"):
+
+                def put(
+                    folder: Path, content: Content, canary: str, make: Any = make, name: str = name, kind: str = kind
+                ) -> None:
+                    make(folder, content)
+                    file = folder / name
+                    file.parent.mkdir(exist_ok=True)
+                    file.unlink(missing_ok=True)
+                    if kind == "pipe":
+                        os.mkfifo(file)
+                    else:
+                        file.symlink_to(Path(canary).parent / "precious")
+
+                yield Case(f"{kind} in place of a file", f"{make.__name__}: {name}", put, commands, harmless=True)

@@ -19,6 +19,8 @@ from vidtrain.shell import cli
 
 SECONDS = 10
 """Of processor time, which other programs do not take away."""
+WAITING = 120
+"""Of any time: who waits for the other end of a pipe uses no processor."""
 
 
 class House:
@@ -62,28 +64,35 @@ class House:
         for folder in (self.stranger, self.work):
             folder.mkdir(exist_ok=True)
             for entry in folder.iterdir():
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
             (folder / "stranger_module.py").write_text(f"open({str(self.canary)!r}, 'w')\ndef net(): pass\n")
         case.make(self.stranger, self.content, str(self.canary))
 
-    def files(self) -> set[Path]:
-        """All but what the commands are to write, in the working folder and, where it is the output, the stranger's."""
+    def files(self) -> set[tuple[Path, int, int]]:
+        """All but what the commands are to write, in the working folder and, where it is the output, the stranger's:
+        (path, size, time of the last change), times of folders aside, which a reader's may be of."""
         ours = (self.stranger, self.work)
-        return {path for path in self.root.rglob("*") if not any(path.is_relative_to(folder) for folder in ours)}
+        others = [path for path in self.root.rglob("*") if not any(path.is_relative_to(folder) for folder in ours)]
+        sizes = [(0, 0) if path.is_dir() else (path.stat().st_size, path.stat().st_mtime_ns) for path in others]
+        return {(path, *size) for path, size in zip(others, sizes, strict=True)}
 
 
 @contextmanager
 def limited() -> Iterator[None]:
     def late(number: int, frame: Any) -> None:
-        raise TimeoutError(f"took more than {SECONDS} s")
+        kind = f"{SECONDS} s of work" if number == signal.SIGPROF else f"{WAITING} s"
+        raise TimeoutError(f"took more than {kind}")
 
-    before = signal.signal(signal.SIGPROF, late)
+    before = [(number, signal.signal(number, late)) for number in (signal.SIGPROF, signal.SIGALRM)]
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, WAITING)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
+        for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+            signal.setitimer(timer, 0)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -114,3 +114,38 @@ def test_an_expression_out_of_a_checkpoint_ends(
     assert "group_by='(a|aa)+b', which the file gives: took longer than" in line
     own = ["data=folder", *(f"data.{key}={value}" for key, value in options.items()), r"data.group_by=_(g\d)_"]
     assert "scored 16 of 16" in evaluate("(a|aa)+b", *own).stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["train.log", ".hydra/config.yaml", ".hydra", "metrics.jsonl", "figures", "tensorboard"]
+)
+def test_a_run_that_would_write_elsewhere_is_not_continued(
+    call: Call, tiny: list[str], trained: Path, tmp_path: Path, name: str
+) -> None:
+    """A link in the folder of a run leads to a file or folder of the user's; Hydra writes before a command runs."""
+    run, mine = tmp_path / "run", tmp_path / "mine"
+    shutil.copytree(trained, run)
+    (run / "result.json").unlink()
+    for entry in (run / name, mine):
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+    mine.mkdir() if "." not in name.lstrip(".") else mine.write_text("mine")
+    (run / name).symlink_to(mine)
+    for given in (f"resume={run}", f"run_dir={run}"):
+        line = error_line(call("train", *tiny, given, check=2))
+        assert line.startswith(f"{run / name}: is a link to {mine}, and a training would write there")
+    assert list(mine.iterdir()) == [] if mine.is_dir() else mine.read_text() == "mine"
+
+
+def test_links_that_a_user_makes_are_followed(call: Call, tiny: list[str], trained: Path, tmp_path: Path) -> None:
+    """To the whole folder, within it, and of checkpoints, which are replaced and not written through."""
+    run = tmp_path / "disk" / "run"
+    shutil.copytree(trained, run)
+    (run / "result.json").unlink()
+    (run / "best.pt").replace(tmp_path / "kept.pt")
+    (run / "best.pt").symlink_to(tmp_path / "kept.pt")
+    (run / "train.log").replace(run / "old.log")
+    (run / "train.log").symlink_to("old.log")
+    (tmp_path / "link").symlink_to(run)
+    call("train", *tiny, "resume=link")
+    assert (run / "result.json").is_file()
+    assert (run / "old.log").read_text().count("\n") > 1

@@ -22,6 +22,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from vidtrain.errors import ConfigError
 from vidtrain.options.paths import expand_home, expand_homes
 from vidtrain.plain import read_json
 from vidtrain.runs.sole_writer import LOCK
@@ -129,11 +130,13 @@ def _choose(root: DictConfig) -> str:
         folder = Path(expand_home(str(given)))
         if not folder.exists():
             _fresh[folder.absolute()] = _missing(folder)
+        _check_links(folder)
         return str(folder)
     model, wanted = str(choices.model), comparable(root)
     if root.resume == "auto":
         unfinished = find_unfinished(RUNS, model, wanted)
         if unfinished is not None:
+            _check_links(unfinished)
             return str(unfinished)
     parent = RUNS / _data_folder(str(choices.data), wanted) / model
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
@@ -142,6 +145,25 @@ def _choose(root: DictConfig) -> str:
         number += 1
         folder = parent / f"{stamp}_{number}"
     return str(folder)
+
+
+def _check_links(folder: Path) -> None:
+    """Refuse the folder of a run, a stranger's perhaps, in which a file that a training writes to lies elsewhere.
+
+    Checkpoints are replaced by new files, so those may be links. Hydra writes its own before any command runs.
+    """
+    home, entries = folder.resolve(), list(folder.iterdir()) if folder.is_dir() else []
+    entries += [below for entry in entries if entry.is_dir() and not entry.is_symlink() for below in entry.iterdir()]
+    for entry in entries:
+        if entry.suffix == ".pt":
+            continue
+        if entry.is_symlink() and not entry.resolve().is_relative_to(home):
+            raise ConfigError(
+                f"{entry}: is a link to {entry.readlink()}, and a training would write there: replace it by a file or "
+                "folder of its own"
+            )
+        if not (entry.is_file() or entry.is_dir()):
+            raise ConfigError(f"{entry}: is not a regular file, and a training would write to it: remove it")
 
 
 def folder_name(path: str | Path) -> str:

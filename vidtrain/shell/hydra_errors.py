@@ -32,6 +32,8 @@ def explain(error: BaseException, command: str, overrides: Sequence[str], in_swe
 
     if isinstance(error, yaml.YAMLError):
         return _bad_yaml(error)
+    if (own := _own(error)) is not None:
+        return str(own)
     if isinstance(error, MissingConfigException):
         return _missing_config(error)
     if isinstance(error, OverrideParseException):
@@ -55,6 +57,13 @@ def explain(error: BaseException, command: str, overrides: Sequence[str], in_swe
     if isinstance(error, ValueError) and _raised_in(error, "hydra"):
         return _one_line(str(error))
     return None
+
+
+def _own(error: BaseException | None) -> ConfigError | None:
+    """The mistake that one of our resolvers has found, which OmegaConf wraps."""
+    while error is not None and not isinstance(error, ConfigError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def unknown_key(key: str, allowed: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from vidtrain import metrics
 from vidtrain.engine.evaluator import Scores
+from vidtrain.reports.results import summary_cells
 
 SCORES = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.4, 0.35, 0.25]])
 LABELS = torch.tensor([0, 2, 2, 1])
@@ -115,3 +116,20 @@ def test_the_order_of_equal_scores_holds_for_many_classes() -> None:
     for row, best in zip(scores.tolist(), metrics.best_classes(scores, 400)[1].tolist(), strict=True):
         assert best == ranked(row)
     assert metrics.best_classes(torch.ones(1000), 5)[1].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_metric_more_in_the_list_is_one_more_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it costs to add one: a function in a list. The log, result.json and the tables draw from it."""
+    from vidtrain.engine.evaluator import Scores
+    from vidtrain.reports import results
+
+    mine = metrics.Metric("sure", "sureness", lambda scored: scored.probs.amax(1).mean().item())
+    for module in (metrics, results):
+        monkeypatch.setattr(module, "METRICS", (*metrics.METRICS, mine))
+    probs = torch.tensor([[0.75, 0.25], [0.5, 0.5]])
+    scores = Scores(probs, torch.tensor([0, 1]), torch.arange(2), torch.ones(2).double(), 0.5)
+    found = scores.summary()
+    assert found == {"top1": 0.5, "clip_top1": 1.0, "mean_class": 0.5, "loss": 0.5, "sure": 0.625}
+    test = {**found, "scored": 2, "listed": 2}
+    cells = summary_cells({"test": test, "val": None, "clips_per_second": None, "params": 1, "minutes": 0.1})
+    assert cells["test sureness"] == "0.625"

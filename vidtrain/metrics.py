@@ -8,6 +8,10 @@ share a rank.) Scores must be finite; the evaluator keeps the others out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
 import torch
 from torch import Tensor
 
@@ -76,3 +80,72 @@ def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
 def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
     """The mean of `average_precision` over the classes that occur; nan when none does."""
     return average_precision(scores, labels).nanmean().item()
+
+
+# ---------------------------------------------------------------- what a test reports
+
+
+class Scored(Protocol):
+    """Of n videos whose class is known, K classes. probs float32 (n, K). labels int64 (n,), or float32 (n, K) of a
+    multi-label set. clip_hits float64 (n,)."""
+
+    probs: Tensor
+    labels: Tensor
+    clip_hits: Tensor
+    loss: float
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of a test.
+
+    key: in result.json, metrics.jsonl and TensorBoard. title: in tables. of: its value, None where it has no meaning,
+    as accuracies of one class have none where a video has several.
+    """
+
+    key: str
+    title: str
+    of: Callable[[Scored], float | None]
+
+
+def _several(scored: Scored) -> bool:
+    return scored.labels.ndim == 2
+
+
+def _confusion(scored: Scored) -> Tensor:
+    return confusion_matrix(scored.probs.argmax(1), scored.labels, scored.probs.shape[1])
+
+
+def _top1(scored: Scored) -> float:
+    if _several(scored):
+        return any_hit(scored.probs, scored.labels).double().mean().item()
+    return topk_accuracy(scored.probs, scored.labels, 1)
+
+
+METRICS: Final = (
+    Metric("map", "mAP", lambda s: mean_average_precision(s.probs, s.labels) if _several(s) else None),
+    Metric("top1", "top-1", _top1),
+    Metric(
+        "top5",
+        "top-5",
+        lambda s: None if _several(s) or s.probs.shape[1] <= 5 else topk_accuracy(s.probs, s.labels, 5),
+    ),
+    Metric("clip_top1", "clip top-1", lambda s: s.clip_hits.mean().item()),
+    Metric("mean_class", "mean class", lambda s: None if _several(s) else mean_class_accuracy(_confusion(s))),
+    Metric("loss", "loss", lambda s: s.loss),
+)
+"""All that a test reports, in the order of its tables; a function more in this list is a metric more everywhere."""
+
+PRIMARY: Final = ("map", "top1")
+"""By the first of these that a test has, checkpoints and runs are ranked."""
+
+
+def measured(scored: Scored) -> dict[str, float]:
+    """Key -> value of all METRICS that have a meaning here."""
+    values = {metric.key: metric.of(scored) for metric in METRICS}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def primary(values: dict[str, float] | None) -> float | None:
+    """The number of a test that a sweeper may optimise; None without a test."""
+    return None if not values else next(values[key] for key in PRIMARY if key in values)

@@ -23,7 +23,7 @@ def run(folder: Path, number: int, overrides: list[str], top1: float | None, *, 
     if top1 is None:
         (home / "error.json").write_text(json.dumps({"error": "no memory"}))
         return
-    test = {"top1": top1, "clip_top1": top1, "scored": 8, "listed": 8}
+    test = {"top1": top1, "top5": 1.0, "clip_top1": top1 / 2, "scored": 8, "listed": 8}
     result = {"test": test, "val": None if val is None else {"top1": val}, "clips_per_second": 3.0, "minutes": 1.0}
     result["params"] = 1000
     (home / "result.json").write_text(json.dumps({**result, "summary": summary_cells(result)}))
@@ -40,10 +40,12 @@ def test_folds_end_in_a_row_with_mean_and_spread(tmp_path: Path) -> None:
     for fold, score in enumerate(scores):
         run(tmp_path, fold, ["data=folder", "data.folds=5", f"data.fold={fold}"], score)
     text = sweep_table(tmp_path)
-    assert len(text.split("\n\n")[0].splitlines()) == 7  # the usual table: a row per run
+    usual = text.split("\n\n")[0].splitlines()
+    assert len(usual) == 7  # a row per run
+    assert "test top-1  test top-5  test clip top-1  test scored  val top-1" in usual[0]
     assert "over data.fold:" in text
     # mean 0.75; squares 0.0625 + 0 + 0.015625 + 0.015625 + 0.0625 = 0.15625, by 4, root
-    assert means(text)[1:] == [["5/5", "0.750", "0.198", "0.500", "0.000"]]
+    assert means(text)[1:] == [["5/5", "0.750", "0.198", "1.000", "0.000", "0.375", "0.099", "0.500", "0.000"]]
 
 
 def test_each_setting_has_a_row_over_its_folds_and_seeds(tmp_path: Path) -> None:
@@ -68,7 +70,7 @@ def test_failed_and_missing_folds_are_counted(tmp_path: Path) -> None:
 def test_official_splits_and_seeds_are_repeats(tmp_path: Path, key: str) -> None:
     for number in (1, 2, 3):
         run(tmp_path, number, [f"{key}={number}"], 0.25 * number, val=None)
-    assert means(sweep_table(tmp_path))[1] == ["3/3", "0.500", "0.250"]
+    assert means(sweep_table(tmp_path))[1] == ["3/3", "0.500", "0.250", "1.000", "0.000", "0.250", "0.125"]
 
 
 def test_other_sweeps_have_one_table(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.devices.distributed import join
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, one_of
+from vidtrain.metrics import METRICS, primary
 from vidtrain.models.two_stream import TwoStream
 from vidtrain.options.schema import check_numbers
 from vidtrain.options.stored import checkpoint_config
@@ -31,7 +32,7 @@ from vidtrain.terminal import printable
 log = logging.getLogger("vidtrain")
 
 
-def run(cfg: DictConfig) -> float:
+def run(cfg: DictConfig) -> float | None:
     """Score a split of the checkpoint's data; print the table. Returns top-1 over videos, or mAP.
 
     Under torchrun or srun each process scores its part of the videos.
@@ -65,7 +66,7 @@ def run(cfg: DictConfig) -> float:
         print(printable(f"predictions: {folder / 'predictions.csv'}"))
         refuse_not_finite(result, folder)
     world.leave()
-    return result.get("map", result["top1"])
+    return primary(result)
 
 
 def _folder(cfg: DictConfig, name: str) -> Path:
@@ -88,8 +89,7 @@ def _answer_by(model: nn.Module, stream: str) -> None:
 
 
 def _print(result: dict[str, Any], split: str) -> None:
-    names = {"map": "mAP", "top1": "top-1", "top5": "top-5", "clip_top1": "clip top-1", "mean_class": "mean class"}
-    columns = {key: name for key, name in {**names, "loss": "loss"}.items() if key in result}
+    columns = {metric.key: metric.title for metric in METRICS if metric.key in result}
     cells = [f"{result[key]:.4f}" for key in columns]
     header = ["split", *columns.values(), "scored"]
     print(table(header, [[split, *cells, f"{result['scored']}/{result['listed']}"]]))

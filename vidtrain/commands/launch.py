@@ -26,6 +26,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from vidtrain.children import keep_working_folder_out
 from vidtrain.commands import run_dir
 from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED, ConfigError, StoppedError, VidtrainError
+from vidtrain.metrics import primary
 
 _MISTAKE = 2  # the exit code of a user's mistake, as of the program itself
 
@@ -76,7 +77,7 @@ def launch(cfg: DictConfig) -> float | None:
         raise StoppedError(f"{error.sigval.name} received; the same command with resume=auto continues", code) from None
     result = json.loads((folder / run_dir.FINISHED_FILE).read_text(encoding="utf-8"))
     score = result["test"] or result["val"]
-    return score.get("map", score.get("top1")) if score else None
+    return primary(score)
 
 
 def _work(cfg: bytes, hydra: bytes) -> None:

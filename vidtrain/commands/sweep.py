@@ -15,6 +15,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from vidtrain.metrics import METRICS
 from vidtrain.options.paths import unquoted
 from vidtrain.plain import read_json, read_texts
 from vidtrain.reports.table import table
@@ -23,11 +24,8 @@ log = logging.getLogger("vidtrain")
 
 # what is varied to repeat a setting, not to change it
 _REPEATS = ("data.fold", "data.split", "data.split_seed", "trainer.seed")
-# what they are averaged over: (column, split and key in result.json)
-_METRICS = (
-    *(("test mAP", "test", "map"), ("test top-1", "test", "top1"), ("test mean class", "test", "mean_class")),
-    *(("val mAP", "val", "map"), ("val top-1", "val", "top1")),
-)
+# what is averaged over them: (column, split and key in result.json)
+_AVERAGED = tuple((f"{split} {m.title}", split, m.key) for split in ("test", "val") for m in METRICS if m.key != "loss")
 
 failed: list[str] = []
 """One line for each run of the sweep that failed, wherever it was executed; decides the exit code."""
@@ -115,9 +113,7 @@ def sweep_table(folder: Path) -> str:
     rows = [(varied, result["summary"]) for varied, result in runs]
     keys = list(dict.fromkeys(k for varied, _ in rows for k in varied))
     keys = [k for k in keys if len({varied.get(k) for varied, _ in rows}) > 1] or keys[:1]
-    seen = {name for _, result in rows for name in result}
-    columns = [name for name in ["test mAP", "val mAP"] if name in seen]
-    columns += ["test top-1", "test clip top-1", "test scored", "val top-1", "params", "clips/s", "minutes"]
+    columns = list(dict.fromkeys(name for _, result in rows for name in result))
     header = [*keys, *columns]
     body = [[varied.get(k, "") for k in keys] + [result.get(c, "") for c in columns] for varied, result in rows]
     means = _means(runs, keys) if len(runs) > 1 else ""
@@ -133,14 +129,15 @@ def _means(runs: Sequence[tuple[dict[str, str], dict[str, Any]]], keys: Sequence
     groups: dict[tuple[str, ...], list[tuple[dict[str, str], dict[str, Any]]]] = defaultdict(list)
     for varied, result in runs:
         groups[tuple(varied.get(key, "") for key in settings)].append((varied, result))
+    averaged = [row for row in _AVERAGED if any(_number(result, *row[1:]) is not None for _, result in runs)]
     body = []
     for names, members in groups.items():
         cells = [*names, _finished(members, repeats)]
-        for _, split, metric in _METRICS:
+        for _, split, metric in averaged:
             values = [value for _, result in members if (value := _number(result, split, metric)) is not None]
             cells += [f"{mean(values):.3f}" if values else "", f"{stdev(values):.3f}" if len(values) > 1 else ""]
         body.append(cells)
-    header = [*settings, "runs", *(text for name, _, _ in _METRICS for text in (name, "std"))]
+    header = [*settings, "runs", *(text for name, _, _ in averaged for text in (name, "std"))]
     return f"mean and standard deviation over {', '.join(repeats)}:\n{table(header, body)}"
 
 

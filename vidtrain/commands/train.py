@@ -21,6 +21,7 @@ from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
 from vidtrain.engine.signals import StopSignals
 from vidtrain.errors import CheckpointError, ConfigError, LoaderError, VidtrainError
+from vidtrain.metrics import PRIMARY, primary
 from vidtrain.options.paths import literal
 from vidtrain.ranges import Range, check_number
 from vidtrain.reports.results import print_result, summary_cells, write_json
@@ -43,7 +44,7 @@ def run(cfg: DictConfig) -> float | None:
         result = _result(cfg, folder, world)
     world.leave()
     score = result["test"] or result["val"]
-    return score.get("map", score.get("top1")) if score else None
+    return primary(score)
 
 
 def _result(cfg: DictConfig, folder: Path, world: World) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _train_and_test(cfg: DictConfig, folder: Path, world: World) -> dict[str, An
     bad = {path: reason for known in world.gather(progress.bad) for path, reason in known.items()}
     params = sum(p.numel() for p in trainer.model.parameters())
     result: dict[str, Any] = {
-        "val": None if progress.best is None else {"map" if data.multi_label else "top1": progress.best[0]},
+        "val": None if progress.best is None else {PRIMARY[not data.multi_label]: progress.best[0]},
         "test": test,
         "best_epoch": progress.best_epoch,
         "params": params,

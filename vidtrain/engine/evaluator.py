@@ -67,29 +67,14 @@ class Scores:
         )
 
     def summary(self) -> dict[str, float]:
-        """Accuracies in [0, 1]; top5 only where there are more than five classes.
+        """metrics.METRICS by key: accuracies in [0, 1], top5 only where there are more than five classes.
 
         Of a multi-label set: map, the mean over classes of the average precision, and top1, the share of videos whose
         most probable class is one of theirs.
         """
         if not self.multi_label and (self.labels < 0).any():
-            return self._labelled().summary()
-        if self.multi_label:
-            return {
-                "map": metrics.mean_average_precision(self.probs, self.labels),
-                "top1": metrics.any_hit(self.probs, self.labels).double().mean().item(),
-                "clip_top1": self.clip_hits.mean().item(),
-                "loss": self.loss,
-            }
-        found = {
-            "top1": metrics.topk_accuracy(self.probs, self.labels, 1),
-            "clip_top1": self.clip_hits.mean().item(),
-            "mean_class": metrics.mean_class_accuracy(self.confusion),
-            "loss": self.loss,
-        }
-        if self.probs.shape[1] > 5:
-            found["top5"] = metrics.topk_accuracy(self.probs, self.labels, 5)
-        return found
+            return metrics.measured(self._labelled())
+        return metrics.measured(self)
 
 
 @torch.inference_mode()

@@ -6,24 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vidtrain.metrics import METRICS
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import whole_file
 
 
 def summary_cells(result: dict[str, Any]) -> dict[str, str]:
-    """The cells of the table by column, '' where a run has no such number."""
+    """The cells of the table by column, of the numbers that the run has."""
     test, val, rate = result["test"], result["val"], result["clips_per_second"]
-    several = {
-        "test mAP": f"{test['map']:.3f}" if test and "map" in test else "",
-        "val mAP": f"{val['map']:.3f}" if val and "map" in val else "",
-    }
+    shown = [metric for metric in METRICS if metric.key != "loss"]
     return {
-        **{name: cell for name, cell in several.items() if cell},
-        "test top-1": f"{test['top1']:.3f}" if test else "",
-        "test top-5": f"{test['top5']:.3f}" if test and "top5" in test else "",
-        "test clip top-1": f"{test['clip_top1']:.3f}" if test else "",
-        "test scored": f"{test['scored']}/{test['listed']}" if test else "",
-        "val top-1": f"{val['top1']:.3f}" if val and "top1" in val else "",
+        **{f"test {m.title}": f"{test[m.key]:.3f}" for m in shown if test and m.key in test},
+        **({"test scored": f"{test['scored']}/{test['listed']}"} if test else {}),
+        **{f"val {m.title}": f"{val[m.key]:.3f}" for m in shown if val and m.key in val},
         "params": f"{result['params'] / 1e6:.3f} M",
         "clips/s": f"{rate:.0f}" if rate else "",
         "minutes": f"{result['minutes']:.1f}",

@@ -103,6 +103,16 @@ def test_a_stranger_finds_the_parts_of_the_data() -> None:
             assert ast.get_docstring(ast.parse(text)), f"{folder}/__init__.py says in a line what may be in it"
 
 
+def test_one_name_one_class() -> None:
+    found: dict[str, list[str]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(file.relative_to(PACKAGE)))
+    same = {name: sorted(files) for name, files in found.items() if len(files) > 1}
+    assert same == {"Block": ["models/layers/inception.py", "models/layers/transformer.py"]}  # as their papers say
+
+
 def test_files_fit_a_head() -> None:
     long = {str(f): n for f in PACKAGE.rglob("*.py") if (n := len(f.read_text().splitlines())) > 350}
     assert not long, long

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from vidtrain.data.jobs.pool import Outcome, run
-from vidtrain.data.jobs.progress import Progress
+from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.errors import ConfigError, VideoError
 
 METHODS = multiprocessing.get_all_start_methods()
@@ -212,7 +212,7 @@ def test_no_orphans(tmp_path: Path, method: str, sign: signal.Signals) -> None:
 
 def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vidtrain.data.jobs.progress._LINE_EVERY", 0.0)
-    with Progress(4, "checking", done=1) as progress:
+    with ProgressBar(4, "checking", done=1) as progress:
         for _ in run(square, range(3), workers=1, timeout=20.0, progress=progress):
             progress.note = "1 problem"
     lines = capsys.readouterr().err.splitlines()
@@ -222,6 +222,6 @@ def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeyp
 
 
 def test_a_short_job_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress(3, "checking") as progress:
+    with ProgressBar(3, "checking") as progress:
         list(run(square, range(3), workers=1, timeout=20.0, progress=progress))
     assert capsys.readouterr() == ("", "")

@@ -16,7 +16,7 @@ from vidtrain.data.clips.loader import TrainLoader, choose_workers
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.settings import PrecisionName
-from vidtrain.engine.speed.bench import Row, matmul_ceiling, measure
+from vidtrain.engine.speed.bench import BenchRow, matmul_ceiling, measure
 from vidtrain.engine.speed.timing import Step
 from vidtrain.models.inspect.summary import cost
 from vidtrain.options.settings import check_bench
@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> None:
     rows = []
     for size, precision, compiled in product(cfg.batch_size, cfg.precision, cfg.compile or usual):
         print(f"measuring {precision}{', compiled' if compiled else ''}, {size} clips at once ...", flush=True)
-        row, loader = Row(size, precision, compiled), None if data is None else _loader(cfg, data, size, device)
+        row, loader = BenchRow(size, precision, compiled), None if data is None else _loader(cfg, data, size, device)
         rows.append(measure(row, device, partial(_make, cfg, data, device), loader, seconds=seconds))
     measured = dict.fromkeys(row.precision for row in rows if row.train is not None)
     ceilings = {name: matmul_ceiling(name, device, seconds=seconds / 4) for name in measured}
@@ -49,7 +49,7 @@ def run(cfg: DictConfig) -> None:
         write_json(Path(cfg.output), report.to_json())
 
 
-def _make(cfg: DictConfig, data: VideoData | None, device: torch.device, row: Row) -> tuple[Step, Batch]:
+def _make(cfg: DictConfig, data: VideoData | None, device: torch.device, row: BenchRow) -> tuple[Step, Batch]:
     """The model with the step that training would take with it, and a batch of noise."""
     classes, multi_label = _classes(cfg, data), data is not None and data.multi_label
     precision = Precision(PrecisionName(row.precision), device)

@@ -24,7 +24,7 @@ from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.clips.stream import ClipBatch, ClipStream, check_slides
 from vidtrain.data.features.files import Done, FeatureFolder, Video
 from vidtrain.data.features.index import REPORT, videos_of, write_feature_index, write_report
-from vidtrain.data.jobs.progress import Progress
+from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.extract import encode
@@ -160,7 +160,7 @@ def _extract(
     )
     to_input = ModelInput(config.transform.mean, config.transform.std, precision.device)
     try:
-        with Progress(len(videos), "extracting", done=len(found.done), unit="video") as progress:
+        with ProgressBar(len(videos), "extracting", done=len(found.done), unit="video") as progress:
             for batch, features in encode(network, batches, to_input, precision, getattr(torch, cfg.dtype.value)):
                 _store(folder, jobs, batch, features.numpy(), found, progress)
     except KeyboardInterrupt:
@@ -187,7 +187,7 @@ def _store(
     batch: ClipBatch,
     features: np.ndarray[Any, Any],
     found: _Found,
-    progress: Progress,
+    progress: ProgressBar,
 ) -> None:
     """Write a batch: stretches of clips of one video, then what has ended."""
     rows, numbers, totals = batch.videos.numpy(), batch.numbers.numpy(), batch.totals.numpy()

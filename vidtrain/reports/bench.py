@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from vidtrain.engine.speed.bench import Row, utilisation
+from vidtrain.engine.speed.bench import BenchRow, utilisation
 from vidtrain.engine.speed.memory import what_is_counted
 from vidtrain.reports.table import table
 
@@ -32,7 +32,7 @@ class Report:
     macs: int
     device: torch.device
     ceilings: Mapping[str, float]
-    rows: Sequence[Row]
+    rows: Sequence[BenchRow]
     with_data: bool
 
     def to_text(self) -> str:
@@ -53,7 +53,7 @@ class Report:
         ]
         return "\n".join(lines)
 
-    def _cells(self, row: Row) -> tuple[str, ...]:
+    def _cells(self, row: BenchRow) -> tuple[str, ...]:
         mfu = self._utilisation(row)
         spent = "" if row.compile_seconds is None else f"{row.compile_seconds:.0f} s to compile"
         return (
@@ -69,7 +69,7 @@ class Report:
             row.note or spent,
         )
 
-    def _utilisation(self, row: Row) -> float | None:
+    def _utilisation(self, row: BenchRow) -> float | None:
         ceiling = self.ceilings.get(row.precision)
         return None if ceiling is None else utilisation(row, self.macs, ceiling)
 

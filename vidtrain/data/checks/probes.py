@@ -20,7 +20,7 @@ from typing import Any, Final, TextIO
 
 from vidtrain.data.checks.probe import Depth, Probe, probe
 from vidtrain.data.jobs.pool import Outcome, run
-from vidtrain.data.jobs.progress import Progress
+from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.timeline import unpacked
 from vidtrain.plain import has_types, parse_json
@@ -115,7 +115,7 @@ class Probes:
                 yield Found(path, known, known=True)
         if not new:
             return
-        with self._appending() as file, Progress(len(paths), what, done=len(paths) - len(new)) as progress:
+        with self._appending() as file, ProgressBar(len(paths), what, done=len(paths) - len(new)) as progress:
             for path, found in _probe_all(new, settings, workers, progress):
                 bad += found.error is not None or found.corrupt > 0
                 progress.note = f"{bad} cannot be read or have broken frames" if bad else ""
@@ -145,7 +145,7 @@ class Found:
 
 
 def _probe_all(
-    files: Mapping[str, _Stat], settings: Settings, workers: int, progress: Progress
+    files: Mapping[str, _Stat], settings: Settings, workers: int, progress: ProgressBar
 ) -> Iterator[tuple[str, Probe]]:
     function = partial(probe, reader=settings.reader, depth=settings.depth)
     paths = list(files)

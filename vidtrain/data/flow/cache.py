@@ -36,7 +36,7 @@ from vidtrain.data.flow.codes import STILL, Codes, encode
 from vidtrain.data.flow.files import SETTINGS, file_of, read_settings, video_id
 from vidtrain.data.flow.methods import FlowMethod
 from vidtrain.data.jobs.pool import Outcome, run
-from vidtrain.data.jobs.progress import Progress
+from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.prepare.copy import Job, as_told
 from vidtrain.data.prepare.frames import walk
@@ -179,7 +179,7 @@ def _work(
 ) -> None:
     """Do the jobs; adds the reason for each that failed to `bad`."""
     try:
-        with Progress(done + len(jobs), "computing flow", done=done, unit="video") as progress:
+        with ProgressBar(done + len(jobs), "computing flow", done=done, unit="video") as progress:
             outcomes = (
                 _one_by_one(function, jobs, progress)
                 if workers is None
@@ -197,7 +197,7 @@ def _work(
 
 
 def _one_by_one(
-    function: Callable[[Job], None], jobs: Sequence[Job], progress: Progress
+    function: Callable[[Job], None], jobs: Sequence[Job], progress: ProgressBar
 ) -> Generator[Outcome[None], None, None]:
     """What pool.run does, in this process."""
     for index, job in enumerate(jobs):

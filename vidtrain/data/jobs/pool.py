@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Literal, TypeVar
 
-from vidtrain.data.jobs.progress import Progress
+from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.errors import VideoError
 
 Item = TypeVar("Item")
@@ -74,7 +74,7 @@ def run(
     *,
     workers: int,
     timeout: float | Callable[[Item], float],
-    progress: Progress | None = None,
+    progress: ProgressBar | None = None,
     start_method: str | None = None,
 ) -> Generator[Outcome[Value], None, None]:
     """Call `function` with each item, in `workers` processes (one, too, is a process of its own).

@@ -12,7 +12,7 @@ from tqdm import tqdm
 _LINE_EVERY: Final = 30.0  # seconds
 
 
-class Progress:
+class ProgressBar:
     """Counts items on stderr. Use it as a context manager.
 
     note: shown behind the numbers, for instance "3 problems"; set it at any time.
@@ -55,7 +55,7 @@ class Progress:
             self._bar.close()
             self._bar = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(

@@ -26,7 +26,7 @@ from typing import Final
 import numpy as np
 
 from vidtrain.data.jobs.pool import run
-from vidtrain.data.jobs.progress import Progress
+from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import StringArray, VideoData
 from vidtrain.data.prepare.copy import Job, make_copy, recorded, suffix_of
@@ -186,7 +186,7 @@ def _work(
     before = after = 0
     try:
         with (
-            Progress(len(jobs) + len(done), "preparing", done=len(done)) as progress,
+            ProgressBar(len(jobs) + len(done), "preparing", done=len(done)) as progress,
             closing(run(function, jobs, workers=workers, timeout=timeout, progress=progress)) as outcomes,
         ):
             for outcome in outcomes:

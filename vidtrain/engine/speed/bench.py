@@ -22,7 +22,7 @@ _LARGEST = 8192  # side of the matrices; three of them in float32 are 0.8 GB
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchRow:
     """One line of the table. What was not measured is None; `note` says what went wrong.
 
     Attributes:
@@ -45,13 +45,13 @@ class Row:
 
 
 def measure(
-    row: Row,
+    row: BenchRow,
     device: torch.device,
-    make: Callable[[Row], tuple[Step, Batch]],
+    make: Callable[[BenchRow], tuple[Step, Batch]],
     clips: TrainingClips | None,
     *,
     seconds: float,
-) -> Row:
+) -> BenchRow:
     """The row with its figures. What this device cannot do, or has not the memory for, is noted in it.
 
     Args:
@@ -121,7 +121,7 @@ def matmul_ceiling(precision: str, device: torch.device, *, seconds: float) -> f
     return best
 
 
-def utilisation(row: Row, macs: int, ceiling: float) -> float | None:
+def utilisation(row: BenchRow, macs: int, ceiling: float) -> float | None:
     """Model FLOP utilisation: a training step is three forward passes of `macs` multiply-adds a clip."""
     return None if row.train is None else 6 * macs * row.train / ceiling
 

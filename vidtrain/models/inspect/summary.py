@@ -40,7 +40,7 @@ _SHOWN: tuple[type[nn.Module], ...] = (
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerRow:
     """One layer. A layer that is called several times in a pass (a recurrent cell) has one row with its last call."""
 
     label: str
@@ -65,7 +65,7 @@ class Summary:
     trainable_params: int
     macs: int
     """Multiply-adds of one clip, counted by torch.utils.flop_counter (which counts two operations each)."""
-    rows: tuple[Row, ...]
+    rows: tuple[LayerRow, ...]
 
     @property
     def gmac(self) -> float:
@@ -109,11 +109,11 @@ def summarise(model: nn.Module, num_frames: int, size: int) -> Summary:
     shown = {path: call for path, call in calls.items() if isinstance(call.module, _SHOWN) or call.macs}
     fields = receptive_fields(model, num_frames, size, {path: call.count for path, call in shown.items()})
     inputs = input_shapes(model, num_frames, size)
-    rows = [Row("Input", name if len(inputs) > 1 else "", shape, None, 0, 0) for name, shape in inputs.items()]
+    rows = [LayerRow("Input", name if len(inputs) > 1 else "", shape, None, 0, 0) for name, shape in inputs.items()]
     for path, call in shown.items():
         first_of_all = 3 * num_frames if len(rows) == len(inputs) == 1 else None
         rows.append(
-            Row(
+            LayerRow(
                 label=_label(call.module, stacked=first_of_all) + (f" x{call.count}" if call.count > 1 else ""),
                 path=path,
                 size=call.size,
@@ -260,7 +260,7 @@ def _unless(word: str, value: tuple[Any, ...], usual: Any) -> str:
     return f", {word} {value[0] if len(set(value)) == 1 else _by(value)}"
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: LayerRow) -> tuple[str, ...]:
     if row.label == "Input":
         return row.label, row.path, times(row.size), "", "", ""
     seen = times(row.field) if row.field else "-"

@@ -81,15 +81,33 @@ def test_a_jpegs_scan_that_ends_early_is_damaged(tmp_path: Path) -> None:
     assert read_each(path, full_decode(source))[0] == 0
 
 
-@pytest.mark.parametrize("codec", ["rawvideo", "ffv1", "utvideo"])
-def test_a_packet_that_zeros_follow_is_damaged(codec: str, tmp_path: Path) -> None:
-    """The second half of an AVI is zeroed, and with it the end of a packet that no decoder misses."""
-    path = make(Kind(codec, "avi"), "scene", tmp_path)
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [("rawvideo", "avi"), ("ffv1", "avi"), ("utvideo", "avi"), ("rawvideo", "mkv"), ("ffv1", "mkv")],
+)
+def test_a_packet_that_zeros_follow_is_damaged(codec: str, suffix: str, tmp_path: Path) -> None:
+    """The second half of a file is zeroed, and with it the end of a packet that no decoder misses."""
+    path = make(Kind(codec, suffix), "scene", tmp_path)
     data, whole = path.read_bytes(), full_decode(path)
     path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
     given, wrong = read_each(path, whole)
     assert wrong == []
     assert given >= 10
+
+
+@pytest.mark.parametrize("lost", [5, 17, 35])
+def test_what_the_index_of_an_avi_has_and_the_file_has_not(lost: int, tmp_path: Path) -> None:
+    """The chunk of a packet has lost its name, and is passed over: what refers to that frame is refused."""
+    path = make(Kind("mpeg4", "avi", {"g": "12"}), "scene", tmp_path)
+    data, whole = bytearray(path.read_bytes()), full_decode(path)
+    at = 0
+    for _ in range(lost + 1):
+        at = data.index(b"00dc", at + 4)
+    data[at : at + 4] = b"JUNK"
+    path.write_bytes(data)
+    given, wrong = read_each(path, whole)
+    assert wrong == []
+    assert 24 <= given < 36
 
 
 def test_zeros_behind_an_avi_are_no_damage(tmp_path: Path) -> None:

@@ -35,13 +35,13 @@ class Glance:
     encrypted: bool = False
 
 
-def glance(path: str) -> tuple[Glance, bytes | None]:
+def glance(path: Path) -> tuple[Glance, bytes | None]:
     """Look at a file without any video library. Raises OSError.
 
     Returns:
         What was seen, and `movie_box` of an MP4; None for other files.
     """
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
         head = file.read(8)
         if head[:4] == _MATROSKA_START:
             turned = _MATROSKA_PROJECTION in file.read(_MATROSKA_HEADERS)

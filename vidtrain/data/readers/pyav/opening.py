@@ -157,15 +157,16 @@ def packet_of(data: bytes | bytearray) -> Packet[Any]:
 
 def _look(path: str) -> tuple[Glance, bytes | None]:
     """The mistakes that need no video library to find."""
+    file = Path(path)
     try:
-        found = Path(path).stat()
+        found = file.stat()
         if stat.S_ISDIR(found.st_mode):
             raise VideoError(path, "is a folder, not a video file")
         if not stat.S_ISREG(found.st_mode):
             raise VideoError(path, "is not a regular file")
         if found.st_size == 0:
             raise VideoError(path, "the file is empty")
-        seen, movie = glance(path)
+        seen, movie = glance(file)
     except FileNotFoundError:
         raise VideoError(path, "no such file") from None
     except PermissionError:

@@ -12,7 +12,7 @@ import pytest
 from tests.data.encodes import KINDS, Kind, _all_keys, _without_index, make, sound
 from tests.data.prepared import as_data, only_copy, run
 from tests.data.test_readers import needs_decord, needs_torchcodec
-from tests.videos import full_decode, refused
+from tests.videos import coded, full_decode, info, pack, refused, write_video
 from vidtrain.data.checks.check import find_problems
 from vidtrain.data.checks.probe import Depth, Probe, probe
 from vidtrain.data.clips.sampling import ClipSpec
@@ -159,3 +159,19 @@ def test_data_check_names_the_files_that_decord_would_read_wrong(tmp_path: Path)
     (problem,) = found["decord"]
     assert (problem.kind, problem.usable) == ("unreadable", False)
     assert "of 36 packets are marked as keyframes and refer to other frames" in problem.detail
+
+
+@needs_decord
+def test_decord_is_given_no_packed_avi_that_it_would_seek_in(tmp_path: Path) -> None:
+    """It then counts from the keyframe it has sought to; UCF101's own files have a single one."""
+    for length, message in (
+        (12, "wrong frames behind the keyframes of an AVI whose packets hold two frames"),
+        (99, ""),
+    ):
+        options = {"g": str(length), "bf": "1"}
+        made = write_video(tmp_path / "made.avi", coded(24), codec="mpeg4", options=options)
+        path = pack(made, tmp_path / f"{length}.avi")
+        if message:
+            assert message in refused(path, DecordReader())
+        else:
+            assert info(path, DecordReader()).num_frames == 24

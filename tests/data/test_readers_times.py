@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.data.test_readers import needs_decord, reader
-from tests.videos import coded, info, number_of, numbered, read, write_video
+from tests.videos import coded, full_decode, info, number_of, numbered, read, write_video
 from vidtrain.data.clips.dataset import EvalViews, TrainClips
 from vidtrain.data.clips.sampling import ClipSpec, uniform_clips
 from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
@@ -266,3 +267,64 @@ class TestCases:
             assert (views.float().mean((2, 3)).argmax(-1) == channel).all()
         found = info(path, reader)
         assert Timeline(found.num_frames, found.fps, found.times).within(2, 7) == (120, 135)
+
+
+def untimed(source: Path, target: Path) -> Path:
+    """A copy whose packets are timed in file order, as of a raw stream: so do `ffmpeg -i a.h264 -c copy a.mp4`."""
+    with av.open(str(source)) as container, av.open(str(target), "w") as out:
+        stream = container.streams.video[0]
+        try:
+            copy = out.add_stream_from_template(stream, opaque=True)
+        except AttributeError:
+            pytest.skip("PyAV 14.0 cannot copy this stream")
+        for number, packet in enumerate(packet for packet in container.demux(stream) if packet.size):
+            fresh = av.Packet(bytes(packet))
+            fresh.pts = fresh.dts = number
+            fresh.time_base, fresh.is_keyframe, fresh.stream = Fraction(1, 25), packet.is_keyframe, copy
+            out.mux(fresh)
+    return target
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_times_given_in_file_order_do_not_tell_the_order_of_frames(codec: str, suffix: str, tmp_path: Path) -> None:
+    options = {"x265-params": "log-level=none:keyint=12:bframes=3"} if codec == "libx265" else {"g": "12", "bf": "3"}
+    made = write_video(tmp_path / f"made.{suffix}", coded(30), codec=codec, options=options)
+    path = untimed(made, tmp_path / f"untimed.{suffix}")
+    assert numbers(path, list(range(30))) == list(range(30))
+    assert [numbers(path, [n]) for n in (29, 3, 14)] == [[29], [3], [14]]
+    assert (info(path).fps, info(path).times) == (pytest.approx(25), None)
+
+
+def test_files_without_b_frames_are_not_decoded_to_count_them(tmp_path: Path) -> None:
+    made = write_video(tmp_path / "made.mp4", coded(30), codec="libx264", options={"g": "12", "bf": "0"})
+    with PyAVVideo(str(untimed(made, tmp_path / "untimed.mp4"))) as video:
+        assert video.frames.table is not None
+
+
+def test_b_frames_without_the_frame_before_them_are_not_counted(tmp_path: Path) -> None:
+    """MPEG-2 cut within an open GOP: `ffmpeg -c copy` puts them a tick each behind the keyframe they belong before."""
+    made = write_video(tmp_path / "made.mkv", coded(40), codec="mpeg2video", options={"g": "12", "bf": "2"})
+    path = tmp_path / "cut.ts"
+    decoded = itertools.chain([3601, 7201, 7202, 7203], itertools.count(10_800, 3600))
+    with av.open(str(made)) as container, av.open(str(path), "w", options={"mpegts_copyts": "1"}) as out:
+        stream = container.streams.video[0]
+        try:
+            copy = out.add_stream_from_template(stream, opaque=True)
+        except AttributeError:
+            pytest.skip("PyAV 14.0 cannot copy this stream")
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        first = next(number for number, packet in enumerate(packets) if number and packet.is_keyframe)
+        start = packets[first].pts
+        for packet, dts in zip(packets[first:], decoded, strict=False):
+            assert packet.pts is not None
+            assert packet.time_base is not None
+            assert start is not None
+            fresh = av.Packet(bytes(packet))
+            fresh.pts, fresh.dts = max(dts, 7200 + round((packet.pts - start) * packet.time_base * 90_000)), dts
+            fresh.time_base, fresh.is_keyframe, fresh.stream = Fraction(1, 90_000), packet.is_keyframe, copy
+            out.mux(fresh)
+    whole = full_decode(path)
+    assert info(path).num_frames == len(whole) == 40 - first - 2
+    for number in (0, 1, 2, 9, len(whole) - 1):
+        assert (read(path, [number])[0] == whole[number]).all(), number

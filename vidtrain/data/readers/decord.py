@@ -4,7 +4,7 @@ The frames shown, their rate and their size are found as the PyAV reader finds t
 packets. Files that decord is known to hang on or to return wrong frames of are refused before it sees them:
 MPEG streams, several streams of video, palettes that a container holds, frames hidden by an edit list (cut without
 re-encoding), open GOPs, packets that are marked as keyframes and are none (intra refresh, MP4 without a table of them),
-most codecs in AVI, mirrored pictures.
+most codecs in AVI, packed AVI with several keyframes, mirrored pictures.
 
 Pixels: of x264's MP4 files they equal those of `pyav` at the video's own size. Scaled ones differ where the stream
 notes where its chroma samples sit, as H.264 does: newer FFmpegs honour that note and decord's does not (measured on
@@ -149,10 +149,15 @@ def _why_not(probe: PyAVVideo) -> str:
         return "decord loses the palette of this file when it seeks"
     if table is not None and table.false_keys:
         return f"{false_keys(table)}, to which decord seeks"
-    if probe.frames.packed:
-        return ""
     if table is None:
         return "decord cannot be trusted to count the frames of this file"
+    if probe.frames.packed:
+        several = len(np.unique(table.start)) > 1
+        return (
+            "decord returns wrong frames behind the keyframes of an AVI whose packets hold two frames"
+            if several
+            else ""
+        )
     if table.damaged:
         return f"has {table.damaged} damaged packets among {len(table.pts)}, which decord may show"
     if len(table.pts) > len(table.shown):

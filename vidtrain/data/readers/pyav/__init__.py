@@ -1,1 +1,5 @@
-"""The inside of the default reader: packets, references, damage, conversion. Imports errors and types only."""
+"""The default reader and its inside: packets, references, damage, conversion. Imports errors and types only."""
+
+from vidtrain.data.readers.pyav.reader import PyAVReader
+
+__all__ = ["PyAVReader"]

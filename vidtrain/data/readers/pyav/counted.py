@@ -42,7 +42,9 @@ class Counted:
         self._holes = find_holes(file, self._positions, self._sizes, *file.entries("pos"))
         self.count = len(packets)
         known = [time for time in times if time is not None]
-        made_up = stores_no_pts(file) and len(known) == len(times)  # by FFmpeg, in file order
+        # By FFmpeg or a muxer, in file order.
+        in_file_order = None not in self._times and self._times == sorted(self._times)  # type: ignore[type-var]
+        made_up = len(known) == len(times) and (stores_no_pts(file) or in_file_order)
         self.timing = timing(file, sorted(known) if made_up else times)
 
     def get(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:

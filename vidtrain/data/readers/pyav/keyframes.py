@@ -46,6 +46,7 @@ _H264_SLICE, _H264_IDR, _H264_SEI = (1, 2), 5, 6
 _HEVC_SLICES, _HEVC_IRAP = range(32), range(16, 24)
 _RECOVERY_POINT: Final = 6
 _I_SLICES: Final = (2, 4, 7, 9)  # I and SI
+_B_SLICES: Final = (1, 6)
 _AV1_SEQUENCE, _AV1_FRAMES = 1, (3, 6)
 _ALWAYS_ALONE: Final = frozenset({"png", "cfhd"})  # FFmpeg's list of such codecs lacks them
 
@@ -60,6 +61,23 @@ def keyframe_test(context: VideoCodecContext) -> Test:
     if context.codec.intra_only or name in _ALWAYS_ALONE:
         return lambda data: Worth.PROVEN
     return _TESTS.get(name, lambda data: Worth.CLAIMED)
+
+
+def refers_ahead_test(context: VideoCodecContext) -> Callable[[bytes], bool]:
+    """From the first `HEAD` bytes of a packet to whether its frame may refer to one that is shown later.
+
+    For codecs whose frames do not tell at a glance, the answer is what the stream's header announces.
+    """
+    if context.name != "h264" or not context.has_b_frames:
+        announced = bool(context.has_b_frames)
+        return lambda data: announced
+    size = length_size("h264", context.extradata or b"")
+
+    def test(data: bytes) -> bool:
+        slices = (nal for nal in nal_units(data, size) if len(nal) > 1 and nal[0] & 31 in _H264_SLICE)
+        return any(slice_header(nal)[1] in _B_SLICES for nal in slices)
+
+    return test
 
 
 def true_keyframes(worth: Iterable[Worth | None]) -> list[bool]:

@@ -28,7 +28,7 @@ from av.video.stream import VideoStream
 from vidtrain.data.readers.pyav.damage import look_for
 from vidtrain.data.readers.pyav.holes import NO_HOLES, Holes, find_holes
 from vidtrain.data.readers.pyav.index import read_index
-from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, true_keyframes
+from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, refers_ahead_test, true_keyframes
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.references import VOP
 from vidtrain.data.readers.pyav.timing import allows_new_clocks, jump_ticks, stuck
@@ -86,6 +86,7 @@ class _Columns:
     dts: list[int | None] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     index: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # positions in FFmpeg's
+    refers_ahead: bool = False
     false_keys: int = 0
     damaged: int = 0
     doubtful: list[int] = field(default_factory=list)
@@ -115,10 +116,13 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
         return None
     pts, unit = np.array(columns.pts, dtype=np.int64), file.stream.time_base or Fraction(1)
     decoded = np.array([time for time in columns.dts if time is not None], dtype=np.int64)
-    if reorders and stuck(decoded[1:] - decoded[:-1], unit).any():
+    if reorders and stuck(decoded[1:] - decoded[:-1], unit, least=2).any():
         return None  # the times were made up by a muxer, in file order
-    if context.name in _GUESSED and context.has_b_frames and stores_no_pts(file) and (np.diff(pts) > 0).all():
-        return None  # made up by FFmpeg, in file order, for pictures that are shown in another
+    if context.name in _GUESSED and context.has_b_frames and (np.diff(pts) > 0).all():
+        # Matroska stores no dts.
+        delayed = columns.pts != columns.dts and not file.container.format.name.startswith("matroska")
+        if stores_no_pts(file) or (columns.refers_ahead and not delayed):
+            return None  # made up, by FFmpeg or a muxer, in file order, for pictures that are shown in another
     holes = find_holes(file, columns.positions, columns.sizes, columns.index)
     if holes.damaged and stores_no_pts(file):
         return None  # the pts of what follows are made up
@@ -155,7 +159,7 @@ def _read(
 ) -> _Columns | None:
     """The columns, or None as soon as a packet is of a kind that cannot be counted."""
     columns, look = _Columns(), look_for(file.stream.codec_context)
-    test = keyframe_test(file.stream.codec_context)
+    test, refers_ahead = keyframe_test(file.stream.codec_context), refers_ahead_test(file.stream.codec_context)
     worth: list[Worth | None] = []
     cut = False
     for packet in file.packets():
@@ -166,6 +170,8 @@ def _read(
                 return None
             hidden = verdict
         worth.append(test(bytes(memoryview(packet)[:HEAD])) if packet.is_keyframe else None)
+        if not columns.refers_ahead:
+            columns.refers_ahead = refers_ahead(bytes(memoryview(packet)[:HEAD]))
         doubt = look(packet) if inspect else None
         if doubt is not None and doubt.broken:
             columns.damaged += 1

@@ -96,15 +96,15 @@ def timing(file: OpenFile, shown: Longs | Sequence[int | None]) -> Timing:
     return Timing(fps, None if even else seconds, note)
 
 
-def stuck(steps: Longs, unit: Fraction) -> npt.NDArray[np.bool_]:
-    """Which distances of neighbouring timestamps are too small to be meant, in runs of at least three."""
-    if len(steps) < _STUCK or int(steps.min()) * unit.numerator > _ROUNDED * unit.denominator:
+def stuck(steps: Longs, unit: Fraction, least: int = _STUCK) -> npt.NDArray[np.bool_]:
+    """Which distances of neighbouring timestamps are too small to be meant, in runs of at least so many."""
+    if len(steps) < least or int(steps.min()) * unit.numerator > _ROUNDED * unit.denominator:
         return np.zeros(len(steps), np.bool_)
     known = steps[(steps > 0) & (steps <= jump_ticks(unit))]
     tiny = (steps >= 0) & (steps * float(unit) <= _ROUNDED) & (steps * 10 < known.sum() / max(1, len(known)))
     ends = np.flatnonzero(np.diff(np.concatenate([[False], tiny, [False]]).astype(np.int8)))
     for first, end in zip(ends[::2], ends[1::2], strict=True):
-        tiny[first:end] = end - first >= _STUCK
+        tiny[first:end] = end - first >= least
     return tiny
 
 

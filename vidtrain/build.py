@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from vidtrain.data.clips.augment import Augment, Colours
@@ -36,12 +36,15 @@ from vidtrain.engine.parameters import parameter_groups
 from vidtrain.engine.preprocess import reads_flow
 from vidtrain.engine.settings import EvalConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
+from vidtrain.loggers.logger import Logger
 from vidtrain.models.weights.start import START_KEYS, start
 from vidtrain.options.instantiate import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
 from vidtrain.options.paths import literal
 from vidtrain.options.presets import list_models, model_section
 
 log = logging.getLogger("vidtrain")
+
+_T = TypeVar("_T")
 
 STARTS = re.compile(r"(.*_)?(weights|pretrained|inflate_from)")
 """Names of a model's options that say where weights come from: START_KEYS, and what an own model's options end in."""
@@ -231,6 +234,28 @@ def build_optimizer(node: Any, model: nn.Module) -> torch.optim.Optimizer:
         return call(options, "optimizer", params=parameters)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"optimizer: {node.get('_target_')!s}: {error}") from error
+
+
+def build_loggers(node: Any) -> dict[str, Logger]:
+    """The loggers of a `logger` section by name, not started yet."""
+    return {name: _named(node, name, "logger", Logger) for name in map(str, node)}
+
+
+def _named(node: Any, name: str, section: str, kind: type[_T]) -> _T:
+    """One of the objects of a section that holds several, each under a name of its own."""
+    options = node[name]
+    if not isinstance(options, (Mapping, DictConfig)):
+        raise ConfigError(
+            f"{section}.{name}={options}: expected a section with its _target_; a file of the group {section} holds "
+            f"one key, the {section}'s name, and the options below it"
+        )
+    made = call(options, f"{section}.{name}")
+    if not isinstance(made, kind):
+        raise ConfigError(
+            f"{section}.{name}: expected a {kind.__module__}.{kind.__name__}, {options['_target_']} made a "
+            f"{type(made).__name__}"
+        )
+    return made
 
 
 def flip_labels(data: VideoData) -> np.ndarray | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,8 @@ def _train_and_test(cfg: DictConfig, folder: Path, world: World) -> dict[str, An
     if world.is_main:
         write_json(folder / run_dir.CONFIG_FILE, compared)  # from now on resume=auto finds this run
     try:
-        trainer.fit()
+        with closing(trainer.recorder):
+            trainer.fit()
     except torch.OutOfMemoryError as error:  # trainer.on_oom=fail, or several devices
         raise VidtrainError(
             f"{str(error).split('. ', 1)[0]}: {cfg.trainer.batch_size // world.size} clips at a time are too many; "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -33,11 +34,12 @@ from vidtrain.engine.settings import CompileMode, OnOom, Strategy
 from vidtrain.engine.speed.compiling import choose_compile
 from vidtrain.engine.speed.timing import Step, random_batch
 from vidtrain.engine.step import TrainingStep
-from vidtrain.engine.trainer import Recorder, Trainer
+from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import CheckpointError, ConfigError, one_of
+from vidtrain.loggers.logger import LoggedRun
+from vidtrain.loggers.recorder import RunRecorder
 from vidtrain.models.layers.checkpointing import checkpoint_activations
 from vidtrain.plain import read_mapping
-from vidtrain.reports.run_log import NoLog, RunLog
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -88,30 +90,34 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
         with gathered(model):
             return scorer.validate(model, data, cfg.eval.val_clips)
 
-    trainer = Trainer(
-        step,
-        _loader(cfg, clips, scorer, world),
-        settings=settings,
-        schedule=cfg.schedule,
-        recorder=_recorder(cfg, folder, data, content, world),
-        checkpoints=checkpoints,
-        describe={
-            "config": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
-            "class_names": list(data.class_names),
-            "multi_label": data.multi_label,
-            "choices": {str(k): v for k, v in HydraConfig.get().runtime.choices.items() if "/" not in str(k)},
-        },
-        validate=validate if "val" in data.splits else None,
-        max_bad=cfg.data.get("max_bad_fraction", 0.1) * len(clips),
-        world=world,
-    )
-    if data.features is None:
-        log.info("trainer.%s", _compile(cfg, step, content, len(trainer.clips), world))
-    if content is not None:
-        with restoring(checkpoints.last):
-            trainer.resume(content)
-        progress = trainer.progress
-        log.info("resumed from %s: epoch %d, update %d", checkpoints.last, progress.epoch, progress.update)
+    with ExitStack() as on_error:
+        recorder = _recorder(cfg, folder, data, content, world)
+        on_error.callback(recorder.close)
+        trainer = Trainer(
+            step,
+            _loader(cfg, clips, scorer, world),
+            settings=settings,
+            schedule=cfg.schedule,
+            recorder=recorder,
+            checkpoints=checkpoints,
+            describe={
+                "config": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
+                "class_names": list(data.class_names),
+                "multi_label": data.multi_label,
+                "choices": {str(k): v for k, v in HydraConfig.get().runtime.choices.items() if "/" not in str(k)},
+            },
+            validate=validate if "val" in data.splits else None,
+            max_bad=cfg.data.get("max_bad_fraction", 0.1) * len(clips),
+            world=world,
+        )
+        if data.features is None:
+            log.info("trainer.%s", _compile(cfg, step, content, len(trainer.clips), world))
+        if content is not None:
+            with restoring(checkpoints.last):
+                trainer.resume(content)
+            progress = trainer.progress
+            log.info("resumed from %s: epoch %d, update %d", checkpoints.last, progress.epoch, progress.update)
+        on_error.pop_all()
     return trainer
 
 
@@ -252,12 +258,15 @@ def _optimizer(cfg: DictConfig, model: nn.Module, world: World) -> torch.optim.O
     return build.build_optimizer({**cfg.optimizer, "lr": lr}, model)
 
 
-def _recorder(cfg: DictConfig, folder: Path, data: VideoData, content: dict[str, Any] | None, world: World) -> Recorder:
-    if not world.is_main:
-        return NoLog()
+def _recorder(
+    cfg: DictConfig, folder: Path, data: VideoData, content: dict[str, Any] | None, world: World
+) -> RunRecorder:
+    """With the loggers of the configuration; of the processes that train together only the main one has any."""
     progress = None if content is None else content["progress"]
     resumed_at = None if progress is None else (int(progress["update"]), int(progress["epoch"]))
-    return RunLog(folder, cfg.logger, data.class_names, resumed_at=resumed_at)
+    config = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
+    run = LoggedRun(folder, data.class_names, config, resumed_at)
+    return RunRecorder(run, build.build_loggers(cfg.logger) if world.is_main else {})
 
 
 def _say_what_runs(cfg: DictConfig, data: VideoData, model: nn.Module, scorer: Scorer, folder: Path) -> None:

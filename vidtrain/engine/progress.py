@@ -44,13 +44,15 @@ class Staged(Protocol):
 
 
 class Recorder(Protocol):
-    """Where numbers and pictures of a run go."""
+    """Where numbers and images of a run go."""
 
     def scalars(self, kind: str, update: int, epoch: float, values: dict[str, float]) -> None: ...
 
     def clips(self, update: int, views: Tensor) -> None: ...
 
     def validation(self, update: int, scores: Scores) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass

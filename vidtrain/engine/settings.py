@@ -101,7 +101,7 @@ class TrainerConfig:
     clip_grad: float | None = number(None, above=0)
     """Largest norm of the gradient; null does not clip."""
     log_every: int = number(10, least=1)
-    """Updates between two lines in metrics.jsonl and TensorBoard."""
+    """Updates between two points in metrics.jsonl, TensorBoard and other loggers."""
     val_every: int = number(1, least=1)
     """Epochs between two validations; the last epoch is always validated."""
     patience: int | None = number(None, least=1)

@@ -25,9 +25,14 @@ def conf_dir() -> Path:
 def group_options(group: str, choice: str, folders: Sequence[Path]) -> dict[str, tuple[str, str]]:
     """Key -> (default as it is written, comment beside it) of a choice of a group and of those it is based on.
 
+    choice: of a group that takes several, such as logger, also a list of them: "[jsonl, tensorboard]".
+
     Raises:
         ConfigError: the group has no such choice.
     """
+    if choice.startswith("["):
+        names = re.findall(r"[\w-]+", choice)
+        return {key: text for name in names for key, text in group_options(group, name, folders).items()}
     file = next((f for folder in folders if (f := folder / group / f"{choice}.yaml").is_file()), None)
     if file is None:
         names = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
@@ -35,10 +40,18 @@ def group_options(group: str, choice: str, folders: Sequence[Path]) -> dict[str,
             f"{group}={choice}: no such {group}{did_you_mean(choice, names)}; allowed: {one_of(names, 60)}"
         )
     found: dict[str, tuple[str, str]] = {}
+    section = ""
     for line in file.read_text(encoding="utf-8").splitlines():
-        if (match := re.fullmatch(r"(\w+): *(\S.*?)(?: +# *(.*))?", line)) is None:
+        if (match := re.fullmatch(r"(  )?(\w+):(?: +(\S.*?))?(?: +# *(.*))?", line)) is None:
             continue
-        key, default, doc = match.groups()
+        inside, key, default, doc = match.groups()
+        if inside is None:
+            section = key if default is None else ""
+        if default is None:
+            continue
+        if inside is not None:
+            found[f"{section}.{key}"] = (default, doc or "")
+            continue
         if key == "defaults":
             for base in (b for b in re.findall(r"[\w-]+", default) if b != "_self_"):
                 found |= group_options(group, base, folders)
@@ -50,7 +63,7 @@ def group_options(group: str, choice: str, folders: Sequence[Path]) -> dict[str,
 def default_choices(command: str) -> dict[str, str]:
     """Group -> choice, of the groups that a command's configuration begins with; a key that is null has none."""
     text = (conf_dir() / f"{command}.yaml").read_text(encoding="utf-8")
-    pairs = re.findall(r"^  - (\w+): (\w+)$", text, re.MULTILINE)
+    pairs = re.findall(r"^  - (\w+): (\w+|\[.*\])$", text, re.MULTILINE)
     return {group: choice for group, choice in pairs if choice != "null"}
 
 

@@ -1,7 +1,7 @@
 """The typed options of every command. `vidtrain COMMAND --help` prints the text under each field.
 
 What one part of the program reads is defined beside that part, in its settings.py, and composed here.
-A group that names a class by `_target_` (model, data, decoder, optimizer) is typed by what it calls, not here.
+A group that names a class by `_target_` (model, data, decoder, optimizer, logger) is typed by what it calls, not here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from vidtrain.options.commands import COMMANDS
 from vidtrain.options.settings import BenchConfig as BenchConfig
 from vidtrain.options.settings import DoctorConfig, ShowConfig
 from vidtrain.ranges import check_ranges, number
-from vidtrain.reports.settings import LoggerConfig
 from vidtrain.types import FilePath
 
 
@@ -55,7 +54,7 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    logger: Any = field(default_factory=dict)
     run_dir: FilePath | None = None
     """Folder of this run; null makes runs/DATA/MODEL/DATE_TIME. For data=folder, DATA is the folder's name."""
     resume: FilePath | None = None

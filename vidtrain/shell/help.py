@@ -45,7 +45,8 @@ def command(name: str, arguments: Sequence[str] = (), config_dir: Path | None = 
     chosen = default_choices(name)
     for argument in arguments:
         group, _, choice = argument.lstrip("+").partition("=")
-        if group in groups and group not in ("experiment", "debug") and "," not in choice:
+        single = "," not in choice or choice.startswith("[")  # not the several values of a sweep
+        if group in groups and group not in ("experiment", "debug") and single:
             chosen[group] = choice
     options = {group: group_options(group, choice, folders) for group, choice in chosen.items()}
     lines += ["", "keys (key=value):"]
@@ -61,7 +62,7 @@ def command(name: str, arguments: Sequence[str] = (), config_dir: Path | None = 
     for group in (g for g in options if g not in typed):
         lines += ["", f"keys of {group}={chosen[group]}:"]
         for option, (default, doc) in options[group].items():
-            if option != "_target_":
+            if option.rpartition(".")[2] != "_target_":
                 lines += [f"  {group}.{option}={default}", *([f"      {doc}"] if doc else [])]
         if group == "model":
             lines += [f"  {line}" for line in _EVERY_MODEL]

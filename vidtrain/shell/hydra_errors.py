@@ -80,6 +80,7 @@ def _missing_config(error: Any) -> str:
     group, _, name = str(error.missing_cfg_file).rpartition("/")
     if not group:
         return f"no configuration '{name}'"
+    options = options or sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))  # of a list Hydra gives none
     hint = did_you_mean(name, options)
     return f"{group}={name}: no such {group}{hint}; allowed: {one_of(options, limit=60)}"
 

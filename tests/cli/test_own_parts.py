@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.cli.conftest import Call
+from tests.cli.conftest import Call, error_line
 from vidtrain import build
 from vidtrain.errors import ConfigError
 from vidtrain.options import instantiate as targets
@@ -110,5 +110,17 @@ def test_predict_with_an_own_model_whose_file_is_gone(own: Any, tiny: list[str],
     clip = next(Path(root).rglob("*.mp4"))
     done = call("predict", "checkpoint=r/best.pt", f"input={clip}", "trust=[own_model]")
     assert done.stdout.startswith(f"{clip}: ")
+    # the other commands that read a checkpoint; without trust, or with that in something else, nothing is imported
+    usual = ["checkpoint=r/best.pt"]
+    assert "scored 8 of 8" in call("eval", *usual, "output=e", "trust=[own_model]").stdout
+    call("extract", *usual, "output=f", "layer=head", "trust=[own_model]")
+    sys.modules.pop("own_model")
+    commands = (["predict", f"input={clip}"], ["eval", "output=g"], ["extract", "output=h"])
+    for command in ([*command, *usual] for command in commands):
+        for trust in ([], ["trust=[own]"], ["trust=[own_model.Mine]"])[: 3 if command[0] == "predict" else 1]:
+            line = error_line(call(*command, *trust, check=2))
+            assert line.startswith("r/best.pt calls model._target_=own_model.Mine, which is none of vidtrain's own")
+            assert line.endswith("add trust=[own_model]")
+    assert "own_model" not in sys.modules
     with pytest.raises(FileNotFoundError, match=r"start.pt"):  # a training from scratch does read it
         call("train", *model, *tiny, "run_dir=s")

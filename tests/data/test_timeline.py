@@ -226,6 +226,13 @@ def test_times_are_unpacked_for_their_frames_alone(frames: int) -> None:
         unpacked(text, frames)
 
 
+def test_times_that_are_cut_off() -> None:
+    whole = base64.b64decode(packed(np.array([0.0, 0.5, 0.75, 2.0])))
+    for cut in (whole[:-1], whole[:-4]):  # of the checksum alone
+        with pytest.raises(ValueError, match="not the times of 3 frames"):
+            unpacked(base64.b64encode(cut).decode(), 3)
+
+
 def test_times_that_unpack_to_gigabytes_are_not_unpacked() -> None:
     piece, packer = bytes(1 << 22), zlib.compressobj(9)
     bomb = b"".join([*(packer.compress(piece) for _ in range(64)), packer.flush()])  # 256 MB

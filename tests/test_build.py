@@ -82,9 +82,9 @@ def test_a_models_yaml_lists_every_option_with_its_default(name: str) -> None:
 def test_types_are_held_against_the_functions_annotations() -> None:
     target = {"_target_": "vidtrain.models.slow_fusion.slow_fusion"}
     for options, message in (
-        ({"width": "8"}, r"model.width='8': wants int \| None, got str"),
-        ({"dropout": None}, r"model.dropout=None: wants float, got NoneType"),
-        ({"net": 3}, r"model.net=3: wants str, got int"),
+        ({"width": "8"}, r"model.width='8': expected int \| None, got str"),
+        ({"dropout": None}, r"model.dropout=None: expected float, got NoneType"),
+        ({"net": 3}, r"model.net=3: expected str, got int"),
     ):
         with pytest.raises(ConfigError, match=message):
             build.build_model({**target, **options}, 2)

@@ -184,8 +184,8 @@ def test_lists_have_a_default_of_their_own() -> None:
         ("timesformer_tiny", {"mlp_ratio": -1.0}, r"model\.mlp_ratio: got -1\.0, expected"),
         ("videomae_tiny", {"mlp_ratio": 0}, r"model\.mlp_ratio: got 0, expected"),
         ("vivit_tiny", {"norm_eps": -1.0}, r"model\.norm_eps: got -1\.0, expected 0 or more"),
-        ("swin3d_t", {"heads": 4}, r"model\.heads=4: wants .*list.*, got int"),
-        ("mvit_v2_s", {"depths": "1,2"}, r"model\.depths='1,2': wants .*list.*, got str"),
+        ("swin3d_t", {"heads": 4}, r"model\.heads=4: expected .*list.*, got int"),
+        ("mvit_v2_s", {"depths": "1,2"}, r"model\.depths='1,2': expected .*list.*, got str"),
     ],
 )
 def test_an_option_of_a_model_that_cannot_be(model: str, options: dict[str, Any], message: str) -> None:

@@ -37,7 +37,7 @@ MISTAKES = {
     "missing checkpoint": (["eval"], r"checkpoint is not set"),
     "model option": (["inspect", "model=c3d", "model.dorpout=0.1"], r"no key 'model.dorpout'"),
     "added model option": (["inspect", "model=c3d", "+model.dorpout=0.1"], r"no key 'model.dorpout'.*takes: "),
-    "option of another type": (["data", "info", "data.seed=x"], r"data.seed='x': wants int, got str"),
+    "option of another type": (["data", "info", "data.seed=x"], r"data.seed='x': expected int, got str"),
     "data action": (
         ["data", "mkae"],
         r"vidtrain data mkae: no such action \(did you mean make\?\); allowed: info, make",

@@ -95,7 +95,7 @@ def test_other_options_stay(own: Any) -> None:
     assert build.starts_from({"fusion": "weights", "loss_weights": [1.0], "pretrained": None, "weights": "a.pt"}) == [
         "weights"
     ]
-    with pytest.raises(ConfigError, match=r"model.width='x': wants int"):
+    with pytest.raises(ConfigError, match=r"model.width='x': expected int"):
         build.bare_model({**own("weights: str | None", "/gone"), "width": "x"}, 2)
 
 

@@ -58,7 +58,7 @@ def test_a_published_layout_says_what_it_is_and_fits(name: str) -> None:
     report = load_weights(model, state)
     assert (report.loaded, report.head, report.left_out) == (len(state), None, ())
     report = load_weights(other, {f"module.{key}": value for key, value in state.items()})
-    assert report.head == "the file's has 101 classes, this model 5"
+    assert report.head == "checkpoint has 101 classes, model has 5"
     assert report.loaded == len(state) - 2
 
 

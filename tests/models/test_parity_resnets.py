@@ -72,7 +72,7 @@ def test_a_published_layout_says_what_it_is_and_fits(name: str) -> None:
     with torch.device("meta"):
         model = vidtrain.create_model(info.model, num_classes=5, **info.options)
     report = load_weights(model, {f"module.{key}": value for key, value in state.items()})
-    assert report.head == "the file's has 101 classes, this model 5"
+    assert report.head == "checkpoint has 101 classes, model has 5"
     assert all(why == "another last layer" for _, why in report.left_out)
     shifts = sum(key.endswith(".shift") for key in model.state_dict())
     assert report.loaded == len(state) - 2 + shifts

@@ -89,7 +89,7 @@ def test_published_layouts(layout: str, model: str, told: dict[str, Any], untold
     report = load_weights(net, state)
     assert (report.head, report.left_out, report.loaded) == (None, (), len(net.state_dict()))
     report = load_weights(fewer, state)
-    assert report.head == "the file's has 101 classes, this model 7"
+    assert report.head == "checkpoint has 101 classes, model has 7"
     assert report.loaded == len(net.state_dict()) - 2
     lost = next(key for key in state if key.endswith(("mlp.fc2.bias", "mlp.3.bias", "output.dense.bias")))
     with pytest.raises(CheckpointError, match="1 missing"):
@@ -284,7 +284,7 @@ def test_files_of_pretraining() -> None:
     fresh = small("videomae_vit_b")
     report = load_weights(fresh, {"model": {**body, **extra}})
     assert report.head == "the file has none"
-    assert any("decoder" in note and "fc_norm starts afresh" in note for note in report.notes)
+    assert any("decoder" in note and "fc_norm is re-initialised" in note for note in report.notes)
     assert torch.equal(fresh.blocks[1].attn.q_bias, state["blocks.1.attn.q_bias"])
     assert torch.equal(fresh.fc_norm.weight, torch.ones(32))
 

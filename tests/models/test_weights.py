@@ -137,7 +137,7 @@ def test_files_that_are_not_there_or_damaged(net: nn.Module, tmp_path: Path) -> 
 def test_what_is_no_tensor_is_left_out_and_said(net: nn.Module) -> None:
     report = load_weights(fresh(), {**net.state_dict(), "best": 0.5})
     assert report.left_out == (("best", "not a tensor"),)
-    assert "left out (not a tensor): best" in report.to_text()
+    assert "skipped (not a tensor): best" in report.to_text()
 
 
 # ---------------------------------------------------------------- the head
@@ -148,9 +148,9 @@ def test_a_head_of_another_size_stays_fresh(net: nn.Module) -> None:
     report = load_weights(model, net.state_dict())
     assert torch.equal(model.fc.weight, before)
     assert torch.equal(model.conv1.weight, net.conv1.weight)
-    assert report.head == "the file's has 7 classes, this model 5"
+    assert report.head == "checkpoint has 7 classes, model has 5"
     assert set(report.left_out) == {("fc.weight", "another last layer"), ("fc.bias", "another last layer")}
-    assert "the last layer starts afresh: the file's has 7 classes, this model 5" in report.to_text()
+    assert "classification head re-initialised: checkpoint has 7 classes, model has 5" in report.to_text()
 
 
 def test_a_file_without_a_head(net: nn.Module) -> None:

@@ -88,7 +88,7 @@ class MViT(LayerNumbers, TorchvisionMViT):
         return logits
 
     def reset_head(self, num_classes: int) -> None:
-        """Start the head afresh with `num_classes` outputs; everything below it stays."""
+        """Re-initialise the head with `num_classes` outputs; everything below it stays."""
         renew_head(self, self.head_name, num_classes)
 
 

@@ -11,7 +11,7 @@ from vidtrain.models.layers.classifier import ClipClassifier, check_clip
 
 
 class SingleFrame(ClipClassifier):
-    """A 2D CNN per frame. In train() each clip gives one frame, drawn anew; in eval() all frames are averaged.
+    """A 2D CNN per frame. In train() each clip gives one random frame; in eval() all frames are averaged.
 
     The head is linear and dropout is off in eval(), so the head of the averaged features is the average of the
     frames' logits.

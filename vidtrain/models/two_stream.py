@@ -181,7 +181,7 @@ class TwoStream(ClipClassifier):
         return self
 
     def reset_head(self, num_classes: int) -> None:
-        """Start all classifiers afresh with `num_classes` outputs; the CNNs stay."""
+        """Re-initialise all classifiers with `num_classes` outputs; the CNNs stay."""
         like = next(self.head.parameters())
         if self.averages:
             self.head = StreamScores(self.sizes, num_classes, self.rgb_share).to(like)

@@ -246,7 +246,7 @@ def _check_types(function: Any, options: Mapping[str, Any], section: str) -> Non
             continue  # many write "weights: str = None"
         if key in hints and not _fits(value, hints[key]):
             wanted = _type_name(hints[key])
-            raise ConfigError(f"{section}.{key}={value!r}: wants {wanted}, got {type(value).__name__}")
+            raise ConfigError(f"{section}.{key}={value!r}: expected {wanted}, got {type(value).__name__}")
 
 
 def _check_numbers(function: Any, target: str, options: Mapping[str, Any], section: str) -> None:

@@ -60,7 +60,7 @@ def start_from_2d(state: Mapping[str, torch.Tensor], model: nn.Module, taps: str
     fitted = {key: tensor for key, tensor in fitted.items() if not key.startswith(head)}
     unused = [key for key in renamed if key not in fitted]
     _refuse_half(own, fitted, unused, head)
-    notes = ["S3D-G's gates start afresh"] if any(".2.fc." in key for key in own) else []
+    notes = ["S3D-G's gates are re-initialised"] if any(".2.fc." in key for key in own) else []
     return Start(fitted, [origin.get(key, key) for key in unused], notes)
 
 

@@ -44,10 +44,10 @@ class LoadReport:
         """One line, then one for the head, for what was left out and for each note."""
         lines = [f"{self.source}: {self.layout} weights, {self.loaded} tensors loaded"]
         if self.head:
-            lines.append(f"the last layer starts afresh: {self.head}")
+            lines.append(f"classification head re-initialised: {self.head}")
         for why in dict.fromkeys(why for _, why in self.left_out):
             keys = [key for key, reason in self.left_out if reason == why]
-            lines.append(f"left out ({why}): {one_of(keys, 4)}")
+            lines.append(f"skipped ({why}): {one_of(keys, 4)}")
         return "\n".join([*lines, *self.notes])
 
 
@@ -203,7 +203,7 @@ def _head_trouble(ours: State, own: State, model: nn.Module) -> str | None:
         return "the file has none"
     got, wanted = ours.get(weight), own[weight]
     if got is not None and got.shape[1:] == wanted.shape[1:] and got.shape[0] != wanted.shape[0]:
-        return f"the file's has {got.shape[0]} classes, this model {wanted.shape[0]}"
+        return f"checkpoint has {got.shape[0]} classes, model has {wanted.shape[0]}"
     return None
 
 

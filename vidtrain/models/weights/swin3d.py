@@ -69,7 +69,7 @@ def _window(rows: int) -> list[int] | None:
 
 def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]:
     if any(key.endswith(_INDEX) for key in state):
-        return (f"*{_INDEX} is left out: the size of the window gives it",)
+        return (f"*{_INDEX} is skipped: the size of the window gives it",)
     return ()
 
 

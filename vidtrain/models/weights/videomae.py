@@ -64,9 +64,9 @@ def _fit(ours: Shapes) -> Fit:
 def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> list[str]:
     notes = list(head_notes(model))
     if _pretrained(state):
-        notes.append("a file of pre-training: its decoder and last norm are left out, fc_norm starts afresh")
+        notes.append("a file of pre-training: its decoder and last norm are skipped, fc_norm is re-initialised")
     if any(key.removeprefix("backbone.") == "pos_embed" for key in state):
-        notes.append("pos_embed is left out: the model computes its fixed positions")
+        notes.append("pos_embed is skipped: the model computes its fixed positions")
     return notes
 
 

@@ -72,6 +72,8 @@ GROUPED: dict[str, tuple[Name, int]] = {
     "a folder for each person": (lambda k, i: f"{k}/person{i // 5:02d}/{i:03d}.mp4", 8),
     "a folder for each name": (lambda k, i: f"{k}/{('anna', 'bert', 'carl', 'dora', 'emil')[i % 5]}/{i}.mp4", 5),
     "folders above": (lambda k, i: f"S{i // 4:02d}/{k}_{i}.mp4", 10),
+    "numbers of persons": (lambda k, i: f"{1001 + i // 4}_{('IEO', 'TIE')[i % 2]}_{k[:3].upper()}_{i % 4}X.flv", 10),
+    "letters and numbers": (lambda k, i: f"{k}/S{i // 4}T{i % 4}.mp4", 10),
     "not all": (lambda k, i: f"{k}/S{i // 5}_t{i}.mp4" if i % 10 else f"{k}/other{i}.mp4", 24),
 }
 
@@ -123,6 +125,10 @@ SINGLE: dict[str, Name] = {
     "uuid": lambda k, i: f"{k}/{digest(k + str(i))[:8]}-{digest(str(i) + k)[:4]}-4{i:03d}.mp4",
     "youtube": lambda k, i: f"{k}/{digest(k + str(i))[:6]}XyZ-1_{i * 10:06d}_{i * 10 + 10:06d}.mp4",
     "telephone": lambda k, i: f"{k}/VID_{moment(k, i, '', '_', '')}.mp4",
+    "telephone with milliseconds": lambda k, i: f"{k}/PXL_{moment(k, i, '', '_', '')}{i:03d}.mp4",
+    "speed": lambda k, i: f"{k}/{(1, 2, 4)[i % 3]}x_{i}.mp4",
+    "number and class": lambda k, i: f"{k}/{i:03d}_{k}_a.mp4",
+    "number and class, list": lambda k, i: f"{code(k) * 40 + i:03d}_{k}_a.mp4",
     "screen": lambda k, i: f"{k}/{moment(k, i, '-', ' ', '-')}.mkv",
     "messenger": lambda k, i: f"{k}/WhatsApp Video {moment(k, i, '-', ' at ', '.')}.mp4",
     "seconds of the epoch": lambda k, i: f"{k}/{number(k + str(i), 1500000000, 1700000000)}.mp4",

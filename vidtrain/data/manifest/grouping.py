@@ -80,7 +80,10 @@ _YOUTUBE = _Pattern(r"[\w-]{11}", r"_(?:[A-Z]_)?\d+[^/]*$", r"(?<![^/])")
 _YOUTUBE_NAME = re.compile(r"([\w-]{11})_(?:[A-Z]_)?\d+")
 _NUMBER_LAST = r"[_. -]+[A-Za-z]{0,10}[_. -]?\(?\d+\)?"
 _LAST_WORD = re.compile(r".[_. -]+([A-Za-z]+)$")
-_DATE_AND_TIME = re.compile(r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d[-_ .T]*[0-2]\d[-_.]?[0-5]\d(?:[-_.]?[0-5]\d)?\W*$")
+_DATE_AND_TIME = re.compile(
+    r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d[-_ .T]*[0-2]\d[-_.]?[0-5]\d(?:[-_.]?[0-5]\d(?:[-_.]?\d{3})?)?\W*$"
+)
+_MEASURE = re.compile(r"\d+(?:x|p|fps|hz)")  # 2x, 1080p, 30fps: how a clip was filmed
 # folders into which large sets are cut without regard to what they hold
 _SHARD = re.compile(r"(?i:shard|part|chunk|batch|bucket|tar|zip|split|fold|dir|folder|data|disk)?[_-]?[0-9a-f]{1,3}")
 _EXTENSION = re.compile(r"\.\w+$")
@@ -144,6 +147,7 @@ def _candidates(paths: Sequence[str], labels: Sequence[int]) -> Iterator[_Patter
     if _share(_DATE_AND_TIME.search(name) is not None for name in names) < 0.5:
         for numbers in (_NUMBER_LAST, _NUMBER_LAST * 2):
             yield _Pattern("[^/]+?", numbers + end, _START)
+        yield _Pattern(r"\d+", r"[_-][A-Za-z]{2,}[_-][^/]*$", _START)  # 1001_IEO_ANG
     if _last_word_is_class(names, labels):
         yield _Pattern("[^/]+?", r"[_. -]+[A-Za-z]+" + end, _START, individual=True)
     yield from _worded(_CAMERAS, in_names, len(names))
@@ -167,7 +171,7 @@ def _worded(
                 if folder:
                     after = r"(?!\d)[^/]*/"
                 else:
-                    after = r"[_ -][^/]+$" if kind is _LETTERS else r"(?!\d)[^/]*$"
+                    after = r"(?:[_ -]|[A-Za-z]{1,2}\d)[^/]*$" if kind is _LETTERS else r"(?!\d)[^/]*$"
                 individual = kind is _SUBJECTS or (kind is _LETTERS and written.isupper())
                 yield _Pattern(rf"{written}{joint}\d+", after, "(?<![A-Za-z])", individual, folder)
 
@@ -224,10 +228,11 @@ def _is_grouping(groups: Sequence[str], labels: Sequence[int], pattern: _Pattern
         return len(rows) >= 2 * len(sizes)  # each individual in most of the classes
     if len(rows) < 1.5 * pairs:
         return False  # within a class nearly each video has its own: a running number
+    how = [group.lower() in _CONDITIONS or _MEASURE.fullmatch(group.lower()) is not None for group in sizes]
+    if sum(how) >= 0.5 * len(sizes):
+        return False
     if sum(any(letter.isdigit() for letter in group) for group in sizes) >= _SHARE * len(sizes):
         return True
     # words: names of persons or films when they are many or in several classes; else kinds of a class (football, golf)
-    if sum(group.lower() in _CONDITIONS for group in sizes) >= 0.5 * len(sizes):
-        return False
     shared = sum(len(own) > 1 for own in classes.values())
     return len(sizes) >= 4 and (2 * shared > len(sizes) or (len(sizes) >= 4 * count and not pattern.folder))

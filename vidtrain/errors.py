@@ -11,7 +11,13 @@ from collections.abc import Iterable
 
 
 class VidtrainError(Exception):
-    """Base of all errors that a user can mend."""
+    """Base of all errors that a user can mend.
+
+    Attributes:
+        told: another of the processes that train together prints this line.
+    """
+
+    told = False
 
 
 class ConfigError(VidtrainError):

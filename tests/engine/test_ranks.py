@@ -161,7 +161,8 @@ def test_two_processes(tmp_path: Path) -> None:
     assert "optimizer.fused=true: PyTorch has no fused SGD for the sharded weights" in found[0]["refused"]
 
     # the other was killed
-    assert found[0]["lost"].startswith("another process of this training has ended or does not answer (")
+    assert found[0]["lost"].startswith("process 1 (on ")
+    assert " has ended without a word (out of memory?); the same command with resume=auto" in found[0]["lost"]
 
     # a, b and c are broken, wherever they are found: one limit for all, and the same as in one process
     together_at = {1: ["a", "a"], 3: ["b"], 4: ["a", "c"]}

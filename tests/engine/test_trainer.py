@@ -6,6 +6,8 @@ import logging
 import math
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -350,17 +352,31 @@ def test_it_stops_when_nothing_improves(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
-def test_a_signal_saves_and_stops(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("waits", [False, True])  # in a wait for a batch, which it ends, or in an update
+def test_a_signal_saves_and_stops(tmp_path: Path, name: str, waits: bool) -> None:
+    def send() -> None:
+        os.kill(os.getpid(), getattr(signal, name))
+
     class Signalling(Clips):
         def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
             for count, batch in enumerate(super().epoch(number, start)):
-                if (number, count) == (1, 2):
-                    os.kill(os.getpid(), getattr(signal, name))
+                if waits and (number, count) == (1, 3):
+                    threading.Timer(0.2, send).start()
+                    time.sleep(30)
                 yield batch
 
+    class Signals(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training and not waits and training.progress.update == 8:
+                send()
+            return super().forward(x)
+
+    began = time.monotonic()
+    training = trainer(tmp_path, Signalling(), model=Signals(*network()), save_minutes=1e9)
     before = signal.getsignal(getattr(signal, name))
     with pytest.raises(StoppedError, match=f"{name} received: saved after update 9 in .*resume=auto continues"):
-        trainer(tmp_path, Signalling(), save_minutes=1e9).fit()
+        training.fit()
+    assert time.monotonic() - began < 25
     assert signal.getsignal(getattr(signal, name)) == before
     again = resumed(trainer(tmp_path, Clips(), save_minutes=1e9))
     assert again.progress.update == 9

@@ -18,7 +18,7 @@ from vidtrain.commands.scoring import Scorer, prepare_folder, refuse_not_finite
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import IntLists, Manifest, VideoData
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
-from vidtrain.engine.devices.distributed import join
+from vidtrain.engine.devices.distributed import World, join
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, one_of
 from vidtrain.metrics import METRICS, primary
@@ -38,10 +38,18 @@ def run(cfg: DictConfig) -> float | None:
     Under torchrun or srun each process scores its part of the videos.
     """
     world = join()
+    with world.speaking():
+        score = _scored(cfg, world)
+    world.leave()
+    return score
+
+
+def _scored(cfg: DictConfig, world: World) -> float | None:
     content = load_checkpoint(cfg.checkpoint)
     choices = HydraConfig.get().runtime.choices
     config = checkpoint_config(content, cfg, choices, file=cfg.checkpoint, trust=cfg.trust)
     check_numbers(config)
+    join(config.trainer.rank_timeout)  # in force from here on
     device = choose_device(config.trainer.device, world.local_rank if world.size > 1 else None)
     model, _ = build.load_model(cfg.checkpoint, trust=cfg.trust, content=content)
     if cfg.stream is not None:
@@ -65,7 +73,6 @@ def run(cfg: DictConfig) -> float | None:
     if world.is_main:
         print(printable(f"predictions: {folder / 'predictions.csv'}"))
         refuse_not_finite(result, folder)
-    world.leave()
     return primary(result)
 
 

@@ -27,6 +27,7 @@ from vidtrain.children import keep_working_folder_out
 from vidtrain.commands import run_dir
 from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED, ConfigError, StoppedError, VidtrainError
 from vidtrain.metrics import primary
+from vidtrain.terminal import printable
 
 _MISTAKE = 2  # the exit code of a user's mistake, as of the program itself
 
@@ -66,12 +67,7 @@ def launch(cfg: DictConfig) -> float | None:
         with _passing_on_usr1():
             elastic_launch(settings, _work)(pickle.dumps(cfg), pickle.dumps(HydraConfig.instance().cfg))
     except ChildFailedError as error:
-        codes = {failure.exitcode for failure in error.failures.values()}
-        if EXIT_UNFINISHED in codes:
-            raise StoppedError("saved; the same command with resume=auto continues") from None
-        rank, first = error.get_first_failure()
-        said = "see its message above" if first.exitcode == _MISTAKE else "see its traceback above"
-        raise VidtrainError(f"process {rank} of {count} ended with code {first.exitcode}: {said}") from None
+        raise _what_ended({rank: failure.exitcode for rank, failure in error.failures.items()}, count) from None
     except SignalException as error:
         code = EXIT_INTERRUPTED if error.sigval is signal.SIGINT else EXIT_UNFINISHED
         raise StoppedError(f"{error.sigval.name} received; the same command with resume=auto continues", code) from None
@@ -99,11 +95,29 @@ def _work(cfg: bytes, hydra: bytes) -> None:
     try:
         train.run(options)
     except StoppedError as error:
-        _leave(EXIT_UNFINISHED, f"vidtrain: {error}" if os.environ["RANK"] == "0" else "")
+        _leave(error.exit_code, "" if error.told else printable(f"vidtrain: {error}"))
     except VidtrainError as error:
-        _leave(_MISTAKE, f"vidtrain: error: {error}")
+        _leave(_MISTAKE, "" if error.told else printable(f"vidtrain: error: {error}"))
     except BaseException:
         _leave(1, f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']}:\n{traceback.format_exc()}")
+
+
+def _what_ended(codes: dict[int, int], count: int) -> VidtrainError:
+    """For the exit codes of the processes that ended by themselves, or by a signal: what the launcher says last."""
+    by_signal = next((rank for rank, code in codes.items() if code < 0 and -code != signal.SIGTERM), None)
+    failed = next((rank for rank, code in codes.items() if code > 0 and code != EXIT_UNFINISHED), None)
+    if failed is not None:
+        said = "see its message above" if codes[failed] == _MISTAKE else "see its traceback above"
+        return VidtrainError(f"process {failed} of {count} ended with code {codes[failed]}: {said}")
+    if by_signal is not None:
+        number = -codes[by_signal]
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return StoppedError(
+            f"process {by_signal} of {count} was ended by {name}{hint}; the same command with resume=auto continues "
+            "from the last save"
+        )
+    return StoppedError("the processes have ended, see above; the same command with resume=auto continues")
 
 
 def _leave(code: int, message: str) -> None:

@@ -44,6 +44,7 @@ _HARMLESS = (
         "debug",
         "trainer.num_workers",
         "trainer.data_timeout",
+        "trainer.rank_timeout",
         "trainer.log_every",
         "trainer.save_minutes",
     ),
@@ -119,7 +120,7 @@ def _agreed(root: DictConfig) -> str:
         return _choose(root)
     from vidtrain.engine.devices.distributed import join
 
-    world = join()
+    world = join()  # its limit is set when the options are checked
     return world.from_main(_choose(root) if world.is_main else "")
 
 

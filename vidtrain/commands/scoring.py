@@ -23,7 +23,7 @@ from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.evaluator import Scores, evaluate, merged
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelInput
-from vidtrain.errors import ConfigError, DataError, VidtrainError, one_of
+from vidtrain.errors import ConfigError, DataError, LoaderError, VidtrainError, one_of
 from vidtrain.reports.results import write_json
 from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import Batch, ViewPart
@@ -90,7 +90,8 @@ class Scorer:
         quiet = not sys.stderr.isatty() or not self.world.is_main
         bar = tqdm(batches, desc=split, unit="batch", leave=False, disable=quiet)
         per_forward = self.cfg.eval.batch_size
-        own = evaluate(model, bar, self.to_input, self.precision, views_per_forward=per_forward)
+        with self.world.sharing(LoaderError):
+            own = evaluate(model, bar, self.to_input, self.precision, views_per_forward=per_forward)
         scores = merged(self.world.gather(own))
         count, ties = len(scores.videos), int(metrics.shared_first(scores.probs).sum())
         if self.world.is_main and ties > count / 10:

@@ -32,7 +32,7 @@ log = logging.getLogger("vidtrain")
 
 def run(cfg: DictConfig) -> float | None:
     """Train, test, print the table. Returns what a sweeper may optimise: top-1 or mAP (test, else validation)."""
-    world = join()
+    world = join(cfg.trainer.rank_timeout)
     if world.size == 1 and cfg.trainer.devices > 1:
         from vidtrain.commands.launch import launch
 
@@ -40,7 +40,7 @@ def run(cfg: DictConfig) -> float | None:
     if not world.is_main:
         log.setLevel(logging.WARNING)  # the main process speaks for all
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with sole_writer(folder, "run_dir") if world.is_main else nullcontext():
+    with world.speaking(), sole_writer(folder, "run_dir") if world.is_main else nullcontext():
         result = _result(cfg, folder, world)
     world.leave()
     score = result["test"] or result["val"]

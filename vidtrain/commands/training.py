@@ -35,7 +35,7 @@ from vidtrain.engine.speed.compiling import choose_compile
 from vidtrain.engine.speed.timing import Step, random_batch
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
-from vidtrain.errors import CheckpointError, ConfigError, one_of
+from vidtrain.errors import CheckpointError, ConfigError, VidtrainError, one_of
 from vidtrain.loggers.logger import LoggedRun
 from vidtrain.loggers.recorder import RunRecorder
 from vidtrain.models.layers.checkpointing import checkpoint_activations
@@ -87,7 +87,7 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
     clips = _clips(cfg, data, scorer)
 
     def validate(model: nn.Module) -> Scores:
-        with gathered(model):
+        with gathered(model, world):
             return scorer.validate(model, data, cfg.eval.val_clips)
 
     with ExitStack() as on_error:
@@ -123,10 +123,10 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
 
 def data_of(cfg: DictConfig, world: World) -> VideoData:
     """The data set; one that is made or downloaded on first use is made by one process alone."""
-    if world.is_main:
-        data = build.build_data(cfg.data)
-    world.any(True)  # the others wait here
-    return data if world.is_main else build.build_data(cfg.data)
+    with world.sharing(VidtrainError):  # the others wait here
+        data = build.build_data(cfg.data) if world.is_main else None
+    with world.sharing(VidtrainError):
+        return build.build_data(cfg.data) if data is None else data
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:

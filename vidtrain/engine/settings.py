@@ -78,6 +78,9 @@ class TrainerConfig:
     data_timeout: float = number(1800.0, least=0, most=LONGEST)
     """Seconds without a batch from the decoding processes after which the program ends; 0 waits for ever. After 30 s it
     says which video is waited for."""
+    rank_timeout: float = number(1800.0, least=0, most=LONGEST)
+    """Several devices: seconds that a process waits for another one before it ends; 0 waits for ever. After 30 s it
+    says which process is waited for."""
     seed: int = number(0, least=0, most=LARGEST_SEED)
     """Fixes initial weights, order, clips, crops, flips and dropout."""
     deterministic: bool = False

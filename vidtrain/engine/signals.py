@@ -6,12 +6,23 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
 from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED, StoppedError
 
 _NAMES = ("SIGTERM", "SIGUSR1", "SIGINT")
+
+
+class WaitEnded(BaseException):
+    """A signal came in a wait that is ended by one."""
+
+
+def exit_code(signal_name: str) -> int:
+    """Of a program that was told to stop by this signal."""
+    return EXIT_INTERRUPTED if signal_name == "SIGINT" else EXIT_UNFINISHED
 
 
 class StopSignals:
@@ -28,6 +39,7 @@ class StopSignals:
         self.received: str | None = None
         self._at_once = at_once
         self._since = 0.0
+        self._waiting = False
         self._before: dict[int, Any] = {}
         self._owner = os.getpid()
 
@@ -44,9 +56,16 @@ class StopSignals:
             signal.signal(number, handler)
         self._before.clear()
 
-    @property
-    def exit_code(self) -> int:
-        return EXIT_INTERRUPTED if self.received == "SIGINT" else EXIT_UNFINISHED
+    @contextmanager
+    def ending_wait(self) -> Iterator[None]:
+        """Inside, a signal ends what is waited for: WaitEnded is raised. Nothing may be done that a stop would tear."""
+        self._waiting = True
+        try:
+            if self.received is not None:
+                raise WaitEnded
+            yield
+        finally:
+            self._waiting = False
 
     def wait(self, seconds: float = 1.0) -> None:
         """A signal to the whole job also ends the loader's workers, which may show before the signal does."""
@@ -64,6 +83,9 @@ class StopSignals:
         if number == signal.SIGINT and self.received is not None and now - self._since > 1.0:
             raise KeyboardInterrupt
         if self.received is None:  # a launcher may pass on what the terminal has sent already
-            self.received, self._since = signal.Signals(number).name, now
+            name = signal.Signals(number).name
+            self.received, self._since = name, now
             if self._at_once is not None:
-                raise StoppedError(f"{self.received} received: {self._at_once}", self.exit_code)
+                raise StoppedError(f"{name} received: {self._at_once}", exit_code(name))
+            if self._waiting:
+                raise WaitEnded

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any, NoReturn
@@ -22,7 +22,7 @@ from vidtrain.engine.parameters import first_not_finite
 from vidtrain.engine.progress import Progress, Recorder, Staged, TrainingClips, profiler, progress_bar, record_epoch
 from vidtrain.engine.schedule import learning_rate_factor
 from vidtrain.engine.settings import ScheduleConfig, TrainerConfig
-from vidtrain.engine.signals import StopSignals
+from vidtrain.engine.signals import StopSignals, WaitEnded, exit_code
 from vidtrain.engine.step import TrainingStep
 from vidtrain.errors import CheckpointError, LoaderError, StoppedError, VidtrainError
 from vidtrain.types import Batch
@@ -74,6 +74,7 @@ class Trainer:
         self._saved_at, self._saved_update = time.monotonic(), 0
         self._profiled = False
         self._found_bad = False
+        self._lost: LoaderError | None = None  # why there is no next batch
 
     # ---------------------------------------------------------------- the loop
 
@@ -81,9 +82,8 @@ class Trainer:
         """Train from where `progress` stands to the last epoch.
 
         Raises:
-            StoppedError: a signal asked for it, or a process that decodes has died or stands still; last.pt holds
-                everything up to the last update.
-            LoaderError: of several processes, one that decodes has died or stands still.
+            StoppedError: a signal asked for it, or a process that decodes has died or stands still (last.pt holds all
+                up to the last update); or another process that trains has ended or stands still.
             VidtrainError: the weights are not finite any more, or no validation gave finite scores.
         """
         with self.stop:
@@ -94,8 +94,7 @@ class Trainer:
                 if self.validate is not None and self._saved_update != self.progress.update:
                     self._stop_or_save(_BEFORE_VALIDATION)
                 self._close_epoch(train)
-                if any(self.world.any(self.stop.received is not None)):
-                    self._stop()
+                self._stop_or_save()
         if not self.progress.best_epoch:
             raise VidtrainError(
                 f"no validation gave finite scores, so there is no best.pt (precision {self.precision.name}): {_STEADY}"
@@ -110,12 +109,15 @@ class Trainer:
         batches = on_device(self.clips.epoch(number, progress.batch), self.precision.device)
         began, clips_before, waited_before = time.perf_counter(), progress.clips, progress.waited
         since = self.step.sums.clone()
+        group = self._next_group(batches)
+        self._stop_or_save()
         with bar, self._profiler() as profiler:
-            while group := self._next_group(batches):
+            while group:
                 if progress.update == 0 and isinstance(group[0].views, Tensor):
                     self.recorder.clips(0, group[0].views)
                 self._found_bad |= progress.count_bad(group)
-                self.step(group, self._lr_factor())
+                with self.world.together():
+                    self.step(group, self._lr_factor())
                 progress.batch += len(group)
                 progress.update += 1
                 progress.clips += sum(map(len, group)) * self.world.size
@@ -127,6 +129,9 @@ class Trainer:
                     rates = ((progress.clips - clips_before) / seconds, (progress.waited - waited_before) / seconds)
                     bar.set_postfix_str(self._log(since, *rates), refresh=False)
                     since = self.step.sums.clone()
+                if self.world.size == 1:
+                    self._stop_or_save()
+                group = self._next_group(batches)  # of several processes one may get none: they agree on it, and save
                 self._stop_or_save()
         self._read_skipped()
         values = self._averages(self.step.sums)
@@ -137,12 +142,15 @@ class Trainer:
         return values
 
     def _next_group(self, batches: Iterator[Batch]) -> list[Batch]:
-        """The batches of one update; the last group of an epoch may be smaller, and none is left at its end."""
+        """The batches of one update; none at the end of an epoch, or where the wait ends and `_stop_or_save` stops."""
         began = time.perf_counter()
+        group: list[Batch] = []
         try:
-            group = list(islice(batches, self.settings.accumulate))
+            with suppress(WaitEnded), self.stop.ending_wait():
+                group = list(islice(batches, self.settings.accumulate))
         except LoaderError as error:
-            self._stop_without_workers(error)
+            self.stop.wait()
+            self._lost = error
         self.progress.waited += time.perf_counter() - began
         return group
 
@@ -191,15 +199,15 @@ class Trainer:
     def _close_epoch(self, train: dict[str, float]) -> None:
         """Measure, validate, save. When a worker dies in it, a resume does all of it again from the last update on."""
         progress, sums = replace(self.progress), self.step.sums.clone()
-        self.progress.epoch += 1
-        self.progress.batch = 0
+        self.progress.epoch, self.progress.batch = progress.epoch + 1, 0
         self.step.sums.zero_()
         try:
             self._end_epoch(train)
-        except LoaderError as error:
+        except LoaderError as error:  # of any of the processes
             self.progress = progress
             self.step.sums.copy_(sums)
-            self._stop_without_workers(error)
+            self.stop.wait()
+            self._stop(f"{error}; ")
 
     def _end_epoch(self, train: dict[str, float]) -> None:
         progress, epoch = self.progress, self.progress.epoch
@@ -235,7 +243,8 @@ class Trainer:
     def _measure_norms(self) -> None:
         """Precise BatchNorm, when asked for; then all processes have the buffers of the main one."""
         if count := min(self.settings.precise_bn, len(self.clips)):
-            self.step.measure_norms(islice(self.clips.epoch(self.progress.epoch - 1), count))
+            with self.world.sharing(LoaderError):
+                self.step.measure_norms(islice(self.clips.epoch(self.progress.epoch - 1), count))
         self.world.broadcast(self.model.buffers())
 
     def _refuse_broken_weights(self) -> None:
@@ -277,33 +286,27 @@ class Trainer:
     def _stop_or_save(self, minutes: float = math.inf) -> None:
         """minutes: since the last save, after which it is time for another, if settings.save_minutes are not fewer."""
         due = time.monotonic() - self._saved_at > 60 * min(minutes, self.settings.save_minutes)
-        stop, due, bad = self.world.any(self.stop.received is not None, due and self.world.is_main, self._found_bad)
+        due &= self._saved_update != self.progress.update
+        stop = self.stop.received is not None or self._lost is not None
+        stop, due, bad = self.world.any(stop, due and self.world.is_main, self._found_bad)
         if bad:
             self._found_bad = False
             progress = self.progress
             progress.bad = {path: why for found in self.world.gather(progress.bad) for path, why in found.items()}
             progress.check_bad(self.max_bad)
         if stop:
-            self._save_and_stop()
+            self._stop()
         if due:
             self.save()
 
-    def _save_and_stop(self, reason: str | None = None) -> NoReturn:
+    def _stop(self, reason: str = "") -> NoReturn:
+        """Save and end, all processes together; the first that knows why says it for all. reason: if not a signal."""
         if self.progress.update and self._saved_update != self.progress.update:
             self.save()
-        self._stop(reason)
-
-    def _stop_without_workers(self, error: LoaderError) -> NoReturn:
-        """Save, when a loader's worker has died, of itself or by a signal to the whole job, or stands still."""
-        self.stop.wait()
-        if self.world.size > 1 and self.stop.received is None:  # the others wait for this one: they cannot save with it
-            raise error
-        self._save_and_stop(None if self.stop.received is not None else f"{error}; ")
-
-    def _stop(self, reason: str | None = None) -> NoReturn:
-        reason = reason or f"{self.stop.received or 'another process'} received: "
+        known = self.world.gather((self.stop.received, reason or (f"{self._lost}; " if self._lost else "")))
+        name, why = (next(filter(None, words), "") for words in zip(*known, strict=True))
         kept = self.progress.saved_in(self.checkpoints.folder, self._saved_update)
-        raise StoppedError(reason + kept, self.stop.exit_code)
+        raise StoppedError((f"{name} received: " if name else why) + kept, exit_code(name))
 
     def keep_best(self) -> dict[str, Any]:
         """The content of best.pt; the last weights take its place where it is gone or damaged. Called by all processes.

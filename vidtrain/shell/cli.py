@@ -80,11 +80,10 @@ def _interrupted(error: BaseException | None) -> bool:
 
 def report(mistake: VidtrainError) -> int:
     """Print the line that the user reads; returns the exit code."""
-    if isinstance(mistake, StoppedError):
-        print(printable(f"vidtrain: {mistake}"), file=sys.stderr)
-        return mistake.exit_code
-    print(printable(f"vidtrain: error: {mistake}"), file=sys.stderr)
-    return 2
+    if not mistake.told:
+        kind = "" if isinstance(mistake, StoppedError) else "error: "
+        print(printable(f"vidtrain: {kind}{mistake}"), file=sys.stderr)
+    return mistake.exit_code if isinstance(mistake, StoppedError) else 2
 
 
 def users_mistake(error: Exception) -> VidtrainError | None:
@@ -232,6 +231,8 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     # On the CPU the loader's workers share the processors with the model. OpenMP threads that spin while they wait for
     # each other then take the time of the one they wait for: measured 4 instead of 30 clips/s on two busy cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # processes that train together and lose one another would print pages of C++ frames; what is said is one line
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     keep_working_folder_out()
     # Hydra then raises what it finds instead of printing it with parts of a traceback; _explain makes it one line
     os.environ["HYDRA_FULL_ERROR"] = "1"

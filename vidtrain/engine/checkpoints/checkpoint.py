@@ -142,7 +142,8 @@ class Checkpoints:
         if self.sharded:
             from vidtrain.engine.checkpoints.shards import full_weights
 
-            return full_weights(model)
+            with self.world.together():
+                return full_weights(model)
         return model.state_dict()
 
     def save_best(self, content: dict[str, Any]) -> None:

@@ -75,7 +75,8 @@ def save_shards(
     world.any(True)
     problem, own = "", {}
     try:
-        _quietly(dcp.save, _state(model, optimizer, ema), checkpoint_id=temporary)
+        with world.together():
+            _quietly(dcp.save, _state(model, optimizer, ema), checkpoint_id=temporary)
         own = {file.name: _sha256(file) for file in temporary.iterdir() if _writer(file.name) == world.rank}
     except (Exception, CheckpointException) as error:  # torch's is no Exception
         problem = str(error).strip().splitlines()[-1]

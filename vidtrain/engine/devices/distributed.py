@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -14,11 +16,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vidtrain.engine.devices.waiting import MARGIN, SPEAK, WAIT_LIMIT, Watch
 from vidtrain.errors import ConfigError, VidtrainError
+from vidtrain.ranges import LONGEST
+
+log = logging.getLogger("vidtrain")
 
 _T = TypeVar("_T")
 
-_TIMEOUT = timedelta(minutes=30)  # a validation on one slow disk; a process that has died is noticed at once
+_watch: Watch | None = None  # of this process, once it has joined
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    watch: Watch | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_main(self) -> bool:
@@ -45,7 +52,7 @@ class World:
         if self.size == 1:
             return values
         total = values.clone()
-        with _answering():
+        with self.together():
             dist.all_reduce(total)
         return total
 
@@ -54,7 +61,7 @@ class World:
         if self.size == 1:
             return flags
         found = torch.tensor(flags, dtype=torch.int32)
-        with _answering():
+        with self.together():
             dist.all_reduce(found, op=dist.ReduceOp.MAX)
         return tuple(bool(flag) for flag in found.tolist())
 
@@ -63,7 +70,7 @@ class World:
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-        with _answering():
+        with self.together():
             dist.all_gather_object(found, value)
         return found
 
@@ -72,15 +79,44 @@ class World:
         if self.size == 1:
             return value
         box: list[Any] = [value]
-        with _answering():
+        with self.together():
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Write the main process's values into those of the others."""
         if self.size > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+            with self.together():
+                for tensor in tensors:
+                    dist.broadcast(tensor, src=0)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Around what all processes do together, as an update: who is waited for is said, a loss is one line."""
+        return nullcontext() if self.watch is None else self.watch.waiting()
+
+    @contextmanager
+    def sharing(self, kind: type[Exception]) -> Iterator[None]:
+        """An error of this kind that one process raises inside, all raise at its end. To be entered by all."""
+        own: Exception | None = None
+        try:
+            yield
+        except kind as error:
+            if self.size == 1:
+                raise
+            own = error
+        found = next((error for error in self.gather(own) if error is not None), None)
+        if found is not None:
+            raise found
+
+    @contextmanager
+    def speaking(self) -> Iterator[None]:
+        """Around a command: the others learn why this process ends, and of a line that several have one prints it."""
+        try:
+            yield
+        except Exception as error:
+            if self.watch is not None:
+                self.watch.end(error)
+            raise
 
     def leave(self) -> None:
         if self.size > 1 and dist.is_initialized():
@@ -92,26 +128,17 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
-@contextmanager
-def _answering() -> Iterator[None]:
-    """Inside, a process that has died, or is silent for longer than _TIMEOUT, is an error of one line."""
-    try:
-        yield
-    except RuntimeError as error:
-        if re.search(r"closed by peer|reset by peer|broken pipe|timed out|timeout", str(error), re.IGNORECASE) is None:
-            raise
-        raise VidtrainError(
-            f"another process of this training has ended or does not answer ({str(error).splitlines()[0][:200]}); see "
-            "what it printed; the same command with resume=auto continues from the last save"
-        ) from error
-
-
-def join() -> World:
+def join(limit: float = WAIT_LIMIT) -> World:
     """Join the processes that torchrun, Slurm's srun or `trainer.devices` has started; alone where none has.
+
+    Args:
+        limit: seconds that one waits for another before it ends, trainer.rank_timeout; 0: never. Each call sets it.
 
     Raises:
         ConfigError: the environment says only a part of what is needed.
+        VidtrainError: the others have not come within the limit.
     """
+    global _watch
     _environment_of_slurm()
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -125,8 +152,38 @@ def join() -> World:
     if not dist.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(local_rank % torch.cuda.device_count())
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
-    return World(dist.get_rank(), size, local_rank)
+        _meet(size, limit)
+    if _watch is None:
+        store = dist.distributed_c10d._get_default_store()
+        _watch = Watch(store.clone(), dist.get_rank(), size)
+    _watch.limit = limit
+    _limit_backends(limit or LONGEST)
+    return World(dist.get_rank(), size, local_rank, _watch)
+
+
+def _meet(size: int, limit: float) -> None:
+    backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    who = f"process {os.environ['RANK']} of {size}"
+    speaker = threading.Timer(SPEAK, log.warning, ["%s waits at %s for the others to start", who, where])
+    speaker.daemon = True
+    speaker.start()
+    try:
+        dist.init_process_group(backends, timeout=timedelta(seconds=limit or LONGEST))
+    except dist.DistError as error:
+        raise VidtrainError(
+            f"{who} has not met the others at {where} (MASTER_ADDR, MASTER_PORT): {str(error).splitlines()[0][:200]}"
+        ) from None
+    finally:
+        speaker.cancel()
+
+
+def _limit_backends(seconds: float) -> None:
+    """gloo raises after so many seconds. NCCL would abort the process with pages of traces: `Watch` is faster."""
+    group = dist.distributed_c10d._get_default_group()
+    for device, more in (("cpu", 0.0), ("cuda", 4 * MARGIN)):
+        if device == "cpu" or torch.cuda.is_available():
+            group._get_backend(torch.device(device))._set_default_timeout(timedelta(seconds=seconds + more))
 
 
 def _environment_of_slurm() -> None:

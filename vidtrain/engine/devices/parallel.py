@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -54,14 +54,15 @@ def parallel(model: nn.Module, world: World, *, sharded: bool, sync_bn: bool, de
 
 
 @contextmanager
-def gathered(model: nn.Module) -> Iterator[None]:
+def gathered(model: nn.Module, world: World) -> Iterator[None]:
     """Inside, every process has all weights of an FSDP model, so that each may call it as often as it has videos."""
     from torch.distributed.fsdp import FSDPModule
 
     parts = [part for part in model.modules() if isinstance(part, FSDPModule)]
-    for part in parts:
-        part.set_reshard_after_forward(False)
-        part.unshard()
+    with world.together() if parts else nullcontext():
+        for part in parts:
+            part.set_reshard_after_forward(False)
+            part.unshard()
     try:
         yield
     finally:

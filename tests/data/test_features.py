@@ -151,7 +151,7 @@ def test_a_line_of_another_kind_is_none(tmp_path: Path, sources: list[Video], wr
     line = json.loads(journal.read_text())
     if "file" in wrong:  # which is there, and as large as the line says
         copy = tmp_path / "out" / wrong["file"]
-        copy.parent.mkdir(exist_ok=True)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(tmp_path / "out" / line["file"], copy)
     journal.write_text(json.dumps({**line, **wrong}) + "\n")
     again = FeatureFolder(tmp_path / "out", MADE, "float16")

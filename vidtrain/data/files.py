@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from vidtrain.errors import DataError
 
@@ -49,8 +50,9 @@ def is_video(name: str) -> bool:
 
 def natural_key(path: str) -> tuple[object, ...]:
     """Sort key that puts clip2 before clip10, whatever the locale."""
-    # the path itself comes last, so that names that differ only in zeros keep one order
-    return (*(int(part) if odd % 2 else part for odd, part in enumerate(_DIGITS.split(path))), path)
+    parts: list[Any] = [*_DIGITS.split(path), path]  # the path last: names that differ only in zeros keep one order
+    parts[1:-1:2] = map(int, parts[1:-1:2])
+    return tuple(parts)
 
 
 def is_system(name: str) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,7 +50,7 @@ def hold_out(
         members: dict[str, list[int]] = defaultdict(list)
         for row, name in enumerate(names):
             members[name].append(row)
-        order = [members[name] for _, name in sorted((_rank(seed, name), name) for name in members)]
+        order = [members[name] for _, name in sorted(zip(_hashes(seed, members), members, strict=True))]
         held = np.zeros(len(manifest), dtype=bool)
         for rows in _choose(order, labels.tolist(), fraction):
             held[rows] = True
@@ -85,7 +85,8 @@ def assign_folds(
     # in the order of the classes, since the sums below round
     counts = {name: dict(sorted(Counter(labels[row] for row in rows).items())) for name, rows in members.items()}
     total = Counter(labels)
-    order = sorted(members, key=lambda name: (-_spread(counts[name], total), _rank(seed, name), name))
+    hashes = dict(zip(members, _hashes(seed, members), strict=True))
+    order = sorted(members, key=lambda name: (-_spread(counts[name], total), hashes[name], name))
     held = [dict.fromkeys(total, 0) for _ in range(folds)]
     sizes = [0] * folds
     result = np.zeros(len(manifest), dtype=np.int64)
@@ -285,12 +286,13 @@ def _below_common_folder(paths: list[str]) -> list[str]:
 
 def _ranks(names: Sequence[str], seed: int) -> npt.NDArray[Any]:
     """(N,) numbers to sort the names by, each once."""
-    ranks = np.frombuffer(b"".join([_rank(seed, name) for name in names]), dtype=">u8")
+    ranks = np.frombuffer(b"".join(_hashes(seed, names)), dtype=">u8")
     if len(np.unique(ranks)) < len(ranks):  # the names break the tie
         return np.argsort(np.array(sorted(range(len(names)), key=lambda row: (ranks[row], names[row]))))
     return ranks
 
 
-def _rank(seed: int, name: str) -> bytes:
-    """A random number of fixed law that no library version changes."""
-    return hashlib.blake2b(f"{seed}/{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
+def _hashes(seed: int, names: Iterable[str]) -> list[bytes]:
+    """Of each name a random number of fixed law that no library version changes, in 8 bytes."""
+    start, new = f"{seed}/".encode(), hashlib.blake2b
+    return [new(start + name.encode("utf-8", "surrogateescape"), digest_size=8).digest() for name in names]

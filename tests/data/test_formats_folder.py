@@ -131,7 +131,17 @@ def test_pictures_of_a_video_are_not_counted_as_skipped(tmp_path: Path) -> None:
 
 
 SYSTEM = (
-    *("@eaDir", "@EADIR", "__MACOSX", "#recycle", "$RECYCLE.BIN", ".Trash-1000", ".Trashes", "lost+found"),
+    *(
+        "@eaDir",
+        "@EADIR",
+        "__MACOSX",
+        "#recycle",
+        "$RECYCLE.BIN",
+        ".Trash-1000",
+        ".Trashes",
+        "lost+found",
+        "__pycache__",
+    ),
     *("System Volume Information", ".AppleDouble", "#snapshot"),
 )
 

@@ -612,3 +612,11 @@ def test_240_thousand_lines_take_seconds(tmp_path: Path) -> None:
     data = lists(tmp_path, train="train.csv", val_fraction=0, test_fraction=0)
     assert len(data.splits["train"]) == len(data.splits["train"].missing) == 120_000
     assert time.process_time() - start < 6  # about 1 on an idle core; ten times that when each line is looked at slowly
+
+
+def test_another_spelling_of_a_path_is_no_other_video(root: Path) -> None:
+    (root / "val.txt").write_text("clips/../clips/b.mp4 1\n")
+    data = read(root, "clips/a.mp4 0\nclips/b.mp4 1\nclips//a.mp4 0\n./clips/a.mp4 1\n", val="val.txt")
+    assert "train: rows that name a video once more: 2" in data.notes
+    assert "videos both in train and in val: 1 (b.mp4); scores will be too good" in data.notes
+    assert any(note.startswith("listed with two labels: 1 video") for note in data.notes)

@@ -32,7 +32,7 @@ _SYSTEM_NAMES = frozenset(
     (
         *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@sharebin", "@tmp"),
         *("__macosx", "$recycle.bin", "recycler", "system volume information", "lost+found", "network trash folder"),
-        *("temporary items", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+        *("recycled", "__pycache__", "temporary items", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
     )
 )
 

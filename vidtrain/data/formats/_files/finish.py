@@ -18,6 +18,7 @@ from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.errors import DataError
 
 SPLITS = ("train", "val", "test")
+_ODD = ("/./", "//", "/../")  # in a path: there is another spelling of it
 
 
 def val_is_test(splits: Mapping[str, Manifest], why: str) -> tuple[dict[str, Manifest], list[str]]:
@@ -125,7 +126,7 @@ def _mirror(class_names: Sequence[str]) -> tuple[tuple[tuple[str, str], ...], li
 def _repeat_notes(class_names: Sequence[str], splits: dict[str, Manifest]) -> list[str]:
     """Videos that stand twice in a split or in two splits, and those that seem to, by their names."""
     notes = []
-    paths = {split: list(manifest.paths) for split, manifest in splits.items()}
+    paths = {split: list(map(_plain, manifest.paths)) for split, manifest in splits.items()}
     sets = {split: set(each) for split, each in paths.items()}
     for split, manifest in splits.items():
         rows = len(set(_rows(manifest, paths[split]))) if manifest.starts is not None else len(sets[split])
@@ -155,7 +156,7 @@ def _two_label_notes(class_names: Sequence[str], manifests: Sequence[Manifest]) 
     """Videos, or parts of them, that are listed again with another label."""
     if any(m.tags is not None for m in manifests):
         return []
-    rows = (row for m in manifests for row in _rows(m, list(m.paths)))
+    rows = (row for m in manifests for row in _rows(m, list(map(_plain, m.paths))))
     labels: dict[tuple[str, float, float], set[int]] = {}
     for row, label in zip(rows, np.concatenate([m.labels for m in manifests]).tolist(), strict=True):
         labels.setdefault(row, set()).add(label)
@@ -177,6 +178,11 @@ def _rows(manifest: Manifest, paths: Sequence[str]) -> list[tuple[str, float, fl
     starts = [0.0] * len(paths) if manifest.starts is None else manifest.starts.tolist()
     ends = [math.inf] * len(paths) if manifest.ends is None else manifest.ends.tolist()
     return list(zip(paths, starts, ends, strict=True))
+
+
+def _plain(path: str) -> str:
+    """One spelling for ./a.mp4, b/../a.mp4 and a.mp4."""
+    return os.path.normpath(path) if any(odd in path for odd in _ODD) else path
 
 
 def _names(paths: set[str]) -> set[str]:

@@ -15,7 +15,6 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from vidtrain.metrics import METRICS
 from vidtrain.options.paths import unquoted
 from vidtrain.plain import read_json, read_texts
 from vidtrain.reports.table import table
@@ -24,8 +23,6 @@ log = logging.getLogger("vidtrain")
 
 # what is varied to repeat a setting, not to change it
 _REPEATS = ("data.fold", "data.split", "data.split_seed", "trainer.seed")
-# what is averaged over them: (column, split and key in result.json)
-_AVERAGED = tuple((f"{split} {m.title}", split, m.key) for split in ("test", "val") for m in METRICS if m.key != "loss")
 
 failed: list[str] = []
 """One line for each run of the sweep that failed, wherever it was executed; decides the exit code."""
@@ -129,7 +126,7 @@ def _means(runs: Sequence[tuple[dict[str, str], dict[str, Any]]], keys: Sequence
     groups: dict[tuple[str, ...], list[tuple[dict[str, str], dict[str, Any]]]] = defaultdict(list)
     for varied, result in runs:
         groups[tuple(varied.get(key, "") for key in settings)].append((varied, result))
-    averaged = [row for row in _AVERAGED if any(_number(result, *row[1:]) is not None for _, result in runs)]
+    averaged = [row for row in _averaged() if any(_number(result, *row[1:]) is not None for _, result in runs)]
     body = []
     for names, members in groups.items():
         cells = [*names, _finished(members, repeats)]
@@ -139,6 +136,13 @@ def _means(runs: Sequence[tuple[dict[str, str], dict[str, Any]]], keys: Sequence
         body.append(cells)
     header = [*settings, "runs", *(text for name, _, _ in averaged for text in (name, "std"))]
     return f"mean and standard deviation over {', '.join(repeats)}:\n{table(header, body)}"
+
+
+def _averaged() -> list[tuple[str, str, str]]:
+    """(column, split and key in result.json) of what is averaged over the runs that repeat a setting."""
+    from vidtrain.metrics import METRICS  # imports torch, and a configuration that is only shown needs none
+
+    return [(f"{split} {m.title}", split, m.key) for split in ("test", "val") for m in METRICS if m.key != "loss"]
 
 
 def _finished(members: Sequence[tuple[dict[str, str], dict[str, Any]]], repeats: Sequence[str]) -> str:

@@ -36,7 +36,6 @@ from vidtrain.engine.parameters import parameter_groups
 from vidtrain.engine.preprocess import reads_flow
 from vidtrain.engine.settings import EvalConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
-from vidtrain.loggers.logger import Logger
 from vidtrain.models.weights.start import START_KEYS, start
 from vidtrain.options.instantiate import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
 from vidtrain.options.paths import literal
@@ -236,25 +235,18 @@ def build_optimizer(node: Any, model: nn.Module) -> torch.optim.Optimizer:
         raise ConfigError(f"optimizer: {node.get('_target_')!s}: {error}") from error
 
 
-def build_loggers(node: Any) -> dict[str, Logger]:
-    """The loggers of a `logger` section by name, not started yet."""
-    return {name: _named(node, name, "logger", Logger) for name in map(str, node)}
+def build_named(node: Any, section: str, kind: type[_T]) -> dict[str, _T]:
+    """The objects of a section that holds several, `logger` or `hook`, by the names under which they stand in it."""
+    return {name: _named(node[name], f"{section}.{name}", kind) for name in map(str, node)}
 
 
-def _named(node: Any, name: str, section: str, kind: type[_T]) -> _T:
-    """One of the objects of a section that holds several, each under a name of its own."""
-    options = node[name]
+def _named(options: Any, name: str, kind: type[_T]) -> _T:
     if not isinstance(options, (Mapping, DictConfig)):
-        raise ConfigError(
-            f"{section}.{name}={options}: expected a section with its _target_; a file of the group {section} holds "
-            f"one key, the {section}'s name, and the options below it"
-        )
-    made = call(options, f"{section}.{name}")
+        raise ConfigError(f"{name}={options}: expected a name of its own, and below it _target_ and the options")
+    made = call(options, name)
     if not isinstance(made, kind):
-        raise ConfigError(
-            f"{section}.{name}: expected a {kind.__module__}.{kind.__name__}, {options['_target_']} made a "
-            f"{type(made).__name__}"
-        )
+        wanted, got = f"{kind.__module__}.{kind.__name__}", type(made).__name__
+        raise ConfigError(f"{name}: expected a {wanted}, {options['_target_']} made a {got}")
     return made
 
 

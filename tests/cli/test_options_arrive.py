@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import Call
 from vidtrain.commands import training
 
-PARTS = ("Objective", "TrainClips", "TrainLoader", "TrainingStep", "EMA", "Checkpoints", "Trainer")
+PARTS = ("Objective", "TrainClips", "TrainLoader", "TrainingStep", "EMA", "Checkpoints", "standard_hooks", "Trainer")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_training(tiny: list[str], call: Call, made: dict[str, dict[str, Any]]) 
     assert step["to_input"]._shift.flatten().tolist() == pytest.approx([-0.1 / 0.225, -0.2 / 0.225, -0.3 / 0.225])
     assert made["Checkpoints"]["keep_last"] == 3
     trainer = made["Trainer"]
-    assert trainer["max_bad"] == 8  # half of sixteen videos
+    assert made["standard_hooks"]["args"][1] == 8  # half of sixteen videos
     assert (trainer["schedule"].name.value, trainer["schedule"].gamma) == ("step", 0.3)
     assert trainer["describe"]["class_names"][0] == "move_left"
     assert trainer["validate"] is not None

@@ -33,6 +33,7 @@ from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.devices.parallel import parallel
 from vidtrain.engine.ema import EMA
 from vidtrain.engine.evaluator import Scores
+from vidtrain.engine.hooks import standard_hooks
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelInput
@@ -175,7 +176,7 @@ def trainer(
         checkpoints=Checkpoints(folder, world=world),
         describe={"config": {}, "class_names": list(DATA.class_names)},
         validate=lambda network: scorer.validate(network, DATA, 2),
-        max_bad=max_bad,
+        hooks=standard_hooks(options, max_bad),
         world=world,
     )
 

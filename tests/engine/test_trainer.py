@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from vidtrain.engine.checkpoints.checkpoint import Checkpoints, load_checkpoint
 from vidtrain.engine.ema import EMA
 from vidtrain.engine.evaluator import Scores, evaluate
+from vidtrain.engine.hooks import standard_hooks
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelInput
@@ -112,7 +113,7 @@ def trainer(
         checkpoints=Checkpoints(folder, keep_last=options.keep_last),
         describe={"config": {}, "class_names": ["no", "yes"]},
         validate=validate or score,
-        max_bad=max_bad,
+        hooks=standard_hooks(options, max_bad),
     )
 
 

@@ -313,6 +313,6 @@ MISTAKES = {
     "logger=mine +logger.mine.seperator=_": "no key 'logger.mine.seperator' (did you mean separator?);",
     "logger=mine logger.mine._target_=my_csv_logger.Cvs": "logger.mine._target_=my_csv_logger.Cvs: cannot be imported",
     "logger=mine logger.mine._target_=collections.UserDict": "logger.mine: expected a vidtrain.loggers.logger.Logger",
-    "logger=mine +logger._target_=a.b": "logger._target_=a.b: expected a section with its _target_; a file of the",
+    "logger=mine +logger._target_=a.b": "logger._target_=a.b: expected a name of its own, and below it _target_",
     "logger=[jsonl,tensorbord]": "logger=tensorbord: no such logger (did you mean tensorboard?); allowed: ",
 }

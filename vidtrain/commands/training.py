@@ -27,6 +27,7 @@ from vidtrain.engine.devices.memory_format import pays, to_channels_last
 from vidtrain.engine.devices.parallel import gathered, parallel
 from vidtrain.engine.ema import EMA
 from vidtrain.engine.evaluator import Scores
+from vidtrain.engine.hooks import Hook, standard_hooks
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelInput, reads_flow
@@ -36,7 +37,7 @@ from vidtrain.engine.speed.timing import Step, random_batch
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import CheckpointError, ConfigError, VidtrainError, one_of
-from vidtrain.loggers.logger import LoggedRun
+from vidtrain.loggers.logger import LoggedRun, Logger
 from vidtrain.loggers.recorder import RunRecorder
 from vidtrain.models.layers.checkpointing import checkpoint_activations
 from vidtrain.plain import read_mapping
@@ -90,6 +91,7 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
         with gathered(model, world):
             return scorer.validate(model, data, cfg.eval.val_clips)
 
+    own_hooks = build.build_named(cfg.hook, "hook", Hook)
     with ExitStack() as on_error:
         recorder = _recorder(cfg, folder, data, content, world)
         on_error.callback(recorder.close)
@@ -107,7 +109,7 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
                 "choices": {str(k): v for k, v in HydraConfig.get().runtime.choices.items() if "/" not in str(k)},
             },
             validate=validate if "val" in data.splits else None,
-            max_bad=cfg.data.get("max_bad_fraction", 0.1) * len(clips),
+            hooks=standard_hooks(settings, cfg.data.get("max_bad_fraction", 0.1) * len(clips)) | own_hooks,
             world=world,
         )
         if data.features is None:
@@ -266,7 +268,7 @@ def _recorder(
     resumed_at = None if progress is None else (int(progress["update"]), int(progress["epoch"]))
     config = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
     run = LoggedRun(folder, data.class_names, config, resumed_at)
-    return RunRecorder(run, build.build_loggers(cfg.logger) if world.is_main else {})
+    return RunRecorder(run, build.build_named(cfg.logger, "logger", Logger) if world.is_main else {})
 
 
 def _say_what_runs(cfg: DictConfig, data: VideoData, model: nn.Module, scorer: Scorer, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,6 @@ from tqdm import tqdm
 
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.evaluator import Scores
-from vidtrain.errors import DataError
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -131,24 +131,6 @@ class Progress:
             return "nothing is saved, because no update was finished; the same command starts again"
         return f"saved after update {update} in {folder}; the same command with resume=auto continues"
 
-    def count_bad(self, group: Sequence[Batch]) -> bool:
-        """Note and report the unreadable videos of these batches; whether there is one that was not known."""
-        known = len(self.bad)
-        for video in (video for batch in group for video in batch.bad):
-            if video.path not in self.bad:
-                self.bad[video.path] = video.reason
-                log.warning("unreadable, another clip takes its place: %s: %s", video.path, video.reason)
-        return len(self.bad) > known
-
-    def check_bad(self, most: float) -> None:
-        """Raise DataError when more than `most` videos are unreadable."""
-        if len(self.bad) > most:
-            path, reason = list(self.bad.items())[-1]
-            raise DataError(
-                f"{len(self.bad)} videos cannot be read, more than data.max_bad_fraction allows ({most:.0f}); "
-                f"the last: {path}: {reason}"
-            )
-
     def count_skipped(self, found: Sequence[tuple[Tensor, list[int]]], path: Callable[[int], str]) -> None:
         """Count and tell of updates that were left out, of the last `len(found)`. Waits for the device.
 
@@ -165,6 +147,25 @@ class Progress:
                 paths = ", ".join(path(row) for row in rows[:3])
                 more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
                 log.warning("update %d left out: its gradient is not finite; clips: %s%s", number, paths, more)
+
+
+class Rates:
+    """Clips per second, and the share of the time in which data were waited for, since this was made."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._began, self._clips, self._waited = time.perf_counter(), progress.clips, progress.waited
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+    def values(self, seconds: float) -> dict[str, float]:
+        """Over `seconds`, as they are logged."""
+        return {
+            "clips_per_second": (self._progress.clips - self._clips) / seconds,
+            "data_wait_share": (self._progress.waited - self._waited) / seconds,
+        }
 
 
 def progress_bar(title: str, batches: int, done: int, *, shown: bool) -> Any:
@@ -186,12 +187,3 @@ def record_epoch(
         line += f"  val loss {values['loss']:.3f} {shown} {values[scores.primary]:.3f}"
     line += f"  {train['clips_per_second']:.0f} clips/s  wait {100 * train['data_wait_share']:.0f} %"
     log.info("%s%s", line, "  *" if improved and scores is not None else "")
-
-
-def profiler(updates: int, folder: Path) -> torch.profiler.profile:
-    """torch's profiler over a few updates, after four that warm up; writes a trace into `folder`."""
-    return torch.profiler.profile(
-        schedule=torch.profiler.schedule(wait=2, warmup=2, active=updates, repeat=1),
-        on_trace_ready=torch.profiler.tensorboard_trace_handler(str(folder)),
-        profile_memory=True,
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vidtrain.engine.ema import EMA
-from vidtrain.engine.norms import NormStatistics, kept_statistics, measure_statistics
+from vidtrain.engine.norms import NormStatistics, kept_statistics
 from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelInput
@@ -143,15 +143,6 @@ class TrainingStep:
         """
         with self.ema.applied() if self.ema is not None else nullcontext(), kept_statistics(self.model):
             yield
-
-    def measure_norms(self, batches: Iterable[Batch]) -> None:
-        """Precise statistics of BatchNorm for the weights that are in the model now."""
-
-        def call(batch: Batch) -> None:
-            with self.precision.autocast():
-                self.model(self.to_input(batch.views))
-
-        measure_statistics(self.model, batches, call)
 
     def halve(self, largest: int) -> None:
         before = min(self.micro_batch or largest, largest)

@@ -5,26 +5,28 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
-from dataclasses import asdict, replace
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import replace
+from itertools import compress, islice
 from typing import Any, NoReturn
 
-import torch
 from torch import Tensor, nn
 
-from vidtrain.engine.checkpoints.checkpoint import Checkpoints, load_checkpoint, restore_rng, rng_state
+from vidtrain.engine.checkpoints.checkpoint import Checkpoints, load_checkpoint
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.devices.prefetch import on_device
 from vidtrain.engine.evaluator import Scores
+from vidtrain.engine.hooks import Hook, running
 from vidtrain.engine.parameters import first_not_finite
-from vidtrain.engine.progress import Progress, Recorder, Staged, TrainingClips, profiler, progress_bar, record_epoch
+from vidtrain.engine.progress import Progress, Rates, Recorder, Staged, TrainingClips, progress_bar, record_epoch
 from vidtrain.engine.schedule import learning_rate_factor
 from vidtrain.engine.settings import ScheduleConfig, TrainerConfig
 from vidtrain.engine.signals import StopSignals, WaitEnded, exit_code
+from vidtrain.engine.state import restore, state_of
 from vidtrain.engine.step import TrainingStep
-from vidtrain.errors import CheckpointError, LoaderError, StoppedError, VidtrainError
+from vidtrain.errors import LoaderError, StoppedError, VidtrainError
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -39,7 +41,7 @@ class Trainer:
     Args:
         describe: what every checkpoint says of itself: config, class_names, ...
         validate: scores the model; None when there is no validation split (best.pt is then the last epoch's).
-        max_bad: training stops when more than this many videos turned out unreadable.
+        hooks: what happens beside the updates, by name; see engine/hooks.py.
         world: the processes that train together, each with its part of every batch.
     """
 
@@ -54,7 +56,7 @@ class Trainer:
         checkpoints: Checkpoints,
         describe: dict[str, Any],
         validate: Callable[[nn.Module], Scores] | None,
-        max_bad: float,
+        hooks: Mapping[str, Hook],
         world: World | None = None,
     ) -> None:
         self.step = step
@@ -67,13 +69,12 @@ class Trainer:
         self.checkpoints = checkpoints
         self.describe = describe
         self.validate = validate
-        self.max_bad = max_bad
+        self.hooks = dict(hooks)
         self.world = world or World()
         self.progress = Progress()
         self.stop = StopSignals()
         self._saved_at, self._saved_update = time.monotonic(), 0
-        self._profiled = False
-        self._found_bad = False
+        self._found = [False] * len(self.hooks)
         self._lost: LoaderError | None = None  # why there is no next batch
 
     # ---------------------------------------------------------------- the loop
@@ -86,7 +87,7 @@ class Trainer:
                 up to the last update); or another process that trains has ended or stands still.
             VidtrainError: the weights are not finite any more, or no validation gave finite scores.
         """
-        with self.stop:
+        with self.stop, running(self.hooks, self):
             while self.progress.epoch < self.settings.epochs and not self.progress.stopped_early:
                 if isinstance(self.model, Staged):
                     self.model.begin_epoch(self.progress.epoch, self.settings.epochs)
@@ -107,27 +108,20 @@ class Trainer:
         title = f"epoch {number + 1}/{self.settings.epochs}"
         bar = progress_bar(title, len(self.clips), progress.batch, shown=self.world.is_main)
         batches = on_device(self.clips.epoch(number, progress.batch), self.precision.device)
-        began, clips_before, waited_before = time.perf_counter(), progress.clips, progress.waited
-        since = self.step.sums.clone()
+        rates, since = Rates(progress), self.step.sums.clone()
         group = self._next_group(batches)
         self._stop_or_save()
-        with bar, self._profiler() as profiler:
+        with bar:
             while group:
-                if progress.update == 0 and isinstance(group[0].views, Tensor):
-                    self.recorder.clips(0, group[0].views)
-                self._found_bad |= progress.count_bad(group)
                 with self.world.together():
                     self.step(group, self._lr_factor())
                 progress.batch += len(group)
                 progress.update += 1
                 progress.clips += sum(map(len, group)) * self.world.size
                 bar.update(len(group))
-                if profiler is not None:
-                    profiler.step()
+                self._found = [bool(hook.on_update(self, group)) for hook in self.hooks.values()]
                 if progress.update % self.settings.log_every == 0:
-                    seconds = time.perf_counter() - began
-                    rates = ((progress.clips - clips_before) / seconds, (progress.waited - waited_before) / seconds)
-                    bar.set_postfix_str(self._log(since, *rates), refresh=False)
+                    bar.set_postfix_str(self._log(since, rates.values(rates.seconds)), refresh=False)
                     since = self.step.sums.clone()
                 if self.world.size == 1:
                     self._stop_or_save()
@@ -135,11 +129,9 @@ class Trainer:
                 self._stop_or_save()
         self._read_skipped()
         values = self._averages(self.step.sums)
-        seconds = time.perf_counter() - began
+        seconds = rates.seconds
         progress.seconds += seconds
-        values["clips_per_second"] = (progress.clips - clips_before) / seconds
-        values["data_wait_share"] = (progress.waited - waited_before) / seconds
-        return values
+        return values | rates.values(seconds)
 
     def _next_group(self, batches: Iterator[Batch]) -> list[Batch]:
         """The batches of one update; none at the end of an epoch, or where the wait ends and `_stop_or_save` stops."""
@@ -158,26 +150,16 @@ class Trainer:
         per_epoch = math.ceil(len(self.clips) / self.settings.accumulate)
         return learning_rate_factor(self.schedule, self.progress.update / per_epoch, self.settings.epochs)
 
-    def _profiler(self) -> Any:
-        """torch's profiler over a few updates, when asked for: a trace that TensorBoard and Perfetto open."""
-        if not self.settings.profile or not self.world.is_main or self._profiled:
-            return nullcontext()
-        self._profiled = True
-        return profiler(self.settings.profile, self.checkpoints.folder / "profile")
-
     # ---------------------------------------------------------------- what is told
 
-    def _log(self, since: Tensor, clips_per_second: float, wait: float) -> str:
+    def _log(self, since: Tensor, rates: dict[str, float]) -> str:
         self._read_skipped()
         values = self._averages(self.step.sums - since)
-        values |= {
-            "lr": self.step.optimizer.param_groups[0]["lr"],
-            "clips_per_second": clips_per_second,
-            "data_wait_share": wait,
-        }
+        values |= {"lr": self.step.optimizer.param_groups[0]["lr"], **rates}
         epoch = self.progress.update / math.ceil(len(self.clips) / self.settings.accumulate)
         self.recorder.scalars("train", self.progress.update, epoch, values)
-        return f"loss {values['loss']:.3f} acc {values['top1']:.3f} {clips_per_second:.0f} clips/s wait {wait:.0%}"
+        rate, wait = rates["clips_per_second"], rates["data_wait_share"]
+        return f"loss {values['loss']:.3f} acc {values['top1']:.3f} {rate:.0f} clips/s wait {wait:.0%}"
 
     def _averages(self, sums: Tensor) -> dict[str, float]:
         loss, hits, clips = self.world.sum(sums).tolist()  # waits for the device
@@ -199,6 +181,7 @@ class Trainer:
     def _close_epoch(self, train: dict[str, float]) -> None:
         """Measure, validate, save. When a worker dies in it, a resume does all of it again from the last update on."""
         progress, sums = replace(self.progress), self.step.sums.clone()
+        states = {name: deepcopy(hook.state_dict()) for name, hook in self.hooks.items()}
         self.progress.epoch, self.progress.batch = progress.epoch + 1, 0
         self.step.sums.zero_()
         try:
@@ -206,24 +189,28 @@ class Trainer:
         except LoaderError as error:  # of any of the processes
             self.progress = progress
             self.step.sums.copy_(sums)
+            for name, state in states.items():
+                if state:
+                    self.hooks[name].load_state_dict(state)
             self.stop.wait()
             self._stop(f"{error}; ")
 
     def _end_epoch(self, train: dict[str, float]) -> None:
         progress, epoch = self.progress, self.progress.epoch
         self._refuse_broken_weights()
-        self._measure_norms()
+        self._before_validation()
         with self.step.averaged():
             if self.step.ema is not None:
-                self._measure_norms()
+                self._before_validation()
             scores, improved = self._validate(last=epoch == self.settings.epochs)
             if improved:
                 self.checkpoints.save_best(self._model_state())
+            if scores is not None:
+                for hook in self.hooks.values():
+                    hook.on_validation(self, scores)
         record_epoch(self.recorder, progress, train, scores, improved)  # after best.pt is on the disk
-        patience = self.settings.patience
-        if patience is not None and self.validate is not None and epoch - progress.best_epoch >= patience:
-            log.info("no better since epoch %d: stopped (trainer.patience=%d)", progress.best_epoch, patience)
-            progress.stopped_early = True
+        for hook in self.hooks.values():
+            hook.on_epoch_end(self)
         self.save()
 
     def _validate(self, *, last: bool) -> tuple[Scores | None, bool]:
@@ -240,11 +227,10 @@ class Trainer:
             log.warning("%s is gone: epoch %d takes the place of the best", self.checkpoints.best, epoch)
         return scores, progress.is_best(scores, last=last, gone=gone)
 
-    def _measure_norms(self) -> None:
-        """Precise BatchNorm, when asked for; then all processes have the buffers of the main one."""
-        if count := min(self.settings.precise_bn, len(self.clips)):
-            with self.world.sharing(LoaderError):
-                self.step.measure_norms(islice(self.clips.epoch(self.progress.epoch - 1), count))
+    def _before_validation(self) -> None:
+        """The hooks finish what is to be validated and kept; then all processes have the buffers of the main one."""
+        for hook in self.hooks.values():
+            hook.before_validation(self)
         self.world.broadcast(self.model.buffers())
 
     def _refuse_broken_weights(self) -> None:
@@ -265,22 +251,8 @@ class Trainer:
         """Write last.pt: all that a resume needs to continue as if it had not stopped."""
         self._read_skipped()
         self._refuse_broken_weights()
-        self.progress.sums = self.step.sums.tolist()
-        self.progress.micro_batch = self.step.micro_batch
-        own = {"sums": self.progress.sums, "bad": self.progress.bad, "rng": rng_state(self.precision.device)}
-        self.checkpoints.save_last(
-            {
-                **self.describe,
-                "epoch": self.progress.epoch,
-                "progress": asdict(self.progress),
-                "compiled": self.model._compiled_call_impl is not None,
-                "scaler": self.precision.scaler.state_dict(),
-                "ranks": self.world.gather(own),
-            },
-            self.model,
-            self.step.optimizer,
-            self.step.ema,
-        )
+        content = {**self.describe, **state_of(self)}
+        self.checkpoints.save_last(content, self.model, self.step.optimizer, self.step.ema)
         self._saved_at, self._saved_update = time.monotonic(), self.progress.update
 
     def _stop_or_save(self, minutes: float = math.inf) -> None:
@@ -288,12 +260,10 @@ class Trainer:
         due = time.monotonic() - self._saved_at > 60 * min(minutes, self.settings.save_minutes)
         due &= self._saved_update != self.progress.update
         stop = self.stop.received is not None or self._lost is not None
-        stop, due, bad = self.world.any(stop, due and self.world.is_main, self._found_bad)
-        if bad:
-            self._found_bad = False
-            progress = self.progress
-            progress.bad = {path: why for found in self.world.gather(progress.bad) for path, why in found.items()}
-            progress.check_bad(self.max_bad)
+        stop, due, *found = self.world.any(stop, due and self.world.is_main, *self._found)
+        self._found = [False] * len(found)
+        for hook in compress(self.hooks.values(), found):
+            hook.on_found(self)
         if stop:
             self._stop()
         if due:
@@ -318,7 +288,7 @@ class Trainer:
         if any(self.world.any(self.world.is_main and content is None)):
             with self.step.averaged():
                 if self.step.ema is not None:
-                    self._measure_norms()
+                    self._before_validation()
                 self.checkpoints.save_best(self._model_state())
             self.progress.best_epoch = self.progress.epoch
             self.world.any(True)  # the others read it when it is there
@@ -330,20 +300,5 @@ class Trainer:
         Raises:
             CheckpointError: it was written by a version that kept less, or with another strategy.
         """
-        if "ranks" not in content:
-            raise CheckpointError(f"{self.checkpoints.last}: written by an earlier vidtrain; start the run anew")
-        self.checkpoints.restore(content, self.model, self.step.optimizer, self.step.ema)
-        self.precision.scaler.load_state_dict(content["scaler"])
-        ranks = content["ranks"]
-        self.progress = Progress.resumed(content["progress"], ranks, self.world)
+        restore(self, content)
         self._saved_update = self.progress.update
-        if len(ranks) == self.world.size:
-            restore_rng(ranks[self.world.rank]["rng"], self.precision.device)
-        else:
-            log.warning(
-                "saved by %d processes, continued by %d: dropout is drawn anew, the rest goes on as it was",
-                len(ranks),
-                self.world.size,
-            )
-        self.step.sums.copy_(torch.tensor(self.progress.sums, dtype=torch.float64))
-        self.step.micro_batch = self.progress.micro_batch

@@ -1,7 +1,7 @@
 """The typed options of every command. `vidtrain COMMAND --help` prints the text under each field.
 
 What one part of the program reads is defined beside that part, in its settings.py, and composed here.
-A group that names a class by `_target_` (model, data, decoder, optimizer, logger) is typed by what it calls, not here.
+A group that names a class by `_target_` (model, data, decoder, optimizer, logger, hook) is typed by what it calls.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     logger: Any = field(default_factory=dict)
+    hook: Any = field(default_factory=dict)
     run_dir: FilePath | None = None
     """Folder of this run; null makes runs/DATA/MODEL/DATE_TIME. For data=folder, DATA is the folder's name."""
     resume: FilePath | None = None

@@ -60,6 +60,7 @@ SYNONYMS: dict[str, str] = {
     "run_dir": "output_dir out_dir save_dir log_dir logdir work_dir workdir project exp_dir save_path name output",
     "resume": "resume_from auto_resume resume_from_checkpoint",
     "logger": "loggers tracker report_to",
+    "hook": "hooks callback callbacks custom_hooks",
     "decoder": "reader backend video_backend decoding_backend",
     "checkpoint": "model_path ckpt ckpt_path checkpoint_path load_from weights model_file",
     "input": "source video videos video_path file files path inputs",

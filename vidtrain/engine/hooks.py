@@ -1,0 +1,235 @@
+"""What happens beside the updates of a training: the protocol of hooks, and those that vidtrain brings."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from vidtrain.engine.evaluator import Scores
+from vidtrain.engine.norms import measure_statistics
+from vidtrain.engine.settings import TrainerConfig
+from vidtrain.errors import DataError, LoaderError, VidtrainError
+from vidtrain.types import Batch
+
+if TYPE_CHECKING:
+    from vidtrain.engine.trainer import Trainer
+
+log = logging.getLogger("vidtrain")
+
+
+class Hook:
+    """Something that happens beside the updates. A subclass overrides the methods that it has a use for.
+
+    Each is given the trainer, whose step, model, clips, progress, recorder, checkpoints and world it may use.
+
+    Order: at each event vidtrain's own hooks come first (`standard_hooks`), then those of hook=[a,b] as they are
+    listed; on_stop goes from the last to the first.
+
+    Several processes: every process has its hooks and calls every method at the same point, so a hook may exchange
+    values by trainer.world, if it does so in all of them. What is written is written where trainer.world.is_main.
+
+    Errors: an exception ends the training, with last.pt as it was last saved; a VidtrainError as one line. To end it in
+    order after the epoch, set trainer.progress.stopped_early, in all processes.
+
+    State: a hook that remembers something over its updates returns it from `state_dict`: plain values and tensors.
+    Every checkpoint holds it, for each process its own. A resumed training is given it by `load_state_dict` before
+    on_start: that of its own process, or where their number has changed, the main one's.
+    """
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Before the first update of this process: of a new training, or of one that is resumed."""
+
+    def on_update(self, trainer: Trainer, group: Sequence[Batch]) -> bool | None:
+        """After each update, which trainer.progress counts already. group: its batches, as they came to the device.
+
+        Nothing waits for the device here, and nothing should: it is called thousands of times per epoch. Returns True
+        where this process has found something that all must know; on_found is then called.
+        """
+
+    def on_found(self, trainer: Trainer) -> None:
+        """In all processes, after an update for which on_update returned True in one of them."""
+
+    def before_validation(self, trainer: Trainer) -> None:
+        """When the updates of an epoch are done, and again with the average in the model where trainer.ema keeps one.
+
+        What it changes in the model's buffers is validated and kept; all processes then have the main one's. Called
+        at the end of every epoch, also of one without a validation.
+        """
+
+    def on_validation(self, trainer: Trainer, scores: Scores) -> None:
+        """After a validation, with the weights that were validated in the model, and best.pt written if it is the
+        best."""
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """After the epoch is validated and logged, before last.pt is written. trainer.progress.epoch counts it."""
+
+    def on_stop(self, trainer: Trainer) -> None:
+        """At the end, whatever ended it, also where on_start has failed: not to be used to exchange values."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Called only with what `state_dict` has returned."""
+
+
+@contextmanager
+def running(hooks: Mapping[str, Hook], trainer: Trainer) -> Iterator[None]:
+    """on_start of all before what is inside, on_stop of all after it."""
+    stops = ExitStack()
+    try:
+        for hook in hooks.values():
+            stops.callback(hook.on_stop, trainer)
+            hook.on_start(trainer)
+        yield
+    except BaseException:
+        try:
+            stops.close()
+        except Exception:  # not the reason why the training ends
+            log.exception("on_stop of a hook failed as well")
+        raise
+    stops.close()
+
+
+def states_of(hooks: Mapping[str, Hook]) -> dict[str, Any]:
+    """The states of those that have one, as a checkpoint can hold them."""
+    states = {name: state for name, hook in hooks.items() if (state := hook.state_dict())}
+    for name, state in states.items():
+        file = io.BytesIO()
+        try:
+            torch.save(state, file)
+            file.seek(0)
+            torch.load(file, weights_only=True)
+        except Exception as error:
+            reason = str(error).strip().split("\n", 1)[0]
+            raise VidtrainError(
+                f"hook.{name}: state_dict() holds what no checkpoint can: expected plain values and tensors ({reason})"
+            ) from error
+    return states
+
+
+# ---------------------------------------------------------------- vidtrain's own
+
+
+def standard_hooks(settings: TrainerConfig, max_bad: float) -> dict[str, Hook]:
+    """Those that the options ask for, each under the name of its option.
+
+    max_bad: training stops when more than this many videos turned out unreadable.
+    """
+    hooks: dict[str, Hook] = {"data.max_bad_fraction": BadVideos(max_bad), "logger.images": ClipsFigure()}
+    if settings.precise_bn:
+        hooks["trainer.precise_bn"] = PreciseBN(settings.precise_bn)
+    if settings.patience is not None:
+        hooks["trainer.patience"] = Patience(settings.patience)
+    if settings.profile:
+        hooks["trainer.profile"] = Profiler(settings.profile)
+    return hooks
+
+
+class BadVideos(Hook):
+    """Notes and reports unreadable videos in progress.bad, and stops the training when there are more than `most`."""
+
+    def __init__(self, most: float) -> None:
+        self.most = most
+
+    def on_update(self, trainer: Trainer, group: Sequence[Batch]) -> bool:
+        bad = trainer.progress.bad
+        known = len(bad)
+        for video in (video for batch in group for video in batch.bad):
+            if video.path not in bad:
+                bad[video.path] = video.reason
+                log.warning("unreadable, another clip takes its place: %s: %s", video.path, video.reason)
+        return len(bad) > known
+
+    def on_found(self, trainer: Trainer) -> None:
+        progress = trainer.progress
+        progress.bad = {path: why for found in trainer.world.gather(progress.bad) for path, why in found.items()}
+        if len(progress.bad) > self.most:
+            path, reason = list(progress.bad.items())[-1]
+            raise DataError(
+                f"{len(progress.bad)} videos cannot be read, more than data.max_bad_fraction allows ({self.most:.0f}); "
+                f"the last: {path}: {reason}"
+            )
+
+
+class ClipsFigure(Hook):
+    """A figure of the first clips of a training, as the model gets them."""
+
+    def on_update(self, trainer: Trainer, group: Sequence[Batch]) -> None:
+        if trainer.progress.update == 1 and isinstance(group[0].views, Tensor):
+            trainer.recorder.clips(0, group[0].views)
+
+
+class PreciseBN(Hook):
+    """BatchNorm's statistics measured again over `batches` of the epoch, for the weights that are in the model."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+
+    def before_validation(self, trainer: Trainer) -> None:
+        step = trainer.step
+
+        def call(batch: Batch) -> None:
+            with step.precision.autocast():
+                step.model(step.to_input(batch.views))
+
+        count = min(self.batches, len(trainer.clips))
+        with trainer.world.sharing(LoaderError):
+            measure_statistics(step.model, islice(trainer.clips.epoch(trainer.progress.epoch - 1), count), call)
+
+
+class Patience(Hook):
+    """Stops when no validation has been better for this many epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        progress = trainer.progress
+        if trainer.validate is not None and progress.epoch - progress.best_epoch >= self.epochs:
+            log.info("no better since epoch %d: stopped (trainer.patience=%d)", progress.best_epoch, self.epochs)
+            progress.stopped_early = True
+
+
+class Profiler(Hook):
+    """torch's profiler over a few updates of the first epoch, in the main process: a trace in the folder profile/."""
+
+    def __init__(self, updates: int) -> None:
+        self.updates = updates
+        self._profile: torch.profiler.profile | None = None
+        self._running = ExitStack()
+
+    def on_start(self, trainer: Trainer) -> None:
+        if trainer.world.is_main:
+            self._profile = self._running.enter_context(profile(self.updates, trainer.checkpoints.folder / "profile"))
+
+    def on_update(self, trainer: Trainer, group: Sequence[Batch]) -> None:
+        if self._profile is not None:
+            self._profile.step()
+
+    def before_validation(self, trainer: Trainer) -> None:
+        self._end()
+
+    def on_stop(self, trainer: Trainer) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self._profile = None
+        self._running.close()
+
+
+def profile(updates: int, folder: Path) -> torch.profiler.profile:
+    """torch's profiler over a few updates, after four that warm up; writes a trace into `folder`."""
+    return torch.profiler.profile(
+        schedule=torch.profiler.schedule(wait=2, warmup=2, active=updates, repeat=1),
+        on_trace_ready=torch.profiler.tensorboard_trace_handler(str(folder)),
+        profile_memory=True,
+    )

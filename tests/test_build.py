@@ -229,6 +229,33 @@ def test_optimizer_errors_name_the_section() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("SGD", {"lr": "abc"}, "optimizer.lr='abc': "),
+        ("SGD", {"lr": None}, "optimizer.lr=None: "),
+        ("SGD", {"weight_decay": [1]}, "optimizer.weight_decay=[1]: "),
+        ("AdamW", {"betas": ["a", "b"]}, "optimizer.betas=['a', 'b']: "),
+        ("AdamW", {"betas": [0.9]}, "optimizer.betas=[0.9]: "),
+        ("AdamW", {"layer_decay": "abc"}, "optimizer.layer_decay='abc': must be above 0 and at most 1, or null"),
+        ("AdamW", {"decay_norms": "abc"}, "optimizer.decay_norms='abc': must be true or false"),
+    ],
+)
+def test_an_optimizers_options_of_another_type(name: str, options: dict[str, Any], says: str) -> None:
+    model = torch.nn.Linear(2, 2)
+    with pytest.raises(ConfigError) as refused:
+        build.build_optimizer({"_target_": f"torch.optim.{name}", "lr": 0.1, **options}, model)
+    assert str(refused.value).startswith(says)
+    assert "Tensor" not in str(refused.value)
+    assert "instances of" not in str(refused.value)
+
+
+def test_an_optimizers_options_of_the_right_type() -> None:
+    model = torch.nn.Linear(2, 2)
+    for options in ({"lr": 1, "betas": [0.0, 0.9]}, {"lr": 0.1, "betas": OmegaConf.create([0.9, 0.99]), "fused": None}):
+        assert build.build_optimizer({"_target_": "torch.optim.AdamW", **options}, model).defaults["lr"] in (1, 0.1)
+
+
+@pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
         ("slowfast_r50", {"depth": 101, "fusion_kernel": 5}, ("slowfast_r101", {})),

@@ -31,8 +31,9 @@ def test_confusion_matrix_has_true_classes_as_rows() -> None:
 
 
 def test_mean_class_accuracy_leaves_out_absent_classes() -> None:
-    confusion = torch.tensor([[3, 1, 0], [0, 0, 0], [0, 2, 2]])
-    assert metrics.mean_class_accuracy(confusion) == (0.75 + 0.5) / 2
+    labels, predicted = torch.tensor([0, 2, 0, 0, 0, 2, 2, 2]), torch.tensor([0, 1, 1, 0, 0, 1, 2, 2])
+    assert metrics.mean_class_accuracy(predicted, labels) == (0.75 + 0.5) / 2
+    assert math.isnan(metrics.mean_class_accuracy(labels[:0], labels[:0]))
 
 
 def slow_average_precision(scores: list[float], truth: list[int]) -> float:

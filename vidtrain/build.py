@@ -215,7 +215,7 @@ def build_optimizer(node: Any, model: nn.Module) -> torch.optim.Optimizer:
     options = {str(key): value for key, value in node.items()}
     grouping = {key: options.pop(key) for key in _GROUP_KEYS if key in options}
     parameters: Any = [p for p in model.parameters() if p.requires_grad]
-    if grouping.get("layer_decay") is not None or not grouping.get("decay_norms", True):
+    if grouping.get("layer_decay") is not None or grouping.get("decay_norms", True) is not True:
         if not isinstance(options.get("lr"), (int, float)):
             raise ConfigError("optimizer.layer_decay and optimizer.decay_norms need optimizer.lr, a number")
         decay = options.get("weight_decay", 0.0)

@@ -46,11 +46,11 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Ten
     return torch.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def mean_class_accuracy(confusion: Tensor) -> float:
-    """Accuracy averaged over the classes that occur."""
-    totals = confusion.sum(1)
-    present = totals > 0
-    return (confusion.diagonal()[present].double() / totals[present]).mean().item()
+def mean_class_accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Accuracy averaged over the classes that occur. predicted, labels: int64 (N,)."""
+    totals = torch.bincount(labels)
+    right = torch.bincount(labels[predicted == labels], minlength=len(totals))
+    return (right[totals > 0].double() / totals[totals > 0]).mean().item()
 
 
 def any_hit(scores: Tensor, labels: Tensor) -> Tensor:
@@ -112,8 +112,8 @@ def _several(scored: Scored) -> bool:
     return scored.labels.ndim == 2
 
 
-def _confusion(scored: Scored) -> Tensor:
-    return confusion_matrix(scored.probs.argmax(1), scored.labels, scored.probs.shape[1])
+def _mean_class(scored: Scored) -> float | None:
+    return None if _several(scored) else mean_class_accuracy(scored.probs.argmax(1), scored.labels)
 
 
 def _top1(scored: Scored) -> float:
@@ -131,7 +131,7 @@ METRICS: Final = (
         lambda s: None if _several(s) or s.probs.shape[1] <= 5 else topk_accuracy(s.probs, s.labels, 5),
     ),
     Metric("clip_top1", "clip top-1", lambda s: s.clip_hits.mean().item()),
-    Metric("mean_class", "mean class", lambda s: None if _several(s) else mean_class_accuracy(_confusion(s))),
+    Metric("mean_class", "mean class", _mean_class),
     Metric("loss", "loss", lambda s: s.loss),
 )
 """All that a test reports, in the order of its tables; a function more in this list is a metric more everywhere."""

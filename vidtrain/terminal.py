@@ -6,6 +6,7 @@ import codecs
 import logging
 import re
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 # control characters (C0, DEL, C1), line and paragraph separators, bidirectional overrides and other characters that
@@ -27,6 +28,16 @@ def printable(text: object, *, lines: bool = False) -> str:
         lines: the text has several lines, which stay.
     """
     return (_BUT_LINE_ENDS if lines else _IN_A_LINE).sub(_escaped, str(text))
+
+
+def say(text: object) -> None:
+    """Print one line."""
+    print(printable(text))
+
+
+def noted(notes: Iterable[str]) -> list[str]:
+    """The notes of a data set, a printable line each."""
+    return [printable(f"note: {note}") for note in notes]
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from tests.cli.conftest import Call, environment, error_line
 from tests.cli.test_runs import rows_of
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from vidtrain.shell import cli
 
 
 @pytest.mark.parametrize(
@@ -130,6 +132,32 @@ def test_the_numbers_of_a_test_come_before_the_files(
     assert "No space left on device" in error_line(done)
 
 
+def test_a_test_that_is_ended_leaves_the_rows_so_far(
+    trained: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vidtrain.commands import scoring
+
+    whole = scoring.evaluate
+
+    def killed(model: object, batches: object, *args: object, **kwargs: object) -> object:
+        return whole(model, itertools.chain(itertools.islice(batches, 2), [None]), *args, **kwargs)  # type: ignore
+
+    monkeypatch.setattr(scoring, "evaluate", killed)
+    with pytest.raises(AttributeError):  # the third batch, after two videos each
+        cli.main(["eval", f"checkpoint={trained / 'best.pt'}", "output=out", "eval.batch_size=4"])
+    assert rows_of(Path("out/predictions.partial.csv")) == rows_of(trained / "test" / "predictions.csv")[:4]
+    assert [file.name for file in Path("out").iterdir()] == ["predictions.partial.csv"]
+    monkeypatch.undo()
+    monkeypatch.setattr(scoring, "_MOST_CLASSES", 7)
+    call("eval", f"checkpoint={trained / 'best.pt'}", f"output={Path('out').absolute()}")
+    assert sorted(file.name for file in Path("out").iterdir()) == ["not_scored.csv", "predictions.csv", "result.json"]
+    assert rows_of(Path("out/predictions.csv")) == rows_of(trained / "test" / "predictions.csv")
+    kept = json.loads((trained / "test" / "result.json").read_text())
+    found = json.loads(Path("out/result.json").read_text())
+    assert "confusion" not in found  # of eight classes
+    assert {key: value for key, value in kept.items() if key != "confusion"} == found
+
+
 def test_names_are_safe_in_logs_and_tables(tiny: list[str], call: Call, tmp_path: Path) -> None:
     source = next(Path(tiny[0].partition("=")[2]).rglob("train"), None)
     assert source is not None
@@ -145,6 +173,10 @@ def test_names_are_safe_in_logs_and_tables(tiny: list[str], call: Call, tmp_path
     assert "broken\\x1b]0;x\\x07.mp4" in done.stderr
     assert "Traceback" not in done.stderr
     assert "cannot be" not in done.stderr.replace("cannot be opened", "").replace("cannot be read", "")
+    for action in ("show", "check", "info"):
+        done = call("data", action, "data=folder", "data.root=set", "output=out\x1b[1m", *options[:4])
+        assert not {"\x1b", "\x07"} & {*(done.stdout + done.stderr)}, action
+        assert "\\x1b" in done.stdout
     content = load_checkpoint(Path("run/best.pt"))
     assert content["class_names"] == names
     save_checkpoint(Path("again.pt"), content)

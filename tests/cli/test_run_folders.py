@@ -89,3 +89,42 @@ def test_show_names_its_image_after_the_data(tiny: list[str], trained: Path, cal
         call("data", "show", "data=folder", f"data.root={root}", "show.clips=1", "show.frames=2")
     files = sorted(p.name for p in (tmp_path / "show").iterdir())
     assert files == ["folder_cats_videos_train.png", "folder_dogs_videos_train.png"]
+
+
+def test_a_sweep_that_is_refused_leaves_no_folder(call: Call) -> None:
+    refused = call("train", "-m", "optimizer.lr=0.1,0.2", "trainer.epochz=3", "logger=none", check=2)
+    assert "no key 'trainer.epochz'" in refused.stderr
+    assert not Path("runs").exists()
+    Path("runs/sweeps").mkdir(parents=True)
+    call("train", "-m", "optimizer.lr=0.1,0.2", "trainer.epochz=3", "logger=none", check=2)
+    assert [*Path("runs").rglob("*")] == [Path("runs/sweeps")]
+
+
+@pytest.mark.parametrize("content", [None, "{torn", "[1]"])
+def test_a_run_whose_configuration_cannot_be_read(
+    trained: Path, tiny: list[str], call: Call, content: str | None
+) -> None:
+    shutil.copytree(trained, "run")
+    Path("run/result.json").unlink()
+    Path("run/config.json").unlink()
+    if content is not None:
+        Path("run/config.json").write_text(content)
+    refused = call("train", *tiny, "run_dir=run", "resume=auto", check=2)
+    assert f"config.json: cannot be read ({'damaged' if content else 'No such file or directory'})" in refused.stderr
+    assert "resume_changed=true continues it with these" in refused.stderr
+    done = call("train", *tiny, "run_dir=run", "resume=auto", "resume_changed=true")
+    assert "continued with the options given now" in done.stderr
+    assert json.loads(Path("run/result.json").read_text())["test"] is not None
+
+
+def test_resume_auto_says_which_run_it_skips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in (1, 2):
+        stored(Path(f"runs/mine/c3d/{number}"), "a/mine")
+        Path(f"runs/mine/c3d/{number}/config.json").write_text("{torn")
+    Path("runs/mine/c3d/2/last.pt").touch()
+    assert run_dir.find_unfinished(Path("runs"), "c3d", {}) is None
+    said = "runs/mine/c3d/2/config.json: cannot be read: resume=auto skips its run; resume=runs/mine/c3d/2 names it"
+    assert [record.getMessage() for record in caplog.records] == [said]

@@ -6,9 +6,12 @@ import logging
 import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -616,3 +619,56 @@ def test_the_numbers_of_an_epoch_are_of_its_own_clips(tmp_path: Path) -> None:
     training.fit()
     updates = torch.tensor(found["train"]).reshape(3, 6, 2)
     torch.testing.assert_close(torch.tensor(found["train_epoch"]), updates.mean(1))
+
+
+def test_a_best_checkpoint_that_is_lost_is_replaced_at_a_validation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="vidtrain")
+    accuracies = iter([0.9, 0.5, 0.4])
+
+    def validate(model: nn.Module) -> Scores:
+        right = next(accuracies)
+        probs = torch.tensor([[0.9, 0.1]]).repeat(10, 1)
+        labels = (torch.arange(10) >= 10 * right).long()
+        if right == 0.5:
+            (tmp_path / "best.pt").unlink()
+        return Scores(probs, labels, torch.arange(10), labels.double(), loss=1.0)
+
+    training = trainer(tmp_path, Clips(), epochs=3, validate=validate)
+    training.fit()
+    assert training.progress.best_epoch == 2  # the first is gone, the third is worse
+    assert load_checkpoint(tmp_path / "best.pt")["epoch"] == 2
+    assert f"{tmp_path / 'best.pt'} is gone: epoch 2 takes the place of the best" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small file system")
+def test_a_full_disk_ends_a_training_and_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)], check=False).returncode:
+        pytest.skip("may not mount")
+    try:
+        training = trainer(disk, Clips(), epochs=3, keep_last=1)
+
+        class Filling(Clips):
+            def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+                for place, batch in enumerate(super().epoch(number, start), start):
+                    if (number, place) == (1, 3):
+                        with suppress(OSError), (disk / "others").open("wb") as file:
+                            file.write(bytes(10**6))
+                    yield batch
+
+        training.clips = Filling()
+        with pytest.raises(CheckpointError) as full:
+            training.fit()
+        assert str(full.value).startswith(f"cannot write {disk / 'last.pt'}: ")
+        assert str(full.value).endswith(f"; {disk / 'last.pt'} is the last good one")
+        assert load_checkpoint(disk / "last.pt")["progress"]["update"] == 9
+        assert sorted(file.name for file in disk.iterdir()) == ["best.pt", "last.pt", "others"]
+        (disk / "others").unlink()
+        again = resumed(trainer(disk, Clips(), epochs=3, keep_last=1))
+        again.fit()
+        assert again.progress.update == 18
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -27,6 +27,8 @@ from vidtrain.options.paths import expand_home, expand_homes
 from vidtrain.plain import read_json
 from vidtrain.runs.sole_writer import LOCK
 
+log = logging.getLogger("vidtrain")
+
 CONFIG_FILE = "config.json"
 """The resolved configuration of a run, written when it starts."""
 FINISHED_FILE = "result.json"
@@ -253,6 +255,8 @@ def find_unfinished(runs: Path, model: str, wanted: dict[str, Any]) -> Path | No
         try:
             stored = read_json(file)
         except (OSError, ValueError):  # a run killed while it wrote its first file
+            if any(file.parent.glob("last*.pt")):
+                log.warning("%s: cannot be read: resume=auto skips its run; resume=%s names it", file, file.parent)
             continue
         if all(harmless(key) for key, _, _ in differences(stored, wanted)):
             return file.parent

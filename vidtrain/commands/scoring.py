@@ -7,6 +7,7 @@ import logging
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import Batch, ViewPart
 
 log = logging.getLogger("vidtrain")
+
+_MOST_CLASSES = 1000  # of a confusion matrix in result.json: 5 MB; predictions.csv holds what it is made of
 
 
 class Scorer:
@@ -82,16 +85,26 @@ class Scorer:
         )
 
     def score(
-        self, model: nn.Module, data: VideoData, split: str, clips: int, crops: int, hop: int | str | None = None
+        self,
+        model: nn.Module,
+        data: VideoData,
+        split: str,
+        clips: int,
+        crops: int,
+        hop: int | str | None = None,
+        each: Callable[[Tensor, Tensor, Tensor], None] | None = None,
     ) -> Scores:
-        """Probabilities of every readable video of a split; of several processes each scores its part."""
+        """Probabilities of every readable video of a split; of several processes each scores its part.
+
+        each: see `evaluate`.
+        """
         manifest, features = manifest_of(data, split), data.features
         batches = self.batches(manifest, clips, crops, hop=hop, num_classes=data.num_classes, features=features)
         quiet = not sys.stderr.isatty() or not self.world.is_main
         bar = tqdm(batches, desc=split, unit="batch", leave=False, disable=quiet)
         per_forward = self.cfg.eval.batch_size
         with self.world.sharing(LoaderError):
-            own = evaluate(model, bar, self.to_input, self.precision, views_per_forward=per_forward)
+            own = evaluate(model, bar, self.to_input, self.precision, views_per_forward=per_forward, each=each)
         scores = merged(self.world.gather(own))
         count, ties = len(scores.videos), int(metrics.shared_first(scores.probs).sum())
         if self.world.is_main and ties > count / 10:
@@ -126,11 +139,16 @@ class Scorer:
     ) -> dict[str, Any]:
         """Score a split by the eval protocol; write predictions.csv, not_scored.csv and result.json to `folder`.
 
+        What ends it before leaves the rows that are known in predictions.partial.csv, of each process its own.
+
         show: is called with the result in the main process, before anything is written that could fail.
         """
         evaluation = self.cfg.eval
-        scores = self.score(model, data, split, evaluation.clips, evaluation.crops, evaluation.hop)
         manifest = manifest_of(data, split)
+        partial = PartialPredictions(self.world.from_main(folder), self.world.rank, manifest, data.class_names)
+        with partial:
+            protocol = evaluation.clips, evaluation.crops, evaluation.hop
+            scores = self.score(model, data, split, *protocol, each=partial.add)
         result: dict[str, Any] = {
             "split": split,
             **scores.summary(),
@@ -145,14 +163,16 @@ class Scorer:
                 else build.protocol(self.cfg.sampler, self.cfg.transform, evaluation)
             ),
         }
-        if not scores.multi_label:
+        if not scores.multi_label and data.num_classes <= _MOST_CLASSES:
             result["confusion"] = scores.confusion.tolist() if len(scores.labels) else []
         if not len(scores.labels):
+            partial.remove()
             why = [(video.path, video.reason) for video in scores.bad]
             why += [(path, self.not_finite) for path in result["not_finite"]]
             first = f"; the first: {why[0][0]}: {why[0][1]}" if why else ""
             raise DataError(f"none of the {manifest.listed} videos of split {split} could be scored{first}")
         if not self.world.is_main:
+            partial.remove()
             return result
         if show is not None:
             show(result)
@@ -165,6 +185,7 @@ class Scorer:
             writer.writerows([bad.path, bad.reason] for bad in scores.bad)
             writer.writerows([path, self.not_finite] for path in result["not_finite"])
         write_json(folder / "result.json", result)
+        partial.remove()
         return result
 
 
@@ -253,6 +274,37 @@ class PredictionsFile:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+class PartialPredictions:
+    """The rows of predictions.csv so far, for the case that it is never written; failing to write them ends nothing."""
+
+    def __init__(self, folder: Path, rank: int, manifest: Manifest, class_names: Sequence[str]) -> None:
+        self.file = folder / f"predictions.partial{f'.{rank}' if rank else ''}.csv"
+        self._rows: PredictionsFile | None = None
+        with suppress(VidtrainError, OSError):  # what is to be done about it is said when the whole file is written
+            self._rows = PredictionsFile(self.file, manifest, class_names)
+
+    def add(self, videos: Tensor, probs: Tensor, labels: Tensor) -> None:
+        if self._rows is None:
+            return
+        try:
+            self._rows.add(videos, probs, labels)
+        except OSError as error:
+            log.warning("%s: cannot be written (%s); the test goes on", self.file, error.strerror)
+            self._rows = None
+
+    def remove(self) -> None:
+        with suppress(OSError):
+            self.file.unlink()
+
+    def __enter__(self) -> PartialPredictions:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._rows is not None:
+            with suppress(OSError):
+                self._rows.close()
 
 
 def write_predictions(

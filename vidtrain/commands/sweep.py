@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -27,6 +28,7 @@ _REPEATS = ("data.fold", "data.split", "data.split_seed", "trainer.seed")
 failed: list[str] = []
 """One line for each run of the sweep that failed, wherever it was executed; decides the exit code."""
 _FAILURE = "error.json"
+_made: list[Path] = []  # the folder of the sweep and those above it that were not there, from the inside out
 
 
 def record_failure(cfg: DictConfig, error: Exception, with_traceback: bool = False) -> None:
@@ -40,6 +42,16 @@ def record_failure(cfg: DictConfig, error: Exception, with_traceback: bool = Fal
         file.write_text(json.dumps({"run": name, "error": str(error)}), encoding="utf-8")
     except OSError:  # a full disk, most often what the run failed of
         failed.append(f"{name}: {error}")
+
+
+def remove_refused() -> None:
+    """Remove the folder of a sweep of which Hydra has composed no run: it holds only what Hydra writes at the start."""
+    with suppress(OSError, IndexError):
+        if [file.name for file in _made[0].iterdir()] == ["multirun.yaml"]:
+            (_made[0] / "multirun.yaml").unlink()
+        for folder in _made:
+            folder.rmdir()
+    _made.clear()
 
 
 def forget_failure() -> None:
@@ -57,6 +69,8 @@ class SweepFailures(Callback):
         self._before: set[tuple[Path, int]] = set()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(str(config.hydra.sweep.dir)).absolute()
+        _made[:] = takewhile(lambda path: not path.exists(), (folder, *folder.parents))
         self._before = _failures(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

@@ -143,11 +143,20 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
     """A run that is continued with another configuration would be neither the one nor the other.
 
     Raises:
-        CheckpointError: a key that decides about the weights differs, and resume_changed is not set.
+        CheckpointError: a key that decides about the weights differs, or what it was cannot be read, and resume_changed
+            is not set.
     """
+    file = folder / run_dir.CONFIG_FILE
     try:
-        stored = read_mapping(folder / run_dir.CONFIG_FILE)
-    except (OSError, ValueError):
+        stored = read_mapping(file)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "damaged"
+        if not cfg.resume_changed:
+            raise CheckpointError(
+                f"{file}: cannot be read ({reason}), so it is not known whether these are the options that the run was "
+                "started with; resume_changed=true continues it with these"
+            ) from None
+        log.warning("%s: cannot be read (%s): continued with the options given now", file, reason)
         return
     found = run_dir.differences(stored, run_dir.comparable(cfg))
     changes = [f"{key} was {str(was)[:200]}, is {str(now)[:200]}" for key, was, now in found]

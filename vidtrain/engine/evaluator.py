@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -85,8 +85,11 @@ def evaluate(
     precision: Precision,
     *,
     views_per_forward: int,
+    each: Callable[[Tensor, Tensor, Tensor], None] | None = None,
 ) -> Scores:
     """Score every video of `batches`; leaves the model in eval mode.
+
+    each: is called with (videos, probs, labels) of those that have just been scored, shapes as in Scores.
 
     Videos whose label is -1 get probabilities and count in no number. Labels of shape (B, K) mean a multi-label set:
     the probabilities are then sigmoids, one per class, else a softmax. The loss is the negative logarithm of the
@@ -113,6 +116,8 @@ def evaluate(
         probs.append(mean[finite])
         hits.append(right.double().mean(1)[finite])
         labels.append(found.labels[finite])
+        if each is not None:
+            each(found.videos[finite], mean[finite], found.labels[finite])
         videos.append(found.videos[finite])
     if not probs:
         nothing = torch.empty(0)

@@ -35,11 +35,13 @@ def parameter_groups(
         decay_norms: False leaves vectors (biases, the scales of norms) and tables of positions without weight decay.
 
     Raises:
-        ConfigError: layer_decay is not in (0, 1], or the model does not know its layers.
+        ConfigError: layer_decay is not in (0, 1], decay_norms is no bool, or the model does not know its layers.
     """
+    if not isinstance(decay_norms, bool):
+        raise ConfigError(f"optimizer.decay_norms={decay_norms!r}: must be true or false")
     if layer_decay is not None:
-        if not 0 < layer_decay <= 1:
-            raise ConfigError(f"optimizer.layer_decay={layer_decay}: must be above 0 and at most 1, or null")
+        if not isinstance(layer_decay, int | float) or not 0 < layer_decay <= 1:
+            raise ConfigError(f"optimizer.layer_decay={layer_decay!r}: must be above 0 and at most 1, or null")
         if not isinstance(model, Layered):
             raise ConfigError(
                 f"optimizer.layer_decay={layer_decay}: {type(model).__name__} does not number its layers "

@@ -262,10 +262,17 @@ def _check_numbers(function: Any, target: str, options: Mapping[str, Any], secti
             check_number(f"{section}.{key}", value, range_of(hints.get(key)))
 
 
+def _is_tensor(hint: Any) -> bool:
+    return (getattr(hint, "__module__", ""), getattr(hint, "__name__", "")) == ("torch", "Tensor")
+
+
 def _type_name(hint: Any) -> str:
-    """'int | None', the same on every Python."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " | ".join(_type_name(argument) for argument in typing.get_args(hint))
+    """'int | None', the same on every Python; without what no configuration can hold."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(_type_name(argument) for argument in arguments if not _is_tensor(argument))
+    if origin is tuple and ... not in arguments:
+        return f"[{', '.join(map(_type_name, arguments))}]"
     if hint is type(None):
         return "None"
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
@@ -278,7 +285,13 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is typing.Literal:
         return value in arguments
     if origin in (list, tuple, Sequence):
-        return isinstance(value, Sequence) and not isinstance(value, str)
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            return False
+        each = len(arguments) == 1 or (len(arguments) == 2 and arguments[1] is ...)
+        hints = [arguments[0]] * len(value) if each else list(arguments or [Any] * len(value))
+        return len(hints) == len(value) and all(map(_fits, value, hints))
+    if _is_tensor(hint):  # PyTorch's optimizers take "float | Tensor"
+        return isinstance(value, hint)
     if hint is type(None):
         return value is None
     if hint is float:

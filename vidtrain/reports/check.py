@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from vidtrain.data.checks.check import KINDS, Problem
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.reports.table import table
+from vidtrain.terminal import printable
 
 _EXAMPLES = 3
 _WIDTH = 160
@@ -49,6 +50,7 @@ def summary_line(data: VideoData, problems: Sequence[Problem]) -> str:
 
 def _cut(line: str) -> str:
     """At most _WIDTH characters, without the middle: a path's start and the reason's end say most."""
+    line = printable(line)
     if len(line) <= _WIDTH:
         return line
     half = (_WIDTH - 5) // 2

@@ -253,6 +253,7 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     try:
         program()
     except Exception as error:
+        sweep.remove_refused()
         message = hydra_errors.explain(error, command, overrides, in_sweep="-m" in flags or "--multirun" in flags)
         if message is None:
             raise

@@ -12,6 +12,7 @@ from vidtrain import build
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import ConfigError, did_you_mean
 from vidtrain.reports.table import table
+from vidtrain.terminal import noted, say
 
 ACTIONS = ("info", "make", "check", "prepare", "flow", "stats", "show", "doctor")
 
@@ -37,7 +38,7 @@ def _info(cfg: DictConfig) -> None:
     # the built-in set is made when it is first listed, so both actions do the same here
     print(describe(name, build.build_data(cfg.data)))
     if "root" in cfg.data:
-        print(f"root: {cfg.data.root}")
+        say(f"root: {cfg.data.root}")
 
 
 def describe(name: str, data: VideoData, most: int = 20) -> str:
@@ -52,4 +53,4 @@ def describe(name: str, data: VideoData, most: int = 20) -> str:
     if any(m.missing for m in data.splits.values()):
         rows.append(["listed, not on disk", *(len(m.missing) for m in data.splits.values())])
     lines = [f"{name}: {data.num_classes} classes", table(["class", *counts], rows)]
-    return "\n".join([*lines, *(f"note: {note}" for note in data.notes)])
+    return "\n".join([*lines, *noted(data.notes)])

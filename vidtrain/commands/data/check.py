@@ -22,6 +22,7 @@ from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.reports.check import problems_text, summary_line
+from vidtrain.terminal import noted, say
 
 
 def run(cfg: DictConfig) -> None:
@@ -36,17 +37,17 @@ def run(cfg: DictConfig) -> None:
     seconds = max(1e-3, time.monotonic() - began)
     known = f", {len(probes) - new} were known from {store.file}" if new < len(probes) else ""
     rate = f" in {seconds:.1f} s ({new / seconds:.0f} files/s)" if new else ""
-    print(f"{rows} rows, {len(probes)} files: {new} probed{rate}{known}")
+    say(f"{rows} rows, {len(probes)} files: {new} probed{rate}{known}")
 
-    for note in data.notes:
-        print(f"note: {note}")
+    for line in noted(data.notes):
+        print(line)
     problems = find_problems(data, probes, build.build_spec(cfg.sampler), leaks)
     if problems:
         print(problems_text(data, problems, data_root(cfg)))
     print(summary_line(data, problems))
     folder.mkdir(parents=True, exist_ok=True)
     write_report(folder / REPORT, data, probes, problems)
-    print(f"report: {folder / REPORT}")
+    say(f"report: {folder / REPORT}")
     _finish(cfg, data, problems, folder)
 
 
@@ -62,13 +63,13 @@ def _finish(cfg: DictConfig, data: VideoData, problems: Sequence[Problem], folde
     else:
         checked = without_unusable(data, problems)
         write_index(folder, checked)
-        for note in checked.notes[len(data.notes) :]:
-            print(f"note: {note}")
+        for line in noted(checked.notes[len(data.notes) :]):
+            print(line)
     serious = sum(problem.serious for problem in problems)
     if cfg.check.strict and serious:
         raise DataError(f"check.strict=true: {serious} serious problems, see {folder / REPORT}")
     if cfg.split is None and "train" in data.splits:
-        print(f"train from it with: vidtrain train data=index {override('data.root', folder)}")
+        say(f"train from it with: vidtrain train data=index {override('data.root', folder)}")
 
 
 # ---------------------------------------------------------------- also for `vidtrain data stats`

@@ -13,6 +13,7 @@ from vidtrain.data.clips.dataset import EvalViews, TrainClips
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError, one_of
 from vidtrain.reports.contact_sheet import write_contact_sheet
+from vidtrain.terminal import say
 from vidtrain.types import Sample
 
 
@@ -27,7 +28,7 @@ def run(cfg: DictConfig) -> None:
     samples = [_load(cfg, data, split, row) for row in rows]
     for sample in samples:
         for bad in sample.bad:
-            print(f"unreadable: {bad.path}: {bad.reason}")
+            say(f"unreadable: {bad.path}: {bad.reason}")
     shown = [sample for sample in samples if sample.views is not None]
     if not shown:
         raise DataError(f"none of the {len(samples)} videos that were drawn can be read")
@@ -39,7 +40,7 @@ def run(cfg: DictConfig) -> None:
         heading=f"{name} {split}: {_what(cfg)}",
         frames=cfg.show.frames,
     )
-    print(f"{len(shown)} clips of {split}: {file}")
+    say(f"{len(shown)} clips of {split}: {file}")
 
 
 def _load(cfg: DictConfig, data: VideoData, split: str, row: int) -> Sample:

@@ -17,6 +17,7 @@ from vidtrain.data.checks.stats import advice, collect, needed
 from vidtrain.errors import ConfigError
 from vidtrain.reports.figures import quiet_fonts
 from vidtrain.reports.stats import stats_figure, stats_text
+from vidtrain.terminal import noted, say
 
 
 def run(cfg: DictConfig) -> None:
@@ -28,13 +29,13 @@ def run(cfg: DictConfig) -> None:
     stats = collect(data, probes)
     print(stats_text(name, stats))
     said = advice(stats, spec, short_side=cfg.transform.resize)
-    print("\n".join(["", *(f"- {sentence}" for sentence in said), *(f"note: {note}" for note in data.notes)]))
+    print("\n".join(["", *(f"- {sentence}" for sentence in said), *noted(data.notes)]))
     clip = None if spec.mode == "segments" else float(np.median(needed(stats, spec) / stats.fps))
     folder = Path(cfg.output) if cfg.output is not None else default_folder(cfg, "stats")
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_fonts():
         stats_figure(name, stats, clip_seconds=clip).savefig(folder / "stats.png")
-    print(f"plots: {folder / 'stats.png'}")
+    say(f"plots: {folder / 'stats.png'}")
 
 
 def _probes_folder(cfg: DictConfig) -> Path:

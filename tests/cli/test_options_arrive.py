@@ -56,5 +56,5 @@ def test_training(tiny: list[str], call: Call, made: dict[str, dict[str, Any]]) 
     trainer = made["Trainer"]
     assert made["standard_hooks"]["args"][1] == 8  # half of sixteen videos
     assert (trainer["schedule"].name.value, trainer["schedule"].gamma) == ("step", 0.3)
-    assert trainer["describe"]["class_names"][0] == "move_left"
+    assert made["Checkpoints"]["describe"]["class_names"][0] == "move_left"
     assert trainer["validate"] is not None

@@ -173,11 +173,9 @@ def trainer(
         settings=options,
         schedule=ScheduleConfig(),
         recorder=Recorder(),
-        checkpoints=Checkpoints(folder, world=world),
-        describe={"config": {}, "class_names": list(DATA.class_names)},
+        checkpoints=Checkpoints(folder, world=world, describe={"config": {}, "class_names": list(DATA.class_names)}),
         validate=lambda network: scorer.validate(network, DATA, 2),
         hooks=standard_hooks(options, max_bad),
-        world=world,
     )
 
 

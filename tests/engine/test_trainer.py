@@ -113,8 +113,9 @@ def trainer(
         settings=options,
         schedule=ScheduleConfig(warmup_epochs=1),
         recorder=Silence(),
-        checkpoints=Checkpoints(folder, keep_last=options.keep_last),
-        describe={"config": {}, "class_names": ["no", "yes"]},
+        checkpoints=Checkpoints(
+            folder, keep_last=options.keep_last, describe={"config": {}, "class_names": ["no", "yes"]}
+        ),
         validate=validate or score,
         hooks=standard_hooks(options, max_bad),
     )

@@ -82,7 +82,16 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
         ema=None if settings.ema is None else EMA(model, settings.ema),
     )
     checkpoints = Checkpoints(
-        folder, keep_last=settings.keep_last, world=world, sharded=settings.strategy is Strategy.fsdp
+        folder,
+        keep_last=settings.keep_last,
+        world=world,
+        sharded=settings.strategy is Strategy.fsdp,
+        describe={
+            "config": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
+            "class_names": list(data.class_names),
+            "multi_label": data.multi_label,
+            "choices": {str(k): v for k, v in HydraConfig.get().runtime.choices.items() if "/" not in str(k)},
+        },
     )
     content = checkpoints.load_last() if cfg.resume is not None else None
     clips = _clips(cfg, data, scorer)
@@ -102,15 +111,8 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
             schedule=cfg.schedule,
             recorder=recorder,
             checkpoints=checkpoints,
-            describe={
-                "config": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
-                "class_names": list(data.class_names),
-                "multi_label": data.multi_label,
-                "choices": {str(k): v for k, v in HydraConfig.get().runtime.choices.items() if "/" not in str(k)},
-            },
             validate=validate if "val" in data.splits else None,
             hooks=standard_hooks(settings, cfg.data.get("max_bad_fraction", 0.1) * len(clips)) | own_hooks,
-            world=world,
         )
         if data.features is None:
             log.info("trainer.%s", _compile(cfg, step, content, len(trainer.clips), world))

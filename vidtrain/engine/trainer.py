@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 from torch import Tensor, nn
 
 from vidtrain.engine.checkpoints.checkpoint import Checkpoints, load_checkpoint
-from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.devices.prefetch import on_device
 from vidtrain.engine.evaluator import Scores
 from vidtrain.engine.hooks import Hook, running
@@ -36,13 +35,11 @@ _BEFORE_VALIDATION = 1.0  # minutes since the last save: a validation may take a
 
 
 class Trainer:
-    """Trains the model of `step` and keeps checkpoints.
+    """Trains the model of `step` with the processes of `checkpoints.world`, each with its part of every batch.
 
     Args:
-        describe: what every checkpoint says of itself: config, class_names, ...
         validate: scores the model; None when there is no validation split (best.pt is then the last epoch's).
         hooks: what happens beside the updates, by name; see engine/hooks.py.
-        world: the processes that train together, each with its part of every batch.
     """
 
     def __init__(
@@ -54,10 +51,8 @@ class Trainer:
         schedule: ScheduleConfig,
         recorder: Recorder,
         checkpoints: Checkpoints,
-        describe: dict[str, Any],
         validate: Callable[[nn.Module], Scores] | None,
         hooks: Mapping[str, Hook],
-        world: World | None = None,
     ) -> None:
         self.step = step
         self.model = step.model
@@ -67,10 +62,9 @@ class Trainer:
         self.schedule = schedule
         self.recorder = recorder
         self.checkpoints = checkpoints
-        self.describe = describe
         self.validate = validate
         self.hooks = dict(hooks)
-        self.world = world or World()
+        self.world = checkpoints.world
         self.progress = Progress()
         self.stop = StopSignals()
         self._saved_at, self._saved_update = time.monotonic(), 0
@@ -245,14 +239,13 @@ class Trainer:
     # ---------------------------------------------------------------- checkpoints
 
     def _model_state(self) -> dict[str, Any]:
-        return {**self.describe, "model": self.checkpoints.weights(self.model), "epoch": self.progress.epoch}
+        return {"model": self.checkpoints.weights(self.model), "epoch": self.progress.epoch}
 
     def save(self) -> None:
         """Write last.pt: all that a resume needs to continue as if it had not stopped."""
         self._read_skipped()
         self._refuse_broken_weights()
-        content = {**self.describe, **state_of(self)}
-        self.checkpoints.save_last(content, self.model, self.step.optimizer, self.step.ema)
+        self.checkpoints.save_last(state_of(self), self.model, self.step.optimizer, self.step.ema)
         self._saved_at, self._saved_update = time.monotonic(), self.progress.update
 
     def _stop_or_save(self, minutes: float = math.inf) -> None:

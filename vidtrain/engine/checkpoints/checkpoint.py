@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,15 +107,25 @@ class Checkpoints:
         keep_last: how many of the last ones are kept, 1 or more.
         world: only the main process writes,
         sharded: but each its part of a last.pt where the weights are spread over several (FSDP).
+        describe: what every checkpoint says of itself: config, class_names, ...
     """
 
-    def __init__(self, folder: Path, *, keep_last: int = 2, world: World | None = None, sharded: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep_last: int = 2,
+        world: World | None = None,
+        sharded: bool = False,
+        describe: Mapping[str, Any] | None = None,
+    ) -> None:
         if keep_last < 1:
             raise ConfigError(f"trainer.keep_last={keep_last}: must be 1 or more")
         self.folder = folder
         self.keep_last = keep_last
         self.world = world or World()
         self.sharded = sharded and self.world.size > 1
+        self.describe = dict(describe or {})
 
     @property
     def last(self) -> Path:
@@ -148,7 +158,7 @@ class Checkpoints:
 
     def save_best(self, content: dict[str, Any]) -> None:
         if self.world.is_main:
-            save_checkpoint(self.best, content)
+            save_checkpoint(self.best, {**self.describe, **content})
 
     def save_last(
         self, content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, ema: Average | None
@@ -160,7 +170,7 @@ class Checkpoints:
         if not self.world.is_main:
             return
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema and ema.state_dict()}
-        save_checkpoint(self.last, {**content, **state}, before=self._shift)
+        save_checkpoint(self.last, {**self.describe, **content, **state}, before=self._shift)
 
     def load_last(self) -> dict[str, Any] | None:
         """The newest that is whole; damaged ones are passed over with a warning. None where there is none at all.
@@ -221,7 +231,7 @@ class Checkpoints:
             return
         average = None if ema is None else {"updates": ema.updates}
         own = {"model": {}, "ema": average, "sharded": name, "shards": sums}
-        save_checkpoint(self.last, {**content, **own}, before=self._shift)
+        save_checkpoint(self.last, {**self.describe, **content, **own}, before=self._shift)
         used = {load_checkpoint(file).get("sharded") for file in self._lasts()}
         for folder in self.folder.glob(f"last.*{SUFFIX}"):
             if folder.name not in used:

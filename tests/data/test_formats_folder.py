@@ -411,3 +411,12 @@ def test_more_folds_than_there_is_to_part(tmp_path: Path, name: str) -> None:
     paths, options, says = FOLDS[name]
     with pytest.raises(DataError, match=says):
         folder(make(tmp_path, *paths), folds=5, **options)  # type: ignore[arg-type]
+
+
+def test_what_vidtrain_has_written_beside_the_classes_is_no_class(tmp_path: Path) -> None:
+    """As after `vidtrain train data=folder data.root=.`; a class of that name has videos."""
+    make(tmp_path, "walk/1.mp4", "walk/2.mp4", "jump/1.mp4", "jump/2.mp4", "show/1.mp4", "show/2.mp4")
+    make(tmp_path, "runs/folder/one/train.log", "runs/folder/one/figures/1.png", "check/folder/report.csv")
+    data = folder(tmp_path, val_fraction=0, test_fraction=0)
+    assert data.class_names == ("jump", "show", "walk")
+    assert f"{tmp_path}: skipped what vidtrain has written there (check, runs)" in data.notes

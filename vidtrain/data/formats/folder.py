@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidtrain.data.files import is_folder, is_video, list_folders, scan
+from vidtrain.data.files import is_folder, is_video, list_folders, scan, walk_videos
 from vidtrain.data.formats._files.finish import finish
 from vidtrain.data.formats._files.places import find_clips, skipped_note
 from vidtrain.data.formats._files.text import check_root, some, without_gc
@@ -21,6 +21,7 @@ from vidtrain.types import Regex
 
 _KINDS = ".mp4, .mkv, .avi, .mov, .webm"
 _SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_OWN = frozenset({"runs", "check", "stats", "show"})  # what commands write in the folder they are started in
 
 
 @without_gc
@@ -74,14 +75,19 @@ def folder(
     return finish(names, splits, root, notes=notes)
 
 
+def _folders(home: Path) -> list[str]:
+    """Names of the folders in `home`, without those that vidtrain writes: it may have been started there."""
+    return [name for name in list_folders(home) if name not in _OWN or next(walk_videos(home / name), None) is not None]
+
+
 def _split_homes(root: Path) -> dict[str, Path]:
     """The folder of each split that is on disk, or root itself as that of "train"."""
-    present = {name.lower(): name for name in list_folders(root)}
+    present = {name.lower(): name for name in _folders(root)}
     found = {split: [present[n] for n in names if n in present] for split, names in _SPLIT_FOLDERS.items()}
     if not found["train"]:
         held = {split: root / names[0] for split, names in found.items() if len(names) == 1}
         # nothing but folders for splits, with class folders in each: a set to score a model on
-        alone = len(held) == len(present) and all(list_folders(home) and not _videos_in(home) for home in held.values())
+        alone = len(held) == len(present) and all(_folders(home) and not _videos_in(home) for home in held.values())
         return held if held and alone else {"train": root}
     train = root / found["train"][0]
     if _videos_in(train):
@@ -96,7 +102,7 @@ def _split_homes(root: Path) -> dict[str, Path]:
 
 
 def _class_folders(home: Path) -> list[str]:
-    names = list_folders(home)
+    names = _folders(home)
     if not names:
         holds = "holds videos but no class folders" if _videos_in(home) else "holds no class folders"
         raise DataError(f"{home}: {holds}; expected {home}/<class>/<video>")
@@ -177,9 +183,11 @@ def _outside(root: Path, homes: Mapping[str, Path]) -> list[str]:
         loose = _videos_in(home)
         if loose:
             notes.append(f"{home}: {_videos(len(loose))} in no class folder skipped ({some(loose)})")
+        if own := sorted(set(list_folders(home)) - set(_folders(home))):
+            notes.append(f"{home}: skipped what vidtrain has written there ({some(own)})")
     if root not in homes.values():
         read = [home.name for home in homes.values()]
-        beside = sorted(set(list_folders(root)) - set(read))
+        beside = sorted(set(_folders(root)) - set(read))
         if beside:
             notes.append(f"{root}: the splits are {some(read)}; skipped {some(beside)}")
     return notes

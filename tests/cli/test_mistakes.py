@@ -147,9 +147,9 @@ def test_a_test_that_is_ended_leaves_the_rows_so_far(
         cli.main(["eval", f"checkpoint={trained / 'best.pt'}", "output=out", "eval.batch_size=4"])
     assert rows_of(Path("out/predictions.partial.csv")) == rows_of(trained / "test" / "predictions.csv")[:4]
     assert [file.name for file in Path("out").iterdir()] == ["predictions.partial.csv"]
-    monkeypatch.undo()
+    monkeypatch.setattr(scoring, "evaluate", whole)
     monkeypatch.setattr(scoring, "_MOST_CLASSES", 7)
-    call("eval", f"checkpoint={trained / 'best.pt'}", f"output={Path('out').absolute()}")
+    call("eval", f"checkpoint={trained / 'best.pt'}", "output=out")
     assert sorted(file.name for file in Path("out").iterdir()) == ["not_scored.csv", "predictions.csv", "result.json"]
     assert rows_of(Path("out/predictions.csv")) == rows_of(trained / "test" / "predictions.csv")
     kept = json.loads((trained / "test" / "result.json").read_text())

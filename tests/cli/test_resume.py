@@ -73,6 +73,7 @@ def test_resume_auto_starts_a_run_where_there_is_none_and_leaves_finished_ones(
     assert "is finished already" in done.stderr
     assert "8/8" in done.stdout
     assert (tmp_path / "done" / "last.pt").read_bytes() == before
+    assert "is finished already" in call("train", *tiny, "resume=done/last.pt").stderr  # its folder is meant
 
     call("train", *tiny, "resume=auto", "trainer.epochs=1")
     call("train", *tiny, "resume=auto", "trainer.epochs=1")  # the first has finished: a new run

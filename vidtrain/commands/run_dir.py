@@ -131,6 +131,8 @@ def _choose(root: DictConfig) -> str:
     given = root.run_dir if root.run_dir is not None else None if root.resume == "auto" else root.resume
     if given is not None:
         folder = Path(expand_home(str(given)))
+        if root.run_dir is None and folder.name == "last.pt" and folder.is_file():
+            folder = folder.parent  # resume=RUN/last.pt
         if not folder.exists():
             _fresh[folder.absolute()] = _missing(folder)
         _check_links(folder)

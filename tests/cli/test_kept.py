@@ -57,6 +57,12 @@ def test_predict_refuses_a_place_that_cannot_be_written_before_the_work(trained:
     assert Path("file").read_text() == "in the way"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_predict_names_the_file_when_the_disk_is_full(trained: Path, videos: str, call: Call) -> None:
+    done = call("predict", f"checkpoint={trained / 'best.pt'}", f"input={videos}", "output=/dev/full", check=2)
+    assert error_line(done) == "/dev/full: No space left on device; what was written before is kept"
+
+
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs waitid")
 def test_predict_keeps_what_it_had_when_a_worker_is_killed(
     trained: Path, videos: str, call: Call, monkeypatch: pytest.MonkeyPatch

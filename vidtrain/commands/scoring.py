@@ -245,11 +245,15 @@ class PredictionsFile:
             raise VidtrainError(f"{file}: cannot be written: {error.strerror}") from None
         self._writer = csv.writer(self._handle)
         ranks = [name for rank in range(1, self._top + 1) for name in (f"top{rank}", f"prob{rank}")]
-        self._writer.writerow(["path", "label", *ranks])
-        self._handle.flush()
+        self._write([["path", "label", *ranks]])
 
     def add(self, videos: Tensor, probs: Tensor, labels: Tensor | None = None) -> None:
-        """Write rows. videos: int64 (n,) of the manifest. probs: (n, K). labels: int64 (n,) or (n, K), as in Scores."""
+        """Write rows. videos: int64 (n,) of the manifest. probs: (n, K). labels: int64 (n,) or (n, K), as in Scores.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        rows = []
         best, numbers_of_best = metrics.best_classes(probs, self._top)
         unknown: list[Any] = [-1] * len(videos)
         for row, label, classes, values in zip(
@@ -262,9 +266,19 @@ class PredictionsFile:
             cells = [x for c, p in zip(classes, values, strict=True) for x in (self._class_names[c], f"{p:.6f}")]
             numbers = [n for n, there in enumerate(label) if there] if isinstance(label, list) else [label]
             true = ";".join(self._class_names[n] for n in numbers if n >= 0)
-            self._writer.writerow([str(Path(self._manifest.paths[row]).absolute()), true, *cells])
-        self.rows += len(videos)
-        self._handle.flush()
+            rows.append([str(Path(self._manifest.paths[row]).absolute()), true, *cells])
+        self._write(rows)
+        self.rows += len(rows)
+
+    def _write(self, rows: Sequence[Sequence[str]]) -> None:
+        try:
+            self._writer.writerows(rows)
+            self._handle.flush()
+        except OSError as error:
+            error.filename = str(self.file)
+            with suppress(OSError):
+                self._handle.close()  # now, or the next attempt would hide this error
+            raise
 
     def close(self) -> None:
         self._handle.close()

@@ -12,7 +12,9 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,11 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals and /proc")
 
 def square(number: int) -> int:
     return number * number
+
+
+def processor_time(_: int) -> float:
+    """Seconds that the worker has worked so far."""
+    return time.process_time()
 
 
 def misbehave(item: str) -> str:
@@ -70,19 +77,22 @@ def test_no_items_no_processes() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_hang_costs_its_own_item(workers: int) -> None:
+    """Its limit is short; the others get one that they keep on a busy machine as well."""
+    items = ["a", "hang", "b", "c", "hang", "d"]
     began = time.monotonic()
-    found = everything(["a", "hang", "b", "c", "hang", "d"], workers=workers, timeout=0.5)
+    found = everything(items, workers=workers, timeout=lambda item: 0.5 if item == "hang" else 60.0)
     assert [outcome.fault for outcome in found] == ["", "timeout", "", "", "timeout", ""]
     assert found[1].error == "took longer than 0.5 s"
     assert found[1].value is None
-    assert 0.5 <= found[1].seconds < 5
-    assert time.monotonic() - began < 10
+    assert 0.5 <= found[1].seconds < 30  # it hangs for 60
+    assert time.monotonic() - began < 60
 
 
 def test_a_limit_for_each_item() -> None:
-    """As long as its name, in tenths of a second."""
-    found = list(run(misbehave, ["hang", "hang", "a"], workers=1, timeout=lambda item: len(item) / 10))
+    """As long as its name, in tenths of a second; or the same for all."""
+    found = list(run(misbehave, ["hang", "hang", "a" * 300], workers=1, timeout=lambda item: len(item) / 10))
     assert [outcome.error for outcome in found] == ["took longer than 0.4 s"] * 2 + [None]
+    assert [outcome.error for outcome in run(misbehave, ["hang"], workers=1, timeout=0.3)] == ["took longer than 0.3 s"]
 
 
 @posix
@@ -122,24 +132,35 @@ def test_leaving_early_kills_the_rest() -> None:
     with closing(run(misbehave, ["a", "hang"], workers=2, timeout=60)) as outcomes:
         assert next(outcomes).index == 0
         began = time.monotonic()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert not multiprocessing.active_children()
 
 
 def test_a_slow_listener_makes_nobody_late() -> None:
-    found = []
-    for outcome in run(misbehave, ["a", "b", "c", "d"], workers=2, timeout=0.4):
-        time.sleep(0.6)  # the other worker has answered long ago
+    found: list[str] = []
+    for outcome in run(misbehave, ["a", "b", "c", "d"], workers=2, timeout=2.0):
+        if not found:
+            time.sleep(2.2)  # both workers have answered long ago
         found.append(outcome.fault)
     assert found == [""] * 4
 
 
-def test_cost_of_an_item() -> None:
-    """Far less than the fastest video takes to open (a millisecond)."""
-    took = []
-    for outcome in run(square, range(2000), workers=1, timeout=20.0):
-        took.append((outcome.index, time.monotonic()))
-    assert (took[-1][1] - took[0][1]) / 2000 < 0.001
+def test_cost_of_an_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far less processor time, of both sides, than the fastest video takes to open (a millisecond); and this side
+    sleeps until there is an answer."""
+    woken: list[int] = []
+
+    def waiting(*arguments: Any) -> list[Any]:
+        woken.append(1)
+        return wait(*arguments)
+
+    monkeypatch.setattr("vidtrain.data.jobs.pool.wait", waiting)
+    here, there = [], []
+    for outcome in run(processor_time, range(2001), workers=1, timeout=60.0):
+        here.append(time.process_time())
+        there.append(outcome.value or 0.0)
+    assert (here[-1] - here[0] + there[-1] - there[0]) / 2000 < 0.001
+    assert len(woken) == 1 + 2001  # the worker is ready, and each answer
 
 
 SCRIPT = """

@@ -147,7 +147,9 @@ class TestOddTimestamps:
         whole.write_bytes(one.read_bytes() + two.read_bytes())
         with PyAVReader().open(str(whole)) as video:
             found = video.info
-            assert video.frames.table is not None or shift in (36_000, 72_000)
+            # Before PyAV 18 an H.264 packet of a broadcast may be a field for all one knows, so that all are counted.
+            told = hasattr(video.file.stream.codec_context, "field_order")
+            assert (video.frames.table is not None) == told or shift in (36_000, 72_000)
         assert (found.num_frames, found.fps, found.times) == (120, 25, None)
         assert "step back" in found.times_note
         assert numbers(whole, [0, 30, 45, 85, 100, 119]) == [0, 30, 45, 25, 40, 59]
@@ -191,6 +193,7 @@ class TestOddTimestamps:
                 latest = max(latest + tick, packet.dts - back * (number >= 20))
                 fresh.dts, fresh.pts = latest, max(latest, packet.pts - back * (number >= 20))
                 fresh.time_base, fresh.is_keyframe, fresh.stream = packet.time_base, packet.is_keyframe, copy
+                fresh.duration = packet.duration  # the last one's: without it PyAV 17's MP4 ends before its last frame
                 out.mux(fresh)
         found = info(path)
         assert (found.fps, found.times) == (25, None)
@@ -279,7 +282,7 @@ def untimed(source: Path, target: Path) -> Path:
             pytest.skip("PyAV 14.0 cannot copy this stream")
         for number, packet in enumerate(packet for packet in container.demux(stream) if packet.size):
             fresh = av.Packet(bytes(packet))
-            fresh.pts = fresh.dts = number
+            fresh.pts, fresh.dts, fresh.duration = number, number, 1  # the last frame is shown for as long as others
             fresh.time_base, fresh.is_keyframe, fresh.stream = Fraction(1, 25), packet.is_keyframe, copy
             out.mux(fresh)
     return target

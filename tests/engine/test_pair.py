@@ -20,12 +20,13 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo's meeting 
 def pair(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of the two found; they run once for all tests."""
     folder = tmp_path_factory.mktemp("pair")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}  # tests is no installed package
     command = [sys.executable, "-m", "tests.engine.pair"]
     both = [
         subprocess.Popen(
             [*command, str(rank), str(folder)],
-            cwd=Path(__file__).parents[2],
+            cwd=root,
             env=environment,
             stderr=subprocess.PIPE,
             text=True,

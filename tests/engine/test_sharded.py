@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 
 from vidtrain.engine.checkpoints import shards as sharded
 from vidtrain.engine.checkpoints.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
@@ -110,6 +111,12 @@ class Runs:
         return self.call[0], self.call[1:]
 
 
+def test_a_member_of_an_enumeration_as_early_releases_of_python_3_11_write_it() -> None:
+    member = _MEM_FORMAT_ENCODING.TORCH_CONTIGUOUS_FORMAT
+    written = pickle.dumps(Runs(getattr, _MEM_FORMAT_ENCODING, member.name))
+    assert sharded._MetadataUnpickler(io.BytesIO(written)).load() is member
+
+
 def test_metadata_import_nothing(saved: tuple[Path, Sums], tmp_path: Path) -> None:
     folder, _ = saved
     good = sharded._read_metadata(folder)
@@ -120,6 +127,8 @@ def test_metadata_import_nothing(saved: tuple[Path, Sums], tmp_path: Path) -> No
         Runs(torch.load, str(tmp_path / "x")),
         Runs(Path.touch, tmp_path / "ran"),
         Runs(getattr, "text", "upper"),
+        Runs(getattr, _MEM_FORMAT_ENCODING, "mro"),
+        Runs(getattr, _MEM_FORMAT_ENCODING, ["mro"]),
     ):
         for where in ("planner_data", "storage_meta", "version", "whole"):
             setattr(good, where, evil)

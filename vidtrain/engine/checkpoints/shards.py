@@ -14,6 +14,7 @@ import pickle
 import re
 import shutil
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
@@ -168,7 +169,16 @@ class _MetadataUnpickler(pickle.Unpickler):
             return getattr(torch, name)
         if module.startswith("pathlib") and name in ("PosixPath", "WindowsPath"):  # the folder it was written to
             return lambda *parts: "/".join(map(str, parts))
+        if (module, name) == ("builtins", "getattr"):
+            return _member
         raise pickle.UnpicklingError(f"its metadata hold {module}.{name}")
+
+
+def _member(kind: Any, name: Any) -> Enum:
+    """A member of an enumeration, which the first releases of Python 3.11 pickle as getattr(kind, name)."""
+    if isinstance(kind, type) and issubclass(kind, Enum) and isinstance(name, str) and name in kind.__members__:
+        return kind.__members__[name]
+    raise pickle.UnpicklingError("its metadata hold builtins.getattr")
 
 
 def _writer(name: str) -> int | None:

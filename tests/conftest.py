@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,15 @@ def test_cases() -> Path:
     if not (folder / "README.md").is_file():
         pytest.skip(f"no cases in {folder}; set VIDTRAIN_TEST_CASES")
     return folder
+
+
+_SAFE_PATH = os.environ.get("PYTHONSAFEPATH")
+
+
+@pytest.fixture(autouse=True)
+def _no_safe_path_left_behind() -> Iterator[None]:
+    """A command that runs in this process keeps the working folder out of its children's paths (vidtrain/children.py);
+    the children of the next test are others."""
+    yield
+    if _SAFE_PATH is None:
+        os.environ.pop("PYTHONSAFEPATH", None)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.cli.conftest import Call, Run, error_line
+from tests.cli.conftest import Call, Run, environment, error_line
 from vidtrain import load_model
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 
@@ -216,3 +218,16 @@ def test_torchrun_starts_it(vidtrain: Run, tiny: list[str], tmp_path: Path) -> N
 def test_weights_only_loading_suffices(trained: Path) -> None:
     assert "optimizer" in torch.load(trained / "last.pt", weights_only=True)
     assert "optimizer" not in torch.load(trained / "best.pt", weights_only=True)
+
+
+def test_a_reader_that_has_gone_is_no_error(trained: Path, tmp_path: Path) -> None:
+    """vidtrain eval ... | head -1: Hydra says nothing of it, and the exit code is 0."""
+    command = [sys.executable, "-m", "vidtrain", "eval", f"checkpoint={trained / 'best.pt'}", "output=out"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    stderr = process.stderr.read()
+    assert (process.wait(120), stderr) == (0, "")

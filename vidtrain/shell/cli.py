@@ -55,9 +55,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         hint = "; the same command with resume=auto continues the training" if training else ""
         print(f"vidtrain: interrupted{hint}", file=sys.stderr)
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:  # `vidtrain inspect | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except BrokenPipeError:
+        code = _nobody_reads()
     except Exception as error:
         mistake = users_mistake(error)
         if mistake is None and _interrupted(error):
@@ -67,6 +66,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             raise
         code = report(mistake)
     raise SystemExit(code)
+
+
+def _nobody_reads() -> int:
+    """For `vidtrain inspect | head`: what is still to be printed goes nowhere; returns the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _interrupted(error: BaseException | None) -> bool:
@@ -289,6 +294,8 @@ def task(command: str) -> Callable[[Any], Any]:
             for key, path in expand_homes(OmegaConf.to_container(cfg, resolve=False), command).items():
                 OmegaConf.update(cfg, key, path)
             return import_module(f"vidtrain.commands.{command}").run(cfg)
+        except BrokenPipeError:  # or Hydra would speak of it
+            raise SystemExit(_nobody_reads()) from None
         except KeyboardInterrupt:
             run_dir.remove_refused(Path(HydraConfig.get().runtime.output_dir))
             raise

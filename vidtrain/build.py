@@ -270,7 +270,8 @@ def protocol(sampler: SamplerConfig, transform: TransformConfig, evaluation: Eva
         rate = f"clips of {sampler.num_frames} frames over {sampler.window}"
     elif sampler.fps is not None:
         rate = f"clips of {sampler.num_frames} frames at {sampler.fps:g} fps"
-    side = "squashed to" if transform.squash else "short side"
+    exact = transform.squash or isinstance(transform.resize, str)
+    side = "squashed to" if exact else "short side"
     views = f"{evaluation.clips}x{evaluation.crops} views (clips x crops)"
     if evaluation.hop is not None:
         every = f"{evaluation.hop} frames" if isinstance(evaluation.hop, int) else evaluation.hop

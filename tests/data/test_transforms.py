@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -126,3 +128,29 @@ def test_options_out_of_range(options: dict[str, object], message: str) -> None:
         TrainCrop(8, 8, **options)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"eval\.crops=4: allowed are 1"):
         Cuts(8, 8, 4)
+
+
+@pytest.mark.parametrize("video", [info(240, 320), info(320, 240), info(128, 171)])
+def test_an_exact_size_is_taken_whatever_the_aspect(video: VideoInfo) -> None:
+    """torchvision's way: frames of 128 x 171, the centre 112 x 112 of them."""
+    (centre,) = Cuts(112, "128x171").all(video)
+    assert (centre.read_size, centre.top, centre.left) == ((128, 171), 8, 29)
+    drawn = TrainCrop(112, "128x171").draw(video, np.random.default_rng(0))
+    assert drawn.read_size == (128, 171)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Cuts(112, "100x171"), r"transform\.resize=100x171 is less than transform\.size=112"),
+        (
+            lambda: Cuts(112, "128 x 171"),
+            r"transform\.resize=128 x 171: expected a short side such as 128, or HEIGHTxW",
+        ),
+        (lambda: Cuts(112, "0x171"), "expected a short side"),
+        (lambda: TrainCrop(112, "128x171", 160), r"transform\.resize_max goes with a short side"),
+    ],
+)
+def test_sizes_that_cannot_be(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
+from vidtrain.errors import ConfigError
 from vidtrain.types import Frames, VideoInfo
 
 
-def scaled_size(info: VideoInfo, short_side: int, *, squash: bool = False) -> tuple[int, int]:
-    """(height, width) with the shorter one equal to `short_side`; a square with `squash`, else the aspect is kept."""
+def exact_size(resize: int | str) -> tuple[int, int]:
+    """(height, width) of a `transform.resize` such as "128x171"; of a short side, the square with that side.
+
+    Raises:
+        ConfigError: a text that is no such size.
+    """
+    if isinstance(resize, int):
+        return resize, resize
+    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", resize)
+    if found is None:
+        raise ConfigError(f"transform.resize={resize}: expected a short side such as 128, or HEIGHTxWIDTH: 128x171")
+    return int(found[1]), int(found[2])
+
+
+def scaled_size(info: VideoInfo, resize: int | str, *, squash: bool = False) -> tuple[int, int]:
+    """(height, width) of a frame before the crop.
+
+    resize: the shorter of them, the aspect is kept or, with `squash`, becomes a square; or both: "128x171".
+    """
+    if isinstance(resize, str):
+        return exact_size(resize)
+    short_side = resize
     if squash:
         return short_side, short_side
     if info.height <= info.width:

@@ -57,8 +57,9 @@ class TransformConfig:
     """Height and width of the square crop the model sees."""
     crop: CropName = CropName.random
     """Training crop: random place in frames scaled to resize; resized: of random area and aspect too."""
-    resize: int = number(128, least=1)
-    """Short side of the frame before cropping (pixels); crop=resized uses it in testing only."""
+    resize: int | str = number(128, least=1)
+    """Short side of the frame before cropping (pixels), or its HEIGHTxWIDTH, such as 128x171, whatever the aspect;
+    crop=resized uses it in testing only."""
     resize_max: int | None = number(None, least=1)
     """Training draws the short side from resize to this, once per clip; null: always resize."""
     squash: bool = False

@@ -15,6 +15,7 @@ from vidtrain.commands import training
 from vidtrain.commands.scoring import manifest_of
 from vidtrain.data.checks.measure import loader_rate, time_stages
 from vidtrain.data.clips.loader import choose_workers
+from vidtrain.data.crop import exact_size
 from vidtrain.data.jobs.pool import processors
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.prepare.prepare import prepare
@@ -72,7 +73,7 @@ def _trials(cfg: DictConfig, data: VideoData, found: Findings) -> list[Trial]:
     if not cfg.doctor.copies:
         return trials
     reader = build.build_reader(cfg.decoder)
-    short_side = max(cfg.transform.resize, cfg.transform.resize_max or 0)
+    short_side = max(*exact_size(cfg.transform.resize), cfg.transform.resize_max or 0)
     for name in (CopyFormat.video, CopyFormat.jpeg):
         even = short_side + short_side % 2
         settings = PrepareConfig(format=name, short_side=even)

@@ -14,6 +14,7 @@ from vidtrain.commands.videos import data_root, load, num_workers
 from vidtrain.data.checks.probe import Depth
 from vidtrain.data.checks.probes import FILE, Probes
 from vidtrain.data.checks.stats import advice, collect, needed
+from vidtrain.data.crop import exact_size
 from vidtrain.errors import ConfigError
 from vidtrain.reports.figures import quiet_fonts
 from vidtrain.reports.stats import stats_figure, stats_text
@@ -28,7 +29,7 @@ def run(cfg: DictConfig) -> None:
     probes, _ = gather(data, Probes(_probes_folder(cfg)), settings, num_workers(cfg), "opening")
     stats = collect(data, probes)
     print(stats_text(name, stats))
-    said = advice(stats, spec, short_side=cfg.transform.resize)
+    said = advice(stats, spec, short_side=min(exact_size(cfg.transform.resize)))
     print("\n".join(["", *(f"- {sentence}" for sentence in said), *noted(data.notes)]))
     clip = None if spec.mode == "segments" else float(np.median(needed(stats, spec) / stats.fps))
     folder = Path(cfg.output) if cfg.output is not None else default_folder(cfg, "stats")

@@ -1,6 +1,6 @@
 """Where a clip is cut from its frames. Decided before decoding, so that frames are scaled while they are converted.
 
-    source frame --swscale--> (H', W') with short side `resize` --crop--> size x size --flip--> uint8 clip
+    source frame --swscale--> (H', W') as `resize` says --crop--> size x size --flip--> uint8 clip
 
 One random draw a clip: all its frames are cut alike, or motion would be invented.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidtrain.data.crop import Crop, scaled_size
+from vidtrain.data.crop import Crop, exact_size, scaled_size
 from vidtrain.errors import ConfigError
 from vidtrain.types import VideoInfo
 
@@ -28,7 +28,7 @@ class TrainCrop:
     """
 
     size: int
-    resize: int
+    resize: int | str
     resize_max: int | None = None
     flip: float = 0.5
     squash: bool = False
@@ -37,7 +37,9 @@ class TrainCrop:
 
     def __post_init__(self) -> None:
         _check(self.size, self.resize)
-        if self.resize_max is not None and self.resize_max < self.resize:
+        if isinstance(self.resize, str) and self.resize_max is not None:
+            raise ConfigError(f"transform.resize_max goes with a short side, transform.resize={self.resize} is not one")
+        if self.resize_max is not None and self.resize_max < int(self.resize):
             raise ConfigError(f"transform.resize_max={self.resize_max} is less than transform.resize={self.resize}")
         check_chance("flip", self.flip)
         if self.area is not None and not 0 < self.area[0] <= self.area[1] <= 1:
@@ -48,10 +50,10 @@ class TrainCrop:
     def draw(self, info: VideoInfo, rng: np.random.Generator) -> Crop:
         if self.area is not None:
             return self._draw_region(info, rng)
-        short = self.resize
+        resize = self.resize
         if self.resize_max is not None:
-            short = int(rng.integers(self.resize, self.resize_max + 1))
-        height, width = scaled_size(info, short, squash=self.squash)
+            resize = int(rng.integers(int(resize), self.resize_max + 1))
+        height, width = scaled_size(info, resize, squash=self.squash)
         top = int(rng.integers(height - self.size + 1))
         left = int(rng.integers(width - self.size + 1))
         return Crop((height, width), top, left, self.size, bool(rng.random() < self.flip))
@@ -93,7 +95,7 @@ class EvalCrops:
     """The crops of one clip in testing, see CROPS."""
 
     size: int
-    resize: int
+    resize: int | str
     crops: int = 1
     squash: bool = False
 
@@ -128,10 +130,10 @@ def check_chance(key: str, value: float, most: float = 1.0) -> None:
         raise ConfigError(f"transform.{key}={value}: must lie in 0 to {most:g}")
 
 
-def _check(size: int, resize: int) -> None:
+def _check(size: int, resize: int | str) -> None:
     if size < 1:
         raise ConfigError(f"transform.size={size}: must be at least 1")
-    if resize < size:
+    if min(exact_size(resize)) < size:
         raise ConfigError(
             f"transform.resize={resize} is less than transform.size={size}: the crop does not fit; "
             f"give transform.resize={size} or more"

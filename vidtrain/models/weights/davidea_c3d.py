@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vidtrain.models.weights.expects import Expects
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, classes
 
 _KEYS = {"conv1.weight", "conv3a.weight", "conv5b.weight", "fc6.weight"}
@@ -18,11 +19,15 @@ def _model(shapes: Shapes) -> Fit | None:
     return "c3d", {**options, "num_frames": 16, "size": 112, **classes(shapes, "fc8.weight")}
 
 
+_EXPECTS = Expects(mean=(0.0, 0.0, 0.0), std=(1 / 255,) * 3, num_frames=16, stride=1, size=112, resize="112x200")
+"""Bytes as they are, of clips that the example cuts out by itself."""
+
 LAYOUTS: tuple[Layout, ...] = (
     Layout(
         name="DavideA C3D",
         matches=lambda shapes: set(shapes) >= _KEYS and len(shapes["conv1.weight"]) == 5,
         model=_model,
         translate=lambda state, model: state,
+        expects=lambda name, options: _EXPECTS,
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vidtrain.models.weights.layout import Layout, any_key, rename
-from vidtrain.models.weights.piergiaj_i3d import i3d_fit, linear_head
+from vidtrain.models.weights.piergiaj_i3d import i3d_expects, i3d_fit, linear_head
 
 _STEM = "conv3d_1a_7x7.conv3d.weight"
 _RULES = (
@@ -23,5 +23,6 @@ LAYOUTS: tuple[Layout, ...] = (
         matches=lambda shapes: _STEM in shapes and any_key(shapes, r"mixed_\w\w\.branch_1\.0\.conv3d\."),
         model=lambda shapes: i3d_fit(shapes, _STEM, "conv3d_0c_1x1.conv3d.weight"),
         translate=lambda state, model: linear_head(rename(state, _RULES), "logits"),
+        expects=i3d_expects,
     ),
 )

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 from vidtrain.errors import CheckpointError
+from vidtrain.models.weights.beside import Said
+from vidtrain.models.weights.expects import Expects
 
 State = dict[str, torch.Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -25,6 +27,18 @@ Rule = tuple[str, str]
 
 
 def _no_notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]:
+    return ()
+
+
+def _not_known(name: str, options: Mapping[str, Any]) -> Expects:
+    return Expects()
+
+
+def _nothing_said(said: Said, name: str) -> tuple[dict[str, Any], Expects]:
+    return {}, Expects()
+
+
+def _no_others(fit: Fit) -> Sequence[Fit]:
     return ()
 
 
@@ -43,6 +57,15 @@ class Layout:
     name here keeps its own, so that the caller can say it is unexpected."""
     notes: Callable[[Mapping[str, torch.Tensor], nn.Module], Sequence[str]] = _no_notes
     """What the user should know after loading `state` (under the file's names) into a model, one sentence each."""
+    expects: Callable[[str, Mapping[str, Any]], Expects] = _not_known
+    """The clips that a file of this layout was made for, given the name of its model (the one that `model` found, or a
+    preset of the same function that the user named: x3d_xs) and the options that `model` found."""
+    stated: Callable[[Said, str], tuple[dict[str, Any], Expects]] = _nothing_said
+    """What the configurations beside the tensors say of the model of that name, in place of what `model` and `expects`
+    found: options of it, and clips."""
+    others: Callable[[Fit], Sequence[Fit]] = _no_others
+    """Other nets that have the very same tensors as the one that `model` found; a user who names one of them means it.
+    `notes` says how to tell."""
 
 
 def rename(state: Mapping[str, torch.Tensor], rules: Iterable[Rule]) -> State:

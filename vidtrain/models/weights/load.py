@@ -17,6 +17,7 @@ from torch import nn
 from vidtrain.errors import CheckpointError, one_of
 from vidtrain.models.layers.positions import fit_tables
 from vidtrain.models.weights import LAYOUTS
+from vidtrain.models.weights.expects import NOTHING, Expects
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State
 from vidtrain.models.weights.read import Weights, read_weights, without_prefix
 
@@ -39,15 +40,19 @@ class LoadReport:
     """(the file's key, why) of everything that was not loaded."""
     notes: tuple[str, ...] = ()
     """What the weights need that the model does not say, such as a stride of another size."""
+    expects: Expects = NOTHING
+    """The clips that the file was made for."""
 
     def to_text(self) -> str:
-        """One line, then one for the head, for what was left out and for each note."""
+        """One line, then one for the head, for what was left out, for the clips it expects and for each note."""
         lines = [f"{self.source}: {self.layout} weights, {self.loaded} tensors loaded"]
         if self.head:
             lines.append(f"classification head re-initialised: {self.head}")
         for why in dict.fromkeys(why for _, why in self.left_out):
             keys = [key for key, reason in self.left_out if reason == why]
             lines.append(f"skipped ({why}): {one_of(keys, 4)}")
+        if self.expects.known():
+            lines.append(f"expects {self.expects.to_text()}")
         return "\n".join([*lines, *self.notes])
 
 
@@ -68,6 +73,14 @@ class WeightsInfo:
     parameters: int
     """Elements of all its tensors, running statistics included and counters left out."""
     first_keys: tuple[str, ...]
+    expects: Expects = NOTHING
+    """The clips that it was made for."""
+    class_names: tuple[str, ...] = ()
+    """Of its outputs; () where it names none."""
+    others: tuple[Fit, ...] = ()
+    """Other nets that have the very same tensors."""
+    notes: tuple[str, ...] = ()
+    """What loading it into its model would say; filled in by whoever has built that."""
 
     def to_text(self) -> str:
         """A few aligned lines for a terminal."""
@@ -76,29 +89,39 @@ class WeightsInfo:
             ("layout", self.layout or f"not known here; its first keys: {', '.join(self.first_keys)}"),
             ("model", f"model={self.model}" if self.model else "none of the catalogue takes it"),
             ("options", " ".join(f"model.{key}={_shown(value)}" for key, value in self.options.items())),
-            ("classes", "no last layer" if self.num_classes is None else str(self.num_classes)),
+            ("classes", "no last layer" if self.num_classes is None else str(self.num_classes) + self._named()),
             ("size", f"{self.tensors} tensors, {self.parameters:,} values"),
+            ("expects", self.expects.to_text()),
+            *(("note", note) for note in self.notes),
         ]
         return "\n".join(f"{name:8} {text}" for name, text in rows if text)
 
+    def _named(self) -> str:
+        return f": {one_of(self.class_names, 5)}" if self.class_names else ", without names"
 
-def load_weights(model: nn.Module, source: str | Path | Mapping[str, torch.Tensor]) -> LoadReport:
+
+def load_weights(
+    model: nn.Module, source: str | Path | Mapping[str, torch.Tensor] | Weights, name: str | None = None
+) -> LoadReport:
     """Load a published file, or a state dict under its names, into a model of the catalogue.
 
     A last layer for another number of classes keeps the model's fresh one. Everything else has to fit to the tensor;
     otherwise nothing is changed.
 
+    Args:
+        name: of the model in the catalogue, for what the report says of clips; None: the one that fits.
+
     Raises:
         CheckpointError: unreadable, of an unknown layout, or of another net than `model`.
     """
-    weights = read_weights(source)
+    weights = source if isinstance(source, Weights) else read_weights(source)
     state, layout, own_names = _recognise(weights, model)
-    name = layout.name if layout else _OWN
+    zoo = layout.name if layout else _OWN
     try:
         ours = state if layout is None or own_names else layout.translate(state, model)
         ours, table_notes = fit_tables(ours, model)
     except CheckpointError as error:
-        raise CheckpointError(f"{weights.source}: {name} weights: {error}") from error
+        raise CheckpointError(f"{weights.source}: {zoo} weights: {error}") from error
     own = model.state_dict()
     head = _head_trouble(ours, own, model)
     kept = {key for key in own if head and key.startswith(f"{model.head_name}.")}
@@ -108,7 +131,7 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, torch.Tenso
         known = layout or next((layout for layout in LAYOUTS if layout.matches(shapes)), None)
         fit = known.model(shapes) if known else None
         raise CheckpointError(
-            f"{weights.source}: its {name} weights do not fit this {type(model).__name__}: {trouble}"
+            f"{weights.source}: its {zoo} weights do not fit this {type(model).__name__}: {trouble}"
             f"{_advice(ours, own, fit)}"
         )
     taken = {key: ours[key] for key in own if key in ours and key not in kept}
@@ -116,32 +139,53 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, torch.Tenso
     left_out = [*weights.left_out, *((key, "another last layer") for key in kept if key in ours)]
     left_out += [(key, "a counter of training batches") for key in ours if key not in own]
     notes = (*table_notes, *(() if layout is None or own_names else layout.notes(state, model)))
-    return LoadReport(weights.source, name, len(taken), head, tuple(left_out), notes)
+    found = None if layout is None else _found(layout, weights, _shapes(state), name)
+    expects = NOTHING if found is None else found[1]
+    return LoadReport(weights.source, zoo, len(taken), head, tuple(left_out), notes, expects)
 
 
-def describe_weights(source: str | Path | Mapping[str, torch.Tensor]) -> WeightsInfo:
+def describe_weights(source: str | Path | Mapping[str, torch.Tensor] | Weights, name: str | None = None) -> WeightsInfo:
     """What a file is and which model of the catalogue takes it; nothing is built.
+
+    Args:
+        name: of the model that the user means, where several have the same tensors.
 
     Raises:
         CheckpointError: unreadable.
     """
-    weights = read_weights(source)
+    weights = source if isinstance(source, Weights) else read_weights(source)
     state, layout, _ = _recognise(weights, None)
-    fit = layout.model(_shapes(state)) if layout else None
-    name, options = fit or (None, {})
+    found = _found(layout, weights, _shapes(state), name) if layout else None
+    (model, options), expects = found or ((None, {}), NOTHING)
     known = layout.name if layout else None
     if layout is None and weights.config is not None:
-        known, name, options = f"{_OWN} checkpoint", *_configured(weights.config)
+        known, model, options = f"{_OWN} checkpoint", *_configured(weights.config)
     return WeightsInfo(
         source=weights.source,
         layout=known,
-        model=name,
+        model=model,
         options={key: value for key, value in options.items() if key != "num_classes"},
         num_classes=options.get("num_classes"),
         tensors=len(state),
         parameters=sum(tensor.numel() for key, tensor in state.items() if not key.endswith(_COUNTER)),
         first_keys=tuple(list(state)[:4]),
+        expects=expects,
+        class_names=weights.class_names,
+        others=tuple(layout.others((model, options))) if layout and model else (),
     )
+
+
+def _found(layout: Layout, weights: Weights, shapes: Shapes, name: str | None) -> tuple[Fit, Expects] | None:
+    """The net of a file and its clips: as the tensors show, and above that as the file itself says."""
+    fit = layout.model(shapes)
+    if fit is None:
+        return None
+    if weights.config is not None:  # a checkpoint of vidtrain, whose clips are in its configuration
+        return fit, NOTHING
+    model, options = next((other for other in layout.others(fit) if other[0] == name), fit)
+    said, clips = layout.stated(weights.said, model)
+    options |= said
+    return (model, options), layout.expects(name or model, options).at(options) | clips
 
 
 # ---------------------------------------------------------------- which layout

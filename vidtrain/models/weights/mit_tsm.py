@@ -18,6 +18,7 @@ from vidtrain.errors import CheckpointError
 from vidtrain.models.layers.frame_resnet import RESNETS, FrameResNet, Shift, Spec
 from vidtrain.models.layers.nonlocal_block import NonLocal
 from vidtrain.models.tsm import NONLOCAL_5 as _PRESET
+from vidtrain.models.weights.expects import IMAGENET, Expects
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, classes, count, not_here, rename
 
 _BLOCK = r"base_model\.layer[1-4]\.\d+\."
@@ -34,6 +35,7 @@ _RULES = (
 )
 _NONLOCAL = {"mode": "embedded_gaussian", "pool": "after", "scale": False}
 """What the authors' non-local blocks are."""
+_KINETICS = 400
 
 
 def _place(keys: Iterable[str]) -> str | None:
@@ -107,6 +109,14 @@ def _check_nonlocal(blocks: NonLocal) -> None:
             raise CheckpointError(f"their non-local blocks are of another kind than this net's: set {setting}")
 
 
+def _expects(name: str, options: Mapping[str, Any]) -> Expects:
+    """TSM on Kinetics saw 8 of 64 source frames, on other data sets and as TSN one frame from each of 8 segments."""
+    dense = name.startswith("tsm") and options.get("num_classes") == _KINETICS
+    time = Expects(window=64) if dense else Expects(mode="segments")
+    colours = IMAGENET if options.get("in_channels", 3) == 3 else Expects()
+    return colours | time | Expects(num_frames=8, size=224, resize=256, protocol="tsm")
+
+
 def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]:
     net = getattr(model, "base_model", None)
     if isinstance(net, FrameResNet) and net.shift is not None and _place(state) is None:
@@ -121,6 +131,7 @@ LAYOUTS: tuple[Layout, ...] = (
         model=_model,
         translate=_translate,
         notes=_notes,
+        expects=_expects,
     ),
     Layout(
         name="mit-han-lab TSN/TSM on MobileNetV2 or BN-Inception",

@@ -16,6 +16,7 @@ from torch import nn
 from vidtrain.models.layers.resnet3d import ResNet3d
 from vidtrain.models.slowfast import SlowFast
 from vidtrain.models.weights import mit_tsm
+from vidtrain.models.weights.expects import IMAGENET, KINETICS, SLOWFAST, Expects, by_model, clips
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, classes, rename
 from vidtrain.models.weights.resnet_fits import fit_resnet, flat, match_eps, match_shortcut, shortcut_notes
 
@@ -174,6 +175,20 @@ def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]
     return notes
 
 
+_SEGMENTS = Expects(mode="segments", num_frames=8, size=224, resize=256)
+_CLIPS = {
+    **dict.fromkeys(("c2d_r50", "slow_r50", "r2plus1d_34"), clips(8, 8, 256)),
+    **dict.fromkeys(("i3d_r50", "i3d_r50_nonlocal", "slowfast_r50", "slowfast_4x16_r50"), clips(32, 2, 256)),
+    "slowfast_r101": clips(32, 2, 256),
+    "csn_r101": KINETICS | clips(32, 2, 256),
+    "x3d_s": SLOWFAST | clips(13, 6, 182),
+    "x3d_m": SLOWFAST | clips(16, 5, 256),
+    # 104, 117 and 128 off the bytes, which are not scaled
+    "c3d": Expects(mean=(104 / 255, 117 / 255, 128 / 255), std=(1 / 255,) * 3) | clips(16, 1, 112, 128),
+    **dict.fromkeys(("tsn_r50", "tsm_r50"), _SEGMENTS),
+}
+
+
 LAYOUTS: tuple[Layout, ...] = (
     Layout(
         name="MMAction2",
@@ -183,5 +198,6 @@ LAYOUTS: tuple[Layout, ...] = (
         model=_model,
         translate=_translate,
         notes=_notes,
+        expects=by_model(IMAGENET | Expects(protocol="mmaction2"), _CLIPS),
     ),
 )

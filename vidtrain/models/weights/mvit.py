@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from vidtrain.models.mvit import DEPTHS
+from vidtrain.models.weights.expects import SLOWFAST, Expects, clips
 from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, rename
 from vidtrain.models.weights.vit_names import merged, on_meta, shapes_of
 
@@ -73,12 +74,19 @@ def _clip(ours: Shapes, *, second: bool) -> dict[str, int]:
     return {"num_frames": 2 * time, "size": 4 * side}
 
 
-def _layout(name: str, matches: Callable[[Shapes], bool], translate: Callable[[State], State]) -> Layout:
+_CLIPS = SLOWFAST | clips(16, 4, 224, 256)
+"""30 frames a second, of which torchvision takes 7.5."""
+
+
+def _layout(
+    name: str, matches: Callable[[Shapes], bool], translate: Callable[[State], State], expects: Expects
+) -> Layout:
     return Layout(
         name=name,
         matches=matches,
         model=lambda shapes: _fit(shapes_of(translate(on_meta(shapes)))),
         translate=lambda state, model: translate(state),
+        expects=lambda name, options: expects,
     )
 
 
@@ -93,8 +101,19 @@ LAYOUTS: tuple[Layout, ...] = (
         "torchvision MViT",
         _has(r"pos_encoding\.class_token$", r"blocks\.0\.attn\.pool_k\.pool\."),
         lambda state: rename(state, _TORCHVISION),
+        SLOWFAST | Expects(num_frames=16, fps=7.5, size=224, resize=256, protocol="torchvision"),
     ),
-    _layout("PyTorchVideo MViT", _has(*_POOL, r"cls_positional_encoding\.|patch_embed\.patch_model\."), _plain),
-    _layout("MMAction2 MViT", _has(*_POOL, r"(backbone\.)?patch_embed\.projection\."), _plain),
-    _layout("PySlowFast MViT", _has(*_POOL, r"patch_embed\.proj\."), _plain),
+    _layout(
+        "PyTorchVideo MViT",
+        _has(*_POOL, r"cls_positional_encoding\.|patch_embed\.patch_model\."),
+        _plain,
+        _CLIPS | Expects(protocol="pytorchvideo"),
+    ),
+    _layout(
+        "MMAction2 MViT",
+        _has(*_POOL, r"(backbone\.)?patch_embed\.projection\."),
+        _plain,
+        SLOWFAST | clips(16, 4, 224) | Expects(protocol="mmaction2"),
+    ),
+    _layout("PySlowFast MViT", _has(*_POOL, r"patch_embed\.proj\."), _plain, _CLIPS | Expects(protocol="pyslowfast")),
 )

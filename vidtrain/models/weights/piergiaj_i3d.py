@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from vidtrain.models.layers.inception import FULL_WIDTH
+from vidtrain.models.weights.expects import HALF, Expects
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, classes, rename
 
 _STEM = "Conv3d_1a_7x7.conv3d.weight"
@@ -19,6 +23,12 @@ def i3d_fit(shapes: Shapes, stem: str, head: str) -> Fit:
     return "i3d", options
 
 
+def i3d_expects(name: str, options: Mapping[str, Any]) -> Expects:
+    """RGB in [-1, 1] at 25 frames a second; flow has no colours."""
+    found = Expects(num_frames=64, fps=25.0, size=224, resize=256)
+    return found if options.get("in_channels", 3) != 3 else HALF | found
+
+
 def linear_head(state: State, head: str) -> State:
     """The head's weight (K, D, 1, 1, 1) as (K, D)."""
     weight = f"{head}.weight"
@@ -31,5 +41,6 @@ LAYOUTS: tuple[Layout, ...] = (
         matches=lambda shapes: _STEM in shapes and any_key(shapes, r"Mixed_\w\w\.b1a\.conv3d\."),
         model=lambda shapes: i3d_fit(shapes, _STEM, "logits.conv3d.weight"),
         translate=lambda state, model: linear_head(rename(state, [(r"^logits\.conv3d\.", "logits.")]), "logits"),
+        expects=i3d_expects,
     ),
 )

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from vidtrain.models.weights.expects import SLOWFAST, Expects, by_model
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename
-from vidtrain.models.weights.resnet_fits import fit_resnet, flat, match_shortcut, shortcut_notes
+from vidtrain.models.weights.resnet_fits import CLIPS, fit_resnet, flat, match_shortcut, shortcut_notes
 
 _STAGE = re.compile(r"blocks\.(\d+)\.(?:multipathway_blocks\.\d+\.)?res_blocks\.")
 _RULES = (
@@ -84,5 +85,6 @@ LAYOUTS: tuple[Layout, ...] = (
         model=_model,
         translate=_translate,
         notes=_notes,
+        expects=by_model(SLOWFAST | Expects(protocol="pytorchvideo"), CLIPS),
     ),
 )

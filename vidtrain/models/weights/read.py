@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from vidtrain import torch_files
 from vidtrain.errors import CheckpointError, one_of
+from vidtrain.models.weights.beside import Beside, beside_folder, beside_state, class_names
 
 _WRAPPERS = (
     *("target_encoder", "ema_encoder", "encoder"),  # of V-JEPA, what it classifies with first
@@ -43,6 +44,10 @@ class Weights:
     """(key, why) of what is not a tensor."""
     config: Mapping[str, Any] | None = None
     """The configuration of a checkpoint of vidtrain."""
+    said: Mapping[str, Beside] = field(default_factory=dict)
+    """Configurations beside the tensors, by the name of their file or key: config.json, cfg."""
+    class_names: tuple[str, ...] = ()
+    """In the order of the head's outputs; () where the file has none."""
 
 
 def read_weights(source: str | Path | Mapping[str, Any]) -> Weights:
@@ -62,7 +67,11 @@ def read_weights(source: str | Path | Mapping[str, Any]) -> Weights:
     if not path.is_file():
         raise CheckpointError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}")
     content = _safetensors(path) if path.suffix == ".safetensors" else _pickle(path)
-    return _unwrap(content, str(path))
+    weights = _unwrap(content, str(path))
+    said = beside_folder(path.parent) if path.name in _IN_A_FOLDER else {}
+    whole = content if isinstance(content, Mapping) else {}
+    said |= beside_state(whole, str(path))
+    return replace(weights, said=said, class_names=class_names(whole, said))
 
 
 def without_prefix(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

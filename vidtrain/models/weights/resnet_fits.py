@@ -13,9 +13,21 @@ from torch import nn
 
 from vidtrain.models import c2d_resnet, csn, i3d_resnet, r2plus1d_resnet, slow_resnet, slowfast, x3d
 from vidtrain.models.layers.resnet3d import DEPTHS, PRESETS, STAGES
+from vidtrain.models.weights.expects import Expects, clips
 from vidtrain.models.weights.layout import Fit, Shapes, State, classes, count
 
 _EPS = 1e-5  # of every BatchNorm here
+
+CLIPS: dict[str, Expects] = {
+    **dict.fromkeys(("c2d_r50", "i3d_r50", "i3d_r50_nonlocal", "slow_r50"), clips(8, 8, 256)),
+    **dict.fromkeys(("slowfast_r50", "slowfast_4x16_r50", "slowfast_r101", "csn_r101"), clips(32, 2, 256)),
+    "r2plus1d_r50": clips(16, 4, 256),
+    "x3d_xs": clips(4, 12, 182),
+    "x3d_s": clips(13, 6, 182),
+    "x3d_m": clips(16, 5, 256),
+    "x3d_l": clips(16, 5, 356),
+}
+"""Of PySlowFast and PyTorchVideo: TEST_CROP_SIZE is the short side, for three crops of the whole frame."""
 
 
 def fit_resnet(shapes: Shapes, **unseen: Any) -> Fit | None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from vidtrain.models.swin3d import PATCH, WINDOW
+from vidtrain.models.weights.expects import IMAGENET, Expects, clips
 from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, rename
 from vidtrain.models.weights.vit_names import on_meta, shapes_of
 
@@ -73,13 +74,16 @@ def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]
     return ()
 
 
-def _layout(name: str, matches: Callable[[Shapes], bool], translate: Callable[[State], State]) -> Layout:
+def _layout(
+    name: str, matches: Callable[[Shapes], bool], translate: Callable[[State], State], expects: Expects
+) -> Layout:
     return Layout(
         name=name,
         matches=matches,
         model=lambda shapes: _fit(shapes_of(translate(on_meta(shapes)))),
         translate=lambda state, model: translate(state),
         notes=_notes,
+        expects=lambda name, options: IMAGENET | expects,
     )
 
 
@@ -91,6 +95,16 @@ def _tables(blocks: str) -> Callable[[Shapes], bool]:
 
 
 LAYOUTS: tuple[Layout, ...] = (
-    _layout("torchvision Video Swin", _tables(r"features\.0\.0"), _weights),
-    _layout("Video-Swin-Transformer", _tables(r"(backbone\.)?layers\.0\.blocks\.0"), _upstream),
+    _layout(
+        "torchvision Video Swin",
+        _tables(r"features\.0\.0"),
+        _weights,
+        Expects(num_frames=32, fps=15.0, size=224, resize=256, protocol="torchvision"),
+    ),
+    _layout(
+        "Video-Swin-Transformer",
+        _tables(r"(backbone\.)?layers\.0\.blocks\.0"),
+        _upstream,
+        clips(32, 2, 224) | Expects(protocol="mmaction2"),
+    ),
 )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
+from vidtrain.models.weights.expects import HALF, SLOWFAST, Expects, clips
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename
 from vidtrain.models.weights.vit_names import HUGGING_FACE, head_notes, on_meta, read_options, shapes_of, size_of
 
 _PUBLISHED = {"patch": 16, "width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4.0}
+_STRIDES = {8: 32, 16: 16, 96: 4}
+"""Frames of the published nets -> source frames from one to the next: TimeSformer, its HR and its L."""
 _LAYER = r"^backbone\.transformer_layers\.layers\.(\d+)\."
 _MMACTION = (
     (rf"{_LAYER}ffns\.0\.norm\.", r"blocks.\1.norm2."),
@@ -48,14 +51,23 @@ def _fit(ours: Shapes) -> Fit:
     return "timesformer", {**options, **size_of(ours["pos_embed"][1] - 1, ours["patch_embed.proj.weight"][-1])}
 
 
-def _layout(name: str, matches: Callable[[Shapes], bool], translate: Callable[[State], State]) -> Layout:
+def _layout(
+    name: str,
+    matches: Callable[[Shapes], bool],
+    translate: Callable[[State], State],
+    colours: Expects = SLOWFAST,
+) -> Layout:
     def model(shapes: Shapes) -> Fit:
         return _fit(shapes_of(translate(on_meta(shapes))))
 
     def notes(state: object, model: nn.Module) -> list[str]:
         return list(head_notes(model))
 
-    return Layout(name=name, matches=matches, model=model, translate=lambda state, model: translate(state), notes=notes)
+    def expects(name: str, options: Mapping[str, Any]) -> Expects:
+        frames = options.get("num_frames", 8)
+        return colours | clips(frames, _STRIDES.get(frames, 32), options.get("size", 224))
+
+    return Layout(name, matches, model, lambda state, model: translate(state), notes, expects)
 
 
 def _is_timesformer(shapes: Shapes) -> bool:
@@ -76,5 +88,6 @@ LAYOUTS: tuple[Layout, ...] = (
         "MMAction2 TimeSformer",
         lambda shapes: any_key(shapes, r"backbone\.transformer_layers\.layers\.0\.attentions\.0\."),
         _from_mmaction,
+        HALF,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vidtrain.models.layers.inception import FULL_WIDTH
+from vidtrain.models.weights.expects import KINETICS, Expects
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, classes, rename
 from vidtrain.models.weights.piergiaj_i3d import linear_head
 
@@ -25,5 +26,8 @@ LAYOUTS: tuple[Layout, ...] = (
         matches=lambda shapes: _BLOCK in shapes and len(shapes.get(_STEM, ())) == 5,
         model=_model,
         translate=lambda state, model: linear_head(rename(state, [(r"^classifier\.1\.", "classifier.")]), "classifier"),
+        expects=lambda name, options: (
+            KINETICS | Expects(num_frames=128, fps=15.0, size=224, resize="256x256", protocol="torchvision")
+        ),
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from vidtrain.errors import CheckpointError
+from vidtrain.models.weights.expects import KINETICS, Expects
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, classes, count
 
 _STEM = "stem.0.weight"
@@ -32,6 +33,9 @@ LAYOUTS: tuple[Layout, ...] = (
         matches=lambda shapes: len(shapes.get(_STEM, ())) == 5 and (_BLOCK in shapes or _SPLIT in shapes),
         model=_model,
         translate=lambda state, model: state,
+        expects=lambda name, options: (
+            KINETICS | Expects(num_frames=16, fps=15.0, size=112, resize="128x171", protocol="torchvision")
+        ),
     ),
     Layout(
         name="torchvision image ResNet",

@@ -11,6 +11,7 @@ from torch import nn
 
 from vidtrain.errors import CheckpointError
 from vidtrain.models.layers.positions import sincos_table
+from vidtrain.models.weights.expects import IMAGENET, Expects
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename
 from vidtrain.models.weights.vit_names import HUGGING_FACE, head_notes, merged, on_meta, read_options, shapes_of
 
@@ -28,6 +29,7 @@ _MMACTION = (
     (r"\.mlp\.layers\.1\.", ".mlp.fc2."),
     (r"^cls_head\.fc_cls\.", "head."),
 )
+_SOMETHING = 174  # classes of Something-Something, whose nets saw one frame of each of 16 segments
 _PRETRAINING = ("decoder.", "encoder_to_decoder.", "mask_token")
 
 
@@ -81,7 +83,13 @@ def _layout(name: str, matches: Callable[[Shapes], bool], rules: tuple[tuple[str
         model=model,
         translate=lambda state, model: _finished(rename(state, rules), model),
         notes=_notes,
+        expects=_expects,
     )
+
+
+def _expects(name: str, options: Mapping[str, Any]) -> Expects:
+    time = Expects(mode="segments") if options.get("num_classes") == _SOMETHING else Expects(stride=4)
+    return IMAGENET | time | Expects(num_frames=16, size=224, resize=224, protocol="videomae")
 
 
 def _is_upstream(shapes: Shapes) -> bool:

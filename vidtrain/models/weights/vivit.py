@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vidtrain.models.layers.positions import likely_grid
+from vidtrain.models.weights.expects import HALF, Expects, clips
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename
 from vidtrain.models.weights.vit_names import HUGGING_FACE, head_notes, merged, on_meta, read_options, shapes_of
 
@@ -33,6 +34,10 @@ def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]
     return head_notes(model)
 
 
+def _expects(name: str, options: Mapping[str, Any]) -> Expects:
+    return HALF | clips(32, 2, 224, 256)
+
+
 LAYOUTS: tuple[Layout, ...] = (
     Layout(
         name="Hugging Face ViViT",
@@ -40,5 +45,6 @@ LAYOUTS: tuple[Layout, ...] = (
         model=_model,
         translate=lambda state, model: _translate(state),
         notes=_notes,
+        expects=_expects,
     ),
 )

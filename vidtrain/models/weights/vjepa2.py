@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vidtrain.models.weights.expects import IMAGENET, Expects, clips
 from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, rename
 from vidtrain.models.weights.vit_names import merged, on_meta, shapes_of
 
@@ -21,6 +22,7 @@ _PUBLISHED = {  # (width, version) -> (our name, depth, heads, hidden channels o
 }
 _OTHER = "vjepa2_vit_l"  # the model that takes encoders of any other size
 _PORTS_EPS = 1e-6  # of the probe's norms in Hugging Face's port, which also gives it the encoder's number of heads
+_PROBED = {48: (32, 2)}  # classes of Diving48 -> frames and stride of its probes
 _HEADS = {1280: 16, 1408: 22, 1664: 26}  # by width, where a head is not 64 channels wide
 _AUTHORS: tuple[Rule, ...] = (
     (r"^encoder\.", ""),
@@ -98,7 +100,15 @@ def _layout(name: str, matches: Callable[[Shapes], bool], rules: tuple[Rule, ...
         model=lambda shapes: _fit(shapes_of(_ours(on_meta(shapes), rules)), probe_norm_eps),
         translate=translate,
         notes=_notes,
+        expects=_expects,
     )
+
+
+def _expects(name: str, options: Mapping[str, Any]) -> Expects:
+    """The short side is 256 / 224 of the crop. Which size and length a file is for does not show in it: the usual."""
+    frames, stride = _PROBED.get(options.get("num_classes", 0), (16, 4))
+    side = 384 if name.startswith("vjepa21") or options.get("version") == "2.1" else 256
+    return IMAGENET | clips(frames, stride, side, side * 256 // 224)
 
 
 def _is_authors(shapes: Shapes) -> bool:

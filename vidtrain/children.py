@@ -37,3 +37,8 @@ def without_safe_path() -> None:
 
 def _with_first() -> list[str]:
     return [*_flags(), "-c", _FIRST]
+
+
+def processors() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

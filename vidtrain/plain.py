@@ -6,11 +6,16 @@ import json
 import math
 import stat
 from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path, PurePath, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+Kind = TypeVar("Kind")
 
 MOST_NODES: Final = 20_000
 """Values of a configuration, one that stands in several places counted each time. vidtrain writes about 150."""
@@ -155,6 +160,45 @@ def has_types(content: Mapping[str, Any], /, **expected: type | tuple[type, ...]
         return type(value) in (wanted if isinstance(wanted, tuple) else (wanted,))
 
     return all(fits(content.get(key), wanted) for key, wanted in expected.items())
+
+
+def as_dataclass(kind: type[Kind], content: Any) -> Kind:
+    """What `asdict` of a dataclass of plain values, or of dataclasses of these, became in a file of somebody's.
+
+    A whole number may stand where a float is expected, since other programs write 25.0 as 25; a field with a default
+    may be missing.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    expected, required = _fields_of(kind)  # type: ignore[arg-type]
+    if not isinstance(content, dict) or not required <= content.keys() <= expected.keys():
+        raise ValueError(f"not the fields of {kind.__name__}")
+    values = {}
+    for name, value in content.items():
+        wanted = expected[name]
+        if is_dataclass(wanted):
+            value = as_dataclass(wanted, value)  # type: ignore[arg-type]
+        elif type(value) not in wanted:
+            raise ValueError(f"{name}: {type(value).__name__}")
+        values[name] = value
+    return kind(**values)
+
+
+@lru_cache
+def _fields_of(kind: Any) -> tuple[dict[str, Any], set[str]]:
+    """Of each field its dataclass or the types that it may have; and the fields without a default."""
+    hints = get_type_hints(kind)
+
+    def types(hint: Any) -> Any:
+        if is_dataclass(hint):
+            return hint
+        parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        plain = [get_origin(part) or part for part in parts]
+        return {int if part is float else dict if part is Mapping else part for part in plain} | {*plain}
+
+    required = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    return {name: types(hint) for name, hint in hints.items()}, required
 
 
 def map_array(file: Path | str) -> npt.NDArray[Any]:

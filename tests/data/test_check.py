@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidtrain.data.checks.check import Problem, find_group_leaks, find_problems, without_unusable, write_report
+from vidtrain.data.checks.check import Problem, find_group_leaks, find_problems, report_problems, without_unusable
 from vidtrain.data.checks.probe import Probe
 from vidtrain.data.checks.probes import absolute
 from vidtrain.data.clips.sampling import ClipSpec
@@ -227,7 +227,7 @@ def test_report(tmp_path: Path) -> None:
     data = VideoData(("run", "jump"), {"train": train})
     probes = {absolute_path("a, b.mp4"): sound("1", frames=10, codec="h264", container="mov", size=77)}
     probes[absolute_path("c\udcff")] = Probe(error='says "no"', fault="video")
-    write_report(tmp_path / "report.csv", data, probes, find_problems(data, probes, SPEC))
+    report_problems(tmp_path, data, probes, find_problems(data, probes, SPEC))
     with (tmp_path / "report.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == ["a, b.mp4", "c\udcff", "gone"]

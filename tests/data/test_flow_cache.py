@@ -28,7 +28,7 @@ from vidtrain.data.flow.codes import encode
 from vidtrain.data.flow.files import file_of, read_settings, video_id
 from vidtrain.data.flow.methods import FlowMethod, OpenCVFlow, RaftFlow
 from vidtrain.data.flow.source import CachedFlow
-from vidtrain.data.prepare.copy import Job
+from vidtrain.data.jobs.making import Job
 from vidtrain.data.readers.jpeg_pack import JpegPackReader
 from vidtrain.data.settings import FlowCacheConfig
 from vidtrain.errors import ConfigError, DataError

@@ -23,7 +23,8 @@ from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.clips.stream import ClipBatch, ClipStream, check_slides
 from vidtrain.data.features.files import Done, FeatureFolder, Video
-from vidtrain.data.features.index import REPORT, videos_of, write_feature_index, write_report
+from vidtrain.data.features.index import report_features, videos_of, write_feature_index
+from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
@@ -170,7 +171,7 @@ def _extract(
         first = found.bad[videos[0].key]
         raise DataError(f"none of the {len(videos)} videos could be read; the first: {first.path}: {first.reason}")
     write_feature_index(folder.folder, data, found.done, spec, cfg.hop)
-    write_report(folder.folder / REPORT, videos, found.done, found.made, found.bad)
+    report_features(folder.folder, videos, found.done, found.made, found.bad)
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from vidtrain import build
-from vidtrain.data.jobs.pool import processors
+from vidtrain.children import processors
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import ConfigError
 from vidtrain.types import BadVideo

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from vidtrain.terminal import EXACT_NAMES
 
 
 @contextmanager
@@ -32,6 +35,14 @@ def whole_file(
         part.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A CSV file with a header, whole or not at all; file names in it need not be UTF-8."""
+    with whole_file(path, "w", encoding="utf-8", errors=EXACT_NAMES, newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(columns)
+        lines.writerows(rows)
 
 
 def settle(part: Path, path: Path) -> int:

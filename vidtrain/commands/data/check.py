@@ -15,9 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from vidtrain import build
 from vidtrain.commands.run_dir import folder_name
 from vidtrain.commands.videos import data_root, load, num_workers, override
-from vidtrain.data.checks.check import REPORT, Problem, find_group_leaks, find_problems, without_unusable, write_report
+from vidtrain.data.checks.check import Problem, find_group_leaks, find_problems, report_problems, without_unusable
 from vidtrain.data.checks.probe import Depth, Probe
 from vidtrain.data.checks.probes import Probes, Settings, absolute
+from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import ConfigError, DataError
@@ -46,7 +47,7 @@ def run(cfg: DictConfig) -> None:
         print(problems_text(data, problems, data_root(cfg)))
     print(summary_line(data, problems))
     folder.mkdir(parents=True, exist_ok=True)
-    write_report(folder / REPORT, data, probes, problems)
+    report_problems(folder, data, probes, problems)
     say(f"report: {folder / REPORT}")
     _finish(cfg, data, problems, folder)
 

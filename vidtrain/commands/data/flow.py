@@ -9,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from vidtrain import build
 from vidtrain.commands.videos import listed, load, num_workers, override, printable
-from vidtrain.data.flow.cache import REPORT, FlowMade, make_flow
+from vidtrain.data.flow.cache import FlowMade, make_flow
 from vidtrain.data.flow.methods import FlowMethod, OpenCVFlow, RaftFlow
+from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.prepare.prepare import readable
 from vidtrain.data.settings import FlowCacheConfig, FlowMethodName
 from vidtrain.engine.precision import choose_device

@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from vidtrain import build
 from vidtrain.commands.videos import listed, load, num_workers, override, printable
-from vidtrain.data.prepare.prepare import REPORT, Prepared, prepare, readable
+from vidtrain.data.jobs.journal import REPORT
+from vidtrain.data.prepare.prepare import Prepared, prepare, readable
 from vidtrain.data.settings import PrepareConfig
 
 

@@ -15,32 +15,29 @@ black        nothing is to be seen in any frame
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from vidtrain.data.checks.probe import Probe
 from vidtrain.data.clips.sampling import ClipSpec
+from vidtrain.data.jobs.journal import REPORT, write_report
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.manifest.splits import group_names
 from vidtrain.data.timeline import Timeline
 from vidtrain.errors import DataError
-from vidtrain.runs.atomic import whole_file
-from vidtrain.terminal import EXACT_NAMES
 
 KINDS: Final = (
     *("missing", "unreadable", "corrupt", "truncated", "segment", "short"),
     *("times", "duplicate", "leak", "still", "black"),
 )
 SPLITS: Final = ("train", "val", "test")
-REPORT: Final = "report.csv"
 _COLUMNS: Final = (
     *("path", "split", "class", "frames", "fps", "seconds", "width", "height", "codec", "container", "bytes"),
     *("problem", "detail"),
@@ -261,29 +258,30 @@ def without_unusable(data: VideoData, problems: Sequence[Problem]) -> VideoData:
     return replace(data, splits={**data.splits, "train": kept}, notes=(*data.notes, note))
 
 
-def write_report(file: Path, data: VideoData, probes: Mapping[str, Probe], problems: Sequence[Problem]) -> None:
-    """A CSV with a row for each row of the lists; several problems of one are joined by "; "."""
+def report_problems(folder: Path, data: VideoData, probes: Mapping[str, Probe], problems: Sequence[Problem]) -> None:
+    """Write a report with a line for each row of the lists; several problems of one are joined by "; "."""
     of_row: dict[tuple[str, int], list[Problem]] = defaultdict(list)
     for problem in problems:
         of_row[(problem.split, problem.row)].append(problem)
-    # file names need not be UTF-8
-    with whole_file(file, "w", encoding="utf-8", errors=EXACT_NAMES, newline="") as out:
-        lines = csv.writer(out)
-        lines.writerow(_COLUMNS)
+
+    def lines() -> Iterator[dict[str, Any]]:
         for split, manifest in data.splits.items():
             for row, path in enumerate(manifest.paths):
                 ours = of_row.get((split, row), [])
-                what = ["; ".join(p.kind for p in ours), "; ".join(p.detail for p in ours)]
-                lines.writerow([path, split, _classes(data, manifest, row), *_cells(probes[_full(path)]), *what])
+                what = {"problem": "; ".join(p.kind for p in ours), "detail": "; ".join(p.detail for p in ours)}
+                listed = {"path": path, "split": split, "class": _classes(data, manifest, row)}
+                yield {**listed, **_cells(probes[_full(path)]), **what}
             for problem in of_row.get((split, -1), []):
-                lines.writerow([problem.path, split, "", *[""] * 8, problem.kind, problem.detail])
+                yield {"path": problem.path, "split": split, "problem": problem.kind, "detail": problem.detail}
+
+    write_report(folder, _COLUMNS, lines())
 
 
-def _cells(probe: Probe) -> list[str]:
+def _cells(probe: Probe) -> dict[str, Any]:
     if probe.error is not None:
-        return [""] * 8
-    numbers = [f"{probe.frames}", f"{probe.fps:.6g}", f"{probe.seconds:.6g}", f"{probe.width}", f"{probe.height}"]
-    return [*numbers, probe.codec, probe.container, f"{probe.size}"]
+        return {}
+    shown = {key: getattr(probe, key) for key in ("frames", "width", "height", "codec", "container")}
+    return {**shown, "fps": f"{probe.fps:.6g}", "seconds": f"{probe.seconds:.6g}", "bytes": probe.size}
 
 
 def _classes(data: VideoData, manifest: Manifest, row: int) -> str:

@@ -8,7 +8,6 @@ deeper. A folder of pictures has the time of the folder itself, which tells of f
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -16,21 +15,19 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from vidtrain.data.checks.probe import Depth, Probe, probe
+from vidtrain.data.jobs.journal import Journal
 from vidtrain.data.jobs.pool import Outcome, run
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.timeline import unpacked
-from vidtrain.plain import has_types, parse_json
+from vidtrain.plain import as_dataclass, has_types
 
 FILE: Final = "probes.jsonl"
 _VERSION: Final = 2  # 2: with the times of the frames
-_DEFAULTS: Final = asdict(Probe())
-# of JSON, which writes 25.0 as 25 where another program has gone over it
-_TYPES: Final = {name: (int, float) if type(value) is float else type(value) for name, value in _DEFAULTS.items()}
-_MAY_BE: Final[dict[str, Any]] = {**_TYPES, "error": (str, type(None))}
+_FIELDS: Final = asdict(Probe()).keys()
 _MB: Final = 1 << 20
 
 
@@ -76,17 +73,15 @@ class Probes:
 
     def __init__(self, folder: str | Path) -> None:
         """Read what is there; the folder is made when something is to be kept."""
-        self.file = Path(folder) / FILE
-        self._records: dict[str, dict[str, Any]] = {}
-        for record in _read(self.file):
-            self._records[record["path"]] = record
+        self._journal = Journal(Path(folder) / FILE, "path", _record_of, dict)
+        self.file = self._journal.file
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._journal.entries)
 
     def _known(self, path: str, stats: _Stat, settings: Settings) -> Probe | None:
         """What is known of a file (an absolute path) as it is now; None when it has to be probed."""
-        record = self._records.get(path)
+        record = self._journal.entries.get(path)
         return None if record is None else _usable(record, stats, settings)
 
     def complete(
@@ -115,24 +110,12 @@ class Probes:
                 yield Found(path, known, known=True)
         if not new:
             return
-        with self._appending() as file, ProgressBar(len(paths), what, done=len(paths) - len(new)) as progress:
+        with closing(self._journal), ProgressBar(len(paths), what, done=len(paths) - len(new)) as progress:
             for path, found in _probe_all(new, settings, workers, progress):
                 bad += found.error is not None or found.corrupt > 0
                 progress.note = f"{bad} cannot be read or have broken frames" if bad else ""
-                self._records[path] = _record(path, new[path], settings, found)
-                file.write(json.dumps(self._records[path]) + "\n")
-                file.flush()  # a line that the system has is not lost when this process is killed
+                self._journal.add(_record(path, new[path], settings, found))
                 yield Found(path, found, known=False)
-
-    def _appending(self) -> TextIO:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        file = self.file.open("a+", encoding="utf-8")
-        end = file.seek(0, os.SEEK_END)
-        if end:
-            file.seek(end - 1)
-            if file.read(1) != "\n":  # the run before was killed within a line
-                file.write("\n")
-        return file
 
 
 @dataclass(frozen=True)
@@ -186,31 +169,27 @@ def _usable(record: dict[str, Any], stats: _Stat, settings: Settings) -> Probe |
     # a crash may have been another program's hunger for memory; permissions change the ctime and nothing else
     if fault == "crash" or (fault and record["ctime"] != stats.ctime):
         return None
-    found = {name: record.get(name, value) for name, value in _DEFAULTS.items()}
-    if not has_types(found, **_MAY_BE):
-        return None
     try:
-        unpacked(found["times"], found["frames"])
+        found = as_dataclass(Probe, {name: record[name] for name in _FIELDS & record.keys()})
+        unpacked(found.times, found.frames)
     except ValueError:
         return None
-    return Probe(**found)
+    return found
 
 
-def _read(file: Path) -> Iterator[dict[str, Any]]:
-    """The lines that are whole and of this version."""
-    if not file.is_file():
-        return
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                record = parse_json(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict) and record.get("v") == _VERSION and record.keys() >= _KEYS:
-                yield record
+def _record_of(content: Any) -> dict[str, Any]:
+    """A line of this version; what it says of the probe is looked at when it is needed."""
+    if not isinstance(content, dict) or content.get("v") != _VERSION or not has_types(content, **_KEYS):
+        raise ValueError("another version")
+    return content
 
 
-_KEYS: Final = {"path", "length", "mtime", "ctime", "reader", "depth", "limit"}
+_KEYS: Final[dict[str, Any]] = {
+    "path": str,
+    "reader": str,
+    "limit": (int, float),
+    **dict.fromkeys(("length", "mtime", "ctime", "depth"), int),
+}
 
 
 def absolute(paths: Iterable[str]) -> dict[str, None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Sampler, default_collate, get_worker_info
 
+from vidtrain.children import processors
 from vidtrain.data.clips.dataset import EvalViews, TrainClips
 from vidtrain.data.clips.hand_over import HandOver, shared_memory
 from vidtrain.data.clips.view_stream import ViewStream
@@ -142,8 +142,7 @@ def choose_workers(wanted: int | None, device: torch.device, ranks: int = 1) -> 
     """
     if wanted is not None:
         return wanted
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(16, (processors if device.type == "cuda" else processors // 2) // ranks))
+    return max(1, min(16, (processors() if device.type == "cuda" else processors() // 2) // ranks))
 
 
 class TrainLoader:

@@ -17,9 +17,8 @@ from vidtrain.data.clips.dataset import blaming, seconds_of
 from vidtrain.data.clips.hand_over import HandOver
 from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
 from vidtrain.data.clips.transforms import EvalCrops
-from vidtrain.data.clips.workers import WAIT_LIMIT, Batches, Board, loader_options
+from vidtrain.data.clips.workers import WAIT_LIMIT, Batches, Board, loader_options, process_context
 from vidtrain.data.crop import Crop
-from vidtrain.data.jobs.pool import process_context
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.streaming import OutOfOrderError, stream

@@ -15,8 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.clips.hand_over import HandOver
 from vidtrain.data.clips.stream import cut_clips
-from vidtrain.data.clips.workers import Batches, Board, loader_options
-from vidtrain.data.jobs.pool import process_context
+from vidtrain.data.clips.workers import Batches, Board, loader_options, process_context
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.streaming import OutOfOrderError
 from vidtrain.errors import VideoError

@@ -7,6 +7,7 @@ video. How batches cross to the main process: `hand_over`.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -18,7 +19,6 @@ from typing import Any, Generic, TypeVar
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from vidtrain.data.clips.hand_over import Piped, say_once
-from vidtrain.data.jobs.pool import process_context
 from vidtrain.errors import LoaderError, VidtrainError
 
 log = logging.getLogger("vidtrain")
@@ -30,6 +30,16 @@ WAIT_LIMIT = 1800.0
 _TICK = 1.0  # seconds between two looks at whether the workers are alive
 _SPEAK = 30.0  # seconds without a batch after which it is said who is waited for
 _END_SECONDS = 5.0  # for killed workers to be gone; one that waits for a dead network disk cannot be killed
+
+
+def process_context() -> Any:
+    """How processes are started: in the way usual on this system.
+
+    A launcher may have set another way that only its own processes understand: joblib's is called "loky".
+    """
+    known = multiprocessing.get_all_start_methods()  # the usual one first
+    usual = multiprocessing.get_start_method()
+    return multiprocessing.get_context(usual if usual in known else known[0])
 
 
 # ---------------------------------------------------------------- what a worker is at

@@ -19,20 +19,20 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from vidtrain.data.jobs.journal import Journal, Stamp, stamp_of
 from vidtrain.data.manifest.manifest import FeatureInfo
-from vidtrain.data.prepare.plan import Stamp, stamp_of
 from vidtrain.data.timeline import Seconds, packed, unpacked
 from vidtrain.errors import ConfigError, DataError, VideoError
-from vidtrain.plain import has_types, map_array, parse_json, read_mapping
+from vidtrain.plain import as_dataclass, has_types, map_array, read_mapping
 from vidtrain.runs.atomic import settle, whole_file
 from vidtrain.runs.sole_writer import LOCK, sole_writer
 
@@ -42,15 +42,6 @@ _VERSION: Final = 1
 _SUFFIX: Final = ".npy"
 _PART: Final = ".part"
 _FILE_OF_ONE: Final = re.compile(r"videos/[0-9a-f]{2}/[\w.-]+\.npy")
-_SECONDS: Final = (int, float, type(None))
-_TYPES: Final[dict[str, Any]] = {
-    **dict.fromkeys(("key", "path", "file", "times"), str),
-    **dict.fromkeys(("clips", "bytes", "frames"), int),
-    "start": _SECONDS,
-    "end": _SECONDS,
-    "fps": (int, float),
-    "stamp": dict,
-}
 Features = npt.NDArray[np.floating[Any]]
 
 
@@ -122,11 +113,8 @@ class FeatureFolder:
         folder = self.folder
         for part in folder.glob(f"videos/*/*{_PART}"):  # of a run that was killed
             part.unlink()
-        self._done = {done.key: done for done in _read_journal(folder / JOURNAL)}
+        self._journal = Journal(folder / JOURNAL, "key", _read_done)
         self._write_settings()
-        with whole_file(folder / JOURNAL, "w", encoding="ascii") as journal:  # without a killed run's half line
-            journal.write("".join(map(_line, self._done.values())))
-        self._journal = (folder / JOURNAL).open("a", encoding="ascii")
 
     def _check(self) -> int | None:
         """The length of the features that are there, None where there are none."""
@@ -157,7 +145,7 @@ class FeatureFolder:
 
     def finished(self, video: Video) -> Done | None:
         """What the journal says of a video whose file is there, whole, and whose source has not changed since."""
-        done = self._done.get(video.key)
+        done = self._journal.entries.get(video.key)
         if done is None or done.stamp != stamp_of(video.path):
             return None
         found = stamp_of(str(self.folder / done.file))
@@ -190,9 +178,7 @@ class FeatureFolder:
             raise DataError(f"{video.path}: is gone")
         place = video.key, video.path, video.start, video.end
         done = Done(*place, stamp, video.file, clips, written, frames, fps, packed(times))
-        self._done[video.key] = done
-        self._journal.write(_line(done))
-        self._journal.flush()
+        self._journal.add(done)
         return done
 
     def discard(self, video: Video) -> None:
@@ -281,24 +267,12 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _read_journal(file: Path) -> Iterator[Done]:
-    if not file.is_file():
-        return
-    for line in file.read_bytes().splitlines():
-        try:
-            content = parse_json(line)
-            names = content.keys() | {"times"}  # folders of before have no times
-            known = names == {field.name for field in fields(Done)} and has_types({"times": "", **content}, **_TYPES)
-            if known and _FILE_OF_ONE.fullmatch(content["file"]):  # a journal may name no other file
-                unpacked(content.get("times", ""), content["frames"])  # raises for what are no times
-                yield Done(**{**content, "stamp": Stamp(**content["stamp"])})
-        except (ValueError, TypeError, AttributeError):  # the half line of a run that was killed
-            continue
-
-
-def _line(done: Done) -> str:
-    # escapes all but ASCII, so that names that are not UTF-8 come through, too
-    return json.dumps(asdict(done)) + "\n"
+def _read_done(content: Any) -> Done:
+    done = as_dataclass(Done, content)
+    if not _FILE_OF_ONE.fullmatch(done.file):  # a journal may name no other file
+        raise ValueError(done.file)
+    unpacked(done.times, done.frames)  # raises for what are no times
+    return done
 
 
 def _shown(value: Any) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +13,13 @@ import numpy.typing as npt
 from vidtrain.data.clips.dataset import seconds_of
 from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
 from vidtrain.data.features.files import Done, Video
+from vidtrain.data.jobs.journal import REPORT, write_report
 from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import Manifest, StringArray, VideoData
 from vidtrain.data.timeline import Timeline, unpacked
 from vidtrain.plain import map_array
 from vidtrain.runs.atomic import whole_file
-from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import BadVideo
-
-REPORT: Final = "report.csv"
 
 
 def videos_of(manifest: Manifest) -> list[Video]:
@@ -86,17 +83,17 @@ def clip_seconds(folder: str | Path, split: str, row: int) -> npt.NDArray[np.flo
     return np.array(seconds[offsets[row] : offsets[row + 1]])
 
 
-def write_report(
-    file: Path, videos: Sequence[Video], done: Mapping[str, Done], made: Collection[str], bad: Mapping[str, BadVideo]
+def report_features(
+    folder: Path, videos: Sequence[Video], done: Mapping[str, Done], made: Collection[str], bad: Mapping[str, BadVideo]
 ) -> None:
-    """A line a video, in the order of the data. made: keys whose features were made in this run. bad: by key."""
-    with file.open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as handle:
-        writer = csv.writer(handle)
-        writer.writerow(["path", "start", "end", "status", "clips", "file", "reason"])
-        for video in videos:
-            place = [video.path, "" if video.start is None else video.start, "" if video.end is None else video.end]
-            one = done.get(video.key)
-            if one is None:
-                writer.writerow([*place, "bad", "", "", bad[video.key].reason if video.key in bad else ""])
-            else:
-                writer.writerow([*place, "made" if video.key in made else "kept", one.clips, one.file, ""])
+    """A line per video, in the order of the data. made: keys whose features were made in this run. bad: by key."""
+
+    def line(video: Video) -> dict[str, Any]:
+        rows = {"path": video.path, "start": video.start, "end": video.end}
+        one = done.get(video.key)
+        if one is None:
+            return {**rows, "status": "bad", "reason": bad[video.key].reason if video.key in bad else ""}
+        status = "made" if video.key in made else "kept"
+        return {**rows, "status": status, "clips": one.clips, "file": one.file}
+
+    write_report(folder, ("path", "start", "end", "status", "clips", "file", "reason"), map(line, videos))

@@ -15,13 +15,11 @@ Why JPEGs: bytes of a field and milliseconds to decode it, dis on clips of UCF10
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -35,22 +33,19 @@ from vidtrain.data.crop import scaled_size
 from vidtrain.data.flow.codes import STILL, Codes, encode
 from vidtrain.data.flow.files import SETTINGS, file_of, read_settings, video_id
 from vidtrain.data.flow.methods import FlowMethod
-from vidtrain.data.jobs.pool import Outcome, run
-from vidtrain.data.jobs.progress import ProgressBar
+from vidtrain.data.jobs.journal import write_report
+from vidtrain.data.jobs.making import Job, make_all, whole
 from vidtrain.data.manifest.manifest import VideoData
-from vidtrain.data.prepare.copy import Job, as_told
 from vidtrain.data.prepare.frames import walk
-from vidtrain.data.prepare.plan import part_of
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.jpeg_pack import write_pack
 from vidtrain.data.settings import FlowCacheConfig
 from vidtrain.errors import ConfigError, DataError, VideoError
-from vidtrain.runs.atomic import settle, whole_file
+from vidtrain.runs.atomic import whole_file
 from vidtrain.runs.sole_writer import sole_writer
-from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import BadVideo, VideoInfo
 
-REPORT: Final = "report.csv"
+_COLUMNS: Final = ("path", "status", "file", "bytes", "reason")
 
 
 @dataclass(frozen=True)
@@ -115,18 +110,20 @@ def _fill(
 ) -> FlowMade:
     targets, bad = _targets(sources, output)
     # several files may be copies of one video
-    jobs = [Job(source, str(target), None) for target, source in {t: s for s, t in targets.items()}.items()]
+    jobs = [Job(source, str(target)) for target, source in {t: s for s, t in targets.items()}.items()]
     todo = [job for job in jobs if not Path(job.target).is_file()]
     work = partial(compute, method=method, settings=settings, reader=reader, output=str(output))
-    _work(todo, len(jobs) - len(todo), work, bad, workers=workers, timeout=settings.timeout)
+    kept = len(jobs) - len(todo)
+    timeout = settings.timeout
+    bad |= make_all(work, todo, "computing flow", done=kept, workers=workers, timeout=timeout, unit="video")
     lost = {job.target: bad[job.source] for job in todo if job.source in bad}
     bad |= {source: lost[str(target)] for source, target in targets.items() if str(target) in lost}
     if len(bad) == len(sources):
         raise DataError(f"none of the {len(sources)} videos could be used; the first: {sources[0]}: {bad[sources[0]]}")
-    _report(output, sources, targets, bad, made={job.target for job in todo})
+    write_report(output, _COLUMNS, _lines(output, sources, targets, bad, made={job.target for job in todo}))
     return FlowMade(
         made=len(todo) - len(lost),
-        kept=len(jobs) - len(todo),
+        kept=kept,
         bad=tuple(BadVideo(source, bad[source]) for source in sources if source in bad),
         bytes=sum(Path(job.target).stat().st_size for job in jobs if job.target not in lost),
     )
@@ -168,48 +165,6 @@ def _targets(sources: Sequence[str], output: Path) -> tuple[dict[str, Path], dic
     return targets, {source: reason for source, reason in found.items() if isinstance(reason, str)}
 
 
-def _work(
-    jobs: Sequence[Job],
-    done: int,
-    function: Callable[[Job], None],
-    bad: dict[str, str],
-    *,
-    workers: int | None,
-    timeout: float,
-) -> None:
-    """Do the jobs; adds the reason for each that failed to `bad`."""
-    try:
-        with ProgressBar(done + len(jobs), "computing flow", done=done, unit="video") as progress:
-            outcomes = (
-                _one_by_one(function, jobs, progress)
-                if workers is None
-                else run(function, jobs, workers=workers, timeout=timeout, progress=progress)
-            )
-            with closing(outcomes):
-                for outcome in outcomes:
-                    if outcome.error is not None:
-                        bad[jobs[outcome.index].source] = outcome.error
-                        progress.note = f"{len(bad)} bad"
-    finally:
-        for job in jobs:  # of processes that were killed
-            with suppress(OSError):
-                part_of(Path(job.target)).unlink(missing_ok=True)
-
-
-def _one_by_one(
-    function: Callable[[Job], None], jobs: Sequence[Job], progress: ProgressBar
-) -> Generator[Outcome[None], None, None]:
-    """What pool.run does, in this process."""
-    for index, job in enumerate(jobs):
-        try:
-            function(job)
-            outcome: Outcome[None] = Outcome(index, None)
-        except VideoError as error:
-            outcome = Outcome(index, None, error.reason, "video")
-        progress.step()
-        yield outcome
-
-
 def compute(job: Job, *, method: FlowMethod, settings: FlowCacheConfig, reader: VideoReader, output: str) -> None:
     """Write the flow of one video, whole or not at all. Memory: a few frames, however long the video is.
 
@@ -217,22 +172,13 @@ def compute(job: Job, *, method: FlowMethod, settings: FlowCacheConfig, reader: 
         VideoError: the video cannot be read to its end, or is too small.
         DataError: the disk is full, or may not be written to.
     """
-    target = Path(job.target)
-    part = part_of(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with reader.open(job.source) as video, part.open("wb") as out:
-            info = video.info
-            size = scaled_size(info, min(settings.short_side, info.height, info.width))
-            count = max(1, info.num_frames - 1)
-            fields = _fields(job.source, walk(job.source, video, size), method, settings.batch_size)
-            jpegs = (_jpeg(codes, settings.quality) for codes in fields)
-            write_pack(out, jpegs, VideoInfo(count, info.fps, 2 * size[0], size[1]))
-        settle(part, target)
-    except (OSError, VideoError) as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise as_told(error, job, output) from error
+    with whole(job, output) as part, reader.open(job.source) as video, part.open("wb") as out:
+        info = video.info
+        size = scaled_size(info, min(settings.short_side, info.height, info.width))
+        count = max(1, info.num_frames - 1)
+        fields = _fields(job.source, walk(job.source, video, size), method, settings.batch_size)
+        jpegs = (_jpeg(codes, settings.quality) for codes in fields)
+        write_pack(out, jpegs, VideoInfo(count, info.fps, 2 * size[0], size[1]))
 
 
 def _fields(source: str, pictures: Iterator[Any], method: FlowMethod, batch: int) -> Iterator[Codes]:
@@ -258,17 +204,14 @@ def _jpeg(codes: Codes, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def _report(
+def _lines(
     output: Path, sources: Sequence[str], targets: Mapping[str, Path], bad: Mapping[str, str], made: set[str]
-) -> None:
-    """A line a video, in the order of the data."""
-    with (output / REPORT).open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as handle:
-        writer = csv.writer(handle)
-        writer.writerow(["path", "status", "file", "bytes", "reason"])
-        for source in sources:
-            if source in bad:
-                writer.writerow([source, "bad", "", "", bad[source]])
-                continue
-            target = targets[source]
-            status = "made" if str(target) in made else "kept"
-            writer.writerow([source, status, target.relative_to(output).as_posix(), target.stat().st_size, ""])
+) -> Iterator[dict[str, Any]]:
+    """A line per video, in the order of the data."""
+    for source in sources:
+        if source in bad:
+            yield {"path": source, "status": "bad", "reason": bad[source]}
+            continue
+        target = targets[source]
+        status, name = "made" if str(target) in made else "kept", target.relative_to(output).as_posix()
+        yield {"path": source, "status": status, "file": name, "bytes": target.stat().st_size}

@@ -32,10 +32,12 @@ from pathlib import Path
 import av
 from tqdm import tqdm
 
+from vidtrain.children import processors
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.motion.scene import scene_clips
 from vidtrain.errors import DataError
 from vidtrain.plain import read_json
+from vidtrain.runs.atomic import whole_file
 
 CLASSES = ("move_left", "move_right", "move_up", "move_down", "turn_cw", "turn_ccw", "grow", "shrink")
 FLIP_PAIRS = (("move_left", "move_right"), ("turn_cw", "turn_ccw"))
@@ -215,7 +217,7 @@ def _write_all(folder: Path, recipe: _Recipe) -> None:
         for name in CLASSES:
             (folder / split / name).mkdir(parents=True, exist_ok=True)
     # threads, since numpy and the encoder let go of the GIL and a script without a __main__ guard works, too
-    pool = ThreadPoolExecutor(min(8, _cores()))
+    pool = ThreadPoolExecutor(min(8, processors()))
     try:
         jobs = [
             pool.submit(_write_scene, folder, recipe, split, scene)
@@ -227,11 +229,8 @@ def _write_all(folder: Path, recipe: _Recipe) -> None:
             os.utime(folder)  # a sign of life to other processes, see _STALE_SECONDS
     finally:
         pool.shutdown(cancel_futures=True)
-    (folder / "motion.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n", encoding="utf-8")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with whole_file(folder / "motion.json", "w", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(recipe), indent=1) + "\n")
 
 
 def _write_scene(folder: Path, recipe: _Recipe, split: str, scene: int) -> None:

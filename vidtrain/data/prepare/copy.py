@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import av
 import numpy as np
 import numpy.typing as npt
 
 from vidtrain.data.files import PACK_EXTENSION
+from vidtrain.data.jobs.making import Job, whole
 from vidtrain.data.prepare.frames import copy_size, times_of, walk
-from vidtrain.data.prepare.plan import Copy, Stamp, part_of
+from vidtrain.data.prepare.plan import Copy
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.pyav.convert import Picture
 from vidtrain.data.readers.pyav.extent import missing_bytes
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.settings import CopyFormat, PrepareConfig
 from vidtrain.data.timeline import Timeline
-from vidtrain.errors import DataError, VideoError
-from vidtrain.runs.atomic import settle
+from vidtrain.errors import VideoError
 from vidtrain.types import VideoInfo
 
 _LOOKED_AT: Final = 8  # frames of each copy that are held against the source
-_FULL: Final = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-_CLOSED: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
-_LEAST_FREE: Final = 1 << 16  # bytes; below this a copy that is no good is put down to the disk
 _LATE: Final = 3e-3  # seconds; the source's times may have been rounded, and the copy's are
 _CEILING: Final = 99.0  # dB, of a copy without loss
-
-
-@dataclass(frozen=True)
-class Job:
-    """A copy to make.
-
-    source, target: absolute paths. stamp: of the source when the copy was planned; None: there was none.
-    """
-
-    source: str
-    target: str
-    stamp: Stamp | None
 
 
 def suffix_of(settings: PrepareConfig) -> str:
@@ -68,18 +47,11 @@ def make_copy(job: Job, *, reader: VideoReader, settings: PrepareConfig, output:
         VideoError: the source cannot be read to its end, or what was written does not show the same.
         DataError: the disk is full, or may not be written to.
     """
-    target = Path(job.target)
-    part = part_of(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with whole(job, output) as part:
         info, psnr = _write(job.source, part, reader, settings)
-        size = settle(part, target)
-    except (OSError, av.error.FFmpegError, VideoError) as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise as_told(error, job, output) from error
     assert job.stamp is not None, f"{job.source}: was read, but not there"
-    relative = target.relative_to(output).as_posix()
+    target = Path(job.target)
+    relative, size = target.relative_to(output).as_posix(), target.stat().st_size
     shape = info.num_frames, info.fps, info.height, info.width
     return Copy(job.source, job.stamp, recorded(settings), relative, size, *shape, psnr, _note(job.source))
 
@@ -183,23 +155,3 @@ def _halved(picture: Picture) -> npt.NDArray[np.float32]:
     blocks = picture[:height, :width].reshape(height // rows, rows, width // columns, columns, 3)
     means: npt.NDArray[np.float32] = blocks.mean((1, 3), dtype=np.float32)
     return means
-
-
-def as_told(error: OSError | av.error.FFmpegError | VideoError, job: Job, output: str) -> DataError:
-    """What the user is told: DataError where going on is of no use, VideoError where it is the one file."""
-    number = getattr(error, "errno", None)
-    if number in _FULL or _is_full(output):
-        return DataError(f"{output}: the disk is full; free some space and give the same command again: it goes on")
-    if number in _CLOSED:
-        return DataError(f"{output}: may not be written to ({os.strerror(number)})")
-    if isinstance(error, VideoError):
-        return VideoError(job.source, error.reason)
-    reason = getattr(error, "strerror", None) or error
-    return VideoError(job.source, f"its copy {Path(job.target).name} cannot be written ({reason})")
-
-
-def _is_full(output: str) -> bool:
-    try:
-        return shutil.disk_usage(output).free < _LEAST_FREE
-    except OSError:
-        return False

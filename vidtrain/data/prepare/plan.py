@@ -1,40 +1,23 @@
 """Where the copies go, and which of them are finished: names below the output folder, and the journal.
 
-    <output>/copies.jsonl    one line a finished copy: its source (size, time of change), the settings, its own size
-
-The journal is only ever appended to, after the copy is safely on disk: a run that is killed loses the line it was at.
+<output>/copies.jsonl    a line per finished copy: its source (size, time of change), the settings, its own size
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from vidtrain.data.files import is_video
-from vidtrain.plain import has_types, is_below, parse_json
-from vidtrain.runs.atomic import whole_file
+from vidtrain.data.jobs.journal import Journal, Stamp, stamp_of
+from vidtrain.plain import as_dataclass, is_below
 
 JOURNAL: Final = "copies.jsonl"
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What tells that a source has not changed. A folder of pictures: bytes in all and the latest change.
-
-    size: bytes. mtime_ns: nanoseconds. folder: whether it is one.
-    """
-
-    size: int
-    mtime_ns: int
-    folder: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,92 +41,25 @@ class Copy:
     note: str
 
 
-def stamp_of(path: str) -> Stamp | None:
-    """The stamp of a file or a folder; None where there is nothing to be read."""
-    try:
-        found = Path(path).stat()
-        if not stat.S_ISDIR(found.st_mode):
-            return Stamp(found.st_size, found.st_mtime_ns)
-        with os.scandir(path) as entries:
-            inside = [entry.stat() for entry in entries]
-    except (OSError, ValueError):
+def open_journal(output: Path) -> Journal[Copy]:
+    """The finished copies of a folder, the last one of each source, whether it still fits or not."""
+    return Journal(output / JOURNAL, "source", _read_copy)
+
+
+def _read_copy(content: Any) -> Copy:
+    copy = as_dataclass(Copy, content)
+    if not is_below(copy.target):  # a copy that no longer fits is deleted: nothing elsewhere, whatever the journal says
+        raise ValueError(copy.target)
+    return copy
+
+
+def finished(journal: Journal[Copy], source: str, stamp: Stamp | None, settings: Mapping[str, Any]) -> Copy | None:
+    """The copy of this source with these settings, if it is whole and on disk."""
+    copy = journal.entries.get(source)
+    if copy is None or copy.stamp != stamp or copy.settings != settings:
         return None
-    return Stamp(sum(s.st_size for s in inside), max(s.st_mtime_ns for s in (found, *inside)), folder=True)
-
-
-def part_of(target: Path) -> Path:
-    """Where a copy is written before it is whole: the same name at each try, so that no litter gathers."""
-    name = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
-    return target.with_name(f".prepare-{name}.part")
-
-
-class Journal:
-    """The finished copies of an output folder."""
-
-    def __init__(self, folder: Path) -> None:
-        """Read what is there, and write it again without the lines that are of no use."""
-        self._folder = folder
-        self._file = folder / JOURNAL
-        self._copies: dict[str, Copy] = {}
-        if self._file.is_file():
-            for line in self._file.read_bytes().splitlines():
-                copy = _parse(line)
-                if copy is not None:
-                    self._copies[copy.source] = copy
-        with whole_file(self._file, "w", encoding="ascii") as file:
-            file.write("".join(map(_line, self._copies.values())))
-        self._out = self._file.open("a", encoding="ascii")
-
-    def finished(self, source: str, stamp: Stamp | None, settings: Mapping[str, Any]) -> Copy | None:
-        """The copy of this source with these settings, if it is whole and on disk."""
-        copy = self._copies.get(source)
-        if copy is None or copy.stamp != stamp or copy.settings != settings:
-            return None
-        found = stamp_of(str(self._folder / copy.target))
-        return copy if found is not None and found.size == copy.bytes else None
-
-    @property
-    def copies(self) -> Mapping[str, Copy]:
-        """The last copy made of each source, whether it still fits or not."""
-        return self._copies
-
-    def add(self, copy: Copy) -> None:
-        self._copies[copy.source] = copy
-        self._out.write(_line(copy))
-        self._out.flush()
-
-    def close(self) -> None:
-        self._out.close()
-
-
-def _line(copy: Copy) -> str:
-    # escapes all but ASCII, so that names that are not UTF-8 come through, too
-    return json.dumps(asdict(copy)) + "\n"
-
-
-_TYPES: Final[dict[str, Any]] = {
-    **dict.fromkeys(("source", "target", "note"), str),
-    **dict.fromkeys(("bytes", "frames", "height", "width"), int),
-    "stamp": dict,
-    "settings": dict,
-    "fps": (int, float),
-    "psnr": (int, float),
-}
-
-
-def _parse(line: bytes) -> Copy | None:
-    """None for the half line of a run that was killed."""
-    try:
-        content = parse_json(line)
-        if content.keys() != {field.name for field in fields(Copy)} or not has_types(content, **_TYPES):
-            return None
-        if not is_below(
-            content["target"]
-        ):  # a copy that no longer fits is deleted: nothing elsewhere, whatever it says
-            return None
-        return Copy(**{**content, "stamp": Stamp(**content["stamp"])})
-    except (ValueError, TypeError, AttributeError):
-        return None
+    found = stamp_of(str(journal.file.parent / copy.target))
+    return copy if found is not None and found.size == copy.bytes else None
 
 
 def name_copies(

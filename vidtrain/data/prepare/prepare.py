@@ -14,44 +14,30 @@ says how many of all its videos were scored, and names the others.
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from vidtrain.data.jobs.pool import run
-from vidtrain.data.jobs.progress import ProgressBar
+from vidtrain.data.jobs.journal import Journal, stamp_of, write_report
+from vidtrain.data.jobs.making import Job, make_all
 from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import StringArray, VideoData
-from vidtrain.data.prepare.copy import Job, make_copy, recorded, suffix_of
-from vidtrain.data.prepare.plan import Copy, Journal, name_copies, part_of, stamp_of
+from vidtrain.data.prepare.copy import make_copy, recorded, suffix_of
+from vidtrain.data.prepare.plan import Copy, finished, name_copies, open_journal
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.settings import CopyFormat, PrepareConfig
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.runs.sole_writer import sole_writer
-from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import BadVideo
 
-REPORT: Final = "report.csv"
-_COLUMNS: Final = (
-    "path",
-    "status",
-    "copy",
-    "frames",
-    "fps",
-    "height",
-    "width",
-    "bytes",
-    "copy_bytes",
-    "psnr",
-    "reason",
-)
+_SIZES: Final = ("frames", "fps", "height", "width", "bytes", "copy_bytes", "psnr")
+_COLUMNS: Final = ("path", "status", "copy", *_SIZES, "reason")
 
 
 @dataclass(frozen=True)
@@ -114,8 +100,8 @@ def prepare(
 def _fill(
     data: VideoData, output: Path, sources: list[str], settings: PrepareConfig, reader: VideoReader, *, workers: int
 ) -> Prepared:
-    with closing(Journal(output)) as journal:
-        former = {source: journal.copies[source].target for source in sources if source in journal.copies}
+    with closing(open_journal(output)) as journal:
+        former = {source: journal.entries[source].target for source in sources if source in journal.entries}
         done, jobs = _plan(sources, output, settings, journal)
         kept = len(done)
         work = partial(make_copy, reader=reader, settings=settings, output=str(output))
@@ -123,7 +109,7 @@ def _fill(
     if not done:
         reason = f"{sources[0]}: {bad[sources[0]]}"
         raise DataError(f"none of the {len(sources)} videos could be prepared; the first: {reason}")
-    _report(output / REPORT, sources, done, bad, made={job.source for job in jobs})
+    write_report(output, _COLUMNS, _lines(sources, done, bad, made={job.source for job in jobs}))
     write_index(output, _indexed(data, output, done))
     used = {copy.target for copy in done.values()}
     for target in former.values():  # copies with other settings, or of what the source was before
@@ -155,11 +141,11 @@ def _check_output(output: Path, sources: list[str], data: VideoData) -> None:
 
 
 def _plan(
-    sources: list[str], output: Path, settings: PrepareConfig, journal: Journal
+    sources: list[str], output: Path, settings: PrepareConfig, journal: Journal[Copy]
 ) -> tuple[dict[str, Copy], list[Job]]:
     """The copies that are finished, by source, and those to make."""
     stamps = {source: stamp_of(source) for source in sources}
-    found = {source: journal.finished(source, stamp, recorded(settings)) for source, stamp in stamps.items()}
+    found = {source: finished(journal, source, stamp, recorded(settings)) for source, stamp in stamps.items()}
     done = {source: copy for source, copy in found.items() if copy is not None}
     names = name_copies(
         sources,
@@ -167,7 +153,7 @@ def _plan(
         suffix_of(settings),
         {source: copy.target for source, copy in done.items()},
         # of other data sets in the same folder
-        (copy.target for source, copy in journal.copies.items() if source not in stamps),
+        (copy.target for source, copy in journal.entries.items() if source not in stamps),
     )
     return done, [Job(s, str(output / names[s]), stamps[s]) for s in sources if s not in done]
 
@@ -175,35 +161,23 @@ def _plan(
 def _work(
     jobs: list[Job],
     done: dict[str, Copy],
-    journal: Journal,
+    journal: Journal[Copy],
     function: Callable[[Job], Copy],
     *,
     workers: int,
     timeout: float,
 ) -> dict[str, str]:
     """Do the jobs; adds to `done`, returns the reason for each that failed."""
-    bad: dict[str, str] = {}
     before = after = 0
-    try:
-        with (
-            ProgressBar(len(jobs) + len(done), "preparing", done=len(done)) as progress,
-            closing(run(function, jobs, workers=workers, timeout=timeout, progress=progress)) as outcomes,
-        ):
-            for outcome in outcomes:
-                source = jobs[outcome.index].source
-                if outcome.value is None:
-                    bad[source] = str(outcome.error)
-                else:
-                    journal.add(outcome.value)
-                    done[source] = outcome.value
-                    before, after = before + outcome.value.stamp.size, after + outcome.value.bytes
-                progress.note = f"{readable(before)} -> {readable(after)}" + (f", {len(bad)} bad" if bad else "")
-    finally:
-        for job in jobs:  # of processes that were killed
-            if job.source not in done:
-                with suppress(OSError):
-                    part_of(Path(job.target)).unlink(missing_ok=True)
-    return bad
+
+    def keep(copy: Copy) -> str:
+        nonlocal before, after
+        journal.add(copy)
+        done[copy.source] = copy
+        before, after = before + copy.stamp.size, after + copy.bytes
+        return f"{readable(before)} -> {readable(after)}"
+
+    return make_all(function, jobs, "preparing", done=len(done), workers=workers, timeout=timeout, made=keep)
 
 
 def _indexed(data: VideoData, output: Path, done: Mapping[str, Copy]) -> VideoData:
@@ -223,18 +197,18 @@ def _indexed(data: VideoData, output: Path, done: Mapping[str, Copy]) -> VideoDa
     return replace(data, splits=splits, notes=tuple(notes))
 
 
-def _report(file: Path, sources: list[str], done: Mapping[str, Copy], bad: Mapping[str, str], made: set[str]) -> None:
-    """A line a video, in the order of the data."""
-    with file.open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as handle:
-        writer = csv.writer(handle)
-        writer.writerow(_COLUMNS)
-        for source in sources:
-            copy = done.get(source)
-            if copy is None:
-                writer.writerow([source, "bad", *[""] * (len(_COLUMNS) - 3), bad[source]])
-                continue
-            shape = [copy.frames, f"{copy.fps:g}", copy.height, copy.width, copy.stamp.size, copy.bytes, copy.psnr]
-            writer.writerow([source, "made" if source in made else "kept", copy.target, *shape, copy.note])
+def _lines(
+    sources: list[str], done: Mapping[str, Copy], bad: Mapping[str, str], made: set[str]
+) -> Iterator[dict[str, Any]]:
+    """A line per video, in the order of the data."""
+    for source in sources:
+        copy = done.get(source)
+        if copy is None:
+            yield {"path": source, "status": "bad", "reason": bad[source]}
+            continue
+        status = {"path": source, "status": "made" if source in made else "kept", "copy": copy.target}
+        sizes = {"bytes": copy.stamp.size, "copy_bytes": copy.bytes, "fps": f"{copy.fps:g}", "reason": copy.note}
+        yield {**status, **{key: getattr(copy, key) for key in ("frames", "height", "width", "psnr")}, **sizes}
 
 
 def readable(count: int) -> str:

@@ -1,0 +1,112 @@
+"""What is finished, so that a second run goes on where the first one ended; and what came of each file, as a table.
+
+The journal is a file of lines of JSON, only ever appended to, after what a line tells of is safely on the disk. A run
+that is killed loses the line it was at; of several lines with one key the last one holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Generic, TextIO, TypeVar
+
+from vidtrain.plain import parse_json
+from vidtrain.runs.atomic import write_csv
+
+Entry = TypeVar("Entry")
+
+REPORT: Final = "report.csv"
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells that a source has not changed. A folder of images: bytes in all and the latest change.
+
+    size: bytes. mtime_ns: nanoseconds. folder: whether it is one.
+    """
+
+    size: int
+    mtime_ns: int
+    folder: bool = False
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """The stamp of a file or a folder; None where there is nothing to be read."""
+    try:
+        found = Path(path).stat()
+        if not stat.S_ISDIR(found.st_mode):
+            return Stamp(found.st_size, found.st_mtime_ns)
+        with os.scandir(path) as entries:
+            inside = [entry.stat() for entry in entries]
+    except (OSError, ValueError):
+        return None
+    return Stamp(sum(s.st_size for s in inside), max(s.st_mtime_ns for s in (found, *inside)), folder=True)
+
+
+class Journal(Generic[Entry]):
+    """The entries of a file, in memory and on disk.
+
+    entries: by key, the last of each.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        key: str,
+        read: Callable[[Any], Entry],
+        write: Callable[[Entry], dict[str, Any]] = asdict,  # type: ignore[assignment]
+    ) -> None:
+        """Read what is there; nothing is written before the first entry is added.
+
+        Args:
+            key: the value of a line that names it.
+            read: from what a line holds, whoever wrote it; ValueError for what is no entry.
+            write: the other way.
+        """
+        self.file = file
+        self.entries: dict[str, Entry] = {}
+        self._key, self._write = key, write
+        self._out: TextIO | None = None
+        if not file.is_file():
+            return
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    content = parse_json(line)
+                    self.entries[content[key]] = read(content)
+                except (ValueError, TypeError, KeyError):  # also the half line of a run that was killed
+                    continue
+
+    def add(self, entry: Entry) -> None:
+        if self._out is None:
+            self._out = _appending(self.file)
+        content = self._write(entry)
+        self.entries[content[self._key]] = entry
+        # escapes all but ASCII, so that names that are not UTF-8 come through, too
+        self._out.write(json.dumps(content) + "\n")
+        self._out.flush()  # a line that the system has is not lost when this process is killed
+
+    def close(self) -> None:
+        if self._out is not None:
+            self._out.close()
+            self._out = None
+
+
+def _appending(file: Path) -> TextIO:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    out = file.open("a+", encoding="ascii", errors="replace")
+    end = out.seek(0, os.SEEK_END)
+    if end:
+        out.seek(end - 1)
+        if out.read(1) != "\n":  # the run before was killed within a line
+            out.write("\n")
+    return out
+
+
+def write_report(folder: Path, columns: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> None:
+    """<folder>/report.csv: a line per video; a column that a line has not stays empty."""
+    write_csv(folder / REPORT, columns, ([line.get(column, "") for column in columns] for line in lines))

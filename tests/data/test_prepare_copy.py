@@ -263,4 +263,4 @@ def test_too_poor_a_copy_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     sources = [write_video(tmp_path / "a.mp4", scene(20, 64, 96))]
     with pytest.raises(DataError, match=r"its copy is not good: frame \d+ has a PSNR of .* prepare.min_psnr=60"):
         run(as_data(sources), tmp_path / "out", min_psnr=60.0)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {".lock", "copies.jsonl"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".lock"}

@@ -15,7 +15,7 @@ from vidtrain.data.checks.probes import absolute
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.manifest.index import read_index, write_index
 from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, VideoData
-from vidtrain.data.timeline import packed
+from vidtrain.data.readers.timeline import packed
 from vidtrain.errors import DataError
 
 SPEC = ClipSpec(num_frames=8, stride=2)  # spans 15 frames

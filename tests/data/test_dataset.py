@@ -19,7 +19,7 @@ from vidtrain.data.clips.loader import eval_loader as loader_of_tests
 from vidtrain.data.clips.sampling import ClipSpec, uniform_clips
 from vidtrain.data.clips.transforms import EvalCrops as Cuts
 from vidtrain.data.clips.transforms import TrainCrop
-from vidtrain.data.crop import scaled_size
+from vidtrain.data.clips.crop import scaled_size
 from vidtrain.data.manifest.manifest import IntLists, Manifest
 from vidtrain.data.motion.motion import motion
 from vidtrain.data.readers.base import OpenVideo

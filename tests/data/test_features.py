@@ -20,7 +20,7 @@ from vidtrain.data.features.sequences import EvalSequences, TrainSequences
 from vidtrain.data.formats.features import features
 from vidtrain.data.formats.index import index
 from vidtrain.data.manifest.manifest import IntLists, Manifest, VideoData
-from vidtrain.data.timeline import packed
+from vidtrain.data.readers.timeline import packed
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.sequences import Sequences
 

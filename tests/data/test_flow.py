@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidtrain.data.crop import Crop
+from vidtrain.data.clips.crop import Crop
 from vidtrain.data.flow.codes import LIMIT, STILL, cut_flow, decode, encode, mirror
 
 

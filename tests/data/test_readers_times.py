@@ -21,7 +21,7 @@ from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.decord import DecordReader
 from vidtrain.data.readers.pyav.reader import PyAVReader, PyAVVideo
 from vidtrain.data.readers.pyav.timing import Timing, stuck
-from vidtrain.data.timeline import Timeline
+from vidtrain.data.readers.timeline import Timeline
 
 __all__ = ["reader"]  # the fixture
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vidtrain.data.clips.sampling import ClipSpec, Short, random_clip, sliding_clips, uniform_clips
-from vidtrain.data.timeline import Timeline
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.errors import ConfigError, DataError
 
 totals = st.integers(1, 400)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidtrain.data.clips.sampling import ClipSpec, random_clip, sliding_clips, uniform_clips
-from vidtrain.data.timeline import Seconds, Timeline, hop_seconds, packed, unpacked
+from vidtrain.data.readers.timeline import Seconds, Timeline, hop_seconds, packed, unpacked
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.types import Indices
 

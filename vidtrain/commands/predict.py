@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from vidtrain import build
 from vidtrain.commands.scoring import PredictionsFile, Scorer
 from vidtrain.data.clips.loader import choose_workers
-from vidtrain.data.files import list_videos
+from vidtrain.data.manifest.files import list_videos
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.evaluator import view_scores

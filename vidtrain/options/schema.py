@@ -178,7 +178,7 @@ def check_numbers(cfg: Any) -> None:
 
 
 def _check_hop(key: str, hop: float | str) -> None:
-    from vidtrain.data.timeline import hop_seconds
+    from vidtrain.data.readers.timeline import hop_seconds
 
     try:
         hop_seconds(hop)

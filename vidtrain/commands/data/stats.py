@@ -14,7 +14,7 @@ from vidtrain.commands.videos import data_root, load, num_workers
 from vidtrain.data.checks.probe import Depth
 from vidtrain.data.checks.probes import FILE, Probes
 from vidtrain.data.checks.stats import advice, collect, needed
-from vidtrain.data.crop import exact_size
+from vidtrain.data.clips.crop import exact_size
 from vidtrain.errors import ConfigError
 from vidtrain.reports.figures import quiet_fonts
 from vidtrain.reports.stats import stats_figure, stats_text

@@ -30,7 +30,7 @@ from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.jobs.journal import REPORT, write_report
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.manifest.splits import group_names
-from vidtrain.data.timeline import Timeline
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.errors import DataError
 
 KINDS: Final = (

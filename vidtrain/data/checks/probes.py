@@ -22,7 +22,7 @@ from vidtrain.data.jobs.journal import Journal
 from vidtrain.data.jobs.pool import Outcome, run
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.readers.base import VideoReader
-from vidtrain.data.timeline import unpacked
+from vidtrain.data.readers.timeline import unpacked
 from vidtrain.plain import as_dataclass, has_types
 
 FILE: Final = "probes.jsonl"

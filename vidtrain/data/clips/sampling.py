@@ -21,7 +21,7 @@ at 12 fps, a stride of 2.5:
     samples   0        3        5        8
 
 Where frames are not evenly spaced, a clip with `fps` begins at a frame, and its samples are those shown at the clip's
-times by `vidtrain.data.timeline`; `random_clip` draws from the frames at which a clip fits. `times` are those of
+times by `vidtrain.data.readers.timeline`; `random_clip` draws from the frames at which a clip fits. `times` are those of
 `VideoInfo`: None stands for evenly spaced.
 
 A target rate above the video's own (stride < 1) repeats frames. A video too short for the span follows `short`:
@@ -52,7 +52,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.timeline import Seconds, Timeline, hop_seconds
+from vidtrain.data.readers.timeline import Seconds, Timeline, hop_seconds
 from vidtrain.errors import ConfigError, DataError, did_you_mean, one_of
 from vidtrain.types import Indices
 

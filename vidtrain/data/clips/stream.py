@@ -18,11 +18,11 @@ from vidtrain.data.clips.hand_over import HandOver
 from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.clips.workers import WAIT_LIMIT, Batches, Board, loader_options, process_context
-from vidtrain.data.crop import Crop
+from vidtrain.data.clips.crop import Crop
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.streaming import OutOfOrderError, stream
-from vidtrain.data.timeline import Seconds
+from vidtrain.data.readers.timeline import Seconds
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.types import BadVideo, Frames, Indices
 

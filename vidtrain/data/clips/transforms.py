@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidtrain.data.crop import Crop, exact_size, scaled_size
+from vidtrain.data.clips.crop import Crop, exact_size, scaled_size
 from vidtrain.errors import ConfigError
 from vidtrain.types import VideoInfo
 

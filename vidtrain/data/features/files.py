@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from vidtrain.data.jobs.journal import Journal, Stamp, stamp_of
 from vidtrain.data.manifest.manifest import FeatureInfo
-from vidtrain.data.timeline import Seconds, packed, unpacked
+from vidtrain.data.readers.timeline import Seconds, packed, unpacked
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.plain import as_dataclass, has_types, map_array, read_mapping
 from vidtrain.runs.atomic import settle, whole_file

@@ -16,7 +16,7 @@ from vidtrain.data.features.files import Done, Video
 from vidtrain.data.jobs.journal import REPORT, write_report
 from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import Manifest, StringArray, VideoData
-from vidtrain.data.timeline import Timeline, unpacked
+from vidtrain.data.readers.timeline import Timeline, unpacked
 from vidtrain.plain import map_array
 from vidtrain.runs.atomic import whole_file
 from vidtrain.types import BadVideo

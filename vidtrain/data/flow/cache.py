@@ -29,7 +29,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from vidtrain.data.crop import scaled_size
+from vidtrain.data.clips.crop import scaled_size
 from vidtrain.data.flow.codes import STILL, Codes, encode
 from vidtrain.data.flow.files import SETTINGS, file_of, read_settings, video_id
 from vidtrain.data.flow.methods import FlowMethod

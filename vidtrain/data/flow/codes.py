@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.crop import Crop
+from vidtrain.data.clips.crop import Crop
 
 LIMIT: Final = 20.0
 """The longest motion that is kept, in pixels along each axis."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidtrain.data.files import is_folder, is_video, list_folders, scan, walk_videos
+from vidtrain.data.manifest.files import is_folder, is_video, list_folders, scan, walk_videos
 from vidtrain.data.formats._files.finish import finish
 from vidtrain.data.formats._files.places import find_clips, skipped_note
 from vidtrain.data.formats._files.text import check_root, some, without_gc

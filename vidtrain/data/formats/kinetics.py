@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from vidtrain.data.files import is_video, list_folders, walk_videos
+from vidtrain.data.manifest.files import is_video, list_folders, walk_videos
 from vidtrain.data.formats._files.delimited import cut_csv
 from vidtrain.data.formats._files.finish import finish, val_is_test
 from vidtrain.data.formats._files.places import find_clips, skipped_note

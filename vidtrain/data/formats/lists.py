@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vidtrain.data.files import Disk, is_video
+from vidtrain.data.manifest.files import Disk, is_video
 from vidtrain.data.formats._files.delimited import LAYOUTS, check_options, read_table
 from vidtrain.data.formats._files.finish import finish
 from vidtrain.data.formats._files.frame_lists import is_frame_list, read_frame_list

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from vidtrain.data.files import Disk
+from vidtrain.data.manifest.files import Disk
 from vidtrain.data.formats._files.column_files import Columns, read_columns
 from vidtrain.data.formats._files.finish import SPLITS, finish
 from vidtrain.data.formats._files.rows import Rows, build_manifest, number_labels

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vidtrain.data.files import is_video
+from vidtrain.data.manifest.files import is_video
 from vidtrain.data.manifest.splits import find_groups
 
 _SAMPLE = 1000  # names that candidates are found in

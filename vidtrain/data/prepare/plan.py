@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from vidtrain.data.files import is_video
+from vidtrain.data.manifest.files import is_video
 from vidtrain.data.jobs.journal import Journal, Stamp, stamp_of
 from vidtrain.plain import as_dataclass, is_below
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidtrain.data.files import PACK_EXTENSION
+from vidtrain.data.manifest.files import PACK_EXTENSION
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 
 

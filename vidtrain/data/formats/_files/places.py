@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
-from vidtrain.data.files import VIDEO_SUFFIXES, Visited, is_folder, is_system, is_video, natural_key, scan, suffix_of
+from vidtrain.data.manifest.files import VIDEO_SUFFIXES, Visited, is_folder, is_system, is_video, natural_key, scan, suffix_of
 from vidtrain.data.formats._files.text import some
 
 PICTURES_PER_SECOND = 30.0

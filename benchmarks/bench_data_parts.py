@@ -18,11 +18,11 @@ import torch
 from bench_prepare import bench as bench_copies
 from torch.utils.data import DataLoader
 
+from vidtrain.data.clips.crop import Crop, scaled_size
 from vidtrain.data.clips.dataset import EvalViews, TrainClips
 from vidtrain.data.clips.loader import TrainLoader
 from vidtrain.data.clips.sampling import ClipSpec, random_clip, uniform_clips
 from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
-from vidtrain.data.clips.crop import Crop, scaled_size
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.pyav.reader import PyAVReader

@@ -31,8 +31,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_readers import SHORT_SIDE, SPEC, read_decord, write_video
 
-from vidtrain.data.clips.sampling import random_clip
 from vidtrain.data.clips.crop import scaled_size
+from vidtrain.data.clips.sampling import random_clip
 from vidtrain.data.prepare.copy import Job, make_copy, suffix_of
 from vidtrain.data.prepare.plan import stamp_of
 from vidtrain.data.readers.any import AnyReader

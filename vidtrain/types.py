@@ -48,6 +48,12 @@ class VideoInfo:
     def seconds(self) -> float:
         return self.num_frames / self.fps if self.times is None else float(self.times[-1])
 
+    def scaled(self, short_side: int) -> tuple[int, int]:
+        """(height, width) with the shorter of them `short_side`, the aspect kept."""
+        if self.height <= self.width:
+            return short_side, max(short_side, round(self.width * short_side / self.height))
+        return max(short_side, round(self.height * short_side / self.width)), short_side
+
 
 @dataclass(frozen=True)
 class BadVideo:

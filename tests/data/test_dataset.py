@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vidtrain.data.clips.crop import scaled_size
 from vidtrain.data.clips.dataset import MAX_REPLACEMENTS, TrainClips, read_clip
 from vidtrain.data.clips.dataset import EvalViews as Views
 from vidtrain.data.clips.loader import EpochBatches, TrainLoader, balanced_weights, choose_workers, collate
@@ -19,7 +20,6 @@ from vidtrain.data.clips.loader import eval_loader as loader_of_tests
 from vidtrain.data.clips.sampling import ClipSpec, uniform_clips
 from vidtrain.data.clips.transforms import EvalCrops as Cuts
 from vidtrain.data.clips.transforms import TrainCrop
-from vidtrain.data.clips.crop import scaled_size
 from vidtrain.data.manifest.manifest import IntLists, Manifest
 from vidtrain.data.motion.motion import motion
 from vidtrain.data.readers.base import OpenVideo

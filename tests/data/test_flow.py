@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidtrain.data.clips.crop import Crop
-from vidtrain.data.flow.codes import LIMIT, STILL, cut_flow, decode, encode, mirror
+from vidtrain.data.clips.crop import Crop, cut_flow
+from vidtrain.data.flow.codes import LIMIT, STILL, decode, encode, mirror
 
 
 def random_codes(frames: int = 2, height: int = 20, width: int = 30) -> np.ndarray:

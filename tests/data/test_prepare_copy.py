@@ -17,11 +17,12 @@ from tests.data.test_readers_times import HOUR, transport
 from tests.videos import Pictures, info, read, remux, scene, set_matrix, write_video
 from vidtrain.data.clips.sampling import ClipSpec, uniform_clips
 from vidtrain.data.prepare.copy import check_copy, likeness
-from vidtrain.data.prepare.frames import Times, copy_size, times_of, walk
+from vidtrain.data.prepare.frames import Times, copy_size, times_of
 from vidtrain.data.prepare.video import encode_video
 from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.decord import DecordReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.readers.streaming import walk
 from vidtrain.data.settings import CopyFormat
 from vidtrain.errors import DataError, VideoError
 from vidtrain.types import VideoInfo
@@ -215,7 +216,7 @@ def test_a_file_whose_packets_do_not_tell_its_frames(tmp_path: Path) -> None:
 
 def test_walk_goes_by_keyframes_and_equals_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_video(tmp_path / "a.mp4", scene(100), 25, "libx264", {**X264, "g": "12"})
-    monkeypatch.setattr("vidtrain.data.prepare.frames._AT_ONCE", 3 * 24 * 32 * 30)  # 30 frames at once
+    monkeypatch.setattr("vidtrain.data.readers.streaming._AT_ONCE", 3 * 24 * 32 * 30)  # 30 frames at once
     with PyAVReader().open(str(source)) as video:
         found = np.stack(list(walk(str(source), video, (24, 32))))
     assert (found == read(source, list(range(100)), (24, 32))).all()

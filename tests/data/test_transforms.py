@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vidtrain.data.clips.crop import Crop
 from vidtrain.data.clips.transforms import CROPS, TrainCrop
 from vidtrain.data.clips.transforms import EvalCrops as Cuts
-from vidtrain.data.clips.crop import Crop
 from vidtrain.errors import ConfigError
 from vidtrain.types import VideoInfo
 

@@ -15,8 +15,8 @@ from vidtrain.children import processors
 from vidtrain.commands import training
 from vidtrain.commands.scoring import manifest_of
 from vidtrain.data.checks.measure import loader_rate, time_stages
-from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.clips.crop import exact_size
+from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.prepare.prepare import prepare
 from vidtrain.data.settings import CopyFormat, PrepareConfig

@@ -1,4 +1,4 @@
-"""The crop of a clip: one window for all its frames, or motion would be invented."""
+"""The crop of a clip and of its optical flow: one window for all its frames, or motion would be invented."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torchvision.transforms.v2 import functional as F
 
+from vidtrain.data.flow.codes import Codes, decode, encode, mirror
 from vidtrain.errors import ConfigError
 from vidtrain.types import Frames, VideoInfo
 
@@ -34,12 +36,7 @@ def scaled_size(info: VideoInfo, resize: int | str, *, squash: bool = False) -> 
     """
     if isinstance(resize, str):
         return exact_size(resize)
-    short_side = resize
-    if squash:
-        return short_side, short_side
-    if info.height <= info.width:
-        return short_side, max(short_side, round(info.width * short_side / info.height))
-    return max(short_side, round(info.height * short_side / info.width)), short_side
+    return (resize, resize) if squash else info.scaled(resize)
 
 
 @dataclass(frozen=True)
@@ -67,3 +64,42 @@ class Crop:
             return np.ascontiguousarray(cut)
         mirrored: Frames = torch.from_numpy(cut).flip(2).contiguous().numpy()  # in a seventh of numpy's time
         return mirrored
+
+
+def cut_flow(codes: Codes, cut: Crop) -> Codes:
+    """The part of whole-frame flow that belongs to a cut of the frames.
+
+    Args:
+        codes: uint8 (T, h, w, 2) of the whole frame, of any size.
+        cut: how the frames are cut; its flip mirrors the flow, too.
+
+    Returns:
+        contiguous uint8 (T, size, size, 2), in pixels of the cut.
+    """
+    size = cut.size
+    height, width = cut.region or (size, size)
+    if codes.shape[1:3] == cut.read_size and (height, width) == (size, size):
+        part = codes[:, cut.top : cut.top + size, cut.left : cut.left + size]
+    else:
+        down, across = codes.shape[1] / cut.read_size[0], codes.shape[2] / cut.read_size[1]
+        rows = _bilinear(codes.shape[1], cut.top * down, height * down, size)
+        columns = _bilinear(codes.shape[2], cut.left * across, width * across, size)
+        planes = decode(codes).transpose(3, 0, 1, 2)
+        scaled = rows @ planes @ columns.T
+        scaled[0] *= size / (width * across)
+        scaled[1] *= size / (height * down)
+        part = encode(scaled.transpose(1, 2, 3, 0))
+    return mirror(part) if cut.flip else np.ascontiguousarray(part)
+
+
+def _bilinear(count: int, start: float, length: float, out: int) -> npt.NDArray[np.float32]:
+    """float32 (out, count): the weights of `count` samples in `out` ones spread over [start, start + length).
+
+    Sample i lies at i + 0.5. A triangle one sample wide each way, or wider where the result is coarser, so that
+    nothing is skipped.
+    """
+    step = length / out
+    centres = start + (np.arange(out) + 0.5) * step
+    distance = np.abs(centres[:, None] - (np.arange(count) + 0.5))
+    weights = np.maximum(0.0, 1 - distance / max(1.0, step))
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)

@@ -12,10 +12,10 @@ import torch
 from torch.utils.data import Dataset
 
 from vidtrain.data.clips.augment import Augment
+from vidtrain.data.clips.crop import Crop, cut_flow
 from vidtrain.data.clips.sampling import ClipSpec, random_clip, sliding_clips, uniform_clips
 from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
-from vidtrain.data.clips.crop import Crop
-from vidtrain.data.flow.codes import Codes, cut_flow
+from vidtrain.data.flow.codes import Codes
 from vidtrain.data.flow.source import FlowSource
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo, VideoReader

@@ -21,8 +21,8 @@ at 12 fps, a stride of 2.5:
     samples   0        3        5        8
 
 Where frames are not evenly spaced, a clip with `fps` begins at a frame, and its samples are those shown at the clip's
-times by `vidtrain.data.readers.timeline`; `random_clip` draws from the frames at which a clip fits. `times` are those of
-`VideoInfo`: None stands for evenly spaced.
+times by `readers.timeline`; `random_clip` draws from the frames at which a clip fits. `times` are those of `VideoInfo`:
+None stands for evenly spaced.
 
 A target rate above the video's own (stride < 1) repeats frames. A video too short for the span follows `short`:
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from vidtrain.data.clips.crop import Crop
 from vidtrain.data.clips.dataset import blaming, seconds_of
 from vidtrain.data.clips.hand_over import HandOver
 from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.clips.workers import WAIT_LIMIT, Batches, Board, loader_options, process_context
-from vidtrain.data.clips.crop import Crop
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.streaming import OutOfOrderError, stream

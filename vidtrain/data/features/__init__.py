@@ -1,1 +1,1 @@
-"""Folders of extracted features. Imports clips, manifest and prepare."""
+"""Folders of extracted features. Imports clips, jobs, manifest and readers."""

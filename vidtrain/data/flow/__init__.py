@@ -1,1 +1,1 @@
-"""Optical flow: methods, 8-bit codes, the cache on disk. Imports prepare, jobs, manifest and readers."""
+"""Optical flow: methods, 8-bit codes, the cache on disk. Imports jobs, manifest and readers."""

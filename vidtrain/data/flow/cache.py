@@ -29,16 +29,15 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from vidtrain.data.clips.crop import scaled_size
 from vidtrain.data.flow.codes import STILL, Codes, encode
 from vidtrain.data.flow.files import SETTINGS, file_of, read_settings, video_id
 from vidtrain.data.flow.methods import FlowMethod
 from vidtrain.data.jobs.journal import write_report
 from vidtrain.data.jobs.making import Job, make_all, whole
 from vidtrain.data.manifest.manifest import VideoData
-from vidtrain.data.prepare.frames import walk
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.jpeg_pack import write_pack
+from vidtrain.data.readers.streaming import walk
 from vidtrain.data.settings import FlowCacheConfig
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.runs.atomic import whole_file
@@ -174,7 +173,7 @@ def compute(job: Job, *, method: FlowMethod, settings: FlowCacheConfig, reader: 
     """
     with whole(job, output) as part, reader.open(job.source) as video, part.open("wb") as out:
         info = video.info
-        size = scaled_size(info, min(settings.short_side, info.height, info.width))
+        size = info.scaled(min(settings.short_side, info.height, info.width))
         count = max(1, info.num_frames - 1)
         fields = _fields(job.source, walk(job.source, video, size), method, settings.batch_size)
         jpegs = (_jpeg(codes, settings.quality) for codes in fields)

@@ -14,8 +14,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.clips.crop import Crop
-
 LIMIT: Final = 20.0
 """The longest motion that is kept, in pixels along each axis."""
 STILL: Final = 128
@@ -44,42 +42,3 @@ def mirror(codes: Codes) -> Codes:
     flipped = codes[..., ::-1, :].copy()
     np.subtract(0, flipped[..., 0], out=flipped[..., 0])  # 256 - code, in 8 bits
     return flipped
-
-
-def cut_flow(codes: Codes, cut: Crop) -> Codes:
-    """The part of whole-frame flow that belongs to a cut of the frames.
-
-    Args:
-        codes: uint8 (T, h, w, 2) of the whole frame, of any size.
-        cut: how the frames are cut; its flip mirrors the flow, too.
-
-    Returns:
-        contiguous uint8 (T, size, size, 2), in pixels of the cut.
-    """
-    size = cut.size
-    height, width = cut.region or (size, size)
-    if codes.shape[1:3] == cut.read_size and (height, width) == (size, size):
-        part = codes[:, cut.top : cut.top + size, cut.left : cut.left + size]
-    else:
-        down, across = codes.shape[1] / cut.read_size[0], codes.shape[2] / cut.read_size[1]
-        rows = _bilinear(codes.shape[1], cut.top * down, height * down, size)
-        columns = _bilinear(codes.shape[2], cut.left * across, width * across, size)
-        planes = decode(codes).transpose(3, 0, 1, 2)
-        scaled = rows @ planes @ columns.T
-        scaled[0] *= size / (width * across)
-        scaled[1] *= size / (height * down)
-        part = encode(scaled.transpose(1, 2, 3, 0))
-    return mirror(part) if cut.flip else np.ascontiguousarray(part)
-
-
-def _bilinear(count: int, start: float, length: float, out: int) -> npt.NDArray[np.float32]:
-    """float32 (out, count): the weights of `count` samples in `out` ones spread over [start, start + length).
-
-    Sample i lies at i + 0.5. A triangle one sample wide each way, or wider where the result is coarser, so that
-    nothing is skipped.
-    """
-    step = length / out
-    centres = start + (np.arange(out) + 0.5) * step
-    distance = np.abs(centres[:, None] - (np.arange(count) + 0.5))
-    weights = np.maximum(0.0, 1 - distance / max(1.0, step))
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)

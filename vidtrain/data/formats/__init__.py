@@ -1,1 +1,1 @@
-"""One file per data= choice. Imports manifest and _files."""
+"""One file per data= choice. Imports features, manifest and _files."""

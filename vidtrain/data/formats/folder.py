@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidtrain.data.manifest.files import is_folder, is_video, list_folders, scan, walk_videos
 from vidtrain.data.formats._files.finish import finish
 from vidtrain.data.formats._files.places import find_clips, skipped_note
 from vidtrain.data.formats._files.text import check_root, some, without_gc
 from vidtrain.data.formats.cutting import cut_splits
+from vidtrain.data.manifest.files import is_folder, is_video, list_folders, scan, walk_videos
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.manifest.splits import Cut
 from vidtrain.errors import DataError

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from vidtrain.data.manifest.files import is_video, list_folders, walk_videos
 from vidtrain.data.formats._files.delimited import cut_csv
 from vidtrain.data.formats._files.finish import finish, val_is_test
 from vidtrain.data.formats._files.places import find_clips, skipped_note
@@ -22,6 +21,7 @@ from vidtrain.data.formats._files.text import (
     read_lines,
     without_gc,
 )
+from vidtrain.data.manifest.files import is_video, list_folders, walk_videos
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.errors import DataError, did_you_mean
 from vidtrain.types import FilePath

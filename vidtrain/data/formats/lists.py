@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vidtrain.data.manifest.files import Disk, is_video
 from vidtrain.data.formats._files.delimited import LAYOUTS, check_options, read_table
 from vidtrain.data.formats._files.finish import finish
 from vidtrain.data.formats._files.frame_lists import is_frame_list, read_frame_list
@@ -12,6 +11,7 @@ from vidtrain.data.formats._files.json_lists import read_json_list
 from vidtrain.data.formats._files.rows import Rows, build_manifest, number_labels
 from vidtrain.data.formats._files.text import BadRows, check_root, find_file, read_classes, without_gc
 from vidtrain.data.formats.cutting import cut_splits
+from vidtrain.data.manifest.files import Disk, is_video
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.manifest.splits import Cut
 from vidtrain.errors import DataError

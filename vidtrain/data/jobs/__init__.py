@@ -1,1 +1,1 @@
-"""Work over many files: a pool that survives crashes and hangs, and its progress bar. Imports errors only."""
+"""Work over many files: a process that can be killed, a pool of them, the journal, files made of files, report.csv."""

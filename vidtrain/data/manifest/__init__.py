@@ -1,1 +1,1 @@
-"""The list of videos: rows, splits and the index on disk. Imports the data's files, nothing above them."""
+"""The list of videos: files, rows, splits, groups and the index on disk. Imports jobs."""

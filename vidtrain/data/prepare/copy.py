@@ -9,16 +9,17 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.manifest.files import PACK_EXTENSION
 from vidtrain.data.jobs.making import Job, whole
-from vidtrain.data.prepare.frames import copy_size, times_of, walk
+from vidtrain.data.manifest.files import PACK_EXTENSION
+from vidtrain.data.prepare.frames import copy_size, times_of
 from vidtrain.data.prepare.plan import Copy
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.pyav.convert import Picture
 from vidtrain.data.readers.pyav.extent import missing_bytes
 from vidtrain.data.readers.pyav.reader import PyAVReader
-from vidtrain.data.settings import CopyFormat, PrepareConfig
+from vidtrain.data.readers.streaming import walk
 from vidtrain.data.readers.timeline import Timeline
+from vidtrain.data.settings import CopyFormat, PrepareConfig
 from vidtrain.errors import VideoError
 from vidtrain.types import VideoInfo
 

@@ -1,28 +1,18 @@
-"""All frames of a video from first to last, scaled, with their times: what the copies are made from and held against.
-
-They are the frames that a reader gives: rotation applied, RGB, scaled bilinearly. So a copy shows what training on the
-original would have seen, whatever its codec, pixel format or range.
-"""
+"""The size of a copy, and the times of its frames."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 from typing import Final
 
-import av
 import numpy as np
 import numpy.typing as npt
 
 from vidtrain.data.readers.base import OpenVideo
-from vidtrain.data.readers.pyav.convert import Converter, Picture
 from vidtrain.data.readers.pyav.reader import PyAVVideo
-from vidtrain.errors import VideoError
 from vidtrain.types import VideoInfo
 
-_AT_ONCE: Final = 64 << 20  # bytes of frames read together
 _FINEST: Final = 1_000_000  # ticks a second that MP4, its readers and x264 take without trouble
 _USUAL: Final = Fraction(1, 90_000)
 
@@ -97,53 +87,3 @@ def _kept_apart(ticks: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     exact = np.round(ticks).astype(np.int64)
     places = np.arange(len(ticks))
     return np.maximum.accumulate(exact - places) + places
-
-
-def walk(path: str, video: OpenVideo, size: tuple[int, int]) -> Iterator[Picture]:
-    """Every frame in order as RGB uint8 (H, W, 3) of `size`. Memory: 64 MB of frames at most.
-
-    Raises:
-        VideoError: a frame does not decode; perhaps only after the last one, of a frame that was given before.
-    """
-    if isinstance(video, PyAVVideo) and video.frames.table is None:
-        yield from _walk_counted(path, video, size)
-        return
-    most = max(1, _AT_ONCE // (3 * size[0] * size[1]))
-    for first, end in pairwise(_stretches(video, most)):
-        yield from video.read(np.arange(first, end), size)
-
-
-def _stretches(video: OpenVideo, most: int) -> list[int]:
-    """Where to part the frames so that each part begins at a keyframe, as far as there are any: 0 ... num_frames.
-
-    A part that begins elsewhere costs decoding from the keyframe before it once more.
-    """
-    count = video.info.num_frames
-    table = video.frames.table if isinstance(video, PyAVVideo) else None
-    keys = np.arange(count) if table is None else np.flatnonzero(table.start[table.shown] == table.shown)
-    at = [0]
-    while at[-1] < count:
-        within = keys[(keys > at[-1]) & (keys <= at[-1] + most)]
-        near_end = at[-1] + most >= count
-        at.append(count if near_end else int(within[-1]) if len(within) else at[-1] + most)
-    return at
-
-
-def _walk_counted(path: str, video: PyAVVideo, size: tuple[int, int]) -> Iterator[Picture]:
-    """The same for files whose packets do not tell the frames: any part of one is decoded from the start, so in one go.
-
-    `ShownFrames.get` gives their frames in order.
-    """
-    count, converter, expected = video.info.num_frames, Converter(video.orientation), 0
-    for number, frame in video.frames.get(range(count)):
-        if number != expected:
-            break
-        picture = np.empty((*size, 3), np.uint8)
-        try:
-            converter.write(frame, picture)
-        except (av.error.FFmpegError, ValueError) as error:
-            raise VideoError(path, f"frame {number} of {count} does not convert to RGB ({error})") from None
-        yield picture
-        expected += 1
-    if expected < count:
-        raise VideoError(path, f"frame {expected} of {count} does not decode")

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from vidtrain.data.manifest.files import is_video
 from vidtrain.data.jobs.journal import Journal, Stamp, stamp_of
+from vidtrain.data.manifest.files import is_video
 from vidtrain.plain import as_dataclass, is_below
 
 JOURNAL: Final = "copies.jsonl"

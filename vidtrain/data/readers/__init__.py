@@ -1,1 +1,1 @@
-"""From a file and frame indices to frames: one file per decoder. Imports errors and types."""
+"""From a file and frame indices to frames, and when they are shown: one file per decoder. Imports jobs and manifest."""

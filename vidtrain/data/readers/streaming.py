@@ -8,6 +8,7 @@ their start each time. So from PyAV the frames are taken as they leave the decod
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -20,6 +21,8 @@ from vidtrain.types import Frames, Indices
 
 _PIECE = 128
 """Frames read at once with the other readers."""
+_AT_ONCE = 64 << 20
+"""Bytes of frames that `walk` reads at once."""
 
 
 class OutOfOrderError(Exception):
@@ -63,3 +66,38 @@ def _decoded(video: PyAVVideo, wanted: Indices, size: tuple[int, int]) -> Iterat
     missing = next(expected, None)
     if missing is not None:
         raise VideoError(path, f"frame {missing} of {count} does not decode")
+
+
+def walk(path: str, video: OpenVideo, size: tuple[int, int]) -> Iterator[Frames]:
+    """Every frame in order as RGB uint8 (H, W, 3) of `size`. Memory: 64 MB of frames at most.
+
+    Raises:
+        VideoError: a frame does not decode; perhaps only after the last one, of a frame that was given before.
+    """
+    if isinstance(video, PyAVVideo) and video.frames.table is None:
+        # any part of a file whose packets do not tell the frames is decoded from the start: so in one go
+        try:
+            for _, image in _decoded(video, np.arange(video.info.num_frames), size):
+                yield image
+        except OutOfOrderError:
+            raise VideoError(path, "a frame does not decode") from None
+        return
+    most = max(1, _AT_ONCE // (3 * size[0] * size[1]))
+    for first, end in pairwise(_stretches(video, most)):
+        yield from video.read(np.arange(first, end), size)
+
+
+def _stretches(video: OpenVideo, most: int) -> list[int]:
+    """Where to part the frames so that each part begins at a keyframe, as far as there are any: 0 ... num_frames.
+
+    A part that begins elsewhere costs decoding from the keyframe before it once more.
+    """
+    count = video.info.num_frames
+    table = video.frames.table if isinstance(video, PyAVVideo) else None
+    keys = np.arange(count) if table is None else np.flatnonzero(table.start[table.shown] == table.shown)
+    at = [0]
+    while at[-1] < count:
+        within = keys[(keys > at[-1]) & (keys <= at[-1] + most)]
+        near_end = at[-1] + most >= count
+        at.append(count if near_end else int(within[-1]) if len(within) else at[-1] + most)
+    return at

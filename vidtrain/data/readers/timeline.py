@@ -1,4 +1,4 @@
-"""From seconds to frames and back, by the frames' own times. Pure index maths, as `vidtrain.data.clips.sampling`.
+"""From seconds to frames and back, by the frames' own times. Pure index maths.
 
 Frame k appears at t[k] and is on screen until t[k + 1]. A stretch of seconds [first, last) has the frames that appear
 within it, which are those that `ffmpeg -ss first -to last` keeps; one without any has the frame that is on screen at

@@ -11,8 +11,17 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
-from vidtrain.data.manifest.files import VIDEO_SUFFIXES, Visited, is_folder, is_system, is_video, natural_key, scan, suffix_of
 from vidtrain.data.formats._files.text import some
+from vidtrain.data.manifest.files import (
+    VIDEO_SUFFIXES,
+    Visited,
+    is_folder,
+    is_system,
+    is_video,
+    natural_key,
+    scan,
+    suffix_of,
+)
 
 PICTURES_PER_SECOND = 30.0
 """The rate that the reader of folders gives to pictures: lists count pictures, a manifest counts seconds."""

@@ -28,6 +28,12 @@ TARGETS = [
         {"width": 100, "depth": 4, "heads": 5, "mlp_ratio": 48 / 11, "probe_heads": 5, "probe_norm_eps": 1e-6},
     ),
     ("fb_vjepa2_tiny", "vjepa2_vit_l", {"width": 80, "depth": 3, "heads": 4, "probe_depth": 2, "probe_heads": 8}),
+    (
+        "videomaev2_tiny",
+        "videomaev2_vit_g",
+        {"num_frames": 8, "size": 56, "width": 88, "depth": 4, "heads": 4},
+    ),
+    ("uniformerv2_tiny", "uniformerv2_b16", {**_TINY, "read_after": 2}),
     ("tv_swin3d_t", "swin3d_t", {}),
     pytest.param("tv_mvit_v2_s", "mvit_v2_s", _B, marks=pytest.mark.slow),
 ]
@@ -51,6 +57,19 @@ LAYOUTS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("hf_videomae_base", "videomae_vit_b", {"norm_eps": 1e-12}, {}),
     ("hf_videomae_tiny", "videomae_vit_b", {**_SMALL, "norm_eps": 1e-12}, _FOUR),
     ("videomae_repo_tiny", "videomae_vit_b", _SMALL, _FOUR),
+    ("videomaev2_small", "videomae_vit_s", {}, {}),
+    ("videomaev2_vit_b", "videomae_vit_b", {}, {}),
+    ("videomaev2_vit_g14", "videomaev2_vit_g", {}, {}),
+    (
+        "videomaev2_tiny",
+        "videomae_vit_b",
+        {"patch": 14, "width": 88, "depth": 4, "mlp_ratio": 4.3636},
+        {**_FOUR, "size": 56},
+    ),
+    ("uniformerv2_b16_k400", "uniformerv2_b16", {"size": 224}, {}),
+    ("uniformerv2_b16_ssv2", "uniformerv2_b16_ssv2", {"size": 224}, {}),
+    ("uniformerv2_tiny", "uniformerv2_b16", {**_SMALL, "read_after": 2, "size": 64}, _FOUR),
+    ("uniformerv2_tiny_lmhra", "uniformerv2_b16_ssv2", {**_SMALL, "read_after": 2, "size": 64}, _FOUR),
     ("fb_vjepa2_vit_large", "vjepa2_vit_l", {}, {}),
     ("fb_vjepa2_tiny", "vjepa2_vit_l", {"width": 80, "depth": 3, "probe_depth": 2}, {"heads": 4, "probe_heads": 8}),
     ("fb_vjepa21_vit_base", "vjepa21_vit_b", {}, {}),
@@ -91,7 +110,9 @@ def test_published_layouts(layout: str, model: str, told: dict[str, Any], untold
     report = load_weights(fewer, state)
     assert report.head == "checkpoint has 101 classes, model has 7"
     assert report.loaded == len(net.state_dict()) - 2
-    lost = next(key for key in state if key.endswith(("mlp.fc2.bias", "mlp.3.bias", "output.dense.bias")))
+    lost = next(
+        key for key in state if key.endswith(("mlp.fc2.bias", "mlp.c_proj.bias", "mlp.3.bias", "output.dense.bias"))
+    )
     with pytest.raises(CheckpointError, match="1 missing"):
         load_weights(net, {key: tensor for key, tensor in state.items() if key != lost})
     with pytest.raises(CheckpointError, match="1 unexpected"):

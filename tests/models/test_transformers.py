@@ -22,7 +22,8 @@ from vidtrain.models.videomae import videomae_vit_b
 from vidtrain.models.vivit import vivit, vivit_fe
 from vidtrain.models.vjepa2 import rotation
 
-# Parameters and GMAC at 400 classes; vivit_fe: the paper's 115.1M and 284.4 to their digits, and its layers' sum.
+# Parameters and GMAC, at 400 classes if no other number is given; vivit_fe: the paper's 115.1M and 284.4 to their
+# digits, and its layers' sum.
 PUBLISHED: list[tuple[str, dict[str, Any], int, int, float]] = [
     ("timesformer", {}, 8, 121_566_352, 195.8),
     ("timesformer", {"attention": "joint"}, 8, 86_112_400, 179.6),
@@ -32,6 +33,15 @@ PUBLISHED: list[tuple[str, dict[str, Any], int, int, float]] = [
     ("videomae_vit_s", {}, 16, 22_033_936, 56.9),
     ("videomae_vit_b", {}, 16, 86_534_800, 180.3),
     ("videomae_vit_l", {}, 16, 304_270_736, 596.8),
+    ("videomae_vit_h", {}, 16, 632_119_440, 1190.99),
+    ("videomaev2_vit_s", {"num_classes": 710}, 16, 22_153_286, 56.9),
+    ("videomaev2_vit_b", {"num_classes": 710}, 16, 86_773_190, 180.3),
+    ("videomaev2_vit_g", {}, 16, 1_012_174_352, 2542.79),
+    ("uniformerv2_b16", {}, 8, 114_552_208, 148.105),
+    ("uniformerv2_b16", {}, 16, 114_552_208, 296.185),
+    ("uniformerv2_l14", {}, 8, 354_099_600, 665.629),
+    ("uniformerv2_l14", {"size": 336}, 8, 354_427_280, 1566.98),
+    ("uniformerv2_b16_ssv2", {"num_classes": 174}, 16, 162_992_814, 187.207),
     ("vjepa2_vit_l", {"size": 256}, 16, 353_631_632, 935.24),
     ("vjepa2_vit_h", {"size": 256}, 16, 709_231_760, 1795.9),
     ("vjepa2_vit_g", {"size": 256}, 16, 1_105_986_576, 2733.6),
@@ -65,8 +75,8 @@ def test_parameters_and_multiply_adds(
     name: str, options: dict[str, Any], frames: int, params: int, gmac: float
 ) -> None:
     with torch.device("meta"):
-        clip = {"num_frames": frames, "size": 224, **options}
-        model = vidtrain.create_model(name, num_classes=400, **clip).eval()
+        clip = {"num_classes": 400, "num_frames": frames, "size": 224, **options}
+        model = vidtrain.create_model(name, **clip).eval()
     assert sum(p.numel() for p in model.parameters()) == params
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
@@ -400,6 +410,11 @@ _LAYERED = {
     "vivit_fe": ({"depth": 2, "temporal_depth": 3}, 7, ("cls_token", "pos_embed", "patch_embed.proj.bias")),
     "videomae_vit_b": ({"depth": 3}, 5, ("patch_embed.proj.weight",)),
     "vjepa2_vit_l": ({"depth": 3, "probe_heads": 4}, 5, ("patch_embed.proj.weight",)),
+    "uniformerv2_b16": (
+        {"depth": 3, "local": "both"},
+        5,
+        ("cls_token", "pos_embed", "conv1.weight", "norm_pre.weight"),
+    ),
     "mvit_v2_s": ({"depths": [1, 1, 2, 1], "width": 8}, 7, ("conv_proj.weight", "pos_encoding.class_token")),
     "swin3d_t": (
         {"depths": [1, 2], "heads": [1, 2], "width": 8},
@@ -428,6 +443,9 @@ def test_layers_are_numbered_from_the_patches_to_the_head(name: str) -> None:
         "norm",
         "fc_norm",
         "pooler",
+        "query_token",
+        "decoder",
+        "balance",
         "head",
     }
     assert layers["head.weight"] == count - 1

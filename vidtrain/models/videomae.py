@@ -1,6 +1,8 @@
 """VideoMAE's classifier: a plain transformer over all tubelets of a clip with fixed sine-cosine positions (Tong et al.
-2022, "VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training"). At 400
-classes and 16 x 224 x 224: S 22.034M parameters and 56.9 GMAC, B 86.535M and 180.3, L 304.27M and 596.8."""
+2022, "VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training"), which is
+VideoMAE V2's, too (Wang et al. 2023, "VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking"). At 400
+classes and 16 x 224 x 224: S 22.034M parameters and 56.9 GMAC, B 86.535M and 180.3, L 304.27M and 596.8, H 632.119M and
+1191, V2's g with patches of 14 pixels 1012.174M and 2543."""
 
 from __future__ import annotations
 
@@ -21,8 +23,8 @@ from vidtrain.models.layers.transformer import (
     patch_grid,
 )
 
-_PUBLISHED = (8, 14, 14)
-"""Tubelets of the published weights' clips, 16 x 224 x 224."""
+_PUBLISHED = (16, 224)
+"""Frames and pixels of a side of the clips that the published weights were trained at."""
 
 
 class VideoMAE(VideoTransformer):
@@ -63,6 +65,8 @@ class VideoMAE(VideoTransformer):
         )
         self.patch_embed = PatchEmbed(width, patch, tubelet)
         self.table_grid = self.grid
+        frames, side = _PUBLISHED
+        self.published_grid = (frames // tubelet, side // patch, side // patch)
         if table_frames is not None and table_size is not None:
             self.table_grid = patch_grid(name, num_frames=table_frames, size=table_size, tubelet=tubelet, patch=patch)
         self.blocks = nn.ModuleList(
@@ -79,7 +83,7 @@ class VideoMAE(VideoTransformer):
 
     def position_note(self) -> str | None:
         """What whoever loads weights should know of the table, which no file holds."""
-        if self.grid == _PUBLISHED or self.table_grid != self.grid:
+        if self.grid == self.published_grid or self.table_grid != self.grid:
             return None
         return (
             "positions are the sine-cosine table of this model's own clips; weights from 16 x 224 x 224, as the "

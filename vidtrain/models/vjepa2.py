@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from vidtrain.errors import ConfigError
-from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, check_clip
+from vidtrain.models.layers.attentive import AttentivePooler, check_probe
+from vidtrain.models.layers.classifier import ClipClassifier, check_choice, check_clip
 from vidtrain.models.layers.depth import LayerNumbers
 from vidtrain.models.layers.transformer import (
     Attention,
     Block,
-    Mlp,
     PatchEmbed,
     Rotation,
     check_heads,
@@ -51,57 +51,6 @@ def rotation(grid: tuple[int, int, int], width: int, version: str, device: torch
     return angles.cos(), angles.sin()
 
 
-class CrossAttention(nn.Module):
-    """One query over tokens (B, N, D) -> (B, 1, D), without an output projection."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(width, width)
-        self.kv = nn.Linear(width, 2 * width)
-
-    def forward(self, query: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        q = self.q(query).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        k, v = self.kv(tokens).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
-class CrossBlock(nn.Module):
-    """query + attention to norm1(tokens), then + mlp(norm2(.)). The query itself is not normalised."""
-
-    def __init__(self, width: int, heads: int, norm_eps: float) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
-        self.xattn = CrossAttention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
-        self.mlp = Mlp(width, 4 * width)
-
-    def forward(self, query: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        query = query + self.xattn(query, self.norm1(tokens))
-        out: torch.Tensor = query + self.mlp(self.norm2(query))
-        return out
-
-
-class AttentivePooler(nn.Module):
-    """Tokens (B, N, D) -> (B, D): `depth` blocks of ordinary attention, then one learned query."""
-
-    def __init__(self, width: int, *, depth: int, heads: int, norm_eps: float) -> None:
-        super().__init__()
-        self.query_tokens = nn.Parameter(torch.zeros(1, 1, width))
-        self.blocks = nn.ModuleList(
-            Block(width, heads, mlp_ratio=4.0, norm_eps=norm_eps, drop_path=0.0) for _ in range(depth)
-        )
-        self.cross_attention_block = CrossBlock(width, heads, norm_eps)
-        init_transformer(self, "")
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        for block in self.blocks:
-            tokens = block(tokens)
-        query = self.query_tokens.repeat(len(tokens), 1, 1)
-        out: torch.Tensor = self.cross_attention_block(query, tokens)[:, 0]
-        return out
-
-
 class VJEPA2(LayerNumbers, ClipClassifier):
     """Names are those of facebookresearch/vjepa2 without `encoder.` and `classifier.`; its `linear` is our `head`.
 
@@ -127,9 +76,7 @@ class VJEPA2(LayerNumbers, ClipClassifier):
     ) -> None:
         check_choice("version", version, VERSIONS)
         check_heads(width, heads)
-        check_at_least("probe_depth", probe_depth, 0)
-        if probe_heads < 1 or width % probe_heads:
-            raise ConfigError(f"model.probe_heads: got {probe_heads}, expected a divisor of model.width={width}")
+        check_probe(probe_depth, probe_heads, width)
         super().__init__(num_features=width, num_classes=num_classes, dropout=dropout)
         self.version = version
         self.patch_embed = PatchEmbed(width, PATCH, TUBELET)

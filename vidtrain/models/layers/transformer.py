@@ -55,17 +55,25 @@ def _turned(x: torch.Tensor, rotation: Rotation) -> torch.Tensor:
     return (x * cosines + crossed * sines).to(x.dtype)
 
 
-class Mlp(nn.Module):
-    """fc2(gelu(fc1(x))). gelu: "none" for the exact one, "tanh" for its approximation."""
+class QuickGELU(nn.Module):
+    """x sigmoid(1.702 x), which CLIP has in place of the GELU."""
 
-    def __init__(self, width: int, hidden: int, *, gelu: str = "none") -> None:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Mlp(nn.Module):
+    """fc2(dropout(gelu(fc1(x)))). gelu: "none" for the exact one, "tanh" for its approximation, "quick" for CLIP's."""
+
+    def __init__(self, width: int, hidden: int, *, gelu: str = "none", dropout: float = 0.0) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
-        self.act = nn.GELU(approximate=gelu)
+        self.act = QuickGELU() if gelu == "quick" else nn.GELU(approximate=gelu)
+        self.dropout = nn.Dropout(dropout)
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.fc2(self.act(self.fc1(x)))
+        y: torch.Tensor = self.fc2(self.dropout(self.act(self.fc1(x))))
         return y
 
 
@@ -171,16 +179,16 @@ def check_heads(width: int, heads: int) -> None:
         raise ConfigError(f"model.heads: got {heads}, expected a divisor of model.width={width}")
 
 
-def drop_rates(drop_path: float, depth: int) -> list[float]:
+def drop_rates(drop_path: float, depth: int, key: str = "drop_path") -> list[float]:
     """The option model.drop_path as a rate per block: from 0, rising linearly."""
     check_at_least("depth", depth, 1)
-    check_drop_path(drop_path)
+    check_drop_path(drop_path, key)
     return [drop_path * i / max(depth - 1, 1) for i in range(depth)]
 
 
-def check_drop_path(drop_path: float) -> None:
+def check_drop_path(drop_path: float, key: str = "drop_path") -> None:
     if not 0 <= drop_path < 1:
-        raise ConfigError(f"model.drop_path: got {drop_path}, expected 0 <= drop_path < 1")
+        raise ConfigError(f"model.{key}: got {drop_path}, expected 0 <= {key} < 1")
 
 
 def init_transformer(model: nn.Module, head: str) -> None:

@@ -18,6 +18,7 @@ from vidtrain.models.weights import (
     timesformer,
     torchvision_s3d,
     torchvision_video,
+    uniformerv2,
     unsupported,
     videomae,
     vidtrain_resnet,
@@ -43,5 +44,6 @@ LAYOUTS: tuple[Layout, ...] = (
     *mvit.LAYOUTS,
     *swin3d.LAYOUTS,
     *vjepa2.LAYOUTS,
+    *uniformerv2.LAYOUTS,
     *unsupported.LAYOUTS,
 )

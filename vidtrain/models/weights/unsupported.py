@@ -7,11 +7,6 @@ from vidtrain.models.weights.layout import Layout, any_key, not_here
 _LAYOUTS = (
     ("Hiera", "a Hiera for video", (r"pos_embed_spatial$", r"pos_embed_temporal$")),
     ("MoViNet", "a MoViNet", (r"conv1\.conv_1\.conv[23]d\.weight$", r"blocks\.b0_l0\.")),
-    (
-        "UniFormerV2",
-        "a UniFormerV2",
-        (r"(backbone\.)?class_embedding$", r"(backbone\.)?transformer\.(temporal_cls_token|dec)"),
-    ),
 )
 """(name, what the message calls it, patterns of which each has to match a key)."""
 

@@ -1,5 +1,6 @@
-"""VideoMAE as MCG-NJU/VideoMAE (whose names are ours), Hugging Face and MMAction2 keep it, fine-tuned or as it comes
-from pre-training. Pre-training files have a decoder, which is left out, and no fc_norm, which starts afresh."""
+"""VideoMAE as MCG-NJU/VideoMAE (whose names are ours), Hugging Face and MMAction2 keep it, and VideoMAE V2, fine-tuned
+or as it comes from pre-training. Pre-training files have a decoder, which is skipped, and no fc_norm, which is then
+re-initialised."""
 
 from __future__ import annotations
 
@@ -16,11 +17,18 @@ from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, 
 from vidtrain.models.weights.vit_names import HUGGING_FACE, head_notes, merged, on_meta, read_options, shapes_of
 
 _COMMON = {"tubelet": 2, "patch": 16, "mlp_ratio": 4.0}
-_PUBLISHED = {
-    "videomae_vit_s": {**_COMMON, "width": 384, "depth": 12, "heads": 6},
-    "videomae_vit_b": {**_COMMON, "width": 768, "depth": 12, "heads": 12},
-    "videomae_vit_l": {**_COMMON, "width": 1024, "depth": 24, "heads": 16},
+_PUBLISHED: dict[int, tuple[str, dict[str, Any]]] = {
+    384: ("videomae_vit_s", {**_COMMON, "width": 384, "depth": 12, "heads": 6}),
+    768: ("videomae_vit_b", {**_COMMON, "width": 768, "depth": 12, "heads": 12}),
+    1024: ("videomae_vit_l", {**_COMMON, "width": 1024, "depth": 24, "heads": 16}),
+    1280: ("videomae_vit_h", {**_COMMON, "width": 1280, "depth": 32, "heads": 16}),
+    1408: (
+        "videomaev2_vit_g",
+        {"tubelet": 2, "patch": 14, "mlp_ratio": 4.3636, "width": 1408, "depth": 40, "heads": 16},
+    ),
 }
+"""By width; S and B of VideoMAE V2 are the same networks as those of VideoMAE."""
+_K710 = 710  # classes of Kinetics-400, 600 and 700 together
 _UPSTREAM = ((r"^encoder\.", ""),)
 _MMACTION = (
     (r"^backbone\.", ""),
@@ -57,10 +65,8 @@ def _is_sincos(table: torch.Tensor) -> bool:
 
 
 def _fit(ours: Shapes) -> Fit:
-    width = ours["patch_embed.proj.weight"][0]
-    depth = 12 if width <= 768 else 24
-    name = next((n for n, o in _PUBLISHED.items() if (o["width"], o["depth"]) == (width, depth)), "videomae_vit_b")
-    return name, read_options(ours, _PUBLISHED[name])
+    name, published = _PUBLISHED.get(ours["patch_embed.proj.weight"][0], _PUBLISHED[768])
+    return name, read_options(ours, published)
 
 
 def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> list[str]:
@@ -69,6 +75,10 @@ def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> list[str]:
         notes.append("a file of pre-training: its decoder and last norm are skipped, fc_norm is re-initialised")
     if any(key.removeprefix("backbone.") == "pos_embed" for key in state):
         notes.append("pos_embed is skipped: the model computes its fixed positions")
+    if any(key.endswith("head.weight") and len(tensor) == _K710 for key, tensor in state.items()):
+        notes.append(
+            "710 classes: those of Kinetics-400, 600 and 700 merged, as VideoMAE V2's distilled files have them"
+        )
     return notes
 
 

@@ -1,0 +1,71 @@
+"""One learned query that reads many tokens: V-JEPA 2's attentive probe, and attention with a query of its own."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vidtrain.errors import ConfigError
+from vidtrain.models.layers.classifier import check_at_least
+from vidtrain.models.layers.transformer import Block, Mlp, init_transformer
+
+
+def check_probe(depth: int, heads: int, width: int) -> None:
+    """Refuse options probe_depth and probe_heads that do not fit tokens of `width` channels."""
+    check_at_least("probe_depth", depth, 0)
+    if heads < 1 or width % heads:
+        raise ConfigError(f"model.probe_heads: got {heads}, expected a divisor of the width of the tokens, {width}")
+
+
+class CrossAttention(nn.Module):
+    """A query (B, 1, D) over tokens (B, N, D) -> (B, 1, D). projected: with a linear layer on what it has read."""
+
+    def __init__(self, width: int, heads: int, *, projected: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width) if projected else nn.Identity()
+
+    def forward(self, query: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        q = self.q(query).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv(tokens).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        read: torch.Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return read
+
+
+class CrossBlock(nn.Module):
+    """query + attention to norm1(tokens), then + mlp(norm2(.)). The query itself is not normalised."""
+
+    def __init__(self, width: int, heads: int, norm_eps: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
+        self.xattn = CrossAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
+        self.mlp = Mlp(width, 4 * width)
+
+    def forward(self, query: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        query = query + self.xattn(query, self.norm1(tokens))
+        out: torch.Tensor = query + self.mlp(self.norm2(query))
+        return out
+
+
+class AttentivePooler(nn.Module):
+    """Tokens (B, N, D) -> (B, D): `depth` blocks of ordinary attention, then one learned query."""
+
+    def __init__(self, width: int, *, depth: int, heads: int, norm_eps: float) -> None:
+        super().__init__()
+        self.query_tokens = nn.Parameter(torch.zeros(1, 1, width))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_ratio=4.0, norm_eps=norm_eps, drop_path=0.0) for _ in range(depth)
+        )
+        self.cross_attention_block = CrossBlock(width, heads, norm_eps)
+        init_transformer(self, "")
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            tokens = block(tokens)
+        query = self.query_tokens.repeat(len(tokens), 1, 1)
+        out: torch.Tensor = self.cross_attention_block(query, tokens)[:, 0]
+        return out

@@ -113,5 +113,11 @@ def test_timm_present() -> None:
     assert backbone(torch.zeros(1, 6, 64, 64)).shape == (1, backbone.out_channels, 2, 2)
     with pytest.raises(ConfigError, match="did you mean resnet10t"):
         image_backbone("timm:resnet10tt")
-    with pytest.raises(ConfigError, match="choose a CNN"):
-        image_backbone("timm:vit_tiny_patch16_224")
+    patches = image_backbone("timm:test_vit").eval()
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        maps = patches(x)
+        assert maps.shape == (2, patches.out_channels, 4, 6)
+        torch.testing.assert_close(maps.flatten(2).transpose(1, 2), patches.net.forward_features(x)[:, 1:])
+    with pytest.raises(ConfigError, match=r"timm:mixer_s32_224 does not run on .* transform\.size=224"):
+        image_backbone("timm:mixer_s32_224")

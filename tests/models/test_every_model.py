@@ -21,6 +21,7 @@ from vidtrain.options.presets import model_section
 CONF = Path(__file__).parents[2] / "conf" / "model"
 
 _VJEPA2 = {"width": 32, "depth": 2, "heads": 4, "mlp_ratio": 4.0, "probe_depth": 1, "probe_heads": 4}
+_UNIFORMERV2 = {"size": 32, "patch": 16, "width": 32, "depth": 3, "heads": 4, "read_after": 2}
 _VIT = {"num_frames": 8, "size": 32, "width": 32, "depth": 2, "heads": 4}
 # Thin versions where there are any. Clips are 8 x 32 x 32; c3d needs more frames, the ResNets-18 get fewer pixels.
 THIN: dict[str, dict[str, Any]] = {
@@ -63,12 +64,16 @@ THIN: dict[str, dict[str, Any]] = {
     "tsm_tiny": {},
     "alternating3d": {"width": 4},
     "inflated": {"backbone": "tiny"},
-    **{f"videomae_vit_{letter}": _VIT for letter in "sbl"},
+    **{f"videomae_vit_{letter}": _VIT for letter in "sblh"},
+    **{f"videomaev2_vit_{letter}": {**_VIT, "patch": 16} for letter in "sbg"},
     **dict.fromkeys(("timesformer", "vivit", "vivit_fe"), _VIT),
     **{f"{name}_tiny": {"num_frames": 8, "size": 32} for name in ("timesformer", "vivit", "videomae")},
     **{f"vjepa2_vit_{letter}": _VJEPA2 for letter in "lhg"},
     **{f"vjepa21_vit_{letter}": _VJEPA2 for letter in "bl"},
     "vjepa2_tiny": {},
+    "timm_frames": {"size": 32},
+    **{f"uniformerv2_{name}": _UNIFORMERV2 for name in ("b16", "b16_ssv2", "l14")},
+    "uniformerv2_tiny": {"size": 32},
     **{name: {"num_frames": 8, "size": 32, "width": 8, "depths": [1, 1, 2, 1]} for name in ("mvit_v1_b", "mvit_v2_s")},
     **{f"swin3d_{letter}": {"width": 8, "depths": [2, 2], "heads": [1, 2]} for letter in "tsb"},
     "two_stream": {"num_frames": 8, "backbone": "tiny"},
@@ -97,6 +102,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("timesformer", {"attention": "joint", "dropout": 0.5}),
     ("timesformer", {"attention": "space"}),
     ("videomae_vit_b", {"table_frames": 16, "table_size": 224}),
+    ("uniformerv2_b16", {"balanced": False, "read_after": [0, 1], "decoder_heads": 2}),
+    ("uniformerv2_b16", {"local": "before", "temporal_downsample": True, "drop_path": 0.1, "decoder_drop_path": 0.2}),
     *(("i3d_r50_nonlocal", {"nonlocal_mode": mode}) for mode in ("gaussian", "dot_product", "concatenation")),
     ("i3d_r50", {"stem_stride": 2, "pool_stride": 2, "depth": 26, "temporal_kernels": [[1], [3, 1], [3], [1]]}),
     ("i3d_r50", {"time_pool": False}),
@@ -114,6 +121,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("feature_rnn", {"network": "tiny", "network_options": None, "head": "attention", "norm": "batch", "cell": "gru"}),
     ("two_stream", {"fusion": "concat", "segments": 3, "schedule": "joint"}),
     ("two_stream", {"backbone": "resnet18", "rgb_share": 0.3, "schedule": "joint", "dropout": 0.0}),
+    ("timm_frames", {"head": "attentive", "probe_depth": 1, "time_positions": False}),
+    ("timm_frames", {"head": "recurrent", "cell": "gru", "hidden": 8, "bidirectional": True, "read": "mean"}),
     ("rcn", {"cell": "lstm", "norm": False, "head": "last"}),
     ("rcn_tiny", {"cell": "rnn", "kernel": 5, "stride": 1}),
     ("convlstm", {"peephole": True, "norm": False, "head": "attention"}),

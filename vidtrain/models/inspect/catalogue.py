@@ -49,9 +49,12 @@ _TV = "16 frames at 15 fps, 5x1, torchvision"
 _TIMESFORMER = "Bertasius et al. 2021"
 _VIVIT = "Arnab et al. 2021"
 _VIDEOMAE = "Tong et al. 2022"
+_VIDEOMAE2 = "Wang et al. 2023"
+_UNIFORMERV2 = "Li et al. 2022"
 _VJEPA2 = "Assran et al. 2025"
 _VSWIN = "Liu et al. 2022"
 _NJU = "MCG-NJU"
+_OPENGV = "OpenGVLab"
 _SHI = "Shi et al. 2015"
 _NG = "Yue-Hei Ng et al. 2015"
 _BALLAS = "Ballas et al. 2016"
@@ -100,6 +103,7 @@ CATALOGUE: dict[str, Entry] = {
     "slowfast_tiny": Entry(PATHS, _SLOWFAST, _SMALL),
     "two_stream": Entry(PATHS, _SIMONYAN, (11, 224)),
     "two_stream_tiny": Entry(PATHS, _SIMONYAN, _SMALL),
+    "timm_frames": Entry(FRAMES, "Wightman 2019", (8, 224)),
     "tsn_r50": Entry(FRAMES, _TSN, (8, 224), 70.6, "8x8, 10x3, mit-han-lab"),
     "tsn_tiny": Entry(FRAMES, _TSN, _SMALL),
     "tsm_r50": Entry(FRAMES, _TSM, (8, 224), 74.1, "8x8, 10x3, mit-han-lab"),
@@ -130,6 +134,10 @@ CATALOGUE: dict[str, Entry] = {
     "videomae_vit_s": Entry(ATTENTION, _VIDEOMAE, (16, 224), 79.0, f"16x4, 5x3, {_NJU}"),
     "videomae_vit_b": Entry(ATTENTION, _VIDEOMAE, (16, 224), 81.5, f"16x4, 5x3, {_NJU}"),
     "videomae_vit_l": Entry(ATTENTION, _VIDEOMAE, (16, 224), 85.2, f"16x4, 5x3, {_NJU}"),
+    "videomae_vit_h": Entry(ATTENTION, _VIDEOMAE, (16, 224), 86.6, f"16x4, 5x3, {_NJU}"),
+    "videomaev2_vit_s": Entry(ATTENTION, _VIDEOMAE2, (16, 224), 83.7, f"distilled, 16x4, 5x3, {_OPENGV}"),
+    "videomaev2_vit_b": Entry(ATTENTION, _VIDEOMAE2, (16, 224), 86.6, f"distilled, 16x4, 5x3, {_OPENGV}"),
+    "videomaev2_vit_g": Entry(ATTENTION, _VIDEOMAE2, (16, 224), 87.2, f"16x4, 5x3, {_OPENGV}"),
     "videomae_tiny": Entry(ATTENTION, _VIDEOMAE, _SMALL),
     "vjepa2_vit_l": Entry(ATTENTION, _VJEPA2, (16, 256)),
     "vjepa2_vit_h": Entry(ATTENTION, _VJEPA2, (16, 256)),
@@ -137,6 +145,10 @@ CATALOGUE: dict[str, Entry] = {
     "vjepa21_vit_b": Entry(ATTENTION, _VJEPA2, (16, 256)),
     "vjepa21_vit_l": Entry(ATTENTION, _VJEPA2, (16, 256)),
     "vjepa2_tiny": Entry(ATTENTION, _VJEPA2, _SMALL),
+    "uniformerv2_b16": Entry(ATTENTION, _UNIFORMERV2, (8, 224), 85.6, f"through K710, 8 segments, 4x3, {_OPENGV}"),
+    "uniformerv2_l14": Entry(ATTENTION, _UNIFORMERV2, (8, 224), 88.8, f"through K710, 8 segments, 4x3, {_OPENGV}"),
+    "uniformerv2_b16_ssv2": Entry(ATTENTION, _UNIFORMERV2, (16, 224)),
+    "uniformerv2_tiny": Entry(ATTENTION, _UNIFORMERV2, _SMALL),
     "mvit_v1_b": Entry(ATTENTION, "Fan et al. 2021", (16, 224), 78.4, f"16x4, 5x1, {_PSF}"),
     "mvit_v2_s": Entry(ATTENTION, "Li et al. 2022", (16, 224), 81.0, f"16x4, 5x1, {_PSF}"),
     "swin3d_t": Entry(ATTENTION, _VSWIN, (16, 224), 78.8, "32x2, 4x3, the paper"),

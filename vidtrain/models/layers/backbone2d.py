@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torchvision
 from torch import fx, nn
@@ -9,8 +11,9 @@ from torch import fx, nn
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.models.layers.twin import meta_twin
 
-_SMALL = ("lecture", "tiny")
-_PROBE_SIZE = 128  # pixels; enough for every torchvision CNN (inception_v3 needs 75)
+SMALL = ("lecture", "tiny")
+Colour = tuple[float, float, float]
+_PROBE_SIZE = 448  # pixels; enough for every CNN (inception_v3 needs 75), and whole patches of 14, 16 and 32
 
 
 class ImageBackbone(nn.Module):
@@ -40,8 +43,21 @@ class ImageBackbone(nn.Module):
                 f"model.backbone: got frames of {x.shape[2]} x {x.shape[3]} pixels, this backbone needs "
                 f"{self.min_size} x {self.min_size} or more: raise transform.size"
             )
+        out: torch.Tensor = self.feature_map(x)
+        return out
+
+    def feature_map(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, D, H', W')."""
         out: torch.Tensor = self.net(x)
         return out
+
+    def tokens(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, H' W', D): a vector for each position."""
+        return self(x).flatten(2).transpose(1, 2)
+
+    def pooled(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, D): what the network's own classifier would read."""
+        return self(x).mean((2, 3))
 
     def map_size(self, size: int) -> tuple[int, int]:
         """(H', W') of the map for frames of size x size pixels."""
@@ -62,11 +78,12 @@ def image_backbone(name: str, *, in_channels: int = 3, stacked: str = "frames") 
     """
     if in_channels < 1:
         raise ConfigError(f"model.backbone: got in_channels {in_channels}, expected 1 or more")
-    if name in _SMALL:
+    if name in SMALL:
         backbone = _lecture(in_channels) if name == "lecture" else _tiny(in_channels)
+    elif name.startswith("timm:"):
+        backbone = timm_backbone(name, "feature_map", in_channels=in_channels)
     else:
-        timm_name = name.removeprefix("timm:")
-        net = _timm_net(timm_name, in_channels) if timm_name != name else _torchvision_net(name, in_channels)
+        net = _torchvision_net(name, in_channels)
         channels = _out_channels(net, name, in_channels)
         backbone = ImageBackbone(net, source=name, in_channels=in_channels, out_channels=channels)
     backbone.stacked = stacked
@@ -116,7 +133,7 @@ def _torchvision_net(name: str, in_channels: int) -> nn.Module:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise ConfigError(
-            f"model.backbone: got {name!r}{did_you_mean(name, [*_SMALL, *known])}, expected {one_of(_SMALL)}, "
+            f"model.backbone: got {name!r}{did_you_mean(name, [*SMALL, *known])}, expected {one_of(SMALL)}, "
             "a torchvision classification CNN (resnet18, mobilenet_v3_small, ...) or timm:NAME"
         )
     # By default these two spend a minute on scipy's truncated normal, and warn that they do.
@@ -190,17 +207,89 @@ def _out_channels(net: nn.Module, name: str, in_channels: int) -> int:
     return int(shape[1])
 
 
-class _TimmFeatures(nn.Module):
-    """A timm model reduced to its forward_features."""
+class TimmBackbone(ImageBackbone):
+    """A network of timm without its classifier, with the pooling that it has in front of it: a CNN, or a transformer,
+    whose patches are the map; class and register tokens are no part of it. Weights are under timm's names in `net`."""
 
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
+    def __init__(self, name: str, *, in_channels: int = 3) -> None:
+        net = _timm_net(name, in_channels)
+        super().__init__(net, source=f"timm:{name}", in_channels=in_channels, out_channels=0)
         self.channels_last = getattr(net, "output_fmt", "NCHW") == "NHWC"
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    @property
+    def colours(self) -> tuple[Colour, Colour]:
+        """Mean and deviation of the frames, RGB in [0, 1], that its published weights expect."""
+        published: Any = self.net.pretrained_cfg
+        return tuple(published["mean"]), tuple(published["std"])
+
+    @property
+    def published_size(self) -> int:
+        """Pixels of a side of the images that its published weights were trained at."""
+        published: Any = self.net.pretrained_cfg
+        return int(published["input_size"][-1])
+
+    def feature_map(self, x: torch.Tensor) -> torch.Tensor:
+        out = self._features(x)
+        if out.ndim == 4:
+            return out.movedim(-1, 1) if self.channels_last else out
+        patches = self._patches(out)
+        rows = round((patches.shape[1] * x.shape[2] / x.shape[3]) ** 0.5)
+        return patches.transpose(1, 2).unflatten(2, (rows, -1))
+
+    def tokens(self, x: torch.Tensor) -> torch.Tensor:
+        out = self._features(x)
+        if out.ndim == 3:
+            return self._patches(out)
+        return (out if self.channels_last else out.movedim(1, -1)).flatten(1, 2)
+
+    def pooled(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.net.forward_head(self._features(x), pre_logits=True)  # type: ignore[operator]
+        return out
+
+    def _features(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.net.forward_features(x)  # type: ignore[operator]
-        return out.movedim(-1, 1) if self.channels_last else out
+        return out
+
+    def _patches(self, tokens: torch.Tensor) -> torch.Tensor:
+        return tokens[:, getattr(self.net, "num_prefix_tokens", 0) :]
+
+    def keep_what_reads(self, method: str, size: int) -> int:
+        """The channels that `method` gives for images of size x size pixels. Parameters that it does not read, such as
+        the attention of a pooling that it leaves out, are frozen: DDP would wait for their gradients."""
+        twin = meta_twin(self).requires_grad_(True)
+        image = torch.empty(1, self.in_channels, size, size, device="meta")
+        try:
+            with torch.enable_grad():
+                out: torch.Tensor = getattr(twin, method)(image)
+                gradients = torch.autograd.grad(out.sum(), list(twin.parameters()), allow_unused=True)
+        except (RuntimeError, AssertionError) as error:  # nets for one image size only say so here
+            reason = str(error).split("\n", 1)[0]
+            raise ConfigError(
+                f"model.backbone: {self.source} does not run on frames of {size} x {size} pixels ({reason}); it was "
+                f"published for {self.published_size}: set transform.size={self.published_size}, or choose another"
+            ) from error
+        for parameter, gradient in zip(self.parameters(), gradients, strict=True):
+            if gradient is None:
+                parameter.requires_grad_(False)
+        return out.shape[1] if method != "tokens" else out.shape[2]
+
+    def layers(self) -> dict[str, int]:
+        """For each parameter the number of its layer in timm's order, from 0, the embedding."""
+        import timm.models
+
+        matcher = self.net.group_matcher(coarse=False)  # type: ignore[operator]
+        numbers = timm.models.group_parameters(self.net, matcher, return_values=False, reverse=True)
+        return {f"net.{name}": int(number) for name, number in numbers.items()}
+
+
+def timm_backbone(name: str, method: str, *, in_channels: int = 3, size: int = _PROBE_SIZE) -> TimmBackbone:
+    """A network of timm, called `timm:NAME` or NAME, for frames of size x size pixels.
+
+    method: what will be read of it: feature_map, tokens or pooled.
+    """
+    backbone = TimmBackbone(name.removeprefix("timm:"), in_channels=in_channels)
+    backbone.out_channels = backbone.keep_what_reads(method, size)
+    return backbone
 
 
 def _timm_net(name: str, in_channels: int) -> nn.Module:
@@ -213,4 +302,8 @@ def _timm_net(name: str, in_channels: int) -> nn.Module:
     if not timm.is_model(name.split(".")[0]):
         near = did_you_mean(name, timm.list_models())
         raise ConfigError(f"model.backbone: timm has no model {name!r}{near}, see timm.list_models()")
-    return _TimmFeatures(timm.create_model(name, in_chans=in_channels, num_classes=0, global_pool=""))
+    options = {"in_chans": in_channels, "num_classes": 0}
+    try:  # transformers whose table of positions is interpolated to the frames
+        return timm.create_model(name, **options, dynamic_img_size=True)
+    except TypeError:  # others, which have no such option
+        return timm.create_model(name, **options)

@@ -1,6 +1,8 @@
-"""Recurrent models that read the maps of a 2D CNN, all frames of a clip as one batch."""
+"""Models that read what a 2D network says of each frame, all frames of a clip as one batch."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 
@@ -22,14 +24,17 @@ class OnFrames(RecurrentClassifier):
 
     def frame_maps(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 3, T, H, W) -> (B, T, D, H', W')."""
+        return self.per_frame(x, self.backbone)
+
+    def per_frame(self, x: torch.Tensor, read: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """(B, 3, T, H, W) -> (B, T, ...): what `read`, a method of the backbone, gives for the frames."""
         frames = x.transpose(1, 2).flatten(0, 1)
         if self.frozen:
             with torch.no_grad():
-                maps = self.backbone(frames)
+                out = read(frames)
         else:
-            maps = self.backbone(frames)
-        out: torch.Tensor = maps.unflatten(0, (x.shape[0], -1))
-        return out
+            out = read(frames)
+        return out.unflatten(0, (x.shape[0], -1))
 
     def train(self, mode: bool = True) -> OnFrames:
         super().train(mode)

@@ -12,10 +12,12 @@ import torchvision
 from torch import nn
 
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
-from vidtrain.models.layers.backbone2d import ImageBackbone
+from vidtrain.models.layers.backbone2d import ImageBackbone, TimmBackbone
 from vidtrain.models.layers.frame_resnet import FrameResNet
 from vidtrain.models.weights.download import downloading
+from vidtrain.models.weights.expects import NOTHING, Expects
 from vidtrain.models.weights.from_2d import start_from_2d
+from vidtrain.models.weights.image_names import named_for
 from vidtrain.models.weights.load import LoadReport
 from vidtrain.models.weights.read import Weights, read_weights, without_prefix
 
@@ -72,7 +74,8 @@ def start_backbones(model: nn.Module, file: Path | None) -> list[LoadReport]:
 
 def _fill(model: nn.Module, weights: Weights, layout: str, key: str, taps: str, head: str | None) -> LoadReport:
     try:
-        start = start_from_2d(weights.state, model, taps)
+        state = named_for(model, weights.state) if isinstance(model, ImageBackbone) else weights.state
+        start = start_from_2d(state, model, taps)
     except CheckpointError as error:
         raise CheckpointError(f"{key}: {error}") from error
     model.load_state_dict(start.state, strict=False)
@@ -80,7 +83,8 @@ def _fill(model: nn.Module, weights: Weights, layout: str, key: str, taps: str, 
     if layout == "2D" and "inception3a.branch1.conv.weight" in weights.state:
         notes.append("torchvision's own googlenet weights expect other colours: take them as inflate_from=googlenet")
     left_out = (*weights.left_out, *((key, "the image network's last layers") for key in start.unused))
-    return LoadReport(weights.source, layout, len(start.state), head, left_out, tuple(notes))
+    colours = Expects(*model.colours) if isinstance(model, TimmBackbone) else NOTHING
+    return LoadReport(weights.source, layout, len(start.state), head, left_out, tuple(notes), colours)
 
 
 def _published(backbone: ImageBackbone | FrameResNet) -> tuple[Weights, str]:
@@ -100,7 +104,7 @@ def _timm(name: str) -> Weights:
     import timm  # the backbone was made by it
 
     try:
-        net = timm.create_model(name, pretrained=True, num_classes=0, global_pool="")
+        net = timm.create_model(name, pretrained=True, num_classes=0)
     except (OSError, RuntimeError) as error:
         raise ConfigError(
             f"model.pretrained: timm could not fetch the weights of {name} ({error}): without a network set "

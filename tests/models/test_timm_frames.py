@@ -1,0 +1,213 @@
+"""Image networks of timm on frames: they give what timm gives, files load under every name, heads see time or not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import vidtrain
+from tests.models.parity import drawn_weights
+from vidtrain.engine.parameters import parameter_groups
+from vidtrain.errors import CheckpointError, ConfigError
+from vidtrain.models.timm_frames import timm_frames
+
+SIZE = 64
+
+
+def small(**options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    return timm_frames(**{"num_classes": 4, "size": 32, **options}).eval()
+
+
+def clips(frames: int = 5, size: int = 32) -> torch.Tensor:
+    return torch.randn(2, 3, frames, size, size, generator=torch.Generator().manual_seed(1))
+
+
+# ---------------------------------------------------------------- the heads, on a backbone of ours
+
+
+@pytest.mark.parametrize(
+    ("options", "blind"),
+    [
+        ({"head": "mean"}, True),
+        ({"head": "attentive", "time_positions": False, "probe_depth": 1}, True),
+        ({"head": "attentive"}, False),
+        ({"head": "recurrent", "hidden": 16}, False),
+        ({"head": "recurrent", "hidden": 16, "cell": "gru", "bidirectional": True, "read": "attention"}, False),
+    ],
+)
+def test_which_heads_see_the_order_of_frames(options: dict[str, Any], blind: bool) -> None:
+    model, x = small(**options), clips()
+    with torch.no_grad():
+        moved = (model.forward_features(x.flip(2)) - model.forward_features(x)).abs().max()
+    assert (moved < 1e-5) if blind else (moved > 1e-3)
+
+
+def test_the_mean_head_is_the_mean_of_the_frames() -> None:
+    model, x = small(), clips()
+    with torch.no_grad():
+        single = torch.stack([model(x[:, :, frame : frame + 1]) for frame in range(5)]).mean(0)
+        torch.testing.assert_close(model(x), single)
+
+
+def test_the_attentive_head_reads_the_tokens_of_all_frames() -> None:
+    model, x = small(head="attentive", time_positions=False, probe_heads=4), clips()
+    with torch.no_grad():
+        maps = torch.stack([model.backbone(x[:, :, frame]) for frame in range(5)], 1)  # (B, T, D, H', W')
+        tokens = maps.permute(0, 1, 3, 4, 2).flatten(1, 3)
+        torch.testing.assert_close(model.forward_features(x), model.join.pooler(tokens))
+
+
+@pytest.mark.parametrize("options", [{}, {"head": "recurrent", "hidden": 8, "layers": 2}])
+def test_streaming(options: dict[str, Any]) -> None:
+    model, x = small(**options), clips(7)
+    with torch.no_grad():
+        _, state = model.stream(x[:, :, :3])
+        torch.testing.assert_close(model.stream(x[:, :, 3:], state)[0], model(x))
+    with pytest.raises(ConfigError, match=r"model\.head: got attentive, which reads all frames at once"):
+        small(head="attentive").stream(x)
+    with pytest.raises(ConfigError, match=r"model\.bidirectional"):
+        small(head="recurrent", bidirectional=True).stream(x)
+
+
+def test_frozen() -> None:
+    model = small(frozen=True, head="recurrent", hidden=8).train()
+    before = {key: tensor.clone() for key, tensor in model.backbone.state_dict().items()}
+    model(clips()).sum().backward()
+    assert all(p.grad is None for p in model.backbone.parameters())
+    assert all(p.grad is not None for key, p in model.named_parameters() if not key.startswith("backbone."))
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"head": "mea"}, r"model\.head: got 'mea' \(did you mean mean\?\), expected mean, attentive, recurrent"),
+        ({"head": "attentive", "probe_heads": 5}, r"model\.probe_heads: got 5, expected a divisor of .*, 128"),
+        ({"head": "attentive", "probe_depth": -1}, r"model\.probe_depth: got -1, expected 0 or more"),
+        ({"head": "recurrent", "cell": "lsm"}, r"model\.cell: got 'lsm'"),
+        ({"head": "recurrent", "read": "first"}, r"model\.head: got 'first'|model\.read: got 'first'"),
+    ],
+)
+def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        small(**options)
+
+
+def test_layers_of_ours_have_no_numbers() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.layer_decay: .*tiny have no numbers"):
+        parameter_groups(small(), lr=1.0, weight_decay=0.0, layer_decay=0.5)
+
+
+# ---------------------------------------------------------------- timm's networks
+
+
+@pytest.mark.parametrize(
+    ("name", "maps", "deep"),
+    [
+        ("test_vit", False, "blocks.0.norm1.weight"),
+        ("test_efficientnet", True, "blocks.0.0.conv.weight"),
+        ("test_convnext", True, "stages.0.blocks.0.conv_dw.weight"),
+    ],
+)
+@pytest.mark.parametrize("head", ["mean", "attentive"])
+def test_what_the_heads_read_is_timms(name: str, maps: bool, deep: str, head: str) -> None:
+    timm = pytest.importorskip("timm")
+    model, x = small(backbone=name, size=SIZE, head=head), clips(2, SIZE)
+    drawn_weights(model.backbone)
+    theirs = timm.create_model(name, num_classes=0, **({} if maps else {"dynamic_img_size": True})).eval()
+    theirs.load_state_dict(model.backbone.net.state_dict())
+    with torch.no_grad():
+        features = theirs.forward_features(x[:, :, 1])
+        if head == "mean":
+            got, expected = model.backbone.pooled(x[:, :, 1]), theirs.forward_head(features, pre_logits=True)
+        else:
+            got = model.backbone.tokens(x[:, :, 1])
+            expected = features.flatten(2).transpose(1, 2) if maps else features[:, theirs.num_prefix_tokens :]
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    model.train()(x).sum().backward()
+    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+    layers = {key: model.layer_of(key) for key, _ in model.named_parameters()}
+    assert 0 < layers[f"backbone.net.{deep}"] < layers["head.weight"] == model.num_layers - 1
+    assert min(layers.values()) == 0
+
+
+def test_sizes_that_a_network_does_not_take() -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(ConfigError, match=r"timm:test_vit does not run on frames of 50 x 50 .*transform\.size=160"):
+        small(backbone="test_vit", size=50)
+    with pytest.raises(ConfigError, match=r"timm has no model 'test_vti' \(did you mean test_vit"):
+        small(backbone="test_vti")
+
+
+# ---------------------------------------------------------------- files
+
+
+def saved(state: dict[str, torch.Tensor], path: Path) -> str:
+    torch.save(state, path)
+    return str(path)
+
+
+def as_efficientnet_pytorch(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """timm's names as EfficientNet-PyTorch has them."""
+    matches = [found for key in state if (found := re.match(r"blocks\.(\d+)\.(\d+)", key))]
+    places = sorted({(int(found[1]), int(found[2])) for found in matches})
+    out = {}
+    for key, tensor in state.items():
+        found = re.match(r"blocks\.(\d+)\.(\d+)\.(\w+)\.(.*)", key)
+        if found is None:
+            first, _, rest = key.partition(".")
+            outside = {"bn1": "_bn0", "bn2": "_bn1", "classifier": "_fc"}
+            out[f"{outside.get(first, '_' + first)}.{rest}"] = tensor
+            continue
+        expanded = f"blocks.{found[1]}.{found[2]}.conv_pwl.weight" in state
+        names = {
+            "conv_dw": "_depthwise_conv",
+            "conv_pw": "_expand_conv" if expanded else "_project_conv",
+            "conv_pwl": "_project_conv",
+            **({"bn1": "_bn0", "bn2": "_bn1", "bn3": "_bn2"} if expanded else {"bn1": "_bn1", "bn2": "_bn2"}),
+        }
+        number = places.index((int(found[1]), int(found[2])))
+        out[f"_blocks.{number}.{names[found[3]]}.{found[4]}"] = tensor
+    return out
+
+
+@pytest.mark.parametrize("model", ["timm_frames", "cnn_lstm", "single_frame", "two_stream"])
+def test_a_file_of_efficientnet_pytorch_starts_every_backbone(model: str, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    theirs = timm.create_model("tf_efficientnet_lite0")
+    drawn_weights(theirs)
+    state = dict(theirs.state_dict())
+    file = saved(as_efficientnet_pytorch(state), tmp_path / "lite0.pth")
+    name = "tf_efficientnet_lite0" if model == "timm_frames" else "timm:tf_efficientnet_lite0"
+    options = {"num_classes": 3, "size": SIZE, "num_frames": 4, "backbone": name}
+    net = vidtrain.create_model(model, **options, backbone_weights=file)
+    backbone = net.rgb if model == "two_stream" else net.backbone
+    for key, tensor in backbone.net.state_dict().items():
+        assert torch.equal(tensor, state[key]), key
+    short = {key: tensor for key, tensor in torch.load(file).items() if not key.startswith("_blocks.9.")}
+    other = saved(short, tmp_path / "short.pth")
+    with pytest.raises(CheckpointError, match=r"model\.backbone_weights=.*it has nothing for"):
+        vidtrain.create_model(model, **options, backbone_weights=other)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_efficientnet"])
+def test_files_of_timm(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With its classifier, which is skipped; the report says which colours the weights expect."""
+    timm = pytest.importorskip("timm")
+    theirs = timm.create_model(name)
+    drawn_weights(theirs)
+    file = saved(dict(theirs.state_dict()), tmp_path / "net.pth")
+    with caplog.at_level("INFO", "vidtrain"):
+        net = vidtrain.create_model("timm_frames", num_classes=3, size=SIZE, backbone=name, backbone_weights=file)
+    ours = net.backbone.net.state_dict()
+    assert all(torch.equal(tensor, theirs.state_dict()[key]) for key, tensor in ours.items())
+    assert f"mean {theirs.pretrained_cfg['mean'][0]:.4g}" in caplog.text
+    other = "test_vit2" if name != "test_vit" else "test_convnext"
+    with pytest.raises(CheckpointError, match=r"model\.backbone_weights="):
+        vidtrain.create_model("timm_frames", num_classes=3, size=SIZE, backbone=other, backbone_weights=file)

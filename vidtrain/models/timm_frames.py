@@ -1,0 +1,145 @@
+"""An image network of timm on each frame, and what joins the frames: their mean, an attentive probe over the tokens of
+all frames, or a recurrent network. timm has the published image encoders: DINOv3 (Siméoni et al. 2025), SigLIP 2
+(Tschannen et al. 2025), Perception Encoder (Bolya et al. 2025), ConvNeXt, EfficientNet-Lite and many more.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vidtrain.errors import ConfigError
+from vidtrain.models.layers.attentive import AttentivePooler, check_probe
+from vidtrain.models.layers.backbone2d import SMALL, ImageBackbone, TimmBackbone, image_backbone, timm_backbone
+from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
+from vidtrain.models.layers.frame_features import OnFrames
+from vidtrain.models.layers.positions import wave_table
+from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool
+
+HEADS = ("mean", "attentive", "recurrent")
+
+
+class _TokenReader(nn.Module):
+    """Tokens (B, T, N, D) -> (B, D): an attentive probe over all of them, who know their frame by waves."""
+
+    def __init__(self, width: int, *, depth: int, heads: int, time: bool) -> None:
+        super().__init__()
+        self.time = time
+        self.pooler = AttentivePooler(width, depth=depth, heads=heads, norm_eps=1e-5)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if self.time:
+            frames, width = tokens.shape[1], tokens.shape[3]
+            waves = wave_table(frames, width, std=0.5).to(tokens)[0, :, None]
+            tokens = F.layer_norm(tokens, (width,)) + waves
+        out: torch.Tensor = self.pooler(tokens.flatten(1, 2))
+        return out
+
+
+class TimmFrames(OnFrames):
+    """Any number of frames; of any size where the image network takes them."""
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: ImageBackbone,
+        join: _TokenReader | SequenceEncoder | TimePool,
+        num_features: int,
+        frozen: bool,
+        dropout: float,
+    ) -> None:
+        super().__init__(
+            backbone=backbone, frozen=frozen, num_features=num_features, num_classes=num_classes, dropout=dropout
+        )
+        self.join = join
+
+    def stream_features(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
+        """(B, 3, T, H, W) -> (B, D) and the state."""
+        check_clip(x, "timm_frames")
+        if isinstance(self.join, _TokenReader):
+            return self.join(self.per_frame(x, self.backbone.tokens)), ()
+        features, state = self.join(self.per_frame(x, self.backbone.pooled), state)
+        return features, state
+
+    def stream(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
+        if isinstance(self.join, _TokenReader):
+            raise ConfigError(
+                "model.head: got attentive, which reads all frames at once: only mean and recurrent stream"
+            )
+        if isinstance(self.join, SequenceEncoder):
+            self.join.check_can_stream()
+        return super().stream(x, state)
+
+    @property
+    def num_layers(self) -> int:
+        """The image network's, and one for what joins the frames."""
+        return max(self._layers().values()) + 2
+
+    def layer_of(self, name: str) -> int:
+        """0 for the embedding ... num_layers - 1 for the head."""
+        return self._layers().get(name.removeprefix("backbone."), self.num_layers - 1)
+
+    def _layers(self) -> dict[str, int]:
+        if isinstance(self.backbone, TimmBackbone):
+            return self.backbone.layers()
+        raise ConfigError(
+            f"optimizer.layer_decay: the layers of model.backbone={self.backbone.source} have no numbers: set null"
+        )
+
+
+def timm_frames(
+    *,
+    num_classes: int,
+    size: int,
+    backbone: str = "tiny",
+    frozen: bool = False,
+    head: str = "mean",
+    probe_depth: int = 0,
+    probe_heads: int | None = None,
+    time_positions: bool = True,
+    cell: str = "lstm",
+    hidden: int = 256,
+    layers: int = 1,
+    bidirectional: bool = False,
+    read: str = "last",
+    dropout: float = 0.0,
+) -> TimmFrames:
+    """An image network of timm on each frame.
+
+    size: of the frames.
+    backbone: a name of timm, with or without the tag of its weights (vit_small_patch16_dinov3.lvd1689m,
+        vit_base_patch16_siglip_224.v2_webli, tf_efficientnet_lite0, ...), or `tiny`, ours for a CPU.
+    frozen: it is not trained; no gradient and no activations of it are kept.
+    head: "mean" of the frames' pooled vectors; "attentive", one query over the tokens of all frames, as V-JEPA 2's
+        probe; "recurrent", cells over the pooled vectors.
+    probe_depth, probe_heads: of the attentive head, the blocks of self-attention before the query and the attention
+        heads; None for heads of 64 channels.
+    time_positions: the attentive head's tokens, normalised, get waves that mark their frame; without them it is blind
+        to the order of frames, as the mean is.
+    cell, hidden, layers, bidirectional: of the recurrent head: "lstm", "gru" or "rnn", the length of its states, its
+        layers, and another reading from the end backwards.
+    read: what the recurrent head reads from its states: the "last" one, or the "mean", "max" or "attention" over time.
+    dropout: before the last layer.
+    """
+    check_at_least("size", size, 1)
+    check_choice("head", head, HEADS)
+    if backbone in SMALL:
+        net = image_backbone(backbone)
+    else:
+        net = timm_backbone(backbone, "tokens" if head == "attentive" else "pooled", size=size)
+    width = net.out_channels
+    join: _TokenReader | SequenceEncoder | TimePool
+    if head == "attentive":
+        heads = (width // 64 if width % 64 == 0 else 1) if probe_heads is None else probe_heads
+        check_probe(probe_depth, heads, width)
+        join = _TokenReader(width, depth=probe_depth, heads=heads, time=time_positions)
+    elif head == "recurrent":
+        join = SequenceEncoder(width, cell=cell, hidden=hidden, layers=layers, bidirectional=bidirectional, head=read)
+    else:
+        join = TimePool(width, "mean")
+    features = join.features if isinstance(join, SequenceEncoder) else width
+    return TimmFrames(
+        num_classes=num_classes, backbone=net, join=join, num_features=features, frozen=frozen, dropout=dropout
+    )

@@ -29,12 +29,11 @@ from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.manifest.splits import StrangersRegex
 from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.base import VideoReader
-from vidtrain.data.settings import FlowConfig, FlowSourceName, SamplerConfig, TransformConfig
+from vidtrain.data.settings import EvalConfig, EvalProtocol, FlowConfig, FlowSourceName, SamplerConfig, TransformConfig
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.checkpoints.content import check_size
 from vidtrain.engine.parameters import parameter_groups
 from vidtrain.engine.preprocess import reads_flow
-from vidtrain.engine.settings import EvalConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.models.weights.start import START_KEYS, start
 from vidtrain.options.instantiate import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
@@ -200,8 +199,10 @@ def build_augment(transform: TransformConfig) -> Augment:
     return Augment(colours, transform.policy.value, transform.magnitude, transform.num_ops, transform.erasing)
 
 
-def build_eval_crops(transform: TransformConfig, crops: int) -> EvalCrops:
-    return EvalCrops(transform.size, transform.resize, crops, transform.squash)
+def build_eval_crops(
+    transform: TransformConfig, crops: int, protocol: EvalProtocol = EvalProtocol.vidtrain
+) -> EvalCrops:
+    return EvalCrops(transform.size, transform.resize, crops, transform.squash, protocol)
 
 
 def _pair(key: str, values: Sequence[float]) -> tuple[float, float]:
@@ -270,13 +271,16 @@ def protocol(sampler: SamplerConfig, transform: TransformConfig, evaluation: Eva
         rate = f"clips of {sampler.num_frames} frames over {sampler.window}"
     elif sampler.fps is not None:
         rate = f"clips of {sampler.num_frames} frames at {sampler.fps:g} fps"
-    exact = transform.squash or isinstance(transform.resize, str)
-    side = "squashed to" if exact else "short side"
+    whose = evaluation.protocol
+    scale = build_eval_crops(transform, evaluation.crops, whose).scale
+    side = "squashed to" if transform.squash or isinstance(scale, str) else "short side"
     views = f"{evaluation.clips}x{evaluation.crops} views (clips x crops)"
     if evaluation.hop is not None:
         every = f"{evaluation.hop} frames" if isinstance(evaluation.hop, int) else evaluation.hop
         views = f"a clip every {every} x {evaluation.crops} crops"
-    return f"{rate} at {transform.size} px ({side} {transform.resize}), {views}, probabilities averaged"
+    if whose is not EvalProtocol.vidtrain:
+        views += f", frames and crops as {whose.value}"
+    return f"{rate} at {transform.size} px ({side} {scale}), {views}, {evaluation.average.value} averaged"
 
 
 # ---------------------------------------------------------------- models by name, models from files

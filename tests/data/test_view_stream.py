@@ -26,6 +26,7 @@ from vidtrain.data.flow.source import ComputedFlow
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.streaming import OutOfOrderError
+from vidtrain.data.settings import EvalProtocol
 from vidtrain.engine.evaluator import ViewScores, evaluate, view_scores
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelInput
@@ -51,7 +52,8 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def views_of(paths: list[str], *, crops: int = 1, spec: ClipSpec = SPEC, **options: Any) -> EvalViews:
     manifest = Manifest.of(paths, [n % 3 for n in range(len(paths))])
-    return EvalViews(manifest, PyAVReader(), spec, EvalCrops(32, 36, crops), clips=options.pop("clips", 1), **options)
+    cuts = EvalCrops(32, 36, crops, protocol=options.pop("protocol", EvalProtocol.vidtrain))
+    return EvalViews(manifest, PyAVReader(), spec, cuts, clips=options.pop("clips", 1), **options)
 
 
 class Net(nn.Module):
@@ -90,6 +92,8 @@ def gathered(parts: Iterator[ViewPart], size: int) -> dict[int, Tensor]:
         {"clips": 9, "crops": 10},
         {"clips": 6, "spec": ClipSpec(5, mode="segments")},
         {"hop": 4, "spec": ClipSpec(4, fps=60.0)},
+        {"clips": 2, "spec": ClipSpec(5, mode="segments"), "crops": 3, "protocol": EvalProtocol.tsm},  # the later first
+        {"clips": 9, "spec": ClipSpec(8, window=24), "protocol": EvalProtocol.mmaction2},  # wraps around
     ],
     ids=str,
 )
@@ -141,18 +145,21 @@ def scores_of(batches: Any, size: int) -> list[ViewScores]:
         return list(view_scores(Net().eval(), batches, TO_INPUT, PRECISION, views_per_forward=size))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("workers", "average_logits"), [(0, True), (2, False)])
 @pytest.mark.parametrize("options", [{"hop": 1}, {"clips": 30, "crops": 3}], ids=str)
-def test_scores_are_equal_to_the_bit(paths: list[str], options: dict[str, Any], workers: int) -> None:
+def test_scores_are_equal_to_the_bit(
+    paths: list[str], options: dict[str, Any], workers: int, average_logits: bool
+) -> None:
     size = 8
+    average: dict[str, Any] = {"average_logits": average_logits}
     views = views_of(paths, **options)
     rows = [4, 0, 3, 1]  # as one of several processes has them; in this order
     whole: list[Batch] = [collate([views[row]]) for row in rows]
     batches = loader_of_tests(
         views, views_per_batch=size, views_per_video=90, workers=workers, pin_memory=False, rows=rows
     )
-    expected = evaluate(Net(), whole, TO_INPUT, PRECISION, views_per_forward=size)
-    found = evaluate(Net(), batches, TO_INPUT, PRECISION, views_per_forward=size)
+    expected = evaluate(Net(), whole, TO_INPUT, PRECISION, views_per_forward=size, **average)
+    found = evaluate(Net(), batches, TO_INPUT, PRECISION, views_per_forward=size, **average)
     assert found.videos.tolist() == expected.videos.tolist() == [4, 0, 1]
     for name in ("probs", "labels", "clip_hits"):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name

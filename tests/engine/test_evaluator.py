@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import product
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vidtrain.engine.evaluator import Scores, evaluate, merged, view_probabilities
+from vidtrain.engine.evaluator import Scores, evaluate, merged, view_scores
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelInput
 from vidtrain.engine.settings import PrecisionName
@@ -46,6 +48,22 @@ def test_probabilities_are_averaged_over_views() -> None:
     summary = scores.summary()
     assert summary["top1"] == 1.0
     assert "top5" not in summary  # with two classes it would always be 1
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_logits_are_averaged_when_asked(multi_label: bool) -> None:
+    """Of a sure view and two that mildly disagree, the sure one weighs more in the mean of the logits."""
+    views, label = views_of(0, 134, 134), torch.tensor([[0.0, 1.0]]) if multi_label else torch.tensor([1])
+    batch = [Batch(views, label, torch.tensor([0]))]
+    by_probability = evaluate(Brightness(), batch, TO_INPUT, PRECISION, views_per_forward=2)
+    found = evaluate(Brightness(), batch, TO_INPUT, PRECISION, views_per_forward=2, average_logits=True)
+    mean = (views.double().mean((2, 3, 4, 5)) / 255 - 0.5) / 0.25
+    logits = torch.stack([-mean, mean], 2).mean(1)
+    expected = logits.sigmoid() if multi_label else logits.softmax(1)
+    torch.testing.assert_close(found.probs.double(), expected, atol=1e-6, rtol=0)
+    assert (found.probs - by_probability.probs).abs().max() > 0.03
+    assert torch.equal(found.clip_hits, by_probability.clip_hits)
+    assert found.clip_hits.item() == pytest.approx(2 / 3)
 
 
 def test_batching_does_not_change_a_score() -> None:
@@ -103,31 +121,40 @@ class Poisoned(nn.Module):
         return logits
 
 
-@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize(
+    ("multi_label", "average_logits"), [(False, False), (True, False), (False, True), (True, True)]
+)
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_video_without_a_finite_output_is_named_and_not_scored(value: float, multi_label: bool) -> None:
+def test_a_video_without_a_finite_output_is_named_and_not_scored(
+    value: float, multi_label: bool, average_logits: bool
+) -> None:
+    options: dict[str, Any] = {"views_per_forward": 2, "average_logits": average_logits}
     views = torch.cat([views_of(0, 110), views_of(255, 0), views_of(140, 150)])
     labels = torch.tensor([0, 0, 0])
     labels = nn.functional.one_hot(labels, 2).float() if multi_label else labels
     batches = [Batch(views, labels, torch.tensor([4, 7, 9])), Batch(views[1:2], labels[1:2], torch.tensor([2]))]
-    scores = evaluate(Poisoned(value), batches, TO_INPUT, PRECISION, views_per_forward=2)
+    scores = evaluate(Poisoned(value), batches, TO_INPUT, PRECISION, **options)
     assert scores.videos.tolist() == [4, 9]
     assert scores.not_finite == [2, 7]
     assert scores.answered == 0.5
     assert scores.summary()["top1"] == 0.5
-    both = merged([scores, evaluate(Poisoned(value), batches[:1], TO_INPUT, PRECISION, views_per_forward=2)])
+    both = merged([scores, evaluate(Poisoned(value), batches[:1], TO_INPUT, PRECISION, **options)])
     assert both.not_finite == [2, 7, 7]
 
-    none = evaluate(Poisoned(value), batches[1:], TO_INPUT, PRECISION, views_per_forward=2)
+    none = evaluate(Poisoned(value), batches[1:], TO_INPUT, PRECISION, **options)
     assert (none.answered, none.not_finite, len(none.probs)) == (0, [2], 0)
     assert all(math.isnan(number) for number in none.summary().values())
 
 
 def test_minus_infinity_is_the_logit_of_a_class_that_is_ruled_out() -> None:
-    for multi_label in (False, True):
-        probs = view_probabilities(Poisoned(-math.inf), views_of(255), TO_INPUT, PRECISION, 8, multi_label=multi_label)
-        assert probs[0, 0, 0] == 0
-        assert probs.isfinite().all()
+    batch = Batch(views_of(255, 255), torch.tensor([0]), torch.tensor([0]))
+    for multi_label, average_logits in product([False, True], repeat=2):
+        options = {"multi_label": multi_label, "average_logits": average_logits}
+        model = Poisoned(-math.inf)
+        (found,) = view_scores(model, [batch], TO_INPUT, PRECISION, views_per_forward=8, **options)
+        for probs in (found.probs[0], found.mean):
+            assert (probs[:, 0] == 0).all()
+            assert probs.isfinite().all()
 
 
 def test_unlabelled_videos_without_a_finite_output_are_named_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import vidtrain
 from vidtrain.commands.inspect import catalogue_rows
 from vidtrain.models.inspect.catalogue import CATALOGUE, Entry
 from vidtrain.models.inspect.summary import cost, summarise
+from vidtrain.options.described import conf_dir
 from vidtrain.reports.catalogue import CatalogueRow, to_markdown, to_text
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
@@ -40,6 +42,23 @@ def test_the_document_has_the_facts_of_every_model() -> None:
         got = rows[name][1:-1]
         for column in (0, 1, 3, 5, 6, 7):  # all but parameters and GMAC
             assert got[column] == expected[column], name
+
+
+def test_every_number_says_how_to_test_so() -> None:
+    """Who published it has a row of options, or is said to be none of the code bases; all named presets are there."""
+    text = to_markdown([])
+    options = {cells[1].strip() for line in text.splitlines() if len(cells := line.split("|")) == 4}
+    rest = text.rpartition("\nThe numbers of ")[2].split(" come from ")[0]
+    for name, entry in CATALOGUE.items():
+        source = entry.protocol.rpartition(", ")[2]
+        assert source in options or source in rest or source in ("", "the paper", "from scratch"), name
+    assert DOCS.read_text(encoding="utf-8").startswith(text)
+    presets = {file.stem for file in (conf_dir() / "eval").glob("*.yaml")}
+    named = set(re.findall(r"eval=(\w+)", text))
+    for file in Path(vidtrain.__file__).parent.glob("models/weights/*.py"):
+        named |= set(re.findall(r'protocol="(\w+)"', file.read_text(encoding="utf-8")))
+    assert "pyslowfast" in named
+    assert named <= presets
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from vidtrain import build
 from vidtrain.commands.scoring import Scorer, prepare_folder, refuse_not_finite
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import IntLists, Manifest, VideoData
+from vidtrain.data.settings import EvalProtocol
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.devices.distributed import World, join
 from vidtrain.engine.precision import Precision, choose_device
@@ -66,7 +67,9 @@ def _scored(cfg: DictConfig, world: World) -> float | None:
         choose_workers(config.trainer.num_workers, device, world.size),
         world,
     )
-    name = f"{split}_{config.eval.clips}x{config.eval.crops}{f'_{cfg.stream}' if cfg.stream is not None else ''}"
+    whose = None if config.eval.protocol is EvalProtocol.vidtrain else config.eval.protocol.value
+    parts = split, f"{config.eval.clips}x{config.eval.crops}", whose, cfg.stream
+    name = "_".join(part for part in parts if part is not None)
     folder = _folder(cfg, name) if world.is_main else Path()
 
     result = scorer.report(model.to(device), data, split, folder, show=lambda found: _print(found, split))

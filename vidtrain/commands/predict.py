@@ -50,19 +50,21 @@ def run(cfg: DictConfig) -> None:
     bad: list[BadVideo] = []
     multi_label = bool(content.get("multi_label"))
     with _output(cfg, manifest, names) as output:
-        batches = scorer.batches(manifest, config.eval.clips, config.eval.crops, hop=config.eval.hop)
+        views = config.eval
+        batches = scorer.batches(manifest, views.clips, views.crops, hop=views.hop, protocol=views.protocol)
         for batch in view_scores(
             model,
             batches,
             scorer.to_input,
             scorer.precision,
-            views_per_forward=config.eval.batch_size,
+            views_per_forward=views.batch_size,
+            average_logits=scorer.average_logits,
             multi_label=multi_label,
         ):
             bad += batch.bad
             if not len(batch.videos):
                 continue
-            mean = batch.probs.mean(1)
+            mean = batch.mean
             finite = mean.isfinite().all(1)
             bad += [BadVideo(manifest.paths[row], scorer.not_finite) for row in batch.videos[~finite].tolist()]
             videos, mean = batch.videos[finite], mean[finite]

@@ -18,8 +18,10 @@ from tqdm import tqdm
 from vidtrain import build, metrics
 from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.clips.loader import eval_loader
+from vidtrain.data.clips.protocols import check_clips
 from vidtrain.data.features.sequences import EvalSequences
 from vidtrain.data.manifest.manifest import FeatureInfo, Manifest, VideoData
+from vidtrain.data.settings import AverageName, EvalProtocol
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.evaluator import Scores, evaluate, merged
 from vidtrain.engine.precision import Precision
@@ -54,7 +56,10 @@ class Scorer:
         self.reader = build.build_reader(cfg.decoder)
         self.flow = build.build_flow(cfg.flow, complete=complete_flow)
         self.spec = build.build_spec(cfg.sampler)
-        build.build_eval_crops(cfg.transform, cfg.eval.crops)  # a mistake shows now, not after the training
+        # a mistake shows now, not after the training
+        build.build_eval_crops(cfg.transform, cfg.eval.crops, cfg.eval.protocol)
+        check_clips(cfg.eval.protocol, self.spec, cfg.eval.clips, cfg.eval.hop)
+        self.average_logits = cfg.eval.average is AverageName.logits
         self.to_input = ModelInput(cfg.transform.mean, cfg.transform.std, precision.device)
 
     def batches(
@@ -64,11 +69,12 @@ class Scorer:
         crops: int,
         *,
         hop: int | str | None = None,
+        protocol: EvalProtocol = EvalProtocol.vidtrain,
         num_classes: int | None = None,
         features: FeatureInfo | None = None,
     ) -> Iterable[Batch | ViewPart]:
         """Batches of whole videos with all their views, or all their features."""
-        cuts = build.build_eval_crops(self.cfg.transform, crops)
+        cuts = build.build_eval_crops(self.cfg.transform, crops, protocol)
         views = EvalViews(
             manifest, self.reader, self.spec, cuts, clips=clips, hop=hop, flow=self.flow, num_classes=num_classes
         )
@@ -92,6 +98,7 @@ class Scorer:
         clips: int,
         crops: int,
         hop: int | str | None = None,
+        protocol: EvalProtocol = EvalProtocol.vidtrain,
         each: Callable[[Tensor, Tensor, Tensor], None] | None = None,
     ) -> Scores:
         """Probabilities of every readable video of a split; of several processes each scores its part.
@@ -99,12 +106,21 @@ class Scorer:
         each: see `evaluate`.
         """
         manifest, features = manifest_of(data, split), data.features
-        batches = self.batches(manifest, clips, crops, hop=hop, num_classes=data.num_classes, features=features)
+        batches = self.batches(
+            manifest, clips, crops, hop=hop, protocol=protocol, num_classes=data.num_classes, features=features
+        )
         quiet = not sys.stderr.isatty() or not self.world.is_main
         bar = tqdm(batches, desc=split, unit="batch", leave=False, disable=quiet)
-        per_forward = self.cfg.eval.batch_size
         with self.world.sharing(LoaderError):
-            own = evaluate(model, bar, self.to_input, self.precision, views_per_forward=per_forward, each=each)
+            own = evaluate(
+                model,
+                bar,
+                self.to_input,
+                self.precision,
+                views_per_forward=self.cfg.eval.batch_size,
+                average_logits=self.average_logits,
+                each=each,
+            )
         scores = merged(self.world.gather(own))
         count, ties = len(scores.videos), int(metrics.shared_first(scores.probs).sum())
         if self.world.is_main and ties > count / 10:
@@ -147,8 +163,8 @@ class Scorer:
         manifest = manifest_of(data, split)
         partial = PartialPredictions(self.world.from_main(folder), self.world.rank, manifest, data.class_names)
         with partial:
-            protocol = evaluation.clips, evaluation.crops, evaluation.hop
-            scores = self.score(model, data, split, *protocol, each=partial.add)
+            views = evaluation.clips, evaluation.crops, evaluation.hop, evaluation.protocol
+            scores = self.score(model, data, split, *views, each=partial.add)
         result: dict[str, Any] = {
             "split": split,
             **scores.summary(),

@@ -1,4 +1,4 @@
-"""The options of clip sampling and cropping. `vidtrain train --help` prints the text under each field."""
+"""The options of clip sampling, cropping and testing. `vidtrain train --help` prints the text under each field."""
 
 from __future__ import annotations
 
@@ -23,6 +23,25 @@ class SampleMode(Enum):
 class CropName(Enum):
     random = "random"
     resized = "resized"
+
+
+class EvalProtocol(str, Enum):
+    vidtrain = "vidtrain"
+    pyslowfast = "pyslowfast"
+    pyslowfast_offset = "pyslowfast_offset"
+    pytorchvideo = "pytorchvideo"
+    pytorchvideo_0_1_5 = "pytorchvideo_0_1_5"
+    torchvision = "torchvision"
+    mmaction2 = "mmaction2"
+    mmaction2_uniform = "mmaction2_uniform"
+    tsm = "tsm"
+    videomae = "videomae"
+    internvideo2 = "internvideo2"
+
+
+class AverageName(str, Enum):
+    probabilities = "probabilities"
+    logits = "logits"
 
 
 class PolicyName(Enum):
@@ -88,6 +107,25 @@ class TransformConfig:
     """Subtracted from RGB in [0, 1]."""
     std: list[float] = number([0.225, 0.225, 0.225], least=1e-4, most=100)
     """Divides RGB after the mean."""
+
+
+@dataclass
+class EvalConfig:
+    protocol: EvalProtocol = EvalProtocol.vidtrain
+    """Whose frames and crops are tested: vidtrain's own, or those of pyslowfast, pytorchvideo, torchvision, mmaction2,
+    tsm, videomae or internvideo2, to the index; these have rules of their own for short videos, too."""
+    average: AverageName = AverageName.probabilities
+    """What is averaged over the clips and crops of a video: probabilities, or the logits they are made of."""
+    clips: int = number(10, least=1)
+    """Clips spread evenly over each video in testing; their scores are averaged, see average."""
+    hop: int | float | str | None = None
+    """Slide over the whole video instead: a test clip every so many source frames (16) or seconds (0.5s); null: no."""
+    crops: int = number(1, least=1, most=10)
+    """Crops per clip in testing: 1 (centre), 3 (along the longer side), 5 (and corners), 10 (and mirrored)."""
+    val_clips: int = number(1, least=1)
+    """Clips per video in the validation after an epoch (centre crop)."""
+    batch_size: int = number(32, least=1)
+    """Views in one forward pass: bounds the memory of testing."""
 
 
 @dataclass

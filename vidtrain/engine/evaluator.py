@@ -1,4 +1,4 @@
-"""Testing: probabilities averaged over the views of a video, each video exactly once."""
+"""Testing: scores averaged over the views of a video, each video exactly once."""
 
 from __future__ import annotations
 
@@ -85,11 +85,13 @@ def evaluate(
     precision: Precision,
     *,
     views_per_forward: int,
+    average_logits: bool = False,
     each: Callable[[Tensor, Tensor, Tensor], None] | None = None,
 ) -> Scores:
     """Score every video of `batches`; leaves the model in eval mode.
 
-    each: is called with (videos, probs, labels) of those that have just been scored, shapes as in Scores.
+    average_logits: see `view_scores`. each: is called with (videos, probs, labels) of those that have just been scored,
+    shapes as in Scores.
 
     Videos whose label is -1 get probabilities and count in no number. Labels of shape (B, K) mean a multi-label set:
     the probabilities are then sigmoids, one per class, else a softmax. The loss is the negative logarithm of the
@@ -103,11 +105,13 @@ def evaluate(
     hits: list[Tensor] = []
     bad: list[BadVideo] = []
     not_finite: list[int] = []
-    for found in view_scores(model, batches, to_input, precision, views_per_forward=views_per_forward):
+    for found in view_scores(
+        model, batches, to_input, precision, views_per_forward=views_per_forward, average_logits=average_logits
+    ):
         bad += found.bad
         if not len(found.videos):
             continue
-        mean = found.probs.mean(1)
+        mean = found.mean
         finite = mean.isfinite().all(1)
         not_finite += found.videos[~finite].tolist()
         best = found.probs.argmax(2)
@@ -128,9 +132,11 @@ def evaluate(
 
 @dataclass
 class ViewScores:
-    """What the network says of whole videos. probs: float32 (B, V, K). labels, videos, bad: as in a Batch."""
+    """What the network says of whole videos. probs: float32 (B, V, K); mean: (B, K), their average over the views, or
+    the probabilities that the average of the logits gives. labels, videos, bad: as in a Batch."""
 
     probs: Tensor
+    mean: Tensor
     labels: Tensor
     videos: Tensor
     bad: list[BadVideo] = field(default_factory=list)
@@ -143,14 +149,16 @@ def view_scores(
     precision: Precision,
     *,
     views_per_forward: int,
+    average_logits: bool = False,
     multi_label: bool | None = None,
 ) -> Iterator[ViewScores]:
     """The probabilities of every view of every video, in the order of the loader.
 
-    Of a video that comes in parts only the probabilities of its views are kept until its last part, and those of the
+    Of a video that comes in parts only the logits of its views are kept until its last part, and those of the
     videos that are finished before one that stands ahead of them.
 
     Args:
+        average_logits: average the logits of a video's views instead of their probabilities.
         multi_label: None: when labels have the shape (B, K).
     """
     several = multi_label
@@ -162,46 +170,28 @@ def view_scores(
             label = batch.labels if isinstance(batch, Batch) else batch.label
             several = isinstance(label, Tensor) and label.ndim == (2 if isinstance(batch, Batch) else 1)
         if isinstance(batch, Batch):
-            probs = torch.empty(0)
+            probs = mean = torch.empty(0)
             if len(batch):
-                probs = view_probabilities(
-                    model, batch.views, to_input, precision, views_per_forward, multi_label=bool(several)
-                )
-            yield ViewScores(probs, batch.labels, batch.videos, batch.bad)
+                logits = view_logits(model, batch.views, to_input, precision, views_per_forward)
+                probs, mean = _probabilities(logits, multi_label=bool(several), average_logits=average_logits)
+            yield ViewScores(probs, mean, batch.labels, batch.videos, batch.bad)
             continue
-        finished = _add_part(parts, batch, model, to_input, precision, views_per_forward, multi_label=bool(several))
-        if finished is not None:
-            done[batch.place] = finished
+        if batch.bad is not None:
+            parts.pop(batch.place, None)
+            nothing = torch.empty(0, dtype=torch.int64)
+            done[batch.place] = ViewScores(torch.empty(0), torch.empty(0), nothing, nothing, [batch.bad])
+        else:
+            kept = [] if batch.first == 0 else parts[batch.place]
+            parts[batch.place] = kept
+            kept.append(view_logits(model, batch.views[None], to_input, precision, views_per_forward))
+            if batch.first + len(batch.views) == batch.total:
+                logits = torch.cat(parts.pop(batch.place), 1)
+                found = _probabilities(logits, multi_label=bool(several), average_logits=average_logits)
+                label = torch.as_tensor(batch.label)
+                done[batch.place] = ViewScores(*found, label[None], torch.tensor([batch.video]))
         while place in done:
             yield done.pop(place)
             place += 1
-
-
-def _add_part(
-    parts: dict[int, list[Tensor]],
-    part: ViewPart,
-    model: nn.Module,
-    to_input: ModelInput,
-    precision: Precision,
-    views_per_forward: int,
-    *,
-    multi_label: bool,
-) -> ViewScores | None:
-    """The scores of the part's video if it is the last one."""
-    if part.bad is not None:
-        parts.pop(part.place, None)
-        nothing = torch.empty(0, dtype=torch.int64)
-        return ViewScores(torch.empty(0), nothing, nothing, [part.bad])
-    if part.first == 0:
-        parts[part.place] = []
-    kept = parts[part.place]
-    kept.append(
-        view_probabilities(model, part.views[None], to_input, precision, views_per_forward, multi_label=multi_label)[0]
-    )
-    if part.first + len(part.views) < part.total:
-        return None
-    label = part.label if isinstance(part.label, Tensor) else torch.tensor(part.label)
-    return ViewScores(torch.cat(parts.pop(part.place))[None], label[None], torch.tensor([part.video]))
 
 
 def merged(parts: Sequence[Scores]) -> Scores:
@@ -230,28 +220,28 @@ def _loss(probs: Tensor, labels: Tensor) -> float:
 
 
 @torch.inference_mode()
-def view_probabilities(
-    model: nn.Module,
-    views: Tensor | Sequences,
-    to_input: ModelInput,
-    precision: Precision,
-    views_per_forward: int,
-    *,
-    multi_label: bool = False,
+def view_logits(
+    model: nn.Module, views: Tensor | Sequences, to_input: ModelInput, precision: Precision, views_per_forward: int
 ) -> Tensor:
-    """uint8 (B, V, T, H, W, 3) -> float32 (B, V, K) on the CPU: softmax, or sigmoid when multi_label.
-
-    A sequence of features is one view. Where the logits hold nan or +inf, so do the probabilities hold nan; -inf is the
-    logit of a class that is ruled out.
-    """
+    """uint8 (B, V, T, H, W, 3) -> float32 (B, V, K) on the CPU. A sequence of features is one view."""
     parts = []
     for part in (views if isinstance(views, Sequences) else views.flatten(0, 1)).split(views_per_forward):
         with precision.autocast():
             logits = model(to_input(part))
-        logits = logits.float()
-        if multi_label:  # a softmax makes nan of +inf by itself
-            probs = logits.masked_fill(logits == torch.inf, torch.nan).sigmoid()
-        else:
-            probs = logits.softmax(1)
-        parts.append(probs.cpu())
+        parts.append(logits.float().cpu())
     return torch.cat(parts).unflatten(0, (-1, 1) if isinstance(views, Sequences) else views.shape[:2])
+
+
+def _probabilities(logits: Tensor, *, multi_label: bool, average_logits: bool) -> tuple[Tensor, Tensor]:
+    """float32 (B, V, K) -> probs (B, V, K) and mean (B, K) as in ViewScores: softmax, or sigmoid when multi_label.
+
+    Where the logits hold nan or +inf, so do the probabilities hold nan; -inf is the logit of a class that is ruled out.
+    """
+    if multi_label:  # a softmax makes nan of +inf by itself
+        logits = logits.masked_fill(logits == torch.inf, torch.nan)
+
+    def squashed(values: Tensor) -> Tensor:
+        return values.sigmoid() if multi_label else values.softmax(-1)
+
+    probs = squashed(logits)
+    return probs, squashed(logits.mean(1)) if average_logits else probs.mean(1)

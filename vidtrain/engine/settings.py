@@ -121,17 +121,3 @@ class TrainerConfig:
     """Updates to trace with torch's profiler into the folder profile/, which TensorBoard and Perfetto open; 0: none."""
     test: bool = True
     """Test the best checkpoint at the end, when the data set has a test split."""
-
-
-@dataclass
-class EvalConfig:
-    clips: int = number(10, least=1)
-    """Clips spread evenly over each video in testing; their probabilities are averaged."""
-    hop: int | float | str | None = None
-    """Slide over the whole video instead: a test clip every so many source frames (16) or seconds (0.5s); null: no."""
-    crops: int = number(1, least=1, most=10)
-    """Crops per clip in testing: 1 (centre), 3 (along the longer side), 5 (and corners), 10 (and mirrored)."""
-    val_clips: int = number(1, least=1)
-    """Clips per video in the validation after an epoch (centre crop)."""
-    batch_size: int = number(32, least=1)
-    """Views in one forward pass: bounds the memory of testing."""

@@ -14,6 +14,7 @@ from omegaconf import MISSING, OmegaConf
 
 from vidtrain.data.settings import (
     CheckConfig,
+    EvalConfig,
     FlowCacheConfig,
     FlowConfig,
     FlowMethodName,
@@ -22,7 +23,7 @@ from vidtrain.data.settings import (
     StatsConfig,
     TransformConfig,
 )
-from vidtrain.engine.settings import EvalConfig, ScheduleConfig, TrainerConfig
+from vidtrain.engine.settings import ScheduleConfig, TrainerConfig
 from vidtrain.errors import ConfigError
 from vidtrain.options.commands import COMMANDS
 from vidtrain.options.settings import BenchConfig as BenchConfig
@@ -83,7 +84,7 @@ class CheckpointSections:
     trainer: Any = None
     """The checkpoint's; of it are used trainer.device, trainer.precision, trainer.num_workers."""
     eval: Any = None
-    """The checkpoint's, as sampler: eval.clips, eval.crops, eval.hop, eval.batch_size."""
+    """The checkpoint's, as sampler: eval.clips, eval.crops, eval.hop, eval.batch_size; or eval=CHOICE."""
 
 
 @dataclass

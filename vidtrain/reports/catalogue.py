@@ -17,6 +17,19 @@ Parameters are for 400 classes. GMAC are 10^9 multiply-adds of one clip of T x H
 torch.utils.flop_counter. K400 top-1 is what was published for Kinetics-400, in percent, with frames x stride of a
 clip, views as clips x crops, and who published it. Models without it are small ones for a CPU or have no published
 result on that data set.
+
+`vidtrain eval` reads the frames and crops of those who published a number with these options (docs/data.md, Testing as
+published code does); 8x8 of a SlowFast is `sampler.num_frames=32 sampler.stride=2`:
+
+| published by | options |
+| --- | --- |
+| PySlowFast | `eval=pyslowfast transform.size=256`; x3d_xs and x3d_s 182, x3d_l 356; MViT `eval=pyslowfast_offset` |
+| PyTorchVideo | `eval=pytorchvideo_0_1_5 transform.size=256 transform.resize=256` |
+| torchvision | `eval=torchvision sampler.fps=15 transform.resize=128x171`; s3d 256x256 and `eval.clips=1` |
+| mit-han-lab | `eval=tsm sampler.mode=clip sampler.window=64 transform.size=256 transform.resize=256` |
+| MCG-NJU | `eval=videomae` |
+
+The numbers of papers, of facebookresearch (TimeSformer) and Scenic come from code that is not among these.
 """
 
 

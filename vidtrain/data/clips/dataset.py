@@ -13,12 +13,14 @@ from torch.utils.data import Dataset
 
 from vidtrain.data.clips.augment import Augment
 from vidtrain.data.clips.crop import Crop, cut_flow
+from vidtrain.data.clips.protocols import protocol_clips
 from vidtrain.data.clips.sampling import ClipSpec, random_clip, sliding_clips, uniform_clips
 from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
 from vidtrain.data.flow.codes import Codes
 from vidtrain.data.flow.source import FlowSource
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo, VideoReader
+from vidtrain.data.settings import EvalProtocol
 from vidtrain.errors import DataError, VideoError
 from vidtrain.types import BadVideo, Frames, Indices, Sample
 
@@ -147,7 +149,8 @@ class EvalViews(Dataset[Sample]):
     A broken video is never replaced: its views are None and the reason is in `bad`.
 
     Args:
-        clips: clips spread evenly over the video.
+        cuts: the crops, and whose protocol they and the clips follow.
+        clips: clips of a video, spread evenly over it.
         hop: a clip every so many source frames (16), or seconds ("0.5s"), instead; V then differs from video to video.
         flow: gives the clips their optical flow; None: RGB only.
         num_classes: K, of a multi-label manifest.
@@ -195,6 +198,8 @@ class EvalViews(Dataset[Sample]):
         info, seconds = video.info, seconds_of(self.manifest, row)
         with blaming(self.manifest.paths[row]):
             length = info.num_frames, info.fps, self.spec
+            if self.cuts.protocol is not EvalProtocol.vidtrain:
+                return protocol_clips(self.cuts.protocol, *length, self.clips, times=info.times, **seconds)
             if self.hop is None:
                 return uniform_clips(*length, self.clips, times=info.times, **seconds)
             return sliding_clips(*length, self.hop, times=info.times, **seconds)

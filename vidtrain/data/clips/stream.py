@@ -169,14 +169,14 @@ def check_slides(spec: ClipSpec) -> ClipSpec:
 def cut_clips(video: OpenVideo, indices: Indices, cuts: Sequence[Crop], *, pieces: bool) -> Iterator[list[Frames]]:
     """uint8 (T, size, size, 3) of each clip, as many as there are cuts, all of one read_size.
 
-    Starts ascend, so frames before the next clip's first are let go. pieces: see readers.streaming.stream.
+    Frames are let go that neither the next clip nor one after it has. pieces: see readers.streaming.stream.
     """
-    firsts, lasts = indices.min(1).tolist(), indices.max(1).tolist()
+    firsts, lasts = np.minimum.accumulate(indices.min(1)[::-1])[::-1].tolist(), indices.max(1).tolist()
     held: dict[int, list[Frames]] = {}
     clip = 0
     for number, picture in stream(video, np.unique(indices), cuts[0].read_size, pieces=pieces):
         held[number] = [cut.apply(picture[None])[0] for cut in cuts]
-        while clip < len(indices) and lasts[clip] == number:
+        while clip < len(indices) and lasts[clip] <= number:
             yield [np.stack(views) for views in zip(*(held[frame] for frame in indices[clip].tolist()), strict=True)]
             clip += 1
             after = firsts[clip] if clip < len(indices) else number + 1

@@ -7,12 +7,16 @@ One random draw a clip: all its frames are cut alike, or motion would be invente
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from vidtrain.data.clips.crop import Crop, exact_size, scaled_size
-from vidtrain.errors import ConfigError
+from vidtrain.data.settings import EvalProtocol as Protocol
+from vidtrain.errors import ConfigError, one_of
 from vidtrain.types import VideoInfo
 
 CROPS = (1, 3, 5, 10)
@@ -92,16 +96,25 @@ class TrainCrop:
 
 @dataclass(frozen=True)
 class EvalCrops:
-    """The crops of one clip in testing, see CROPS."""
+    """The crops of one clip in testing, see CROPS.
+
+    protocol: whose; another one than vidtrain's scales, rounds and orders as its code base does, to the pixel.
+    """
 
     size: int
     resize: int | str
     crops: int = 1
     squash: bool = False
+    protocol: Protocol = Protocol.vidtrain
 
     def __post_init__(self) -> None:
         _check(self.size, self.resize)
-        if self.crops not in CROPS:
+        if self.protocol is not Protocol.vidtrain:
+            allowed = [crops for family, crops in _MIDDLES if family is self._family]
+            if self.crops not in allowed:
+                name = f"eval.protocol={self.protocol.value}"
+                raise ConfigError(f"eval.crops={self.crops}: {name} has {one_of([str(n) for n in allowed])}")
+        elif self.crops not in CROPS:
             raise ConfigError(
                 f"eval.crops={self.crops}: allowed are 1 (centre), 3 (along the longer side), 5 (centre and corners) "
                 "and 10 (those and their mirror images)"
@@ -109,7 +122,9 @@ class EvalCrops:
 
     def all(self, info: VideoInfo) -> list[Crop]:
         """The cuts of one video; all share read_size, so one decode serves them."""
-        height, width = scaled_size(info, self.resize, squash=self.squash)
+        height, width = self._read_size(info)
+        if self.protocol is not Protocol.vidtrain:
+            return self._published(height, width)
         down, right = height - self.size, width - self.size
         places = [(down // 2, right // 2)]
         if self.crops == 3 and height > width:
@@ -122,6 +137,102 @@ class EvalCrops:
         if self.crops == 10:
             cuts += [Crop(cut.read_size, cut.top, cut.left, cut.size, flip=True) for cut in cuts]
         return cuts
+
+    @property
+    def scale(self) -> int | str:
+        """What the frames are scaled to, as TransformConfig.resize: some protocols scale the short side to the crop."""
+        return self.size if (self._family, self.crops) in _WHOLE_SIDE else self.resize
+
+    @property
+    def _family(self) -> Protocol:
+        return _SAME_CROPS.get(self.protocol, self.protocol)
+
+    def _read_size(self, info: VideoInfo) -> tuple[int, int]:
+        scale = self.scale
+        if self.protocol is Protocol.vidtrain or self.squash or isinstance(scale, str):
+            return scaled_size(info, scale, squash=self.squash)
+        short, long = sorted((info.height, info.width))
+        # as each code base computes it: in floats a product can fall short of a whole number
+        if self._family is Protocol.pyslowfast:  # in its decoder
+            scaled = (2 * long * scale + short) // (2 * short)
+        elif self._family is Protocol.mmaction2:
+            scaled = int(long * (scale / short) + 0.5)
+        elif self._family is Protocol.pytorchvideo:
+            scaled = math.floor(long / short * scale)
+        else:
+            scaled = scale * long // short
+        scaled = max(scaled, scale)
+        return (scale, scaled) if info.height <= info.width else (scaled, scale)
+
+    def _published(self, height: int, width: int) -> list[Crop]:
+        family, middle = self._family, _MIDDLES[self._family, self.crops]
+        down, right = height - self.size, width - self.size
+        centre = middle(down), middle(right)
+        if family in _TO_THE_EDGE:
+            bottom, end = down, right
+        else:
+            bottom, end = 2 * centre[0], 2 * centre[1]
+        places = [(0, 0), (0, end), (bottom, 0), (bottom, end), centre]
+        if self.crops == 1:
+            places = [centre]
+        elif self.crops == 3:
+            upright = height > width and family is not Protocol.tsm
+            places = [(0, centre[1]), (bottom, centre[1])] if upright else [(centre[0], 0), (centre[0], end)]
+            places.insert(1 if family in _TO_THE_EDGE else 2, centre)
+        flips = (False, True) if self.crops == 10 else (False,)
+        return [Crop((height, width), *place, self.size, flip) for place in places for flip in flips]
+
+
+def _to_even(room: int) -> int:
+    return round(room / 2)
+
+
+def _rounded_up(room: int) -> int:
+    return -(-room // 2)
+
+
+def _rounded_down(room: int) -> int:
+    return room // 2
+
+
+def _quarters(room: int) -> int:
+    return 2 * (room // 4)
+
+
+_MIDDLES: Final[dict[tuple[Protocol, int], Callable[[int], int]]] = {
+    (Protocol.pyslowfast, 1): _rounded_up,
+    (Protocol.pyslowfast, 3): _rounded_up,
+    (Protocol.pytorchvideo, 1): _to_even,
+    (Protocol.pytorchvideo, 3): _rounded_up,
+    (Protocol.torchvision, 1): _to_even,
+    (Protocol.mmaction2, 1): _rounded_down,
+    (Protocol.mmaction2, 3): _rounded_down,
+    (Protocol.mmaction2, 10): _quarters,
+    (Protocol.tsm, 1): _to_even,
+    (Protocol.tsm, 3): _quarters,
+    (Protocol.tsm, 5): _quarters,
+    (Protocol.tsm, 10): _quarters,
+    (Protocol.videomae, 3): _rounded_down,
+    (Protocol.internvideo2, 1): _rounded_down,
+    (Protocol.internvideo2, 3): _rounded_down,
+}
+"""The crops that each code base has, and how it rounds the offset of the middle one."""
+_SAME_CROPS: Final = {
+    Protocol.pyslowfast_offset: Protocol.pyslowfast,
+    Protocol.pytorchvideo_0_1_5: Protocol.pytorchvideo,
+    Protocol.mmaction2_uniform: Protocol.mmaction2,
+}
+_WHOLE_SIDE: Final = (
+    (Protocol.pyslowfast, 3),
+    (Protocol.mmaction2, 3),
+    (Protocol.videomae, 3),
+    (Protocol.internvideo2, 1),
+    (Protocol.internvideo2, 3),
+)
+"""Their crop is as large as the short side, transform.size."""
+_TO_THE_EDGE: Final = (Protocol.pyslowfast, Protocol.pytorchvideo, Protocol.videomae, Protocol.internvideo2)
+"""The middle crop stands between the others, and the last one ends with the frame; elsewhere it comes after them, and
+they lie two of its rounded offsets apart."""
 
 
 def check_chance(key: str, value: float, most: float = 1.0) -> None:

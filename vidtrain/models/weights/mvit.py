@@ -107,7 +107,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "PyTorchVideo MViT",
         _has(*_POOL, r"cls_positional_encoding\.|patch_embed\.patch_model\."),
         _plain,
-        _CLIPS | Expects(protocol="pytorchvideo"),
+        _CLIPS | Expects(protocol="pytorchvideo_0_1_5"),
     ),
     _layout(
         "MMAction2 MViT",
@@ -115,5 +115,10 @@ LAYOUTS: tuple[Layout, ...] = (
         _plain,
         SLOWFAST | clips(16, 4, 224) | Expects(protocol="mmaction2"),
     ),
-    _layout("PySlowFast MViT", _has(*_POOL, r"patch_embed\.proj\."), _plain, _CLIPS | Expects(protocol="pyslowfast")),
+    _layout(
+        "PySlowFast MViT",
+        _has(*_POOL, r"patch_embed\.proj\."),
+        _plain,
+        _CLIPS | Expects(protocol="pyslowfast_offset"),
+    ),
 )

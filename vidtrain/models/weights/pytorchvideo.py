@@ -85,6 +85,6 @@ LAYOUTS: tuple[Layout, ...] = (
         model=_model,
         translate=_translate,
         notes=_notes,
-        expects=by_model(SLOWFAST | Expects(protocol="pytorchvideo"), CLIPS),
+        expects=by_model(SLOWFAST | Expects(protocol="pytorchvideo_0_1_5"), CLIPS),
     ),
 )

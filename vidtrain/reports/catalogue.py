@@ -28,6 +28,7 @@ published code does); 8x8 of a SlowFast is `sampler.num_frames=32 sampler.stride
 | torchvision | `eval=torchvision sampler.fps=15 transform.resize=128x171`; s3d 256x256 and `eval.clips=1` |
 | mit-han-lab | `eval=tsm sampler.mode=clip sampler.window=64 transform.size=256 transform.resize=256` |
 | MCG-NJU | `eval=videomae` |
+| OpenGVLab | VideoMAE V2 `eval=videomae`; UniFormerV2 `eval=mmaction2_uniform`, as MMAction2 tests its files |
 
 The numbers of papers, of facebookresearch (TimeSformer) and Scenic come from code that is not among these.
 """

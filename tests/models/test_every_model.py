@@ -74,6 +74,13 @@ THIN: dict[str, dict[str, Any]] = {
     "timm_frames": {"size": 32},
     **{f"uniformerv2_{name}": _UNIFORMERV2 for name in ("b16", "b16_ssv2", "l14")},
     "uniformerv2_tiny": {"size": 32},
+    **{
+        name: {"num_frames": 8, "size": 32, "width": 16, "heads": 2, "stages": [1, 1, 1, 1]}
+        for name in ("hiera_b", "hiera_b_plus", "hiera_l", "hiera_h")
+    },
+    "hiera_tiny": {"num_frames": 8, "size": 32, "width": 16},
+    **{f"movinet_{name}": {"variant": "tiny"} for name in ("a0", "a1", "a2", "a0_stream", "a1_stream", "a2_stream")},
+    **{f"movinet_tiny{kind}": {} for kind in ("", "_stream")},
     **{name: {"num_frames": 8, "size": 32, "width": 8, "depths": [1, 1, 2, 1]} for name in ("mvit_v1_b", "mvit_v2_s")},
     **{f"swin3d_{letter}": {"width": 8, "depths": [2, 2], "heads": [1, 2]} for letter in "tsb"},
     "two_stream": {"num_frames": 8, "backbone": "tiny"},
@@ -111,6 +118,9 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("x3d_m", {"shortcut_norm": True, "nonlocal_blocks": ["layer2.0"], "nonlocal_pool": "after"}),
     ("csn_r101", {"kind": "ip", "nonlocal_blocks": ["layer1.0"], "nonlocal_scale": False}),
     ("csn_tiny", {"fusion": "flatten"}),
+    ("movinet_tiny", {"causal": True, "dropout": 0.5}),
+    ("movinet_tiny", {"conv": "2plus1d"}),
+    ("hiera_tiny", {"stages": [1, 2, 1], "window": 4, "window_stages": 3, "pools": 1, "mlp_ratio": 2.5}),
     ("i3d", {"nonlocal_blocks": ["Mixed_3c", "Mixed_4d"]}),
     ("tsm_tiny", {"place": "block", "n_div": 4, "nonlocal_blocks": ["layer2.0"]}),
     ("tsm_r50", {"backbone": "resnet18"}),
@@ -293,7 +303,7 @@ def test_clips_that_do_not_fit(name: str, options: dict[str, Any], shape: tuple[
     "name",
     [
         *("single_frame", "late_fusion", "slow_fusion", "r2plus1d_18", "slow_r50", "slowfast_r50", "x3d_m", "csn_r101"),
-        *("r2plus1d_r50", "r2plus1d_34"),
+        *("r2plus1d_r50", "r2plus1d_34", "movinet_a0", "movinet_a0_stream"),
     ],
 )
 def test_pooling_models_take_any_clip(name: str, shape: tuple[int, ...]) -> None:

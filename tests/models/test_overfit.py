@@ -22,7 +22,8 @@ WIDER = {"c3d": {"width": 8, "hidden": 64, "dropout": 0.0}}
 """Without batch norm and with dropout twice, c3d cannot do it as thin as in the other tests."""
 PLAIN = (
     *(f"{name}_tiny" for name in RECURRENT),
-    *(f"{name}_tiny" for name in ("timesformer", "vivit", "videomae", "uniformerv2")),
+    *(f"{name}_tiny" for name in ("timesformer", "vivit", "videomae", "uniformerv2", "hiera", "movinet")),
+    "movinet_tiny_stream",
 )
 """As their configurations have them; thinner ones take longer than they save."""
 BLIND = ("late_fusion", "tsn_tiny")

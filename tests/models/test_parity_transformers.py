@@ -34,6 +34,7 @@ TARGETS = [
         {"num_frames": 8, "size": 56, "width": 88, "depth": 4, "heads": 4},
     ),
     ("uniformerv2_tiny", "uniformerv2_b16", {**_TINY, "read_after": 2}),
+    ("hiera_tiny_video", "hiera_b", {"num_frames": 8, "size": 64, "width": 24, "stages": [1, 2, 3, 2]}),
     ("tv_swin3d_t", "swin3d_t", {}),
     pytest.param("tv_mvit_v2_s", "mvit_v2_s", _B, marks=pytest.mark.slow),
 ]
@@ -80,6 +81,8 @@ LAYOUTS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
         {"width": 80, "depth": 12, "version": "2.1", "probe_depth": 2},
         {"heads": 4, "probe_heads": 8},
     ),
+    ("hiera_base_16x224", "hiera_b", _B, {}),
+    ("hiera_tiny_video", "hiera_b", {"num_frames": 8, "size": 64, "width": 24, "stages": [1, 2, 3, 2]}, {}),
     ("tv_mvit_v1_b", "mvit_v1_b", _B, {}),
     ("tv_mvit_v2_s", "mvit_v2_s", _B, {}),
     ("ptv_mvit_base_16x4", "mvit_v1_b", _B, {}),

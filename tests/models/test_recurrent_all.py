@@ -109,7 +109,7 @@ def test_activation_checkpointing_gives_the_same_gradient(name: str) -> None:
         (cnn_lstm, {"size": 32, "layers": 0}, r"model\.layers: got 0, expected 1 or more"),
         (st_lstm, {"size": 0}, r"model\.size: got 0, expected 1 or more"),
         (st_lstm, {"size": 32, "inputs": "mean"}, r"model\.inputs: got 'mean', expected flatten, avg"),
-        (rcn, {"cell": "tanh"}, r"model\.cell: got 'tanh', expected rnn, gru, lstm"),
+        (rcn, {"cell": "tanh"}, r"model\.cell: got 'tanh', expected rnn, gru, gru_reset_before, lstm"),
         (rcn, {"channels": []}, r"model\.channels: got \[\], expected a list of whole numbers of 1 or more"),
         (rcn, {"channels": 32}, r"model\.channels: got 32, expected a list"),
         (rcn, {"kernel": 2}, r"model\.kernel: got 2, expected an odd number"),

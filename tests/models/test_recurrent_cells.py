@@ -17,7 +17,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import deform_conv2d
 
 from vidtrain.errors import ConfigError
-from vidtrain.models.layers.conv_rnn import ConvCell, ConvGRUCell, ConvLSTMCell, ConvRNNCell, time_first
+from vidtrain.models.layers.conv_rnn import (
+    ConvCell,
+    ConvGRUCell,
+    ConvLSTMCell,
+    ConvRNNCell,
+    ResetBeforeGRUCell,
+    time_first,
+)
 from vidtrain.models.layers.deformable import DeformableConvLSTMCell, _deform
 
 PARITY = Path(os.environ.get("VIDTRAIN_PARITY", Path(__file__).parents[3] / "shared" / "parity"))
@@ -71,6 +78,36 @@ def test_kernel_1_on_a_1x1_map_is_pytorchs_layer(name: str, given: bool) -> None
     theirs = torch.autograd.grad(expected.square().sum(), (theirs_x, rnn.weight_hh_l0))
     for one, other in zip(mine, theirs, strict=True):
         torch.testing.assert_close(one.flatten(1), other, rtol=1e-5, atol=1e-5)
+
+
+def ballas(cell: ConvCell, x: torch.Tensor, steps: int, h: torch.Tensor) -> torch.Tensor:
+    """Ballas et al. 2016, equations 8 to 11, gate by gate: their z keeps the candidate, ours the old state."""
+    w_r, w_z, w = cell.conv_x.weight.chunk(3)
+    u_r, u_z, u = cell.conv_h.weight.chunk(3)
+    b_r, b_z, b = (bias.view(1, -1, 1, 1) for bias in cell.conv_x.bias.chunk(3))
+    pad, stride = cell.conv_x.padding, cell.conv_x.stride
+    states = []
+    for now in x.chunk(steps):
+        z = torch.sigmoid(F.conv2d(now, -w_z, None, stride, pad) + F.conv2d(h, -u_z, padding=pad) - b_z)
+        r = torch.sigmoid(F.conv2d(now, w_r, None, stride, pad) + F.conv2d(h, u_r, padding=pad) + b_r)
+        n = torch.tanh(F.conv2d(now, w, None, stride, pad) + F.conv2d(r * h, u, padding=pad) + b)
+        h = (1 - z) * h + z * n
+        states.append(h)
+    return torch.cat(states)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["zero_state", "given_state"])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_gru_with_the_reset_before_the_convolution(kernel: int, given: bool) -> None:
+    cell = ResetBeforeGRUCell(2, 3, kernel=kernel, stride=2)
+    randomise(cell)
+    x, h = maps(4 * 2, 2, 6, 8), maps(2, 3, 3, 4, seed=2)
+    states, last = cell(x, 4, (h,) if given else None)
+    torch.testing.assert_close(states, ballas(cell, x, 4, h if given else 0 * h), rtol=0, atol=1e-6)
+    torch.testing.assert_close(last[0], states[-2:])
+    after = ConvGRUCell(2, 3, kernel=kernel, stride=2)
+    after.load_state_dict({**cell.state_dict(), "conv_h.bias": torch.zeros(9)})
+    assert (after(x, 4)[0] - states).abs().max() > 1e-2  # another network, with a kernel of 1 too
 
 
 @pytest.mark.skipif(not PARITY.is_dir(), reason="the reference files are not here")
@@ -209,7 +246,7 @@ def test_all_inputs_are_one_convolution() -> None:
     assert calls == [10, -2, -2, -2, -2]
 
 
-@pytest.mark.parametrize("kind", [ConvRNNCell, ConvGRUCell, ConvLSTMCell, DeformableConvLSTMCell])
+@pytest.mark.parametrize("kind", [ConvRNNCell, ConvGRUCell, ResetBeforeGRUCell, ConvLSTMCell, DeformableConvLSTMCell])
 def test_no_state_is_a_state_of_zeros(kind: type[ConvCell]) -> None:
     cell = kind(2, 3)
     randomise(cell)
@@ -249,7 +286,7 @@ def test_a_state_of_another_stream_is_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("kind", [ConvGRUCell, ConvLSTMCell])
+@pytest.mark.parametrize("kind", [ConvGRUCell, ResetBeforeGRUCell, ConvLSTMCell])
 def test_a_compiled_step_gives_the_same(kind: type[ConvCell]) -> None:
     cell, compiled = kind(2, 3), kind(2, 3, compiled=True)
     compiled.load_state_dict(cell.state_dict())

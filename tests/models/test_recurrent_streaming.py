@@ -16,6 +16,9 @@ STREAMS: list[tuple[str, dict[str, Any]]] = [
     *TINY,
     *(("cnn_lstm_tiny", {"size": 32, "head": head}) for head in ("last", "max", "attention")),
     *(("rcn_tiny", {"cell": cell, "head": head}) for cell, head in (("rnn", "last"), ("lstm", "attention"))),
+    ("rcn_tiny", {"cell": "gru_reset_before"}),
+    ("movinet_tiny_stream", {}),
+    ("movinet_tiny", {"causal": True}),
     ("cnn_lstm_tiny", {"size": 32, "cell": "gru", "layers": 2, "fusion": "concat"}),
     ("cnn_lstm_tiny", {"size": 32, "cell": "rnn", "fusion": "weights"}),
     ("convlstm_tiny", {"size": 32, "peephole": True, "head": "max"}),
@@ -58,7 +61,9 @@ def test_a_model_that_reads_backwards_refuses_to_stream() -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["cnn_lstm_tiny", "convlstm_tiny", "convlstm_hierarchical_tiny", "st_lstm_tiny"])
+@pytest.mark.parametrize(
+    "name", ["cnn_lstm_tiny", "convlstm_tiny", "convlstm_hierarchical_tiny", "st_lstm_tiny", "movinet_tiny_stream"]
+)
 def test_a_state_of_other_videos_is_refused(name: str) -> None:
     model = built(name, size=32)
     _, state = model.stream(clip(2))

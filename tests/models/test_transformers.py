@@ -47,6 +47,10 @@ PUBLISHED: list[tuple[str, dict[str, Any], int, int, float]] = [
     ("vjepa2_vit_g", {"size": 256}, 16, 1_105_986_576, 2733.6),
     ("vjepa21_vit_b", {"size": 384}, 16, 114_902_416, 989.3),
     ("vjepa21_vit_l", {"size": 384}, 16, 354_427_280, 2756.6),
+    ("hiera_b", {}, 16, 51_092_560, 101.726),
+    ("hiera_b_plus", {}, 16, 69_392_240, 132.302),
+    ("hiera_l", {}, 16, 213_091_600, 412.130),
+    ("hiera_h", {}, 16, 671_627_664, 1157.80),
     ("mvit_v1_b", {}, 16, 36_610_672, 70.60),
     ("mvit_v2_s", {}, 16, 34_537_744, 64.22),
     ("swin3d_t", {}, 16, 28_158_070, 43.9),
@@ -414,6 +418,11 @@ _LAYERED = {
         {"depth": 3, "local": "both"},
         5,
         ("cls_token", "pos_embed", "conv1.weight", "norm_pre.weight"),
+    ),
+    "hiera_b": (
+        {"stages": [1, 2, 1, 1], "width": 16},
+        7,
+        ("patch_embed.proj.weight", "pos_embed_spatial", "pos_embed_temporal"),
     ),
     "mvit_v2_s": ({"depths": [1, 1, 2, 1], "width": 8}, 7, ("conv_proj.weight", "pos_encoding.class_token")),
     "swin3d_t": (

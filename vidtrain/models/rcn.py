@@ -14,10 +14,23 @@ import torch
 from torch import nn
 
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
-from vidtrain.models.layers.conv_rnn import ConvCell, ConvGRUCell, ConvLSTMCell, ConvRNNCell, readout, time_first
+from vidtrain.models.layers.conv_rnn import (
+    ConvCell,
+    ConvGRUCell,
+    ConvLSTMCell,
+    ConvRNNCell,
+    ResetBeforeGRUCell,
+    readout,
+    time_first,
+)
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_odd, widths
 
-CELLS: dict[str, type[ConvCell]] = {"rnn": ConvRNNCell, "gru": ConvGRUCell, "lstm": ConvLSTMCell}
+CELLS: dict[str, type[ConvCell]] = {
+    "rnn": ConvRNNCell,
+    "gru": ConvGRUCell,
+    "gru_reset_before": ResetBeforeGRUCell,
+    "lstm": ConvLSTMCell,
+}
 
 
 class RCN(RecurrentClassifier):
@@ -57,11 +70,13 @@ def rcn(
 ) -> RCN:
     """A recurrent convolutional network.
 
-    channels: of the states, one number a layer. cell: "rnn" (document 003's tanh), "gru" or "lstm".
+    channels: of the states, one number a layer.
+    cell: "rnn" (document 003's tanh), "lstm", "gru", whose reset gate acts after the convolution of the state as in
+        nn.GRU, or "gru_reset_before", where it acts on the state before that (Ballas et al. 2016).
     kernel: of the cells, odd. stride: of the input convolution of every layer.
     norm: BatchNorm on the input convolutions, and with ReLU on the last states.
     head: what is read from the states, averaged over space: the last one, or the mean, max or attention over time.
-    compile_step: torch.compile for the pointwise part of a step (gru and lstm). dropout: before the head.
+    compile_step: torch.compile for the pointwise part of a step (all but rnn). dropout: before the head.
     """
     check_choice("cell", cell, CELLS)
     check_odd("kernel", kernel)

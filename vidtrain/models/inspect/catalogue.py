@@ -52,6 +52,8 @@ _VIDEOMAE = "Tong et al. 2022"
 _VIDEOMAE2 = "Wang et al. 2023"
 _UNIFORMERV2 = "Li et al. 2022"
 _VJEPA2 = "Assran et al. 2025"
+_HIERA = "Ryali et al. 2023"
+_MOVINET = "Kondratyuk et al. 2021"
 _VSWIN = "Liu et al. 2022"
 _NJU = "MCG-NJU"
 _OPENGV = "OpenGVLab"
@@ -97,6 +99,14 @@ CATALOGUE: dict[str, Entry] = {
     "x3d_m": Entry(SPLIT, _X3D, (16, 224), 76.2, f"16x5, 10x3, {_PSF}"),
     "x3d_l": Entry(SPLIT, _X3D, (16, 312), 77.5, f"16x5, 10x3, {_PSF}"),
     "x3d_tiny": Entry(SPLIT, _X3D, _SMALL),
+    "movinet_a0": Entry(SPLIT, _MOVINET, (50, 172)),
+    "movinet_a1": Entry(SPLIT, _MOVINET, (50, 172)),
+    "movinet_a2": Entry(SPLIT, _MOVINET, (50, 224)),
+    "movinet_tiny": Entry(SPLIT, _MOVINET, _SMALL),
+    "movinet_a0_stream": Entry(SPLIT, _MOVINET, (50, 172)),
+    "movinet_a1_stream": Entry(SPLIT, _MOVINET, (50, 172)),
+    "movinet_a2_stream": Entry(SPLIT, _MOVINET, (50, 224)),
+    "movinet_tiny_stream": Entry(SPLIT, _MOVINET, _SMALL),
     "slowfast_4x16_r50": Entry(PATHS, _SLOWFAST, (32, 224), 75.6, f"4x16, 10x3, {_PSF}"),
     "slowfast_r50": Entry(PATHS, _SLOWFAST, (32, 224), 77.0, f"8x8, 10x3, {_PSF}"),
     "slowfast_r101": Entry(PATHS, _SLOWFAST, (32, 224), 77.9, f"8x8, 10x3, {_PTV}"),
@@ -149,6 +159,11 @@ CATALOGUE: dict[str, Entry] = {
     "uniformerv2_l14": Entry(ATTENTION, _UNIFORMERV2, (8, 224), 88.8, f"through K710, 8 segments, 4x3, {_OPENGV}"),
     "uniformerv2_b16_ssv2": Entry(ATTENTION, _UNIFORMERV2, (16, 224)),
     "uniformerv2_tiny": Entry(ATTENTION, _UNIFORMERV2, _SMALL),
+    "hiera_b": Entry(ATTENTION, _HIERA, (16, 224), 84.0, "16x4, 5x3, facebookresearch"),
+    "hiera_b_plus": Entry(ATTENTION, _HIERA, (16, 224), 85.0, "16x4, 5x3, facebookresearch"),
+    "hiera_l": Entry(ATTENTION, _HIERA, (16, 224), 87.3, "16x4, 5x3, facebookresearch"),
+    "hiera_h": Entry(ATTENTION, _HIERA, (16, 224), 87.8, "16x4, 5x3, facebookresearch"),
+    "hiera_tiny": Entry(ATTENTION, _HIERA, _SMALL),
     "mvit_v1_b": Entry(ATTENTION, "Fan et al. 2021", (16, 224), 78.4, f"16x4, 5x1, {_PSF}"),
     "mvit_v2_s": Entry(ATTENTION, "Li et al. 2022", (16, 224), 81.0, f"16x4, 5x1, {_PSF}"),
     "swin3d_t": Entry(ATTENTION, _VSWIN, (16, 224), 78.8, "32x2, 4x3, the paper"),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from vidtrain.errors import ConfigError
@@ -159,6 +160,39 @@ class ConvGRUCell(ConvCell):
             assert self.conv_h.bias is not None
             return (self._call(_gru, now[0], self.conv_h.bias.view(1, -1, 1, 1).to(now[0].dtype), None),)
         return (self._call(_gru, now[0], self.hidden(state[0], now), state[0]),)
+
+
+def _reset(x: torch.Tensor, hidden: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    r, z = (x[:, : hidden.shape[1]] + hidden).sigmoid().chunk(2, 1)
+    return r * h, z
+
+
+def _candidate(x: torch.Tensor, hidden: torch.Tensor, z: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    n = (x[:, -h.shape[1] :] + hidden).tanh()
+    return n + z * (h - n)
+
+
+class ResetBeforeGRUCell(ConvCell):
+    """The reset gate r acts on the state before the convolution (Cho et al. 2014; Ballas et al. 2016):
+
+    r, z = sigmoid(W_x * x_t + W_h * h_{t-1} + b); n = tanh(W_xn * x_t + W_hn * (r . h_{t-1}) + b_n);
+    h_t = (1 - z) . n + z . h_{t-1}. Gates lie in the order r, z, n. The papers let 1 - z keep the old state, which is
+    the same network with the weights and biases of z negated.
+    """
+
+    gates = 3
+
+    def step(self, now: Maps, state: Maps | None) -> Maps:
+        if state is None:
+            _, z, n = now[0].chunk(3, 1)
+            return ((-z).sigmoid() * n.tanh(),)
+        h = state[0]
+        gates, candidate = self.conv_h.weight.split((2 * self.channels, self.channels))
+        reset, z = self._call(_reset, now[0], self._convolved(h, gates), h)
+        return (self._call(_candidate, now[0], self._convolved(reset, candidate), z, h),)
+
+    def _convolved(self, h: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(h, weight, None, 1, self.conv_h.padding, self.conv_h.dilation)
 
 
 def _lstm(

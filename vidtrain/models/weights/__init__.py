@@ -8,8 +8,10 @@ from __future__ import annotations
 from vidtrain.models.weights import (
     davidea_c3d,
     hassony2_i3d,
+    hiera,
     mit_tsm,
     mmaction2,
+    movinet,
     mvit,
     piergiaj_i3d,
     pyslowfast,
@@ -19,7 +21,6 @@ from vidtrain.models.weights import (
     torchvision_s3d,
     torchvision_video,
     uniformerv2,
-    unsupported,
     videomae,
     vidtrain_resnet,
     vivit,
@@ -45,5 +46,6 @@ LAYOUTS: tuple[Layout, ...] = (
     *swin3d.LAYOUTS,
     *vjepa2.LAYOUTS,
     *uniformerv2.LAYOUTS,
-    *unsupported.LAYOUTS,
+    *hiera.LAYOUTS,
+    *movinet.LAYOUTS,
 )

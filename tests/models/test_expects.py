@@ -43,7 +43,6 @@ def test_every_published_layout_knows_its_colours() -> None:
     without = {lay.name for lay in LAYOUTS if lay.expects("slow_r50", {}).mean is None}
     assert without <= {
         *("torchvision image ResNet", "vidtrain 3D ResNet", "mit-han-lab TSN/TSM on MobileNetV2 or BN-Inception"),
-        *("Hiera", "MoViNet", "UniFormerV2"),
     }
 
 
@@ -60,6 +59,9 @@ def test_every_published_layout_knows_its_colours() -> None:
         ("mit-han-lab TSN/TSM", "tsm_r50", {"num_classes": 174}, "8 segments"),
         ("facebookresearch TimeSformer", "timesformer", {"num_frames": 96}, "96 frames every 4 of the source"),
         ("MMAction2 TimeSformer", "timesformer", {}, "mean 0.5 0.5 0.5"),
+        ("facebookresearch Hiera", "hiera_l", {"num_frames": 16}, "16 frames every 4 of the source, scaled to a short"),
+        ("MoViNet-pytorch", "movinet_a2_stream", {}, "50 frames at 5 fps, scaled to a short side of 224, crops of 224"),
+        ("MoViNet-pytorch", "movinet_a0", {}, "crops of 172, mean 0 0 0, std 1 1 1"),
         ("Hugging Face V-JEPA 2", "vjepa2_vit_l", {"num_classes": 48}, "32 frames every 2 of the source"),
     ],
 )

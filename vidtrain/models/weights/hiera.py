@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vidtrain.models.weights.expects import IMAGENET, Expects, clips
 from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, rename
 
 _PUBLISHED: dict[
@@ -21,6 +22,7 @@ _PUBLISHED: dict[
     (256, (2, 6, 36, 4)): ("hiera_h", 4),
 }
 _RULES: tuple[Rule, ...] = ((r"^head\.projection\.", "head."),)
+_EXPECTS = IMAGENET | clips(16, 4, 224) | Expects(protocol="pyslowfast")
 _PRETRAINING = ("decoder_", "mask_token", "multi_scale_fusion_heads.", "encoder_norm.")
 
 
@@ -77,5 +79,6 @@ LAYOUTS: tuple[Layout, ...] = (
         model=_model,
         translate=_translate,
         notes=_notes,
+        expects=lambda name, options: _EXPECTS,
     ),
 )

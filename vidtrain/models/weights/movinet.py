@@ -10,6 +10,7 @@ from torch import nn
 
 from vidtrain.models.layers.resnet3d import Triple
 from vidtrain.models.movinet import SIZES, Size, Stage
+from vidtrain.models.weights.expects import Expects
 from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, rename
 from vidtrain.models.weights.vit_names import on_meta, shapes_of
 
@@ -80,6 +81,12 @@ def _model(shapes: Shapes) -> Fit | None:
     return name, {**options, **classes(ours, "head.weight")}
 
 
+def _expects(name: str, options: Mapping[str, Any]) -> Expects:
+    """RGB in [0, 1] as it is; ten seconds at once."""
+    size = 224 if name.startswith("movinet_a2") else 172
+    return Expects(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), num_frames=50, fps=5.0, size=size, resize=size)
+
+
 def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> list[str]:
     return ["the file does not tell how it was padded: assumed is tf_like=True, as all published weights need it"]
 
@@ -91,5 +98,6 @@ LAYOUTS: tuple[Layout, ...] = (
         model=_model,
         translate=lambda state, model: _ours(state),
         notes=_notes,
+        expects=_expects,
     ),
 )

@@ -42,7 +42,9 @@ def test_torchvisions_files_expect_what_its_own_transforms_do(name: str, model: 
 def test_every_published_layout_knows_its_colours() -> None:
     without = {lay.name for lay in LAYOUTS if lay.expects("slow_r50", {}).mean is None}
     assert without <= {
-        *("torchvision image ResNet", "vidtrain 3D ResNet", "mit-han-lab TSN/TSM on MobileNetV2 or BN-Inception"),
+        "torchvision image ResNet",
+        "vidtrain 3D ResNet",
+        "mit-han-lab TSN/TSM on MobileNetV2 or BN-Inception",
     }
 
 

@@ -19,7 +19,7 @@ clip, views as clips x crops, and who published it. Models without it are small 
 result on that data set.
 
 `vidtrain eval` reads the frames and crops of those who published a number with these options (docs/data.md, Testing as
-published code does); 8x8 of a SlowFast is `sampler.num_frames=32 sampler.stride=2`:
+published code does); 8x8 of a SlowFast is `sampler.num_frames=32 sampler.stride=2`, Hiera has `transform.size=224`:
 
 | published by | options |
 | --- | --- |

@@ -109,9 +109,9 @@ def _places(path: str, number: int) -> tuple[Any, Any]:
 
 def _our_clip(path: str, number: int) -> torch.Tensor:
     dataset = TrainClips(Manifest.of([path], [0]), READER, SPEC, TrainCrop(CROP, SHORT), seed=0)
-    views = dataset[(0, 0, number)].views
-    assert views is not None
-    return views
+    inputs = dataset[(0, 0, number)].inputs
+    assert inputs is not None
+    return inputs["rgb"]
 
 
 def _clip_contestants(path: str) -> dict[str, Callable[[int], Any]]:

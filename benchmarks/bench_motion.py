@@ -25,12 +25,12 @@ import torch
 from vidtrain import build
 from vidtrain.data.motion.motion import CLASSES
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
-from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import ModelInput, reads_flow
+from vidtrain.engine.preprocess import Network, Preprocess, model_inputs
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.engine.speed.timing import Step, random_batch
 from vidtrain.models.inspect.summary import cost
+from vidtrain.tasks.classification.task import Classification
 
 CHANCE = (
     "The eight classes come in four pairs, each the other one played backwards, and every single frame looks the same "
@@ -65,11 +65,12 @@ class Run:
             params, macs = cost(build.bare_model(config["model"], classes), frames, size)
         model = build.bare_model(config["model"], classes)
         cpu = torch.device("cpu")
-        to_input = ModelInput(config["transform"]["mean"], config["transform"]["std"], cpu)
+        preprocess = Preprocess(config["transform"]["mean"], config["transform"]["std"], cpu)
         optimizer = build.build_optimizer(config["optimizer"], model)
-        step = Step(model, optimizer, to_input, Precision(PrecisionName.fp32, cpu), Objective(), num_classes=classes)
-        channels = 5 if reads_flow(model) else 3
-        batch = random_batch(config["trainer"]["batch_size"], frames, size, classes, channels=channels)
+        network = Network(model, preprocess, Precision(PrecisionName.fp32, cpu))
+        task = Classification(content["class_names"])
+        step = Step(network, optimizer, task)
+        batch = random_batch(config["trainer"]["batch_size"], frames, size, task, inputs=model_inputs(model))
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         return cls(folder, config, _name(content, config), result, params, macs, step, batch, [])
 

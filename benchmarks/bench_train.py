@@ -43,9 +43,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import vidtrain
 from vidtrain.build import build_optimizer
 from vidtrain.engine.devices.memory_format import pays, to_channels_last
-from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import ModelInput
+from vidtrain.engine.preprocess import Network, Preprocess
 from vidtrain.engine.settings import CompileMode, PrecisionName
 from vidtrain.engine.speed.bench import matmul_ceiling
 from vidtrain.engine.speed.compiling import choose_compile
@@ -54,9 +53,11 @@ from vidtrain.models.inspect.catalogue import CATALOGUE
 from vidtrain.models.inspect.summary import cost
 from vidtrain.reports.bench import device_name
 from vidtrain.reports.table import table
+from vidtrain.tasks.classification.task import Classification
 from vidtrain.types import Batch
 
 CLASSES = 400
+TASK = Classification([str(n) for n in range(CLASSES)])
 MEAN, STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 PEERS = {  # name of ours: function of pytorchvideo.models.hub, whether it wants slow and fast frames apart
     "i3d_r50": ("i3d_r50", False),
@@ -131,8 +132,8 @@ def vidtrain_step(model: nn.Module, precision: Precision, layout: str = "auto") 
     if layout == "channels_last" or (layout == "auto" and pays(model, precision.device)):
         to_channels_last(model)
     node = {"_target_": "torch.optim.SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4, "fused": True}
-    to_input = ModelInput(MEAN, STD, precision.device)
-    return Step(model, build_optimizer(node, model), to_input, precision, Objective(), num_classes=CLASSES)
+    network = Network(model, Preprocess(MEAN, STD, precision.device), precision)
+    return Step(network, build_optimizer(node, model), TASK)
 
 
 def peer(name: str, device: torch.device) -> Reference | None:
@@ -167,7 +168,7 @@ def check_losses(model: nn.Module, precision: Precision, batch: Batch, video: Te
             net = net.to(precision.device)
             with torch.no_grad(), torch.autocast("cuda", torch.float16, enabled=precision.device.type == "cuda"):
                 output = net(video.to(precision.device))
-            losses.append(nn.functional.cross_entropy(output.float(), batch.labels.to(output.device)).item())
+            losses.append(nn.functional.cross_entropy(output.float(), batch.targets.to(output.device)).item())
     tolerance = 1e-4 if precision.name == "fp32" and precision.device.type == "cpu" else 2e-2
     ours, theirs = losses
     if not abs(ours - theirs) <= tolerance * abs(theirs):
@@ -182,8 +183,8 @@ def bench(name: str, options: argparse.Namespace, device: torch.device, ceilings
     torch.manual_seed(0)
     model = vidtrain.create_model(name, num_classes=CLASSES, num_frames=frames, size=side)
     gmac = cost(model, frames, side)[1] / 1e9
-    batch = random_batch(options.batch, frames, side, CLASSES, pin_memory=device.type == "cuda")
-    video = normalised(batch.views)
+    batch = random_batch(options.batch, frames, side, TASK, pin_memory=device.type == "cuda")
+    video = normalised(batch.inputs["rgb"])
     video = video.pin_memory() if device.type == "cuda" else video
     calls: dict[tuple[str, str], Callable[[], None]] = {}
     notes: dict[tuple[str, str], str] = {}
@@ -204,14 +205,14 @@ def bench(name: str, options: argparse.Namespace, device: torch.device, ceilings
                 print(notes[key], flush=True)
     theirs = "fp16" if device.type == "cuda" else "fp32"
     reference = Reference(copy.deepcopy(model), device)
-    calls["reference", theirs] = partial(reference, video, batch.labels)
+    calls["reference", theirs] = partial(reference, video, batch.targets)
     if other := peer(name, device):
         try:
-            other(video, batch.labels)
+            other(video, batch.targets)
         except RuntimeError as error:  # its heads are made for one size of clip
             print(f"PyTorchVideo's {name} is left out: {str(error).splitlines()[0]}")
         else:
-            calls["PyTorchVideo", theirs] = partial(other, video, batch.labels)
+            calls["PyTorchVideo", theirs] = partial(other, video, batch.targets)
     clock = time.process_time if options.cpu_time else time.perf_counter
     seconds = take_turns(calls, options.rounds, device, clock)
     rate = {key: options.batch / statistics.median(times) for key, times in seconds.items() if times}

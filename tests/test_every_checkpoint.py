@@ -47,7 +47,7 @@ def test_models(name: str) -> None:
     if root.model.get("in_features", 0) is None:
         root.model.in_features = 64
     model: Any = OmegaConf.to_container(root.model, resolve=True)
-    content: dict[str, Any] = {"format": 2, "class_names": list("abcde"), "model": {}}
+    content: dict[str, Any] = {"format": 3, "class_names": list("abcde"), "model": {}}
     content["config"] = json.loads(json.dumps({"model": model, **OTHERS}))
     check_content(content)
     config = checkpoint_config(content, OmegaConf.create(), {}, file="x.pt")

@@ -29,7 +29,7 @@ ALLOWED = {
     "0": {
         "num_workers, trainer.num_workers": "decoding in the main process",
         "trainer.seed, show.seed": "a seed like any other",
-        "trainer.precise_bn, trainer.mixup, trainer.cutmix, trainer.label_smoothing, trainer.profile": "off",
+        "trainer.precise_bn, trainer.profile": "off",
         "transform.colour, transform.grayscale, transform.hue, transform.erasing, transform.flip": "off, never",
         "transform.magnitude": "RandAugment's scale begins there",
         "transform.mean": "data that are not centred",

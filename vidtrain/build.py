@@ -33,12 +33,14 @@ from vidtrain.data.settings import EvalConfig, EvalProtocol, FlowConfig, FlowSou
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.checkpoints.content import check_size
 from vidtrain.engine.parameters import parameter_groups
-from vidtrain.engine.preprocess import reads_flow
+from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.models.weights.start import START_KEYS, start
 from vidtrain.options.instantiate import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
 from vidtrain.options.paths import literal
 from vidtrain.options.presets import list_models, model_section
+from vidtrain.plain import are_texts
+from vidtrain.tasks.task import Task
 
 log = logging.getLogger("vidtrain")
 
@@ -118,6 +120,11 @@ def build_data(node: Any) -> VideoData:
     return call(with_text(options, "data"), "data")
 
 
+def build_task(node: Any, class_names: Sequence[str], *, multi_label: bool) -> Task:
+    """The task of a `task` section, for the classes of a dataset or of a checkpoint."""
+    return call(node, "task", class_names=class_names, multi_label=multi_label)
+
+
 def build_reader(node: Any) -> VideoReader:
     """The reader of a `decoder` section; folders of pictures and JPEG packs are read whatever it says."""
     return AnyReader(call(node, "decoder"))
@@ -158,15 +165,15 @@ def check_flow(model: nn.Module, flow: FlowConfig, *, multi_label: bool = False)
 
     multi_label: the data have several classes a video, which an average of softmax scores cannot tell.
     """
-    name, given = type(model).__name__, flow.source is not FlowSourceName.none
-    if reads_flow(model) and not given:
+    name, given, reads = type(model).__name__, flow.source is not FlowSourceName.none, "flow" in model_inputs(model)
+    if reads and not given:
         raise ConfigError(
             f"{name} reads optical flow beside RGB: add flow=dis, which computes it from the frames, or flow=cache "
             "flow.root=FOLDER, made by `vidtrain data flow`"
         )
     if multi_label and getattr(model, "one_class", False):
         raise ConfigError(f"{name} averages scores of which one class wins; several a video want model.fusion=concat")
-    if given and not reads_flow(model):
+    if given and not reads:
         raise ConfigError(f"flow={flow.source.value}: {name} reads RGB only: leave flow out, or take model=two_stream")
 
 
@@ -301,13 +308,8 @@ def create_model(name: str, *, num_classes: int = 400, **options: Any) -> nn.Mod
     if name not in list_models():
         raise ConfigError(f"no model '{name}'{did_you_mean(name, list_models())}; models: {one_of(list_models(), 60)}")
     clip = {"num_frames": options.get("num_frames", 16), "size": options.get("size", 112)}
-    root = OmegaConf.create(
-        {
-            "model": model_section(name),
-            "sampler": {"num_frames": clip["num_frames"]},
-            "transform": {"size": clip["size"]},
-        }
-    )
+    sampler, transform = {"num_frames": clip["num_frames"]}, {"size": clip["size"]}
+    root = OmegaConf.create({"model": model_section(name), "sampler": sampler, "transform": transform})
     resolved = OmegaConf.to_container(root.model, resolve=True)
     assert isinstance(resolved, dict)
     given = {key: value for key, value in options.items() if key in resolved or key not in clip}
@@ -329,7 +331,7 @@ def load_model(
     content = load_checkpoint(checkpoint) if content is None else content
     if content.get("sharded"):
         raise CheckpointError(f"{checkpoint}: holds no weights itself, which are in parts beside it: use best.pt")
-    if not content["class_names"]:
+    if not content.get("class_names") or not are_texts(content["class_names"]):
         raise CheckpointError(f"{checkpoint}: names no classes")
     node = from_file(content["config"].get("model") or {}, str(checkpoint), trust)
     build = partial(bare_model, node, len(content["class_names"]))

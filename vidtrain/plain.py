@@ -27,6 +27,11 @@ _LARGEST_INT: Final = 1 << 63
 _LARGEST_JSON: Final = 1 << 26  # bytes
 
 
+def are_texts(value: Any) -> bool:
+    """A list of texts, none of them longer than LONGEST_TEXT."""
+    return type(value) is list and all(type(text) is str and len(text) <= LONGEST_TEXT for text in value)
+
+
 def check_plain(value: Any, name: str) -> None:
     """Refuse anything but None, bool, int, float, str, and lists, tuples and dicts with text keys of these.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -65,82 +66,92 @@ class BadVideo:
 
 @dataclass(frozen=True)
 class Sample:
-    """One item of a data set: all the views of one video.
+    """One item of a dataset: all the views of one video.
 
-    views: uint8 (V, T, H, W, 3), or 5 instead of 3 with optical flow (data/flow.py) beside RGB, or the features of a
-    video, float (L, D). label: class number, -1 when unknown; in a multi-label set float32 (K,), 1 for the classes of
-    the video and 0 for the others. video: row in the manifest.
-    bad: the videos that were found broken on the way. In testing a broken video has no views and views is None;
+    inputs: by name, each with one entry per view: "rgb" uint8 (V, T, H, W, 3); beside it "flow" uint8
+    (V, T - 1, H, W, 2), the codes of data/flow/codes.py; or "features" alone, of the whole video, float (L, D).
+    target: class number, -1 when unknown; in a multi-label dataset float32 (K,), 1 for the classes of the video and 0
+    for the others. video: row in the manifest.
+    bad: the videos that were found broken on the way. In testing a broken video has no views and inputs is None;
     in training another video stands in its place.
     """
 
-    views: torch.Tensor | None
-    label: int | torch.Tensor
+    inputs: dict[str, torch.Tensor] | None
+    target: int | torch.Tensor
     video: int
     bad: tuple[BadVideo, ...] = ()
 
 
 @dataclass
 class Batch:
-    """What leaves the loader.
+    """What leaves the loader, and, with inputs that are ready for a model, what a task is given.
 
-    views: uint8 (B, V, T, H, W, 3 or 5), or B sequences of features. labels: int64 (B,), or float32 (B, K) of a
-    multi-label set. videos: int64 (B,).
-    bad: broken videos met while it was made; in testing they are not among the B.
+    inputs: as in a Sample, with a dimension B before the others, features as B sequences; engine/preprocess.py says
+    what becomes of each on the device. targets: int64 (B,), or float32 (B, K) of a multi-label dataset. videos: int64
+    (B,). bad: broken videos met while it was made; in testing they are not among the B.
     """
 
-    views: torch.Tensor | Sequences
-    labels: torch.Tensor
+    inputs: dict[str, Any]
+    targets: torch.Tensor
     videos: torch.Tensor
     bad: list[BadVideo] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        assert len(self.views) == len(self.labels) == len(self.videos), "views, labels and videos differ in length"
+        assert len(self.targets) == len(self.videos), "targets and videos differ in length"
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def pin_memory(self) -> Batch:
         """Called by torch's DataLoader with pin_memory=True."""
-        return Batch(self.views.pin_memory(), self.labels.pin_memory(), self.videos.pin_memory(), self.bad)
+        inputs = {name: value.pin_memory() for name, value in self.inputs.items()}
+        return Batch(inputs, self.targets.pin_memory(), self.videos.pin_memory(), self.bad)
 
     def split(self, size: int | None) -> list[Batch]:
         """In pieces of at most `size` videos; the bad ones stay behind. None: in one piece."""
         if size is None or len(self) <= size:
             return [self]
-        views: Any = self.views.split(size)
-        parts = zip(views, self.labels.split(size), self.videos.split(size), strict=True)
+        parts = zip(split_inputs(self.inputs, size), self.targets.split(size), self.videos.split(size), strict=True)
         return [Batch(*part) for part in parts]
 
     def to(self, device: torch.device) -> Batch:
-        """With views and labels on the device, copied without waiting where the memory is pinned."""
-        views, labels = self.views.to(device, non_blocking=True), self.labels.to(device, non_blocking=True)
-        return Batch(views, labels, self.videos, self.bad)
+        """With inputs and targets on the device, copied without waiting where the memory is pinned."""
+        inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
+        return Batch(inputs, self.targets.to(device, non_blocking=True), self.videos, self.bad)
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
-        """Say that a stream other than the one that made them uses views and labels."""
-        self.views.record_stream(stream)
-        self.labels.record_stream(stream)
+        """Say that a stream other than the one that made them uses inputs and targets."""
+        for value in (*self.inputs.values(), self.targets):
+            value.record_stream(stream)
+
+
+def split_inputs(inputs: Mapping[str, torch.Tensor | Sequences], size: int) -> list[dict[str, Any]]:
+    """In pieces of at most `size` along the first dimension."""
+    pieces = zip(*(value.split(size) for value in inputs.values()), strict=True)
+    return [dict(zip(inputs, piece, strict=True)) for piece in pieces]
 
 
 @dataclass
 class ViewPart:
     """Some of the views of one video.
 
-    views: uint8 (N, T, H, W, 3 or 5). first: number of the first of them among those of the video; a 0 that comes again
-    starts the video again. total: views of the video. label, video: as in a Sample. place: of the video in the order of
-    the loader. bad: why nothing more comes of it; then N is 0.
+    inputs: as in a Sample, of N views. first: number of the first of them among those of the video; a 0 that comes
+    again starts the video again. total: views of the video. target, video: as in a Sample. place: of the video in the
+    order of the loader. bad: why nothing more comes of it; inputs are then empty.
     """
 
-    views: torch.Tensor
+    inputs: dict[str, torch.Tensor]
     first: int
     total: int
-    label: int | torch.Tensor
+    target: int | torch.Tensor
     video: int
     place: int
     bad: BadVideo | None = None
 
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values()), ()))
+
     def pin_memory(self) -> ViewPart:
         """Called by torch's DataLoader with pin_memory=True."""
-        views = self.views.pin_memory()
-        return ViewPart(views, self.first, self.total, self.label, self.video, self.place, self.bad)
+        inputs = {name: value.pin_memory() for name, value in self.inputs.items()}
+        return ViewPart(inputs, self.first, self.total, self.target, self.video, self.place, self.bad)

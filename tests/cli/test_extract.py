@@ -25,7 +25,7 @@ from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.features.index import clip_seconds
 from vidtrain.data.formats.features import features
 from vidtrain.data.readers.pyav.reader import PyAVReader
-from vidtrain.engine.preprocess import ModelInput
+from vidtrain.engine.preprocess import Preprocess
 
 CLIP = [
     *["sampler.num_frames=4", "sampler.stride=2", "transform.size=32", "transform.resize=40", "eval.batch_size=3"],
@@ -61,12 +61,12 @@ def of(videos: Path) -> list[str]:
 def by_hand(model: torch.nn.Module, path: str, hop: int | str) -> torch.Tensor:
     """The features of each clip of a file, one after the other."""
     spec, found = ClipSpec(num_frames=4, stride=2), []
-    to_input = ModelInput([0.45] * 3, [0.225] * 3, torch.device("cpu"))
+    preprocess = Preprocess([0.45] * 3, [0.225] * 3, torch.device("cpu"))
     with PyAVReader().open(path) as video, torch.no_grad():
         cut = EvalCrops(32, 40).all(video.info)[0]
         for clip in sliding_clips(video.info.num_frames, video.info.fps, spec, hop):
             frames = torch.from_numpy(cut.apply(video.read(clip, cut.read_size)))
-            found.append(model.forward_features(to_input(frames[None])))  # type: ignore[operator]
+            found.append(model.forward_features(preprocess({"rgb": frames[None]})["rgb"]))  # type: ignore[operator]
     return torch.cat(found)
 
 
@@ -304,7 +304,7 @@ def test_training_says_what_does_not_fit(videos: Path, call: Call) -> None:
         (["model=feature_rnn", "model.in_features=31", *feats], "reads features of length 31, the data have 32"),
         (["model=feature_rnn", "model.in_features=32", *of(videos)], "the data are videos: give data=features"),
         (["model=feature_rnn", *feats, "data.max_clips=0"], "data.max_clips=0: must be 1 or more"),
-        (["model=feature_rnn", *feats, "trainer.mixup=0.8", "trainer.batch_size=2"], "mix clips, and the data are"),
+        (["model=feature_rnn", *feats, "task.mixup=0.8", "trainer.batch_size=2"], "mix clips, and the data are"),
     ):
         line = call("train", *wrong, check=2).stderr.strip().splitlines()[-1]
         assert line.startswith("vidtrain: error: "), line

@@ -50,7 +50,7 @@ def test_flow_train_eval_predict(motion: list[str], tiny: list[str], call: Call,
     assert len(list(cache.rglob("*.flow"))) == 32
     assert call(*make).stdout.startswith(f"flow of 32 videos is in {cache} (0 now, 32 before)")
 
-    call("train", *TWO_STREAM, *tiny, "flow=cache", "flow.root='my flow'", "trainer.mixup=0.5")
+    call("train", *TWO_STREAM, *tiny, "flow=cache", "flow.root='my flow'", "task.mixup=0.5")
     result = json.loads((tmp_path / "r" / "result.json").read_text())
     assert (result["test"]["scored"], result["test"]["listed"]) == (8, 8)
     checkpoint = tmp_path / "r" / "best.pt"

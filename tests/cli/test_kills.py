@@ -24,7 +24,7 @@ KILLS = 20
 def test_twenty_kills_change_nothing(tiny: list[str], tmp_path: Path, vidtrain: Run, name: str) -> None:
     # saved after every update, so that many of the kills fall into the writing of a checkpoint
     args = [*tiny, "model.dropout=0.3", "trainer.epochs=60", "trainer.save_minutes=0", "trainer.test=false"]
-    args += ["trainer.num_workers=1", "trainer.ema=0.9", "trainer.mixup=0.4", "trainer.accumulate=1"]
+    args += ["trainer.num_workers=1", "trainer.ema=0.9", "task.mixup=0.4", "trainer.accumulate=1"]
     vidtrain("train", *args, "run_dir=whole")
 
     rng = random.Random(0)

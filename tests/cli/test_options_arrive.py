@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import Call
 from vidtrain.commands import training
 
-PARTS = ("Objective", "TrainClips", "TrainLoader", "TrainingStep", "EMA", "Checkpoints", "standard_hooks", "Trainer")
+PARTS = ("TrainClips", "TrainLoader", "TrainingStep", "EMA", "Checkpoints", "standard_hooks", "Trainer")
 
 
 @pytest.fixture
@@ -33,14 +33,15 @@ def test_training(tiny: list[str], call: Call, made: dict[str, dict[str, Any]]) 
         "train",
         *tiny,
         *["trainer.test=false", "trainer.epochs=1", "trainer.max_batches=1", "run_dir=run", "trainer.seed=7"],
-        *["trainer.label_smoothing=0.2", "trainer.mixup=0.3", "trainer.cutmix=0.4", "trainer.clip_grad=2"],
+        *["task.label_smoothing=0.2", "task.mixup=0.3", "task.cutmix=0.4", "trainer.clip_grad=2"],
         *["trainer.ema=0.75", "trainer.keep_last=3", "sampler.class_balance=0.5", "sampler.clips_per_video=2"],
         *["trainer.on_oom=fail", "transform.flip=0.125", "transform.hue=0.25", "trainer.overfit=true"],
         *["data.max_bad_fraction=0.5", "schedule=step", "schedule.gamma=0.3", "transform.mean=[0.1,0.2,0.3]"],
     )
-    objective, clips, loader, step = (made[name] for name in ("Objective", "TrainClips", "TrainLoader", "TrainingStep"))
-    assert (objective["label_smoothing"], objective["mixup"], objective["cutmix"]) == (0.2, 0.3, 0.4)
-    assert objective["multi_label"] is False
+    clips, loader, step = (made[name] for name in ("TrainClips", "TrainLoader", "TrainingStep"))
+    task = step["args"][2]
+    assert (task.objective.label_smoothing, [alpha for _, alpha in task.objective._mixes]) == (0.2, [0.3, 0.4])
+    assert (task.multi_label, len(task.class_names)) == (False, 8)
     assert (clips["seed"], clips["clips_per_video"]) == (7, 2)
     # move_left and move_right, turn_cw and turn_ccw: the labels that a flip exchanges
     assert clips["flip_labels"] is not None
@@ -49,12 +50,15 @@ def test_training(tiny: list[str], call: Call, made: dict[str, dict[str, Any]]) 
     assert clips["augment"].colours.hue == 0.25
     expected = {"batch_size": 8, "seed": 7, "balance": 0.5, "most": 1, "fixed": True, "rank": 0, "ranks": 1}
     assert {key: loader[key] for key in expected} == expected
-    assert (step["clip_grad"], step["halve_on_oom"], step["num_classes"]) == (2, False, 8)
+    assert (step["clip_grad"], step["halve_on_oom"]) == (2, False)
     assert step["ema"].decay == 0.75
-    assert step["to_input"]._shift.flatten().tolist() == pytest.approx([-0.1 / 0.225, -0.2 / 0.225, -0.3 / 0.225])
+    assert step["args"][0].preprocess._shift.flatten().tolist() == pytest.approx(
+        [-0.1 / 0.225, -0.2 / 0.225, -0.3 / 0.225]
+    )
     assert made["Checkpoints"]["keep_last"] == 3
     trainer = made["Trainer"]
     assert made["standard_hooks"]["args"][1] == 8  # half of sixteen videos
-    assert (trainer["schedule"].name.value, trainer["schedule"].gamma) == ("step", 0.3)
+    schedule = trainer["args"][2].schedule
+    assert (schedule.name.value, schedule.gamma) == ("step", 0.3)
     assert made["Checkpoints"]["describe"]["class_names"][0] == "move_left"
     assert trainer["validate"] is not None

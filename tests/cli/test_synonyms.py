@@ -60,7 +60,7 @@ def test_every_option_exists_and_every_word_leads_to_it(option: str) -> None:
         ("train", "pretrained", "model.pretrained"),
         ("train", "image_size", "transform.size"),
         ("train", "data.fps", "sampler.fps"),
-        ("train", "trainer.mixupp", "trainer.mixup"),
+        ("train", "task.mixupp", "task.mixup"),
         ("train", "dataset", "data"),
         ("predict", "source", "input"),
         ("predict", "weights", "checkpoint"),

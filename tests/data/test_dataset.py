@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +58,13 @@ def with_broken(manifest: Manifest, rows: set[int], folder: Path) -> Manifest:
 def test_a_clip_is_a_function_of_seed_epoch_and_row(manifest: Manifest) -> None:
     one, again = clips(manifest), clips(manifest)
     sample = one[(2, 5)]
-    assert sample.views is not None
-    assert sample.views.shape == (1, 4, 24, 24, 3)
-    assert sample.views.dtype == torch.uint8
+    assert sample.inputs is not None
+    assert sample.inputs["rgb"].shape == (1, 4, 24, 24, 3)
+    assert sample.inputs["rgb"].dtype == torch.uint8
     again[(0, 1)]  # what was read before does not matter
-    assert torch.equal(sample.views, again[(2, 5)].views)
-    others = [one[(3, 5)].views, clips(manifest, seed=4)[(2, 5)].views]
-    assert not any(torch.equal(sample.views, other) for other in others)
+    assert torch.equal(sample.inputs["rgb"], again[(2, 5)].inputs["rgb"])
+    others = [one[(3, 5)].inputs["rgb"], clips(manifest, seed=4)[(2, 5)].inputs["rgb"]]
+    assert not any(torch.equal(sample.inputs["rgb"], other) for other in others)
 
 
 def test_the_number_of_workers_does_not_change_the_data(manifest: Manifest) -> None:
@@ -73,11 +75,11 @@ def test_the_number_of_workers_does_not_change_the_data(manifest: Manifest) -> N
         epochs.append([*first, *loader.epoch(1)])
         assert len(first) == len(loader) == 2
     for one, other in zip(*epochs, strict=True):
-        assert torch.equal(one.views, other.views)
+        assert torch.equal(one.inputs["rgb"], other.inputs["rgb"])
         assert torch.equal(one.videos, other.videos)
     rest = list(loader.epoch(1, start=1))
     assert len(rest) == 1
-    assert torch.equal(rest[0].views, epochs[0][3].views)
+    assert torch.equal(rest[0].inputs["rgb"], epochs[0][3].inputs["rgb"])
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -96,10 +98,10 @@ def test_a_flip_mirrors_the_frames_and_exchanges_the_classes(manifest: Manifest)
     flipped = clips(manifest, cut=TrainCrop(24, 28, flip=1.0), flip_labels=exchanged)
     for row in range(8):
         one, other = plain[(0, row)], flipped[(0, row)]
-        assert one.views is not None
-        assert other.views is not None
-        assert torch.equal(one.views.flip(3), other.views)
-        assert (one.label, other.label) == (row, exchanged[row])
+        assert one.inputs is not None
+        assert other.inputs is not None
+        assert torch.equal(one.inputs["rgb"].flip(3), other.inputs["rgb"])
+        assert (one.target, other.target) == (row, exchanged[row])
 
 
 def test_of_several_clips_of_a_video_each_has_the_label_of_its_own_flip(manifest: Manifest) -> None:
@@ -110,11 +112,11 @@ def test_of_several_clips_of_a_video_each_has_the_label_of_its_own_flip(manifest
     seen = set()
     for epoch in range(4):
         for one, other in zip(plain.clips((epoch, 0)), mixed.clips((epoch, 0)), strict=True):
-            assert one.views is not None
-            assert other.views is not None
-            flipped = torch.equal(one.views.flip(3), other.views)
-            assert flipped or torch.equal(one.views, other.views)
-            assert other.label == (1 if flipped else 0)
+            assert one.inputs is not None
+            assert other.inputs is not None
+            flipped = torch.equal(one.inputs["rgb"].flip(3), other.inputs["rgb"])
+            assert flipped or torch.equal(one.inputs["rgb"], other.inputs["rgb"])
+            assert other.target == (1 if flipped else 0)
             seen.add(flipped)
     assert seen == {False, True}
 
@@ -124,18 +126,18 @@ def test_a_broken_video_is_replaced_always_by_the_same_and_listed(manifest: Mani
     samples = [clips(broken)[(epoch, row)] for epoch in range(5) for row in range(8)]
     again = [clips(broken)[(epoch, row)] for epoch in range(5) for row in range(8)]
     for number, (sample, other) in enumerate(zip(samples, again, strict=True)):
-        assert sample.views is not None
-        assert other.views is not None
-        assert torch.equal(sample.views, other.views)
+        assert sample.inputs is not None
+        assert other.inputs is not None
+        assert torch.equal(sample.inputs["rgb"], other.inputs["rgb"])
         assert (sample.video != number % 8) == (number % 8 in (2, 6))
         assert sample.video not in (2, 6)
-        assert sample.label == broken.labels[sample.video]
+        assert sample.target == broken.labels[sample.video]
         assert bool(sample.bad) == (number % 8 in (2, 6))
     instead = {sample.video for number, sample in enumerate(samples) if number % 8 == 2}
     assert len(instead) > 1  # another one in another epoch, so that no video is seen twice as often as the rest
     whole = clips(manifest)[(1, 3)]
-    assert whole.views is not None
-    assert torch.equal(whole.views, samples[8 + 3].views)  # the others are as without broken ones
+    assert whole.inputs is not None
+    assert torch.equal(whole.inputs["rgb"], samples[8 + 3].inputs["rgb"])  # the others are as without broken ones
 
 
 def test_nothing_readable_ends_with_a_reason_instead_of_a_loop(manifest: Manifest, tmp_path: Path) -> None:
@@ -154,8 +156,8 @@ def test_nothing_readable_ends_with_a_reason_instead_of_a_loop(manifest: Manifes
 def test_views_of_one_pass_equal_those_read_one_by_one(manifest: Manifest, crops: int) -> None:
     cuts = Cuts(size=24, resize=30, crops=crops)
     sample = Views(manifest, PyAVReader(), SPEC, cuts, clips=3)[4]
-    assert sample.views is not None
-    assert sample.views.shape == (3 * crops, 4, 24, 24, 3)
+    assert sample.inputs is not None
+    assert sample.inputs["rgb"].shape == (3 * crops, 4, 24, 24, 3)
     with PyAVReader().open(manifest.paths[4]) as video:
         info = video.info
     number = 0
@@ -163,7 +165,7 @@ def test_views_of_one_pass_equal_those_read_one_by_one(manifest: Manifest, crops
         for cut in cuts.all(info):
             with PyAVReader().open(manifest.paths[4]) as video:
                 view = cut.apply(video.read(indices, cut.read_size))
-            assert np.array_equal(sample.views[number].numpy(), view)
+            assert np.array_equal(sample.inputs["rgb"][number].numpy(), view)
             number += 1
 
 
@@ -182,21 +184,20 @@ def test_a_segment_bounds_the_clips(manifest: Manifest) -> None:
     with PyAVReader().open(manifest.paths[0]) as video:
         fps, frames = video.info.fps, video.read(np.arange(12), (28, 28))
     part = Manifest(manifest.paths.take(rows), rows, np.array([4 / fps]), np.array([11 / fps]))
-    views = Views(part, PyAVReader(), SPEC, Cuts(28, 28), clips=1)[0].views
-    assert views is not None
+    views = Views(part, PyAVReader(), SPEC, Cuts(28, 28), clips=1)[0].inputs["rgb"]
     assert np.array_equal(views[0].numpy(), frames[[4, 6, 8, 10]])
     late = Manifest(part.paths, part.labels, np.array([99.0]), np.array([100.0]))
     sample = Views(late, PyAVReader(), SPEC, Cuts(28, 28), clips=1)[0]
-    assert sample.views is None
+    assert sample.inputs is None
     assert "the segment begins at 99 s" in sample.bad[0].reason
 
 
 def test_a_video_shorter_than_the_clip_follows_the_policy(manifest: Manifest) -> None:
     long = ClipSpec(num_frames=8, stride=3, short="error")
     sample = Views(manifest, PyAVReader(), long, Cuts(24, 28), clips=1)[0]
-    assert sample.views is None
+    assert sample.inputs is None
     assert "the clip spans 22 frames" in sample.bad[0].reason
-    looped = Views(manifest, PyAVReader(), ClipSpec(8, 3, short="loop"), Cuts(24, 28), clips=1)[0].views
+    looped = Views(manifest, PyAVReader(), ClipSpec(8, 3, short="loop"), Cuts(24, 28), clips=1)[0].inputs["rgb"]
     assert looped is not None
     assert torch.equal(looped[0, 0], looped[0, 4])  # frame 12 of 12 is frame 0 again
 
@@ -293,8 +294,8 @@ def test_a_weighted_epoch_is_shuffled_in_its_own_way() -> None:
 
 def test_copies_of_a_row_are_different_clips(manifest: Manifest) -> None:
     one = clips(manifest)
-    assert torch.equal(one[(1, 2)].views, one[(1, 2, 0)].views)
-    assert not torch.equal(one[(1, 2, 0)].views, one[(1, 2, 1)].views)
+    assert torch.equal(one[(1, 2)].inputs["rgb"], one[(1, 2, 0)].inputs["rgb"])
+    assert not torch.equal(one[(1, 2, 0)].inputs["rgb"], one[(1, 2, 1)].inputs["rgb"])
 
 
 def test_class_balance_out_of_range(manifest: Manifest) -> None:
@@ -308,12 +309,12 @@ def test_several_clips_of_a_video_stand_side_by_side(manifest: Manifest) -> None
     loader = TrainLoader(several, batch_size=6, workers=0, seed=0, pin_memory=False)
     assert len(loader) == 4
     for batch in loader.epoch(0):
-        assert batch.views.shape == (6, 1, 4, 24, 24, 3)
+        assert batch.inputs["rgb"].shape == (6, 1, 4, 24, 24, 3)
         assert (batch.videos[:3] == batch.videos[0]).all()
         assert batch.videos[0] != batch.videos[3]
-        assert not torch.equal(batch.views[0], batch.views[1])
+        assert not torch.equal(batch.inputs["rgb"][0], batch.inputs["rgb"][1])
         # each clip has a flip, and so a label, of its own
-        for label, video in zip(batch.labels.tolist(), batch.videos.tolist(), strict=True):
+        for label, video in zip(batch.targets.tolist(), batch.videos.tolist(), strict=True):
             assert label in (video, exchanged[video])
     with pytest.raises(ConfigError, match=r"trainer\.batch_size=8 counts clips.*clips_per_video=3"):
         TrainLoader(several, batch_size=8, workers=0, seed=0, pin_memory=False)
@@ -349,19 +350,60 @@ def test_labels_of_a_multi_label_set_are_vectors(manifest: Manifest) -> None:
         found = clips(several, cut=cut, flip_labels=exchanged, num_classes=8)
         for row in range(8):
             wanted = {exchanged[n] if flip else n for n in tags[row]}
-            label = found[(0, row)].label
+            label = found[(0, row)].target
             assert isinstance(label, torch.Tensor)
             assert label.dtype == torch.float32
             assert set(label.nonzero()[:, 0].tolist()) == wanted
     loader = TrainLoader(found, batch_size=4, workers=0, seed=0, pin_memory=False, balance=1.0)
-    assert next(loader.epoch(0)).labels.shape == (4, 8)
+    assert next(loader.epoch(0)).targets.shape == (4, 8)
     views = Views(several, PyAVReader(), SPEC, Cuts(24, 28), clips=2, num_classes=8)
     batches = list(loader_of_tests(views, views_per_batch=4, views_per_video=2, workers=0, pin_memory=False))
-    assert torch.cat([batch.labels for batch in batches]).sum().item() == sum(len(t) for t in tags)
+    assert torch.cat([batch.targets for batch in batches]).sum().item() == sum(len(t) for t in tags)
 
 
 def test_sliding_gives_each_video_the_clips_it_needs(manifest: Manifest) -> None:
     views = Views(manifest, PyAVReader(), SPEC, Cuts(24, 28, 3), clips=1, hop=2)
     loader = loader_of_tests(views, views_per_batch=64, views_per_video=3, workers=0, pin_memory=False)
     # 12 frames, a span of 7: starts at 0, 2, 4 and 5
-    assert [part.views.shape for part in loader] == [(12, 4, 24, 24, 3)] * 8
+    assert [part.inputs["rgb"].shape for part in loader] == [(12, 4, 24, 24, 3)] * 8
+
+
+class Pattern:
+    """A video, and its flow, whose values are a function of where they stand; it reads itself, whatever the path."""
+
+    info = VideoInfo(num_frames=20, fps=10.0, height=36, width=48)
+
+    def open(self, path: str) -> Any:
+        return contextlib.nullcontext(self)
+
+    def read(self, indices: Indices, size: tuple[int, int]) -> np.ndarray:
+        n, y, x, c = np.ix_(indices, np.arange(size[0]), np.arange(size[1]), np.arange(3))
+        return ((n * 31 + y * 7 + x * 3 + c * 90 + (n * x * y) % 13) % 256).astype(np.uint8)
+
+
+class PatternFlow:
+    def read(self, path: str, video: Any, indices: Indices, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        n, y, x, c = np.ix_(indices, np.arange(size[0]), np.arange(size[1]), np.arange(2))
+        return video.read(indices, size), (1 + (n * 11 + y * 5 + x * 17 + c * 60) % 255).astype(np.uint8)
+
+
+def test_clips_with_flow_are_those_they_were_as_five_channels() -> None:
+    """Checksums of RGB and flow as they were when both stood in one array, whose last field of flow was not used."""
+    manifest, spec, flow = Manifest.of(["v0", "v1"], [0, 1]), ClipSpec(num_frames=4, stride=2), PatternFlow()
+    samples = []
+    for each in (1, 3):
+        clips = TrainClips(manifest, Pattern(), spec, TrainCrop(24, 30, 34), seed=5, flow=flow, clips_per_video=each)
+        samples += clips.clips((0, 1)) + clips.clips((1, 1))
+    samples.append(Views(manifest, Pattern(), spec, Cuts(24, 30, 3), clips=2, flow=flow)[0])
+    found = [[zlib.crc32(sample.inputs[name].numpy().tobytes()) for name in ("rgb", "flow")] for sample in samples]
+    assert found == [
+        [1275145805, 3794367153],
+        [1891258321, 11882012],
+        [270185294, 3583398946],
+        [3552291894, 2288497996],
+        [3859511239, 1442817942],
+        [4220695761, 3029858241],
+        [2562323369, 1763003405],
+        [228319792, 3172430347],
+        [3261233542, 2634157027],
+    ]

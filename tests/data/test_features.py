@@ -23,6 +23,7 @@ from vidtrain.data.manifest.manifest import IntLists, Manifest, VideoData
 from vidtrain.data.readers.timeline import packed
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.sequences import Sequences
+from vidtrain.types import Sample
 
 SPEC = ClipSpec(num_frames=4, stride=2)  # span 7
 FRAMES = (30, 7, 61, 20)
@@ -319,10 +320,10 @@ def test_batches_are_sequences_in_the_order_of_the_samples(tmp_path: Path, sourc
     assert data.features is not None
     views = EvalSequences(data.splits["train"], data.features)
     batch = collate([views[row] for row in (1, 2, 0)])
-    assert isinstance(batch.views, Sequences)
-    assert batch.views.lengths.tolist() == [1, 9, 5]
-    assert batch.labels.tolist() == [1, 0, 0]
-    packed = batch.views.pack()
+    assert isinstance(batch.inputs["features"], Sequences)
+    assert batch.inputs["features"].lengths.tolist() == [1, 9, 5]
+    assert batch.targets.tolist() == [1, 0, 0]
+    packed = batch.inputs["features"].pack()
     padded, lengths = torch.nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)
     assert lengths.tolist() == [1, 9, 5]
     assert padded.dtype == torch.float32
@@ -330,8 +331,13 @@ def test_batches_are_sequences_in_the_order_of_the_samples(tmp_path: Path, sourc
         wanted = torch.from_numpy(vectors(row, int(lengths[place]))).float()
         assert torch.equal(padded[place, : lengths[place]], wanted)
     parts = batch.split(2)
-    assert [part.views.lengths.tolist() for part in parts] == [[1, 9], [5]]
-    assert torch.equal(torch.cat([part.views.values for part in parts]), batch.views.values)
+    assert [part.inputs["features"].lengths.tolist() for part in parts] == [[1, 9], [5]]
+    assert torch.equal(torch.cat([part.inputs["features"].values for part in parts]), batch.inputs["features"].values)
+
+
+def only(sample: Sample) -> torch.Tensor:
+    assert sample.inputs is not None
+    return sample.inputs["features"]
 
 
 def test_a_random_stretch_in_training(tmp_path: Path, sources: list[Video]) -> None:
@@ -342,14 +348,13 @@ def test_a_random_stretch_in_training(tmp_path: Path, sources: list[Video]) -> N
     whole = torch.from_numpy(vectors(2, 9))
     starts = set()
     for epoch in range(60):
-        part = clips[epoch, 2, 0].views
-        assert part is not None
+        part = only(clips[epoch, 2, 0])
         assert len(part) == 4
         starts.add(next(s for s in range(6) if torch.equal(part, whole[s : s + 4])))
-        assert torch.equal(part, clips[epoch, 2, 0].views)  # a function of seed, epoch and row
+        assert torch.equal(part, only(clips[epoch, 2, 0]))  # a function of seed, epoch and row
     assert starts == set(range(6))
-    assert len(clips[0, 1, 0].views) == 1  # a shorter video is taken whole
-    assert len(EvalSequences(data.splits["train"], data.features)[2].views) == 9  # a test reads all
+    assert len(only(clips[0, 1, 0])) == 1  # a shorter video is taken whole
+    assert len(only(EvalSequences(data.splits["train"], data.features)[2])) == 9  # a test reads all
     with pytest.raises(ConfigError, match=r"data\.max_clips=0"):
         TrainSequences(data.splits["train"], features(tmp_path / "out", max_clips=0).features, seed=0)
 
@@ -364,7 +369,7 @@ def test_broken_files_are_replaced_in_training_and_named_in_testing(tmp_path: Pa
     assert sample.video in (1, 2)
     assert [video.path for video in sample.bad] == [broken]
     sample = EvalSequences(data.splits["train"], data.features)[0]
-    assert sample.views is None
+    assert sample.inputs is None
     assert sample.bad[0].path == broken
 
 
@@ -379,9 +384,9 @@ def test_loaders(tmp_path: Path, sources: list[Video], workers: int) -> None:
     (batch,) = loader.epoch(0)
     assert sorted(batch.videos.tolist()) == [0, 1, 2]
     lengths = {0: 5, 1: 1, 2: 9}
-    assert batch.views.lengths.tolist() == [lengths[row] for row in batch.videos.tolist()]
+    assert batch.inputs["features"].lengths.tolist() == [lengths[row] for row in batch.videos.tolist()]
     tags = {0: [1, 0], 1: [1, 1], 2: [0, 0]}
-    assert batch.labels.tolist() == [tags[row] for row in batch.videos.tolist()]
+    assert batch.targets.tolist() == [tags[row] for row in batch.videos.tolist()]
     views = EvalSequences(data.splits["train"], data.features, num_classes=2)
     batches = list(loaders.eval_loader(views, views_per_batch=2, views_per_video=1, workers=workers, pin_memory=False))
     assert [b.videos.tolist() for b in batches] == [[0, 1], [2]]

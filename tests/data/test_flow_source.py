@@ -102,7 +102,7 @@ def test_a_cache_of_another_size_is_scaled_with_its_values(videos: list[Path], t
         clips=1,
         flow=cache(videos, tmp_path),
     )
-    flow = decode(views[0].views[0, ..., 3:].numpy())[:, 24:-24, 24:-24]
+    flow = decode(views[0].inputs["flow"][0].numpy())[:, 24:-24, 24:-24]
     assert np.abs(flow.mean((0, 1, 2)) - (3.0, 0.0)).max() < 0.15  # 1.5 pixels of 48, twice that of 96
 
 
@@ -137,27 +137,28 @@ def clips(videos: list[Path], flow: FlowSource | None, **options: object) -> Tra
 
 def test_rgb_is_the_same_with_and_without_flow(videos: list[Path], computed: ComputedFlow) -> None:
     for epoch in range(4):
-        both, alone = (clips(videos, flow)[epoch, 0].views for flow in (computed, None))
-        assert both.shape == (1, 4, 32, 32, 5)
-        assert torch.equal(both[..., :3], alone)
+        both, alone = (clips(videos, flow)[epoch, 0].inputs for flow in (computed, None))
+        assert both["flow"].shape == (1, 3, 32, 32, 2)
+        assert list(alone) == ["rgb"]
+        assert torch.equal(both["rgb"], alone["rgb"])
 
 
 def test_colours_and_erasing_touch_rgb_only(videos: list[Path], computed: ComputedFlow) -> None:
     augment = Augment(Colours(strength=0.8, hue=0.4), erasing=1.0)
     for epoch in range(4):
-        changed, plain = (clips(videos, computed, augment=a)[epoch, 0].views for a in (augment, None))
-        assert torch.equal(changed[..., 3:], plain[..., 3:])
-        assert (changed[..., :3] != plain[..., :3]).any()
+        changed, plain = (clips(videos, computed, augment=a)[epoch, 0].inputs for a in (augment, None))
+        assert torch.equal(changed["flow"], plain["flow"])
+        assert (changed["rgb"] != plain["rgb"]).any()
 
 
 def test_a_flip_mirrors_and_negates(videos: list[Path], computed: ComputedFlow) -> None:
     """The clip of a flipped video is that of the video, mirrored; and the flow of a mirrored video agrees with it."""
     never, always = (clips(videos, computed, cut=TrainCrop(32, 32, flip=p, squash=True)) for p in (0.0, 1.0))
-    plain, flipped = never[0, 0].views[0].numpy(), always[0, 0].views[0].numpy()
-    assert np.array_equal(flipped[..., :3], plain[:, :, ::-1, :3])
-    assert np.array_equal(flipped[..., 3:], mirror(plain[..., 3:]))
-    assert decode(plain[..., 3:])[..., 0].mean() > 0.5
-    assert decode(flipped[..., 3:])[..., 0].mean() < -0.5
+    plain, flipped = ({n: x[0].numpy() for n, x in c[0, 0].inputs.items()} for c in (never, always))
+    assert np.array_equal(flipped["rgb"], plain["rgb"][:, :, ::-1])
+    assert np.array_equal(flipped["flow"], mirror(plain["flow"]))
+    assert decode(plain["flow"])[..., 0].mean() > 0.5
+    assert decode(flipped["flow"])[..., 0].mean() < -0.5
 
     own = FRAMES["right.mp4"]
     there = encode(OpenCVFlow("dis")(own[:-1, :, ::-1], own[1:, :, ::-1]))
@@ -167,12 +168,12 @@ def test_a_flip_mirrors_and_negates(videos: list[Path], computed: ComputedFlow) 
 
 def test_ten_crops_share_one_decode_and_cut_the_flow(videos: list[Path], computed: ComputedFlow) -> None:
     manifest, spec = as_data(videos).splits["train"], ClipSpec(num_frames=3, stride=1)
-    views = EvalViews(manifest, READER, spec, EvalCrops(32, 48, crops=10), clips=2, flow=computed)[1].views
-    assert views.shape == (20, 3, 32, 32, 5)
-    plain = EvalViews(manifest, READER, spec, EvalCrops(32, 48, crops=10), clips=2)[1].views
-    assert torch.equal(views[..., :3], plain)
+    views = EvalViews(manifest, READER, spec, EvalCrops(32, 48, crops=10), clips=2, flow=computed)[1].inputs
+    assert (views["rgb"].shape, views["flow"].shape) == ((20, 3, 32, 32, 3), (20, 2, 32, 32, 2))
+    plain = EvalViews(manifest, READER, spec, EvalCrops(32, 48, crops=10), clips=2)[1].inputs
+    assert torch.equal(views["rgb"], plain["rgb"])
     for crop in range(5):  # of each clip five crops, then their mirror images
-        assert np.array_equal(views[crop + 5, ..., 3:].numpy(), mirror(views[crop, ..., 3:].numpy()))
+        assert np.array_equal(views["flow"][crop + 5].numpy(), mirror(views["flow"][crop].numpy()))
 
 
 @pytest.mark.parametrize(
@@ -187,9 +188,9 @@ def test_workers_give_what_this_process_gives(
 ) -> None:
     """OpenCV has run in this process before the workers are forked: with its threads on they would hang."""
     flow = clips(videos, computed)
-    here = [batch.views for batch in TrainLoader(flow, batch_size=1, workers=0, seed=0, pin_memory=False).epoch(0)]
+    here = [batch.inputs for batch in TrainLoader(flow, batch_size=1, workers=0, seed=0, pin_memory=False).epoch(0)]
     loader = TrainLoader(flow, batch_size=1, workers=1, seed=0, pin_memory=False)
     loader._loader.multiprocessing_context = start
-    there = [batch.views for batch in loader.epoch(0)]
+    there = [batch.inputs for batch in loader.epoch(0)]
     assert len(here) == len(there) == 2
-    assert all(torch.equal(one, other) for one, other in zip(here, there, strict=True))
+    assert all(torch.equal(one[n], other[n]) for one, other in zip(here, there, strict=True) for n in ("rgb", "flow"))

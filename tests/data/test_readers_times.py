@@ -112,8 +112,8 @@ class TestVariableRate:
             views = EvalViews(manifest, PyAVReader(), spec, EvalCrops(64, 64), clips=2)
             clips = TrainClips(manifest, PyAVReader(), spec, TrainCrop(64, 64, 64, flip=0), seed=0, clips_per_video=4)
             for row, low, high in ((0, 0, 12), (1, 12, 24)):
-                drawn = [sample.views for sample in clips.clips((0, row))]
-                found = np.concatenate([np.asarray(views[row].views), *map(np.asarray, drawn)])
+                drawn = [sample.inputs["rgb"] for sample in clips.clips((0, row))]
+                found = np.concatenate([np.asarray(views[row].inputs["rgb"]), *map(np.asarray, drawn)])
                 numbers = [number_of(frame) for frame in found.reshape(-1, 64, 64, 3)]
                 assert all(low <= number < high for number in numbers), (spec, row, numbers)
 
@@ -265,7 +265,7 @@ class TestCases:
         starts, ends = (np.array(column) for column in zip(*rows, strict=True))
         manifest = Manifest(StringArray.of([str(path)] * 3), np.zeros(3, np.int64), starts, ends)
         for row, channel in ((0, 0), (1, 2), (2, 2)):
-            views = EvalViews(manifest, reader, spec, EvalCrops(32, 32), clips=3)[row].views
+            views = EvalViews(manifest, reader, spec, EvalCrops(32, 32), clips=3)[row].inputs["rgb"]
             assert views is not None
             assert (views.float().mean((2, 3)).argmax(-1) == channel).all()
         found = info(path, reader)

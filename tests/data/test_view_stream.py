@@ -27,15 +27,18 @@ from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.streaming import OutOfOrderError
 from vidtrain.data.settings import EvalProtocol
-from vidtrain.engine.evaluator import ViewScores, evaluate, view_scores
+from vidtrain.engine.evaluator import answers, evaluate
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import ModelInput
+from vidtrain.engine.preprocess import Network, Preprocess
 from vidtrain.engine.settings import PrecisionName
+from vidtrain.tasks.classification.task import Classification
+from vidtrain.tasks.task import Answers
 from vidtrain.types import Batch, Frames, ViewPart
 
 CPU = torch.device("cpu")
 PRECISION = Precision(PrecisionName.fp32, CPU)
-TO_INPUT = ModelInput([0.5] * 3, [0.25] * 3, CPU)
+TASK = Classification("abc")
+PREPROCESS = Preprocess([0.5] * 3, [0.25] * 3, CPU)
 SPEC = ClipSpec(4, 2)
 
 
@@ -71,13 +74,17 @@ class Net(nn.Module):
         return found.mean((2, 3, 4))
 
 
-def gathered(parts: Iterator[ViewPart], size: int) -> dict[int, Tensor]:
+def network() -> Network:
+    return Network(Net().eval(), PREPROCESS, PRECISION)
+
+
+def gathered(parts: Iterator[ViewPart], size: int, name: str = "rgb") -> dict[int, Tensor]:
     found: dict[int, list[Tensor]] = {}
     for part in parts:
         assert part.bad is None
-        assert len(part.views) <= size
+        assert len(part) <= size
         assert part.first == 0 or part.first == sum(map(len, found[part.video]))
-        found[part.video] = [part.views] if part.first == 0 else [*found[part.video], part.views]
+        found[part.video] = [part.inputs[name]] if part.first == 0 else [*found[part.video], part.inputs[name]]
     return {row: torch.cat(views) for row, views in found.items()}
 
 
@@ -103,19 +110,20 @@ def test_parts_are_the_whole(paths: list[str], options: dict[str, Any], size: in
     found = gathered(iter(ViewStream(views, range(4), size=size)), size)
     assert sorted(found) == [0, 1, 2, 3]
     for row in range(4):
-        whole = views[row].views
+        whole = views[row].inputs
         assert whole is not None
-        assert torch.equal(found[row], whole)
+        assert torch.equal(found[row], whole["rgb"])
 
 
 @pytest.mark.skipif("farneback" not in OPENCV, reason="needs OpenCV")
 def test_parts_with_flow_are_the_whole(paths: list[str]) -> None:
     pytest.importorskip("cv2")
     views = views_of(paths[:1], hop=3, crops=3, flow=ComputedFlow(OpenCVFlow("farneback")))
-    whole = views[0].views
+    whole = views[0].inputs
     assert whole is not None
-    assert whole.shape[-1] == 5
-    assert torch.equal(gathered(iter(ViewStream(views, [0], size=7)), 7)[0], whole)
+    assert sorted(whole) == ["flow", "rgb"]
+    for name, value in whole.items():
+        assert torch.equal(gathered(iter(ViewStream(views, [0], size=7)), 7, name)[0], value)
 
 
 def test_a_frame_that_turns_out_wrong_starts_the_video_again(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,39 +139,34 @@ def test_a_frame_that_turns_out_wrong_starts_the_video_again(paths: list[str], m
 
     monkeypatch.setattr(view_stream, "cut_clips", odd)
     views = views_of(paths[:1], hop=1)
-    whole = views[0].views
+    whole = views[0].inputs
     assert whole is not None
-    assert torch.equal(gathered(iter(ViewStream(views, [0], size=4)), 4)[0], whole)
+    assert torch.equal(gathered(iter(ViewStream(views, [0], size=4)), 4)[0], whole["rgb"])
     stream: Any = ViewStream(views, [0], size=4)
     (found,) = scores_of(stream, 4)
     (expected,) = scores_of([collate([views[0]])], 4)
-    assert torch.equal(found.probs, expected.probs)
+    assert torch.equal(found.columns["probs"], expected.columns["probs"])
 
 
-def scores_of(batches: Any, size: int) -> list[ViewScores]:
-    with torch.inference_mode():
-        return list(view_scores(Net().eval(), batches, TO_INPUT, PRECISION, views_per_forward=size))
+def scores_of(batches: Any, size: int) -> list[Answers]:
+    return list(answers(TASK, network(), batches, views_per_forward=size))
 
 
-@pytest.mark.parametrize(("workers", "average_logits"), [(0, True), (2, False)])
+@pytest.mark.parametrize(("workers", "average"), [(0, "logits"), (2, "probabilities")])
 @pytest.mark.parametrize("options", [{"hop": 1}, {"clips": 30, "crops": 3}], ids=str)
-def test_scores_are_equal_to_the_bit(
-    paths: list[str], options: dict[str, Any], workers: int, average_logits: bool
-) -> None:
+def test_scores_are_equal_to_the_bit(paths: list[str], options: dict[str, Any], workers: int, average: str) -> None:
     size = 8
-    average: dict[str, Any] = {"average_logits": average_logits}
     views = views_of(paths, **options)
     rows = [4, 0, 3, 1]  # as one of several processes has them; in this order
     whole: list[Batch] = [collate([views[row]]) for row in rows]
     batches = loader_of_tests(
         views, views_per_batch=size, views_per_video=90, workers=workers, pin_memory=False, rows=rows
     )
-    expected = evaluate(Net(), whole, TO_INPUT, PRECISION, views_per_forward=size, **average)
-    found = evaluate(Net(), batches, TO_INPUT, PRECISION, views_per_forward=size, **average)
+    expected = evaluate(TASK, network(), whole, views_per_forward=size, average=average)
+    found = evaluate(TASK, network(), batches, views_per_forward=size, average=average)
     assert found.videos.tolist() == expected.videos.tolist() == [4, 0, 1]
     for name in ("probs", "labels", "clip_hits"):
-        assert torch.equal(getattr(found, name), getattr(expected, name)), name
-    assert found.loss == expected.loss
+        assert torch.equal(found.columns[name], expected.columns[name]), name
     assert [bad.path for bad in found.bad] == [bad.path for bad in expected.bad] == [paths[3]]
 
 
@@ -175,7 +178,7 @@ def test_a_video_that_breaks_on_the_way_has_no_scores(paths: list[str], tmp_path
     views = views_of([str(broken), paths[4]], hop=1)
     whole = views[0]
     parts = list(ViewStream(views, range(2), size=4))
-    assert any(part.video == 0 and len(part.views) for part in parts)
+    assert any(part.video == 0 and len(part) for part in parts)
     first, second = scores_of(parts, 4)
     assert ([bad.reason for bad in first.bad], len(first.videos)) == ([bad.reason for bad in whole.bad], 0)
     assert whole.bad
@@ -185,14 +188,13 @@ def test_a_video_that_breaks_on_the_way_has_no_scores(paths: list[str], tmp_path
 def test_several_classes_and_the_order_of_finishing(paths: list[str]) -> None:
     views = torch.randint(0, 256, (2, 4, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     label = torch.tensor([1.0, 0.0, 1.0])
-    late = ViewPart(views, 0, 4, label, 7, 0)
-    early = ViewPart(views[:1], 0, 1, label, 9, 1)
-    rest = ViewPart(views.flip(0), 2, 4, label, 7, 0)
-    scores = evaluate(Net(), [late, early, rest], TO_INPUT, PRECISION, views_per_forward=2)
-    assert scores.videos.tolist() == [7, 9]
-    assert scores.labels.shape == (2, 3)
-    assert scores.multi_label
-    assert (scores.probs.sum(1) - 1).abs().min() > 1e-3  # sigmoids
+    late = ViewPart({"rgb": views}, 0, 4, label, 7, 0)
+    early = ViewPart({"rgb": views[:1]}, 0, 1, label, 9, 1)
+    rest = ViewPart({"rgb": views.flip(0)}, 2, 4, label, 7, 0)
+    found = evaluate(Classification("abc", multi_label=True), network(), [late, early, rest], views_per_forward=2)
+    assert found.videos.tolist() == [7, 9]
+    assert found.columns["labels"].shape == (2, 3)
+    assert (found.columns["probs"].sum(1) - 1).abs().min() > 1e-3  # sigmoids
 
 
 def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
@@ -201,7 +203,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
         path = write_video(tmp_path / f"{frames}.mkv", (np.full((40, 40, 3), n % 256, np.uint8) for n in range(frames)))
         views = views_of([str(path)], hop=1, spec=ClipSpec(16, 1))
         tracemalloc.start()
-        count = sum(len(part.views) for part in ViewStream(views, [0], size=4))
+        count = sum(len(part) for part in ViewStream(views, [0], size=4))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert count == frames - 15

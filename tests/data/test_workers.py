@@ -141,11 +141,15 @@ def test_batches_are_the_same_by_pipe_and_by_shared_memory(
     def made(count: int) -> list[object]:
         found: list[object] = []
         for batch in loader(paths, count=count):
-            assert isinstance(batch.views, torch.Tensor)
-            found += [batch.views.numpy().tobytes(), batch.labels.tolist(), batch.videos.tolist(), batch.bad]
+            found += [
+                [x.numpy().tobytes() for x in batch.inputs.values()],
+                batch.targets.tolist(),
+                batch.videos.tolist(),
+                batch.bad,
+            ]
         clips = TrainClips(Manifest.of(videos, [0] * 4), PyAVReader(), SPEC, TrainCrop(32, 32), seed=1)
         epochs = TrainLoader(clips, batch_size=2, workers=count, seed=0, pin_memory=False)
-        found += [batch.views.numpy().tobytes() for batch in epochs.epoch(0)]  # type: ignore[union-attr]
+        found += [batch.inputs["rgb"].numpy().tobytes() for batch in epochs.epoch(0)]
         stream = ClipStream(Manifest.of(videos, [0] * 4), PyAVReader(), SPEC, EvalCrops(32, 32, 1), hop=2, batch_size=3)
         for part in stream.loader(workers=count, pin_memory=False):
             found += [part.views.numpy().tobytes(), part.numbers.tolist(), part.ends]

@@ -32,17 +32,19 @@ from vidtrain.engine.checkpoints.checkpoint import Checkpoints
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.devices.parallel import parallel
 from vidtrain.engine.ema import EMA
-from vidtrain.engine.evaluator import Scores
 from vidtrain.engine.hooks import standard_hooks
-from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import ModelInput
-from vidtrain.engine.settings import PrecisionName, ScheduleConfig, TrainerConfig
+from vidtrain.engine.preprocess import Network
+from vidtrain.engine.schedule import Plan
+from vidtrain.engine.settings import PrecisionName, TrainerConfig
+from vidtrain.engine.state import Outputs
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import DataError, VideoError
 from vidtrain.options.described import conf_dir
 from vidtrain.options.schema import TrainConfig, register
+from vidtrain.tasks.classification.task import Classification
+from vidtrain.tasks.task import Task
 from vidtrain.types import Frames, Indices, VideoInfo
 
 CPU = torch.device("cpu")
@@ -88,6 +90,8 @@ def manifest(first: int, count: int) -> Manifest:
 
 DATA = VideoData(("dark", "bright"), {"train": manifest(0, VIDEOS), "val": manifest(100, 7)})
 
+TASK = Classification(DATA.class_names)
+
 
 class Recorder:
     """Keeps the numbers."""
@@ -101,7 +105,7 @@ class Recorder:
 
     def clips(self, update: int, views: Tensor) -> None: ...
 
-    def validation(self, update: int, scores: Scores) -> None: ...
+    def figure(self, name: str, update: int, draw: Callable[[], object]) -> None: ...
 
 
 class Net(nn.Module):
@@ -149,6 +153,7 @@ def trainer(
     world: World,
     *,
     network: Callable[[], nn.Module] = Net,
+    task: Task = TASK,
     broken: str = "",
     max_bad: float = 0,
     **settings: Any,
@@ -158,23 +163,17 @@ def trainer(
     options = TrainerConfig(**{"epochs": 2, "accumulate": 2, "save_minutes": 1e9, "log_every": 2, **settings})
     scorer = Scorer(cfg, precision, 0, world)
     step = TrainingStep(
-        model,
+        Network(model, scorer.preprocess, precision, parallel(model, world, sharded=False, sync_bn=False, device=CPU)),
         torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9),
-        to_input=ModelInput(cfg.transform.mean, cfg.transform.std, CPU),
-        precision=precision,
-        objective=Objective(),
-        num_classes=2,
-        network=parallel(model, world, sharded=False, sync_bn=False, device=CPU),
+        task,
         ema=EMA(model, 0.9),
     )
     return Trainer(
         step,
         loader(world, broken),
-        settings=options,
-        schedule=ScheduleConfig(),
-        recorder=Recorder(),
-        checkpoints=Checkpoints(folder, world=world, describe={"config": {}, "class_names": list(DATA.class_names)}),
-        validate=lambda network: scorer.validate(network, DATA, 2),
+        Plan(options),
+        Outputs(Checkpoints(folder, world=world, describe={"config": {}, **task.describe()}), Recorder()),
+        validate=lambda network: scorer.validate(task, network, DATA, 2),
         hooks=standard_hooks(options, max_bad),
     )
 
@@ -212,8 +211,8 @@ def scored(world: World, hop: int | None = None) -> dict[str, Any]:
 
     scorer = Scorer(cfg, Precision(PrecisionName.fp32, CPU), 0, world)
     scorer.reader = Noting()
-    scores = scorer.score(Net(), DATA, "val", 2, 1, hop)
-    return {"opened": seen, "videos": scores.videos.tolist(), "probs": scores.probs.tolist()}
+    scores = scorer.score(TASK, Net(), DATA, "val", 2, 1, hop)
+    return {"opened": seen, "videos": scores.answers.videos.tolist(), "probs": scores.probs.tolist()}
 
 
 def state(model: nn.Module) -> dict[str, Any]:
@@ -222,8 +221,8 @@ def state(model: nn.Module) -> dict[str, Any]:
     return {name: [x for tensor in tensors for x in tensor.flatten().tolist()] for name, tensors in parts.items()}
 
 
-def trained(folder: Path, world: World, network: Callable[[], nn.Module] = Net) -> dict[str, Any]:
-    training = trainer(folder, world, network=network)
+def trained(folder: Path, world: World, network: Callable[[], nn.Module] = Net, **options: Any) -> dict[str, Any]:
+    training = trainer(folder, world, network=network, **options)
     training.fit()
     return {"log": training.recorder.lines, "progress": training.progress.clips, **state(training.model)}
 
@@ -239,9 +238,9 @@ def noisy(folder: Path, world: World) -> dict[str, Any]:
     return {"whole": trained(folder / "n1", world, network), "again": resumed(folder / "n2", world, network)}
 
 
-def resumed(folder: Path, world: World, network: Callable[[], nn.Module] = Net) -> dict[str, Any]:
+def resumed(folder: Path, world: World, network: Callable[[], nn.Module] = Net, **options: Any) -> dict[str, Any]:
     """The same training, stopped within its first epoch and continued by a new trainer."""
-    first = trainer(folder, world, log_every=1, network=network)
+    first = trainer(folder, world, log_every=1, network=network, **options)
     inside, scalars = [0], first.recorder.scalars
 
     def stop_at_two(kind: str, update: int, *rest: Any) -> None:
@@ -255,7 +254,7 @@ def resumed(folder: Path, world: World, network: Callable[[], nn.Module] = Net) 
         first.fit()
     except Exception as error:
         said = str(error)
-    again = trainer(folder, world, network=network)
+    again = trainer(folder, world, network=network, **options)
     content = again.checkpoints.load_last()
     assert content is not None
     torch.manual_seed(99)
@@ -278,7 +277,7 @@ def built(folder: Path, world: World) -> dict[str, Any]:
     cfg.decoder, cfg.data = {"_target_": "tests.engine.pair.Memory"}, {}
     made = build_trainer(cfg, folder, DATA, Scorer(cfg, Precision(PrecisionName.fp32, CPU), 0, world), world)
     total = float(sum(p.double().sum() for p in made.model.parameters()))
-    return {"seed": torch.initial_seed(), "network": type(made.step.network).__name__, "weights": total}
+    return {"seed": torch.initial_seed(), "network": type(made.step.network.called).__name__, "weights": total}
 
 
 def bad_videos(folder: Path, world: World) -> dict[str, Any]:

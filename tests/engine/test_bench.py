@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import ModelInput
+from vidtrain.engine.preprocess import Network, Preprocess
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.engine.speed.bench import matmul_ceiling, waiting_share
 from vidtrain.engine.speed.memory import PeakMemory
 from vidtrain.engine.speed.timing import Step, random_batch
+from vidtrain.tasks.classification.task import Classification
 from vidtrain.types import Batch
 
 CPU = torch.device("cpu")
@@ -34,14 +34,13 @@ class Clips:
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         for _ in range(len(self)):
             time.sleep(self.pause)
-            yield random_batch(2, 2, 4, 2)
+            yield random_batch(2, 2, 4, Classification(["no", "yes"]))
 
 
 def test_waiting_is_the_share_of_the_loader() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(96, 2))
-    to_input = ModelInput([0.5] * 3, [0.25] * 3, CPU)
-    optimizer, precision = torch.optim.SGD(model.parameters(), lr=0.1), Precision(PrecisionName.fp32, CPU)
-    step = Step(model, optimizer, to_input, precision, Objective(), num_classes=2)
+    network = Network(model, Preprocess([0.5] * 3, [0.25] * 3, CPU), Precision(PrecisionName.fp32, CPU))
+    step = Step(network, torch.optim.SGD(model.parameters(), lr=0.1), Classification(["no", "yes"]))
     slow, quick = (waiting_share(step, Clips(pause), seconds=0.3) for pause in (0.2, 0.0))
     assert 0.5 < slow < 1
     assert 0 < quick < slow

@@ -10,19 +10,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import ModelInput
+from vidtrain.engine.preprocess import Network, Preprocess
 from vidtrain.engine.settings import CompileMode, PrecisionName
 from vidtrain.engine.speed import compiling
 from vidtrain.engine.speed.compiling import choose_compile
 from vidtrain.engine.speed.timing import random_batch
 from vidtrain.engine.step import TrainingStep
 from vidtrain.errors import ConfigError
+from vidtrain.tasks.classification.task import Classification
 
 CPU = torch.device("cpu")
 LONG = 10**12  # batches: a training that takes hours
 compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+
+TASK = Classification(["no", "yes"], mixup=0.2)
 
 
 class Net(nn.Module):
@@ -49,17 +51,14 @@ class Net(nn.Module):
 
 def training_step(net: nn.Module) -> TrainingStep:
     return TrainingStep(
-        net,
+        Network(net, Preprocess([0.5] * 3, [0.25] * 3, CPU), Precision(PrecisionName.fp32, CPU)),
         torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9),
-        to_input=ModelInput([0.5] * 3, [0.25] * 3, CPU),
-        precision=Precision(PrecisionName.fp32, CPU),
-        objective=Objective(mixup=0.2),
-        num_classes=2,
+        TASK,
     )
 
 
 def batch_of(size: int):  # type: ignore[no-untyped-def]
-    return random_batch(size, 2, 4, 2)
+    return random_batch(size, 2, 4, TASK)
 
 
 @pytest.fixture(autouse=True)
@@ -172,4 +171,4 @@ def test_what_cannot_be_compiled_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_network_that_fails_by_itself_is_not_blamed_on_the_compiler() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        choose_compile(CompileMode.on, training_step(Net()), random_batch(4, 3, 4, 2), batches=1)
+        choose_compile(CompileMode.on, training_step(Net()), random_batch(4, 3, 4, TASK), batches=1)

@@ -18,10 +18,10 @@ from tests.cli.conftest import call as call
 from tests.cli.conftest import tiny as tiny
 from tests.engine.test_trainer import SCORES, Clips, assert_equal, resumed, trainer
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
-from vidtrain.engine.evaluator import Scores
 from vidtrain.engine.hooks import Hook
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import LoaderError, StoppedError, VidtrainError
+from vidtrain.tasks.task import Scores
 from vidtrain.types import Batch
 
 

@@ -19,10 +19,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo's meeting 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of the two found; they run once for all tests."""
-    folder = tmp_path_factory.mktemp("pair")
+    return run_pair("tests.engine.pair", tmp_path_factory.mktemp("pair"))
+
+
+def run_pair(module: str, folder: Path) -> list[dict[str, Any]]:
+    """What `python -m MODULE RANK FOLDER` wrote to RANK.json in each of two processes."""
     root = Path(__file__).parents[2]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}  # tests is no installed package
-    command = [sys.executable, "-m", "tests.engine.pair"]
+    command = [sys.executable, "-m", module]
     both = [
         subprocess.Popen(
             [*command, str(rank), str(folder)],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from vidtrain.engine.precision import Precision, choose_device
-from vidtrain.engine.preprocess import ModelInput
+from vidtrain.engine.preprocess import Preprocess
 from vidtrain.engine.schedule import check_schedule, learning_rate_factor
 from vidtrain.engine.settings import PrecisionName, ScheduleConfig, ScheduleName
 from vidtrain.errors import CheckpointError, ConfigError
@@ -95,7 +95,7 @@ def test_device_that_is_not_there(name: str) -> None:
 def test_input_is_normalised_and_keeps_the_memory_order() -> None:
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
     views = torch.randint(0, 256, (2, 3, 4, 6, 8, 3), dtype=torch.uint8)
-    out = ModelInput(mean, std, CPU)(views)
+    out = Preprocess(mean, std, CPU)({"rgb": views})["rgb"]
     assert out.shape == (6, 3, 4, 6, 8)
     assert out.is_contiguous(memory_format=torch.channels_last_3d)
     plain = (views.flatten(0, 1).double() / 255 - torch.tensor(mean)) / torch.tensor(std)
@@ -104,7 +104,7 @@ def test_input_is_normalised_and_keeps_the_memory_order() -> None:
 
 def test_input_refuses_a_std_of_zero() -> None:
     with pytest.raises(ConfigError, match="std above 0"):
-        ModelInput([0, 0, 0], [1, 1, 0], CPU)
+        Preprocess([0, 0, 0], [1, 1, 0], CPU)
 
 
 CONTENT = {"model": {"w": torch.arange(5.0)}, "config": {"a": 1}, "class_names": ["x", "y"]}

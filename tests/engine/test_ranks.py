@@ -16,16 +16,17 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from tests.engine.test_trainer import CPU, TO_INPUT, Clips, network, trainer
+from tests.engine.test_trainer import CPU, PREPROCESS, Clips, network, trainer
 from vidtrain.build import build_optimizer
 from vidtrain.engine.devices.distributed import World, join
 from vidtrain.engine.devices.parallel import parallel
-from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
+from vidtrain.engine.preprocess import Network
 from vidtrain.engine.settings import PrecisionName, Strategy
 from vidtrain.engine.step import TrainingStep
 from vidtrain.errors import ConfigError, DataError, VidtrainError
 from vidtrain.options.described import conf_dir
+from vidtrain.tasks.classification.task import Classification
 from vidtrain.types import BadVideo, Batch
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo and forkserver are not on Windows")
@@ -72,18 +73,14 @@ def stepped(optimizer: dict[str, Any], world: World, strategy: Strategy) -> list
     model = network()
     model[1].p = 0.0
     step = TrainingStep(
-        model,
+        Network(model, PREPROCESS, Precision(PrecisionName.fp32, CPU)),
         build_optimizer(optimizer, model) if world.size == 1 else _sharded(optimizer, model, world, strategy),
-        to_input=TO_INPUT,
-        precision=Precision(PrecisionName.fp32, CPU),
-        objective=Objective(),
-        num_classes=2,
+        Classification(["no", "yes"]),
         clip_grad=1.0,
     )
     for batch in Clips(count=24, batch_size=8).epoch(0):
         own = list(world.part(8))
-        assert isinstance(batch.views, torch.Tensor)
-        step([Batch(batch.views[own], batch.labels[own], batch.videos[own])], 1.0)
+        step([Batch({"rgb": batch.inputs["rgb"][own]}, batch.targets[own], batch.videos[own])], 1.0)
         assert not step.skipped[-1][0]
     return [getattr(p, "full_tensor", lambda p=p: p)().detach().clone() for p in model.parameters()]
 

@@ -19,22 +19,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.tasks.made import scores_of
 from vidtrain.engine.checkpoints.checkpoint import Checkpoints, load_checkpoint
 from vidtrain.engine.ema import EMA
-from vidtrain.engine.evaluator import Scores, evaluate
+from vidtrain.engine.evaluator import evaluate
 from vidtrain.engine.hooks import standard_hooks
-from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import ModelInput
-from vidtrain.engine.schedule import learning_rate_factor
+from vidtrain.engine.preprocess import Network, Preprocess
+from vidtrain.engine.schedule import Plan, learning_rate_factor
 from vidtrain.engine.settings import OnOom, PrecisionName, ScheduleConfig, TrainerConfig
+from vidtrain.engine.state import Outputs
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import CheckpointError, DataError, StoppedError, VidtrainError
+from vidtrain.tasks.classification.task import Classification
+from vidtrain.tasks.task import Scores, Task
 from vidtrain.types import BadVideo, Batch
 
 CPU = torch.device("cpu")
-TO_INPUT = ModelInput([0.5] * 3, [0.25] * 3, CPU)
+TASK = Classification(["no", "yes"])
+PREPROCESS = Preprocess([0.5] * 3, [0.25] * 3, CPU)
 
 
 class Clips:
@@ -60,7 +64,7 @@ class Clips:
                     raise KeyboardInterrupt
                 self.stop_after -= 1
             rows = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            yield Batch(views[rows], labels[rows], torch.arange(self.count)[rows], self.bad)
+            yield Batch({"rgb": views[rows]}, labels[rows], torch.arange(self.count)[rows], self.bad)
 
 
 class Silence:
@@ -70,7 +74,7 @@ class Silence:
 
     def clips(self, update: int, views: Tensor) -> None: ...
 
-    def validation(self, update: int, scores: Scores) -> None: ...
+    def figure(self, name: str, update: int, draw: Callable[[], object]) -> None: ...
 
 
 def network() -> nn.Module:
@@ -83,7 +87,7 @@ def trainer(
     clips: Clips,
     lr: float = 0.05,
     max_bad: float = 0,
-    objective: Objective | None = None,
+    task: Task | None = None,
     model: nn.Module | None = None,
     fused: bool = False,
     validate: Callable[[nn.Module], Scores] | None = None,
@@ -94,15 +98,13 @@ def trainer(
     options = TrainerConfig(**{"epochs": 3, "save_minutes": 0.0, **settings})
 
     def score(model: nn.Module) -> Scores:
-        return evaluate(model, Clips().epoch(99), TO_INPUT, precision, views_per_forward=8)
+        network, clips = Network(model, PREPROCESS, precision), Clips().epoch(99)
+        return TASK.scores(evaluate(TASK, network, clips, views_per_forward=8))
 
     step = TrainingStep(
-        model,
+        Network(model, PREPROCESS, precision),
         torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, fused=fused),
-        to_input=TO_INPUT,
-        precision=precision,
-        objective=objective or Objective(),
-        num_classes=2,
+        task or TASK,
         clip_grad=options.clip_grad,
         halve_on_oom=options.on_oom is OnOom.halve,
         ema=None if options.ema is None else EMA(model, options.ema),
@@ -110,11 +112,9 @@ def trainer(
     return Trainer(
         step,
         clips,
-        settings=options,
-        schedule=ScheduleConfig(warmup_epochs=1),
-        recorder=Silence(),
-        checkpoints=Checkpoints(
-            folder, keep_last=options.keep_last, describe={"config": {}, "class_names": ["no", "yes"]}
+        Plan(options, ScheduleConfig(warmup_epochs=1)),
+        Outputs(
+            Checkpoints(folder, keep_last=options.keep_last, describe={"config": {}, **TASK.describe()}), Silence()
         ),
         validate=validate or score,
         hooks=standard_hooks(options, max_bad),
@@ -221,7 +221,7 @@ def test_an_update_that_is_not_finite_leaves_no_trace(
 ) -> None:
     caplog.set_level(logging.WARNING, logger="vidtrain")
     third = list(Clips().epoch(0))[2]
-    poison = TO_INPUT(third.views).flatten(1)[0, 0].item()
+    poison = PREPROCESS(third.inputs)["rgb"].flatten(1)[0, 0].item()
     with_poison = trainer(tmp_path, Clips(), model=Poisoned(poison), fused=fused, epochs=1)
     with_poison.fit()
     assert with_poison.progress.skipped == 1
@@ -306,7 +306,7 @@ def test_a_gradient_is_clipped_in_its_own_scale(tmp_path: Path) -> None:
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
 
 
-SCORES = Scores(torch.eye(2), torch.tensor([0, 1]), torch.arange(2), torch.ones(2), 0.5)
+SCORES = scores_of(torch.eye(2), torch.tensor([0, 1]))
 
 
 def test_the_average_of_the_weights_is_tested_and_kept(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_precise_statistics_are_those_of_the_final_weights(tmp_path: Path) -> No
     training = trainer(tmp_path, Clips(), model=Poisoned(), precise_bn=6, epochs=2)
     training.fit()
     norm = training.model.norm
-    x = torch.cat([TO_INPUT(batch.views) for batch in Clips().epoch(1)]).flatten(1)
+    x = torch.cat([PREPROCESS(batch.inputs)["rgb"] for batch in Clips().epoch(1)]).flatten(1)
     torch.testing.assert_close(norm.running_mean, x.mean(0), atol=1e-5, rtol=1e-4)
     assert norm.momentum == 0.1
     assert norm.training is False  # as the validation has left it
@@ -348,7 +348,7 @@ def test_it_stops_when_nothing_improves(tmp_path: Path) -> None:
     losses = iter([0.5, 0.4, 0.45, 0.41, 0.3])
 
     def validate(model: nn.Module) -> Scores:
-        return Scores(SCORES.probs, SCORES.labels, SCORES.videos, SCORES.clip_hits, next(losses))
+        return scores_of(SCORES.probs, SCORES.labels, next(losses))
 
     training = trainer(tmp_path, Clips(), epochs=20, patience=2, validate=validate)
     training.fit()
@@ -420,7 +420,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogC
 
 def test_the_average_does_not_follow_a_skipped_update(tmp_path: Path) -> None:
     third = list(Clips().epoch(0))[2]
-    poison = TO_INPUT(third.views).flatten(1)[0, 0].item()
+    poison = PREPROCESS(third.inputs)["rgb"].flatten(1)[0, 0].item()
     training = trainer(tmp_path, Clips(), model=Poisoned(poison), ema=0.9, epochs=1, save_minutes=1e9)
     weights: list[Tensor] = []
     update = training.step._update
@@ -477,7 +477,7 @@ def test_precise_statistics_are_those_of_the_average_that_is_kept(tmp_path: Path
     best, last = load_checkpoint(tmp_path / "best.pt"), load_checkpoint(tmp_path / "last.pt")
     assert best["epoch"] == 1
     assert all(torch.equal(value, best["model"][name]) for name, value in validated[0].items())
-    x = {epoch: torch.cat([TO_INPUT(b.views) for b in Clips().epoch(epoch)]).flatten(1) for epoch in (0, 1)}
+    x = {epoch: torch.cat([PREPROCESS(b.inputs)["rgb"] for b in Clips().epoch(epoch)]).flatten(1) for epoch in (0, 1)}
     for state, epoch, precise in (
         (best["model"], 0, precise_bn),
         (validated[1], 1, precise_bn),
@@ -490,10 +490,9 @@ def test_precise_statistics_are_those_of_the_average_that_is_kept(tmp_path: Path
 
 
 def test_a_validation_that_is_not_finite_is_never_the_best(tmp_path: Path) -> None:
-    nothing = Scores(torch.empty(0, 2), torch.empty(0).long(), torch.empty(0).long(), torch.empty(0), math.nan)
-    nothing.not_finite = [0, 1]
-    half = Scores(SCORES.probs[:1], SCORES.labels[:1], SCORES.videos[:1], SCORES.clip_hits[:1], 0.1, not_finite=[1])
-    three = Scores(torch.eye(3), torch.tensor([0, 1, 0]), torch.arange(3), torch.ones(3), 0.5)
+    nothing = scores_of(torch.empty(0, 2), torch.empty(0).long(), math.nan, not_finite=[0, 1])
+    half = scores_of(SCORES.probs[:1], SCORES.labels[:1], 0.1, not_finite=[1])
+    three = scores_of(torch.eye(3), torch.tensor([0, 1, 0]))
     found = iter([nothing, half, three, nothing])
     training = trainer(tmp_path, Clips(), epochs=4, validate=lambda model: next(found))
     training.fit()
@@ -510,7 +509,7 @@ def test_a_validation_that_is_not_finite_is_never_the_best(tmp_path: Path) -> No
 
     # nothing to rank by is no fault of the weights: the last epoch is kept, as without a validation
     (tmp_path / "unknown").mkdir()
-    unknown = Scores(SCORES.probs, torch.tensor([-1, -1]), SCORES.videos, SCORES.clip_hits, math.nan)
+    unknown = scores_of(SCORES.probs, torch.tensor([-1, -1]), math.nan)
     trainer(tmp_path / "unknown", Clips(), epochs=2, validate=lambda model: unknown).fit()
     assert load_checkpoint(tmp_path / "unknown" / "best.pt")["epoch"] == 2
 
@@ -634,7 +633,7 @@ def test_a_best_checkpoint_that_is_lost_is_replaced_at_a_validation(
         labels = (torch.arange(10) >= 10 * right).long()
         if right == 0.5:
             (tmp_path / "best.pt").unlink()
-        return Scores(probs, labels, torch.arange(10), labels.double(), loss=1.0)
+        return scores_of(probs, labels, 1.0)
 
     training = trainer(tmp_path, Clips(), epochs=3, validate=validate)
     training.fit()

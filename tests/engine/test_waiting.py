@@ -19,8 +19,8 @@ from tests.engine.test_trainer import Clips, trainer
 from vidtrain.commands.launch import _what_ended
 from vidtrain.engine.devices import waiting
 from vidtrain.engine.devices.distributed import World, join
-from vidtrain.engine.evaluator import Scores
 from vidtrain.errors import DataError, LoaderError, StoppedError, VidtrainError
+from vidtrain.tasks.task import Scores
 from vidtrain.types import Batch
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo and forkserver are not on Windows")

@@ -18,7 +18,7 @@ import torch
 from tests.cli.conftest import Call
 from tests.cli.conftest import call as call
 from tests.cli.conftest import tiny as tiny
-from vidtrain.engine.evaluator import Scores
+from tests.tasks.made import scores_of
 from vidtrain.loggers.jsonl import JsonLines
 from vidtrain.loggers.logger import LoggedRun, Logger
 from vidtrain.loggers.recorder import RunRecorder
@@ -29,9 +29,8 @@ def recorder(folder: Path, resumed_at: tuple[int, int] | None = None, **loggers:
     return RunRecorder(LoggedRun(folder, ("a", "b"), resumed_at=resumed_at), loggers)
 
 
-def scores(classes: int) -> Scores:
-    eye = torch.eye(classes)
-    return Scores(eye, torch.arange(classes), torch.arange(classes), torch.ones(classes).double(), 0.0)
+def draw_confusion() -> np.ndarray:
+    return scores_of(torch.eye(2), torch.arange(2)).figures()["confusion"]()
 
 
 def lines(folder: Path) -> list[int]:
@@ -45,7 +44,7 @@ def test_a_tensorboard_folder_that_is_removed_ends_nothing(tmp_path: Path, caplo
         shutil.rmtree(tmp_path / "tensorboard", ignore_errors=True)
     for update in range(2, 40):
         record.scalars("train", update, 0.5, {"loss": 1.0})
-        record.validation(update, scores(2))
+        record.figure("confusion", update, draw_confusion)
     record.close()
     assert lines(tmp_path) == list(range(1, 40))
     warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
@@ -87,7 +86,7 @@ def test_a_place_that_cannot_be_written_is_said_when_it_begins(
     (tmp_path / "metrics.jsonl").mkdir()
     record = recorder(tmp_path, jsonl=JsonLines(), tensorboard=TensorBoard())
     record.scalars("train", 1, 0.5, {"loss": 1.0})
-    record.validation(1, scores(2))
+    record.figure("confusion", 1, draw_confusion)
     record.close()
     assert ["metrics.jsonl in" in r.getMessage() for r in caplog.records] == [True, False]
     assert "tensorboard/ in" in caplog.records[1].getMessage()
@@ -161,8 +160,8 @@ def test_a_logger_that_fails_is_skipped_and_closed_and_the_others_go_on(
     record = recorder(tmp_path, broken=broken, good=good)
     for update in (1, 2):
         record.scalars("val", update, 1.0, {"loss": 0.5})
-        record.validation(update, scores(2))
-        record.clips(update, torch.zeros(3, 2, 4, 5, 6, 5, dtype=torch.uint8))
+        record.figure("confusion", update, draw_confusion)
+        record.clips(update, torch.zeros(3, 2, 4, 5, 6, 3, dtype=torch.uint8))
     record.close()
     assert [call[0] for call in good.seen] == ["start", *["scalars", "image", "image"] * 2, "close"]
     assert good.seen[1] == ("scalars", "val", 1, 1.0, {"loss": 0.5})
@@ -181,11 +180,11 @@ def test_a_figure_that_cannot_be_drawn_is_said_once(
     monkeypatch.setattr("vidtrain.reports.confusion.confusion_image", lambda *args: 1 / 0)
     logger = Noting()
     record = recorder(tmp_path, noting=logger)
-    record.validation(1, scores(2))
-    record.validation(2, scores(2))
+    record.figure("confusion", 1, draw_confusion)
+    record.figure("confusion", 2, draw_confusion)
     assert [call[0] for call in logger.seen] == ["start"]
     assert [r.getMessage() for r in caplog.records] == [
-        f"the figure of the confusion matrix in {tmp_path} cannot be written (ZeroDivisionError: division by zero); "
+        f"the figure of confusion in {tmp_path} cannot be written (ZeroDivisionError: division by zero); "
         "the training goes on without"
     ]
 

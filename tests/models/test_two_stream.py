@@ -10,10 +10,10 @@ from torch import nn
 
 import vidtrain
 from vidtrain import create_model
-from vidtrain.engine.objective import Objective
 from vidtrain.errors import ConfigError
 from vidtrain.models.inspect.summary import summarise
 from vidtrain.models.two_stream import TwoStream
+from vidtrain.tasks.classification.objective import Objective
 
 FRAMES = 6
 

@@ -13,6 +13,7 @@ from vidtrain.commands import sweep
 from vidtrain.commands.sweep import sweep_table
 from vidtrain.plain import read_texts
 from vidtrain.reports.results import summary_cells
+from vidtrain.tasks.classification.task import Classification
 
 
 def run(folder: Path, number: int, overrides: list[str], top1: float | None, *, val: float | None = 0.5) -> None:
@@ -25,6 +26,7 @@ def run(folder: Path, number: int, overrides: list[str], top1: float | None, *, 
         return
     test = {"top1": top1, "top5": 1.0, "clip_top1": top1 / 2, "scored": 8, "listed": 8}
     result = {"test": test, "val": None if val is None else {"top1": val}, "clips_per_second": 3.0, "minutes": 1.0}
+    result |= {"primary": "top1", "titles": dict(Classification("ab").titles)}
     result["params"] = 1000
     (home / "result.json").write_text(json.dumps({**result, "summary": summary_cells(result)}))
 

@@ -22,6 +22,7 @@ from vidtrain.models.inspect.summary import cost
 from vidtrain.options.settings import check_bench
 from vidtrain.reports.bench import Report
 from vidtrain.reports.results import write_json
+from vidtrain.tasks.classification.task import Classification
 from vidtrain.types import Batch
 
 
@@ -54,7 +55,8 @@ def _make(cfg: DictConfig, data: VideoData | None, device: torch.device, row: Be
     classes, multi_label = _classes(cfg, data), data is not None and data.multi_label
     precision = Precision(PrecisionName(row.precision), device)
     model = build.build_model(cfg.model, classes).to(device)
-    step = training.measured_step(model, cfg.optimizer, cfg.transform, precision, classes, multi_label=multi_label)
+    task = Classification([str(n) for n in range(classes)], multi_label)
+    step = training.measured_step(model, cfg.optimizer, cfg.transform, precision, task)
     return step, training.noise(cfg, step.training, row.batch_size)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.devices.distributed import World, join
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, one_of
-from vidtrain.metrics import METRICS, primary
 from vidtrain.models.two_stream import TwoStream
 from vidtrain.options.schema import check_numbers
 from vidtrain.options.stored import checkpoint_config
@@ -58,6 +58,7 @@ def _scored(cfg: DictConfig, world: World) -> float | None:
     data = with_classes_of(build.build_data(config.data), content["class_names"])
     build.check_reads(getattr(model, "in_features", None), data, type(model).__name__)
     build.check_flow(model, config.flow)
+    task = build.build_task(config.task, data.class_names, multi_label=data.multi_label)
     for note in data.notes:
         log.info("note: %s", note)
     split = cfg.split.value
@@ -72,11 +73,13 @@ def _scored(cfg: DictConfig, world: World) -> float | None:
     name = "_".join(part for part in parts if part is not None)
     folder = _folder(cfg, name) if world.is_main else Path()
 
-    result = scorer.report(model.to(device), data, split, folder, show=lambda found: _print(found, split))
+    result = scorer.report(
+        task, model.to(device), data, split, folder, show=lambda found: _print(found, task.titles, split)
+    )
     if world.is_main:
         print(printable(f"predictions: {folder / 'predictions.csv'}"))
         refuse_not_finite(result, folder)
-    return primary(result)
+    return float(result[task.primary])
 
 
 def _folder(cfg: DictConfig, name: str) -> Path:
@@ -98,8 +101,8 @@ def _answer_by(model: nn.Module, stream: str) -> None:
     model.answer_by(stream)
 
 
-def _print(result: dict[str, Any], split: str) -> None:
-    columns = {metric.key: metric.title for metric in METRICS if metric.key in result}
+def _print(result: dict[str, Any], titles: Mapping[str, str], split: str) -> None:
+    columns = {key: title for key, title in titles.items() if key in result}
     cells = [f"{result[key]:.4f}" for key in columns]
     header = ["split", *columns.values(), "scored"]
     print(table(header, [[split, *cells, f"{result['scored']}/{result['listed']}"]]))

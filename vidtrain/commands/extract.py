@@ -30,7 +30,7 @@ from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.extract import encode
 from vidtrain.engine.precision import Precision, choose_device
-from vidtrain.engine.preprocess import ModelInput, reads_flow
+from vidtrain.engine.preprocess import Network, Preprocess, model_inputs
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.options.described import conf_dir, flat_keys
@@ -98,7 +98,7 @@ def _network(cfg: DictConfig, config: DictConfig, content: dict[str, Any] | None
             log.warning("no model.weights and no checkpoint: these are features of random weights")
         model = build.build_model(config.model, data.num_classes)
     build.check_reads(getattr(model, "in_features", None), data, type(model).__name__)
-    if reads_flow(model):
+    if model_inputs(model) != ("rgb",):
         raise ConfigError(f"extract reads RGB: {type(model).__name__} wants optical flow besides")
     return FeatureTap(model, cfg.layer)
 
@@ -159,10 +159,11 @@ def _extract(
         pin_memory=cuda,
         wait_limit=config.trainer.data_timeout,
     )
-    to_input = ModelInput(config.transform.mean, config.transform.std, precision.device)
+    preprocess = Preprocess(config.transform.mean, config.transform.std, precision.device)
+    frozen = Network(network, preprocess, precision)
     try:
         with ProgressBar(len(videos), "extracting", done=len(found.done), unit="video") as progress:
-            for batch, features in encode(network, batches, to_input, precision, getattr(torch, cfg.dtype.value)):
+            for batch, features in encode(frozen, batches, getattr(torch, cfg.dtype.value)):
                 _store(folder, jobs, batch, features.numpy(), found, progress)
     except KeyboardInterrupt:
         print(f"finished videos are kept in {folder.folder}; the same command goes on from there", file=sys.stderr)

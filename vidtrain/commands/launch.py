@@ -26,7 +26,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from vidtrain.children import keep_working_folder_out
 from vidtrain.commands import run_dir
 from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED, ConfigError, StoppedError, VidtrainError
-from vidtrain.metrics import primary
+from vidtrain.reports.results import primary
 from vidtrain.terminal import printable
 
 _MISTAKE = 2  # the exit code of a user's mistake, as of the program itself
@@ -72,8 +72,7 @@ def launch(cfg: DictConfig) -> float | None:
         code = EXIT_INTERRUPTED if error.sigval is signal.SIGINT else EXIT_UNFINISHED
         raise StoppedError(f"{error.sigval.name} received; the same command with resume=auto continues", code) from None
     result = json.loads((folder / run_dir.FINISHED_FILE).read_text(encoding="utf-8"))
-    score = result["test"] or result["val"]
-    return primary(score)
+    return primary(result)
 
 
 def _work(cfg: bytes, hydra: bytes) -> None:

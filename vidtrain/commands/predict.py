@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import glob
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vidtrain import build
-from vidtrain.commands.scoring import PredictionsFile, Scorer
+from vidtrain.commands.scoring import Scorer
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.files import list_videos
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
-from vidtrain.engine.evaluator import view_scores
+from vidtrain.engine.evaluator import answers
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, VideoError
-from vidtrain.metrics import best_classes
 from vidtrain.options.schema import check_numbers
 from vidtrain.options.stored import checkpoint_config
+from vidtrain.tasks.task import AnswersFile, Task
 from vidtrain.terminal import printable
 from vidtrain.types import BadVideo
 
@@ -42,36 +41,24 @@ def run(cfg: DictConfig) -> None:
         raise ConfigError("predict reads videos, this checkpoint features: vidtrain extract, then vidtrain eval")
     build.check_flow(model, config.flow)
     model.to(device)
-    names = tuple(content["class_names"])
+    task = build.build_task(config.task, content["class_names"], multi_label=bool(content.get("multi_label")))
     manifest = Manifest.of(paths, [-1] * len(paths))
     workers = 0 if len(paths) == 1 else choose_workers(config.trainer.num_workers, device)
     scorer = Scorer(config, Precision(config.trainer.precision, device), workers, complete_flow=True)
 
     bad: list[BadVideo] = []
-    multi_label = bool(content.get("multi_label"))
-    with _output(cfg, manifest, names) as output:
-        views = config.eval
+    with _output(cfg, task, manifest) as output:
+        views, network = config.eval, scorer.network(model)
         batches = scorer.batches(manifest, views.clips, views.crops, hop=views.hop, protocol=views.protocol)
-        for batch in view_scores(
-            model,
-            batches,
-            scorer.to_input,
-            scorer.precision,
-            views_per_forward=views.batch_size,
-            average_logits=scorer.average_logits,
-            multi_label=multi_label,
-        ):
-            bad += batch.bad
-            if not len(batch.videos):
+        for found in answers(task, network, batches, views_per_forward=views.batch_size, average=scorer.average):
+            bad += found.bad
+            bad += [BadVideo(manifest.paths[row], scorer.not_finite) for row in found.not_finite]
+            if not len(found):
                 continue
-            mean = batch.mean
-            finite = mean.isfinite().all(1)
-            bad += [BadVideo(manifest.paths[row], scorer.not_finite) for row in batch.videos[~finite].tolist()]
-            videos, mean = batch.videos[finite], mean[finite]
             if output is not None:  # before the line, whose reader may have gone
-                output.add(videos, mean)
-            for video, probs in zip(videos.tolist(), mean, strict=True):
-                print(_line(manifest.paths[video], probs, names, cfg.top), flush=True)
+                output.add(found)
+            for row, line in zip(found.videos.tolist(), task.lines(found, cfg.top), strict=True):
+                print(printable(f"{manifest.paths[row]}: {line}"), flush=True)
     if len(bad) == 1:
         raise VideoError(bad[0].path, bad[0].reason)
     if bad:
@@ -97,13 +84,5 @@ def find_inputs(text: str) -> list[str]:
     return found
 
 
-def _output(
-    cfg: DictConfig, manifest: Manifest, names: tuple[str, ...]
-) -> AbstractContextManager[PredictionsFile | None]:
-    return nullcontext() if cfg.output is None else PredictionsFile(Path(cfg.output), manifest, names, cfg.top)
-
-
-def _line(path: str, probs: torch.Tensor, names: tuple[str, ...], top: int) -> str:
-    best, classes = best_classes(probs, top)
-    cells = [f"{names[c]} {p:.4f}" for p, c in zip(best.tolist(), classes.tolist(), strict=True)]
-    return printable(f"{path}: " + ", ".join(cells))
+def _output(cfg: DictConfig, task: Task, manifest: Manifest) -> AbstractContextManager[AnswersFile | None]:
+    return nullcontext() if cfg.output is None else closing(task.file(Path(cfg.output), manifest.paths, cfg.top))

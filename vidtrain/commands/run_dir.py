@@ -244,7 +244,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         result = read_json(folder / FINISHED_FILE)
     except (OSError, ValueError):
         return None
-    whole = isinstance(result, dict) and {"summary", "test", "val", "checkpoint"} <= result.keys()
+    whole = isinstance(result, dict) and {"summary", "test", "val", "primary", "checkpoint"} <= result.keys()
     right = whole and isinstance(result["summary"], dict) and isinstance(result["test"], dict | None)
     return result if right else None
 

@@ -6,34 +6,33 @@ import csv
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
-from vidtrain import build, metrics
+from vidtrain import build
 from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.clips.loader import eval_loader
 from vidtrain.data.clips.protocols import check_clips
 from vidtrain.data.features.sequences import EvalSequences
 from vidtrain.data.manifest.manifest import FeatureInfo, Manifest, VideoData
-from vidtrain.data.settings import AverageName, EvalProtocol
+from vidtrain.data.settings import EvalProtocol
 from vidtrain.engine.devices.distributed import World
-from vidtrain.engine.evaluator import Scores, evaluate, merged
+from vidtrain.engine.evaluator import evaluate, merged
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import ModelInput
+from vidtrain.engine.preprocess import Network, Preprocess
 from vidtrain.errors import ConfigError, DataError, LoaderError, VidtrainError, one_of
 from vidtrain.reports.results import write_json
+from vidtrain.tasks.task import Answers, AnswersFile, Scores, Task
 from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import Batch, ViewPart
 
 log = logging.getLogger("vidtrain")
-
-_MOST_CLASSES = 1000  # of a confusion matrix in result.json: 5 MB; predictions.csv holds what it is made of
 
 
 class Scorer:
@@ -59,8 +58,11 @@ class Scorer:
         # a mistake shows now, not after the training
         build.build_eval_crops(cfg.transform, cfg.eval.crops, cfg.eval.protocol)
         check_clips(cfg.eval.protocol, self.spec, cfg.eval.clips, cfg.eval.hop)
-        self.average_logits = cfg.eval.average is AverageName.logits
-        self.to_input = ModelInput(cfg.transform.mean, cfg.transform.std, precision.device)
+        self.average = cfg.eval.average.value
+        self.preprocess = Preprocess(cfg.transform.mean, cfg.transform.std, precision.device)
+
+    def network(self, model: nn.Module) -> Network:
+        return Network(model, self.preprocess, self.precision)
 
     def batches(
         self,
@@ -92,6 +94,7 @@ class Scorer:
 
     def score(
         self,
+        task: Task,
         model: nn.Module,
         data: VideoData,
         split: str,
@@ -99,9 +102,9 @@ class Scorer:
         crops: int,
         hop: int | str | None = None,
         protocol: EvalProtocol = EvalProtocol.vidtrain,
-        each: Callable[[Tensor, Tensor, Tensor], None] | None = None,
+        each: Callable[[Answers], None] | None = None,
     ) -> Scores:
-        """Probabilities of every readable video of a split; of several processes each scores its part.
+        """The scores of every readable video of a split; of several processes each scores its part.
 
         each: see `evaluate`.
         """
@@ -112,31 +115,21 @@ class Scorer:
         quiet = not sys.stderr.isatty() or not self.world.is_main
         bar = tqdm(batches, desc=split, unit="batch", leave=False, disable=quiet)
         with self.world.sharing(LoaderError):
-            own = evaluate(
-                model,
-                bar,
-                self.to_input,
-                self.precision,
-                views_per_forward=self.cfg.eval.batch_size,
-                average_logits=self.average_logits,
-                each=each,
-            )
-        scores = merged(self.world.gather(own))
-        count, ties = len(scores.videos), int(metrics.shared_first(scores.probs).sum())
-        if self.world.is_main and ties > count / 10:
-            log.warning(
-                "%s: several classes share the highest probability in %d of %d videos, and the first of them counts as "
-                "the answer: has the network learned anything?",
-                *(split, ties, count),
-            )
+            size, average = self.cfg.eval.batch_size, self.average
+            own = evaluate(task, self.network(model), bar, views_per_forward=size, average=average, each=each)
+        scores = task.scores(merged(self.world.gather(own)))
+        if self.world.is_main:
+            for remark in scores.remarks():
+                log.warning("%s: %s", split, remark)
         return scores
 
-    def validate(self, model: nn.Module, data: VideoData, clips: int) -> Scores:
+    def validate(self, task: Task, model: nn.Module, data: VideoData, clips: int) -> Scores:
         """Score the validation split; videos without a finite output are only warned of, since training goes on."""
-        scores = self.score(model, data, "val", clips, 1)
-        if scores.not_finite and self.world.is_main:
-            first, videos = data.splits["val"].paths[scores.not_finite[0]], len(data.splits["val"])
-            log.warning("val: %s: %d of %d videos, first %s", self.not_finite, len(scores.not_finite), videos, first)
+        scores = self.score(task, model, data, "val", clips, 1)
+        rows = scores.answers.not_finite
+        if rows and self.world.is_main:
+            first, videos = data.splits["val"].paths[rows[0]], len(data.splits["val"])
+            log.warning("val: %s: %d of %d videos, first %s", self.not_finite, len(rows), videos, first)
         return scores
 
     @property
@@ -147,6 +140,7 @@ class Scorer:
 
     def report(
         self,
+        task: Task,
         model: nn.Module,
         data: VideoData,
         split: str,
@@ -161,29 +155,29 @@ class Scorer:
         """
         evaluation = self.cfg.eval
         manifest = manifest_of(data, split)
-        partial = PartialPredictions(self.world.from_main(folder), self.world.rank, manifest, data.class_names)
+        partial = PartialPredictions(self.world.from_main(folder), self.world.rank, task, manifest)
         with partial:
             views = evaluation.clips, evaluation.crops, evaluation.hop, evaluation.protocol
-            scores = self.score(model, data, split, *views, each=partial.add)
+            scores = self.score(task, model, data, split, *views, each=partial.add)
+        answers = scores.answers
         result: dict[str, Any] = {
             "split": split,
             **scores.summary(),
-            "scored": len(scores.labels),
+            "scored": len(answers),
             "listed": manifest.listed,
             "missing": len(manifest.missing),
-            "unreadable": len(scores.bad),
-            "not_finite": [manifest.paths[row] for row in scores.not_finite],
+            "unreadable": len(answers.bad),
+            "not_finite": [manifest.paths[row] for row in answers.not_finite],
             "protocol": (
                 data.features.protocol
                 if data.features is not None
                 else build.protocol(self.cfg.sampler, self.cfg.transform, evaluation)
             ),
         }
-        if not scores.multi_label and data.num_classes <= _MOST_CLASSES:
-            result["confusion"] = scores.confusion.tolist() if len(scores.labels) else []
-        if not len(scores.labels):
+        result |= scores.report()
+        if not len(answers):
             partial.remove()
-            why = [(video.path, video.reason) for video in scores.bad]
+            why = [(video.path, video.reason) for video in answers.bad]
             why += [(path, self.not_finite) for path in result["not_finite"]]
             first = f"; the first: {why[0][0]}: {why[0][1]}" if why else ""
             raise DataError(f"none of the {manifest.listed} videos of split {split} could be scored{first}")
@@ -193,12 +187,13 @@ class Scorer:
         if show is not None:
             show(result)
         prepare_folder(folder, "output")
-        write_predictions(folder / "predictions.csv", scores, manifest, data.class_names)
+        with closing(task.file(folder / "predictions.csv", manifest.paths)) as predictions:
+            predictions.add(answers)
         with (folder / "not_scored.csv").open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as file:
             writer = csv.writer(file)
             writer.writerow(["path", "reason"])
             writer.writerows([path, "not on disk"] for path in manifest.missing)
-            writer.writerows([bad.path, bad.reason] for bad in scores.bad)
+            writer.writerows([bad.path, bad.reason] for bad in answers.bad)
             writer.writerows([path, self.not_finite] for path in result["not_finite"])
         write_json(folder / "result.json", result)
         partial.remove()
@@ -238,88 +233,20 @@ def manifest_of(data: VideoData, split: str) -> Manifest:
     return data.splits[split]
 
 
-class PredictionsFile:
-    """A CSV of predictions that grows by a row per scored video, so that what ends the program loses none of them.
-
-    Columns: absolute path, true class (several: joined by ;), the best classes with their probabilities. The file is
-    opened at once: where it cannot be written, that shows before the work.
-
-    Raises:
-        VidtrainError: the file cannot be written.
-    """
-
-    def __init__(self, file: Path, manifest: Manifest, class_names: Sequence[str], top: int = 5) -> None:
-        self.file = file
-        self.rows = 0
-        self._manifest = manifest
-        self._class_names = class_names
-        self._top = min(top, len(class_names))
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = file.open("w", newline="", encoding="utf-8", errors=EXACT_NAMES)
-        except OSError as error:
-            raise VidtrainError(f"{file}: cannot be written: {error.strerror}") from None
-        self._writer = csv.writer(self._handle)
-        ranks = [name for rank in range(1, self._top + 1) for name in (f"top{rank}", f"prob{rank}")]
-        self._write([["path", "label", *ranks]])
-
-    def add(self, videos: Tensor, probs: Tensor, labels: Tensor | None = None) -> None:
-        """Write rows. videos: int64 (n,) of the manifest. probs: (n, K). labels: int64 (n,) or (n, K), as in Scores.
-
-        Raises:
-            OSError: they cannot be written.
-        """
-        rows = []
-        best, numbers_of_best = metrics.best_classes(probs, self._top)
-        unknown: list[Any] = [-1] * len(videos)
-        for row, label, classes, values in zip(
-            videos.tolist(),
-            unknown if labels is None else labels.tolist(),
-            numbers_of_best.tolist(),
-            best.tolist(),
-            strict=True,
-        ):
-            cells = [x for c, p in zip(classes, values, strict=True) for x in (self._class_names[c], f"{p:.6f}")]
-            numbers = [n for n, there in enumerate(label) if there] if isinstance(label, list) else [label]
-            true = ";".join(self._class_names[n] for n in numbers if n >= 0)
-            rows.append([str(Path(self._manifest.paths[row]).absolute()), true, *cells])
-        self._write(rows)
-        self.rows += len(rows)
-
-    def _write(self, rows: Sequence[Sequence[str]]) -> None:
-        try:
-            self._writer.writerows(rows)
-            self._handle.flush()
-        except OSError as error:
-            error.filename = str(self.file)
-            with suppress(OSError):
-                self._handle.close()  # now, or the next attempt would hide this error
-            raise
-
-    def close(self) -> None:
-        self._handle.close()
-
-    def __enter__(self) -> PredictionsFile:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-
 class PartialPredictions:
     """The rows of predictions.csv so far, for the case that it is never written; failing to write them ends nothing."""
 
-    def __init__(self, folder: Path, rank: int, manifest: Manifest, class_names: Sequence[str]) -> None:
+    def __init__(self, folder: Path, rank: int, task: Task, manifest: Manifest) -> None:
         self.file = folder / f"predictions.partial{f'.{rank}' if rank else ''}.csv"
-        self._rows: PredictionsFile | None = None
+        self._rows: AnswersFile | None = None
         with suppress(VidtrainError, OSError):  # what is to be done about it is said when the whole file is written
-            self._rows = PredictionsFile(self.file, manifest, class_names)
+            self._rows = task.file(self.file, manifest.paths)
 
-    def add(self, videos: Tensor, probs: Tensor, labels: Tensor) -> None:
+    def add(self, answers: Answers) -> None:
         if self._rows is None:
             return
         try:
-            self._rows.add(videos, probs, labels)
+            self._rows.add(answers)
         except OSError as error:
             log.warning("%s: cannot be written (%s); the test goes on", self.file, error.strerror)
             self._rows = None
@@ -335,11 +262,3 @@ class PartialPredictions:
         if self._rows is not None:
             with suppress(OSError):
                 self._rows.close()
-
-
-def write_predictions(
-    file: Path, scores: Scores, manifest: Manifest, class_names: tuple[str, ...], top: int = 5
-) -> None:
-    """The same of all that was scored."""
-    with PredictionsFile(file, manifest, class_names, top) as predictions:
-        predictions.add(scores.videos, scores.probs, scores.labels)

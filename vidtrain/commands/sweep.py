@@ -140,7 +140,7 @@ def _means(runs: Sequence[tuple[dict[str, str], dict[str, Any]]], keys: Sequence
     groups: dict[tuple[str, ...], list[tuple[dict[str, str], dict[str, Any]]]] = defaultdict(list)
     for varied, result in runs:
         groups[tuple(varied.get(key, "") for key in settings)].append((varied, result))
-    averaged = [row for row in _averaged() if any(_number(result, *row[1:]) is not None for _, result in runs)]
+    averaged = [row for row in _averaged(runs) if any(_number(result, *row[1:]) is not None for _, result in runs)]
     body = []
     for names, members in groups.items():
         cells = [*names, _finished(members, repeats)]
@@ -152,11 +152,10 @@ def _means(runs: Sequence[tuple[dict[str, str], dict[str, Any]]], keys: Sequence
     return f"mean and standard deviation over {', '.join(repeats)}:\n{table(header, body)}"
 
 
-def _averaged() -> list[tuple[str, str, str]]:
+def _averaged(runs: Sequence[tuple[dict[str, str], dict[str, Any]]]) -> list[tuple[str, str, str]]:
     """(column, split and key in result.json) of what is averaged over the runs that repeat a setting."""
-    from vidtrain.metrics import METRICS  # imports torch, and a configuration that is only shown needs none
-
-    return [(f"{split} {m.title}", split, m.key) for split in ("test", "val") for m in METRICS if m.key != "loss"]
+    titles = {key: title for _, result in runs for key, title in result.get("titles", {}).items() if key != "loss"}
+    return [(f"{split} {title}", split, key) for split in ("test", "val") for key, title in titles.items()]
 
 
 def _finished(members: Sequence[tuple[dict[str, str], dict[str, Any]]], repeats: Sequence[str]) -> str:

@@ -21,10 +21,9 @@ from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
 from vidtrain.engine.signals import StopSignals
 from vidtrain.errors import CheckpointError, ConfigError, LoaderError, VidtrainError
-from vidtrain.metrics import PRIMARY, primary
 from vidtrain.options.paths import literal
 from vidtrain.ranges import Range, check_number
-from vidtrain.reports.results import print_result, summary_cells, write_json
+from vidtrain.reports.results import primary, print_result, summary_cells, write_json
 from vidtrain.runs.sole_writer import sole_writer
 
 log = logging.getLogger("vidtrain")
@@ -43,8 +42,7 @@ def run(cfg: DictConfig) -> float | None:
     with world.speaking(), sole_writer(folder, "run_dir") if world.is_main else nullcontext():
         result = _result(cfg, folder, world)
     world.leave()
-    score = result["test"] or result["val"]
-    return primary(score)
+    return primary(result)
 
 
 def _result(cfg: DictConfig, folder: Path, world: World) -> dict[str, Any]:
@@ -107,14 +105,14 @@ def _train_and_test(cfg: DictConfig, folder: Path, world: World) -> dict[str, An
             "lower trainer.batch_size (trainer.accumulate makes up for it), or set trainer.checkpoint_activations=true"
         ) from error
 
-    test = None
+    test, task = None, trainer.step.task
     with StopSignals("trained, but not tested; the same command with resume=auto goes on from there") as stop:
         best = trainer.keep_best()
         if cfg.trainer.test and "test" in data.splits:
             model = build.bare_model(cfg.model, data.num_classes).to(device)
             model.load_state_dict(best["model"])
             try:
-                test = scorer.report(model, data, "test", folder / "test")
+                test = scorer.report(task, model, data, "test", folder / "test")
             except LoaderError:
                 stop.wait()  # raises, when the worker was ended with the whole job
                 raise
@@ -122,8 +120,10 @@ def _train_and_test(cfg: DictConfig, folder: Path, world: World) -> dict[str, An
     bad = {path: reason for known in world.gather(progress.bad) for path, reason in known.items()}
     params = sum(p.numel() for p in trainer.model.parameters())
     result: dict[str, Any] = {
-        "val": None if progress.best is None else {PRIMARY[not data.multi_label]: progress.best[0]},
+        "val": None if progress.best is None else {task.primary: progress.best[0]},
         "test": test,
+        "primary": task.primary,
+        "titles": dict(task.titles),
         "best_epoch": progress.best_epoch,
         "params": params,
         "clips_per_second": progress.clips / progress.seconds if progress.seconds else None,

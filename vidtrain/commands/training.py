@@ -26,14 +26,14 @@ from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.devices.memory_format import pays, to_channels_last
 from vidtrain.engine.devices.parallel import gathered, parallel
 from vidtrain.engine.ema import EMA
-from vidtrain.engine.evaluator import Scores
 from vidtrain.engine.hooks import Hook, standard_hooks
-from vidtrain.engine.objective import Objective
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import ModelInput, reads_flow
+from vidtrain.engine.preprocess import Network, Preprocess, model_inputs
+from vidtrain.engine.schedule import Plan
 from vidtrain.engine.settings import CompileMode, OnOom, Strategy
 from vidtrain.engine.speed.compiling import choose_compile
 from vidtrain.engine.speed.timing import Step, random_batch
+from vidtrain.engine.state import Outputs
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import CheckpointError, ConfigError, VidtrainError, one_of
@@ -41,6 +41,7 @@ from vidtrain.loggers.logger import LoggedRun, Logger
 from vidtrain.loggers.recorder import RunRecorder
 from vidtrain.models.layers.checkpointing import checkpoint_activations
 from vidtrain.plain import read_mapping
+from vidtrain.tasks.task import Scores, Task
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -63,19 +64,11 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
     )
     if not world.is_main:
         torch.manual_seed(settings.seed + world.rank)  # the same weights everywhere, but not the same dropout
+    task = build.build_task(cfg.task, data.class_names, multi_label=data.multi_label)
     step = TrainingStep(
-        model,
+        Network(model, scorer.preprocess, precision, network),
         _optimizer(cfg, model, world),
-        to_input=ModelInput(cfg.transform.mean, cfg.transform.std, precision.device),
-        precision=precision,
-        objective=Objective(
-            multi_label=data.multi_label,
-            label_smoothing=settings.label_smoothing,
-            mixup=settings.mixup,
-            cutmix=settings.cutmix,
-        ),
-        num_classes=data.num_classes,
-        network=network,
+        task,
         clip_grad=settings.clip_grad,
         # with several processes the others would wait for one that computes more pieces
         halve_on_oom=settings.on_oom is OnOom.halve and world.size == 1,
@@ -88,8 +81,7 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
         sharded=settings.strategy is Strategy.fsdp,
         describe={
             "config": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
-            "class_names": list(data.class_names),
-            "multi_label": data.multi_label,
+            **task.describe(),
             "choices": {str(k): v for k, v in HydraConfig.get().runtime.choices.items() if "/" not in str(k)},
         },
     )
@@ -98,7 +90,7 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
 
     def validate(model: nn.Module) -> Scores:
         with gathered(model, world):
-            return scorer.validate(model, data, cfg.eval.val_clips)
+            return scorer.validate(task, model, data, cfg.eval.val_clips)
 
     own_hooks = build.build_named(cfg.hook, "hook", Hook)
     with ExitStack() as on_error:
@@ -107,10 +99,8 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
         trainer = Trainer(
             step,
             _loader(cfg, clips, scorer, world),
-            settings=settings,
-            schedule=cfg.schedule,
-            recorder=recorder,
-            checkpoints=checkpoints,
+            Plan(settings, cfg.schedule),
+            Outputs(checkpoints, recorder),
             validate=validate if "val" in data.splits else None,
             hooks=standard_hooks(settings, cfg.data.get("max_bad_fraction", 0.1) * len(clips)) | own_hooks,
         )
@@ -187,27 +177,23 @@ def _compile(cfg: DictConfig, step: TrainingStep, content: dict[str, Any] | None
 
 
 def noise(cfg: DictConfig, step: TrainingStep, batch_size: int) -> Batch:
-    """A batch of noise with the shape and the labels that `step` takes."""
+    """A batch of noise with the inputs and the targets that `step` takes."""
     return random_batch(
         batch_size,
         cfg.sampler.num_frames,
         cfg.transform.size,
-        step.num_classes,
-        multi_label=step.objective.multi_label,
+        step.task,
         pin_memory=step.precision.device.type == "cuda",
-        channels=5 if reads_flow(step.model) else 3,
+        inputs=model_inputs(step.model),
     )
 
 
-def measured_step(
-    model: nn.Module, optimizer: Any, transform: Any, precision: Precision, num_classes: int, *, multi_label: bool
-) -> Step:
+def measured_step(model: nn.Module, optimizer: Any, transform: Any, precision: Precision, task: Task) -> Step:
     """The step that training takes with a model on its device, to be measured."""
     if pays(model, precision.device):
         to_channels_last(model)
-    to_input = ModelInput(transform.mean, transform.std, precision.device)
-    built, objective = build.build_optimizer(optimizer, model), Objective(multi_label=multi_label)
-    return Step(model, built, to_input, precision, objective, num_classes=num_classes)
+    network = Network(model, Preprocess(transform.mean, transform.std, precision.device), precision)
+    return Step(network, build.build_optimizer(optimizer, model), task)
 
 
 def _clips(cfg: DictConfig, data: VideoData, scorer: Scorer) -> TrainClips:

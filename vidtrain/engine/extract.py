@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import ModelInput
+from vidtrain.engine.preprocess import Network
 from vidtrain.errors import ConfigError
 
 _MIXED = 0.05
@@ -28,9 +27,7 @@ class Clips(Protocol):
 _Clips = TypeVar("_Clips", bound=Clips)
 
 
-def encode(
-    network: nn.Module, batches: Iterable[_Clips], to_input: ModelInput, precision: Precision, dtype: torch.dtype
-) -> Iterator[tuple[_Clips, Tensor]]:
+def encode(network: Network, batches: Iterable[_Clips], dtype: torch.dtype) -> Iterator[tuple[_Clips, Tensor]]:
     """Each batch with its features (N, D) of `dtype` on the CPU; leaves the network in eval mode.
 
     Args:
@@ -39,19 +36,23 @@ def encode(
     Raises:
         ConfigError: a number does not fit into dtype, or a clip's features depend on the other clips of the batch.
     """
-    network.eval()
+
+    def run(clips: Tensor) -> Tensor:
+        found: Tensor = network({"rgb": clips})
+        return found
+
+    network.model.eval()
     checked = False
     for batch in batches:
         if not len(batch):
             yield batch, torch.empty(0, 0, dtype=dtype)
             continue
         with torch.inference_mode():
-            with precision.autocast():
-                x = to_input(batch.views)
-                features = network(x).float()
-                if not checked and len(x) > 1:
-                    _check_alone(network, x, features)
-                    checked = True
+            x = network.ready({"rgb": batch.views})["rgb"]
+            features = run(x).float()
+            if not checked and len(x) > 1:
+                _check_alone(run, x, features)
+                checked = True
             found = features.to(dtype).cpu()
         if not found.isfinite().all():
             what = "are not finite" if not features.isfinite().all() else f"are beyond {dtype}: give dtype=float32"
@@ -59,9 +60,9 @@ def encode(
         yield batch, found
 
 
-def _check_alone(network: nn.Module, x: Tensor, together: Tensor) -> None:
+def _check_alone(run: Callable[[Tensor], Tensor], x: Tensor, together: Tensor) -> None:
     """A layer may lay out its batch in a way that cannot be seen from its shape: its clips would be mixed up."""
-    alone = torch.cat([network(x[:1]), network(x[-1:])]).float()
+    alone = torch.cat([run(x[:1]), run(x[-1:])]).float()
     both = together[[0, -1]]
     if (alone - both).norm() > _MIXED * both.norm():
         raise ConfigError(

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from vidtrain.engine.evaluator import Scores
 from vidtrain.engine.norms import measure_statistics
+from vidtrain.engine.preprocess import Network
 from vidtrain.engine.settings import TrainerConfig
-from vidtrain.errors import DataError, LoaderError, VidtrainError
+from vidtrain.engine.state import Training
+from vidtrain.errors import DataError, LoaderError
+from vidtrain.tasks.task import Scores
 from vidtrain.types import Batch
-
-if TYPE_CHECKING:
-    from vidtrain.engine.trainer import Trainer
 
 log = logging.getLogger("vidtrain")
 
@@ -44,34 +41,34 @@ class Hook:
     on_start: that of its own process, or where their number has changed, the main one's.
     """
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, trainer: Training) -> None:
         """Before the first update of this process: of a new training, or of one that is resumed."""
 
-    def on_update(self, trainer: Trainer, group: Sequence[Batch]) -> bool | None:
+    def on_update(self, trainer: Training, group: Sequence[Batch]) -> bool | None:
         """After each update, which trainer.progress counts already. group: its batches, as they came to the device.
 
         Nothing waits for the device here, and nothing should: it is called thousands of times per epoch. Returns True
         where this process has found something that all must know; on_found is then called.
         """
 
-    def on_found(self, trainer: Trainer) -> None:
+    def on_found(self, trainer: Training) -> None:
         """In all processes, after an update for which on_update returned True in one of them."""
 
-    def before_validation(self, trainer: Trainer) -> None:
+    def before_validation(self, trainer: Training) -> None:
         """When the updates of an epoch are done, and again with the average in the model where trainer.ema keeps one.
 
         What it changes in the model's buffers is validated and kept; all processes then have the main one's. Called
         at the end of every epoch, also of one without a validation.
         """
 
-    def on_validation(self, trainer: Trainer, scores: Scores) -> None:
+    def on_validation(self, trainer: Training, scores: Scores) -> None:
         """After a validation, with the weights that were validated in the model, and best.pt written if it is the
         best."""
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
+    def on_epoch_end(self, trainer: Training) -> None:
         """After the epoch is validated and logged, before last.pt is written. trainer.progress.epoch counts it."""
 
-    def on_stop(self, trainer: Trainer) -> None:
+    def on_stop(self, trainer: Training) -> None:
         """At the end, whatever ended it, also where on_start has failed: not to be used to exchange values."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -82,7 +79,7 @@ class Hook:
 
 
 @contextmanager
-def running(hooks: Mapping[str, Hook], trainer: Trainer) -> Iterator[None]:
+def running(hooks: Mapping[str, Hook], trainer: Training) -> Iterator[None]:
     """on_start of all before what is inside, on_stop of all after it."""
     stops = ExitStack()
     try:
@@ -97,23 +94,6 @@ def running(hooks: Mapping[str, Hook], trainer: Trainer) -> Iterator[None]:
             log.exception("on_stop of a hook failed as well")
         raise
     stops.close()
-
-
-def states_of(hooks: Mapping[str, Hook]) -> dict[str, Any]:
-    """The states of those that have one, as a checkpoint can hold them."""
-    states = {name: state for name, hook in hooks.items() if (state := hook.state_dict())}
-    for name, state in states.items():
-        file = io.BytesIO()
-        try:
-            torch.save(state, file)
-            file.seek(0)
-            torch.load(file, weights_only=True)
-        except Exception as error:
-            reason = str(error).strip().split("\n", 1)[0]
-            raise VidtrainError(
-                f"hook.{name}: state_dict() holds what no checkpoint can: expected plain values and tensors ({reason})"
-            ) from error
-    return states
 
 
 # ---------------------------------------------------------------- vidtrain's own
@@ -140,7 +120,7 @@ class BadVideos(Hook):
     def __init__(self, most: float) -> None:
         self.most = most
 
-    def on_update(self, trainer: Trainer, group: Sequence[Batch]) -> bool:
+    def on_update(self, trainer: Training, group: Sequence[Batch]) -> bool:
         bad = trainer.progress.bad
         known = len(bad)
         for video in (video for batch in group for video in batch.bad):
@@ -149,7 +129,7 @@ class BadVideos(Hook):
                 log.warning("unreadable, another clip takes its place: %s: %s", video.path, video.reason)
         return len(bad) > known
 
-    def on_found(self, trainer: Trainer) -> None:
+    def on_found(self, trainer: Training) -> None:
         progress = trainer.progress
         progress.bad = {path: why for found in trainer.world.gather(progress.bad) for path, why in found.items()}
         if len(progress.bad) > self.most:
@@ -163,9 +143,9 @@ class BadVideos(Hook):
 class ClipsFigure(Hook):
     """A figure of the first clips of a training, as the model gets them."""
 
-    def on_update(self, trainer: Trainer, group: Sequence[Batch]) -> None:
-        if trainer.progress.update == 1 and isinstance(group[0].views, Tensor):
-            trainer.recorder.clips(0, group[0].views)
+    def on_update(self, trainer: Training, group: Sequence[Batch]) -> None:
+        if trainer.progress.update == 1 and "rgb" in group[0].inputs:
+            trainer.recorder.clips(0, group[0].inputs["rgb"])
 
 
 class PreciseBN(Hook):
@@ -174,12 +154,12 @@ class PreciseBN(Hook):
     def __init__(self, batches: int) -> None:
         self.batches = batches
 
-    def before_validation(self, trainer: Trainer) -> None:
-        step = trainer.step
+    def before_validation(self, trainer: Training) -> None:
+        step, network = trainer.step, trainer.step.network
+        own = Network(network.model, network.preprocess, network.precision)  # each process has its own batches
 
         def call(batch: Batch) -> None:
-            with step.precision.autocast():
-                step.model(step.to_input(batch.views))
+            own(own.ready(batch.inputs))
 
         count = min(self.batches, len(trainer.clips))
         with trainer.world.sharing(LoaderError):
@@ -192,7 +172,7 @@ class Patience(Hook):
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
+    def on_epoch_end(self, trainer: Training) -> None:
         progress = trainer.progress
         if trainer.validate is not None and progress.epoch - progress.best_epoch >= self.epochs:
             log.info("no better since epoch %d: stopped (trainer.patience=%d)", progress.best_epoch, self.epochs)
@@ -207,18 +187,18 @@ class Profiler(Hook):
         self._profile: torch.profiler.profile | None = None
         self._running = ExitStack()
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, trainer: Training) -> None:
         if trainer.world.is_main:
             self._profile = self._running.enter_context(profile(self.updates, trainer.checkpoints.folder / "profile"))
 
-    def on_update(self, trainer: Trainer, group: Sequence[Batch]) -> None:
+    def on_update(self, trainer: Training, group: Sequence[Batch]) -> None:
         if self._profile is not None:
             self._profile.step()
 
-    def before_validation(self, trainer: Trainer) -> None:
+    def before_validation(self, trainer: Training) -> None:
         self._end()
 
-    def on_stop(self, trainer: Trainer) -> None:
+    def on_stop(self, trainer: Training) -> None:
         self._end()
 
     def _end(self) -> None:

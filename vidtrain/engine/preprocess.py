@@ -1,27 +1,29 @@
-"""uint8 views -> what a model takes, on the device."""
+"""What a loader gives -> what a model takes, on the device: one function per input."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
-from vidtrain.errors import ConfigError
+from vidtrain.engine.precision import Precision
+from vidtrain.errors import ConfigError, one_of
 from vidtrain.sequences import Sequences
 
-# 8-bit flow, as data/flow.py writes it: what stands still, and the codes from there to the longest motion
+# 8-bit flow, as data/flow/codes.py writes it: what stands still, and the codes from there to the longest motion
 _STILL, _LEVELS = 128, 127
 
 
-def reads_flow(model: nn.Module) -> bool:
-    """Whether a model takes {"rgb": ..., "flow": ...} and says so by `inputs`; its views then have 5 channels."""
-    return "flow" in getattr(model, "inputs", ())
+def model_inputs(model: nn.Module) -> tuple[str, ...]:
+    """The names of what a model reads, by its attribute `inputs`; a model that does not say reads "rgb"."""
+    return tuple(getattr(model, "inputs", ("rgb",)))
 
 
-class ModelInput:
-    """Moves uint8 to the device (a quarter of the bytes of float32) and normalises there.
+class Preprocess:
+    """Moves an input to the device, uint8 as uint8 (a quarter of the bytes of float32), and makes it ready there.
 
     mean, std: three numbers each, for RGB in [0, 1].
     """
@@ -35,21 +37,58 @@ class ModelInput:
         scale = 255 * torch.tensor(std, device=device)
         self._scale = (1 / scale).view(3, 1, 1, 1)
         self._shift = (-255 * torch.tensor(mean, device=device) / scale).view(3, 1, 1, 1)
+        self._of: dict[str, Callable[[Any], Any]] = {"rgb": self._rgb, "flow": _flow, "features": _features}
 
-    def __call__(self, views: Tensor | Sequences) -> Any:
-        """uint8 (..., T, H, W, 3) -> float32 (N, 3, T, H, W), N = product of the leading sizes.
+    def __call__(self, inputs: Mapping[str, Any], names: Sequence[str] = ("rgb",)) -> dict[str, Any]:
+        """Those of the inputs of a Batch that are named, N = product of the leading sizes.
 
-        The result keeps the frames' memory order, which is torch.channels_last_3d. Sequences of features are packed.
-        Views with flow, uint8 (..., T, H, W, 5), become {"rgb": (N, 3, T, H, W), "flow": (N, 2, T - 1, H, W)}: the
-        flow from each frame but the last, in [-1, 1], which is data/flow.py's LIMIT of 20 pixels each way.
+        "rgb": float32 (N, 3, T, H, W), normalised. "flow": float32 (N, 2, T - 1, H, W), in [-1, 1], which is
+        data/flow/codes.py's LIMIT of 20 pixels each way. Both keep the frames' memory order, which is
+        torch.channels_last_3d. "features": packed, float32.
         """
-        if isinstance(views, Sequences):
-            return views.to(self.device, non_blocking=True).pack()
-        views = views.to(self.device, non_blocking=True).flatten(0, -5)
-        if views.shape[-1] == 5:
-            flow = (views[:, :-1, ..., 3:].permute(0, 4, 1, 2, 3).float() - _STILL) / _LEVELS
-            return {"rgb": self._normalised(views[..., :3].contiguous()), "flow": flow}
-        return self._normalised(views)
+        for name in names:
+            if name not in inputs or name not in self._of:
+                raise ConfigError(f"the model reads {name}, the data has {one_of(inputs)}")
+        return {name: self._of[name](inputs[name].to(self.device, non_blocking=True)) for name in names}
 
-    def _normalised(self, views: Tensor) -> Tensor:
-        return torch.addcmul(self._shift, views.permute(0, 4, 1, 2, 3).float(), self._scale)
+    def _rgb(self, views: Tensor) -> Tensor:
+        return torch.addcmul(self._shift, _channels_first(views), self._scale)
+
+
+def _flow(views: Tensor) -> Tensor:
+    return (_channels_first(views) - _STILL) / _LEVELS
+
+
+def _features(sequences: Sequences) -> PackedSequence:
+    return sequences.pack()
+
+
+def _channels_first(views: Tensor) -> Tensor:
+    """uint8 (..., T, H, W, C) -> float32 (N, C, T, H, W) in the same memory order."""
+    return views.flatten(0, -5).permute(0, 4, 1, 2, 3).float()
+
+
+class Network:
+    """A model as a task and the loop see it: called with inputs by name, in the arithmetic of the run.
+
+    Args:
+        called: what is called in place of the model, such as a wrapper that averages gradients over processes.
+    """
+
+    def __init__(
+        self, model: nn.Module, preprocess: Preprocess, precision: Precision, called: nn.Module | None = None
+    ) -> None:
+        self.model = model
+        self.preprocess = preprocess
+        self.precision = precision
+        self.called = model if called is None else called
+        self.inputs = model_inputs(model)
+
+    def ready(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What the model reads of the inputs of a Batch, see Preprocess."""
+        return self.preprocess(inputs, self.inputs)
+
+    def __call__(self, ready: Mapping[str, Any]) -> Any:
+        """What the model makes of inputs that are ready: it is given the only one it reads, or a dict of several."""
+        with self.precision.autocast():
+            return self.called({n: ready[n] for n in self.inputs} if len(self.inputs) > 1 else ready[self.inputs[0]])

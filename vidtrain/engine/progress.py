@@ -6,17 +6,19 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from vidtrain.engine.devices.distributed import World
-from vidtrain.engine.evaluator import Scores
+from vidtrain.tasks.task import Scores, Task
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -50,7 +52,7 @@ class Recorder(Protocol):
 
     def clips(self, update: int, views: Tensor) -> None: ...
 
-    def validation(self, update: int, scores: Scores) -> None: ...
+    def figure(self, name: str, update: int, draw: Callable[[], npt.NDArray[np.uint8]]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -59,14 +61,14 @@ class Recorder(Protocol):
 class Progress:
     """Where a training stands; saved with every checkpoint, so a resume continues within the epoch.
 
-    epoch, batch: done so far. update: optimizer steps. sums: loss, hits and clips of this epoch up to `batch`.
+    epoch, batch: done so far. update: optimizer steps. sums: TrainingStep.sums of this epoch up to `batch`.
     skipped: updates left out because of a gradient that was not finite; in_a_row: those of them at the end.
     """
 
     epoch: int = 0
     batch: int = 0
     update: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    sums: list[float] = field(default_factory=list)
     best: list[float] | None = None
     best_epoch: int = 0
     bad: dict[str, str] = field(default_factory=dict)
@@ -89,7 +91,7 @@ class Progress:
             progress.sums, progress.bad = ranks[world.rank]["sums"], ranks[world.rank]["bad"]
             return progress._checked()
         columns = zip(*(rank["sums"] for rank in ranks), strict=True)
-        progress.sums = [sum(column) for column in columns] if world.is_main else [0.0, 0.0, 0.0]
+        progress.sums = [sum(column) for column in columns] if world.is_main else [0.0 for _ in ranks[0]["sums"]]
         progress.bad = {path: reason for rank in ranks for path, reason in rank["bad"].items()}
         return progress._checked()
 
@@ -101,7 +103,7 @@ class Progress:
         fine = (
             all(type(count) is int and 0 <= count < 1 << 53 for count in counts),
             self.micro_batch is None or (type(self.micro_batch) is int and self.micro_batch > 0),
-            len(self.sums) == 3 and all(type(number) in (int, float) for number in numbers),
+            len(self.sums) > 1 and all(type(number) in (int, float) for number in numbers),
             all(type(path) is str and type(reason) is str for path, reason in self.bad.items()),
         )
         if not all(fine):
@@ -115,13 +117,13 @@ class Progress:
             last: of the validations.
             gone: the weights of the best one are lost.
         """
-        values = scores.summary()
-        # a video without a finite output is a wrong answer here, or a network that diverges would rank by what is left
-        rank = [values[scores.primary] * scores.answered, -values["loss"]]
+        rank = scores.rank()
         improved = all(map(math.isfinite, rank)) and (self.best is None or gone or rank > self.best)
         if improved:
             self.best, self.best_epoch = rank, self.epoch
-        elif self.best is None and last and not scores.not_finite:  # no video to rank by: as without a validation
+        elif (
+            self.best is None and last and not scores.answers.not_finite
+        ):  # no video to rank by: as without a validation
             improved, self.best_epoch = True, self.epoch
         return improved
 
@@ -174,16 +176,22 @@ def progress_bar(title: str, batches: int, done: int, *, shown: bool) -> Any:
     return tqdm(total=batches, initial=done, desc=title, unit="batch", leave=False, disable=quiet, dynamic_ncols=True)
 
 
+def shown(task: Task, values: Mapping[str, float], names: Sequence[str]) -> str:
+    """'loss 1.234', and the values of these names, by their titles."""
+    return " ".join(f"{task.titles.get(name, name)} {values[name]:.3f}" for name in ("loss", *names))
+
+
 def record_epoch(
-    recorder: Recorder, progress: Progress, train: dict[str, float], scores: Scores | None, improved: bool
+    task: Task, recorder: Recorder, progress: Progress, train: dict[str, float], scores: Scores | None, improved: bool
 ) -> None:
     """Log an epoch that has ended. train: its averages and rates. scores: of its validation, if there was one."""
-    line = f"epoch {progress.epoch:>3}  train loss {train['loss']:.3f} top-1 {train['top1']:.3f}"
+    line = f"epoch {progress.epoch:>3}  train {shown(task, train, task.measures)}"
     recorder.scalars("train_epoch", progress.update, progress.epoch, train)
     if scores is not None:
-        values, shown = scores.summary(), "mAP" if scores.multi_label else "top-1"
+        values = scores.summary()
         recorder.scalars("val", progress.update, progress.epoch, values)
-        recorder.validation(progress.update, scores)
-        line += f"  val loss {values['loss']:.3f} {shown} {values[scores.primary]:.3f}"
+        for name, draw in scores.figures().items():
+            recorder.figure(name, progress.update, draw)
+        line += f"  val {shown(task, values, [scores.primary])}"
     line += f"  {train['clips_per_second']:.0f} clips/s  wait {100 * train['data_wait_share']:.0f} %"
     log.info("%s%s", line, "  *" if improved and scores is not None else "")

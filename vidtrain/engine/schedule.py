@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
-from vidtrain.engine.settings import ScheduleConfig, ScheduleName
+from vidtrain.engine.settings import ScheduleConfig, ScheduleName, TrainerConfig
 from vidtrain.errors import ConfigError
 
 
@@ -32,3 +33,19 @@ def learning_rate_factor(schedule: ScheduleConfig, progress: float, epochs: int)
         return schedule.gamma ** sum(progress >= milestone for milestone in schedule.milestones)
     done = (progress - warmup) / max(epochs - warmup, 1e-9)
     return schedule.final_ratio + (1 - schedule.final_ratio) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training is to do, as the user said it: the options of `trainer` and of `schedule`."""
+
+    settings: TrainerConfig
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def epoch(self, update: int, batches: int) -> float:
+        """Epochs done before this update, with fractions. batches: of an epoch."""
+        return update / math.ceil(batches / self.settings.accumulate)
+
+    def lr_factor(self, update: int, batches: int) -> float:
+        """The share of optimizer.lr to use for this update."""
+        return learning_rate_factor(self.schedule, self.epoch(update, batches), self.settings.epochs)

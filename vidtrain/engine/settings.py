@@ -95,12 +95,6 @@ class TrainerConfig:
     """A batch that does not fit the GPU's memory: halve (goes through in pieces, gradients added up) or fail."""
     max_skipped: int = number(10, least=1)
     """An update with a gradient that is not finite is skipped; after this many in a row training stops."""
-    mixup: float = number(0.0, least=0, most=100)
-    """Mix pairs of training clips and their labels; alpha of the Beta law of their shares, 0.8 say; 0: off."""
-    cutmix: float = number(0.0, least=0, most=100)
-    """Paste a rectangle of one clip into another through all frames; alpha as above. With mixup: one or the other."""
-    label_smoothing: float = number(0.0, least=0, below=1)
-    """Share of the target spread over all classes."""
     clip_grad: float | None = number(None, above=0)
     """Largest norm of the gradient; null does not clip."""
     log_every: int = number(10, least=1)

@@ -1,9 +1,9 @@
-"""One update of the weights, from batches as the loader gives them. Plain PyTorch, on one screen."""
+"""One update of the weights, from batches as the loader gives them; what is minimised is the task's to say."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from vidtrain.engine.ema import EMA
 from vidtrain.engine.norms import NormStatistics, kept_statistics
-from vidtrain.engine.objective import Objective
-from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import ModelInput
+from vidtrain.engine.preprocess import Network
 from vidtrain.errors import VidtrainError
+from vidtrain.tasks.task import Task
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -28,45 +27,38 @@ class TrainingStep:
     were. No value is read from the device for it where the optimizer is a fused one, so a GPU runs on.
 
     Args:
-        network: what is called: `model`, or a wrapper that averages its gradients over processes.
         clip_grad: largest norm of the gradient.
         halve_on_oom: a batch that does not fit into the memory of the GPU goes through in two halves from then on.
 
     Attributes:
-        sums: float64 (3,) on the device: loss and hits over clips, and clips, since it was last zeroed; those whose
-            loss is not finite are left out.
+        sums: float64 on the device: the loss and each of task.measures over samples, and samples, since it was last
+            zeroed; those whose loss is not finite are left out.
         skipped: a bool tensor on the device and the rows of the clips, for each update since the list was last emptied.
         micro_batch: clips that go through the network at once; None: whole batches.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        network: Network,
         optimizer: torch.optim.Optimizer,
+        task: Task,
         *,
-        to_input: ModelInput,
-        precision: Precision,
-        objective: Objective,
-        num_classes: int,
-        network: nn.Module | None = None,
         clip_grad: float | None = None,
         halve_on_oom: bool = True,
         ema: EMA | None = None,
     ) -> None:
-        self.model = model
-        self.network = model if network is None else network
+        self.network = network
+        self.model = network.model
+        self.precision = network.precision
         self.optimizer = optimizer
-        self.to_input = to_input
-        self.precision = precision
-        self.objective = objective
-        self.num_classes = num_classes
+        self.task = task
         self.clip_grad = clip_grad
         self.halve_on_oom = halve_on_oom
         self.ema = ema
         self.micro_batch: int | None = None
-        self.sums = torch.zeros(3, dtype=torch.float64, device=precision.sums_device)
+        self.sums = torch.zeros(len(task.measures) + 2, dtype=torch.float64, device=self.precision.sums_device)
         self.skipped: list[tuple[Tensor, list[int]]] = []
-        self._statistics = NormStatistics(model)
+        self._statistics = NormStatistics(self.model)
         self._base_lrs = [group["lr"] for group in optimizer.param_groups]
 
     def __call__(self, group: Sequence[Batch], lr_factor: float) -> None:
@@ -88,14 +80,12 @@ class TrainingStep:
         sums = torch.zeros_like(self.sums)
         try:
             for number, piece in enumerate(pieces, 1):
-                labels = piece.labels.to(self.precision.device, non_blocking=True)
-                clips, targets = self.objective.mix(self.to_input(piece.views), labels, self.num_classes)
+                targets = piece.targets.to(self.precision.device, non_blocking=True)
+                ready = Batch(self.network.ready(piece.inputs), targets, piece.videos)
                 with self._exchange(last=number == len(pieces)):
-                    with self.precision.autocast():
-                        outputs = self.network(clips)
-                    loss = self.objective.loss(outputs, targets)
+                    loss, measures = self.task.loss(self.network, ready)
                     self.precision.scaler.scale(loss * (len(piece) / total)).backward()
-                sums += self._found(loss.detach(), self.objective.hits(outputs, targets))
+                sums += self._found(loss.detach(), measures, len(piece))
         except torch.OutOfMemoryError:
             if not self.halve_on_oom:
                 raise
@@ -105,13 +95,19 @@ class TrainingStep:
 
     def _exchange(self, *, last: bool) -> AbstractContextManager[Any]:
         """Processes exchange their gradients once a group, with its last piece."""
-        no_sync = getattr(self.network, "no_sync", None)
+        no_sync = getattr(self.network.called, "no_sync", None)
         return nullcontext() if last or no_sync is None else no_sync()
 
-    def _found(self, loss: Tensor, hits: Tensor) -> Tensor:
-        clips = hits.new_full((), len(hits), dtype=torch.float64, device=self.sums.device)
-        found = torch.stack([loss.to(clips) * clips, hits.sum().to(clips), clips])
-        return torch.where(loss.to(clips).isfinite(), found, 0.0)
+    def _found(self, loss: Tensor, measures: Mapping[str, Tensor], count: int) -> Tensor:
+        samples = torch.full_like(self.sums[0], count)
+        found = [measures[name].detach().sum().to(samples) for name in self.task.measures]
+        loss = loss.to(samples)
+        return torch.where(loss.isfinite(), torch.stack([loss * samples, *found, samples]), 0.0)
+
+    def averages(self, sums: Tensor) -> dict[str, float]:
+        """sums: as `sums`, of all processes -> "loss" and the measures, per sample. Waits for the device."""
+        *found, samples = sums.tolist()
+        return {name: value / max(samples, 1) for name, value in zip(("loss", *self.task.measures), found, strict=True)}
 
     def _update(self) -> Tensor:
         """Move the weights; returns bool (), whether that was left out because the gradient is not finite."""

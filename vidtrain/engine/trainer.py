@@ -14,18 +14,17 @@ from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
-from vidtrain.engine.checkpoints.checkpoint import Checkpoints, load_checkpoint
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.devices.prefetch import on_device
-from vidtrain.engine.evaluator import Scores
 from vidtrain.engine.hooks import Hook, running
 from vidtrain.engine.parameters import first_not_finite
-from vidtrain.engine.progress import Progress, Rates, Recorder, Staged, TrainingClips, progress_bar, record_epoch
-from vidtrain.engine.schedule import learning_rate_factor
-from vidtrain.engine.settings import ScheduleConfig, TrainerConfig
+from vidtrain.engine.progress import Rates, Staged, TrainingClips, progress_bar, record_epoch, shown
+from vidtrain.engine.schedule import Plan
 from vidtrain.engine.signals import StopSignals, WaitEnded, exit_code
-from vidtrain.engine.state import restore, state_of
+from vidtrain.engine.state import Outputs, Training
 from vidtrain.engine.step import TrainingStep
 from vidtrain.errors import LoaderError, StoppedError, VidtrainError
+from vidtrain.tasks.task import Scores
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -34,7 +33,7 @@ _STEADY = "lower optimizer.lr, set trainer.clip_grad=1.0 or trainer.precision=fp
 _BEFORE_VALIDATION = 1.0  # minutes since the last save: a validation may take an hour, in which a job may end
 
 
-class Trainer:
+class Trainer(Training):
     """Trains the model of `step` with the processes of `checkpoints.world`, each with its part of every batch.
 
     Args:
@@ -46,26 +45,14 @@ class Trainer:
         self,
         step: TrainingStep,
         clips: TrainingClips,
+        plan: Plan,
+        outputs: Outputs,
         *,
-        settings: TrainerConfig,
-        schedule: ScheduleConfig,
-        recorder: Recorder,
-        checkpoints: Checkpoints,
         validate: Callable[[nn.Module], Scores] | None,
         hooks: Mapping[str, Hook],
     ) -> None:
-        self.step = step
-        self.model = step.model
-        self.precision = step.precision
-        self.clips = clips
-        self.settings = settings
-        self.schedule = schedule
-        self.recorder = recorder
-        self.checkpoints = checkpoints
-        self.validate = validate
-        self.hooks = dict(hooks)
-        self.world = checkpoints.world
-        self.progress = Progress()
+        super().__init__(step, clips, plan, outputs, validate)
+        self.hooks: dict[str, Hook] = dict(hooks)
         self.stop = StopSignals()
         self._saved_at, self._saved_update = time.monotonic(), 0
         self._found = [False] * len(self.hooks)
@@ -108,7 +95,7 @@ class Trainer:
         with bar:
             while group:
                 with self.world.together():
-                    self.step(group, self._lr_factor())
+                    self.step(group, self.plan.lr_factor(progress.update, len(self.clips)))
                 progress.batch += len(group)
                 progress.update += 1
                 progress.clips += sum(map(len, group)) * self.world.size
@@ -122,7 +109,7 @@ class Trainer:
                 group = self._next_group(batches)  # of several processes one may get none: they agree on it, and save
                 self._stop_or_save()
         self._read_skipped()
-        values = self._averages(self.step.sums)
+        values = self.step.averages(self.world.sum(self.step.sums))
         seconds = rates.seconds
         progress.seconds += seconds
         return values | rates.values(seconds)
@@ -140,24 +127,16 @@ class Trainer:
         self.progress.waited += time.perf_counter() - began
         return group
 
-    def _lr_factor(self) -> float:
-        per_epoch = math.ceil(len(self.clips) / self.settings.accumulate)
-        return learning_rate_factor(self.schedule, self.progress.update / per_epoch, self.settings.epochs)
-
     # ---------------------------------------------------------------- what is told
 
     def _log(self, since: Tensor, rates: dict[str, float]) -> str:
         self._read_skipped()
-        values = self._averages(self.step.sums - since)
+        values = self.step.averages(self.world.sum(self.step.sums - since))
         values |= {"lr": self.step.optimizer.param_groups[0]["lr"], **rates}
-        epoch = self.progress.update / math.ceil(len(self.clips) / self.settings.accumulate)
-        self.recorder.scalars("train", self.progress.update, epoch, values)
+        update, task = self.progress.update, self.step.task
+        self.recorder.scalars("train", update, self.plan.epoch(update, len(self.clips)), values)
         rate, wait = rates["clips_per_second"], rates["data_wait_share"]
-        return f"loss {values['loss']:.3f} acc {values['top1']:.3f} {rate:.0f} clips/s wait {wait:.0%}"
-
-    def _averages(self, sums: Tensor) -> dict[str, float]:
-        loss, hits, clips = self.world.sum(sums).tolist()  # waits for the device
-        return {"loss": loss / max(clips, 1), "top1": hits / max(clips, 1)}
+        return f"{shown(task, values, task.measures)} {rate:.0f} clips/s wait {wait:.0%}"
 
     def _read_skipped(self) -> None:
         """Tell of the updates that were left out. Waits for the device, so not called at every update."""
@@ -202,7 +181,7 @@ class Trainer:
             if scores is not None:
                 for hook in self.hooks.values():
                     hook.on_validation(self, scores)
-        record_epoch(self.recorder, progress, train, scores, improved)  # after best.pt is on the disk
+        record_epoch(self.step.task, self.recorder, progress, train, scores, improved)  # after best.pt is on the disk
         for hook in self.hooks.values():
             hook.on_epoch_end(self)
         self.save()
@@ -245,7 +224,7 @@ class Trainer:
         """Write last.pt: all that a resume needs to continue as if it had not stopped."""
         self._read_skipped()
         self._refuse_broken_weights()
-        self.checkpoints.save_last(state_of(self), self.model, self.step.optimizer, self.step.ema)
+        self.checkpoints.save_last(self.state(), self.model, self.step.optimizer, self.step.ema)
         self._saved_at, self._saved_update = time.monotonic(), self.progress.update
 
     def _stop_or_save(self, minutes: float = math.inf) -> None:
@@ -293,5 +272,5 @@ class Trainer:
         Raises:
             CheckpointError: it was written by a version that kept less, or with another strategy.
         """
-        restore(self, content)
+        self.restore(content)
         self._saved_update = self.progress.update

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +12,6 @@ import torch
 from torch import Tensor
 
 from vidtrain.loggers.logger import LoggedRun, Logger, cannot_write, reason
-from vidtrain.sequences import Sequences
-
-if TYPE_CHECKING:
-    from vidtrain.engine.evaluator import Scores
 
 log = logging.getLogger("vidtrain")
 
@@ -37,24 +32,21 @@ class RunRecorder:
     def scalars(self, kind: str, update: int, epoch: float, values: dict[str, float]) -> None:
         self._each(lambda logger: logger.scalars(kind, update, epoch, dict(values)))
 
-    def clips(self, update: int, views: Tensor | Sequences) -> None:
-        """A figure of up to eight clips as the model gets them, one per row: uint8 (B, V, T, H, W, 3 or 5).
+    def clips(self, update: int, views: Tensor) -> None:
+        """A figure of up to eight clips as the model gets them, one per row: uint8 (B, V, T, H, W, 3)."""
+        self.figure("clips", update, lambda: _grid(views))
 
-        Of sequences of features there is none.
-        """
-        if isinstance(views, Tensor):
-            self._figure("clips", update, "the figure of clips", lambda: _grid(views))
-
-    def validation(self, update: int, scores: Scores) -> None:
-        """The confusion matrix as a figure, of a dataset with one class per video."""
-
-        def draw() -> npt.NDArray[np.uint8]:
-            from vidtrain.reports.confusion import confusion_image
-
-            return confusion_image(scores.confusion, self._run.class_names)
-
-        if len(scores.labels) and not scores.multi_label:
-            self._figure("confusion", update, "the figure of the confusion matrix", draw)
+    def figure(self, name: str, update: int, draw: Callable[[], npt.NDArray[np.uint8]]) -> None:
+        """A figure, uint8 (H, W, 3), drawn once for all loggers, where one shows it."""
+        if name in self._not_drawn or not any(logger.images for logger in self._working.values()):
+            return
+        try:
+            pixels = draw()
+        except Exception as error:
+            self._not_drawn.add(name)
+            log.warning("%s", cannot_write(f"the figure of {name}", self._run.folder, error))
+            return
+        self._each(lambda logger: logger.image(name, update, pixels))
 
     def close(self) -> None:
         """Close all loggers, also those that have failed."""
@@ -64,18 +56,6 @@ class RunRecorder:
                 with suppress(Exception):
                     logger.close()
         self._all, self._working = [], {}
-
-    def _figure(self, name: str, update: int, what: str, draw: Callable[[], npt.NDArray[np.uint8]]) -> None:
-        """Drawn once for all loggers, where one shows it."""
-        if name in self._not_drawn or not any(logger.images for logger in self._working.values()):
-            return
-        try:
-            pixels = draw()
-        except Exception as error:
-            self._not_drawn.add(name)
-            log.warning("%s", cannot_write(what, self._run.folder, error))
-            return
-        self._each(lambda logger: logger.image(name, update, pixels))
 
     def _each(self, call: Callable[[Logger], None]) -> None:
         for name, logger in list(self._working.items()):
@@ -95,8 +75,8 @@ class RunRecorder:
 
 
 def _grid(views: Tensor) -> npt.NDArray[np.uint8]:
-    """Up to eight frames of up to eight clips, uint8 (H, W, 3). views: uint8 (B, V, T, H, W, 3 or 5)."""
-    rows = views.flatten(0, 1)[:8, ..., :3]
+    """Up to eight frames of up to eight clips, uint8 (H, W, 3). views: uint8 (B, V, T, H, W, 3)."""
+    rows = views.flatten(0, 1)[:8]
     rows = rows[:, torch.linspace(0, rows.shape[1] - 1, min(8, rows.shape[1])).long()]
     count, frames, height, width, _ = rows.shape
     image = rows.permute(0, 2, 1, 3, 4).reshape(count * height, frames * width, 3)

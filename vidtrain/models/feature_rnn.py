@@ -74,6 +74,7 @@ class FeatureRNN(RecurrentClassifier):
         super().__init__(num_features=encoder.features, num_classes=num_classes, dropout=dropout)
         check_choice("norm", norm, NORMS)
         self.in_features = in_features if network is None else None
+        self.inputs = ("features",) if network is None else ("rgb",)
         self.clip, self.chunk, self.size = clip, chunk, size
         self.network = network
         if network is not None:

@@ -59,7 +59,7 @@ class TwoStream(ClipClassifier):
     """
 
     inputs = STREAMS
-    """What it reads: the training hands it a dict with these keys."""
+    """What it reads: it is called with a dict of these keys."""
     fusing: torch.Tensor
 
     def __init__(

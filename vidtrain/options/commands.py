@@ -28,7 +28,8 @@ COMMANDS: Final = {
         "train a model, then test it",
         "vidtrain train model=c3d data=folder data.root=my_videos",
         schema="TrainConfig",
-        groups="model data decoder sampler transform flow optimizer schedule trainer eval logger hook experiment debug",
+        groups="model data task decoder sampler transform flow optimizer schedule trainer eval logger hook "
+        "experiment debug",
     ),
     "eval": Command(
         "test a checkpoint, averaging over clips",

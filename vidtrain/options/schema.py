@@ -45,6 +45,7 @@ class FeatureType(Enum):
 
 @dataclass
 class TrainConfig:
+    task: Any = MISSING
     model: Any = MISSING
     data: Any = MISSING
     decoder: Any = MISSING

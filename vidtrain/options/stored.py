@@ -15,7 +15,7 @@ from vidtrain.options.schema import TrainConfig, check_numbers
 from vidtrain.options.synonyms import suggestion
 
 # sections that name a function
-_CALLED = ("model", "data", "decoder", "optimizer")
+_CALLED = ("task", "model", "data", "decoder", "optimizer")
 _MOST_BYTES = 1 << 34
 """Of the frames of one video with all its views, or of one batch, by a checkpoint's own configuration."""
 _MOST_WORKERS = 256

@@ -34,7 +34,7 @@ SYNONYMS: dict[str, str] = {
     "trainer.accumulate": "accumulate_grad_batches grad_accum gradient_accumulation_steps accum_iter accum_steps",
     "trainer.patience": "early_stopping early_stop early_stopping_patience",
     "trainer.seed": "random_seed random_state manual_seed rng_seed seed",
-    "trainer.label_smoothing": "smoothing smooth",
+    "task.label_smoothing": "smoothing smooth label_smoothing",
     "trainer.ema": "ema_decay model_ema model_ema_decay use_ema",
     "trainer.log_every": "log_interval log_every_n_steps print_freq log_freq logging_steps log_period",
     "trainer.val_every": "eval_every val_interval check_val_every_n_epoch eval_period eval_freq val_freq",

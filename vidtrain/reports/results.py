@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vidtrain.metrics import METRICS
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import whole_file
 
@@ -14,15 +13,21 @@ from vidtrain.runs.atomic import whole_file
 def summary_cells(result: dict[str, Any]) -> dict[str, str]:
     """The cells of the table by column, of the numbers that the run has."""
     test, val, rate = result["test"], result["val"], result["clips_per_second"]
-    shown = [metric for metric in METRICS if metric.key != "loss"]
+    shown = [(key, title) for key, title in result["titles"].items() if key != "loss"]
     return {
-        **{f"test {m.title}": f"{test[m.key]:.3f}" for m in shown if test and m.key in test},
+        **{f"test {title}": f"{test[key]:.3f}" for key, title in shown if test and key in test},
         **({"test scored": f"{test['scored']}/{test['listed']}"} if test else {}),
-        **{f"val {m.title}": f"{val[m.key]:.3f}" for m in shown if val and m.key in val},
+        **{f"val {title}": f"{val[key]:.3f}" for key, title in shown if val and key in val},
         "params": f"{result['params'] / 1e6:.3f} M",
         "clips/s": f"{rate:.0f}" if rate else "",
         "minutes": f"{result['minutes']:.1f}",
     }
+
+
+def primary(result: dict[str, Any]) -> float | None:
+    """The number of a run that a sweeper may optimise, of its test, else of its validation; None without either."""
+    scores = result["test"] or result["val"]
+    return None if not scores else float(scores[result["primary"]])
 
 
 def scored_line(test: dict[str, Any]) -> str:

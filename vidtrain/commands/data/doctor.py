@@ -25,6 +25,7 @@ from vidtrain.engine.settings import PrecisionName
 from vidtrain.engine.speed.timing import rate
 from vidtrain.errors import DataError
 from vidtrain.reports.doctor import Findings, Trial, advice, tables
+from vidtrain.tasks.classification.task import Classification
 
 
 def run(cfg: DictConfig) -> None:
@@ -41,9 +42,10 @@ def run(cfg: DictConfig) -> None:
     precision = Precision(PrecisionName.auto, device)
     model = build.build_model(cfg.model, data.num_classes).to(device)
     sgd = {"_target_": "torch.optim.SGD", "lr": 1e-3, "momentum": 0.9}
-    step = training.measured_step(model, sgd, cfg.transform, precision, data.num_classes, multi_label=data.multi_label)
+    task = Classification(data.class_names, data.multi_label)
+    step = training.measured_step(model, sgd, cfg.transform, precision, task)
     batch = training.noise(cfg, step.training, batch_size)
-    moving = batch_size * rate(lambda: step.training.to_input(batch.views), device, seconds=seconds / 4)
+    moving = batch_size * rate(lambda: step.training.network.ready(batch.inputs), device, seconds=seconds / 4)
     stepping = batch_size * rate(lambda: step(batch), device, seconds=seconds)
 
     found = Findings(stages, loading, moving, stepping, workers, processors(), str(device), precision.name)

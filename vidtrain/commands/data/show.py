@@ -29,13 +29,13 @@ def run(cfg: DictConfig) -> None:
     for sample in samples:
         for bad in sample.bad:
             say(f"unreadable: {bad.path}: {bad.reason}")
-    shown = [sample for sample in samples if sample.views is not None]
+    shown = [sample for sample in samples if sample.inputs is not None]
     if not shown:
         raise DataError(f"none of the {len(samples)} videos that were drawn can be read")
     file = Path(cfg.output or "show") / f"{name}_{split}.png"
     write_contact_sheet(
         file,
-        [sample.views[0].numpy() for sample in shown if sample.views is not None],
+        [sample.inputs["rgb"][0].numpy() for sample in shown if sample.inputs is not None],
         [f"{_label(sample, data)}   ({Path(manifest.paths[sample.video]).name})" for sample in shown],
         heading=f"{name} {split}: {_what(cfg)}",
         frames=cfg.show.frames,
@@ -62,9 +62,9 @@ def _load(cfg: DictConfig, data: VideoData, split: str, row: int) -> Sample:
 
 
 def _label(sample: Sample, data: VideoData) -> str:
-    if isinstance(sample.label, int):
-        return data.class_names[sample.label] if sample.label >= 0 else "no label"
-    return ", ".join(data.class_names[n] for n in sample.label.nonzero()[:, 0].tolist()) or "no class"
+    if isinstance(sample.target, int):
+        return data.class_names[sample.target] if sample.target >= 0 else "no label"
+    return ", ".join(data.class_names[n] for n in sample.target.nonzero()[:, 0].tolist()) or "no class"
 
 
 def _what(cfg: DictConfig) -> str:

@@ -3,7 +3,7 @@ a resume changes the data. A reader is opened, used and closed inside one call."
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypedDict
 
@@ -101,10 +101,11 @@ class TrainClips(Dataset[Sample]):
                 places = random_clip(info.num_frames, info.fps, self.spec, rng, clips=count, times=info.times, **where)
             cuts = [self.cut.draw(info, rng) for _ in places]
             for cut, (frames, codes) in zip(cuts, self._read(path, video, places, cuts), strict=True):
-                clip = self.augment.apply(cut.apply(frames), rng)
+                clip = {"rgb": self.augment.apply(cut.apply(frames), rng)}
                 if codes is not None:
-                    clip = np.concatenate([clip, cut_flow(codes, cut)], axis=-1)
-                samples.append(Sample(torch.from_numpy(clip)[None], self._label(row, cut), row, bad))
+                    clip["flow"] = cut_flow(codes[:-1], cut)
+                inputs = {name: torch.from_numpy(values)[None] for name, values in clip.items()}
+                samples.append(Sample(inputs, self._target(row, cut), row, bad))
         return samples
 
     def _read(
@@ -119,16 +120,16 @@ class TrainClips(Dataset[Sample]):
         for rows in place:
             yield frames[rows], None if codes is None else codes[rows]
 
-    def _label(self, row: int, cut: Crop) -> int | torch.Tensor:
-        label = self.targets[row]
+    def _target(self, row: int, cut: Crop) -> int | torch.Tensor:
+        target = self.targets[row]
         if not cut.flip or self.flip_labels is None:
-            return label
+            return target
         # the exchange is its own inverse, so it also says where each class of several comes from
-        return label[self.flip_labels] if isinstance(label, torch.Tensor) else int(self.flip_labels[label])
+        return target[self.flip_labels] if isinstance(target, torch.Tensor) else int(self.flip_labels[target])
 
 
 class Targets:
-    """The label of each row as a loss takes it: a class number, or float32 (K,) of 0 and 1 in a multi-label set."""
+    """The target of each row as a loss takes it: a class number, or float32 (K,) of 0 and 1 in a multi-label set."""
 
     def __init__(self, manifest: Manifest, num_classes: int | None) -> None:
         assert manifest.tags is None or num_classes is not None, "a multi-label manifest needs num_classes"
@@ -181,13 +182,13 @@ class EvalViews(Dataset[Sample]):
         return len(self.manifest)
 
     def __getitem__(self, row: int) -> Sample:
-        label = self.targets[row]
+        target = self.targets[row]
         try:
             with self.reader.open(self.manifest.paths[row]) as video:
-                views = self._views(video, row)
+                views = self.read(video, row, self.indices(video, row))
         except VideoError as error:
-            return Sample(None, label, row, (BadVideo(error.path, error.reason),))
-        return Sample(views, label, row)
+            return Sample(None, target, row, (BadVideo(error.path, error.reason),))
+        return Sample({name: torch.from_numpy(values) for name, values in views.items()}, target, row)
 
     def indices(self, video: OpenVideo, row: int) -> Indices:
         """int64 (clips, T): the frames of the clips of a row.
@@ -204,20 +205,25 @@ class EvalViews(Dataset[Sample]):
                 return uniform_clips(*length, self.clips, times=info.times, **seconds)
             return sliding_clips(*length, self.hop, times=info.times, **seconds)
 
-    def _views(self, video: OpenVideo, row: int) -> torch.Tensor:
-        return torch.from_numpy(self.read(video, row, self.indices(video, row)))
-
-    def read(self, video: OpenVideo, row: int, indices: Indices) -> Frames:
-        """uint8 (clips x crops, T, size, size, 3 or 5): the views of these clips (clips, T), from one decoding pass."""
+    def read(self, video: OpenVideo, row: int, indices: Indices) -> dict[str, Frames]:
+        """The views of these clips (clips, T), N = clips x crops, from one decoding pass: "rgb" (N, T, size, size, 3),
+        and with flow "flow" (N, T - 1, size, size, 2)."""
         cuts = self.cuts.all(video.info)
         frames, codes, place = read_once(self.manifest.paths[row], video, indices, cuts[0].read_size, self.flow)
-        size, channels = cuts[0].size, 3 if codes is None else 5
-        views = np.empty((len(indices), len(cuts), indices.shape[1], size, size, channels), dtype=np.uint8)
-        for number, cut in enumerate(cuts):
-            views[:, number, ..., :3] = cut.apply(frames)[place]
-            if codes is not None:
-                views[:, number, ..., 3:] = cut_flow(codes, cut)[place]
-        return views.reshape(-1, *views.shape[2:])
+        views = {"rgb": _views((cut.apply(frames) for cut in cuts), len(cuts), place)}
+        if codes is not None:
+            views["flow"] = _views((cut_flow(codes, cut) for cut in cuts), len(cuts), place[:, :-1])
+        return views
+
+
+def _views(crops: Iterable[Frames], count: int, place: Indices) -> Frames:
+    """(clips x crops, T, H, W, C), clip by clip. crops: `count` times (frames, H, W, C). place: as of `read_once`."""
+    views = np.empty(0, np.uint8)
+    for number, frames in enumerate(crops):
+        if not number:
+            views = np.empty((len(place), count, place.shape[1], *frames.shape[1:]), np.uint8)
+        views[:, number] = frames[place]
+    return views.reshape(-1, *views.shape[2:])
 
 
 def read_clip(

@@ -106,14 +106,12 @@ def balanced_weights(manifest: Manifest, balance: float) -> npt.NDArray[np.float
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples (features: in one row); those without views give only their reasons."""
     bad = [b for sample in samples for b in sample.bad]
-    whole = [sample for sample in samples if sample.views is not None]
-    views = [sample.views for sample in whole if sample.views is not None]
-    features = bool(views) and views[0].is_floating_point()
-    stacked = _stack(views) if views and not features else torch.empty(0, dtype=torch.uint8)
+    whole = [(sample, sample.inputs) for sample in samples if sample.inputs is not None]
+    columns = {name: [inputs[name] for _, inputs in whole] for name in (whole[0][1] if whole else ())}
     return Batch(
-        Sequences.of(views) if features else stacked,
-        _labels([sample.label for sample in whole]),
-        torch.tensor([sample.video for sample in whole], dtype=torch.int64),
+        {name: Sequences.of(each) if name == "features" else _stack(each) for name, each in columns.items()},
+        _targets([sample.target for sample, _ in whole]),
+        torch.tensor([sample.video for sample, _ in whole], dtype=torch.int64),
         bad,
     )
 
@@ -128,10 +126,10 @@ def _stack(views: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.stack(list(views))
 
 
-def _labels(labels: Sequence[int | torch.Tensor]) -> torch.Tensor:
+def _targets(targets: Sequence[int | torch.Tensor]) -> torch.Tensor:
     """int64 (B,), or float32 (B, K) when each is a vector."""
-    vectors = [label for label in labels if isinstance(label, torch.Tensor)]
-    return torch.stack(vectors) if vectors else torch.tensor(labels, dtype=torch.int64)
+    vectors = [target for target in targets if isinstance(target, torch.Tensor)]
+    return torch.stack(vectors) if vectors else torch.tensor(targets, dtype=torch.int64)
 
 
 def choose_workers(wanted: int | None, device: torch.device, ranks: int = 1) -> int:

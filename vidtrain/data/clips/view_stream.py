@@ -7,6 +7,7 @@ one clip, and the parts that the workers have made ahead.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ class ViewStream(IterableDataset[ViewPart]):
 
     def _video(self, place: int) -> Iterator[ViewPart]:
         row, first = self._rows[place], 0
-        label, nothing = self._views.targets[row], torch.empty(0, dtype=torch.uint8)
+        target = self._views.targets[row]
         try:
             with self._views.reader.open(self._views.manifest.paths[row]) as video:
                 indices = self._views.indices(video, row)
@@ -76,35 +77,32 @@ class ViewStream(IterableDataset[ViewPart]):
                     if part is None:
                         first = 0
                         continue
-                    yield ViewPart(torch.from_numpy(part), first, total, label, row, place)
-                    first += len(part)
+                    made = ViewPart(part, first, total, target, row, place)
+                    yield made
+                    first += len(made)
         except VideoError as error:
-            yield ViewPart(nothing, 0, 0, label, row, place, BadVideo(error.path, error.reason))
+            yield ViewPart({}, 0, 0, target, row, place, BadVideo(error.path, error.reason))
 
-    def _parts(self, video: OpenVideo, row: int, indices: Indices) -> Iterator[Frames | None]:
-        """(N, T, H, W, C) each; None: it starts again."""
+    def _parts(self, video: OpenVideo, row: int, indices: Indices) -> Iterator[dict[str, torch.Tensor] | None]:
+        """(N, T, H, W, C) of each input; None: it starts again."""
         cuts = self._views.cuts.all(video.info)
         if self._views.flow is not None:
             # flow is read for given frames, not while they pass: the frames between two parts are decoded twice
             clips = max(1, self._size // len(cuts))
             reads = (self._views.read(video, row, indices[at : at + clips]) for at in range(0, len(indices), clips))
-            yield from self._filled(view for read in reads for view in read)
+            yield from self._filled(view for read in reads for view in zip(*read.values(), strict=True))
             return
         try:
-            yield from self._filled(view for clip in cut_clips(video, indices, cuts, pieces=False) for view in clip)
+            yield from self._filled((view,) for clip in cut_clips(video, indices, cuts, pieces=False) for view in clip)
         except OutOfOrderError:
             yield None
-            yield from self._filled(view for clip in cut_clips(video, indices, cuts, pieces=True) for view in clip)
+            yield from self._filled((view,) for clip in cut_clips(video, indices, cuts, pieces=True) for view in clip)
 
-    def _filled(self, views: Iterator[Frames]) -> Iterator[Frames]:
-        waiting: list[Frames] = []
-        for view in views:
-            waiting.append(view)
-            if len(waiting) == self._size:
-                yield np.stack(waiting)
-                waiting = []
-        if waiting:
-            yield np.stack(waiting)
+    def _filled(self, views: Iterator[tuple[Frames, ...]]) -> Iterator[dict[str, torch.Tensor]]:
+        """Stacked, `size` at a time. views: RGB of each, and flow where there is some."""
+        while waiting := list(islice(views, self._size)):
+            columns = (torch.from_numpy(np.stack(column)) for column in zip(*waiting, strict=True))
+            yield dict(zip(("rgb", "flow"), columns, strict=False))
 
 
 def _as_is(part: ViewPart) -> ViewPart:

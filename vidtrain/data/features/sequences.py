@@ -32,7 +32,7 @@ class TrainSequences(TrainClips):
         if self.info.max_clips is not None:
             start = int(rng.integers(max(0, len(features) - self.info.max_clips) + 1))
             features = features[start : start + self.info.max_clips]
-        return [Sample(torch.from_numpy(np.array(features)), self.targets[row], row, bad)]
+        return [Sample({"features": torch.from_numpy(np.array(features))}, self.targets[row], row, bad)]
 
 
 class EvalSequences(EvalViews):
@@ -45,9 +45,9 @@ class EvalSequences(EvalViews):
         self.targets = Targets(manifest, num_classes)
 
     def __getitem__(self, row: int) -> Sample:
-        label = self.targets[row]
+        target = self.targets[row]
         try:
             features = open_features(self.manifest.paths[row], self.info.length)
         except VideoError as error:
-            return Sample(None, label, row, (BadVideo(error.path, error.reason),))
-        return Sample(torch.from_numpy(np.array(features)), label, row)
+            return Sample(None, target, row, (BadVideo(error.path, error.reason),))
+        return Sample({"features": torch.from_numpy(np.array(features))}, target, row)

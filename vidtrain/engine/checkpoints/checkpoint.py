@@ -26,8 +26,8 @@ from vidtrain.runs.atomic import whole_file
 
 log = logging.getLogger("vidtrain")
 
-FORMAT = 2
-_REQUIRED = ("format", "model", "config", "class_names")
+FORMAT = 3
+_REQUIRED = ("format", "model", "config")
 
 
 def versions() -> dict[str, str]:
@@ -92,10 +92,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         check_content(content)
     except ValueError as error:
         raise CheckpointError(f"{path}: not a checkpoint of vidtrain: {error}") from error
-    if content["format"] > FORMAT:
-        raise CheckpointError(
-            f"{path}: format {content['format']}, this vidtrain {__version__} reads up to {FORMAT}: update vidtrain"
-        )
+    if content["format"] != FORMAT:
+        way = "update vidtrain" if content["format"] > FORMAT else "train again, or use the vidtrain that wrote it"
+        raise CheckpointError(f"{path}: format {content['format']}, vidtrain {__version__} reads {FORMAT}: {way}")
     return content
 
 
@@ -107,7 +106,7 @@ class Checkpoints:
         keep_last: how many of the last ones are kept, 1 or more.
         world: only the main process writes,
         sharded: but each its part of a last.pt where the weights are spread over several (FSDP).
-        describe: what every checkpoint says of itself: config, class_names, ...
+        describe: what every checkpoint says of itself: the configuration, what the task needs to be built again.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from torch.nn.modules.module import (
 
 from vidtrain import torch_files
 from vidtrain.errors import CheckpointError, VidtrainError
-from vidtrain.plain import LONGEST_TEXT, check_plain
+from vidtrain.plain import check_plain
 
 _SHARDS = re.compile(r"last\.\d+\.shards")  # a name, never a path
 _SPARE_BYTES = 1 << 26
@@ -51,9 +51,7 @@ def check_content(content: dict[str, Any]) -> None:
         type(done.get(k)) is int and 0 <= done[k] < 1 << 53 for k in ("update", "epoch")
     ):
         raise ValueError("its progress holds no update and epoch")
-    names, weights, shards = content["class_names"], content["model"], content.get("sharded")
-    if type(names) is not list or not all(type(name) is str and len(name) <= LONGEST_TEXT for name in names):
-        raise ValueError(f"its class_names hold something else than texts of at most {LONGEST_TEXT} characters")
+    weights, shards = content["model"], content.get("sharded")
     if type(weights) not in (dict, OrderedDict):
         raise ValueError("its model is no mapping of names to tensors")
     if not all(type(key) is str and isinstance(tensor, torch.Tensor) for key, tensor in weights.items()):

@@ -130,8 +130,7 @@ def utilisation(row: BenchRow, macs: int, ceiling: float) -> float | None:
 def _forward(step: Step, batch: Batch) -> None:
     training = step.training
     training.model.eval()
-    with training.precision.autocast():
-        training.model(training.to_input(batch.views))
+    training.network(training.network.ready(batch.inputs))
 
 
 def _endless(clips: TrainingClips) -> Iterator[Batch]:

@@ -42,7 +42,7 @@ def choose_compile(mode: CompileMode, step: TrainingStep, batch: Batch, *, batch
     """
     if mode is CompileMode.off:
         return "compile=off"
-    if not isinstance(batch.views, Tensor):
+    if not all(isinstance(value, Tensor) for value in batch.inputs.values()):
         return f"compile={mode.value}: left as it is, because its sequences differ in length from batch to batch"
     with _untouched(step):
         _gradient(step, batch)  # halves the batch where it must; a model that fails by itself fails here
@@ -144,18 +144,18 @@ def _seconds(step: TrainingStep, batch: Batch) -> float:
 @contextmanager
 def _untouched(step: TrainingStep) -> Iterator[None]:
     """Whatever runs inside, the model, its gradients and the generators are as before afterwards."""
-    model, device, network = step.model, step.precision.device, step.network
+    model, device, called = step.model, step.precision.device, step.network.called
     modes = {part: part.training for part in model.modules()}
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     generators = rng_state(device)
     model.zero_grad(set_to_none=True)
-    step.network = model  # without the exchange of gradients: each process takes its own time here
+    step.network.called = model  # without the exchange of gradients: each process takes its own time here
     model.train()
     try:
         yield
     finally:
-        step.network = network
+        step.network.called = called
         for part, training in modes.items():
             part.training = training
         with torch.no_grad():

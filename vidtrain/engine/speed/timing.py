@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
 
-from vidtrain.engine.objective import Objective
-from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import ModelInput
+from vidtrain.engine.preprocess import Network
 from vidtrain.engine.step import TrainingStep
+from vidtrain.tasks.task import Task
 from vidtrain.types import Batch
 
 
@@ -47,23 +45,12 @@ class Step:
 
     def __init__(
         self,
-        model: nn.Module,
+        network: Network,
         optimizer: torch.optim.Optimizer,
-        to_input: ModelInput,
-        precision: Precision,
-        objective: Objective,
-        *,
-        num_classes: int,
+        task: Task,
     ) -> None:
-        self.training = TrainingStep(
-            model.train(),
-            optimizer,
-            to_input=to_input,
-            precision=precision,
-            objective=objective,
-            num_classes=num_classes,
-            halve_on_oom=False,
-        )
+        network.model.train()
+        self.training = TrainingStep(network, optimizer, task, halve_on_oom=False)
 
     def __call__(self, batch: Batch) -> None:
         self.training([batch], 1.0)
@@ -74,19 +61,19 @@ def random_batch(
     size: int,
     frames: int,
     side: int,
-    num_classes: int,
+    task: Task,
     *,
-    multi_label: bool = False,
     pin_memory: bool = False,
-    channels: int = 3,
+    inputs: Sequence[str] = ("rgb",),
 ) -> Batch:
     """A batch as a loader gives it, of noise, always the same; torch's generator stays as it is.
 
-    channels: 3, or 5 with flow.
+    inputs: names of the model's.
     """
     noise = torch.Generator().manual_seed(0)
-    views = torch.randint(0, 256, (size, 1, frames, side, side, channels), dtype=torch.uint8, generator=noise)
-    numbers = torch.randint(0, num_classes, (size,), generator=noise)
-    labels: Tensor = nn.functional.one_hot(numbers, num_classes).float() if multi_label else numbers
-    batch = Batch(views, labels, torch.arange(size))
+    shapes = {"rgb": (frames, side, side, 3), "flow": (frames - 1, side, side, 2)}
+    views = {
+        name: torch.randint(0, 256, (size, 1, *shapes[name]), dtype=torch.uint8, generator=noise) for name in inputs
+    }
+    batch = Batch(views, task.random_targets(size, noise), torch.arange(size))
     return batch.pin_memory() if pin_memory else batch

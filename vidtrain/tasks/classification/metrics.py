@@ -136,16 +136,8 @@ METRICS: Final = (
 )
 """All that a test reports, in the order of its tables; a function more in this list is a metric more everywhere."""
 
-PRIMARY: Final = ("map", "top1")
-"""By the first of these that a test has, checkpoints and runs are ranked."""
-
 
 def measured(scored: Scored) -> dict[str, float]:
     """Key -> value of all METRICS that have a meaning here."""
     values = {metric.key: metric.of(scored) for metric in METRICS}
     return {key: value for key, value in values.items() if value is not None}
-
-
-def primary(values: dict[str, float] | None) -> float | None:
-    """The number of a test that a sweeper may optimise; None without a test."""
-    return None if not values else next(values[key] for key in PRIMARY if key in values)

@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vidtrain.engine.objective import Objective
 from vidtrain.errors import ConfigError
+from vidtrain.tasks.classification.objective import Objective
 
 
 def clips(count: int = 4) -> torch.Tensor:
-    """Clip n is n everywhere, in the layout of ModelInput."""
+    """Clip n is n everywhere, in the layout of Preprocess."""
     values = torch.arange(count, dtype=torch.float32).view(-1, 1, 1, 1, 1)
     return values.expand(count, 3, 2, 16, 16).contiguous(memory_format=torch.channels_last_3d)
 
@@ -27,7 +27,7 @@ def test_losses_are_torchs() -> None:
     assert torch.equal(plain, F.binary_cross_entropy_with_logits(logits, several))
     smooth = Objective(multi_label=True, label_smoothing=0.2).loss(logits, several)
     assert torch.allclose(smooth, F.binary_cross_entropy_with_logits(logits, several * 0.8 + 0.1))
-    with pytest.raises(ConfigError, match=r"trainer\.label_smoothing=1"):
+    with pytest.raises(ConfigError, match=r"task\.label_smoothing=1"):
         Objective(label_smoothing=1)
 
 

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidtrain import metrics
-from vidtrain.engine.evaluator import Scores
+from tests.tasks.made import scores_of
 from vidtrain.reports.results import summary_cells
+from vidtrain.tasks.classification import metrics
 
 SCORES = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.4, 0.35, 0.25]])
 LABELS = torch.tensor([0, 2, 2, 1])
@@ -86,7 +86,7 @@ def test_every_number_has_the_same_order_of_equal_scores(
     assert torch.equal(values, probs.gather(1, best))
     assert torch.equal(best[:, 0], probs.argmax(1))
 
-    summary = (scores := Scores(probs, labels, torch.arange(videos), torch.ones(videos), 0.0)).summary()
+    summary = (scores := scores_of(probs, labels)).summary()
     wanted = [[0] * classes for _ in range(classes)]
     for order, label in zip(orders, labels.tolist(), strict=True):
         wanted[label][order[0]] += 1
@@ -105,7 +105,7 @@ def test_every_number_has_the_same_order_of_equal_scores(
 
 def test_a_constant_scorer_answers_the_first_class() -> None:
     labels = torch.tensor([0, 1, 2, 0, 6, 6])
-    summary = Scores(torch.full((6, 7), 1 / 7), labels, torch.arange(6), torch.zeros(6), 0.0).summary()
+    summary = scores_of(torch.full((6, 7), 1 / 7), labels).summary()
     assert summary["top1"] == 2 / 6  # the share of class 0
     assert summary["mean_class"] == 1 / 4  # one of the four classes that occur
     assert summary["top5"] == 4 / 6  # of classes 0 to 4
@@ -121,16 +121,23 @@ def test_the_order_of_equal_scores_holds_for_many_classes() -> None:
 
 def test_a_metric_more_in_the_list_is_one_more_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it costs to add one: a function in a list. The log, result.json and the tables draw from it."""
-    from vidtrain.engine.evaluator import Scores
-    from vidtrain.reports import results
+    from vidtrain.tasks.classification.task import Classification
 
     mine = metrics.Metric("sure", "sureness", lambda scored: scored.probs.amax(1).mean().item())
-    for module in (metrics, results):
-        monkeypatch.setattr(module, "METRICS", (*metrics.METRICS, mine))
+    monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, mine))
     probs = torch.tensor([[0.75, 0.25], [0.5, 0.5]])
-    scores = Scores(probs, torch.tensor([0, 1]), torch.arange(2), torch.ones(2).double(), 0.5)
+    scores = scores_of(probs, torch.tensor([0, 1]))
     found = scores.summary()
     assert found == {"top1": 0.5, "clip_top1": 1.0, "mean_class": 0.5, "loss": 0.5, "sure": 0.625}
     test = {**found, "scored": 2, "listed": 2}
-    cells = summary_cells({"test": test, "val": None, "clips_per_second": None, "params": 1, "minutes": 0.1})
+    cells = summary_cells(
+        {
+            "titles": Classification("ab").titles,
+            "test": test,
+            "val": None,
+            "clips_per_second": None,
+            "params": 1,
+            "minutes": 0.1,
+        }
+    )
     assert cells["test sureness"] == "0.625"

@@ -32,7 +32,7 @@ class Objective:
         self, *, multi_label: bool = False, label_smoothing: float = 0.0, mixup: float = 0.0, cutmix: float = 0.0
     ) -> None:
         if not 0 <= label_smoothing < 1:
-            raise ConfigError(f"trainer.label_smoothing={label_smoothing}: must be 0 or more and below 1")
+            raise ConfigError(f"task.label_smoothing={label_smoothing}: must be 0 or more and below 1")
         self.multi_label = multi_label
         self.label_smoothing = label_smoothing
         self._mixes = [(mix, alpha) for mix, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha > 0]
@@ -45,8 +45,8 @@ class Objective:
         """
         if not self._mixes:
             return clips, labels
-        if isinstance(clips, PackedSequence):
-            raise ConfigError("trainer.mixup and trainer.cutmix mix clips, and the data are features: set them to 0")
+        if any(isinstance(x, PackedSequence) for x in (clips.values() if isinstance(clips, Mapping) else [clips])):
+            raise ConfigError("task.mixup and task.cutmix mix clips, and the data are features: set them to 0")
         mix, alpha = self._mixes[int(torch.randint(len(self._mixes), ()))]
         count = len(labels)
         # mixing the numbers of the clips gives each clip's shares, whatever kind of label they have

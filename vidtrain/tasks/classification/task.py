@@ -1,0 +1,95 @@
+"""Classification of videos: cross entropy where each has one class, binary cross entropy where it may have several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vidtrain.ranges import Range
+from vidtrain.tasks.classification import metrics
+from vidtrain.tasks.classification.objective import Objective
+from vidtrain.tasks.classification.predictions import PredictionsFile
+from vidtrain.tasks.classification.scores import ClassScores
+from vidtrain.tasks.task import Answers, Forward
+from vidtrain.types import Batch
+
+
+class Classification:
+    """Targets are class numbers int64 (B,), or, multi_label, float32 (B, K) of 0 and 1; see tasks/task.py.
+
+    A network gives logits (B, K), in training also several of them by name. Softmax makes probabilities of them, or
+    sigmoid where multi_label; a video has the mean over its views.
+
+    Args:
+        label_smoothing, mixup, cutmix: see objective.py.
+    """
+
+    measures: Sequence[str] = ("top1",)
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        multi_label: bool = False,
+        *,
+        label_smoothing: Annotated[float, Range(least=0, below=1)] = 0.0,
+        mixup: Annotated[float, Range(least=0, most=100)] = 0.0,
+        cutmix: Annotated[float, Range(least=0, most=100)] = 0.0,
+    ) -> None:
+        self.class_names = list(class_names)
+        self.multi_label = multi_label
+        self.titles: Mapping[str, str] = {metric.key: metric.title for metric in metrics.METRICS}
+        self.primary = "map" if multi_label else "top1"
+        self.objective = Objective(multi_label=multi_label, label_smoothing=label_smoothing, mixup=mixup, cutmix=cutmix)
+
+    def loss(self, network: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        clips, targets = self.objective.mix(batch.inputs, batch.targets, len(self.class_names))
+        logits = network(clips)
+        return self.objective.loss(logits, targets), {"top1": self.objective.hits(logits, targets)}
+
+    def answer(self, network: Forward, inputs: Mapping[str, Any]) -> Tensor:
+        """Logits float32 (N, K)."""
+        logits: Tensor = network(inputs)
+        return logits.float()
+
+    def columns(self, views: Tensor, targets: Tensor, average: str) -> dict[str, Tensor]:
+        """probs float32 (B, K), labels as the targets, clip_hits float64 (B,), see ClassScores.
+
+        views: logits (B, V, K). Where they hold nan or +inf, so do the probabilities hold nan; -inf is the logit of a
+        class that is ruled out. average: "logits" averages these over the views, all else the probabilities.
+        """
+        if self.multi_label:  # a softmax makes nan of +inf by itself
+            views = views.masked_fill(views == torch.inf, torch.nan)
+        probs = self._squashed(views)
+        mean = self._squashed(views.mean(1)) if average == "logits" else probs.mean(1)
+        best = probs.argmax(2)
+        right = targets.gather(1, best) > 0 if targets.ndim == 2 else best == targets[:, None]
+        return {"probs": mean, "labels": targets, "clip_hits": right.double().mean(1)}
+
+    def _squashed(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid() if self.multi_label else logits.softmax(-1)
+
+    def scores(self, answers: Answers) -> ClassScores:
+        return ClassScores.of(answers, self.class_names)
+
+    def file(self, file: Path, paths: Sequence[str], top: int = 5) -> PredictionsFile:
+        return PredictionsFile(file, paths, self.class_names, top)
+
+    def lines(self, answers: Answers, top: int) -> list[str]:
+        """'walk 0.9100, run 0.0900'."""
+        best, classes = metrics.best_classes(answers.columns["probs"], top)
+        return [
+            ", ".join(f"{self.class_names[c]} {p:.4f}" for p, c in zip(*row, strict=True))
+            for row in zip(best.tolist(), classes.tolist(), strict=True)
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        return {"class_names": self.class_names, "multi_label": self.multi_label}
+
+    def random_targets(self, count: int, generator: torch.Generator) -> Tensor:
+        numbers = torch.randint(0, len(self.class_names), (count,), generator=generator)
+        return F.one_hot(numbers, len(self.class_names)).float() if self.multi_label else numbers

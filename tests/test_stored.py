@@ -13,6 +13,7 @@ from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.stored import checkpoint_config
 
 STORED = {
+    "task": {"_target_": "vidtrain.tasks.classification.task.Classification", "mixup": 0.0},
     "model": {"_target_": "vidtrain.models.slow_fusion.slow_fusion", "width": 8},
     "data": {"_target_": "vidtrain.data.formats.folder.folder", "root": "/videos", "group_by": None},
     "decoder": {"_target_": "vidtrain.data.readers.pyav.PyAVReader"},
@@ -70,7 +71,7 @@ def test_three_question_marks_are_no_missing_value() -> None:
     assert read(stored(data={**STORED["data"], "root": "???"})).data.root is None
 
 
-@pytest.mark.parametrize("name", ["model", "data", "decoder", "optimizer"])
+@pytest.mark.parametrize("name", ["task", "model", "data", "decoder", "optimizer"])
 def test_a_section_is_a_mapping(name: str) -> None:
     for value in ([1], "x", 3, None, True):
         with pytest.raises(

@@ -133,6 +133,7 @@ def test_crops_are_those_of_the_code_base(name: str) -> None:
 ROWS = [
     (P.pyslowfast, 151, 24.0, ClipSpec(8, 8), 5, 1, [20, 27, 34, 41, 48, 55, 63, 70]),
     (P.pyslowfast, 10, 24.0, ClipSpec(8, 8), 5, 4, [0, 7, 9, 9, 9, 9, 9, 9]),
+    (P.pyslowfast, 569, 25.0, ClipSpec(8, 8), 7, 4, [295, 302, 309, 317, 324, 332, 339, 347]),  # ends at 346.99999...
     (P.pyslowfast_offset, 151, 24.0, ClipSpec(8, 8), 5, 4, [96, 103, 110, 117, 124, 131, 139, 146]),
     (P.torchvision, 151, 24.0, ClipSpec(8, 2, 15), 5, 4, [137, 139, 140, 142, 144, 145, 147, 148]),
     (P.torchvision, 64, 60.0, ClipSpec(16, 1, 15), 5, 3, [*range(0, 64, 4)]),
@@ -275,6 +276,7 @@ def test_crops_that_a_code_base_lacks(protocol: P, crops: int, allowed: str) -> 
         EvalCrops(32, 36, crops, protocol=protocol)
 
 
+FRAME = VideoInfo(10, 25.0, 100, 200)
 CROPS = {
     P.pyslowfast: (1, 3),
     P.pyslowfast_offset: (1, 3),
@@ -302,6 +304,15 @@ def test_crops_lie_inside_the_frame(data: st.DataObject, protocol: P, height: in
     for cut in cuts:
         assert 0 <= cut.top <= cut.read_size[0] - size
         assert 0 <= cut.left <= cut.read_size[1] - size
+
+
+@pytest.mark.parametrize("protocol", list(CROPS))
+def test_some_scale_the_short_side_to_the_crop(protocol: P) -> None:
+    whole = {P.videomae, P.internvideo2}
+    for crops in CROPS[protocol]:
+        (height, width), *_ = {cut.read_size for cut in EvalCrops(32, 40, crops, protocol=protocol).all(FRAME)}
+        with_three = crops == 3 and protocol not in (P.pytorchvideo, P.pytorchvideo_0_1_5, P.tsm)
+        assert (height, width) == ((32, 64) if protocol in whole or with_three else (40, 80))
 
 
 def test_the_middle_crop_is_rounded_as_the_code_base_does() -> None:

@@ -18,6 +18,7 @@ from vidtrain.data.clips import view_stream
 from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.clips.loader import collate
 from vidtrain.data.clips.loader import eval_loader as loader_of_tests
+from vidtrain.data.clips.protocols import protocol_clips
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.clips.view_stream import ViewStream
@@ -113,6 +114,14 @@ def test_parts_are_the_whole(paths: list[str], options: dict[str, Any], size: in
         whole = views[row].inputs
         assert whole is not None
         assert torch.equal(found[row], whole["rgb"])
+
+
+def test_views_are_those_of_the_protocol(paths: list[str]) -> None:
+    views = views_of(paths[:1], clips=3, spec=ClipSpec(4, 4), protocol=EvalProtocol.pyslowfast)
+    with views.reader.open(paths[0]) as video:
+        found = views.indices(video, 0)
+        expected = protocol_clips(EvalProtocol.pyslowfast, 40, video.info.fps, ClipSpec(4, 4), 3)
+    assert np.array_equal(found, expected)
 
 
 @pytest.mark.skipif("farneback" not in OPENCV, reason="needs OpenCV")

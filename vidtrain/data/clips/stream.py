@@ -169,9 +169,10 @@ def check_slides(spec: ClipSpec) -> ClipSpec:
 def cut_clips(video: OpenVideo, indices: Indices, cuts: Sequence[Crop], *, pieces: bool) -> Iterator[list[Frames]]:
     """uint8 (T, size, size, 3) of each clip, as many as there are cuts, all of one read_size.
 
-    Frames are let go that neither the next clip nor one after it has. pieces: see readers.streaming.stream.
+    Starts ascend, or what is left ends no later than the clip before it, so frames before the next clip's first are
+    let go. pieces: see readers.streaming.stream.
     """
-    firsts, lasts = np.minimum.accumulate(indices.min(1)[::-1])[::-1].tolist(), indices.max(1).tolist()
+    firsts, lasts = indices.min(1).tolist(), indices.max(1).tolist()
     held: dict[int, list[Frames]] = {}
     clip = 0
     for number, picture in stream(video, np.unique(indices), cuts[0].read_size, pieces=pieces):

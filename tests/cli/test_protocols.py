@@ -79,8 +79,7 @@ def test_predict_reads_what_eval_reads(trained: Path, call: Call) -> None:
     call("predict", *options, f"input={Path(rows[0]['path']).parents[1]}", "output=p.csv", "top=8")
     predicted = {row["path"]: row for row in rows_of(Path("p.csv"))}
     for row in rows:
-        assert predicted[row["path"]]["top1"] == row["top1"]
-        assert predicted[row["path"]]["prob1"] == row["prob1"]
+        assert predicted[row["path"]].items() >= {key: row[key] for key in row if key not in ("path", "label")}.items()
     call("eval", options[0], "eval=videomae", "output=probabilities")
     assert rows_of(Path("probabilities/predictions.csv")) != rows
 

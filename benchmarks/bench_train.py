@@ -49,7 +49,7 @@ from vidtrain.engine.settings import CompileMode, PrecisionName
 from vidtrain.engine.speed.bench import matmul_ceiling
 from vidtrain.engine.speed.compiling import choose_compile
 from vidtrain.engine.speed.timing import Step, random_batch, synchronise
-from vidtrain.models.inspect.catalogue import CATALOGUE
+from vidtrain.models.catalogue import catalogue
 from vidtrain.models.inspect.summary import cost
 from vidtrain.reports.bench import device_name
 from vidtrain.reports.table import table
@@ -177,7 +177,7 @@ def check_losses(model: nn.Module, precision: Precision, batch: Batch, video: Te
 
 
 def bench(name: str, options: argparse.Namespace, device: torch.device, ceilings: dict[str, float]) -> list[Result]:
-    frames, side = CATALOGUE[name].clip
+    frames, side = catalogue()[name].clip
     if device.type == "cpu":
         frames, side = SMALL.get(name, (frames, side))
     torch.manual_seed(0)

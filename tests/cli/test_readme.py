@@ -58,6 +58,8 @@ def test_the_own_model_and_the_own_data_set(
             shutil.copy(clip, target)
 
     train, predict = (shlex.split(command)[1:] for command in commands)
+    shown = call("inspect", "--config-dir", "my_conf", "model=mine", "num_classes=2").stdout
+    assert shown.startswith("mine: 2 classes, input 3 x ")
     small = ["sampler.num_frames=4", "transform.size=32", "transform.resize=32", "trainer.num_workers=0"]
     done = call(*train, *small, "trainer.epochs=1", "model.width=8", "eval.clips=1")
     assert "data mine: 2 classes; videos: train 8, test 4" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,21 +11,49 @@ import torch
 
 import vidtrain
 from vidtrain.commands.inspect import catalogue_rows
-from vidtrain.models.inspect.catalogue import CATALOGUE, Entry
+from vidtrain.models.catalogue import Entry, Family, catalogue, factory
 from vidtrain.models.inspect.summary import cost, summarise
+from vidtrain.models.x3d import x3d_m
 from vidtrain.options.described import conf_dir
+from vidtrain.options.presets import model_section
 from vidtrain.reports.catalogue import CatalogueRow, to_markdown, to_text
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 
 
-def test_every_model_has_an_entry() -> None:
-    assert sorted(CATALOGUE) == vidtrain.list_models()
+def module_of(name: str) -> str:
+    return str(model_section(name)["_target_"]).rpartition(".")[0]
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_model_has_an_entry_in_its_own_file() -> None:
+    assert sorted(catalogue()) == vidtrain.list_models()
+    for name, entry in catalogue().items():
+        assert import_module(module_of(name)).ENTRIES[name] is entry
+
+
+def test_a_models_name_stands_in_no_third_file() -> None:
+    """Its own file and its YAML; and those of published weights, which have to say whose they are."""
+    package, names = DOCS.parents[1] / "vidtrain", set(catalogue())
+    used = {
+        (name, file.name)
+        for file in package.rglob("*.py")
+        if package / "models" / "weights" not in file.parents
+        for name in names & set(re.findall(r'"(\w+)"', file.read_text(encoding="utf-8")))
+    }
+    own = {(name, Path(str(import_module(module_of(name)).__file__)).name) for name in names}
+    assert used - own == {("c3d", "feature_rnn.py"), ("c3d", "build.py")}  # a default, an example
+    assert own <= used
+
+
+def test_factories() -> None:
+    assert factory("x3d_m") is x3d_m
+    assert factory("x3d_tiny") is None
+    assert factory("resnet18") is None
+
+
+@pytest.mark.parametrize("name", catalogue())
 def test_an_accuracy_says_how_it_was_measured(name: str) -> None:
-    entry = CATALOGUE[name]
+    entry = catalogue()[name]
     assert (entry.accuracy is None) == (entry.protocol == "")
     assert entry.accuracy is None or 40 < entry.accuracy < 95
     assert entry.paper
@@ -36,8 +65,8 @@ def test_the_document_has_the_facts_of_every_model() -> None:
     rows = {
         cells[1].strip(): [c.strip() for c in cells] for cells in (line.split("|") for line in lines) if len(cells) > 8
     }
-    assert list(rows)[2:] == list(CATALOGUE)
-    for name, entry in CATALOGUE.items():
+    assert list(rows)[2:] == list(catalogue())
+    for name, entry in catalogue().items():
         expected = CatalogueRow(name, entry, 0, 0).cells()
         got = rows[name][1:-1]
         for column in (0, 1, 3, 5, 6, 7):  # all but parameters and GMAC
@@ -68,11 +97,9 @@ def test_the_document_is_up_to_date() -> None:
 
 
 def test_a_row() -> None:
-    row = CatalogueRow(
-        "net", Entry("3D convolution", "Doe 2020", (8, 224), 70.5, "8x8, 10x3"), 24_327_632, 32_697_909_248
-    )
+    row = CatalogueRow("net", Entry(Family.CONV3D, "Doe 2020", (8, 224), 70.5, "8x8, 10x3"), 24_327_632, 32_697_909_248)
     assert row.cells() == ("net", "3D convolution", "24.328", "8 x 224 x 224", "32.70", "Doe 2020", "70.5", "8x8, 10x3")
-    other = CatalogueRow("small", Entry("3D convolution", "Doe 2020", (8, 32)), 1000, 5_000_000)
+    other = CatalogueRow("small", Entry(Family.CONV3D, "Doe 2020", (8, 32)), 1000, 5_000_000)
     assert other.cells()[2:] == ("0.001", "8 x 32 x 32", "0.005", "Doe 2020", "-", "-")
     assert "| net | 3D convolution | 24.328 |" in to_markdown([row, other])
     assert to_text([row, other]).splitlines()[2].startswith("net    3D convolution")

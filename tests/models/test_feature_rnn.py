@@ -181,6 +181,21 @@ def test_a_2d_network_is_averaged_over_a_clip() -> None:
         torch.testing.assert_close(model.vectors(x), maps.mean(2))
 
 
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        ("swin3d_t", {"width": 8, "depths": [1, 1], "heads": [1, 2]}),
+        ("timesformer", {"width": 32, "depth": 1, "heads": 4}),
+    ],
+)
+def test_any_network_of_the_catalogue_reads_the_clips(network: str, options: dict[str, Any]) -> None:
+    model = direct(network=network, network_options=options).eval()
+    x = torch.randn(1, 3, 8, 32, 32)
+    with torch.no_grad():
+        expected = torch.stack([model.network.model.forward_features(clip) for clip in x.split(4, 2)], 1)
+        torch.testing.assert_close(model.vectors(x), expected)
+
+
 def test_it_exports() -> None:
     model, x = direct().eval(), torch.randn(2, 3, 8, 32, 32)
     exported = torch.export.export(model, (x,)).module()

@@ -15,6 +15,7 @@ from vidtrain.build import create_model
 from vidtrain.errors import ConfigError
 from vidtrain.models.cnn_lstm import cnn_lstm
 from vidtrain.models.convlstm import convlstm
+from vidtrain.models.convlstm_attention import convlstm_attention
 from vidtrain.models.convlstm_deformable import convlstm_deformable
 from vidtrain.models.convlstm_dilated import convlstm_dilated
 from vidtrain.models.convlstm_hierarchical import convlstm_hierarchical
@@ -115,6 +116,8 @@ def test_activation_checkpointing_gives_the_same_gradient(name: str) -> None:
         (rcn, {"kernel": 2}, r"model\.kernel: got 2, expected an odd number"),
         (convlstm, {"size": 32, "stem": [8, 0]}, r"model\.stem: got \[8, 0\], expected a list"),
         (convlstm, {"size": 32, "stride": 0}, r"model\.stride: got 0, expected 1 or more"),
+        (convlstm, {"peephole": True}, r"model\.size: got 0, expected 1 or more \(with peephole=true\)"),
+        (convlstm_attention, {"head": "last"}, r"model\.head: got 'last', expected attention, mean, max"),
         (convlstm_dilated, {"dilation": 0}, r"model\.dilation: got 0, expected 1 or more"),
         (convlstm_hierarchical, {"time_scale": 0}, r"model\.time_scale: got 0, expected 1 or more"),
         (convlstm_deformable, {"groups": 3}, r"model\.groups: got 3, which does not divide the 64 channels of stem"),

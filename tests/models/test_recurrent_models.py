@@ -150,6 +150,9 @@ def test_attention_weights_all_positions_of_all_frames() -> None:
         weights = scores.flatten(1).softmax(1).view_as(scores)
         expected = (weights.unsqueeze(2) * states).sum((1, 3, 4))
         torch.testing.assert_close(model.forward_features(x), expected, rtol=1e-4, atol=1e-5)
+        strongest = convlstm_attention(num_classes=5, stem=(8,), hidden=(6,), head="max").eval()
+        strongest.load_state_dict({k: v for k, v in model.state_dict().items() if "score" not in k})
+        torch.testing.assert_close(strongest.forward_features(x), states.amax((1, 3, 4)), rtol=1e-4, atol=1e-5)
 
 
 def test_levels_run_at_their_own_time_scales() -> None:

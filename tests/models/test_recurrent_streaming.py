@@ -22,6 +22,8 @@ STREAMS: list[tuple[str, dict[str, Any]]] = [
     ("cnn_lstm_tiny", {"size": 32, "cell": "gru", "layers": 2, "fusion": "concat"}),
     ("cnn_lstm_tiny", {"size": 32, "cell": "rnn", "fusion": "weights"}),
     ("convlstm_tiny", {"size": 32, "peephole": True, "head": "max"}),
+    *((f"convlstm_{kind}_tiny", {"size": 32, "peephole": True}) for kind in ("deformable", "dilated", "hierarchical")),
+    ("convlstm_attention_tiny", {"head": "max"}),
     ("convlstm_hierarchical_tiny", {"time_scale": 3, "head": "attention"}),
     ("convlstm_hierarchical_tiny", {"time_scale": 1, "head": "last"}),
     ("st_lstm_tiny", {"size": 32, "inputs": "avg", "layers": 2, "head": "attention"}),

@@ -15,8 +15,8 @@ from vidtrain.engine.parameters import Layered, parameter_groups
 from vidtrain.errors import ConfigError
 from vidtrain.models.layers.positions import sincos_table, wave_shift, wave_table
 from vidtrain.models.layers.transformer import Attention, Block, _turned
-from vidtrain.models.mvit import mvit_v1_b, mvit_v2_s
-from vidtrain.models.swin3d import swin3d_s
+from vidtrain.models.mvit import mvit_v1_b
+from vidtrain.models.swin3d import swin3d_t
 from vidtrain.models.timesformer import DividedBlock, start_as_differences, timesformer
 from vidtrain.models.videomae import videomae_vit_b
 from vidtrain.models.vivit import vivit, vivit_fe
@@ -316,10 +316,11 @@ def test_options_that_do_not_fit(build: Any, options: dict[str, Any], message: s
 @pytest.mark.parametrize(
     ("build", "options", "message"),
     [
-        (mvit_v1_b, {"size": 30}, r"model\.size: got 30, mvit_v1_b cuts .* 4 pixels: 28 and 32 would fit"),
-        (mvit_v2_s, {"num_frames": 3}, r"model\.num_frames: got 3, .* 2 frames: 2 and 4 would fit"),
-        (mvit_v2_s, {"depths": [1, 2]}, r"model\.depths: got \[1, 2\], expected four"),
-        (mvit_v2_s, {"heads": 5}, r"model\.heads: got 5, expected a divisor of model\.width=96"),
+        (mvit_v1_b, {"size": 30}, r"model\.size: got 30, mvit_v1 cuts .* 4 pixels: 28 and 32 would fit"),
+        (mvit_v1_b, {"version": "2", "num_frames": 3}, r"model\.num_frames: got 3, .* 2 frames: 2 and 4 would fit"),
+        (mvit_v1_b, {"version": "3"}, r"model\.version: got '3', expected 1, 2"),
+        (mvit_v1_b, {"depths": [1, 2]}, r"model\.depths: got \[1, 2\], expected four"),
+        (mvit_v1_b, {"heads": 5}, r"model\.heads: got 5, expected a divisor of model\.width=96"),
     ],
 )
 def test_options_of_mvit_that_do_not_fit(build: Any, options: dict[str, Any], message: str) -> None:
@@ -338,7 +339,7 @@ def test_options_of_mvit_that_do_not_fit(build: Any, options: dict[str, Any], me
 )
 def test_options_of_swin_that_do_not_fit(options: dict[str, Any], message: str) -> None:
     with torch.device("meta"), pytest.raises(ConfigError, match=message):
-        swin3d_s(num_classes=5, **options)
+        swin3d_t(num_classes=5, **options)
 
 
 def test_clips_of_another_size_are_refused_by_name() -> None:

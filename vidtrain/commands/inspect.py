@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from vidtrain import build
 from vidtrain.errors import ConfigError
-from vidtrain.models.inspect.catalogue import CATALOGUE
+from vidtrain.models.catalogue import catalogue
 from vidtrain.models.inspect.summary import cost, summarise, times
 from vidtrain.models.layers.example import input_shapes
 from vidtrain.models.weights.load import describe_weights
@@ -48,7 +48,7 @@ def _weights_text(file: str) -> str:
 def catalogue_rows(num_classes: int) -> list[CatalogueRow]:
     """Every model of the catalogue, counted on the meta device: no weights are made."""
     rows = []
-    for name, entry in CATALOGUE.items():
+    for name, entry in catalogue().items():
         frames, size = entry.clip
         with torch.device("meta"):
             model = build.create_model(name, num_classes=num_classes, num_frames=frames, size=size)

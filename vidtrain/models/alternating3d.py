@@ -10,8 +10,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.resnet3d import Triple, conv3d
+
+ENTRIES = {"alternating3d": Entry(Family.FACTORISED, "document 001, section 3.2.3", (16, 64))}
 
 
 def _layer(channels: int, out: int, kernel: Triple, stride: Triple) -> nn.Sequential:

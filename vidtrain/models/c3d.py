@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from vidtrain.errors import ConfigError
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
+
+ENTRIES = {"c3d": Entry(Family.CONV3D, "Tran et al. 2015", (16, 112), 66.6, "from scratch")}
 
 _LEAST_FRAMES = 16  # time is halved four times
 _LEAST_SIZE = 16

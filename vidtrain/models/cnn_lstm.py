@@ -10,10 +10,16 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.frame_features import OnFrames
 from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool
+
+ENTRIES = {
+    "cnn_lstm": Entry(Family.RECURRENT, "Donahue et al. 2015", (16, 112)),
+    "cnn_lstm_tiny": Entry(Family.RECURRENT, "Donahue et al. 2015", (16, 64)),
+}
 
 FUSIONS = ("none", "concat", "weights")
 POOLS = ("avg", "flatten")

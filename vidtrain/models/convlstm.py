@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_at_least, check_clip
 from vidtrain.models.layers.conv_rnn import ConvLSTMCell, readout, time_first
+from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_odd, widths
+
+ENTRIES = {
+    "convlstm": Entry(Family.RECURRENT, "Shi et al. 2015", (16, 112)),
+    "convlstm_tiny": Entry(Family.RECURRENT, "Shi et al. 2015", (16, 64)),
+}
 
 
 def conv_stem(channels: Sequence[int]) -> nn.Sequential:
@@ -28,31 +36,76 @@ def conv_stem(channels: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConvLSTMOptions:
+    """Options of every ConvLSTM."""
+
+    num_classes: int
+    size: int | None = None
+    """Pixels of a frame's side. Only peepholes have to know it, as their weights belong to positions; no other fits."""
+    stem: Sequence[int] = (32, 64)
+    """Channels of the 3x3 convolutions before the first cell, each halves the frames; [] for none."""
+    hidden: Sequence[int] = (64, 128)
+    """Channels of the states, one number a layer."""
+    kernel: int = 3
+    """Of the cells, odd."""
+    stride: int = 2
+    """Of the input convolution of every layer but the first."""
+    norm: bool = True
+    """BatchNorm on the input convolutions, and with ReLU on the last states."""
+    peephole: bool = False
+    """The gates also see the cell (Shi et al. 2015)."""
+    head: str = "mean"
+    """What is read from the states, averaged over space: the last one, or the mean, max or attention over time."""
+    compile_step: bool = False
+    """torch.compile for the pointwise part of a step."""
+    dropout: float = 0.0
+    """Before the head."""
+
+    @property
+    def only_size(self) -> int | None:
+        """The only side of the frames that fits; None where any does."""
+        return self.size if self.peephole else None
+
+    def cells(self, kind: type[ConvLSTMCell] = ConvLSTMCell, **own: Any) -> list[ConvLSTMCell]:
+        """One cell a layer, the first of which reads the stem; `own` are the options of this kind of cell."""
+        inner, outer = widths("stem", self.stem, empty=True), widths("hidden", self.hidden)
+        check_odd("kernel", self.kernel)
+        check_at_least("stride", self.stride, 1)
+        side = 0
+        if self.peephole:
+            check_at_least("size", self.size or 0, 1, "with peephole=true")
+            side = -(-(self.size or 0) // 2 ** len(inner))
+        cells = []
+        for number, (wide, out) in enumerate(itertools.pairwise([[3, *inner][-1], *outer])):
+            step = self.stride if number else 1
+            side = -(-side // step)
+            cells.append(
+                kind(
+                    wide,
+                    out,
+                    kernel=self.kernel,
+                    stride=step,
+                    norm=self.norm,
+                    compiled=self.compile_step,
+                    peephole=(side, side) if self.peephole else None,
+                    **own,
+                )
+            )
+        return cells
+
+
 class ConvLSTM(RecurrentClassifier):
-    """A stem on each frame, then layers of ConvLSTM cells; the last layer's states, averaged over space, over time.
+    """A stem on each frame, then layers of ConvLSTM cells; the last layer's states, averaged over space, over time."""
 
-    size: the only side of the frames that fits, None where any does.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        num_classes: int,
-        stem: Sequence[int],
-        cells: Sequence[ConvLSTMCell],
-        norm: bool,
-        head: str,
-        dropout: float,
-        size: int | None = None,
-    ) -> None:
-        super().__init__(num_features=cells[-1].channels, num_classes=num_classes, dropout=dropout)
+    def __init__(self, name: str, options: ConvLSTMOptions, cells: Sequence[ConvLSTMCell]) -> None:
+        super().__init__(num_features=cells[-1].channels, num_classes=options.num_classes, dropout=options.dropout)
         self.name = name
-        self.size = size
-        self.stem = conv_stem(stem)
+        self.size = options.only_size
+        self.stem = conv_stem(options.stem)
         self.layers = nn.ModuleList(cells)
-        self.readout = readout(self.num_features, norm=norm)
-        self.pool = TimePool(self.num_features, head)
+        self.readout = readout(self.num_features, norm=options.norm)
+        self.pool = TimePool(self.num_features, options.head)
 
     def stream_features(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
         """(B, 3, T, H, W) -> (B, D) and the state."""
@@ -74,77 +127,8 @@ class ConvLSTM(RecurrentClassifier):
         return self.readout(maps), steps, tuple(after)
 
 
-def build_cells(
-    kind: type[ConvLSTMCell],
-    *,
-    stem: Sequence[int],
-    hidden: Sequence[int],
-    kernel: int,
-    stride: int,
-    peephole_size: int | None = None,
-    **options: Any,
-) -> list[ConvLSTMCell]:
-    """One cell a layer, the first of which reads the stem; `options` are the cell's own.
-
-    peephole_size: side of the frames, for cells with peepholes.
-    """
-    inner, outer = widths("stem", stem, empty=True), widths("hidden", hidden)
-    check_odd("kernel", kernel)
-    check_at_least("stride", stride, 1)
-    cells = []
-    side = None if peephole_size is None else -(-peephole_size // 2 ** len(inner))
-    for number, (wide, out) in enumerate(itertools.pairwise([[3, *inner][-1], *outer])):
-        step = stride if number else 1
-        if side is not None:
-            side = -(-side // step)
-            options["peephole"] = (side, side)
-        cells.append(kind(wide, out, kernel=kernel, stride=step, **options))
-    return cells
-
-
-def convlstm(
-    *,
-    num_classes: int,
-    size: int,
-    stem: Sequence[int] = (32, 64),
-    hidden: Sequence[int] = (64, 128),
-    kernel: int = 3,
-    stride: int = 2,
-    norm: bool = True,
-    peephole: bool = False,
-    head: str = "mean",
-    compile_step: bool = False,
-    dropout: float = 0.0,
-) -> ConvLSTM:
-    """A ConvLSTM on a stem of convolutions.
-
-    size: of the frames; peephole=true accepts no other, as its weights belong to positions.
-    stem: channels of the 3x3 convolutions before the first cell, each halves the frames; [] for none.
-    hidden: channels of the states, one number a layer. kernel: of the cells, odd.
-    stride: of the input convolution of every layer but the first. norm: BatchNorm on the input
-        convolutions, and with ReLU on the last states.
-    peephole: the gates also see the cell (Shi et al. 2015).
-    head: what is read from the states, averaged over space: the last one, or the mean, max or attention over time.
-    compile_step: torch.compile for the pointwise part of a step. dropout: before the head.
-    """
-    check_at_least("size", size, 1)
-    cells = build_cells(
-        ConvLSTMCell,
-        stem=stem,
-        hidden=hidden,
-        kernel=kernel,
-        stride=stride,
-        norm=norm,
-        compiled=compile_step,
-        peephole_size=size if peephole else None,
-    )
-    return ConvLSTM(
-        "convlstm",
-        num_classes=num_classes,
-        stem=stem,
-        cells=cells,
-        norm=norm,
-        head=head,
-        dropout=dropout,
-        size=size if peephole else None,
-    )
+@takes(ConvLSTMOptions)
+def convlstm(**options: Any) -> ConvLSTM:
+    """A ConvLSTM on a stem of convolutions."""
+    shared = ConvLSTMOptions(**options)
+    return ConvLSTM("convlstm", shared, shared.cells())

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 
-from vidtrain.models.convlstm import ConvLSTM, build_cells
-from vidtrain.models.layers.conv_rnn import ConvLSTMCell
+from vidtrain.models.catalogue import Entry, Family
+from vidtrain.models.convlstm import ConvLSTM, ConvLSTMOptions
+from vidtrain.models.layers.classifier import check_choice
+from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.recurrent import State
+
+ENTRIES = {
+    "convlstm_attention": Entry(Family.RECURRENT, "document 002, section 3.3", (16, 112)),
+    "convlstm_attention_tiny": Entry(Family.RECURRENT, "document 002, section 3.3", (16, 64)),
+}
 
 
 class AttentionConvLSTM(ConvLSTM):
     """Reads sum a_tp h_tp with a = softmax over all times t and positions p of w . h_tp, instead of a mean over space.
 
-    Key frames and key regions get large weights; w starts at zero, which is the mean over time and space.
+    Key frames and key regions get large weights. w starts at zero, which is the mean over time and space.
     """
 
     def stream_features(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
@@ -25,33 +32,12 @@ class AttentionConvLSTM(ConvLSTM):
         return out, (cells, pooled)
 
 
-def convlstm_attention(
-    *,
-    num_classes: int,
-    stem: Sequence[int] = (32, 64),
-    hidden: Sequence[int] = (64, 128),
-    kernel: int = 3,
-    stride: int = 2,
-    norm: bool = True,
-    compile_step: bool = False,
-    dropout: float = 0.0,
-) -> AttentionConvLSTM:
-    """A ConvLSTM whose last layer's states are weighted, each position of each frame. Options as for convlstm."""
-    cells = build_cells(
-        ConvLSTMCell,
-        stem=stem,
-        hidden=hidden,
-        kernel=kernel,
-        stride=stride,
-        norm=norm,
-        compiled=compile_step,
-    )
-    return AttentionConvLSTM(
-        "convlstm_attention",
-        num_classes=num_classes,
-        stem=stem,
-        cells=cells,
-        norm=norm,
-        head="attention",
-        dropout=dropout,
-    )
+@takes(ConvLSTMOptions, head="attention")
+def convlstm_attention(**options: Any) -> AttentionConvLSTM:
+    """A ConvLSTM whose last layer's states are weighted, each position of each frame.
+
+    head: "attention", or "mean" or "max" over all positions of all frames.
+    """
+    shared = ConvLSTMOptions(**options)
+    check_choice("head", shared.head, ("attention", "mean", "max"))
+    return AttentionConvLSTM("convlstm_attention", shared, shared.cells())

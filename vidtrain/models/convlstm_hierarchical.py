@@ -3,15 +3,22 @@ Koutnik et al. 2014, "A Clockwork RNN")."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from vidtrain.models.convlstm import build_cells, conv_stem
+from vidtrain.models.catalogue import Entry, Family
+from vidtrain.models.convlstm import ConvLSTMOptions, conv_stem
 from vidtrain.models.layers.classifier import check_at_least, check_clip
-from vidtrain.models.layers.conv_rnn import ConvLSTMCell, readout, time_first
+from vidtrain.models.layers.conv_rnn import readout, time_first
+from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool
+
+ENTRIES = {
+    "convlstm_hierarchical": Entry(Family.RECURRENT, "document 002, section 3.3", (16, 112)),
+    "convlstm_hierarchical_tiny": Entry(Family.RECURRENT, "document 002, section 3.3", (16, 64)),
+}
 
 
 class HierarchicalConvLSTM(RecurrentClassifier):
@@ -20,27 +27,20 @@ class HierarchicalConvLSTM(RecurrentClassifier):
     The features are those of all levels, one after the other: each level's states, averaged over space, over its time.
     """
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        stem: Sequence[int],
-        cells: Sequence[ConvLSTMCell],
-        time_scale: int,
-        norm: bool,
-        head: str,
-        dropout: float,
-    ) -> None:
-        super().__init__(num_features=sum(cell.channels for cell in cells), num_classes=num_classes, dropout=dropout)
+    def __init__(self, options: ConvLSTMOptions, time_scale: int) -> None:
+        cells = options.cells()
+        features = sum(cell.channels for cell in cells)
+        super().__init__(num_features=features, num_classes=options.num_classes, dropout=options.dropout)
+        self.size = options.only_size
         self.time_scale = time_scale
-        self.stem = conv_stem(stem)
+        self.stem = conv_stem(options.stem)
         self.layers = nn.ModuleList(cells)
-        self.readouts = nn.ModuleList(readout(cell.channels, norm=norm) for cell in cells)
-        self.pools = nn.ModuleList(TimePool(cell.channels, head) for cell in cells)
+        self.readouts = nn.ModuleList(readout(cell.channels, norm=options.norm) for cell in cells)
+        self.pools = nn.ModuleList(TimePool(cell.channels, options.head) for cell in cells)
 
     def stream_features(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
         """(B, 3, T, H, W) -> (B, D) and the state: cells, pools, and each level's steps until its next turn."""
-        check_clip(x, "convlstm_hierarchical")
+        check_clip(x, "convlstm_hierarchical", size=self.size)
         levels = len(self.layers)
         cells, pools, waits = ((None,) * levels, (None,) * levels, (0,) * levels) if state is None else state
         maps, steps = self.stem(time_first(x)), x.shape[2]
@@ -69,40 +69,11 @@ def _take(maps: torch.Tensor, steps: int, turns: range) -> torch.Tensor:
     return torch.cat([frames[turn] for turn in turns]) if turns else maps[:0]
 
 
-def convlstm_hierarchical(
-    *,
-    num_classes: int,
-    stem: Sequence[int] = (32, 64),
-    hidden: Sequence[int] = (64, 96, 128),
-    kernel: int = 3,
-    stride: int = 2,
-    norm: bool = True,
-    time_scale: int = 2,
-    head: str = "mean",
-    compile_step: bool = False,
-    dropout: float = 0.0,
-) -> HierarchicalConvLSTM:
-    """A ConvLSTM with a time scale for each level.
+@takes(ConvLSTMOptions, hidden=(64, 96, 128))
+def convlstm_hierarchical(*, time_scale: int = 2, **options: Any) -> HierarchicalConvLSTM:
+    """A ConvLSTM whose layers are levels, each with a time scale of its own; a single level is convlstm.
 
-    hidden: channels of the states, one number a level; a single level is convlstm.
-    time_scale: steps of a level for one of the next. Other options as for convlstm.
+    time_scale: steps of a level for one of the next.
     """
     check_at_least("time_scale", time_scale, 1)
-    cells = build_cells(
-        ConvLSTMCell,
-        stem=stem,
-        hidden=hidden,
-        kernel=kernel,
-        stride=stride,
-        norm=norm,
-        compiled=compile_step,
-    )
-    return HierarchicalConvLSTM(
-        num_classes=num_classes,
-        stem=stem,
-        cells=cells,
-        time_scale=time_scale,
-        norm=norm,
-        head=head,
-        dropout=dropout,
-    )
+    return HierarchicalConvLSTM(ConvLSTMOptions(**options), time_scale)

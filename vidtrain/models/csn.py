@@ -5,20 +5,18 @@ layers: 22.214M parameters, 56.47 GMAC."""
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 from torch import nn
 
 from vidtrain.errors import ConfigError, did_you_mean
-from vidtrain.models.layers.resnet3d import (
-    ResNet3d,
-    Triple,
-    Trunk,
-    blocks_of,
-    check_width,
-    conv3d,
-    nonlocals_of,
-    times_of,
-)
+from vidtrain.models.catalogue import Entry, Family
+from vidtrain.models.layers.options import takes
+from vidtrain.models.layers.resnet3d import ResNet3d, ResNetOptions, Triple, conv3d
+
+ENTRIES = {
+    "csn_r101": Entry(Family.FACTORISED, "Tran et al. 2019", (32, 224), 77.0, "32x2, 10x3, PyTorchVideo"),
+}
 
 _TIMES = ((1,), (1,), (1,), (1,))
 _STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -42,37 +40,12 @@ def _mixed_depthwise(channels: int, stride: Triple) -> nn.Module:
 _KINDS = {"ir": _depthwise, "ip": _mixed_depthwise}
 
 
-def csn_r101(
-    *,
-    num_classes: int,
-    kind: str = "ir",
-    depth: int = 101,
-    width: int = 64,
-    dropout: float = 0.5,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
-) -> ResNet3d:
+@takes(ResNetOptions, depth=101)
+def csn_r101(*, kind: str = "ir", **options: Any) -> ResNet3d:
     """Channel-separated ResNet. Any T, H and W.
 
     kind: "ir" (interaction-reduced: depthwise alone) or "ip" (interaction-preserved: a 1x1x1 convolution before it).
-    depth: 50, 101 or 152 layers; 26 and 14 for small clips. width: channels of the stem, 64 in the paper.
-    dropout: before the head.
-    nonlocal_blocks: None, 5 or 10, or the names of the blocks each followed by a non-local block (layer2.1, ...).
-    nonlocal_mode, nonlocal_pool, nonlocal_scale: see layers/nonlocal_block.py.
     """
-    check_width(width)
     if kind not in _KINDS:
         raise ConfigError(f"model.kind: got {kind!r}{did_you_mean(kind, _KINDS)}, expected ir or ip")
-    blocks = blocks_of(depth)
-    trunk = Trunk(
-        blocks=blocks,
-        width=width,
-        stem_kernel=3,
-        times=times_of(None, _TIMES, blocks),
-        strides=_STRIDES,
-        conv2=_KINDS[kind],
-        nonlocals=nonlocals_of(nonlocal_blocks, blocks, mode=nonlocal_mode, pool=nonlocal_pool, scale=nonlocal_scale),
-    )
-    return ResNet3d("csn_r101", trunk, num_classes=num_classes, dropout=dropout)
+    return ResNetOptions(**options).net("csn_r101", _TIMES, stem_kernel=3, strides=_STRIDES, conv2=_KINDS[kind])

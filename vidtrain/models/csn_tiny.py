@@ -10,8 +10,11 @@ import torch
 from torch import nn
 
 from vidtrain.errors import ConfigError
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, check_clip
 from vidtrain.models.layers.resnet3d import conv3d
+
+ENTRIES = {"csn_tiny": Entry(Family.FACTORISED, "document 000, section 4.2", (16, 64))}
 
 _FUSIONS = ("mean", "flatten")
 _STAGES = 3

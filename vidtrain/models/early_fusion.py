@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
+
+ENTRIES = {"early_fusion": Entry(Family.FUSION, "Karpathy et al. 2014", (16, 112))}
 
 
 class EarlyFusion(ClipClassifier):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -22,27 +21,18 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from vidtrain.errors import ConfigError
+from vidtrain.models.catalogue import Entry, Family, factory
+from vidtrain.models.late_fusion import late_fusion
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.models.layers.recurrent import RecurrentClassifier, SequenceEncoder, State
 
-NORMS = ("none", "layer", "batch")
-_NETWORKS_3D = {
-    "c3d": "c3d.c3d",
-    "r3d_18": "torchvision_video.r3d_18",
-    "mc3_18": "torchvision_video.mc3_18",
-    "r2plus1d_18": "torchvision_video.r2plus1d_18",
-    "r2plus1d_r50": "r2plus1d_resnet.r2plus1d_r50",
-    "i3d": "i3d.i3d",
-    "i3d_r50": "i3d_resnet.i3d_r50",
-    "s3d": "s3d.s3d",
-    "slow_r50": "slow_resnet.slow_r50",
-    "slowfast_r50": "slowfast.slowfast_r50",
-    "x3d_m": "x3d.x3d_m",
-    "csn_r101": "csn.csn_r101",
-    "slow_fusion": "slow_fusion.slow_fusion",
+ENTRIES = {
+    "feature_rnn": Entry(Family.RECURRENT, "Yue-Hei Ng et al. 2015", (64, 112)),
+    "feature_rnn_tiny": Entry(Family.RECURRENT, "Yue-Hei Ng et al. 2015", (16, 64)),
 }
-"""Name in conf/model -> its factory, below vidtrain.models. Every other name is a 2D network."""
+
+NORMS = ("none", "layer", "batch")
 
 
 class FeatureRNN(RecurrentClassifier):
@@ -169,9 +159,9 @@ def feature_rnn(
 
     in_features: length of the vectors when features are the data; there is then no network and the options up to
         chunk are not used. None: the input is videos.
-    network: that is run over the clips, frozen: a 3D one of the catalogue, or any 2D one of layers/backbone2d.py, whose
-        features are averaged over the frames of a clip. network_options: further options of its factory.
-        Without weights (model.network_weights, model.pretrained) the frozen network is a random one.
+    network: that is run over the clips, frozen: one of the catalogue that is no preset of another, or any 2D one of
+        layers/backbone2d.py, whose features are averaged over the frames of a clip. network_options: further options
+        of its factory. Without weights (model.network_weights, model.pretrained) the frozen network is a random one.
     layer: of the network, see layers/feature_tap.py.
     size: of the frames. clip: frames of a clip, stride apart as the sampler takes them. chunk: clips in a forward pass.
     norm: of each vector before the cells: "none", "layer" or "batch".
@@ -204,17 +194,15 @@ def feature_rnn(
 
 def _network(name: str, options: dict[str, Any], *, clip: int, size: int) -> nn.Module:
     """The network that is run over the clips. Its head is made for one class and never used."""
-    if name not in _NETWORKS_3D:
-        options = {"backbone": name, **options}
-    module, _, factory = _NETWORKS_3D.get(name, "late_fusion.late_fusion").partition(".")
-    function = getattr(import_module(f"vidtrain.models.{module}"), factory)
+    function = factory(name)
+    if function is None:
+        function, options = late_fusion, {"backbone": name, **options}
     known = inspect.signature(function).parameters
     for key in options:
         if key not in known:
             raise ConfigError(f"model.network_options: {name} has no option {key}; it has: {', '.join(known)}")
     given = {key: value for key, value in (("num_frames", clip), ("size", size)) if key in known}
-    network: nn.Module = function(num_classes=1, **{**given, **options})
-    return network
+    return function(num_classes=1, **{**given, **options})
 
 
 def _length(tap: FeatureTap, clip: int, size: int) -> int:

@@ -18,10 +18,26 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from vidtrain.errors import ConfigError
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_at_least
 from vidtrain.models.layers.positions import Table
 from vidtrain.models.layers.resnet3d import Triple
-from vidtrain.models.layers.transformer import Mlp, VideoTransformer, check_heads, drop_rates, init_transformer
+from vidtrain.models.layers.transformer import (
+    Mlp,
+    TransformerOptions,
+    VideoTransformer,
+    check_heads,
+    drop_rates,
+    init_transformer,
+)
+
+ENTRIES = {
+    "hiera_b": Entry(Family.ATTENTION, "Ryali et al. 2023", (16, 224), 84.0, "16x4, 5x3, PySlowFast"),
+    "hiera_b_plus": Entry(Family.ATTENTION, "Ryali et al. 2023", (16, 224), 85.0, "16x4, 5x3, PySlowFast"),
+    "hiera_l": Entry(Family.ATTENTION, "Ryali et al. 2023", (16, 224), 87.3, "16x4, 5x3, PySlowFast"),
+    "hiera_h": Entry(Family.ATTENTION, "Ryali et al. 2023", (16, 224), 87.8, "16x4, 5x3, PySlowFast"),
+    "hiera_tiny": Entry(Family.ATTENTION, "Ryali et al. 2023", (16, 64)),
+}
 
 TUBELET, PATCH = 2, 4
 _POOL = 2  # tokens of a side that become one
@@ -129,14 +145,16 @@ class Hiera(VideoTransformer):
         doublings = len(stages) - 1
         super().__init__(
             "hiera",
-            num_classes=num_classes,
-            num_frames=num_frames,
-            size=size,
-            tubelet=TUBELET,
-            patch=PATCH * unit,
-            width=width << doublings,
-            heads=heads << doublings,
-            dropout=dropout,
+            TransformerOptions(
+                num_classes=num_classes,
+                num_frames=num_frames,
+                size=size,
+                tubelet=TUBELET,
+                patch=PATCH * unit,
+                width=width << doublings,
+                heads=heads << doublings,
+                dropout=dropout,
+            ),
         )
         self.grid = (self.grid[0], unit * self.grid[1], unit * self.grid[2])
         self.patch_embed = nn.Sequential(
@@ -171,9 +189,6 @@ class Hiera(VideoTransformer):
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         init_transformer(self, self.head_name)
-
-    def block_names(self) -> Sequence[tuple[str, ...]]:
-        return [(f"blocks.{i}.",) for i in range(len(self.blocks))]
 
     def position_tables(self) -> dict[str, Table]:
         """The learned tables of positions, for weights of other clips."""

@@ -3,13 +3,22 @@ Recognition?"). 12.697M parameters at 400 classes, 111.15 GMAC at 64 x 224 x 224
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.inception import BLOCK_NAMES, FULL_WIDTH, Block, inception_blocks, scaled
-from vidtrain.models.layers.nonlocal_block import NonLocal, check_places
+from vidtrain.models.layers.nonlocal_block import NonLocal, NonLocalOptions
+from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.same_padding import SameConv3d, SameMaxPool3d, Triple
+
+ENTRIES = {
+    "i3d": Entry(Family.CONV3D, "Carreira and Zisserman 2017", (64, 224), 71.1, "RGB, test set, the paper"),
+    "i3d_tiny": Entry(Family.CONV3D, "Carreira and Zisserman 2017", (16, 64)),
+}
 
 _BN_EPS = 1e-3  # of the published nets
 _POOL_BEFORE = {
@@ -99,27 +108,23 @@ class I3D(ClipClassifier):
         return x.mean(2)
 
 
+@takes(NonLocalOptions)
 def i3d(
     *,
     num_classes: int,
     in_channels: int = 3,
     width: int = FULL_WIDTH,
     dropout: float = 0.5,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
+    **options: Any,
 ) -> I3D:
     """Inception I3D.
 
     in_channels: 3 for RGB, 2 for optical flow (x and y). width: channels of the first convolution, the others are in
     proportion; published weights need 64. dropout: before the head.
-    nonlocal_blocks: None, 5 (after each of Mixed_4b to Mixed_4f), or the names of the blocks each followed by a
-        non-local block (Mixed_3c, ...). nonlocal_mode, nonlocal_pool, nonlocal_scale: see layers/nonlocal_block.py.
+    nonlocal_blocks: None, 5 (after each of Mixed_4b to Mixed_4f), or names (Mixed_3c, ...).
     """
     check_at_least("in_channels", in_channels, 1)
     check_at_least("width", width, 1)
     names = [f"Mixed_{name}" for name in BLOCK_NAMES]
-    places = check_places(nonlocal_blocks, names, {5: names[2:7]})
-    nonlocals = NonLocal(places, nonlocal_mode, nonlocal_pool, nonlocal_scale)
+    nonlocals = NonLocalOptions(**options).nonlocals(names, {5: names[2:7]})
     return I3D(num_classes=num_classes, in_channels=in_channels, width=width, dropout=dropout, nonlocals=nonlocals)

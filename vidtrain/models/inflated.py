@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import ClipClassifier, check_clip
 from vidtrain.models.layers.inflated_layers import check_inflation
 from vidtrain.models.layers.inflation import inflate_layers
+
+ENTRIES = {"inflated": Entry(Family.CONV3D, "Carreira and Zisserman 2017", (16, 112))}
 
 
 class InflatedNet(ClipClassifier):

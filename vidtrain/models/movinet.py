@@ -22,12 +22,25 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from vidtrain.errors import ConfigError
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_choice, check_clip
 from vidtrain.models.layers.depth import LayerNumbers
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State
 from vidtrain.models.layers.resnet3d import Triple, conv3d
 from vidtrain.models.layers.same_padding import SameAvgPool, SameConv3d
 from vidtrain.models.x3d import rounded
+
+_PAPER = "Kondratyuk et al. 2021"
+ENTRIES = {
+    "movinet_a0": Entry(Family.FACTORISED, _PAPER, (50, 172)),
+    "movinet_a1": Entry(Family.FACTORISED, _PAPER, (50, 172)),
+    "movinet_a2": Entry(Family.FACTORISED, _PAPER, (50, 224)),
+    "movinet_tiny": Entry(Family.FACTORISED, _PAPER, (16, 64)),
+    "movinet_a0_stream": Entry(Family.FACTORISED, _PAPER, (50, 172)),
+    "movinet_a1_stream": Entry(Family.FACTORISED, _PAPER, (50, 172)),
+    "movinet_a2_stream": Entry(Family.FACTORISED, _PAPER, (50, 224)),
+    "movinet_tiny_stream": Entry(Family.FACTORISED, _PAPER, (16, 64)),
+}
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,20 @@ from torchvision.models.video.mvit import MSBlockConfig
 from torchvision.models.video.mvit import MViT as TorchvisionMViT
 
 from vidtrain.errors import ConfigError
-from vidtrain.models.layers.classifier import check_at_least, check_clip, make_head, renew_head
+from vidtrain.models.catalogue import Entry, Family
+from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip, make_head, renew_head
 from vidtrain.models.layers.depth import LayerNumbers
 from vidtrain.models.layers.positions import Table
 from vidtrain.models.layers.transformer import check_drop_path, patch_grid
 
+ENTRIES = {
+    "mvit_v1_b": Entry(Family.ATTENTION, "Fan et al. 2021", (16, 224), 78.4, "16x4, 5x1, PySlowFast"),
+    "mvit_v2_s": Entry(Family.ATTENTION, "Li et al. 2022", (16, 224), 81.0, "16x4, 5x1, PySlowFast"),
+}
+
 DEPTHS = (1, 2, 11, 2)
-"""Blocks of the four stages of mvit_v1_b and mvit_v2_s."""
+"""Blocks of the four stages of MViTv1-B and MViTv2-S."""
+VERSIONS = ("1", "2")
 _KERNEL = [3, 3, 3]
 
 
@@ -30,17 +37,20 @@ class MViT(LayerNumbers, TorchvisionMViT):
 
     def __init__(
         self,
-        name: str,
-        blocks: Sequence[MSBlockConfig],
         *,
-        second: bool,
+        version: str,
         num_classes: int,
         num_frames: int,
         size: int,
+        width: int,
+        depths: Sequence[int],
+        heads: int,
         dropout: float,
         drop_path: float,
     ) -> None:
-        """second: MViTv2: relative positions, the pooled query added to what attention gives, wider before it."""
+        check_choice("version", version, VERSIONS)
+        second, name = version == "2", f"mvit_v{version}"
+        blocks = _blocks(depths, width, heads, second=second)
         patch_grid(name, num_frames=num_frames, size=size, tubelet=2, patch=4)
         check_drop_path(drop_path)
         if not 0 <= dropout < 1:
@@ -48,7 +58,7 @@ class MViT(LayerNumbers, TorchvisionMViT):
         super().__init__(
             spatial_size=(size, size),
             temporal_size=num_frames,
-            block_setting=list(blocks),
+            block_setting=blocks,
             residual_pool=second,
             residual_with_cls_embed=False,
             rel_pos_embed=second,
@@ -61,9 +71,6 @@ class MViT(LayerNumbers, TorchvisionMViT):
         self.num_features = blocks[-1].output_channels
         self.dropout = nn.Dropout(dropout)
         self.head = make_head(self.num_features, num_classes)
-
-    def block_names(self) -> Sequence[tuple[str, ...]]:
-        return [(f"blocks.{i}.",) for i in range(len(self.blocks))]
 
     def position_tables(self) -> dict[str, Table]:
         if self.pos_encoding.spatial_pos is not None:
@@ -92,10 +99,9 @@ class MViT(LayerNumbers, TorchvisionMViT):
         renew_head(self, self.head_name, num_classes)
 
 
-def _blocks(depths: Sequence[int] | None, width: int, heads: int, *, second: bool) -> list[MSBlockConfig]:
+def _blocks(depths: Sequence[int], width: int, heads: int, *, second: bool) -> list[MSBlockConfig]:
     """Stage s works on width * 2^s channels with heads * 2^s heads; its first block halves the queries' picture (but
     not in stage 0). Channels double in that block (v2) or in the one before it (v1)."""
-    depths = DEPTHS if depths is None else depths
     if len(depths) != 4 or min(depths) < 1:
         raise ConfigError(f"model.depths: got {list(depths)}, expected four numbers of blocks, each 1 or more")
     check_at_least("width", width, 1)
@@ -127,53 +133,21 @@ def mvit_v1_b(
     num_classes: int,
     num_frames: int,
     size: int,
+    version: str = "1",
     width: int = 96,
-    depths: list[int] | None = None,
+    depths: Sequence[int] = DEPTHS,
     heads: int = 1,
     dropout: float = 0.5,
     drop_path: float = 0.2,
 ) -> MViT:
-    """MViTv1-B for clips of num_frames x size x size: an even number of frames, a multiple of 4 pixels.
+    """MViT of any size for clips of num_frames x size x size, v1-B by default: an even number of frames, a multiple of
+    4 pixels. Weights of another clip size are loaded with their positions interpolated.
 
-    Weights of another clip size are loaded with their positions interpolated: bicubic in space, linear in time.
-
-    width, heads: of the first of four stages; each later one has twice as many. depths: blocks of the stages; None:
-        [1, 2, 11, 2].
+    version: "1": a table of positions in space (other sizes: bicubic) and one in time (linear); "2": relative positions
+        (linear), the pooled query added to what attention gives, wider before attention.
+    width, heads: of the first of four stages; each later one has twice as many. depths: blocks of the stages. MViTv2-S
+        has v1-B's; MViTv2-B has depths [2, 3, 16, 3], MViTv2-L [2, 6, 36, 4] with width 144 and 2 heads.
     dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
         linearly to 0 at the first one.
     """
-    return MViT(
-        "mvit_v1_b",
-        _blocks(depths, width, heads, second=False),
-        second=False,
-        num_classes=num_classes,
-        num_frames=num_frames,
-        size=size,
-        dropout=dropout,
-        drop_path=drop_path,
-    )
-
-
-def mvit_v2_s(
-    *,
-    num_classes: int,
-    num_frames: int,
-    size: int,
-    width: int = 96,
-    depths: list[int] | None = None,
-    heads: int = 1,
-    dropout: float = 0.5,
-    drop_path: float = 0.2,
-) -> MViT:
-    """MViTv2-S: relative positions (of other clip sizes: interpolated linearly) and pooled residuals. MViTv2-B has
-    depths [2, 3, 16, 3], MViTv2-L [2, 6, 36, 4] with width 144 and 2 heads. Options as for mvit_v1_b."""
-    return MViT(
-        "mvit_v2_s",
-        _blocks(depths, width, heads, second=True),
-        second=True,
-        num_classes=num_classes,
-        num_frames=num_frames,
-        size=size,
-        dropout=dropout,
-        drop_path=drop_path,
-    )
+    return MViT(**locals())

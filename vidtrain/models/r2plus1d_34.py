@@ -7,8 +7,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_clip
 from vidtrain.models.layers.resnet3d import STAGES, Triple, check_width, conv3d
+
+ENTRIES = {"r2plus1d_34": Entry(Family.FACTORISED, "Tran et al. 2018", (8, 224))}
 
 _BLOCKS = (3, 4, 6, 3)
 _STRIDES: tuple[Triple, ...] = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))

@@ -4,19 +4,19 @@ parameters, 57.53 GMAC. The published 50-layer net convolves time first, unlike 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
-from vidtrain.models.layers.resnet3d import (
-    ResNet3d,
-    Triple,
-    Trunk,
-    blocks_of,
-    check_width,
-    conv3d,
-    nonlocals_of,
-    times_of,
-)
+from vidtrain.models.catalogue import Entry, Family
+from vidtrain.models.layers.options import takes
+from vidtrain.models.layers.resnet3d import ResNet3d, ResNetOptions, Triple, conv3d
+
+ENTRIES = {
+    "r2plus1d_r50": Entry(Family.FACTORISED, "Tran et al. 2018", (16, 224), 76.01, "16x4, 10x3, PyTorchVideo"),
+    "r2plus1d_tiny": Entry(Family.FACTORISED, "Tran et al. 2018", (16, 64)),
+}
 
 _TIMES = ((1,), (1,), (1,), (1,))
 _STRIDES = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -38,34 +38,8 @@ class _TimeThenSpace(nn.Module):
         return y
 
 
-def r2plus1d_r50(
-    *,
-    num_classes: int,
-    depth: int = 50,
-    width: int = 64,
-    dropout: float = 0.5,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
-) -> ResNet3d:
-    """R(2+1)D-ResNet. Any T, H and W.
-
-    depth: 50, 101 or 152 layers; 26 and 14 for small clips. width: channels of the stem, 64 in the published net.
-    dropout: before the head.
-    nonlocal_blocks: None, 5 or 10, or the names of the blocks each followed by a non-local block (layer2.1, ...).
-    nonlocal_mode, nonlocal_pool, nonlocal_scale: see layers/nonlocal_block.py.
-    """
-    check_width(width)
-    blocks = blocks_of(depth)
-    trunk = Trunk(
-        blocks=blocks,
-        width=width,
-        stem_kernel=1,
-        pool=None,
-        times=times_of(None, _TIMES, blocks),
-        strides=_STRIDES,
-        conv2=_TimeThenSpace,
-        nonlocals=nonlocals_of(nonlocal_blocks, blocks, mode=nonlocal_mode, pool=nonlocal_pool, scale=nonlocal_scale),
-    )
-    return ResNet3d("r2plus1d_r50", trunk, num_classes=num_classes, dropout=dropout)
+@takes(ResNetOptions)
+def r2plus1d_r50(**options: Any) -> ResNet3d:
+    """R(2+1)D-ResNet. Any T, H and W."""
+    shared = ResNetOptions(**options)
+    return shared.net("r2plus1d_r50", _TIMES, stem_kernel=1, pool=None, strides=_STRIDES, conv2=_TimeThenSpace)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.conv_rnn import (
     ConvCell,
@@ -24,6 +25,11 @@ from vidtrain.models.layers.conv_rnn import (
     time_first,
 )
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_odd, widths
+
+ENTRIES = {
+    "rcn": Entry(Family.RECURRENT, "Ballas et al. 2016", (16, 112)),
+    "rcn_tiny": Entry(Family.RECURRENT, "Ballas et al. 2016", (16, 64)),
+}
 
 CELLS: dict[str, type[ConvCell]] = {
     "rnn": ConvRNNCell,

@@ -11,9 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.inception import FULL_WIDTH, Block, inception_blocks, scaled
 from vidtrain.models.layers.resnet3d import Triple, conv3d
+
+ENTRIES = {
+    "s3d": Entry(Family.FACTORISED, "Xie et al. 2018", (16, 224), 68.4, "128 frames at 15 fps, 1x1, torchvision"),
+    "s3d_tiny": Entry(Family.FACTORISED, "Xie et al. 2018", (16, 64)),
+    "s3dg": Entry(Family.FACTORISED, "Xie et al. 2018", (16, 224), 74.7, "the paper"),
+}
 
 _BN_EPS = 1e-3  # of the published nets
 _WINDOW = (2, 7, 7)

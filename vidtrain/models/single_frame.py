@@ -6,8 +6,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import ClipClassifier, check_clip
+
+ENTRIES = {"single_frame": Entry(Family.FUSION, "Karpathy et al. 2014", (16, 112))}
 
 
 class SingleFrame(ClipClassifier):

@@ -6,7 +6,10 @@ import torch
 from torch import nn
 
 from vidtrain.errors import ConfigError
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, check_clip
+
+ENTRIES = {"slow_fusion": Entry(Family.FUSION, "Karpathy et al. 2014", (16, 112))}
 
 
 def _lecture(width: int) -> nn.Sequential:

@@ -4,12 +4,16 @@ al. 2019, "SlowFast Networks for Video Recognition"). At 400 classes and 32 fast
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from vidtrain.errors import ConfigError, did_you_mean
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
-from vidtrain.models.layers.nonlocal_block import NonLocal
+from vidtrain.models.layers.nonlocal_block import NonLocalOptions
+from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.resnet3d import (
     STAGES,
     Trunk,
@@ -20,6 +24,13 @@ from vidtrain.models.layers.resnet3d import (
     nonlocals_of,
     times_of,
 )
+
+ENTRIES = {
+    "slowfast_4x16_r50": Entry(Family.PATHWAYS, "Feichtenhofer et al. 2019", (32, 224), 75.6, "4x16, 10x3, PySlowFast"),
+    "slowfast_r50": Entry(Family.PATHWAYS, "Feichtenhofer et al. 2019", (32, 224), 77.0, "8x8, 10x3, PySlowFast"),
+    "slowfast_r101": Entry(Family.PATHWAYS, "Feichtenhofer et al. 2019", (32, 224), 77.9, "8x8, 10x3, PyTorchVideo"),
+    "slowfast_tiny": Entry(Family.PATHWAYS, "Feichtenhofer et al. 2019", (16, 64)),
+}
 
 SLOW_TIMES = ((1,), (1,), (3,), (3,))
 FAST_TIMES = ((3,), (3,), (3,), (3,))
@@ -124,6 +135,7 @@ def _ends(width: int) -> tuple[int, int, int, int]:
     return width, 4 * width, 8 * width, 16 * width
 
 
+@takes(NonLocalOptions)
 def slowfast_r50(
     *,
     num_classes: int,
@@ -138,10 +150,7 @@ def slowfast_r50(
     slow_temporal_kernels: list[list[int]] | None = None,
     fast_temporal_kernels: list[list[int]] | None = None,
     dropout: float = 0.5,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
+    **options: Any,
 ) -> SlowFast:
     """SlowFast. Any T, H and W; at T frames the slow pathway sees T / alpha.
 
@@ -154,8 +163,7 @@ def slowfast_r50(
     slow_temporal_kernels, fast_temporal_kernels: frames that the first convolution of each block covers, a list for
         each of the four stages that repeats over its blocks; None: [[1], [1], [3], [3]] and [[3], [3], [3], [3]].
     dropout: before the head.
-    nonlocal_blocks: None, 5 or 10, or the names of the slow pathway's blocks each followed by a non-local block.
-    nonlocal_mode, nonlocal_pool, nonlocal_scale: see layers/nonlocal_block.py.
+    nonlocal_blocks: in the slow pathway.
     """
     check_width(width)
     check_at_least("alpha", alpha, 1)
@@ -169,9 +177,7 @@ def slowfast_r50(
     slow_times = times_of(slow_temporal_kernels, SLOW_TIMES, blocks, "slow_temporal_kernels")
     fast_times = times_of(fast_temporal_kernels, FAST_TIMES, fast_blocks, "fast_temporal_kernels")
     thin = width // beta
-    nonlocals: NonLocal = nonlocals_of(
-        nonlocal_blocks, blocks, mode=nonlocal_mode, pool=nonlocal_pool, scale=nonlocal_scale
-    )
+    nonlocals = nonlocals_of(NonLocalOptions(**options), blocks)
     extra = [_LATERAL * channels for channels in _ends(thin)]
     return SlowFast(
         "slowfast",

@@ -12,10 +12,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.frame_features import OnFrames
 from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool
+
+ENTRIES = {
+    "st_lstm": Entry(Family.RECURRENT, "document 000, section 3.2", (16, 112)),
+    "st_lstm_tiny": Entry(Family.RECURRENT, "document 000, section 3.2", (16, 64)),
+}
 
 INPUTS = ("flatten", "avg")
 

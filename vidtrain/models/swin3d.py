@@ -11,12 +11,19 @@ from torch import nn
 from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d, SwinTransformer3d
 
 from vidtrain.errors import ConfigError
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_at_least, check_clip, make_head, renew_head
 from vidtrain.models.layers.depth import LayerNumbers
 from vidtrain.models.layers.transformer import check_drop_path
 
+ENTRIES = {
+    "swin3d_t": Entry(Family.ATTENTION, "Liu et al. 2022", (16, 224), 78.8, "32x2, 4x3, the paper"),
+    "swin3d_s": Entry(Family.ATTENTION, "Liu et al. 2022", (16, 224), 80.6, "32x2, 4x3, the paper"),
+    "swin3d_b": Entry(Family.ATTENTION, "Liu et al. 2022", (16, 224), 80.6, "32x2, 4x3, the paper"),
+}
+
 PATCH = [2, 4, 4]
-WINDOW = [8, 7, 7]
+WINDOW = (8, 7, 7)
 
 
 class Swin3d(LayerNumbers, SwinTransformer3d):
@@ -27,7 +34,6 @@ class Swin3d(LayerNumbers, SwinTransformer3d):
 
     def __init__(
         self,
-        name: str,
         *,
         num_classes: int,
         width: int,
@@ -37,6 +43,11 @@ class Swin3d(LayerNumbers, SwinTransformer3d):
         dropout: float,
         drop_path: float,
     ) -> None:
+        check_at_least("width", width, 1)
+        check_drop_path(drop_path)
+        _check_stages(width, depths, heads)
+        if len(window) != 3 or min(window) < 1:
+            raise ConfigError(f"model.window: got {list(window)}, expected patches in time, height and width: {WINDOW}")
         if not 0 <= dropout < 1:
             raise ConfigError(f"model.dropout: got {dropout}, expected 0 <= dropout < 1")
         super().__init__(
@@ -47,7 +58,6 @@ class Swin3d(LayerNumbers, SwinTransformer3d):
             window_size=list(window),
             stochastic_depth_prob=drop_path,
         )
-        self.name = name
         self.dropout = nn.Dropout(dropout)
         self.head = make_head(self.num_features, num_classes)
         for module in self.modules():
@@ -67,7 +77,7 @@ class Swin3d(LayerNumbers, SwinTransformer3d):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 3, T, H, W) -> (B, D): the mean over all positions after the last norm."""
-        check_clip(x, self.name)
+        check_clip(x, "swin3d")
         x = self.norm(self.features(self.patch_embed(x)))
         return x.mean((1, 2, 3))
 
@@ -81,20 +91,7 @@ class Swin3d(LayerNumbers, SwinTransformer3d):
         renew_head(self, self.head_name, num_classes)
 
 
-def _swin3d(
-    name: str,
-    *,
-    num_classes: int,
-    width: int,
-    depths: Sequence[int],
-    heads: Sequence[int],
-    window: Sequence[int] | None,
-    dropout: float,
-    drop_path: float,
-) -> Swin3d:
-    window = WINDOW if window is None else window
-    check_at_least("width", width, 1)
-    check_drop_path(drop_path)
+def _check_stages(width: int, depths: Sequence[int], heads: Sequence[int]) -> None:
     if len(depths) < 1 or min(depths) < 1 or sum(depths) < 2:
         raise ConfigError(f"model.depths: got {list(depths)}, expected blocks per stage, each 1 or more, two in all")
     if len(heads) != len(depths) or min(heads) < 1 or any((width << i) % n for i, n in enumerate(heads)):
@@ -102,74 +99,23 @@ def _swin3d(
             f"model.heads: got {list(heads)}, expected one number for each of the {len(depths)} stages that divides "
             f"its channels, {[width << i for i in range(len(depths))]}"
         )
-    if len(window) != 3 or min(window) < 1:
-        raise ConfigError(f"model.window: got {list(window)}, expected patches in time, height and width: {WINDOW}")
-    return Swin3d(
-        name,
-        num_classes=num_classes,
-        width=width,
-        depths=depths,
-        heads=heads,
-        window=window,
-        dropout=dropout,
-        drop_path=drop_path,
-    )
 
 
 def swin3d_t(
     *,
     num_classes: int,
     width: int = 96,
-    depths: list[int] | None = None,
-    heads: list[int] | None = None,
-    window: list[int] | None = None,
+    depths: Sequence[int] = (2, 2, 6, 2),
+    heads: Sequence[int] = (3, 6, 12, 24),
+    window: Sequence[int] = WINDOW,
     dropout: float = 0.0,
     drop_path: float = 0.1,
 ) -> Swin3d:
-    """Video Swin-T. Any T, H and W.
+    """Video Swin of any size, T by default. Any T, H and W.
 
-    width: channels of the first stage; each later one has twice as many. depths: blocks of the stages; None:
-        [2, 2, 6, 2]. heads: of the stages; None: [3, 6, 12, 24]. window: patches in time, height and width that
-        attend to each other; None: [8, 7, 7].
+    width: channels of the first stage; each later one has twice as many. depths: blocks of the stages.
+    heads: of the stages. window: patches in time, height and width that attend to each other.
     dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
         linearly to 0 at the first one.
     """
-    options = dict(locals())
-    options["depths"] = [2, 2, 6, 2] if depths is None else depths
-    options["heads"] = [3, 6, 12, 24] if heads is None else heads
-    return _swin3d("swin3d_t", **options)
-
-
-def swin3d_s(
-    *,
-    num_classes: int,
-    width: int = 96,
-    depths: list[int] | None = None,
-    heads: list[int] | None = None,
-    window: list[int] | None = None,
-    dropout: float = 0.0,
-    drop_path: float = 0.1,
-) -> Swin3d:
-    """Video Swin-S. depths: None: [2, 2, 18, 2]. Other options as for swin3d_t."""
-    options = dict(locals())
-    options["depths"] = [2, 2, 18, 2] if depths is None else depths
-    options["heads"] = [3, 6, 12, 24] if heads is None else heads
-    return _swin3d("swin3d_s", **options)
-
-
-def swin3d_b(
-    *,
-    num_classes: int,
-    width: int = 128,
-    depths: list[int] | None = None,
-    heads: list[int] | None = None,
-    window: list[int] | None = None,
-    dropout: float = 0.0,
-    drop_path: float = 0.1,
-) -> Swin3d:
-    """Video Swin-B. depths: None: [2, 2, 18, 2]. heads: None: [4, 8, 16, 32]. Other options as for
-    swin3d_t."""
-    options = dict(locals())
-    options["depths"] = [2, 2, 18, 2] if depths is None else depths
-    options["heads"] = [4, 8, 16, 32] if heads is None else heads
-    return _swin3d("swin3d_b", **options)
+    return Swin3d(**locals())

@@ -4,22 +4,29 @@ Space-Time Attention All You Need for Video Understanding?"). At 400 classes and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_choice
+from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.positions import Table, wave_shift, wave_table
 from vidtrain.models.layers.transformer import (
     Attention,
     Block,
     PatchEmbed,
+    TransformerOptions,
     VideoTransformer,
-    drop_rates,
     init_transformer,
 )
+
+ENTRIES = {
+    "timesformer": Entry(Family.ATTENTION, "Bertasius et al. 2021", (8, 224), 77.9, "8x32, 1x3, facebookresearch"),
+    "timesformer_tiny": Entry(Family.ATTENTION, "Bertasius et al. 2021", (16, 64)),
+}
 
 ATTENTIONS = ("divided", "joint", "space")
 INITS = ("image", "scratch")
@@ -70,47 +77,19 @@ class DividedBlock(Block):
 class TimeSformer(VideoTransformer):
     """Names are those of facebookresearch/TimeSformer: cls_token, pos_embed, time_embed, patch_embed.proj, blocks."""
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        num_frames: int,
-        size: int,
-        attention: str,
-        init: str,
-        patch: int,
-        width: int,
-        depth: int,
-        heads: int,
-        mlp_ratio: float,
-        norm_eps: float,
-        dropout: float,
-        drop_path: float,
-    ) -> None:
-        super().__init__(
-            "timesformer",
-            num_classes=num_classes,
-            num_frames=num_frames,
-            size=size,
-            tubelet=1,
-            patch=patch,
-            width=width,
-            heads=heads,
-            dropout=dropout,
-        )
+    def __init__(self, options: TransformerOptions, *, attention: str, init: str) -> None:
+        super().__init__("timesformer", options)
+        width = options.width
         self.attention = attention
         frames, height, side = self.grid
-        self.patch_embed = PatchEmbed(width, patch)
+        self.patch_embed = PatchEmbed(width, options.patch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + height * side, width))
         if attention != "space":
             self.time_embed = nn.Parameter(torch.zeros(1, frames, width))
-        make = partial(DividedBlock, grid=self.grid) if attention == "divided" else Block
-        self.blocks = nn.ModuleList(
-            make(width, heads, mlp_ratio=mlp_ratio, norm_eps=norm_eps, drop_path=rate)
-            for rate in drop_rates(drop_path, depth)
-        )
-        self.norm = nn.LayerNorm(width, eps=norm_eps)
+        kind = partial(DividedBlock, grid=self.grid) if attention == "divided" else Block
+        self.blocks = nn.ModuleList(options.stack(kind))
+        self.norm = options.norm()
         init_transformer(self, self.head_name)
         if init == "scratch":
             self._start_from_scratch()
@@ -133,9 +112,6 @@ class TimeSformer(VideoTransformer):
             if isinstance(block, DividedBlock):
                 start_as_differences(block.temporal_attn, self.grid[0])
                 nn.init.eye_(block.temporal_fc.weight)
-
-    def block_names(self) -> Sequence[tuple[str, ...]]:
-        return [(f"blocks.{i}.",) for i in range(len(self.blocks))]
 
     def position_tables(self) -> dict[str, Table]:
         tables = {"pos_embed": Table(self.grid[1:], tokens=1)}
@@ -193,23 +169,9 @@ def start_as_differences(attention: Attention, frames: int) -> None:
             attention.proj.weight[:, rows] = sign * writes
 
 
-def timesformer(
-    *,
-    num_classes: int,
-    num_frames: int,
-    size: int,
-    attention: str = "divided",
-    init: str = "image",
-    patch: int = 16,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    mlp_ratio: float = 4.0,
-    norm_eps: float = 1.0e-6,
-    dropout: float = 0.0,
-    drop_path: float = 0.1,
-) -> TimeSformer:
-    """TimeSformer for clips of num_frames x size x size; size is a multiple of patch.
+@takes(TransformerOptions, without=("tubelet",), drop_path=0.1)
+def timesformer(*, attention: str = "divided", init: str = "image", **options: Any) -> TimeSformer:
+    """TimeSformer, a ViT-B by default.
 
     Weights of another clip size are loaded with their positions interpolated: bicubic in space, nearest in time.
 
@@ -218,11 +180,7 @@ def timesformer(
     init: "image": as published, for the weights of an image transformer: the tables start near zero and attention over
         time adds nothing at first; "scratch": for training without such weights: tables as large as what stands in the
         patches, the times as waves, and divided attention that starts as differences between frames.
-    patch: pixels of a patch's side. width, depth, heads: of the transformer, ViT-B's by default. mlp_ratio: hidden
-        channels of the MLP over width. norm_eps: of all LayerNorms.
-    dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
-        linearly to 0 at the first one.
     """
     check_choice("attention", attention, ATTENTIONS)
     check_choice("init", init, INITS)
-    return TimeSformer(**locals())
+    return TimeSformer(TransformerOptions(tubelet=1, **options), attention=attention, init=init)

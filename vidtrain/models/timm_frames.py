@@ -10,12 +10,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from vidtrain.errors import ConfigError
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.attentive import AttentivePooler, check_probe
 from vidtrain.models.layers.backbone2d import SMALL, ImageBackbone, TimmBackbone, image_backbone, timm_backbone
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.frame_features import OnFrames
 from vidtrain.models.layers.positions import wave_table
 from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool
+
+ENTRIES = {"timm_frames": Entry(Family.FRAMES, "Wightman 2019", (8, 224))}
 
 HEADS = ("mean", "attentive", "recurrent")
 

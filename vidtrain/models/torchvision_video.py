@@ -16,7 +16,16 @@ from torchvision.models.video.resnet import (
 )
 
 from vidtrain.errors import ConfigError
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_at_least, check_clip, renew_head
+
+ENTRIES = {
+    "r3d_18": Entry(Family.CONV3D, "Tran et al. 2018", (16, 112), 63.2, "16 frames at 15 fps, 5x1, torchvision"),
+    "mc3_18": Entry(Family.CONV3D, "Tran et al. 2018", (16, 112), 63.96, "16 frames at 15 fps, 5x1, torchvision"),
+    "r2plus1d_18": Entry(
+        Family.FACTORISED, "Tran et al. 2018", (16, 112), 67.46, "16 frames at 15 fps, 5x1, torchvision"
+    ),
+}
 
 
 class VideoResNet18(VideoResNet):

@@ -3,11 +3,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vidtrain.errors import ConfigError
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_choice
 from vidtrain.models.layers.frame_resnet import Shift, block_names, find_resnet
-from vidtrain.models.layers.nonlocal_block import NonLocal, check_places
+from vidtrain.models.layers.nonlocal_block import NonLocalOptions
+from vidtrain.models.layers.options import takes
 from vidtrain.models.tsn import TSN, build_tsn
+
+ENTRIES = {
+    "tsm_r50": Entry(Family.FRAMES, "Lin et al. 2019", (8, 224), 74.1, "8x8, 10x3, mit-han-lab"),
+    "tsm_tiny": Entry(Family.FRAMES, "Lin et al. 2019", (16, 64)),
+}
 
 _PLACES = ("residual", "block")
 NONLOCAL_5 = ("layer2.0", "layer2.2", "layer3.0", "layer3.2", "layer3.4")
@@ -27,14 +36,7 @@ def shift_of(backbone: str, n_div: float | None, place: str) -> Shift | None:
     return Shift(int(n_div), whole_block=place == "block", every=every)
 
 
-def nonlocals_after(
-    value: int | list[str] | None, backbone: str, *, mode: str, pool: str | None, scale: bool
-) -> NonLocal:
-    """The options nonlocal_*. 5: the blocks of the published net, after every second block of layer2 and layer3."""
-    names = block_names(find_resnet(backbone))
-    return NonLocal(check_places(value, names, {5: NONLOCAL_5}), mode, pool, scale)
-
-
+@takes(NonLocalOptions, nonlocal_pool="after", nonlocal_scale=False)
 def tsm_r50(
     *,
     num_classes: int,
@@ -43,18 +45,14 @@ def tsm_r50(
     place: str = "residual",
     in_channels: int = 3,
     dropout: float = 0.5,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "after",
-    nonlocal_scale: bool = False,
+    **options: Any,
 ) -> TSN:
     """TSM on ResNet-50.
 
     n_div: 1 / n_div of the channels move each way; None moves nothing, which is TSN.
     place: "residual" (the input of the residual branch; from ResNet-101 on of every second block, as published) or
         "block" (the input of the whole block).
-    nonlocal_blocks: None, 5 (as published on ResNet-50), or the names of the blocks each followed by a non-local block
-        (layer2.0, ...). nonlocal_mode, nonlocal_pool, nonlocal_scale: see layers/nonlocal_block.py.
+    nonlocal_blocks: None, 5 (after every second block of layer2 and layer3, as published on ResNet-50), or names.
     Other options as for tsn_r50.
     """
     return build_tsn(
@@ -64,7 +62,5 @@ def tsm_r50(
         in_channels=in_channels,
         dropout=dropout,
         shift=shift_of(backbone, n_div, place),
-        nonlocals=nonlocals_after(
-            nonlocal_blocks, backbone, mode=nonlocal_mode, pool=nonlocal_pool, scale=nonlocal_scale
-        ),
+        nonlocals=NonLocalOptions(**options).nonlocals(block_names(find_resnet(backbone)), {5: NONLOCAL_5}),
     )

@@ -6,9 +6,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.frame_resnet import FrameResNet, Shift
 from vidtrain.models.layers.nonlocal_block import NonLocal
+
+ENTRIES = {
+    "tsn_r50": Entry(Family.FRAMES, "Wang et al. 2016", (8, 224), 70.6, "8x8, 10x3, mit-han-lab"),
+    "tsn_tiny": Entry(Family.FRAMES, "Wang et al. 2016", (16, 64)),
+}
 
 
 class TSN(ClipClassifier):

@@ -12,8 +12,14 @@ import torch
 from torch import nn
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, make_head
+
+ENTRIES = {
+    "two_stream": Entry(Family.PATHWAYS, "Simonyan and Zisserman 2014", (11, 224)),
+    "two_stream_tiny": Entry(Family.PATHWAYS, "Simonyan and Zisserman 2014", (16, 64)),
+}
 
 FUSIONS = ("average", "concat")
 SCHEDULES = ("joint", "streams_first")

@@ -7,13 +7,12 @@ at 16 x 224 x 224.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
 
 from vidtrain.errors import ConfigError
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.attentive import CrossAttention
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, check_clip
 from vidtrain.models.layers.depth import LayerNumbers
@@ -26,6 +25,14 @@ from vidtrain.models.layers.transformer import (
     init_transformer,
     patch_grid,
 )
+
+_K710 = "through K710, 8 segments, 4x3, OpenGVLab"
+ENTRIES = {
+    "uniformerv2_b16": Entry(Family.ATTENTION, "Li et al. 2022", (8, 224), 85.6, _K710),
+    "uniformerv2_l14": Entry(Family.ATTENTION, "Li et al. 2022", (8, 224), 88.8, _K710),
+    "uniformerv2_b16_ssv2": Entry(Family.ATTENTION, "Li et al. 2022", (16, 224)),
+    "uniformerv2_tiny": Entry(Family.ATTENTION, "Li et al. 2022", (16, 64)),
+}
 
 LOCALS = ("none", "before", "both")
 _EPS = 1e-5
@@ -164,9 +171,6 @@ class UniFormerV2(LayerNumbers, ClipClassifier):
         init_transformer(self, self.head_name)
         if not balanced:
             self.blocks[self.reads[-1] + 1 :].requires_grad_(False)  # nothing reads them: DDP would wait for gradients
-
-    def block_names(self) -> Sequence[tuple[str, ...]]:
-        return [(f"blocks.{i}.",) for i in range(len(self.blocks))]
 
     def position_tables(self) -> dict[str, Table]:
         return {"pos_embed": Table(self.grid[1:], tokens=1)}

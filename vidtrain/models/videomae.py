@@ -7,21 +7,33 @@ classes and 16 x 224 x 224: S 22.034M parameters and 56.9 GMAC, B 86.535M and 18
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from vidtrain.errors import ConfigError
+from vidtrain.models.catalogue import Entry, Family
+from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.positions import resize_grid, sincos_table
 from vidtrain.models.layers.transformer import (
-    Block,
     PatchEmbed,
+    TransformerOptions,
     VideoTransformer,
-    drop_rates,
     init_transformer,
     patch_grid,
 )
+
+ENTRIES = {
+    "videomae_vit_s": Entry(Family.ATTENTION, "Tong et al. 2022", (16, 224), 79.0, "16x4, 5x3, MCG-NJU"),
+    "videomae_vit_b": Entry(Family.ATTENTION, "Tong et al. 2022", (16, 224), 81.5, "16x4, 5x3, MCG-NJU"),
+    "videomae_vit_l": Entry(Family.ATTENTION, "Tong et al. 2022", (16, 224), 85.2, "16x4, 5x3, MCG-NJU"),
+    "videomae_vit_h": Entry(Family.ATTENTION, "Tong et al. 2022", (16, 224), 86.6, "16x4, 5x3, MCG-NJU"),
+    "videomaev2_vit_s": Entry(Family.ATTENTION, "Wang et al. 2023", (16, 224), 83.7, "distilled, 16x4, 5x3, OpenGVLab"),
+    "videomaev2_vit_b": Entry(Family.ATTENTION, "Wang et al. 2023", (16, 224), 86.6, "distilled, 16x4, 5x3, OpenGVLab"),
+    "videomaev2_vit_g": Entry(Family.ATTENTION, "Wang et al. 2023", (16, 224), 87.2, "16x4, 5x3, OpenGVLab"),
+    "videomae_tiny": Entry(Family.ATTENTION, "Tong et al. 2022", (16, 64)),
+}
 
 _PUBLISHED = (16, 224)
 """Frames and pixels of a side of the clips that the published weights were trained at."""
@@ -33,53 +45,22 @@ class VideoMAE(VideoTransformer):
     after_blocks = ("fc_norm.", "head.")
     pos_embed: torch.Tensor
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        num_frames: int,
-        size: int,
-        tubelet: int,
-        patch: int,
-        width: int,
-        depth: int,
-        heads: int,
-        mlp_ratio: float,
-        norm_eps: float,
-        dropout: float,
-        drop_path: float,
-        table_frames: int | None,
-        table_size: int | None,
-    ) -> None:
-        name = "videomae"
-        super().__init__(
-            name,
-            num_classes=num_classes,
-            num_frames=num_frames,
-            size=size,
-            tubelet=tubelet,
-            patch=patch,
-            width=width,
-            heads=heads,
-            dropout=dropout,
-        )
+    def __init__(self, options: TransformerOptions, *, table_frames: int | None, table_size: int | None) -> None:
+        super().__init__("videomae", options)
+        width, patch, tubelet = options.width, options.patch, options.tubelet
         self.patch_embed = PatchEmbed(width, patch, tubelet)
         self.table_grid = self.grid
         frames, side = _PUBLISHED
         self.published_grid = (frames // tubelet, side // patch, side // patch)
         if table_frames is not None and table_size is not None:
-            self.table_grid = patch_grid(name, num_frames=table_frames, size=table_size, tubelet=tubelet, patch=patch)
-        self.blocks = nn.ModuleList(
-            Block(width, heads, mlp_ratio=mlp_ratio, norm_eps=norm_eps, drop_path=rate, key_bias=False)
-            for rate in drop_rates(drop_path, depth)
-        )
-        self.fc_norm = nn.LayerNorm(width, eps=norm_eps)
+            self.table_grid = patch_grid(
+                self.name, num_frames=table_frames, size=table_size, tubelet=tubelet, patch=patch
+            )
+        self.blocks = nn.ModuleList(options.stack(key_bias=False))
+        self.fc_norm = options.norm()
         table = resize_grid(sincos_table(math.prod(self.table_grid), width), self.table_grid, self.grid)
         self.register_buffer("pos_embed", table.to(self.fc_norm.weight.device), persistent=False)
         init_transformer(self, self.head_name)
-
-    def block_names(self) -> Sequence[tuple[str, ...]]:
-        return [(f"blocks.{i}.",) for i in range(len(self.blocks))]
 
     def position_note(self) -> str | None:
         """What whoever loads weights should know of the table, which no file holds."""
@@ -99,29 +80,10 @@ class VideoMAE(VideoTransformer):
         return self.fc_norm(x.mean(1))
 
 
-def videomae_vit_b(
-    *,
-    num_classes: int,
-    num_frames: int,
-    size: int,
-    tubelet: int = 2,
-    patch: int = 16,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    mlp_ratio: float = 4.0,
-    norm_eps: float = 1.0e-6,
-    dropout: float = 0.0,
-    drop_path: float = 0.1,
-    table_frames: int | None = None,
-    table_size: int | None = None,
-) -> VideoMAE:
-    """VideoMAE's ViT-B for clips of num_frames x size x size: multiples of tubelet and of patch.
+@takes(TransformerOptions, drop_path=0.1)
+def videomae_vit_b(*, table_frames: int | None = None, table_size: int | None = None, **options: Any) -> VideoMAE:
+    """VideoMAE's ViT, B by default. norm_eps: Hugging Face's port says 1e-12, the authors 1e-6.
 
-    tubelet: frames of a patch. patch: pixels of its side. width, depth, heads: of the transformer. mlp_ratio: hidden
-        channels of the MLP over width. norm_eps: of all LayerNorms; Hugging Face's port says 1e-12, the authors 1e-6.
-    dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
-        linearly to 0 at the first one.
     table_frames, table_size: the clip whose sine-cosine table is used, interpolated to this model's clips (bicubic in
         space, linear in time). None: the table of this model's own clips. The table numbers all tubelets through, so
         that of another clip is no part of it: weights trained at 16 x 224 x 224 that are to see other clips want
@@ -131,4 +93,4 @@ def videomae_vit_b(
         raise ConfigError(
             f"model.table_frames={table_frames} and model.table_size={table_size}: both, or null for both"
         )
-    return VideoMAE(**locals())
+    return VideoMAE(TransformerOptions(**options), table_frames=table_frames, table_size=table_size)

@@ -6,68 +6,44 @@ steps). At 400 classes and 32 x 224 x 224, B/16x2: model 1 88.954M parameters an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_at_least
+from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.positions import Table
-from vidtrain.models.layers.transformer import Block, PatchEmbed, VideoTransformer, drop_rates, init_transformer
+from vidtrain.models.layers.transformer import PatchEmbed, TransformerOptions, VideoTransformer, init_transformer
+
+ENTRIES = {
+    "vivit": Entry(Family.ATTENTION, "Arnab et al. 2021", (32, 224), 79.9, "32x2, 4x3, Scenic"),
+    "vivit_fe": Entry(Family.ATTENTION, "Arnab et al. 2021", (32, 224), 78.4, "32x2, 4x3, Scenic"),
+    "vivit_tiny": Entry(Family.ATTENTION, "Arnab et al. 2021", (16, 64)),
+}
 
 
 class ViViT(VideoTransformer):
     """Model 1, and what model 2 shares with it. The GELU is the tanh approximation, as in JAX."""
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        num_classes: int,
-        num_frames: int,
-        size: int,
-        tubelet: int,
-        patch: int,
-        width: int,
-        depth: int,
-        heads: int,
-        mlp_ratio: float,
-        norm_eps: float,
-        dropout: float,
-        drop_path: float,
-        temporal_depth: int = 0,
-    ) -> None:
-        super().__init__(
-            name,
-            num_classes=num_classes,
-            num_frames=num_frames,
-            size=size,
-            tubelet=tubelet,
-            patch=patch,
-            width=width,
-            heads=heads,
-            dropout=dropout,
-        )
+    def __init__(self, name: str, options: TransformerOptions, *, temporal_depth: int = 0) -> None:
+        super().__init__(name, options)
+        width, depth = options.width, options.depth
         time, height, side = self.grid
-        self.patch_embed = PatchEmbed(width, patch, tubelet)
+        self.patch_embed = PatchEmbed(width, options.patch, options.tubelet)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         places = height * side if temporal_depth else time * height * side
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + places, width))
-        check_at_least("depth", depth, 1)
-        blocks = [
-            Block(width, heads, mlp_ratio=mlp_ratio, norm_eps=norm_eps, drop_path=rate, gelu="tanh")
-            for rate in drop_rates(drop_path, depth + temporal_depth)
-        ]
+        blocks = options.stack(further=temporal_depth, gelu="tanh")
         self.blocks = nn.ModuleList(blocks[:depth])
         if temporal_depth:
-            self.space_norm = nn.LayerNorm(width, eps=norm_eps)
+            self.space_norm = options.norm()
             self.time_token = nn.Parameter(torch.zeros(1, 1, width))
             self.time_embed = nn.Parameter(torch.zeros(1, 1 + time, width))
             self.temporal_blocks = nn.ModuleList(blocks[depth:])
-        self.norm = nn.LayerNorm(width, eps=norm_eps)
+        self.norm = options.norm()
         init_transformer(self, self.head_name)
-
-    def block_names(self) -> Sequence[tuple[str, ...]]:
-        return [(f"blocks.{i}.",) for i in range(len(self.blocks))]
 
     def position_tables(self) -> dict[str, Table]:
         return {"pos_embed": Table(self.grid, tokens=1)}
@@ -109,49 +85,17 @@ class FactorisedViViT(ViViT):
         return self.norm(x[:, 0])
 
 
-def vivit(
-    *,
-    num_classes: int,
-    num_frames: int,
-    size: int,
-    tubelet: int = 2,
-    patch: int = 16,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    mlp_ratio: float = 4.0,
-    norm_eps: float = 1.0e-6,
-    dropout: float = 0.0,
-    drop_path: float = 0.0,
-) -> ViViT:
-    """ViViT, model 1, for clips of num_frames x size x size: multiples of tubelet and of patch.
+@takes(TransformerOptions)
+def vivit(**options: Any) -> ViViT:
+    """ViViT, model 1, a ViT-B by default.
 
     Weights of another clip size are loaded with their positions interpolated: bicubic in space, linear in time.
-
-    tubelet: frames of a patch. patch: pixels of its side. width, depth, heads: of the transformer, ViT-B's by default.
-    mlp_ratio: hidden channels of the MLP over width. norm_eps: of all LayerNorms.
-    dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
-        linearly to 0 at the first one.
     """
-    return ViViT("vivit", **locals())
+    return ViViT("vivit", TransformerOptions(**options))
 
 
-def vivit_fe(
-    *,
-    num_classes: int,
-    num_frames: int,
-    size: int,
-    tubelet: int = 2,
-    patch: int = 16,
-    width: int = 768,
-    depth: int = 12,
-    temporal_depth: int = 4,
-    heads: int = 12,
-    mlp_ratio: float = 4.0,
-    norm_eps: float = 1.0e-6,
-    dropout: float = 0.0,
-    drop_path: float = 0.0,
-) -> FactorisedViViT:
-    """ViViT, model 2 (factorised encoder). temporal_depth: blocks over the time steps. Other options as for vivit."""
+@takes(TransformerOptions)
+def vivit_fe(*, temporal_depth: int = 4, **options: Any) -> FactorisedViViT:
+    """ViViT, model 2 (factorised encoder). temporal_depth: blocks over the time steps."""
     check_at_least("temporal_depth", temporal_depth, 1)
-    return FactorisedViViT("vivit_fe", **locals())
+    return FactorisedViViT("vivit_fe", TransformerOptions(**options), temporal_depth=temporal_depth)

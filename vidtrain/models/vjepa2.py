@@ -7,13 +7,12 @@ position in time, height and width, and a probe that reads all tokens with one l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from vidtrain.errors import ConfigError
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.attentive import AttentivePooler, check_probe
 from vidtrain.models.layers.classifier import ClipClassifier, check_choice, check_clip
 from vidtrain.models.layers.depth import LayerNumbers
@@ -26,6 +25,15 @@ from vidtrain.models.layers.transformer import (
     drop_rates,
     init_transformer,
 )
+
+ENTRIES = {
+    "vjepa2_vit_l": Entry(Family.ATTENTION, "Assran et al. 2025", (16, 256)),
+    "vjepa2_vit_h": Entry(Family.ATTENTION, "Assran et al. 2025", (16, 256)),
+    "vjepa2_vit_g": Entry(Family.ATTENTION, "Assran et al. 2025", (16, 256)),
+    "vjepa21_vit_b": Entry(Family.ATTENTION, "Assran et al. 2025", (16, 256)),
+    "vjepa21_vit_l": Entry(Family.ATTENTION, "Assran et al. 2025", (16, 256)),
+    "vjepa2_tiny": Entry(Family.ATTENTION, "Assran et al. 2025", (16, 64)),
+}
 
 VERSIONS = ("2", "2.1")
 TUBELET, PATCH = 2, 16
@@ -97,9 +105,6 @@ class VJEPA2(LayerNumbers, ClipClassifier):
             self.img_mod_embed.requires_grad_(False)
         init_transformer(self, self.head_name)
         self.pooler = AttentivePooler(width, depth=probe_depth, heads=probe_heads, norm_eps=probe_norm_eps)
-
-    def block_names(self) -> Sequence[tuple[str, ...]]:
-        return [(f"blocks.{i}.",) for i in range(len(self.blocks))]
 
     def tokens(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 3, T, H, W) -> what the encoder gives, (B, T/2 * H/16 * W/16, width) in the order t, y, x."""

@@ -6,15 +6,26 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from vidtrain.errors import ConfigError
+from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
-from vidtrain.models.layers.nonlocal_block import NonLocal
+from vidtrain.models.layers.nonlocal_block import NonLocal, NonLocalOptions
+from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.resnet3d import STAGES, conv3d, nonlocals_of
+
+ENTRIES = {
+    "x3d_xs": Entry(Family.FACTORISED, "Feichtenhofer 2020", (4, 160), 69.5, "4x12, 10x3, PySlowFast"),
+    "x3d_s": Entry(Family.FACTORISED, "Feichtenhofer 2020", (13, 160), 73.5, "13x6, 10x3, PySlowFast"),
+    "x3d_m": Entry(Family.FACTORISED, "Feichtenhofer 2020", (16, 224), 76.2, "16x5, 10x3, PySlowFast"),
+    "x3d_l": Entry(Family.FACTORISED, "Feichtenhofer 2020", (16, 312), 77.5, "16x5, 10x3, PySlowFast"),
+    "x3d_tiny": Entry(Family.FACTORISED, "Feichtenhofer 2020", (16, 64)),
+}
 
 BLOCKS = (1, 2, 5, 3)
 CHANNELS = (12, 24, 48, 96)
@@ -144,6 +155,7 @@ class X3D(ClipClassifier):
         return F.relu(self.fc1(x))
 
 
+@takes(NonLocalOptions)
 def x3d_m(
     *,
     num_classes: int,
@@ -153,10 +165,7 @@ def x3d_m(
     features: int = 2048,
     shortcut_norm: bool = False,
     dropout: float = 0.5,
-    nonlocal_blocks: int | list[str] | None = None,
-    nonlocal_mode: str = "embedded_gaussian",
-    nonlocal_pool: str | None = "before",
-    nonlocal_scale: bool = True,
+    **options: Any,
 ) -> X3D:
     """X3D. Any T, H and W; XS, S and M differ in their clips alone.
 
@@ -165,8 +174,6 @@ def x3d_m(
     shortcut_norm: BatchNorm on the shortcut of the very first block, 48 parameters more: PySlowFast and MMAction2
         have it, PyTorchVideo does not. Either kind of file can be loaded into either net.
     dropout: before the head.
-    nonlocal_blocks: None, 5 or 10, or the names of the blocks each followed by a non-local block (layer2.1, ...).
-    nonlocal_mode, nonlocal_pool, nonlocal_scale: see layers/nonlocal_block.py.
     """
     for key, factor in (("depth_factor", depth_factor), ("width_factor", width_factor), ("expansion", expansion)):
         if factor <= 0:
@@ -180,6 +187,6 @@ def x3d_m(
         expansion=expansion,
         features=features,
         shortcut_norm=shortcut_norm,
-        nonlocals=nonlocals_of(nonlocal_blocks, blocks, mode=nonlocal_mode, pool=nonlocal_pool, scale=nonlocal_scale),
+        nonlocals=nonlocals_of(NonLocalOptions(**options), blocks),
         dropout=dropout,
     )

@@ -275,7 +275,11 @@ def _type_name(hint: Any) -> str:
         return f"[{', '.join(map(_type_name, arguments))}]"
     if hint is type(None):
         return "None"
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+    return (
+        hint.__name__
+        if isinstance(hint, type)
+        else str(hint).replace("typing.", "").replace("collections.abc.Sequence", "list")
+    )
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vidtrain.models.inspect.catalogue import Entry
+from vidtrain.models.catalogue import Entry
 from vidtrain.reports.table import table
 
 _HEAD = ("model", "family", "params (M)", "clip", "GMAC", "paper", "K400 top-1", "measured with")
 _INTRO = """# Models
 
-Written by `vidtrain inspect output=docs/models.md`; the facts stand in vidtrain/models/inspect/catalogue.py.
+Written by `vidtrain inspect output=docs/models.md`; the facts stand in each model's file in vidtrain/models.
 
 Parameters are for 400 classes. GMAC are 10^9 multiply-adds of one clip of T x H x W (FLOPs are twice that), counted by
 torch.utils.flop_counter. K400 top-1 is what was published for Kinetics-400, in percent, with frames x stride of a
@@ -47,7 +47,7 @@ class CatalogueRow:
         frames, size = entry.clip
         return (
             self.name,
-            entry.family,
+            entry.family.value,
             f"{self.params / 1e6:.3f}",
             f"{frames} x {size} x {size}",
             f"{self.macs / 1e9:.2f}" if self.macs >= 1e10 else f"{self.macs / 1e9:.3f}",

@@ -1,1 +1,1 @@
-"""What a network is: sizes, operations, receptive fields, the catalogue. Imports models and layers."""
+"""What a network is: sizes, operations, receptive fields. Imports models and layers."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import nn
+
 
 class LayerNumbers:
     """Mixin: layer 0 is the embedding (patches, tokens, positions), then come the blocks, the last one is the final
     norm and the head."""
 
+    blocks: nn.ModuleList
     after_blocks: tuple[str, ...] = ("norm.", "head.")
     """Beginnings of the names that lie behind the last block."""
 
     def block_names(self) -> Sequence[tuple[str, ...]]:
-        """For every block, in order, the beginnings of its parameters' names."""
-        raise NotImplementedError
+        """For every block, in order, the beginnings of its parameters' names; those of `blocks` by default."""
+        return [(f"blocks.{i}.",) for i in range(len(self.blocks))]
 
     @property
     def num_layers(self) -> int:

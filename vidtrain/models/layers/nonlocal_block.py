@@ -106,6 +106,24 @@ class NonLocal:
 NOWHERE = NonLocal(frozenset())
 
 
+@dataclass(frozen=True, kw_only=True)
+class NonLocalOptions:
+    """Options of every network that may have non-local blocks."""
+
+    nonlocal_blocks: int | list[str] | None = None
+    """The parts of the network that are each followed by one: their names (layer2.1, ...), or how many there are in a
+    published pattern."""
+    nonlocal_mode: str = "embedded_gaussian"
+    """See NonLocalBlock, as for the next two."""
+    nonlocal_pool: str | None = "before"
+    nonlocal_scale: bool = True
+
+    def nonlocals(self, places: Sequence[str], presets: Mapping[int, Sequence[str]]) -> NonLocal:
+        """See check_places."""
+        after = check_places(self.nonlocal_blocks, places, presets)
+        return NonLocal(after, self.nonlocal_mode, self.nonlocal_pool, self.nonlocal_scale)
+
+
 def check_places(
     value: int | Sequence[str] | None, places: Sequence[str], presets: Mapping[int, Sequence[str]]
 ) -> frozenset[str]:

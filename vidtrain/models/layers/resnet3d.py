@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from vidtrain.errors import ConfigError, one_of
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
-from vidtrain.models.layers.nonlocal_block import NOWHERE, NonLocal, check_places
+from vidtrain.models.layers.nonlocal_block import NOWHERE, NonLocal, NonLocalOptions
 
 Triple = tuple[int, int, int]
 Conv2 = Callable[[int, Triple], nn.Module]
@@ -204,13 +205,40 @@ PRESETS = {
 """model.nonlocal_blocks as a number: every second block of layer2 and layer3 of a ResNet-50, or every one."""
 
 
-def nonlocals_of(
-    value: int | Sequence[str] | None, blocks: Sequence[int], *, mode: str, pool: str | None, scale: bool
-) -> NonLocal:
-    """The options model.nonlocal_* of a network with these blocks per stage."""
+def nonlocals_of(options: NonLocalOptions, blocks: Sequence[int]) -> NonLocal:
+    """The non-local blocks of a network with these blocks per stage."""
     places = [f"{stage}.{block}" for stage, count in zip(STAGES, blocks, strict=True) for block in range(count)]
-    return NonLocal(check_places(value, places, PRESETS), mode, pool, scale)
+    return options.nonlocals(places, PRESETS)
 
 
 def check_width(width: int) -> None:
     check_at_least("width", width, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetOptions(NonLocalOptions):
+    """Options of every 3D ResNet of bottlenecks."""
+
+    num_classes: int
+    depth: int = 50
+    """50, 101 or 152 layers; 26 and 14 for small clips."""
+    width: int = 64
+    """Channels of the stem, 64 in the published nets."""
+    dropout: float = 0.5
+    """Before the head."""
+
+    def net(
+        self,
+        name: str,
+        published_times: Sequence[Sequence[int]],
+        *,
+        temporal_kernels: Sequence[Sequence[int]] | None = None,
+        time_pool: bool = False,
+        **numbers: Any,
+    ) -> ResNet3d:
+        """The network; `numbers` are the further ones of its Trunk."""
+        check_width(self.width)
+        blocks = blocks_of(self.depth)
+        times, nonlocals = times_of(temporal_kernels, published_times, blocks), nonlocals_of(self, blocks)
+        trunk = Trunk(blocks=blocks, width=self.width, times=times, nonlocals=nonlocals, **numbers)
+        return ResNet3d(name, trunk, num_classes=self.num_classes, dropout=self.dropout, time_pool=time_pool)

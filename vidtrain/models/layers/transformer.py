@@ -5,6 +5,10 @@ Names are timm's, which TimeSformer and VideoMAE use too: blocks.0.norm1, attn.q
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -126,28 +130,59 @@ class PatchEmbed(nn.Module):
         return y
 
 
+@dataclass(frozen=True, kw_only=True)
+class TransformerOptions:
+    """Options of every transformer for clips of num_frames x size x size that are cut into patches."""
+
+    num_classes: int
+    num_frames: int
+    """A multiple of tubelet."""
+    size: int
+    """Pixels of a frame's side: a multiple of patch."""
+    tubelet: int = 2
+    """Frames of a patch."""
+    patch: int = 16
+    """Pixels of its side."""
+    width: int = 768
+    """Channels of a token."""
+    depth: int = 12
+    """Blocks."""
+    heads: int = 12
+    """Attention heads, a divisor of width."""
+    mlp_ratio: float = 4.0
+    """Hidden channels of the MLP over width."""
+    norm_eps: float = 1.0e-6
+    """Epsilon of all LayerNorms."""
+    dropout: float = 0.0
+    """Before the head."""
+    drop_path: float = 0.0
+    """Probability that a clip skips a branch of the last block in training, falling linearly to 0 at the first one."""
+
+    def norm(self) -> nn.LayerNorm:
+        return nn.LayerNorm(self.width, eps=self.norm_eps)
+
+    def stack(self, kind: Callable[..., Block] = Block, *, further: int = 0, **own: Any) -> list[Block]:
+        """The blocks, and `further` ones after them; `own` are the options of this kind of block."""
+        check_at_least("depth", self.depth, 1)
+        shape: dict[str, Any] = {"mlp_ratio": self.mlp_ratio, "norm_eps": self.norm_eps}
+        rates = drop_rates(self.drop_path, self.depth + further)
+        return [kind(self.width, self.heads, drop_path=rate, **shape, **own) for rate in rates]
+
+
 class VideoTransformer(LayerNumbers, ClipClassifier):
     """A classifier of clips that are cut into `grid` = (T', H', W') patches."""
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        num_classes: int,
-        num_frames: int,
-        size: int,
-        tubelet: int,
-        patch: int,
-        width: int,
-        heads: int,
-        dropout: float,
-    ) -> None:
-        self.grid = patch_grid(name, num_frames=num_frames, size=size, tubelet=tubelet, patch=patch)
-        check_heads(width, heads)
-        super().__init__(num_features=width, num_classes=num_classes, dropout=dropout)
+    blocks: nn.ModuleList
+
+    def __init__(self, name: str, options: TransformerOptions) -> None:
+        self.grid = patch_grid(
+            name, num_frames=options.num_frames, size=options.size, tubelet=options.tubelet, patch=options.patch
+        )
+        check_heads(options.width, options.heads)
+        super().__init__(num_features=options.width, num_classes=options.num_classes, dropout=options.dropout)
         self.name = name
-        self.num_frames = num_frames
-        self.size = size
+        self.num_frames = options.num_frames
+        self.size = options.size
 
     def check(self, x: torch.Tensor) -> None:
         """Refuse clips of another length or size than the table of positions is for."""

@@ -30,7 +30,7 @@ from torchvision.models.video import (
 from vidtrain.errors import ConfigError, one_of
 from vidtrain.models.weights.download import downloading
 from vidtrain.models.weights.inflate_from import inflate_from, start_backbones
-from vidtrain.models.weights.load import LoadReport, load_weights
+from vidtrain.models.weights.load import LoadReport, describe_weights, load_weights
 
 START_KEYS: Final = ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
 
@@ -78,10 +78,11 @@ def start(model: nn.Module, keys: Mapping[str, Any]) -> list[LoadReport]:
 
 
 def _pretrained(model: nn.Module, choice: str) -> list[LoadReport]:
-    published = _PUBLISHED.get(str(getattr(model, "name", "")), {})
+    name = describe_weights(model.state_dict()).model or ""  # which published network this is: its tensors say it
+    published = _PUBLISHED.get(name, {})
     if choice in published:
         weights = published[choice]
-        with downloading(str(model.name), weights):
+        with downloading(name, weights):
             state = weights.get_state_dict(progress=False, check_hash=True)
         return [load_weights(model, state)]
     allowed = [*published] or ["imagenet"]

@@ -56,7 +56,7 @@ def _fit(ours: Shapes) -> Fit | None:
     window = _window(tables[0][0])
     if window is None:
         return None
-    if window != WINDOW:
+    if tuple(window) != WINDOW:
         options["window"] = window
     return name, {**options, **classes(ours, "head.weight")}
 

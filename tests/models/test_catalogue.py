@@ -78,7 +78,7 @@ def test_every_number_says_how_to_test_so() -> None:
     text = to_markdown([])
     options = {cells[1].strip() for line in text.splitlines() if len(cells := line.split("|")) == 4}
     rest = text.rpartition("\nThe numbers of ")[2].split(" come from ")[0]
-    for name, entry in CATALOGUE.items():
+    for name, entry in catalogue().items():
         source = entry.protocol.rpartition(", ")[2]
         assert source in options or source in rest or source in ("", "the paper", "from scratch"), name
     assert DOCS.read_text(encoding="utf-8").startswith(text)

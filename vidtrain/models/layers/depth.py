@@ -11,7 +11,7 @@ class LayerNumbers:
     """Mixin: layer 0 is the embedding (patches, tokens, positions), then come the blocks, the last one is the final
     norm and the head."""
 
-    blocks: nn.ModuleList
+    blocks: nn.ModuleList | nn.Sequential
     after_blocks: tuple[str, ...] = ("norm.", "head.")
     """Beginnings of the names that lie behind the last block."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -270,10 +271,45 @@ def _newer_timesformer(state: State) -> State:
     return {(key if key.startswith("classifier.") else f"timesformer.{key}"): tensor for key, tensor in body.items()}
 
 
+def _mmaction_uniformerv2(state: State) -> State:
+    """in_proj of both kinds of attention joined again, and a norm and a head of their own."""
+    out = {}
+    for key, tensor in state.items():
+        if "xattn.kv." in key:
+            continue
+        if "xattn.q." in key:
+            key, tensor = key.replace("q.", "in_proj_"), torch.cat([tensor, state[key.replace("q.", "kv.")]])
+        if key in ("cls_token", "pos_embed"):
+            tensor = tensor[0, 0] if key == "cls_token" else tensor[0]
+        key = re.sub(r"^decoder\.(\d+)\.neighbours", r"transformer.dpe.\1", key)
+        out[re.sub(r"^(norm\.|balance|query_token|blocks|decoder)", r"transformer.\1", key)] = tensor
+    body = renamed(
+        out,
+        ("cls_token", "class_embedding"),
+        ("pos_embed", "positional_embedding"),
+        ("norm_pre", "ln_pre"),
+        ("query_token", "temporal_cls_token"),
+        ("transformer.blocks", "transformer.resblocks"),
+        ("transformer.decoder", "transformer.dec"),
+        ("local1", "lmhra1.pos_embed"),
+        ("qkv.", "in_proj_"),
+        ("xattn", "attn"),
+        ("attn.proj", "attn.out_proj"),
+        ("norm_tokens", "ln_3"),
+        (".norm1.", ".ln_1."),
+        (".norm2.", ".ln_2."),
+        ("mlp.fc1", "mlp.c_fc"),
+        ("mlp.fc2", "mlp.c_proj"),
+        ("head.", "cls_head.fc_cls."),
+    )
+    return {(key if key.startswith("cls_head.") else f"backbone.{key}"): tensor for key, tensor in body.items()}
+
+
 _RENAMED: list[tuple[str, str, dict[str, Any], Callable[[State], State]]] = [
     ("Hugging Face ViViT", "vivit", {}, _hub_vivit),
     ("Hugging Face VideoMAE", "videomae_vit_b", {}, _hub_videomae),
     ("MMAction2 VideoMAE", "videomae_vit_b", {}, _mmaction_videomae),
+    ("MMAction2 UniFormerV2", "uniformerv2_b16", {"read_after": 1}, _mmaction_uniformerv2),
     ("MMAction2 TimeSformer", "timesformer", {}, _mmaction_timesformer),
     ("MMAction2 TimeSformer", "timesformer", {"attention": "joint"}, _mmaction_timesformer),
     ("MMAction2 TimeSformer", "timesformer", {"attention": "space"}, _mmaction_timesformer),
@@ -381,6 +417,29 @@ def test_weights_of_other_clips(model: str, options: dict[str, Any], other: dict
         clip = torch.randn(1, 3, other.get("num_frames", 4), other.get("size", 32), other.get("size", 32))
         assert bigger.eval()(clip).isfinite().all()
         assert load_weights(net, state).notes == ()
+
+
+@pytest.mark.parametrize("patch", [14, 16])
+def test_videomae_at_the_published_clip_has_nothing_to_ask(patch: int) -> None:
+    """Which for patches of 14 pixels is another grid than for those of 16."""
+    clip = {"num_frames": 16, "size": 224, "patch": patch, "width": 32, "depth": 1, "heads": 4}
+    with torch.device("meta"):
+        net, other = (
+            vidtrain.create_model("videomae_vit_b", num_classes=7, **{**clip, **o}) for o in ({}, {"size": 112})
+        )
+    state = {key: torch.empty(tensor.shape, device="meta") for key, tensor in net.state_dict().items()}
+    assert not any("table_size" in note for note in load_weights(net, state).notes)
+    assert any("table_size" in note for note in load_weights(other, state).notes)
+
+
+def test_uniformerv2_says_what_its_file_does_not() -> None:
+    net = small("uniformerv2_b16", read_after=[0])
+    state = {f"module.{key}": tensor for key, tensor in _mmaction_uniformerv2(drawn_weights(net)).items()}
+    report = load_weights(small("uniformerv2_b16", read_after=1), state)
+    assert any("assumed are 1 (model.read_after)" in note for note in report.notes)
+    assert (report.expects.mode, report.expects.num_frames, report.expects.mean) == ("segments", 8, (0.45,) * 3)
+    wider = small("uniformerv2_b16", read_after=1, size=64)
+    assert any("pos_embed from 2 x 2 to 4 x 4 (bicubic)" in note for note in load_weights(wider, state).notes)
 
 
 def test_the_published_vivit_at_the_default_clip() -> None:

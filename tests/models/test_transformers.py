@@ -18,6 +18,7 @@ from vidtrain.models.layers.transformer import Attention, Block, _turned
 from vidtrain.models.mvit import mvit_v1_b
 from vidtrain.models.swin3d import swin3d_t
 from vidtrain.models.timesformer import DividedBlock, start_as_differences, timesformer
+from vidtrain.models.uniformerv2 import uniformerv2_b16
 from vidtrain.models.videomae import videomae_vit_b
 from vidtrain.models.vivit import vivit, vivit_fe
 from vidtrain.models.vjepa2 import rotation
@@ -304,12 +305,22 @@ def test_videomae_keeps_its_table_out_of_the_weights() -> None:
         (vivit, {"num_frames": 5}, r"model\.num_frames: got 5, vivit .* 2 frames: 4 and 6 would fit, .*num_frames=6"),
         (vivit, {"num_frames": 0}, r"model\.num_frames: got 0, .* 2 would fit"),
         (vivit_fe, {"temporal_depth": 0}, r"model\.temporal_depth: got 0"),
+        (uniformerv2_b16, {"read_after": 0}, r"model\.read_after: got 0, expected .* from 0 to 1"),
+        (uniformerv2_b16, {"read_after": [1, 0]}, r"model\.read_after: got \[1, 0\], expected .*rising numbers"),
+        (uniformerv2_b16, {"local": "after"}, r"model\.local: got 'after', expected none, before, both"),
+        (uniformerv2_b16, {"reduction": 0.5}, r"model\.reduction: got 0\.5, expected 1 to model\.width=32"),
+        (uniformerv2_b16, {"decoder_heads": 5}, r"model\.decoder_heads: got 5, expected a divisor of"),
+        (
+            uniformerv2_b16,
+            {"decoder_drop_path": 1.0},
+            r"model\.decoder_drop_path: got 1\.0, expected 0 <= decoder_drop",
+        ),
         (videomae_vit_b, {"table_size": 224}, r"model\.table_frames=None and model\.table_size=224: both"),
     ],
 )
 def test_options_that_do_not_fit(build: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        build(**{**SMALL, **options})
+        build(**{**{k: v for k, v in SMALL.items() if build is not uniformerv2_b16 or k != "num_frames"}, **options})
     assert "\n" not in str(caught.value)
 
 
@@ -406,6 +417,34 @@ def test_v_jepa_takes_any_clip_of_whole_patches_and_one_frame() -> None:
         for shape in ((1, 3, 3, 32, 32), (1, 3, 4, 24, 32)):
             with pytest.raises(ConfigError, match=r"expected an even number of frames and sides .* multiples of 16"):
                 model(torch.zeros(shape))
+
+
+# ---------------------------------------------------------------- UniFormerV2
+
+
+def test_uniformerv2_sees_time_in_its_decoder_or_in_its_blocks() -> None:
+    """Without convolutions in time the blocks look at each frame alone: only the decoder knows the order."""
+    options = {"num_classes": 3, "size": 32, "patch": 16, "width": 32, "depth": 2, "heads": 4, "read_after": 1}
+    x = clips(1, 6)
+    for local, alone in (("none", True), ("before", False)):
+        model = stirred(uniformerv2_b16(**options, local=local))
+        seen: list[torch.Tensor] = []
+        model.blocks[1].register_forward_hook(lambda _, __, output, seen=seen: seen.append(output))
+        with torch.no_grad():
+            forward, backward = model(x), model(x.flip(2))
+        assert torch.allclose(seen[1].flip(0), seen[0], atol=1e-5) == alone
+        assert (forward - backward).abs().max() > 1e-3
+
+
+def test_uniformerv2_halves_time_where_it_is_told_to() -> None:
+    options = {"num_classes": 3, "size": 32, "patch": 16, "width": 32, "depth": 1, "heads": 4, "read_after": 1}
+    model = uniformerv2_b16(**options, temporal_downsample=True).eval()
+    steps: list[int] = []
+    model.conv1.register_forward_hook(lambda _, __, output: steps.append(output.shape[2]))
+    with torch.no_grad():
+        for frames in (1, 2, 5, 8):
+            assert model(clips(1, frames)).shape == (1, 3)
+    assert steps == [1, 1, 3, 4]
 
 
 # ---------------------------------------------------------------- layers

@@ -28,7 +28,6 @@ _PUBLISHED: dict[int, tuple[str, dict[str, Any]]] = {
     ),
 }
 """By width; S and B of VideoMAE V2 are the same networks as those of VideoMAE."""
-_K710 = 710  # classes of Kinetics-400, 600 and 700 together
 _UPSTREAM = ((r"^encoder\.", ""),)
 _MMACTION = (
     (r"^backbone\.", ""),
@@ -75,10 +74,6 @@ def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> list[str]:
         notes.append("a file of pre-training: its decoder and last norm are skipped, fc_norm is re-initialised")
     if any(key.removeprefix("backbone.") == "pos_embed" for key in state):
         notes.append("pos_embed is skipped: the model computes its fixed positions")
-    if any(key.endswith("head.weight") and len(tensor) == _K710 for key, tensor in state.items()):
-        notes.append(
-            "710 classes: those of Kinetics-400, 600 and 700 merged, as VideoMAE V2's distilled files have them"
-        )
     return notes
 
 

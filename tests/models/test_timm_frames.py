@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,38 @@ def test_what_the_heads_read_is_timms(name: str, maps: bool, deep: str, head: st
     layers = {key: model.layer_of(key) for key, _ in model.named_parameters()}
     assert 0 < layers[f"backbone.net.{deep}"] < layers["head.weight"] == model.num_layers - 1
     assert min(layers.values()) == 0
+
+
+def test_shifted_frames_are_those_of_tsm() -> None:
+    """timm's ResNet-18 with the shift and ours, with the same weights."""
+    pytest.importorskip("timm")
+    tsm = vidtrain.create_model("tsm_r50", num_classes=4, backbone="resnet18").eval()
+    drawn_weights(tsm)
+    model = small(backbone="resnet18", size=SIZE, n_div=8)
+    model.backbone.net.load_state_dict(tsm.base_model.state_dict())
+    with torch.no_grad():
+        for frames in (4, 3):
+            x = clips(frames, SIZE)
+            features = model.forward_features(x)
+            torch.testing.assert_close(features, tsm.forward_features(x), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(copy.deepcopy(model).forward_features(x), features)
+    with pytest.raises(ConfigError, match=r"model\.n_div: got 8, but shifted frames look ahead"):
+        model.stream(x)
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "test_convnext"])
+def test_shifted_cnns_see_the_order_of_frames(name: str) -> None:
+    pytest.importorskip("timm")
+    model, x = small(backbone=name, size=SIZE, n_div=4), clips(4, SIZE)
+    drawn_weights(model.backbone)
+    with torch.no_grad():
+        features = model.forward_features(x)
+        moved = (model.forward_features(x.flip(2)) - features).abs().max() / features.std()
+    assert moved > 1e-3
+    with pytest.raises(ConfigError, match=r"model\.n_div: timm:test_vit has no residual blocks of convolutions"):
+        small(backbone="test_vit", size=SIZE, n_div=4)
+    with pytest.raises(ConfigError, match=r"model\.n_div: got 1, expected 2 or more"):
+        small(backbone=name, size=SIZE, n_div=1)
 
 
 def test_sizes_that_a_network_does_not_take() -> None:

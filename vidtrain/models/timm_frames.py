@@ -15,6 +15,7 @@ from vidtrain.models.layers.attentive import AttentivePooler, check_probe
 from vidtrain.models.layers.backbone2d import SMALL, ImageBackbone, TimmBackbone, image_backbone, timm_backbone
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.frame_features import OnFrames
+from vidtrain.models.layers.frame_resnet import temporal_shift
 from vidtrain.models.layers.positions import wave_table
 from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool
 
@@ -40,6 +41,36 @@ class _TokenReader(nn.Module):
         return out
 
 
+class _Shift:
+    """TSM's shift before a convolution, as a hook, so that names of weights stay. frames: of the clips in the batch."""
+
+    def __init__(self, n_div: int) -> None:
+        self.n_div = n_div
+        self.frames = 1
+
+    def __call__(self, conv: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        x, *others = inputs
+        return temporal_shift(x, self.frames, x.shape[1] // self.n_div), *others
+
+
+def _shift_blocks(backbone: ImageBackbone, n_div: int) -> _Shift:
+    """Shift what the residual branches of a CNN read; blocks without a shortcut would lose what is shifted out."""
+    check_at_least("n_div", n_div, 2)
+    shift, found = _Shift(n_div), False
+    for block in backbone.net.modules():
+        residual = getattr(block, "has_skip", hasattr(block, "conv1") and hasattr(block, "downsample"))
+        if residual or (hasattr(block, "conv_dw") and hasattr(block, "shortcut")):
+            first = next(layer for layer in block.modules() if isinstance(layer, nn.Conv2d))
+            first.register_forward_pre_hook(shift)
+            found = True
+    if not found:
+        raise ConfigError(
+            f"model.n_div: {backbone.source} has no residual blocks of convolutions to shift: set null, or choose a "
+            "ResNet, EfficientNet, MobileNet or ConvNeXt of timm"
+        )
+    return shift
+
+
 class TimmFrames(OnFrames):
     """Any number of frames; of any size where the image network takes them."""
 
@@ -50,6 +81,7 @@ class TimmFrames(OnFrames):
         backbone: ImageBackbone,
         join: _TokenReader | SequenceEncoder | TimePool,
         num_features: int,
+        shift: _Shift | None,
         frozen: bool,
         dropout: float,
     ) -> None:
@@ -57,16 +89,21 @@ class TimmFrames(OnFrames):
             backbone=backbone, frozen=frozen, num_features=num_features, num_classes=num_classes, dropout=dropout
         )
         self.join = join
+        self.shift = shift
 
     def stream_features(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
         """(B, 3, T, H, W) -> (B, D) and the state."""
         check_clip(x, "timm_frames")
+        if self.shift is not None:
+            self.shift.frames = x.shape[2]
         if isinstance(self.join, _TokenReader):
             return self.join(self.per_frame(x, self.backbone.tokens)), ()
         features, state = self.join(self.per_frame(x, self.backbone.pooled), state)
         return features, state
 
     def stream(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
+        if self.shift is not None:
+            raise ConfigError(f"model.n_div: got {self.shift.n_div}, but shifted frames look ahead and cannot stream")
         if isinstance(self.join, _TokenReader):
             raise ConfigError(
                 "model.head: got attentive, which reads all frames at once: only mean and recurrent stream"
@@ -98,6 +135,7 @@ def timm_frames(
     size: int,
     backbone: str = "tiny",
     frozen: bool = False,
+    n_div: int | None = None,
     head: str = "mean",
     probe_depth: int = 0,
     probe_heads: int | None = None,
@@ -115,6 +153,8 @@ def timm_frames(
     backbone: a name of timm, with or without the tag of its weights (vit_small_patch16_dinov3.lvd1689m,
         vit_base_patch16_siglip_224.v2_webli, tf_efficientnet_lite0, ...), or `tiny`, ours for a CPU.
     frozen: it is not trained; no gradient and no activations of it are kept.
+    n_div: as in TSM, 1 / n_div of the channels move one frame each way before each residual block of a CNN; None: the
+        frames do not see each other before the head.
     head: "mean" of the frames' pooled vectors; "attentive", one query over the tokens of all frames, as V-JEPA 2's
         probe; "recurrent", cells over the pooled vectors.
     probe_depth, probe_heads: of the attentive head, the blocks of self-attention before the query and the attention
@@ -144,5 +184,11 @@ def timm_frames(
         join = TimePool(width, "mean")
     features = join.features if isinstance(join, SequenceEncoder) else width
     return TimmFrames(
-        num_classes=num_classes, backbone=net, join=join, num_features=features, frozen=frozen, dropout=dropout
+        num_classes=num_classes,
+        backbone=net,
+        join=join,
+        num_features=features,
+        shift=None if n_div is None else _shift_blocks(net, n_div),
+        frozen=frozen,
+        dropout=dropout,
     )

@@ -302,7 +302,7 @@ def _timm_net(name: str, in_channels: int) -> nn.Module:
     if not timm.is_model(name.split(".")[0]):
         near = did_you_mean(name, timm.list_models())
         raise ConfigError(f"model.backbone: timm has no model {name!r}{near}, see timm.list_models()")
-    options = {"in_chans": in_channels, "num_classes": 0}
+    options: dict[str, Any] = {"in_chans": in_channels, "num_classes": 0}
     try:  # transformers whose table of positions is interpolated to the frames
         return timm.create_model(name, **options, dynamic_img_size=True)
     except TypeError:  # others, which have no such option

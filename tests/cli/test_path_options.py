@@ -77,11 +77,11 @@ NAMES = [
 _PARSER = OverridesParser.create()
 
 
-def read_back(argument: str) -> str:
+def read_back(argument: str, others: dict[str, Any] | None = None) -> str:
     """What the program gets of an argument, by the way of Hydra's parser and OmegaConf."""
     parsed = _PARSER.parse_override(argument)
     assert not parsed.is_sweep_override()
-    config = OmegaConf.create({})
+    config = OmegaConf.create(others or {})
     OmegaConf.update(config, "key", parsed.value(), force_add=True)
     value = config.key
     assert isinstance(value, str), value
@@ -143,6 +143,24 @@ def test_hydras_own_quotes_stay_with_their_interpolations() -> None:
     given = ["input='a b'", 'output="${oc.env:HOME}/it\'s"', "checkpoint='a,b'"]
     assert quote_paths(given, "predict") == given
     assert quote_paths(["input='a' 'b'"], "predict") == [r"input='\'a\' \'b\''"]  # but this is not one quoted text
+
+
+def test_interpolations_need_no_quotes_where_no_file_has_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLIPS", "/clips")
+    for text, value in (
+        ("${oc.env:CLIPS}/a (1).mp4", "/clips/a (1).mp4"),
+        ("${oc.env:NONE,/tmp}/${oc.env:CLIPS}", "/tmp//clips"),
+        ("${a.b}/val", "there/val"),
+        ("$x.mp4", "$x.mp4"),
+        ("${x}/a.mp4", "${x}/a.mp4"),
+        ("${oc.env:CLIPS}/${", "${oc.env:CLIPS}/${"),
+    ):
+        assert read_back(quote_paths([f"input={text}"], "predict")[0], {"a": {"b": "there"}}) == value
+    (tmp_path / "${a.b}").mkdir()
+    assert read_back(quote_paths(["input=${a.b}"], "predict")[0]) == "${a.b}"
 
 
 def test_null_is_null_where_the_option_may_be_null() -> None:
@@ -248,7 +266,7 @@ def test_every_option_of_a_data_set_about_a_file_is_a_path(file: Path) -> None:
     assert annotation("train", "data.root", {"data": [file.stem]}) is not None
     for key in COLUMNS | {"split_seed", "max_bad_fraction"}:
         assert annotation("train", f"data.{key}", {"data": [file.stem]}) is None
-    expression = "Regex | None" if file.stem in ("folder", "list", "table") else None
+    expression = "Regex | None" if file.stem in ("folder", "index", "list", "table") else None
     assert annotation("train", "data.group_by", {"data": [file.stem]}) == expression  # as the shell gives it, too
 
 

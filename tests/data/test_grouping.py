@@ -51,6 +51,7 @@ GROUPED: dict[str, tuple[Name, int]] = {
     "breakfast": (lambda k, i: f"{k}/P{i // 4 + 3:02d}_cam0{i % 4}_P{i // 4 + 3:02d}_{k}.avi", 10),
     "smarthome": (lambda k, i: f"{k}/Cook.{k}_p{i // 4 + 2:02d}_r00_v0{i % 4}_c03.mp4", 10),
     "hmdb51": (lambda k, i: f"{k}/Film_{i // 5}_{k}_u_nm_np1_ba_goo_{i % 5}.avi", 32),
+    "ravdess": (lambda k, i: f"{k}/01-01-{code(k) + 1:02d}-0{i % 2 + 1}-0{i // 2 % 2 + 1}-01-{i // 4 + 1:02d}.mp4", 10),
     "50salads": (lambda k, i: f"rgb-{i // 4:02d}-{i % 4}.avi", 10),
     "names of persons": (lambda k, i: f"{k}/{('anna', 'bob', 'carl', 'dora', 'emil')[i % 5]}_{i // 5}.avi", 5),
     "weizmann": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from tests.hostile import write_index_by_hand
 from vidtrain.data.formats.index import index
 from vidtrain.data.manifest.index import read_index, write_index
-from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, VideoData
+from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, VideoData, joined
 from vidtrain.errors import DataError
 
 
@@ -71,6 +72,45 @@ def test_a_copy_that_is_moved_finds_its_videos(tmp_path: Path) -> None:
     assert list(read_index(new).splits["train"].paths) == [str(new / "a" / "1.mp4"), str(new / "2.mp4")]
 
 
+def test_folds_of_an_index(tmp_path: Path) -> None:
+    """The splits are put together, a row that two of them name once; without folds they stay."""
+    names = [f"{label}/S{n // 4:02d}_{n}.mp4" for label in "ab" for n in range(20)]
+    labels = [0] * 20 + [1] * 20
+    parts = {"train": slice(0, 30), "val": slice(30, 40), "test": slice(28, 34)}
+    splits = {
+        split: Manifest.of([str(tmp_path / name) for name in names[part]], labels[part], [f"lost {split}"])
+        for split, part in parts.items()
+    }
+    write_index(tmp_path, VideoData(("a", "b"), splits))
+    assert len(index(tmp_path).splits["train"]) == 30
+    tested: list[str] = []
+    for fold in range(5):
+        data = index(tmp_path, folds=5, fold=fold, group_by=r"S\d+", val_fraction=0.2)
+        rows = {split: list(manifest.paths) for split, manifest in data.splits.items()}
+        assert sorted(path for paths in rows.values() for path in paths) == sorted(str(tmp_path / n) for n in names)
+        groups = {split: {re.findall(r"S\d+", path)[0] for path in paths} for split, paths in rows.items()}
+        assert not groups["test"] & (groups["train"] | groups["val"])
+        assert data.splits["test"].labels.tolist() == [0] * 4 + [1] * 4
+        assert list(data.splits["train"].missing) == ["lost train", "lost val", "lost test"]
+        assert "the splits of the index (train, val, test) were put together and cut into 5 folds" in data.notes
+        tested += rows["test"]
+    assert sorted(tested) == sorted(str(tmp_path / name) for name in names)
+    with pytest.raises(DataError, match=r"^fold=1: data.folds is not set"):
+        index(tmp_path, fold=1)
+
+
+def test_splits_are_joined_with_all_their_columns() -> None:
+    data = example(Path("/x"))
+    both = joined([data.splits["train"], data.splits["test"]])
+    assert list(both.paths) == ["/x/a/имя 1.mp4", "/x/b.mp4", "/elsewhere/c.mp4", "/x/d.mp4"]
+    assert both.starts == pytest.approx([0.0, 2.5, 0.0, 0.0])
+    assert both.ends == pytest.approx([np.inf, 4.0, np.inf, np.inf])
+    assert both.tags is not None
+    assert [row.tolist() for row in both.tags] == [[1, 2], [], [0], [2]]
+    segments = Manifest(StringArray.of(["a", "a", "a"]), np.zeros(3, np.int64), np.array([0.0, 1.0, 0.0]))
+    assert joined([segments, segments]).starts == pytest.approx([0.0, 1.0])
+
+
 def test_half_an_index_is_none(tmp_path: Path) -> None:
     write_index(tmp_path, example(tmp_path))
     file = tmp_path / "index.json"
@@ -100,19 +140,14 @@ TAGS = {"tags": np.array([1]), "tag_offsets": np.array([0, 1])}
         ({"all": GOOD}, {}, "a split 'all' of columns"),
         ({"train": {**GOOD, "columns": [*GOOD["columns"], "../x"]}}, {}, "a split 'train' of columns"),  # type: ignore[misc]
         ({"train": {**GOOD, "columns": ["labels"]}}, {}, "a split 'train' of columns"),
-        ({"train": GOOD}, {"labels": np.array([2])}, "train.labels has 2 to 2, there are 2 classes"),
-        ({"train": GOOD}, {"labels": np.array([-2])}, "train.labels has -2 to -2"),
+        ({"train": GOOD}, {"labels": np.array([2])}, "labels has 2 to 2, there are 2 classes"),
+        ({"train": GOOD}, {"labels": np.array([-2])}, "labels has -2 to -2"),
         ({"train": GOOD}, {"labels": np.array([0], np.int32)}, "train.labels: int32 of 1 dimensions, expected int64"),
         ({"train": GOOD}, {"labels": np.zeros((1, 1), np.int64)}, "train.labels: int64 of 2 dimensions"),
         ({"train": GOOD}, {"labels": np.array([print], dtype=object)}, "objects"),
         ({"train": GOOD}, {"path_offsets": np.array([0, 9])}, "train.path_offsets do not fit train.paths"),
         ({"train": GOOD}, {"path_offsets": np.array([1, 8])}, "train.path_offsets do not fit train.paths"),
         ({"train": GOOD}, {"path_offsets": np.empty(0, np.int64)}, "train.path_offsets do not fit train.paths"),
-        (
-            {"train": GOOD},
-            {"path_offsets": np.array([0, 9, 8]), "labels": np.zeros(2, np.int64)},
-            "path_offsets do not",
-        ),
         ({"train": GOOD}, {"labels": np.zeros(2, np.int64)}, "train.path_offsets do not fit train.paths"),
         ({"train": GOOD}, {"missing_offsets": np.array([0, 1])}, "train.missing_offsets do not fit train.missing"),
         ({"train": TAGGED}, {**TAGS, "tags": np.array([2])}, "train.tags has 2 to 2, there are 2 classes"),
@@ -129,8 +164,23 @@ def test_arrays_that_do_not_belong_together(tmp_path: Path, splits: Any, arrays:
     write_index_by_hand(tmp_path, {"train": TAGGED}, {**TAGS, "labels": np.array([-1])})
     assert len(read_index(tmp_path).splits["train"]) == 1
     write_index_by_hand(tmp_path, splits, arrays)
-    with pytest.raises(DataError, match=f"not an index that can be read .*{message}"):
-        read_index(tmp_path)
+    with pytest.raises(
+        DataError, match=f"(not an index that can be read|the index is damaged).*{message}.*write it again"
+    ):
+        # what takes long to look at where there are millions of rows is looked at when it is used
+        _ = read_index(tmp_path).splits["train"].labels
+
+
+def test_rows_that_lie_outside_are_refused_when_they_are_read(tmp_path: Path) -> None:
+    """None of the ways to a row reads what is not there, or takes much memory before it says so."""
+    three = {"labels": np.zeros(3, np.int64)}
+    rows = np.arange(3)
+    for offsets in ([0, 9, 8, 8], [0, -5, 3, 8], [0, 1 << 40, 5, 8], [0, 5, 3, 8], [0, -(1 << 62), 3, 8]):
+        write_index_by_hand(tmp_path, {"train": GOOD}, {**three, "path_offsets": np.array(offsets)})
+        paths = read_index(tmp_path).splits["train"].paths
+        for read in (list, lambda p: [p[row] for row in range(3)], lambda p: p.take(rows), lambda p: p[:]):
+            with pytest.raises(DataError, match=r"^the index is damaged, near its row \d: write it again$"):
+                read(paths)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(

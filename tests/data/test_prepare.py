@@ -34,6 +34,28 @@ def report_of(output: Path) -> dict[str, dict[str, str]]:
         return {Path(row["path"]).name: row for row in csv.DictReader(file)}
 
 
+@pytest.mark.parametrize("link", ["folder", "journal"])
+def test_nothing_is_written_through_a_link(tmp_path: Path, link: str) -> None:
+    """The output may be a link, and a folder in it one to another of it; a stranger's may lead anywhere."""
+    for folder in "ab":
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        write_video(tmp_path / "in" / folder / "1.mp4", painted(8))
+    sources = [tmp_path / "in" / folder / "1.mp4" for folder in "ab"]
+    elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
+    elsewhere.mkdir()
+    (tmp_path / "disk" / "b").mkdir(parents=True)
+    out.symlink_to(tmp_path / "disk")
+    where, target = (out / "a", elsewhere) if link == "folder" else (out / "copies.jsonl", elsewhere / "file")
+    where.symlink_to(target)
+    with pytest.raises(DataError, match=rf"^{where}: is a link to {target}, and .* would be written there"):
+        run(as_data(sources), out)
+    assert not list(elsewhere.iterdir())
+    where.unlink()
+    if link == "folder":
+        where.symlink_to("b")
+    assert run(as_data(sources), out).made == 2
+
+
 # ---------------------------------------------------------------- the index
 
 

@@ -30,6 +30,8 @@ _ALWAYS = {"data.root": "FilePath", **{f"model.{key}": "FilePath | None" for key
 _WITH_INTERPOLATION = {"hydra.run.dir": "FilePath", "hydra.sweep.dir": "FilePath"}
 _FOLDERS_OF_HYDRA = ("run_dir", "resume")  # put by Hydra into its own configuration, which resolves what is in them
 _OVERRIDE = re.compile(r"(\+{0,2})([^=~+\s][^=\s]*)=(.*)", re.DOTALL)
+# what Hydra's users write into a path; other names with ${ in them are those of files
+_INTERPOLATION = re.compile(r"\$\{(?:oc\.env:[A-Za-z_]\w*(?:,[^{}$]*)?|[A-Za-z_]\w*(?:\.\w+)+)\}")
 _SWEEP_FUNCTION = re.compile(r"[a-z_]+\(.*\)", re.DOTALL)
 # the parts of a simple sweep: in quotes of their own, or up to the next comma
 _PART = re.compile(r"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,]*?)\s*(?:,|\Z)""", re.DOTALL)
@@ -40,8 +42,9 @@ def quote_paths(
 ) -> list[str]:
     """The same overrides, the values of path options quoted wherever Hydra would read something else.
 
-    A value in Hydra's own quotes stays, with its interpolations; null stays null where the option may be null. With
-    multirun a comma separates the values of a sweep, unless the whole is a path that exists.
+    A value in Hydra's own quotes stays, with its interpolations; so do ${oc.env:NAME} and ${section.key} outside of
+    quotes, unless a path of this very name exists. null stays null where the option may be null. With multirun a comma
+    separates the values of a sweep, unless the whole is a path that exists.
 
     Raises:
         ConfigError: a path option without a value.
@@ -56,13 +59,14 @@ def quote_paths(
             result.append(override)
             continue
         key, text = found.group(2), found.group(3)
-        interpolation = key in _WITH_INTERPOLATION
+        exists = _exists(text, roots)
+        interpolation = key in _WITH_INTERPOLATION or ("Regex" not in kind and not exists and _interpolates(text))
         if not text.strip():
             hint = ", or null for none" if "None" in kind else ""
             raise ConfigError(f"{key}={text}: no path after the equals sign (an unset variable of the shell?){hint}")
         if key in _FOLDERS_OF_HYDRA and "${" in text and not _in_quotes(text):
             raise ConfigError(f"{key}={text}: a run folder cannot have ${{ in its name")
-        single = not multirun or "Regex" in kind or _exists(text, roots)
+        single = not multirun or "Regex" in kind or exists
         if (text == "null" and "None" in kind) or (text[0] == "[" and ("list" in kind or "Sequence" in kind)):
             value = text
         elif single or (swept := _sweep(text, interpolation)) is None:
@@ -261,6 +265,11 @@ def _sweep(text: str, interpolation: bool) -> str | None:
     if not all(parts):
         raise ConfigError(f"{text}: a value of this sweep is empty")
     return ",".join(_quoted(part, interpolation) for part in parts)
+
+
+def _interpolates(text: str) -> bool:
+    """Whether every ${ in a text begins an interpolation of OmegaConf, and there is one."""
+    return 0 < text.count("${") == len(_INTERPOLATION.findall(text))
 
 
 def _exists(text: str, roots: Sequence[str]) -> bool:

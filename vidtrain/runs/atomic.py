@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from vidtrain.errors import DataError
 from vidtrain.terminal import EXACT_NAMES
 
 
@@ -43,6 +44,23 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         lines = csv.writer(file)
         lines.writerow(columns)
         lines.writerows(rows)
+
+
+def make_parent(file: Path, home: Path) -> None:
+    """Make the folder of a file that is to be written below `home`.
+
+    Raises:
+        DataError: a link in between leads elsewhere.
+    """
+    here = home
+    for name in file.relative_to(home).parts[:-1]:
+        here = here / name
+        if here.is_symlink() and not here.resolve().is_relative_to(home.resolve()):
+            raise DataError(
+                f"{here}: is a link to {here.readlink()}, and files would be written there: replace it by a folder of "
+                "its own"
+            )
+    file.parent.mkdir(parents=True, exist_ok=True)
 
 
 def settle(part: Path, path: Path) -> int:

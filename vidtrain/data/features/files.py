@@ -33,7 +33,7 @@ from vidtrain.data.manifest.manifest import FeatureInfo
 from vidtrain.data.readers.timeline import Seconds, packed, unpacked
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.plain import as_dataclass, has_types, map_array, read_mapping
-from vidtrain.runs.atomic import settle, whole_file
+from vidtrain.runs.atomic import make_parent, settle, whole_file
 from vidtrain.runs.sole_writer import LOCK, sole_writer
 
 FILE: Final = "features.json"
@@ -167,6 +167,7 @@ class FeatureFolder:
             raise DataError(f"{video.path}: its features have length {features.shape[1]}, the others {self.length}")
         if number == 0:
             self.discard(video)
+            make_parent(self.folder / video.file, self.folder)
             self._open[video.key] = _Part(self.folder / video.file, (total, self.length), self._dtype)
         self._open[video.key].write(number, features)
 
@@ -199,7 +200,6 @@ class _Part:
     """A file being written."""
 
     def __init__(self, target: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
         self._target, self._path = target, target.with_name(f"{target.name}{_PART}")
         self._dtype, self._shape, self._rows = dtype, shape, 0
         self._file: BinaryIO = self._path.open("wb")

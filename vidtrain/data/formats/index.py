@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from vidtrain.data.features.files import FILE
 from vidtrain.data.formats._files.text import check_root
+from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.index import read_index
-from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.manifest.manifest import VideoData, joined
+from vidtrain.data.manifest.splits import Cut
 from vidtrain.errors import DataError
+from vidtrain.types import Regex
 
 
-def index(root: str | Path) -> VideoData:
-    """The splits of an index folder as they were checked or prepared.
+def index(
+    root: str | Path,
+    *,
+    val_fraction: float = 0.15,
+    split_seed: int = 0,
+    group_by: Regex | None = None,
+    folds: int | None = None,
+    fold: int = 0,
+) -> VideoData:
+    """The splits of an index folder as they were checked or prepared; with `folds`, its videos cut anew.
 
     Args:
         root: folder with index.json.
+        folds, fold, val_fraction, split_seed: as of data=folder, of all the videos together, whatever their split was.
+            Without folds the splits stay.
+        group_by: with folds: a regular expression on the path below root; what it matches is never parted.
 
     Raises:
-        DataError: no such folder, no index in it, or one of another version.
+        DataError: no such folder, no index in it, or one of another version; folds that cannot be cut.
     """
+    cut = Cut(val_fraction, 0.0, split_seed, group_by, folds, fold)
     folder = check_root(root)
     if (folder / FILE).is_file():
         raise DataError(f"{folder}: holds features, not videos: read them with data=features")
-    return read_index(folder)
+    data = read_index(folder)
+    if folds is None:
+        return data
+    together = joined(list(data.splits.values()))
+    splits, notes = cut_splits({"train": together}, data.class_names, folder, cut, own_names=True)
+    note = f"the splits of the index ({', '.join(data.splits)}) were put together and cut into {folds} folds"
+    return replace(data, splits=splits, notes=(*data.notes, note, *notes))

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TextIO, TypeVar
 
+from vidtrain.errors import DataError
 from vidtrain.plain import parse_json
 from vidtrain.runs.atomic import write_csv
 
@@ -98,6 +99,8 @@ class Journal(Generic[Entry]):
 
 def _appending(file: Path) -> TextIO:
     file.parent.mkdir(parents=True, exist_ok=True)
+    if file.is_symlink():
+        raise DataError(f"{file}: is a link to {file.readlink()}, and lines would be written there: remove it")
     out = file.open("a+", encoding="ascii", errors="replace")
     end = out.seek(0, os.SEEK_END)
     if end:

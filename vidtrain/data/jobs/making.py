@@ -18,7 +18,7 @@ from vidtrain.data.jobs.journal import Stamp
 from vidtrain.data.jobs.pool import run
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.errors import DataError, VideoError
-from vidtrain.runs.atomic import settle
+from vidtrain.runs.atomic import make_parent, settle
 
 Made = TypeVar("Made")
 
@@ -98,7 +98,7 @@ def whole(job: Job, output: str) -> Iterator[Path]:
     target = Path(job.target)
     part = part_of(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(target, Path(output))
         yield part
         settle(part, target)
     except (OSError, av.error.FFmpegError, VideoError) as error:

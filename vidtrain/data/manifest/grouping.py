@@ -70,6 +70,8 @@ _KNOWN = (
     _Pattern(r"P\d{3}", r"R\d{3}A\d{3}", r"(?<=S\d{3}C\d{3})"),
     # HMDB51: film, class, then body, camera, people, view, quality, number
     _Pattern(r"[^/]+?", r"_[a-z]_[a-z]{2}_np\d+_[a-z]{2}_[a-z]{3}_\d+", _START),
+    # RAVDESS: modality, channel, emotion, intensity, statement, repetition, actor
+    _Pattern(r"\d\d", r"(?:\.\w+)?$", r"(?<=(?<!\d)\d\d-\d\d-\d\d-\d\d-\d\d-\d\d-)", individual=True),
     # XD-Violence: title, start, end
     _Pattern(r"[^/]+?", r"__#\d", _START),
     # GoPro: chapters of one recording

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +116,37 @@ def _manifest(folder: Path, split: str, found: Mapping[str, Any], classes: int) 
     columns: Columns = {name: map_array(folder / f"{split}.{name}.npy") for name in found["columns"]}
     _check(split, columns, classes)
     prefix = os.path.join(folder, "") if found["relative"] else ""  # noqa: PTH118
-    return Manifest(
+    return _Unread(
         StringArray(columns["paths"], columns["path_offsets"], prefix),
         columns["labels"],
         columns.get("starts"),
         columns.get("ends"),
         StringArray(columns["missing"], columns["missing_offsets"]),
         IntLists(columns["tags"], columns["tag_offsets"]) if "tags" in columns else None,
+        classes,
     )
+
+
+@dataclass(frozen=True)
+class _Unread(Manifest):
+    """Rows out of a file, whose labels are checked when somebody asks for them first.
+
+    classes: that there are.
+    """
+
+    classes: int = 0
+
+    def __post_init__(self) -> None:
+        self.__dict__["_labels"] = self.__dict__.pop("labels")
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int64]:  # type: ignore[override]
+        found: npt.NDArray[np.int64] = self.__dict__["_labels"]
+        try:
+            _check_labels("labels", found, -1, self.classes)
+        except ValueError as error:
+            raise DataError(f"the index is damaged: {error}: write it again") from None
+        return found
 
 
 def _check_names(names: tuple[Any, ...], pairs: tuple[tuple[Any, Any], ...], notes: tuple[Any, ...]) -> None:
@@ -141,12 +166,15 @@ def _check(split: str, columns: Columns, classes: int) -> None:
             continue
         offsets = columns[f"{name}_offsets"]
         fits = len(offsets) and offsets[0] == 0 and offsets[-1] == len(columns[values])
-        fits = fits and bool((offsets[1:] >= offsets[:-1]).all())
+        if values == "tags":  # what they are is read at once by a training, path by path elsewhere
+            fits = fits and bool((offsets[1:] >= offsets[:-1]).all())
         if not fits or number not in (None, len(offsets) - 1):
             raise ValueError(f"{split}.{name}_offsets do not fit {split}.{values}")
-    for name in ("labels", "tags"):
-        labels = columns.get(name, np.empty(0))
-        if len(labels) and not (labels.min() >= (-1 if name == "labels" else 0) and labels.max() < classes):
-            raise ValueError(f"{split}.{name} has {labels.min()} to {labels.max()}, there are {classes} classes")
+    _check_labels(f"{split}.tags", columns.get("tags", np.empty(0)), 0, classes)
     if any(len(columns.get(name, columns["labels"])) != rows for name in ("starts", "ends")):
         raise ValueError(f"{split}: starts or ends for another number of rows")
+
+
+def _check_labels(name: str, labels: npt.NDArray[Any], least: int, classes: int) -> None:
+    if len(labels) and not (labels.min() >= least and labels.max() < classes):
+        raise ValueError(f"{name} has {labels.min()} to {labels.max()}, there are {classes} classes")

@@ -7,20 +7,33 @@ since reading counts references. One byte buffer and arrays of numbers cost 60 M
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vidtrain.errors import DataError
+
 _PART = 65536  # strings worked on at once
+
+
+def _damaged(row: int) -> DataError:
+    return DataError(f"the index is damaged, near its row {row}: write it again")
+
+
+def _check_offsets(offsets: npt.NDArray[np.int64], size: int, first: int) -> None:
+    """Raise DataError for offsets of the rows from `first` on that do not ascend from 0 or more to `size` at most."""
+    if len(offsets) and not (offsets[0] >= 0 and offsets[-1] <= size and bool((offsets[1:] >= offsets[:-1]).all())):
+        raise _damaged(first)
 
 
 class StringArray(Sequence[str]):
     """Immutable sequence of strings: one UTF-8 buffer plus int64 offsets; `prefix` stands before each of them.
 
-    Both arrays may be memory-mapped files.
+    Both arrays may be memory-mapped files, a stranger's: offsets are checked where they are used, since looking at
+    those of five million rows at once would take as long as all else that opens them.
     """
 
     def __init__(self, buffer: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], prefix: str = "") -> None:
@@ -46,19 +59,24 @@ class StringArray(Sequence[str]):
             raise IndexError(index)
         index %= len(self)
         start, end = self.offsets[index], self.offsets[index + 1]
+        if not 0 <= start <= end <= len(self.buffer):
+            raise _damaged(index)
         return self.prefix + self.buffer[start:end].tobytes().decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
         buffer = self.buffer.data
         for first in range(0, len(self), _PART):
-            offsets = self.offsets[first : first + _PART + 1].tolist()
-            for start, end in pairwise(offsets):
+            offsets = self.offsets[first : first + _PART + 1]
+            _check_offsets(offsets, len(self.buffer), first)
+            for start, end in pairwise(offsets.tolist()):
                 yield self.prefix + str(buffer[start:end], "utf-8", "surrogateescape")
 
     def take(self, rows: npt.NDArray[np.int64]) -> StringArray:
         """The strings at `rows`, as a new array."""
         rows = np.arange(len(self))[rows]  # counts negative rows from the end, refuses those out of range
         starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
+        if len(rows) and (lengths.min() < 0 or starts.min() < 0 or (starts + lengths).max() > len(self.buffer)):
+            raise _damaged(int(rows[0]))
         offsets = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
         buffer = np.empty(offsets[-1], dtype=np.uint8)
@@ -152,7 +170,7 @@ class Manifest:
         return cls(StringArray.of(paths), np.array(list(labels), dtype=np.int64), missing=tuple(missing))
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.paths)
 
     @property
     def listed(self) -> int:
@@ -168,6 +186,35 @@ class Manifest:
             None if self.ends is None else self.ends[rows],
             tags=None if self.tags is None else self.tags.take(rows),
         )
+
+
+def joined(manifests: Sequence[Manifest]) -> Manifest:
+    """The rows of several splits in one manifest, those that stand in two of them once."""
+
+    def seconds(name: str, default: float) -> npt.NDArray[np.float64] | None:
+        columns = [getattr(m, name) for m in manifests]
+        if all(column is None for column in columns):
+            return None
+        filled = (np.full(len(m), default) if c is None else c for m, c in zip(manifests, columns, strict=True))
+        return np.concatenate(list(filled))
+
+    def tags(m: Manifest) -> Iterable[Iterable[int]]:
+        return m.tags if m.tags is not None else ([label] if label >= 0 else [] for label in m.labels.tolist())
+
+    every = Manifest(
+        StringArray.of(path for m in manifests for path in m.paths),
+        np.concatenate([m.labels for m in manifests]),
+        seconds("starts", 0.0),
+        seconds("ends", np.inf),
+    )
+    if any(m.tags is not None for m in manifests):
+        every = replace(every, tags=IntLists.of(row for m in manifests for row in tags(m)))
+    identity = [column for column in (every.paths, every.starts, every.ends) if column is not None]
+    first: dict[Any, int] = {}
+    for row, key in enumerate(zip(*identity, strict=True)):
+        first.setdefault(key, row)
+    missing = dict.fromkeys(path for m in manifests for path in m.missing)
+    return replace(every.take(np.array(list(first.values()), dtype=np.int64)), missing=tuple(missing))
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,17 @@ def test_predict_refuses_a_place_that_cannot_be_written_before_the_work(trained:
     assert Path("file").read_text() == "in the way"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has none")
+def test_a_pipe_that_nobody_reads_is_not_waited_for(trained: Path, videos: str, call: Call, tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    given = ["predict", f"checkpoint={trained / 'best.pt'}", f"input={videos}", f"output={pipe}"]
+    assert error_line(call(*given, check=2)) == f"{pipe}: cannot be written: nobody reads this pipe"
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    call(*given)
+    assert os.read(reader, 100).startswith(b"path,label,top1,")
+    os.close(reader)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_predict_names_the_file_when_the_disk_is_full(trained: Path, videos: str, call: Call) -> None:
     done = call("predict", f"checkpoint={trained / 'best.pt'}", f"input={videos}", "output=/dev/full", check=2)

@@ -17,6 +17,7 @@ from vidtrain.models.layers.example import input_shapes
 from vidtrain.models.weights.load import describe_weights
 from vidtrain.options.presets import list_models, nearest_preset
 from vidtrain.reports.catalogue import CatalogueRow, to_markdown, to_text
+from vidtrain.runs.atomic import opener
 
 
 def run(cfg: DictConfig) -> None:
@@ -34,7 +35,8 @@ def run(cfg: DictConfig) -> None:
     if cfg.output is not None:
         file = Path(cfg.output)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(written.rstrip("\n") + "\n", encoding="utf-8")
+        with open(file, "w", encoding="utf-8", opener=opener) as out:
+            out.write(written.rstrip("\n") + "\n")
 
 
 def _weights_text(file: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from vidtrain.errors import DataError
+from vidtrain.errors import DataError, VidtrainError
 from vidtrain.terminal import EXACT_NAMES
 
 
@@ -61,6 +62,19 @@ def make_parent(file: Path, home: Path) -> None:
                 "its own"
             )
     file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def opener(path: str, flags: int) -> int:
+    """For `open` of a file that the user names: VidtrainError for a pipe that nobody reads, not a wait without end."""
+    try:
+        handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise VidtrainError(f"{path}: cannot be written: nobody reads this pipe") from None
+        raise
+    if hasattr(os, "O_NONBLOCK"):
+        os.set_blocking(handle, True)
+    return handle
 
 
 def settle(part: Path, path: Path) -> int:

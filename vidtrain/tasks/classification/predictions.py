@@ -10,6 +10,7 @@ from pathlib import Path
 from vidtrain.errors import VidtrainError
 from vidtrain.tasks.classification import metrics
 from vidtrain.tasks.task import Answers
+from vidtrain.runs.atomic import opener
 from vidtrain.terminal import EXACT_NAMES
 
 
@@ -31,7 +32,9 @@ class PredictionsFile:
         self._top = min(top, len(class_names))
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = file.open("w", newline="", encoding="utf-8", errors=EXACT_NAMES)
+            self._handle = open(  # noqa: SIM115 - Path.open has no opener
+                file, "w", newline="", encoding="utf-8", errors=EXACT_NAMES, opener=opener
+            )
         except OSError as error:
             raise VidtrainError(f"{file}: cannot be written: {error.strerror}") from None
         self._writer = csv.writer(self._handle)

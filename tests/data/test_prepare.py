@@ -36,7 +36,7 @@ def report_of(output: Path) -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize("link", ["folder", "journal"])
 def test_nothing_is_written_through_a_link(tmp_path: Path, link: str) -> None:
-    """The output may be a link, and a folder in it one to another of it; a stranger's may lead anywhere."""
+    """The output itself may be a link; those in it may lead anywhere."""
     for folder in "ab":
         (tmp_path / "in" / folder).mkdir(parents=True)
         write_video(tmp_path / "in" / folder / "1.mp4", painted(8))
@@ -51,8 +51,6 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, link: str) -> None:
         run(as_data(sources), out)
     assert not list(elsewhere.iterdir())
     where.unlink()
-    if link == "folder":
-        where.symlink_to("b")
     assert run(as_data(sources), out).made == 2
 
 

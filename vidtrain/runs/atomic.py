@@ -51,12 +51,12 @@ def make_parent(file: Path, home: Path) -> None:
     """Make the folder of a file that is to be written below `home`.
 
     Raises:
-        DataError: a link in between leads elsewhere.
+        DataError: a folder in between is a link, perhaps to where something else lies.
     """
     here = home
     for name in file.relative_to(home).parts[:-1]:
         here = here / name
-        if here.is_symlink() and not here.resolve().is_relative_to(home.resolve()):
+        if here.is_symlink():
             raise DataError(
                 f"{here}: is a link to {here.readlink()}, and files would be written there: replace it by a folder of "
                 "its own"

@@ -139,8 +139,8 @@ class _Unread(Manifest):
     def __post_init__(self) -> None:
         self.__dict__["_labels"] = self.__dict__.pop("labels")
 
-    @cached_property
-    def labels(self) -> npt.NDArray[np.int64]:  # type: ignore[override]
+    @cached_property  # type: ignore[misc]
+    def labels(self) -> npt.NDArray[np.int64]:
         found: npt.NDArray[np.int64] = self.__dict__["_labels"]
         try:
             _check_labels("labels", found, -1, self.classes)

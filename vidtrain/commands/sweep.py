@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from vidtrain.options.paths import unquoted
 from vidtrain.plain import read_json, read_texts
 from vidtrain.reports.table import table
+from vidtrain.runs.atomic import whole_file
 
 log = logging.getLogger("vidtrain")
 
@@ -98,7 +99,8 @@ class SweepTable(Callback):
         folder = Path(str(config.hydra.sweep.dir))
         text = sweep_table(folder)
         if text:
-            (folder / "table.txt").write_text(text + "\n", encoding="utf-8")
+            with whole_file(folder / "table.txt", "w", encoding="utf-8") as file:
+                file.write(text + "\n")
             print(text)
             print(f"\nalso in {folder / 'table.txt'}")
 

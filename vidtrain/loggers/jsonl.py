@@ -12,6 +12,7 @@ from typing import TextIO
 
 from vidtrain.loggers.logger import LoggedRun, Logger, cannot_write
 from vidtrain.plain import parse_json
+from vidtrain.runs.atomic import whole_file
 
 log = logging.getLogger("vidtrain")
 
@@ -81,6 +82,5 @@ def _drop_after(file: Path, update: int, epoch: int) -> None:
         aside = file.with_suffix(".damaged.jsonl")
         file.replace(aside)
         log.warning("%s: %d damaged lines are skipped; the file as it was is kept as %s", file, damaged, aside.name)
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(file)
+    with whole_file(file, "w", encoding="utf-8") as out:
+        out.writelines(kept)

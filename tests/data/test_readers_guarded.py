@@ -208,19 +208,25 @@ def test_in_the_workers_of_a_loader(start: str) -> None:
     assert [(text, int(number)) for text, number in loader] == expected
 
 
-@pytest.mark.parametrize("busy", [False, True])
-def test_the_child_ends_with_its_parent(busy: bool, needs_proc: None) -> None:
-    """Even when the parent is killed, and even while the child hangs."""
-    script = (
-        "import sys; from tests.data.test_readers_guarded import *; print(process_of(GUARDED), flush=True)\n"
-        f"{'GUARDED.open' if busy else 'time.sleep'}({'hang_open' if busy else 100!r})"
-    )
-    script = script.replace("(hang_open)", "('hang_open')")
+@pytest.mark.parametrize("state", ["idle", "busy", "forked"])
+def test_the_child_ends_with_its_parent(state: str, needs_proc: None) -> None:
+    """Even when the parent is killed, while the child hangs, and while a fork of the parent lives on."""
+    script = "from tests.data.test_readers_guarded import *; print(process_of(GUARDED), flush=True)\n"
+    script += {
+        "idle": "time.sleep(100)",
+        "busy": "GUARDED.open('hang_open')",
+        "forked": "fork = os.fork()\nif fork: print(fork, flush=True)\ntime.sleep(100)",
+    }[state]
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as parent:
         assert parent.stdout
         child = int(parent.stdout.readline())
+        fork = int(parent.stdout.readline()) if state == "forked" else None
         time.sleep(0.1)
         parent.kill()
-    assert gone(child, 5)
+        try:
+            assert gone(child, 5)
+        finally:
+            if fork is not None:
+                os.kill(fork, signal.SIGKILL)

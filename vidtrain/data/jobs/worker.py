@@ -69,7 +69,7 @@ class Worker:
         pipe = subprocess.PIPE
         self.inbox: Inbox = SimpleQueue()
         self.command = command(_START)
-        self._owner, self._ended = os.getpid(), False
+        self._ended = False
         self._lock = threading.Lock()
         with _interrupts_held():
             self._process = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, bufsize=0)
@@ -86,7 +86,7 @@ class Worker:
     @property
     def usable(self) -> bool:
         """Belongs to this process (not to the one that this was forked from) and has not ended."""
-        return self._owner == os.getpid() and not self._ended and self._process.poll() is None
+        return not self._ended and self._process.poll() is None
 
     @property
     def finds_the_same(self) -> bool:

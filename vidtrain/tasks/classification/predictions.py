@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from vidtrain.errors import VidtrainError
+from vidtrain.runs.atomic import opener
 from vidtrain.tasks.classification import metrics
 from vidtrain.tasks.task import Answers
-from vidtrain.runs.atomic import opener
 from vidtrain.terminal import EXACT_NAMES
 
 

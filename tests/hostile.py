@@ -220,7 +220,7 @@ def _changed(
     return Case(kind, name, make, tuple(commands), harmless)
 
 
-_READS = {"model": _CHECKPOINT, "data": ("eval", "extract"), "decoder": _CHECKPOINT}
+_READS = {"model": _CHECKPOINT, "data": ("eval", "extract"), "decoder": _CHECKPOINT, "task": ("eval", "predict")}
 """Section -> the commands that call it."""
 
 _STRANGE_TARGETS: tuple[dict[str, Any], ...] = (

@@ -22,6 +22,7 @@ from vidtrain.options.stored import checkpoint_config
 
 OTHERS = {
     "data": {"_target_": "vidtrain.data.formats.folder.folder", "root": "/videos"},
+    "task": {"_target_": "vidtrain.tasks.classification.task.Classification"},
     "decoder": {"_target_": "vidtrain.data.readers.pyav.reader.PyAVReader"},
 }
 

@@ -15,6 +15,9 @@ from tests.cli.conftest import Call, environment, error_line
 from tests.cli.test_runs import rows_of
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from vidtrain.shell import cli
+from vidtrain.tasks.classification import scores
+from vidtrain.tasks.classification.predictions import PredictionsFile
+from vidtrain.tasks.task import Answers
 
 
 @pytest.mark.parametrize(
@@ -121,12 +124,14 @@ def test_eval_of_a_checkpoint_where_nobody_may_write(trained: Path, call: Call, 
 def test_the_numbers_of_a_test_come_before_the_files(
     trained: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vidtrain.commands import scoring
+    real = PredictionsFile.add
 
-    def full(*args: object) -> None:
-        raise OSError(28, "No space left on device", "out/predictions.csv")
+    def full(self: PredictionsFile, answers: Answers) -> None:
+        if self.file.name == "predictions.csv":
+            raise OSError(28, "No space left on device", "out/predictions.csv")
+        real(self, answers)
 
-    monkeypatch.setattr(scoring, "write_predictions", full)
+    monkeypatch.setattr(PredictionsFile, "add", full)
     done = call("eval", f"checkpoint={trained / 'best.pt'}", "output=out", check=2)
     assert "scored 8 of 8" in done.stdout
     assert "No space left on device" in error_line(done)
@@ -139,8 +144,8 @@ def test_a_test_that_is_ended_leaves_the_rows_so_far(
 
     whole = scoring.evaluate
 
-    def killed(model: object, batches: object, *args: object, **kwargs: object) -> object:
-        return whole(model, itertools.chain(itertools.islice(batches, 2), [None]), *args, **kwargs)  # type: ignore
+    def killed(task: object, model: object, batches: object, **kwargs: object) -> object:
+        return whole(task, model, itertools.chain(itertools.islice(batches, 2), [None]), **kwargs)  # type: ignore
 
     monkeypatch.setattr(scoring, "evaluate", killed)
     with pytest.raises(AttributeError):  # the third batch, after two videos each
@@ -148,7 +153,7 @@ def test_a_test_that_is_ended_leaves_the_rows_so_far(
     assert rows_of(Path("out/predictions.partial.csv")) == rows_of(trained / "test" / "predictions.csv")[:4]
     assert [file.name for file in Path("out").iterdir()] == ["predictions.partial.csv"]
     monkeypatch.setattr(scoring, "evaluate", whole)
-    monkeypatch.setattr(scoring, "_MOST_CLASSES", 7)
+    monkeypatch.setattr(scores, "_MOST_CLASSES", 7)
     call("eval", f"checkpoint={trained / 'best.pt'}", "output=out")
     assert sorted(file.name for file in Path("out").iterdir()) == ["not_scored.csv", "predictions.csv", "result.json"]
     assert rows_of(Path("out/predictions.csv")) == rows_of(trained / "test" / "predictions.csv")

@@ -47,6 +47,7 @@ def test_it_learns_and_is_kept_and_resumes_bit_for_bit(tmp_path: Path) -> None:
     assert len(parts["began"][2]) == 3  # loss, error, samples
     assert (parts["weights"], parts["buffers"]) == (whole["weights"], whole["buffers"])
     assert of(parts["log"], "val") == scored
+    assert of(parts["log"], "train_epoch") == trained  # the running totals of the task's measures are kept, too
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo's meeting by a file")

@@ -19,17 +19,21 @@ from bench_prepare import bench as bench_copies
 from torch.utils.data import DataLoader
 
 from vidtrain.data.clips.crop import Crop, scaled_size
-from vidtrain.data.clips.dataset import EvalViews, TrainClips
+from vidtrain.data.clips.dataset import ClipParts, EvalViews, TrainClips
 from vidtrain.data.clips.loader import TrainLoader
-from vidtrain.data.clips.sampling import ClipSpec, random_clip, uniform_clips
-from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
+from vidtrain.data.clips.sampling import random_clip, uniform_clips
+from vidtrain.data.clips.transforms import EvalCrops
+from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
 
 SHORT, CROP, FRAMES, STRIDE = 128, 112, 16, 4
-SPEC = ClipSpec(FRAMES, STRIDE)
+SPEC = SamplerConfig(FRAMES, STRIDE)
+TRANSFORM = TransformConfig(size=CROP, resize=SHORT)
 READER = AnyReader(PyAVReader())
+PARTS = ClipParts(READER, SPEC, TRANSFORM)
 OURS = "vidtrain"
 
 
@@ -108,8 +112,7 @@ def _places(path: str, number: int) -> tuple[Any, Any]:
 
 
 def _our_clip(path: str, number: int) -> torch.Tensor:
-    dataset = TrainClips(Manifest.of([path], [0]), READER, SPEC, TrainCrop(CROP, SHORT), seed=0)
-    inputs = dataset[(0, 0, number)].inputs
+    inputs = TrainClips(Manifest.of([path], [0]), PARTS, seed=0)[(0, 0, number)].inputs
     assert inputs is not None
     return inputs["rgb"]
 
@@ -157,8 +160,8 @@ def views(videos: dict[str, Path], folder: Path, rounds: int, avi: Path | None) 
 def _view_contestants(path: str) -> dict[str, Callable[[int], Any]]:
     info, _ = _places(path, 0)
     wanted = uniform_clips(info.num_frames, info.fps, SPEC, 10)
-    cuts = EvalCrops(CROP, SHORT, 3).all(info)
-    views = EvalViews(Manifest.of([path], [0]), READER, SPEC, EvalCrops(CROP, SHORT, 3), clips=10)
+    cuts = EvalCrops(TRANSFORM, 3).all(info)
+    views = EvalViews(Manifest.of([path], [0]), PARTS, EvalConfig(clips=10, crops=3))
 
     def one_by_one(cut: Crop, indices: Any) -> None:
         with READER.open(path) as video:
@@ -202,10 +205,8 @@ def loader(videos: dict[str, Path], folder: Path, rounds: int, avi: Path | None)
     paths = files * (180 // len(files))
     size = scaled_size(info, SHORT)
     seconds = ((FRAMES - 1) * STRIDE + 1) / info.fps
-    clips = TrainClips(Manifest.of(paths, [0] * len(paths)), READER, SPEC, TrainCrop(CROP, SHORT), seed=0)
-    found: dict[str, Callable[[int], Any]] = {
-        OURS: lambda n: TrainLoader(clips, batch_size=4, workers=2, seed=n, pin_memory=False).epoch(0)
-    }
+    clips = TrainClips(Manifest.of(paths, [0] * len(paths)), PARTS, seed=0)
+    found: dict[str, Callable[[int], Any]] = {OURS: lambda n: TrainLoader(clips, Workers(2), batch_size=4).epoch(n)}
     if peers.have_decord():
         decord = peers.DecordClips(paths, FRAMES, STRIDE, size, CROP)
         found["decord"] = lambda n: iter(DataLoader(decord, 4, shuffle=True, num_workers=2, drop_last=True))

@@ -88,12 +88,12 @@ def _touch(rows: Manifest, answers: multiprocessing.Queue[int]) -> None:
 
 
 def csv(folder: str) -> None:
-    from vidtrain.data.clips.dataset import TrainClips
+    from vidtrain.data.clips.dataset import ClipParts, TrainClips
     from vidtrain.data.clips.loader import TrainLoader
-    from vidtrain.data.clips.sampling import ClipSpec
-    from vidtrain.data.clips.transforms import TrainCrop
+    from vidtrain.data.clips.workers import Workers
     from vidtrain.data.formats.kinetics import kinetics
     from vidtrain.data.readers.pyav.reader import PyAVReader
+    from vidtrain.data.settings import SamplerConfig, TransformConfig
 
     video = (Path(folder) / "small.mp4").read_bytes()
     root = Path(folder) / "kinetics"
@@ -116,8 +116,8 @@ def csv(folder: str) -> None:
 
     began = time.perf_counter()
     data = kinetics(root)
-    clips = TrainClips(data.splits["train"], PyAVReader(), ClipSpec(16, 4), TrainCrop(112, 128), seed=0)
-    next(TrainLoader(clips, batch_size=8, workers=0, seed=0, pin_memory=False).epoch(0))
+    parts = ClipParts(PyAVReader(), SamplerConfig(num_frames=16, stride=4), TransformConfig(size=112, resize=128))
+    next(TrainLoader(TrainClips(data.splits["train"], parts, seed=0), Workers(0), batch_size=8).epoch(0))
     seconds = time.perf_counter() - began
     assert len(data.splits["train"]) == CSV_ROWS
     print(f"a Kinetics CSV of 240,000 rows, to the first batch of 8 clips\t{seconds:.2f} s\t< 3 s")

@@ -186,3 +186,60 @@ def test_the_map_names_files_that_are_there() -> None:
     lost = sorted(name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in known))
     assert len(named) > 20
     assert not lost
+
+
+COMPOSED = ("options", "shell", "commands/run_dir.py", "commands/sweep.py")
+RAW_SIGNATURES = 12
+FEW = {"TrainLoader", "TrainClips", "EvalViews", "ClipStream", "TrainSequences", "EvalSequences", "eval_loader"}
+
+
+def functions() -> list[tuple[str, str, list[ast.arg]]]:
+    """(file, name, parameters) of every function of the package; of a class's __init__ the name is the class's."""
+    found = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        owners = {
+            id(part): node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for part in node.body
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                name = owners.get(id(node), node.name) if node.name == "__init__" else node.name
+                parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                place = str(file.relative_to(PACKAGE))
+                found.append((place, name, [p for p in parameters if p.arg not in ("self", "cls")]))
+    return found
+
+
+def is_raw(parameter: ast.arg) -> bool:
+    """A configuration as Hydra composed it, or one that nobody has said the type of."""
+    kind = "" if parameter.annotation is None else ast.unparse(parameter.annotation)
+    return "DictConfig" in kind or (parameter.arg in ("cfg", "config", "node") and kind in ("", "Any"))
+
+
+def test_a_composed_configuration_stays_at_the_door() -> None:
+    """options/invocation.py makes objects of it; below, nobody knows omegaconf or takes an untyped configuration."""
+    for file in PACKAGE.rglob("*.py"):
+        if not str(file.relative_to(PACKAGE)).startswith(COMPOSED):
+            taken = [name for name in imports(file) if name.split(".")[0] == "omegaconf"]
+            assert set(taken) <= {"omegaconf.MISSING"}, f"{file} imports {taken}"  # MISSING: a dataclass's default
+    raw = [(file, name) for file, name, parameters in functions() if any(map(is_raw, parameters))]
+    assert not [file for file, _ in raw if not file.startswith(COMPOSED)]
+    assert 5 < len(raw) <= RAW_SIGNATURES, raw
+
+
+def test_parts_of_the_data_take_options_whole() -> None:
+    seen = {name: len(parameters) for _, name, parameters in functions() if name in FEW}
+    assert seen.keys() == FEW
+    assert max(seen.values()) <= 6, seen
+
+
+def test_a_closed_set_of_options_is_one_enum() -> None:
+    """No Literal beside it, and none that is no str."""
+    for file in [
+        PACKAGE / "data" / "settings.py",
+        PACKAGE / "engine" / "settings.py",
+        PACKAGE / "options" / "schema.py",
+    ]:
+        text = file.read_text(encoding="utf-8")
+        assert "Literal" not in text
+        assert "(Enum)" not in text

@@ -17,10 +17,12 @@ from omegaconf.errors import ValidationError
 from vidtrain import create_model
 from vidtrain.errors import ConfigError
 from vidtrain.options import instantiate as targets
+from vidtrain.options.commands import COMMANDS
 from vidtrain.options.described import conf_dir
-from vidtrain.options.schema import SCHEMAS, check_numbers
+from vidtrain.options.schema import check_numbers, schema_of
 from vidtrain.ranges import Range, check_number, number, range_of
 
+SCHEMAS = {command: schema_of(command) for command in COMMANDS}
 HOSTILE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf, "-1": -1, "0": 0, "1e30": 1e30}
 NEVER = ("nan", "inf", "-inf")
 

@@ -6,10 +6,11 @@ import copy
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from vidtrain.errors import CheckpointError, ConfigError
 from vidtrain.options.instantiate import ORIGIN
+from vidtrain.options.schema import TrainConfig
 from vidtrain.options.stored import checkpoint_config
 
 STORED = {
@@ -31,17 +32,17 @@ def read(
     choices: dict[str, Any] | None = None,
     file: str | None = "x.pt",
     trust: tuple[str, ...] = (),
-) -> DictConfig:
+) -> TrainConfig:
     return checkpoint_config(content, OmegaConf.create(given or {}), choices or {}, file=file, trust=trust)
 
 
 def test_the_sections_are_marked_as_the_files() -> None:
     config = read(stored(), trust=("mine",), file="${a}.pt")
     for name in STORED:
-        assert OmegaConf.to_container(config[name][ORIGIN], resolve=True) == {"file": "${a}.pt", "trust": ["mine"]}
+        assert getattr(config, name)[ORIGIN] == {"file": "${a}.pt", "trust": ["mine"]}
     config = read(stored(), {"model": {"width": 4}, "decoder": {"_target_": "mine.Reader"}}, {"decoder": "mine"})
-    assert config.model.width == 4
-    assert config.model[ORIGIN].file == "x.pt"  # keys that the user changed leave it the file's
+    assert config.model["width"] == 4
+    assert config.model[ORIGIN]["file"] == "x.pt"  # keys that the user changed leave it the file's
     assert ORIGIN not in config.decoder
     assert config.decoder == {"_target_": "mine.Reader"}
     own = {ORIGIN: {"file": "mine", "trust": ["os"]}, **STORED["decoder"]}
@@ -55,20 +56,19 @@ def test_the_sections_are_marked_as_the_files() -> None:
 )
 def test_nothing_in_it_is_resolved(text: str) -> None:
     config = read(stored(data={**STORED["data"], "root": text, "more": [{"a": text}]}))
-    resolved: Any = OmegaConf.to_container(config, resolve=True)
-    assert resolved["data"]["root"] == config.data.root == text
-    assert resolved["data"]["more"] == [{"a": text}]
+    assert config.data["root"] == text
+    assert config.data["more"] == [{"a": text}]
     # nor when the user changes another key beside it
     config = read(stored(data={**STORED["data"], "root": text}), {"data": {"group_by": "x"}})
-    assert (config.data.root, config.data.group_by) == (text, "x")
+    assert (config.data["root"], config.data["group_by"]) == (text, "x")
 
 
 def test_what_the_user_escapes_is_not_resolved_either() -> None:
-    assert read(stored(), {"data": {"root": "\\${a}"}}).data.root == "${a}"
+    assert read(stored(), {"data": {"root": "\\${a}"}}).data["root"] == "${a}"
 
 
 def test_three_question_marks_are_no_missing_value() -> None:
-    assert read(stored(data={**STORED["data"], "root": "???"})).data.root is None
+    assert read(stored(data={**STORED["data"], "root": "???"})).data["root"] is None
 
 
 @pytest.mark.parametrize("name", ["task", "model", "data", "decoder", "optimizer"])

@@ -16,12 +16,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vidtrain.data.clips.augment import Augment, Colours
-from vidtrain.data.clips.sampling import ClipSpec
-from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
+from vidtrain.data.clips.dataset import ClipParts, TrainClips
+from vidtrain.data.clips.transforms import EvalCrops
+from vidtrain.data.features.sequences import TrainSequences
 from vidtrain.data.flow.files import read_settings
 from vidtrain.data.flow.methods import OPENCV, OpenCVFlow
 from vidtrain.data.flow.source import CachedFlow, ComputedFlow, FlowSource
@@ -29,7 +28,15 @@ from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.manifest.splits import StrangersRegex
 from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.base import VideoReader
-from vidtrain.data.settings import EvalConfig, EvalProtocol, FlowConfig, FlowSourceName, SamplerConfig, TransformConfig
+from vidtrain.data.settings import (
+    EvalConfig,
+    EvalProtocol,
+    FlowConfig,
+    FlowSourceName,
+    SampleMode,
+    SamplerConfig,
+    TransformConfig,
+)
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.checkpoints.content import check_size
 from vidtrain.engine.parameters import parameter_groups
@@ -37,8 +44,7 @@ from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.models.weights.start import START_KEYS, start
 from vidtrain.options.instantiate import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
-from vidtrain.options.paths import literal
-from vidtrain.options.presets import list_models, model_section
+from vidtrain.options.presets import list_models, model_options
 from vidtrain.plain import are_texts
 from vidtrain.tasks.task import Task
 
@@ -60,7 +66,7 @@ _DATA_KEYS = ("max_bad_fraction",)
 # ---------------------------------------------------------------- the parts of a run
 
 
-def build_model(node: Any, num_classes: int) -> nn.Module:
+def build_model(node: Mapping[str, Any], num_classes: int) -> nn.Module:
     """The network of a `model` section, with the weights that it names."""
     options = {str(key): value for key, value in node.items()}
     own = option_names(options, "model")
@@ -77,7 +83,7 @@ def build_model(node: Any, num_classes: int) -> nn.Module:
     return model
 
 
-def bare_model(node: Any, num_classes: int) -> nn.Module:
+def bare_model(node: Mapping[str, Any], num_classes: int) -> nn.Module:
     """The same without reading the weights that it starts from, which a checkpoint replaces and which may be gone.
 
     Options named weights, pretrained or inflate_from, or ending so, become None, or False where the factory expects a
@@ -87,13 +93,13 @@ def bare_model(node: Any, num_classes: int) -> nn.Module:
     return build_model({**options, **nothing_for(options, starts_from(options), "model")}, num_classes)
 
 
-def starts_from(node: Any) -> list[str]:
+def starts_from(node: Mapping[str, Any]) -> list[str]:
     """The options of a `model` section that say where its weights come from, those that are set."""
     options = ((str(key), value) for key, value in node.items())
     return [key for key, value in options if STARTS.fullmatch(key) and value and isinstance(value, (str, bool, Path))]
 
 
-def fit_to_data(node: Any, data: VideoData) -> None:
+def fit_to_data(node: dict[str, Any], data: VideoData) -> None:
     """Fill in the length of the features that a `model` section reads; refuse a model that cannot read the data."""
     if data.features is not None and "in_features" in node and node["in_features"] is None:
         node["in_features"] = data.features.length
@@ -112,7 +118,7 @@ def check_reads(in_features: int | None, data: VideoData, model: str) -> None:
     raise ConfigError(f"{model} reads features of length {in_features}, the data have {length}: extracted otherwise?")
 
 
-def build_data(node: Any) -> VideoData:
+def build_data(node: Mapping[str, Any]) -> VideoData:
     """The splits of a `data` section. Numbers count as text where text is expected: data.root=2019 is a folder."""
     options = {str(k): v for k, v in dict(node).items() if k not in _DATA_KEYS}
     if ORIGIN in options and isinstance(options.get("group_by"), str):
@@ -120,12 +126,12 @@ def build_data(node: Any) -> VideoData:
     return call(with_text(options, "data"), "data")
 
 
-def build_task(node: Any, class_names: Sequence[str], *, multi_label: bool) -> Task:
+def build_task(node: Mapping[str, Any], class_names: Sequence[str], *, multi_label: bool) -> Task:
     """The task of a `task` section, for the classes of a dataset or of a checkpoint."""
     return call(node, "task", class_names=class_names, multi_label=multi_label)
 
 
-def build_reader(node: Any) -> VideoReader:
+def build_reader(node: Mapping[str, Any]) -> VideoReader:
     """The reader of a `decoder` section; folders of pictures and JPEG packs are read whatever it says."""
     return AnyReader(call(node, "decoder"))
 
@@ -138,7 +144,7 @@ def build_flow(flow: FlowConfig, *, complete: bool = False) -> FlowSource | None
     if flow.source is FlowSourceName.none:
         return None
     if flow.source is not FlowSourceName.cache:
-        return ComputedFlow(OpenCVFlow(flow.source.value))
+        return ComputedFlow(OpenCVFlow(flow.source))
     root, method = _flow_root(flow), flow.method
     if not complete:
         read_settings(root)
@@ -151,7 +157,7 @@ def note_flow(flow: FlowConfig) -> None:
     """Write down for a checkpoint where its cache of flow lies, from any working directory, and how it was made."""
     if flow.source is FlowSourceName.cache:
         root = _flow_root(flow)
-        flow.root, flow.method = literal(str(root)), str(read_settings(root)["method"])
+        flow.root, flow.method = str(root), str(read_settings(root)["method"])
 
 
 def _flow_root(flow: FlowConfig) -> Path:
@@ -174,51 +180,37 @@ def check_flow(model: nn.Module, flow: FlowConfig, *, multi_label: bool = False)
     if multi_label and getattr(model, "one_class", False):
         raise ConfigError(f"{name} averages scores of which one class wins; several a video want model.fusion=concat")
     if given and not reads:
-        raise ConfigError(f"flow={flow.source.value}: {name} reads RGB only: leave flow out, or take model=two_stream")
+        raise ConfigError(f"flow={flow.source}: {name} reads RGB only: leave flow out, or take model=two_stream")
 
 
-def build_spec(sampler: SamplerConfig) -> ClipSpec:
-    return ClipSpec(
-        num_frames=sampler.num_frames,
-        stride=sampler.stride,
-        fps=sampler.fps,
-        short=sampler.short.value,
-        window=sampler.window,
-        mode=sampler.mode.value,
-    )
+def make_parts(
+    decoder: Mapping[str, Any],
+    sampler: SamplerConfig,
+    transform: TransformConfig,
+    flow: FlowConfig | None = None,
+    *,
+    complete_flow: bool = False,
+) -> ClipParts:
+    """How videos become clips, for training, testing and all that looks at clips. complete_flow: see `build_flow`."""
+    source = None if flow is None else build_flow(flow, complete=complete_flow)
+    return ClipParts(build_reader(decoder), sampler, transform, source)
 
 
-def build_train_crop(transform: TransformConfig) -> TrainCrop:
-    area, aspect = _pair("area", transform.area), _pair("aspect", transform.aspect)
-    return TrainCrop(
-        transform.size,
-        transform.resize,
-        transform.resize_max,
-        transform.flip,
-        transform.squash,
-        area if transform.crop.value == "resized" else None,
-        aspect,
-    )
+def train_clips(data: VideoData, parts: ClipParts, *, seed: int) -> TrainClips:
+    """The items of the training split, as training takes them.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if "train" not in data.splits:
+        raise ConfigError(f"split=train: this data set has {one_of(data.splits)}")
+    manifest, count = data.splits["train"], data.num_classes
+    if data.features is not None:
+        return TrainSequences(manifest, data.features, parts, seed=seed, num_classes=count)
+    return TrainClips(manifest, parts, seed=seed, flip_labels=flip_labels(data), num_classes=count)
 
 
-def build_augment(transform: TransformConfig) -> Augment:
-    colours = Colours(transform.colour, transform.grayscale, transform.hue)
-    return Augment(colours, transform.policy.value, transform.magnitude, transform.num_ops, transform.erasing)
-
-
-def build_eval_crops(
-    transform: TransformConfig, crops: int, protocol: EvalProtocol = EvalProtocol.vidtrain
-) -> EvalCrops:
-    return EvalCrops(transform.size, transform.resize, crops, transform.squash, protocol)
-
-
-def _pair(key: str, values: Sequence[float]) -> tuple[float, float]:
-    if len(values) != 2:
-        raise ConfigError(f"transform.{key}={list(values)}: two numbers, from and to")
-    return values[0], values[1]
-
-
-def build_optimizer(node: Any, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(node: Mapping[str, Any], model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of an `optimizer` section; the keys in _GROUP_KEYS say how parameters are grouped."""
     options = {str(key): value for key, value in node.items()}
     grouping = {key: options.pop(key) for key in _GROUP_KEYS if key in options}
@@ -243,13 +235,13 @@ def build_optimizer(node: Any, model: nn.Module) -> torch.optim.Optimizer:
         raise ConfigError(f"optimizer: {node.get('_target_')!s}: {error}") from error
 
 
-def build_named(node: Any, section: str, kind: type[_T]) -> dict[str, _T]:
+def build_named(node: Mapping[str, Any], section: str, kind: type[_T]) -> dict[str, _T]:
     """The objects of a section that holds several, `logger` or `hook`, by the names under which they stand in it."""
     return {name: _named(node[name], f"{section}.{name}", kind) for name in map(str, node)}
 
 
 def _named(options: Any, name: str, kind: type[_T]) -> _T:
-    if not isinstance(options, (Mapping, DictConfig)):
+    if not isinstance(options, Mapping):
         raise ConfigError(f"{name}={options}: expected a name of its own, and below it _target_ and the options")
     made = call(options, name)
     if not isinstance(made, kind):
@@ -272,22 +264,22 @@ def flip_labels(data: VideoData) -> np.ndarray | None:
 def protocol(sampler: SamplerConfig, transform: TransformConfig, evaluation: EvalConfig) -> str:
     """How a number was measured, in the field's notation: '16x2 clips at 112 px, 10x1 views, ...'."""
     rate = f"{sampler.num_frames}x{sampler.stride} clips"
-    if sampler.mode.value == "segments":
+    if sampler.mode is SampleMode.segments:
         rate = f"{sampler.num_frames} segments"
     elif sampler.window is not None:
         rate = f"clips of {sampler.num_frames} frames over {sampler.window}"
     elif sampler.fps is not None:
         rate = f"clips of {sampler.num_frames} frames at {sampler.fps:g} fps"
     whose = evaluation.protocol
-    scale = build_eval_crops(transform, evaluation.crops, whose).scale
+    scale = EvalCrops(transform, evaluation.crops, whose).scale
     side = "squashed to" if transform.squash or isinstance(scale, str) else "short side"
     views = f"{evaluation.clips}x{evaluation.crops} views (clips x crops)"
     if evaluation.hop is not None:
         every = f"{evaluation.hop} frames" if isinstance(evaluation.hop, int) else evaluation.hop
         views = f"a clip every {every} x {evaluation.crops} crops"
     if whose is not EvalProtocol.vidtrain:
-        views += f", frames and crops as {whose.value}"
-    return f"{rate} at {transform.size} px ({side} {scale}), {views}, {evaluation.average.value} averaged"
+        views += f", frames and crops as {whose}"
+    return f"{rate} at {transform.size} px ({side} {scale}), {views}, {evaluation.average} averaged"
 
 
 # ---------------------------------------------------------------- models by name, models from files
@@ -308,10 +300,7 @@ def create_model(name: str, *, num_classes: int = 400, **options: Any) -> nn.Mod
     if name not in list_models():
         raise ConfigError(f"no model '{name}'{did_you_mean(name, list_models())}; models: {one_of(list_models(), 60)}")
     clip = {"num_frames": options.get("num_frames", 16), "size": options.get("size", 112)}
-    sampler, transform = {"num_frames": clip["num_frames"]}, {"size": clip["size"]}
-    root = OmegaConf.create({"model": model_section(name), "sampler": sampler, "transform": transform})
-    resolved = OmegaConf.to_container(root.model, resolve=True)
-    assert isinstance(resolved, dict)
+    resolved = model_options(name, **clip)
     given = {key: value for key, value in options.items() if key in resolved or key not in clip}
     return build_model({**resolved, **given}, num_classes)
 

@@ -1,19 +1,19 @@
-"""What numbers an option takes, said beside the option: `number` in a dataclass of options, `Annotated` in a function.
+"""What values an option takes, said beside the option. Words: a `Choice`. Numbers: `number` in a dataclass of options,
+`Annotated` in a function.
 
     epochs: int = number(20, least=1)
     def folder(root: str, *, val_fraction: Annotated[float, Range(least=0, below=1)] = 0.1): ...
 
-`check_ranges` holds a composed configuration against the first, `targets.call` the options of a function against the
-second. nan and infinity are in no range.
+`options.schema.check_numbers` holds a composed configuration against the first, `options.instantiate.call` the options
+of a function against the second. nan and infinity are in no range.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import typing
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from enum import Enum
 from typing import Any
 
 from vidtrain.errors import ConfigError
@@ -21,6 +21,13 @@ from vidtrain.errors import ConfigError
 LARGEST_SEED = 2**63 - 1
 LONGEST = 1e6
 """Seconds: 11 days. Waiting functions refuse much more."""
+
+
+class Choice(str, Enum):
+    """A closed set of words. A member is its text: it compares equal to it, and is printed and stored as it."""
+
+    __str__ = str.__str__
+    __format__ = str.__format__  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -56,15 +63,6 @@ def number(default: Any, **bounds: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
-def check_ranges(node: Any, prefix: str = "") -> None:
-    """Raise ConfigError for the first number of a composed configuration that its field does not take.
-
-    node: a DictConfig; its parts that are made from dataclasses are looked at, null is always left alone.
-    """
-    for key, value, allowed in _numbers(node, prefix):
-        check_number(key, value, allowed)
-
-
 def check_number(key: str, value: Any, allowed: Range) -> None:
     """value: a number, or a list of them. Raise ConfigError when one lies outside."""
     several = isinstance(value, (list, tuple))
@@ -75,23 +73,14 @@ def check_number(key: str, value: Any, allowed: Range) -> None:
             raise ConfigError(f"{key}={shown}: must be {allowed}{why}")
 
 
+def check_fields(options: Any, prefix: str = "") -> None:
+    """Raise ConfigError for the first number of a dataclass of options that its field does not take."""
+    for part in fields(options):
+        if "range" in part.metadata:
+            check_number(prefix + part.name, getattr(options, part.name), part.metadata["range"])
+
+
 def range_of(hint: Any) -> Range:
     """The Range of an annotation; any finite number where it has none."""
     found = [extra for extra in typing.get_args(hint) if isinstance(extra, Range)]
     return found[0] if found else Range()
-
-
-def _numbers(node: Any, prefix: str) -> Iterator[tuple[str, Any, Range]]:
-    from omegaconf import DictConfig, ListConfig, OmegaConf
-
-    schema = OmegaConf.get_type(node)
-    for part in dataclasses.fields(schema) if dataclasses.is_dataclass(schema) else ():
-        # a section that may hold anything is not looked into: nothing in it is to be resolved here
-        if part.name not in node or part.type == "Any" or OmegaConf.is_missing(node, part.name):
-            continue
-        value = node[part.name]
-        if isinstance(value, DictConfig):
-            yield from _numbers(value, f"{prefix}{part.name}.")
-        elif value is not None:
-            plain = list(value) if isinstance(value, ListConfig) else value
-            yield prefix + part.name, plain, part.metadata.get("range", Range())

@@ -25,6 +25,7 @@ from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.features.index import clip_seconds
 from vidtrain.data.formats.features import features
 from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.settings import TransformConfig
 from vidtrain.engine.preprocess import Preprocess
 
 CLIP = [
@@ -63,7 +64,7 @@ def by_hand(model: torch.nn.Module, path: str, hop: int | str) -> torch.Tensor:
     spec, found = ClipSpec(num_frames=4, stride=2), []
     preprocess = Preprocess([0.45] * 3, [0.225] * 3, torch.device("cpu"))
     with PyAVReader().open(path) as video, torch.no_grad():
-        cut = EvalCrops(32, 40).all(video.info)[0]
+        cut = EvalCrops(TransformConfig(size=32, resize=40)).all(video.info)[0]
         for clip in sliding_clips(video.info.num_frames, video.info.fps, spec, hop):
             frames = torch.from_numpy(cut.apply(video.read(clip, cut.read_size)))
             found.append(model.forward_features(preprocess({"rgb": frames[None]})["rgb"]))  # type: ignore[operator]

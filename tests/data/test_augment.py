@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from vidtrain.data.clips.augment import Augment, Colours
+from vidtrain.data.clips.augment import Augment
+from vidtrain.data.settings import TransformConfig
 from vidtrain.errors import ConfigError
 from vidtrain.types import Frames
 
+
+def augment(**options: Any) -> Augment:
+    return Augment(TransformConfig(**options))
+
+
 EACH = {
-    "colours": Augment(Colours(0.5)),
-    "hue": Augment(Colours(hue=0.5)),
-    "grey": Augment(Colours(grayscale=1.0)),
-    "rand_augment": Augment(policy="rand_augment", magnitude=20),
-    "trivial_augment": Augment(policy="trivial_augment"),
-    "erasing": Augment(erasing=1.0),
+    "colours": augment(colour=0.5),
+    "hue": augment(hue=0.5),
+    "grey": augment(grayscale=1.0),
+    "rand_augment": augment(policy="rand_augment", magnitude=20),
+    "trivial_augment": augment(policy="trivial_augment"),
+    "erasing": augment(erasing=1.0),
 }
 
 
@@ -47,14 +55,14 @@ def test_all_frames_are_changed_alike_and_reproducibly(name: str) -> None:
 
 def test_colours_are_drawn_around_those_that_are_there() -> None:
     flat = np.full((1, 4, 4, 3), 100, np.uint8)
-    levels = [Augment(Colours(0.5)).apply(flat, rng(seed))[0, 0, 0, 0] for seed in range(300)]
+    levels = [augment(colour=0.5).apply(flat, rng(seed))[0, 0, 0, 0] for seed in range(300)]
     assert 48 <= min(levels) < 60
     assert 140 < max(levels) <= 150
     assert 0.4 < np.mean(np.array(levels) < 100) < 0.6
 
 
 def test_as_many_clips_are_grey_as_asked() -> None:
-    changed = [Augment(Colours(grayscale=0.2)).apply(still(1), rng(seed)) for seed in range(300)]
+    changed = [augment(grayscale=0.2).apply(still(1), rng(seed)) for seed in range(300)]
     assert 0.14 < np.mean([np.ptp(one, axis=-1).max() == 0 for one in changed]) < 0.26
 
 
@@ -70,7 +78,7 @@ def test_the_generator_of_torch_is_left_alone(name: str) -> None:
 
 def test_switched_off_it_returns_the_clip_and_draws_nothing() -> None:
     clip, draws = still(), rng(3)
-    assert Augment().apply(clip, draws) is clip
+    assert augment().apply(clip, draws) is clip
     assert draws.random() == rng(3).random()
 
 
@@ -94,11 +102,11 @@ def test_erasing_takes_2_to_33_percent() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Colours(3), "transform.colour=3: must lie in 0 to 1"),
-        (lambda: Colours(hue=0.6), "transform.hue=0.6: must lie in 0 to 0.5"),
-        (lambda: Augment(erasing=2), "transform.erasing=2: must lie in 0 to 1"),
-        (lambda: Augment(magnitude=31), "transform.magnitude=31: must lie in 0 to 30"),
-        (lambda: Augment(num_ops=0), "transform.num_ops=0: must be at least 1"),
+        (lambda: augment(colour=3), "transform.colour=3: must be at least 0 and at most 1"),
+        (lambda: augment(hue=0.6), "transform.hue=0.6: must be at least 0 and at most 0.5"),
+        (lambda: augment(erasing=2), "transform.erasing=2: must be at least 0 and at most 1"),
+        (lambda: augment(magnitude=31), "transform.magnitude=31: must be at least 0 and at most 30"),
+        (lambda: augment(num_ops=0), "transform.num_ops=0: must be at least 1"),
     ],
 )
 def test_options_out_of_range(make, message: str) -> None:  # type: ignore[no-untyped-def]

@@ -12,29 +12,27 @@ import pytest
 import torch
 
 from tests.videos import coded, needs_encoder, number_of, read, scene, write_video
-from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
+from vidtrain.data.clips.dataset import ClipParts
+from vidtrain.data.clips.sampling import sliding_clips
 from vidtrain.data.clips.stream import ClipBatch, ClipStream
 from vidtrain.data.clips.transforms import EvalCrops
+from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers import streaming
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.pyav.reader import PyAVReader, PyAVVideo
+from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.errors import ConfigError
 from vidtrain.types import Frames, Indices, VideoInfo
 
-SPEC = ClipSpec(num_frames=4, stride=2)
-CUTS = EvalCrops(32, 40)
+SPEC = SamplerConfig(num_frames=4, stride=2)
+TRANSFORM = TransformConfig(size=32, resize=40)
+CUTS = EvalCrops(TRANSFORM)
 
 
 def stream(manifest: Manifest, *, reader: VideoReader | None = None, **options: Any) -> ClipStream:
-    return ClipStream(
-        manifest,
-        reader or PyAVReader(),
-        options.pop("spec", SPEC),
-        CUTS,
-        hop=options.pop("hop", None),
-        batch_size=options.pop("batch_size", 5),
-    )
+    parts = ClipParts(reader or PyAVReader(), options.pop("spec", SPEC), TRANSFORM)
+    return ClipStream(manifest, parts, **{"hop": None, "batch_size": 5, **options})
 
 
 def gathered(batches: Iterator[ClipBatch]) -> tuple[dict[int, torch.Tensor], dict[int, str]]:
@@ -56,7 +54,7 @@ def gathered(batches: Iterator[ClipBatch]) -> tuple[dict[int, torch.Tensor], dic
     return ended, bad
 
 
-def expected(path: Path, hop: int | None, spec: ClipSpec = SPEC, **seconds: float) -> torch.Tensor:
+def expected(path: Path, hop: int | None, spec: SamplerConfig = SPEC, **seconds: float) -> torch.Tensor:
     """Each clip read by itself."""
     with PyAVReader().open(str(path)) as video:
         info = video.info
@@ -93,14 +91,14 @@ def test_clips_are_those_read_one_by_one(videos: list[Path], hop: int | None) ->
 
 @pytest.mark.parametrize("short", ["repeat_last", "loop"])
 def test_a_video_shorter_than_a_clip(videos: list[Path], short: Any) -> None:
-    spec = ClipSpec(num_frames=8, stride=2, short=short)
+    spec = SamplerConfig(num_frames=8, stride=2, short=short)
     ended, _ = gathered(iter(stream(Manifest.of([str(videos[2])], [0]), spec=spec)))
     assert torch.equal(ended[0], expected(videos[2], None, spec))
 
 
 def test_workers_share_the_videos(videos: list[Path]) -> None:
     manifest = Manifest.of([str(path) for path in videos * 3], [0] * 9)
-    ended, bad = gathered(iter(stream(manifest, batch_size=4).loader(workers=2, pin_memory=False)))
+    ended, bad = gathered(iter(stream(manifest, batch_size=4).loader(Workers(2))))
     assert not bad
     assert sorted(ended) == list(range(9))
     for row in range(9):
@@ -136,7 +134,7 @@ def test_broken_videos_are_named(videos: list[Path], tmp_path: Path) -> None:
 
 def test_segments_cannot_slide() -> None:
     with pytest.raises(ConfigError, match="cannot slide"):
-        stream(Manifest.of(["x"], [0]), spec=ClipSpec(num_frames=4, mode="segments"))
+        stream(Manifest.of(["x"], [0]), spec=SamplerConfig(num_frames=4, mode="segments"))
 
 
 def test_each_frame_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,12 +246,12 @@ def test_frames_that_are_not_evenly_spaced(tmp_path: Path) -> None:
     """Clips by the second, and the times of the whole file at its end."""
     times = [*range(12), *range(14, 44, 5)]
     path = write_video(tmp_path / "a.mp4", coded(18), 10, codec="libx264", times=times)
-    given = stream(Manifest.of([str(path)], [0]), spec=ClipSpec(4, fps=5), hop="0.5s", batch_size=100)
+    given = stream(Manifest.of([str(path)], [0]), spec=SamplerConfig(4, fps=5), hop="0.5s", batch_size=100)
     (batch,) = given
     (end,) = batch.ends
     assert end.times is not None
     assert end.times[:-1].tolist() == pytest.approx([time / 10 for time in times])
-    clips = sliding_clips(18, end.fps, ClipSpec(4, fps=5), "0.5s", times=end.times)
+    clips = sliding_clips(18, end.fps, SamplerConfig(4, fps=5), "0.5s", times=end.times)
     assert end.clips == len(clips)
     assert clips[:3].tolist() == [[0, 2, 4, 6], [5, 7, 9, 11], [10, 11, 12, 12]]
     with PyAVReader().open(str(path)) as video:

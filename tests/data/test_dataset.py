@@ -15,22 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidtrain.data.clips.crop import scaled_size
-from vidtrain.data.clips.dataset import MAX_REPLACEMENTS, TrainClips, read_clip
-from vidtrain.data.clips.dataset import EvalViews as Views
+from vidtrain.data.clips.dataset import MAX_REPLACEMENTS, ClipParts, EvalViews, TrainClips, read_clip
 from vidtrain.data.clips.loader import EpochBatches, TrainLoader, balanced_weights, choose_workers, collate
 from vidtrain.data.clips.loader import eval_loader as loader_of_tests
-from vidtrain.data.clips.sampling import ClipSpec, uniform_clips
-from vidtrain.data.clips.transforms import EvalCrops as Cuts
-from vidtrain.data.clips.transforms import TrainCrop
+from vidtrain.data.clips.sampling import uniform_clips
+from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
+from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import IntLists, Manifest
 from vidtrain.data.motion.motion import motion
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.types import Indices, Sample, VideoInfo
 
-SPEC = ClipSpec(num_frames=4, stride=2)
-CUT = TrainCrop(size=24, resize=28, resize_max=36)
+SPEC = SamplerConfig(num_frames=4, stride=2)
+CUT = TransformConfig(size=24, resize=28, resize_max=36)
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,22 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return data.splits["train"]
 
 
-def clips(manifest: Manifest, **options: object) -> TrainClips:
-    given = {"spec": SPEC, "cut": CUT, "seed": 3, **options}
-    return TrainClips(manifest, PyAVReader(), **given)  # type: ignore[arg-type]
+def clips(manifest: Manifest, **options: Any) -> TrainClips:
+    sampler = dataclasses.replace(SPEC, **{key: options.pop(key) for key in list(options) if hasattr(SPEC, key)})
+    return TrainClips(manifest, ClipParts(PyAVReader(), sampler, options.pop("cut", CUT)), **{"seed": 3, **options})
+
+
+def views_of(
+    manifest: Manifest,
+    size: int = 24,
+    resize: int = 28,
+    *,
+    spec: SamplerConfig = SPEC,
+    num_classes: int | None = None,
+    **views: Any,
+) -> EvalViews:
+    parts = ClipParts(PyAVReader(), spec, TransformConfig(size=size, resize=resize))
+    return EvalViews(manifest, parts, EvalConfig(**views), num_classes=num_classes)
 
 
 def with_broken(manifest: Manifest, rows: set[int], folder: Path) -> Manifest:
@@ -70,7 +83,7 @@ def test_a_clip_is_a_function_of_seed_epoch_and_row(manifest: Manifest) -> None:
 def test_the_number_of_workers_does_not_change_the_data(manifest: Manifest) -> None:
     epochs = []
     for workers in (0, 2):
-        loader = TrainLoader(clips(manifest), batch_size=3, workers=workers, seed=1, pin_memory=False)
+        loader = TrainLoader(clips(manifest), Workers(workers), batch_size=3)
         first = list(loader.epoch(0))
         epochs.append([*first, *loader.epoch(1)])
         assert len(first) == len(loader) == 2
@@ -85,8 +98,7 @@ def test_the_number_of_workers_does_not_change_the_data(manifest: Manifest) -> N
 @pytest.mark.parametrize("workers", [0, 1])
 def test_starting_a_loader_draws_nothing_from_torch(manifest: Manifest, workers: int) -> None:
     """A run that goes on within an epoch starts its loader once more than one that was never stopped."""
-    clips = TrainClips(manifest, PyAVReader(), SPEC, TrainCrop(24, 28), seed=0)
-    loader = TrainLoader(clips, batch_size=2, workers=workers, seed=0, pin_memory=False)
+    loader = TrainLoader(clips(manifest), Workers(workers), batch_size=2)
     before = torch.get_rng_state()
     next(loader.epoch(0))
     assert torch.equal(torch.get_rng_state(), before)
@@ -94,8 +106,8 @@ def test_starting_a_loader_draws_nothing_from_torch(manifest: Manifest, workers:
 
 def test_a_flip_mirrors_the_frames_and_exchanges_the_classes(manifest: Manifest) -> None:
     exchanged = np.array([1, 0, 2, 3, 5, 4, 6, 7])
-    plain = clips(manifest, cut=TrainCrop(24, 28, flip=0.0), flip_labels=exchanged)
-    flipped = clips(manifest, cut=TrainCrop(24, 28, flip=1.0), flip_labels=exchanged)
+    plain = clips(manifest, cut=TransformConfig(24, resize=28, flip=0.0), flip_labels=exchanged)
+    flipped = clips(manifest, cut=TransformConfig(24, resize=28, flip=1.0), flip_labels=exchanged)
     for row in range(8):
         one, other = plain[(0, row)], flipped[(0, row)]
         assert one.inputs is not None
@@ -106,7 +118,7 @@ def test_a_flip_mirrors_the_frames_and_exchanges_the_classes(manifest: Manifest)
 
 def test_of_several_clips_of_a_video_each_has_the_label_of_its_own_flip(manifest: Manifest) -> None:
     exchanged = np.array([1, 0, 2, 3, 4, 5, 6, 7])
-    whole = TrainCrop(size=32, resize=32, flip=0.5)
+    whole = TransformConfig(size=32, resize=32, flip=0.5)
     plain = clips(manifest, cut=dataclasses.replace(whole, flip=0.0), clips_per_video=6)
     mixed = clips(manifest, cut=whole, clips_per_video=6, flip_labels=exchanged)
     seen = set()
@@ -145,7 +157,7 @@ def test_nothing_readable_ends_with_a_reason_instead_of_a_loop(manifest: Manifes
     with pytest.raises(DataError, match=rf"{MAX_REPLACEMENTS} videos in a row cannot be read; the last: .*broken"):
         clips(broken)[(0, 0)]
     for workers in (0, 1):
-        loader = TrainLoader(clips(broken), batch_size=2, workers=workers, seed=0, pin_memory=False)
+        loader = TrainLoader(clips(broken), Workers(workers), batch_size=2)
         with pytest.raises(DataError) as error:
             next(loader.epoch(0))
         assert str(error.value).startswith(f"{MAX_REPLACEMENTS} videos in a row cannot be read; the last: ")
@@ -154,8 +166,8 @@ def test_nothing_readable_ends_with_a_reason_instead_of_a_loop(manifest: Manifes
 
 @pytest.mark.parametrize("crops", [1, 3])
 def test_views_of_one_pass_equal_those_read_one_by_one(manifest: Manifest, crops: int) -> None:
-    cuts = Cuts(size=24, resize=30, crops=crops)
-    sample = Views(manifest, PyAVReader(), SPEC, cuts, clips=3)[4]
+    cuts = EvalCrops(TransformConfig(size=24, resize=30), crops)
+    sample = views_of(manifest, 24, 30, clips=3, crops=crops)[4]
     assert sample.inputs is not None
     assert sample.inputs["rgb"].shape == (3 * crops, 4, 24, 24, 3)
     with PyAVReader().open(manifest.paths[4]) as video:
@@ -171,11 +183,11 @@ def test_views_of_one_pass_equal_those_read_one_by_one(manifest: Manifest, crops
 
 def test_a_broken_video_is_never_replaced_in_testing(manifest: Manifest, tmp_path: Path) -> None:
     broken = with_broken(manifest, {1, 7}, tmp_path)
-    views = Views(broken, PyAVReader(), SPEC, Cuts(24, 28), clips=2)
-    batches = list(loader_of_tests(views, views_per_batch=6, views_per_video=2, workers=0, pin_memory=False))
+    views = views_of(broken, clips=2, batch_size=6)
+    batches = list(loader_of_tests(views, Workers(0)))
     assert [video for batch in batches for video in batch.videos.tolist()] == [0, 2, 3, 4, 5, 6]
     assert [Path(bad.path).name for batch in batches for bad in batch.bad] == ["broken1.mp4", "broken7.mp4"]
-    alone = Views(broken, PyAVReader(), SPEC, Cuts(24, 28), clips=2)[1]
+    alone = views_of(broken, clips=2)[1]
     assert len(collate([alone])) == 0
 
 
@@ -184,20 +196,20 @@ def test_a_segment_bounds_the_clips(manifest: Manifest) -> None:
     with PyAVReader().open(manifest.paths[0]) as video:
         fps, frames = video.info.fps, video.read(np.arange(12), (28, 28))
     part = Manifest(manifest.paths.take(rows), rows, np.array([4 / fps]), np.array([11 / fps]))
-    views = Views(part, PyAVReader(), SPEC, Cuts(28, 28), clips=1)[0].inputs["rgb"]
+    views = views_of(part, 28, 28, clips=1)[0].inputs["rgb"]
     assert np.array_equal(views[0].numpy(), frames[[4, 6, 8, 10]])
     late = Manifest(part.paths, part.labels, np.array([99.0]), np.array([100.0]))
-    sample = Views(late, PyAVReader(), SPEC, Cuts(28, 28), clips=1)[0]
+    sample = views_of(late, 28, 28, clips=1)[0]
     assert sample.inputs is None
     assert "the segment begins at 99 s" in sample.bad[0].reason
 
 
 def test_a_video_shorter_than_the_clip_follows_the_policy(manifest: Manifest) -> None:
-    long = ClipSpec(num_frames=8, stride=3, short="error")
-    sample = Views(manifest, PyAVReader(), long, Cuts(24, 28), clips=1)[0]
+    long = SamplerConfig(num_frames=8, stride=3, short="error")
+    sample = views_of(manifest, spec=long, clips=1)[0]
     assert sample.inputs is None
     assert "the clip spans 22 frames" in sample.bad[0].reason
-    looped = Views(manifest, PyAVReader(), ClipSpec(8, 3, short="loop"), Cuts(24, 28), clips=1)[0].inputs["rgb"]
+    looped = views_of(manifest, spec=SamplerConfig(8, 3, short="loop"), clips=1)[0].inputs["rgb"]
     assert looped is not None
     assert torch.equal(looped[0, 0], looped[0, 4])  # frame 12 of 12 is frame 0 again
 
@@ -220,14 +232,17 @@ def test_an_epoch_visits_every_row_once_in_an_order_of_its_own() -> None:
 @given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 300), st.integers(0, 60), st.integers(0, 2**32))
 def test_cuts_lie_inside_the_scaled_frame(height: int, width: int, size: int, more: int, seed: int) -> None:
     info = VideoInfo(1, 30.0, height, width)
-    drawn = TrainCrop(size, size + more, size + 2 * more).draw(info, np.random.default_rng(seed))
-    for cut in (drawn, *Cuts(size, size + more, 3).all(info)):
+    drawn = TrainCrop(TransformConfig(size, resize=size + more, resize_max=size + 2 * more)).draw(
+        info, np.random.default_rng(seed)
+    )
+    for cut in (drawn, *EvalCrops(TransformConfig(size, resize=size + more), 3).all(info)):
         assert 0 <= cut.top <= cut.read_size[0] - size
         assert 0 <= cut.left <= cut.read_size[1] - size
     tall, wide = scaled_size(info, size)
     assert min(tall, wide) == size
     assert (tall >= wide) == (height >= width) or tall == wide
-    centre, ends = Cuts(size, size, 1).all(info)[0], Cuts(size, size, 3).all(info)
+    square = TransformConfig(size, resize=size)
+    centre, ends = EvalCrops(square, 1).all(info)[0], EvalCrops(square, 3).all(info)
     assert ends[1] == centre
     assert (ends[0].top, ends[0].left) == (0, 0)
     assert (ends[2].top, ends[2].left) == (tall - size, wide - size)
@@ -235,16 +250,27 @@ def test_cuts_lie_inside_the_scaled_frame(height: int, width: int, size: int, mo
 
 def test_squashing_keeps_the_sides() -> None:
     info = VideoInfo(1, 30.0, 90, 200)
-    assert Cuts(32, 32, 1, squash=True).all(info)[0].read_size == (32, 32)
-    assert TrainCrop(32, 40, squash=True).draw(info, np.random.default_rng(0)).read_size == (40, 40)
+    assert EvalCrops(TransformConfig(32, resize=32, squash=True)).all(info)[0].read_size == (32, 32)
+    assert TrainCrop(TransformConfig(32, resize=40, squash=True)).draw(info, np.random.default_rng(0)).read_size == (
+        40,
+        40,
+    )
 
 
 def test_impossible_cuts_are_refused() -> None:
-    for wrong in (lambda: TrainCrop(32, 24), lambda: TrainCrop(24, 32, 30), lambda: Cuts(32, 24)):
+    small = TransformConfig(32, resize=24)
+    for wrong in (
+        lambda: TrainCrop(small),
+        lambda: TrainCrop(TransformConfig(24, resize=32, resize_max=30)),
+        lambda: EvalCrops(small),
+    ):
         with pytest.raises(ConfigError, match=r"transform\.resize"):
             wrong()
+    for key in ("area", "aspect"):
+        with pytest.raises(ConfigError, match=rf"transform\.{key}=\[0\.5\]: two numbers, from and to"):
+            TrainCrop(TransformConfig(**{key: [0.5]}))
     with pytest.raises(ConfigError, match=r"transform\.flip=2"):
-        TrainCrop(24, 24, flip=2)
+        TransformConfig(24, resize=24, flip=2)
 
 
 def test_workers_are_chosen_from_the_machine_unless_asked() -> None:
@@ -299,14 +325,14 @@ def test_copies_of_a_row_are_different_clips(manifest: Manifest) -> None:
 
 
 def test_class_balance_out_of_range(manifest: Manifest) -> None:
-    with pytest.raises(ConfigError, match=r"sampler\.class_balance=2: must lie in 0"):
-        balanced_weights(manifest, 2)
+    with pytest.raises(ConfigError, match=r"sampler\.class_balance=2: must be at least 0 and at most 1"):
+        clips(manifest, class_balance=2)
 
 
 def test_several_clips_of_a_video_stand_side_by_side(manifest: Manifest) -> None:
     exchanged = np.array([1, 0, 2, 3, 5, 4, 6, 7])
     several = clips(manifest, clips_per_video=3, flip_labels=exchanged)
-    loader = TrainLoader(several, batch_size=6, workers=0, seed=0, pin_memory=False)
+    loader = TrainLoader(several, Workers(0), batch_size=6)
     assert len(loader) == 4
     for batch in loader.epoch(0):
         assert batch.inputs["rgb"].shape == (6, 1, 4, 24, 24, 3)
@@ -317,7 +343,7 @@ def test_several_clips_of_a_video_stand_side_by_side(manifest: Manifest) -> None
         for label, video in zip(batch.targets.tolist(), batch.videos.tolist(), strict=True):
             assert label in (video, exchanged[video])
     with pytest.raises(ConfigError, match=r"trainer\.batch_size=8 counts clips.*clips_per_video=3"):
-        TrainLoader(several, batch_size=8, workers=0, seed=0, pin_memory=False)
+        TrainLoader(several, Workers(0), batch_size=8)
 
 
 @pytest.mark.parametrize("sizes", [(28, 28, 28), (28, 32, 28)])
@@ -327,7 +353,10 @@ def test_clips_of_one_size_are_read_together(
     several, path = clips(manifest), manifest.paths[0]
     places = np.array([[0, 2, 4, 6], [1, 3, 5, 7], [2, 2, 2, 2]])
     with several.reader.open(path) as video:
-        cuts = [TrainCrop(24, size, flip=0.0).draw(video.info, np.random.default_rng(0)) for size in sizes]
+        cuts = [
+            TrainCrop(TransformConfig(24, resize=size, flip=0.0)).draw(video.info, np.random.default_rng(0))
+            for size in sizes
+        ]
         alone = [read_clip(path, video, p, c.read_size, None)[0] for p, c in zip(places, cuts, strict=True)]
         reads: list[int] = []
 
@@ -346,24 +375,24 @@ def test_labels_of_a_multi_label_set_are_vectors(manifest: Manifest) -> None:
     several = dataclasses.replace(manifest, tags=tags)
     exchanged = np.array([1, 0, 2, 3, 5, 4, 6, 7])
     for flip in (0.0, 1.0):
-        cut = TrainCrop(24, 28, flip=flip)
-        found = clips(several, cut=cut, flip_labels=exchanged, num_classes=8)
+        cut = TransformConfig(24, resize=28, flip=flip)
+        found = clips(several, cut=cut, flip_labels=exchanged, num_classes=8, class_balance=1.0)
         for row in range(8):
             wanted = {exchanged[n] if flip else n for n in tags[row]}
             label = found[(0, row)].target
             assert isinstance(label, torch.Tensor)
             assert label.dtype == torch.float32
             assert set(label.nonzero()[:, 0].tolist()) == wanted
-    loader = TrainLoader(found, batch_size=4, workers=0, seed=0, pin_memory=False, balance=1.0)
+    loader = TrainLoader(found, Workers(0), batch_size=4)
     assert next(loader.epoch(0)).targets.shape == (4, 8)
-    views = Views(several, PyAVReader(), SPEC, Cuts(24, 28), clips=2, num_classes=8)
-    batches = list(loader_of_tests(views, views_per_batch=4, views_per_video=2, workers=0, pin_memory=False))
+    views = views_of(several, clips=2, batch_size=4, num_classes=8)
+    batches = list(loader_of_tests(views, Workers(0)))
     assert torch.cat([batch.targets for batch in batches]).sum().item() == sum(len(t) for t in tags)
 
 
 def test_sliding_gives_each_video_the_clips_it_needs(manifest: Manifest) -> None:
-    views = Views(manifest, PyAVReader(), SPEC, Cuts(24, 28, 3), clips=1, hop=2)
-    loader = loader_of_tests(views, views_per_batch=64, views_per_video=3, workers=0, pin_memory=False)
+    views = views_of(manifest, crops=3, hop=2, batch_size=64)
+    loader = loader_of_tests(views, Workers(0))
     # 12 frames, a span of 7: starts at 0, 2, 4 and 5
     assert [part.inputs["rgb"].shape for part in loader] == [(12, 4, 24, 24, 3)] * 8
 
@@ -389,12 +418,14 @@ class PatternFlow:
 
 def test_clips_with_flow_are_those_they_were_as_five_channels() -> None:
     """Checksums of RGB and flow as they were when both stood in one array, whose last field of flow was not used."""
-    manifest, spec, flow = Manifest.of(["v0", "v1"], [0, 1]), ClipSpec(num_frames=4, stride=2), PatternFlow()
+    manifest, transform = Manifest.of(["v0", "v1"], [0, 1]), TransformConfig(24, resize=30, resize_max=34)
+    parts = ClipParts(Pattern(), SPEC, transform, PatternFlow())
     samples = []
     for each in (1, 3):
-        clips = TrainClips(manifest, Pattern(), spec, TrainCrop(24, 30, 34), seed=5, flow=flow, clips_per_video=each)
+        several = dataclasses.replace(parts, sampler=dataclasses.replace(SPEC, clips_per_video=each))
+        clips = TrainClips(manifest, several, seed=5)
         samples += clips.clips((0, 1)) + clips.clips((1, 1))
-    samples.append(Views(manifest, Pattern(), spec, Cuts(24, 30, 3), clips=2, flow=flow)[0])
+    samples.append(EvalViews(manifest, parts, EvalConfig(clips=2, crops=3))[0])
     found = [[zlib.crc32(sample.inputs[name].numpy().tobytes()) for name in ("rgb", "flow")] for sample in samples]
     assert found == [
         [1275145805, 3794367153],

@@ -12,15 +12,19 @@ import pytest
 import torch
 
 from vidtrain.data.clips import loader as loaders
+from vidtrain.data.clips.dataset import ClipParts
 from vidtrain.data.clips.loader import TrainLoader, collate
 from vidtrain.data.clips.sampling import ClipSpec
+from vidtrain.data.clips.workers import Workers
 from vidtrain.data.features.files import FILE, FeatureFolder, Video, open_features, read_info
 from vidtrain.data.features.index import clip_seconds, write_feature_index
 from vidtrain.data.features.sequences import EvalSequences, TrainSequences
 from vidtrain.data.formats.features import features
 from vidtrain.data.formats.index import index
 from vidtrain.data.manifest.manifest import IntLists, Manifest, VideoData
+from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.timeline import packed
+from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.sequences import Sequences
 from vidtrain.types import Sample
@@ -28,6 +32,8 @@ from vidtrain.types import Sample
 SPEC = ClipSpec(num_frames=4, stride=2)  # span 7
 FRAMES = (30, 7, 61, 20)
 MADE = {"model._target_": "net", "sampler.num_frames": 4, "transform.size": 32, "layer": "features", "hop": None}
+
+PARTS = ClipParts(PyAVReader(), SamplerConfig(), TransformConfig())
 
 
 def vectors(video: int, clips: int, dtype: str = "float16") -> np.ndarray[Any, Any]:
@@ -318,7 +324,7 @@ def test_batches_are_sequences_in_the_order_of_the_samples(tmp_path: Path, sourc
     made(tmp_path / "out", sources)
     data = features(tmp_path / "out")
     assert data.features is not None
-    views = EvalSequences(data.splits["train"], data.features)
+    views = EvalSequences(data.splits["train"], data.features, batch_size=32)
     batch = collate([views[row] for row in (1, 2, 0)])
     assert isinstance(batch.inputs["features"], Sequences)
     assert batch.inputs["features"].lengths.tolist() == [1, 9, 5]
@@ -344,7 +350,7 @@ def test_a_random_stretch_in_training(tmp_path: Path, sources: list[Video]) -> N
     made(tmp_path / "out", sources)
     data = features(tmp_path / "out", max_clips=4)
     assert data.features is not None
-    clips = TrainSequences(data.splits["train"], data.features, seed=0)
+    clips = TrainSequences(data.splits["train"], data.features, PARTS, seed=0)
     whole = torch.from_numpy(vectors(2, 9))
     starts = set()
     for epoch in range(60):
@@ -354,9 +360,9 @@ def test_a_random_stretch_in_training(tmp_path: Path, sources: list[Video]) -> N
         assert torch.equal(part, only(clips[epoch, 2, 0]))  # a function of seed, epoch and row
     assert starts == set(range(6))
     assert len(only(clips[0, 1, 0])) == 1  # a shorter video is taken whole
-    assert len(only(EvalSequences(data.splits["train"], data.features)[2])) == 9  # a test reads all
+    assert len(only(EvalSequences(data.splits["train"], data.features, batch_size=32)[2])) == 9  # a test reads all
     with pytest.raises(ConfigError, match=r"data\.max_clips=0"):
-        TrainSequences(data.splits["train"], features(tmp_path / "out", max_clips=0).features, seed=0)
+        TrainSequences(data.splits["train"], features(tmp_path / "out", max_clips=0).features, PARTS, seed=0)
 
 
 def test_broken_files_are_replaced_in_training_and_named_in_testing(tmp_path: Path, sources: list[Video]) -> None:
@@ -365,10 +371,10 @@ def test_broken_files_are_replaced_in_training_and_named_in_testing(tmp_path: Pa
     broken = data.splits["train"].paths[0]
     Path(broken).write_bytes(b"x")
     assert data.features is not None
-    sample = TrainSequences(data.splits["train"], data.features, seed=0)[0, 0, 0]
+    sample = TrainSequences(data.splits["train"], data.features, PARTS, seed=0)[0, 0, 0]
     assert sample.video in (1, 2)
     assert [video.path for video in sample.bad] == [broken]
-    sample = EvalSequences(data.splits["train"], data.features)[0]
+    sample = EvalSequences(data.splits["train"], data.features, batch_size=32)[0]
     assert sample.inputs is None
     assert sample.bad[0].path == broken
 
@@ -379,14 +385,14 @@ def test_loaders(tmp_path: Path, sources: list[Video], workers: int) -> None:
     data = features(tmp_path / "out")
     assert data.features is not None
     assert data.multi_label
-    clips = TrainSequences(data.splits["train"], data.features, seed=0, num_classes=2)
-    loader = TrainLoader(clips, batch_size=3, workers=workers, seed=0, pin_memory=False)
+    clips = TrainSequences(data.splits["train"], data.features, PARTS, seed=0, num_classes=2)
+    loader = TrainLoader(clips, Workers(workers), batch_size=3)
     (batch,) = loader.epoch(0)
     assert sorted(batch.videos.tolist()) == [0, 1, 2]
     lengths = {0: 5, 1: 1, 2: 9}
     assert batch.inputs["features"].lengths.tolist() == [lengths[row] for row in batch.videos.tolist()]
     tags = {0: [1, 0], 1: [1, 1], 2: [0, 0]}
     assert batch.targets.tolist() == [tags[row] for row in batch.videos.tolist()]
-    views = EvalSequences(data.splits["train"], data.features, num_classes=2)
-    batches = list(loaders.eval_loader(views, views_per_batch=2, views_per_video=1, workers=workers, pin_memory=False))
+    views = EvalSequences(data.splits["train"], data.features, batch_size=2, num_classes=2)
+    batches = list(loaders.eval_loader(views, Workers(workers)))
     assert [b.videos.tolist() for b in batches] == [[0, 1], [2]]

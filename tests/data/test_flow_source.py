@@ -7,6 +7,7 @@ import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,17 +16,14 @@ import torch
 from tests.data.moving import moving
 from tests.data.prepared import READER, as_data
 from tests.videos import write_video
-from vidtrain.data.clips.augment import Augment, Colours
-from vidtrain.data.clips.dataset import EvalViews, TrainClips
+from vidtrain.data.clips.dataset import ClipParts, EvalViews, TrainClips
 from vidtrain.data.clips.loader import TrainLoader
-from vidtrain.data.clips.sampling import ClipSpec
-from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
+from vidtrain.data.clips.workers import Workers
 from vidtrain.data.flow.cache import make_flow
 from vidtrain.data.flow.codes import STILL, decode, encode, mirror
 from vidtrain.data.flow.methods import OpenCVFlow
 from vidtrain.data.flow.source import CachedFlow, ComputedFlow, FlowSource
-from vidtrain.data.manifest.manifest import Manifest
-from vidtrain.data.settings import FlowCacheConfig
+from vidtrain.data.settings import EvalConfig, FlowCacheConfig, SamplerConfig, TransformConfig
 from vidtrain.errors import VideoError
 from vidtrain.types import Frames
 
@@ -96,11 +94,8 @@ def test_a_cache_holds_what_is_computed_but_for_its_jpegs(
 def test_a_cache_of_another_size_is_scaled_with_its_values(videos: list[Path], tmp_path: Path) -> None:
     views = EvalViews(
         as_data(videos).splits["train"],
-        READER,
-        ClipSpec(num_frames=4, stride=1),
-        EvalCrops(size=96, resize=96),
-        clips=1,
-        flow=cache(videos, tmp_path),
+        parts(SamplerConfig(num_frames=4, stride=1), cache(videos, tmp_path), size=96, resize=96),
+        EvalConfig(clips=1),
     )
     flow = decode(views[0].inputs["flow"][0].numpy())[:, 24:-24, 24:-24]
     assert np.abs(flow.mean((0, 1, 2)) - (3.0, 0.0)).max() < 0.15  # 1.5 pixels of 48, twice that of 96
@@ -129,10 +124,13 @@ def test_renamed_videos_and_moved_caches_are_found(videos: list[Path], tmp_path:
 # ---------------------------------------------------------------- in a data set
 
 
-def clips(videos: list[Path], flow: FlowSource | None, **options: object) -> TrainClips:
-    cut = options.pop("cut", TrainCrop(size=32, resize=40))
-    manifest: Manifest = as_data(videos).splits["train"]
-    return TrainClips(manifest, READER, ClipSpec(num_frames=4, stride=2), cut, seed=3, flow=flow, **options)  # type: ignore[arg-type]
+def parts(sampler: SamplerConfig, flow: FlowSource | None, **transform: Any) -> ClipParts:
+    return ClipParts(READER, sampler, TransformConfig(**transform), flow)
+
+
+def clips(videos: list[Path], flow: FlowSource | None, **transform: Any) -> TrainClips:
+    manifest, sampler = as_data(videos).splits["train"], SamplerConfig(num_frames=4, stride=2)
+    return TrainClips(manifest, parts(sampler, flow, **{"size": 32, "resize": 40, **transform}), seed=3)
 
 
 def test_rgb_is_the_same_with_and_without_flow(videos: list[Path], computed: ComputedFlow) -> None:
@@ -144,16 +142,16 @@ def test_rgb_is_the_same_with_and_without_flow(videos: list[Path], computed: Com
 
 
 def test_colours_and_erasing_touch_rgb_only(videos: list[Path], computed: ComputedFlow) -> None:
-    augment = Augment(Colours(strength=0.8, hue=0.4), erasing=1.0)
+    augment = {"colour": 0.8, "hue": 0.4, "erasing": 1.0}
     for epoch in range(4):
-        changed, plain = (clips(videos, computed, augment=a)[epoch, 0].inputs for a in (augment, None))
+        changed, plain = (clips(videos, computed, **options)[epoch, 0].inputs for options in (augment, {}))
         assert torch.equal(changed["flow"], plain["flow"])
         assert (changed["rgb"] != plain["rgb"]).any()
 
 
 def test_a_flip_mirrors_and_negates(videos: list[Path], computed: ComputedFlow) -> None:
     """The clip of a flipped video is that of the video, mirrored; and the flow of a mirrored video agrees with it."""
-    never, always = (clips(videos, computed, cut=TrainCrop(32, 32, flip=p, squash=True)) for p in (0.0, 1.0))
+    never, always = (clips(videos, computed, resize=32, flip=p, squash=True) for p in (0.0, 1.0))
     plain, flipped = ({n: x[0].numpy() for n, x in c[0, 0].inputs.items()} for c in (never, always))
     assert np.array_equal(flipped["rgb"], plain["rgb"][:, :, ::-1])
     assert np.array_equal(flipped["flow"], mirror(plain["flow"]))
@@ -167,10 +165,10 @@ def test_a_flip_mirrors_and_negates(videos: list[Path], computed: ComputedFlow) 
 
 
 def test_ten_crops_share_one_decode_and_cut_the_flow(videos: list[Path], computed: ComputedFlow) -> None:
-    manifest, spec = as_data(videos).splits["train"], ClipSpec(num_frames=3, stride=1)
-    views = EvalViews(manifest, READER, spec, EvalCrops(32, 48, crops=10), clips=2, flow=computed)[1].inputs
+    manifest, spec, ten = as_data(videos).splits["train"], SamplerConfig(3, 1), EvalConfig(clips=2, crops=10)
+    views = EvalViews(manifest, parts(spec, computed, size=32, resize=48), ten)[1].inputs
     assert (views["rgb"].shape, views["flow"].shape) == ((20, 3, 32, 32, 3), (20, 2, 32, 32, 2))
-    plain = EvalViews(manifest, READER, spec, EvalCrops(32, 48, crops=10), clips=2)[1].inputs
+    plain = EvalViews(manifest, parts(spec, None, size=32, resize=48), ten)[1].inputs
     assert torch.equal(views["rgb"], plain["rgb"])
     for crop in range(5):  # of each clip five crops, then their mirror images
         assert np.array_equal(views["flow"][crop + 5].numpy(), mirror(views["flow"][crop].numpy()))
@@ -188,8 +186,8 @@ def test_workers_give_what_this_process_gives(
 ) -> None:
     """OpenCV has run in this process before the workers are forked: with its threads on they would hang."""
     flow = clips(videos, computed)
-    here = [batch.inputs for batch in TrainLoader(flow, batch_size=1, workers=0, seed=0, pin_memory=False).epoch(0)]
-    loader = TrainLoader(flow, batch_size=1, workers=1, seed=0, pin_memory=False)
+    here = [batch.inputs for batch in TrainLoader(flow, Workers(0), batch_size=1).epoch(0)]
+    loader = TrainLoader(flow, Workers(1), batch_size=1)
     loader._loader.multiprocessing_context = start
     there = [batch.inputs for batch in loader.epoch(0)]
     assert len(here) == len(there) == 2

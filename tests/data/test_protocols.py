@@ -18,6 +18,7 @@ from vidtrain.data.clips.protocols import check_clips, protocol_clips
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.settings import EvalProtocol as P
+from vidtrain.data.settings import TransformConfig
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.types import VideoInfo
 
@@ -118,7 +119,7 @@ def test_crops_are_those_of_the_code_base(name: str) -> None:
         squash = len(s.get("resize_size", [])) == 2
         if squash and len(set(s["resize_size"])) == 2:
             resize = "{}x{}".format(*s["resize_size"])
-        cuts = EvalCrops(size, resize, len(case["crops"]), squash, FILES[name])
+        cuts = EvalCrops(TransformConfig(size, resize=resize, squash=squash), len(case["crops"]), FILES[name])
         (width, height), found = case["source"], []
         for cut in cuts.all(VideoInfo(10, 25.0, height, width)):
             found.append({"x": cut.left, "y": cut.top, "size": cut.size, "resize": list(cut.read_size[::-1])})
@@ -273,7 +274,7 @@ def test_mistakes(protocol: P, spec: ClipSpec, clips: int, hop: int | None, mess
 )
 def test_crops_that_a_code_base_lacks(protocol: P, crops: int, allowed: str) -> None:
     with pytest.raises(ConfigError, match=f"eval.crops={crops}: eval.protocol={protocol.value} has {allowed}$"):
-        EvalCrops(32, 36, crops, protocol=protocol)
+        EvalCrops(TransformConfig(32, resize=36), crops, protocol)
 
 
 FRAME = VideoInfo(10, 25.0, 100, 200)
@@ -295,7 +296,8 @@ CROPS = {
 def test_crops_lie_inside_the_frame(data: st.DataObject, protocol: P, height: int, width: int, size: int) -> None:
     crops = data.draw(st.sampled_from(CROPS[protocol]))
     resize = size + data.draw(st.integers(0, 30))
-    made = EvalCrops(size, resize, crops, data.draw(st.booleans()), protocol)
+    transform = TransformConfig(size, resize=resize, squash=data.draw(st.booleans()))
+    made = EvalCrops(transform, crops, protocol)
     cuts = made.all(VideoInfo(10, 25.0, height, width))
     assert len(cuts) == crops
     assert len({cut.read_size for cut in cuts}) == 1
@@ -317,12 +319,20 @@ def test_some_scale_the_short_side_to_the_crop(protocol: P) -> None:
 
 def test_the_middle_crop_is_rounded_as_the_code_base_does() -> None:
     """Frames of 45 x 32, whose crop of 32 has 13 pixels of room; then a crop of 36 in 45 x 45: 9."""
-    three = {p: EvalCrops(32, 32, 3, protocol=p).all(VideoInfo(10, 25.0, 32, 45)) for p in HAS if 3 in CROPS[p]}
+    three = {
+        p: EvalCrops(TransformConfig(32, resize=32), 3, p).all(VideoInfo(10, 25.0, 32, 45))
+        for p in HAS
+        if 3 in CROPS[p]
+    }
     lefts = {p: [cut.left for cut in cuts] for p, cuts in three.items()}
     assert lefts[P.pyslowfast] == lefts[P.pytorchvideo] == [0, 7, 13]
     assert lefts[P.mmaction2] == [0, 12, 6]
     assert lefts[P.tsm] == [0, 12, 6]
     assert lefts[P.videomae] == lefts[P.internvideo2] == [0, 6, 13]
-    one = {p: EvalCrops(36, 45, 1, protocol=p).all(VideoInfo(10, 25.0, 45, 45)) for p in HAS if 1 in CROPS[p]}
+    one = {
+        p: EvalCrops(TransformConfig(36, resize=45), 1, p).all(VideoInfo(10, 25.0, 45, 45))
+        for p in HAS
+        if 1 in CROPS[p]
+    }
     tops = {p: cut.top for p, (cut,) in one.items()}
     assert (tops[P.pyslowfast], tops[P.pytorchvideo], tops[P.mmaction2], tops[P.torchvision]) == (5, 4, 4, 4)

@@ -13,15 +13,15 @@ import pytest
 
 from tests.data.test_readers import needs_decord, reader
 from tests.videos import coded, full_decode, info, number_of, numbered, read, write_video
-from vidtrain.data.clips.dataset import EvalViews, TrainClips
+from vidtrain.data.clips.dataset import ClipParts, EvalViews, TrainClips
 from vidtrain.data.clips.sampling import ClipSpec, uniform_clips
-from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
 from vidtrain.data.manifest.manifest import Manifest, StringArray
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.decord import DecordReader
 from vidtrain.data.readers.pyav.reader import PyAVReader, PyAVVideo
 from vidtrain.data.readers.pyav.timing import Timing, stuck
 from vidtrain.data.readers.timeline import Timeline
+from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
 
 __all__ = ["reader"]  # the fixture
 
@@ -108,9 +108,14 @@ class TestVariableRate:
         """Training and testing read the frames of a row, by the clip and by the second."""
         path = str(write_video(tmp_path / "a.mp4", coded(24, 64, 64), 600, codec="libx264", times=TIMES))
         manifest = Manifest(StringArray.of([path] * 2), np.zeros(2, np.int64), np.array([0, 0.2]), np.array([0.2, 4.2]))
-        for spec in (ClipSpec(4, 1), ClipSpec(4, fps=6), ClipSpec(4, mode="segments")):
-            views = EvalViews(manifest, PyAVReader(), spec, EvalCrops(64, 64), clips=2)
-            clips = TrainClips(manifest, PyAVReader(), spec, TrainCrop(64, 64, 64, flip=0), seed=0, clips_per_video=4)
+        transform, four = TransformConfig(size=64, resize=64, flip=0), {"clips_per_video": 4}
+        for spec in (
+            SamplerConfig(4, 1, **four),
+            SamplerConfig(4, fps=6, **four),
+            SamplerConfig(4, mode="segments", **four),
+        ):
+            parts = ClipParts(PyAVReader(), spec, transform)
+            views, clips = EvalViews(manifest, parts, EvalConfig(clips=2)), TrainClips(manifest, parts, seed=0)
             for row, low, high in ((0, 0, 12), (1, 12, 24)):
                 drawn = [sample.inputs["rgb"] for sample in clips.clips((0, row))]
                 found = np.concatenate([np.asarray(views[row].inputs["rgb"]), *map(np.asarray, drawn)])
@@ -258,14 +263,15 @@ class TestCases:
         clip = uniform_clips(120, found.fps, ClipSpec(16, fps=15), 1, times=found.times)[0]
         assert len(set(clip.tolist())) == 16
 
-    @pytest.mark.parametrize("spec", [ClipSpec(8, 2), ClipSpec(8, fps=4), ClipSpec(8, mode="segments")])
-    def test_vfr_segments(self, test_cases: Path, spec: ClipSpec, reader: VideoReader) -> None:
+    @pytest.mark.parametrize("spec", [SamplerConfig(8, 2), SamplerConfig(8, fps=4), SamplerConfig(8, mode="segments")])
+    def test_vfr_segments(self, test_cases: Path, spec: SamplerConfig, reader: VideoReader) -> None:
         path = test_cases / "vfr_segments" / "a.mp4"
         rows = [(0.0, 2.0), (2.0, 7.0), (7.0, 12.0)]
         starts, ends = (np.array(column) for column in zip(*rows, strict=True))
         manifest = Manifest(StringArray.of([str(path)] * 3), np.zeros(3, np.int64), starts, ends)
         for row, channel in ((0, 0), (1, 2), (2, 2)):
-            views = EvalViews(manifest, reader, spec, EvalCrops(32, 32), clips=3)[row].inputs["rgb"]
+            parts = ClipParts(reader, spec, TransformConfig(size=32, resize=32))
+            views = EvalViews(manifest, parts, EvalConfig(clips=3))[row].inputs["rgb"]
             assert views is not None
             assert (views.float().mean((2, 3)).argmax(-1) == channel).all()
         found = info(path, reader)

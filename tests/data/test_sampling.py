@@ -7,14 +7,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vidtrain.data.clips.sampling import ClipSpec, Short, random_clip, sliding_clips, uniform_clips
+from vidtrain.data.clips.sampling import ClipSpec, random_clip, sliding_clips, uniform_clips
 from vidtrain.data.readers.timeline import Timeline
+from vidtrain.data.settings import ShortPolicy
 from vidtrain.errors import ConfigError, DataError
 
 totals = st.integers(1, 400)
 rates = st.floats(1, 120)
 seeds = st.integers(0, 2**32 - 1)
-shorts: st.SearchStrategy[Short] = st.sampled_from(["repeat_last", "loop"])
+shorts = st.sampled_from([ShortPolicy.repeat_last, ShortPolicy.loop])
 strides = st.builds(ClipSpec, st.integers(1, 40), st.integers(1, 12), st.none(), shorts)
 targets = st.builds(ClipSpec, st.integers(1, 40), st.just(2), st.floats(0.5, 240), shorts)
 specs = strides | targets
@@ -106,7 +107,7 @@ def test_random_starts_are_equally_likely() -> None:
 
 
 @pytest.mark.parametrize(("short", "expected"), [("repeat_last", [0, 2, 4, 4, 4, 4]), ("loop", [0, 2, 4, 1, 3, 0])])
-def test_short_videos(short: Short, expected: list[int]) -> None:
+def test_short_videos(short: ShortPolicy, expected: list[int]) -> None:
     spec = ClipSpec(6, 2, short=short)
     assert uniform_clips(5, 25, spec, 3).tolist() == [expected] * 3
     assert random_clip(5, 25, spec, rng())[0].tolist() == expected
@@ -163,14 +164,10 @@ def test_bad_segments(first: float, last: float, words: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"num_frames": 0}, "num_frames must be 1 or more, got 0"),
-        ({"stride": 0}, "stride must be 1 or more, got 0"),
-        ({"fps": 0.0}, "fps must be above 0"),
-        ({"fps": float("nan")}, "fps must be above 0"),
-        (
-            {"short": "repeat"},
-            r"short must be one of repeat_last, loop, error, got 'repeat' \(did you mean repeat_last\?\)",
-        ),
+        ({"num_frames": 0}, r"sampler\.num_frames=0: must be at least 1"),
+        ({"stride": 0}, r"sampler\.stride=0: must be at least 1"),
+        ({"fps": 0.0}, r"sampler\.fps=0\.0: must be above 0 \(or null to use sampler\.stride\)"),
+        ({"fps": float("nan")}, r"sampler\.fps=nan: must be above 0"),
     ],
 )
 def test_bad_specs(settings: dict[str, object], words: str) -> None:
@@ -260,10 +257,8 @@ def test_a_window_sets_the_stride(frames: int, extra: int, fps: float) -> None:
     assert np.abs(clip - clip[0] - np.arange(frames) * (frames + extra) / frames).max() <= 0.5 + 1e-9
 
 
-def test_window_and_mode_are_checked() -> None:
-    with pytest.raises(ConfigError, match="window=4: must be num_frames=8 or more"):
+def test_the_window_is_checked() -> None:
+    with pytest.raises(ConfigError, match=r"sampler\.window=4: must be sampler\.num_frames=8 or more"):
         ClipSpec(8, window=4)
     with pytest.raises(ConfigError, match="window=64"):
         ClipSpec(8, window=64, fps=10)
-    with pytest.raises(ConfigError, match=r"mode must be one of clip, segments.*did you mean segments"):
-        ClipSpec(8, mode="segment")  # type: ignore[arg-type]

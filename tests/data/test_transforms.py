@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidtrain.data.clips.crop import Crop
-from vidtrain.data.clips.transforms import CROPS, TrainCrop
-from vidtrain.data.clips.transforms import EvalCrops as Cuts
+from vidtrain.data.clips.transforms import CROPS, EvalCrops, TrainCrop
+from vidtrain.data.settings import CropName, TransformConfig
 from vidtrain.errors import ConfigError
 from vidtrain.types import VideoInfo
 
 sides = st.integers(1, 500)
+
+
+def train_crop(size: int, resize: int | str, resize_max: int | None = None, **options: Any) -> TrainCrop:
+    """With an area, of random area and aspect."""
+    crop = CropName.resized if "area" in options else CropName.random
+    return TrainCrop(TransformConfig(size=size, resize=resize, resize_max=resize_max, crop=crop, **options))
+
+
+def cuts_of(size: int, resize: int | str, crops: int = 1) -> EvalCrops:
+    return EvalCrops(TransformConfig(size=size, resize=resize), crops)
 
 
 def info(height: int, width: int) -> VideoInfo:
@@ -24,7 +35,7 @@ def info(height: int, width: int) -> VideoInfo:
 
 @given(sides, sides, st.integers(1, 120), st.floats(0.01, 1), st.integers(0, 10_000))
 def test_a_resized_crop_lies_inside_the_frame(height: int, width: int, size: int, least: float, seed: int) -> None:
-    cut = TrainCrop(size, size, area=(least, 1.0)).draw(info(height, width), np.random.default_rng(seed))
+    cut = train_crop(size, size, area=[least, 1.0]).draw(info(height, width), np.random.default_rng(seed))
     region = cut.region or (size, size)
     for top, length, whole in zip((cut.top, cut.left), region, cut.read_size, strict=True):
         assert top >= 0
@@ -38,7 +49,7 @@ def test_a_resized_crop_lies_inside_the_frame(height: int, width: int, size: int
 
 def test_a_resized_crop_has_the_area_and_the_aspect_asked_for() -> None:
     rng, video = np.random.default_rng(0), info(400, 600)
-    cut = TrainCrop(8, 8, area=(0.2, 0.5), aspect=(0.5, 2.0))
+    cut = train_crop(8, 8, area=[0.2, 0.5], aspect=[0.5, 2.0])
     areas, ratios = [], []
     for _ in range(500):
         found = cut.draw(video, rng)
@@ -54,7 +65,7 @@ def test_a_resized_crop_has_the_area_and_the_aspect_asked_for() -> None:
 @pytest.mark.parametrize("squash", [False, True])
 def test_a_training_crop_lies_anywhere_and_flips_as_often_as_asked(squash: bool) -> None:
     """Frames of 40 x 60 at a short side of 20 to 22: every place of a crop of 16, in both directions, by itself."""
-    rng, draw = np.random.default_rng(0), TrainCrop(16, 20, 22, flip=0.25, squash=squash)
+    rng, draw = np.random.default_rng(0), train_crop(16, 20, 22, flip=0.25, squash=squash)
     cuts = [draw.draw(info(40, 60), rng) for _ in range(3000)]
     for short in (20, 21, 22):
         own = [cut for cut in cuts if min(cut.read_size) == short]
@@ -69,7 +80,7 @@ def test_a_training_crop_lies_anywhere_and_flips_as_often_as_asked(squash: bool)
 
 
 def test_a_resized_crop_lies_anywhere() -> None:
-    rng, draw = np.random.default_rng(0), TrainCrop(8, 8, area=(0.1, 0.1), aspect=(1.0, 1.0))
+    rng, draw = np.random.default_rng(0), train_crop(8, 8, area=[0.1, 0.1], aspect=[1.0, 1.0])
     cuts = [draw.draw(info(80, 120), rng) for _ in range(500)]
     for places, room in (([c.top for c in cuts], 21 - 8), ([c.left for c in cuts], 31 - 8)):
         assert min(places) == 0
@@ -92,7 +103,7 @@ def test_both_ways_of_scaling_a_region_show_the_same_picture() -> None:
 @pytest.mark.parametrize("crops", CROPS)
 @pytest.mark.parametrize("shape", [(40, 60), (60, 40), (32, 32)])
 def test_test_crops_are_in_the_frame_and_share_one_read_size(crops: int, shape: tuple[int, int]) -> None:
-    cuts = Cuts(24, 32, crops).all(info(*shape))
+    cuts = cuts_of(24, 32, crops).all(info(*shape))
     assert len(cuts) == crops
     assert len({cut.read_size for cut in cuts}) == 1
     frames = np.random.default_rng(0).integers(0, 256, (1, *cuts[0].read_size, 3), dtype=np.uint8)
@@ -117,38 +128,38 @@ def test_test_crops_are_in_the_frame_and_share_one_read_size(crops: int, shape: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"area": (0.5, 0.2)}, "transform.area"),
-        ({"area": (0.0, 1.0)}, "transform.area"),
-        ({"aspect": (2.0, 1.0)}, "transform.aspect"),
+        ({"area": [0.5, 0.2]}, "transform.area"),
+        ({"area": [0.0, 1.0]}, "transform.area"),
+        ({"aspect": [2.0, 1.0]}, "transform.aspect"),
         ({"flip": 1.5}, "transform.flip=1.5"),
     ],
 )
 def test_options_out_of_range(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        TrainCrop(8, 8, **options)  # type: ignore[arg-type]
+        train_crop(8, 8, **options)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"eval\.crops=4: allowed are 1"):
-        Cuts(8, 8, 4)
+        cuts_of(8, 8, 4)
 
 
 @pytest.mark.parametrize("video", [info(240, 320), info(320, 240), info(128, 171)])
 def test_an_exact_size_is_taken_whatever_the_aspect(video: VideoInfo) -> None:
     """torchvision's way: frames of 128 x 171, the centre 112 x 112 of them."""
-    (centre,) = Cuts(112, "128x171").all(video)
+    (centre,) = cuts_of(112, "128x171").all(video)
     assert (centre.read_size, centre.top, centre.left) == ((128, 171), 8, 29)
-    drawn = TrainCrop(112, "128x171").draw(video, np.random.default_rng(0))
+    drawn = train_crop(112, "128x171").draw(video, np.random.default_rng(0))
     assert drawn.read_size == (128, 171)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Cuts(112, "100x171"), r"transform\.resize=100x171 is less than transform\.size=112"),
+        (lambda: cuts_of(112, "100x171"), r"transform\.resize=100x171 is less than transform\.size=112"),
         (
-            lambda: Cuts(112, "128 x 171"),
+            lambda: cuts_of(112, "128 x 171"),
             r"transform\.resize=128 x 171: expected a short side such as 128, or HEIGHTxW",
         ),
-        (lambda: Cuts(112, "0x171"), "expected a short side"),
-        (lambda: TrainCrop(112, "128x171", 160), r"transform\.resize_max goes with a short side"),
+        (lambda: cuts_of(112, "0x171"), "expected a short side"),
+        (lambda: train_crop(112, "128x171", 160), r"transform\.resize_max goes with a short side"),
     ],
 )
 def test_sizes_that_cannot_be(make: Callable[[], object], message: str) -> None:

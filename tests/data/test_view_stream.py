@@ -15,19 +15,18 @@ from torch import Tensor, nn
 from tests.data.moving import moving
 from tests.videos import write_video
 from vidtrain.data.clips import view_stream
-from vidtrain.data.clips.dataset import EvalViews
+from vidtrain.data.clips.dataset import ClipParts, EvalViews
 from vidtrain.data.clips.loader import collate
 from vidtrain.data.clips.loader import eval_loader as loader_of_tests
 from vidtrain.data.clips.protocols import protocol_clips
-from vidtrain.data.clips.sampling import ClipSpec
-from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.clips.view_stream import ViewStream
+from vidtrain.data.clips.workers import Workers
 from vidtrain.data.flow.methods import OPENCV, OpenCVFlow
 from vidtrain.data.flow.source import ComputedFlow
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.streaming import OutOfOrderError
-from vidtrain.data.settings import EvalProtocol
+from vidtrain.data.settings import EvalConfig, EvalProtocol, SamplerConfig, TransformConfig
 from vidtrain.engine.evaluator import answers, evaluate
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import Network, Preprocess
@@ -40,7 +39,7 @@ CPU = torch.device("cpu")
 PRECISION = Precision(PrecisionName.fp32, CPU)
 TASK = Classification("abc")
 PREPROCESS = Preprocess([0.5] * 3, [0.25] * 3, CPU)
-SPEC = ClipSpec(4, 2)
+SPEC = SamplerConfig(4, 2)
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +53,10 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(folder / f"{name}.mkv") for name in "abcde"]
 
 
-def views_of(paths: list[str], *, crops: int = 1, spec: ClipSpec = SPEC, **options: Any) -> EvalViews:
+def views_of(paths: list[str], *, spec: SamplerConfig = SPEC, **options: Any) -> EvalViews:
     manifest = Manifest.of(paths, [n % 3 for n in range(len(paths))])
-    cuts = EvalCrops(32, 36, crops, protocol=options.pop("protocol", EvalProtocol.vidtrain))
-    return EvalViews(manifest, PyAVReader(), spec, cuts, clips=options.pop("clips", 1), **options)
+    parts = ClipParts(PyAVReader(), spec, TransformConfig(size=32, resize=36), options.pop("flow", None))
+    return EvalViews(manifest, parts, EvalConfig(**{"clips": 1, **options}))
 
 
 class Net(nn.Module):
@@ -95,13 +94,18 @@ def gathered(parts: Iterator[ViewPart], size: int, name: str = "rgb") -> dict[in
     [
         {"hop": 1},
         {"hop": 5, "crops": 3},
-        {"hop": 3, "spec": ClipSpec(8, 1, short="loop")},
+        {"hop": 3, "spec": SamplerConfig(8, 1, short="loop")},
         {"clips": 50},
         {"clips": 9, "crops": 10},
-        {"clips": 6, "spec": ClipSpec(5, mode="segments")},
-        {"hop": 4, "spec": ClipSpec(4, fps=60.0)},
-        {"clips": 2, "spec": ClipSpec(5, mode="segments"), "crops": 3, "protocol": EvalProtocol.tsm},  # the later first
-        {"clips": 9, "spec": ClipSpec(8, window=24), "protocol": EvalProtocol.mmaction2},  # wraps around
+        {"clips": 6, "spec": SamplerConfig(5, mode="segments")},
+        {"hop": 4, "spec": SamplerConfig(4, fps=60.0)},
+        {
+            "clips": 2,
+            "spec": SamplerConfig(5, mode="segments"),
+            "crops": 3,
+            "protocol": EvalProtocol.tsm,
+        },  # later first
+        {"clips": 9, "spec": SamplerConfig(8, window=24), "protocol": EvalProtocol.mmaction2},  # wraps around
     ],
     ids=str,
 )
@@ -117,10 +121,10 @@ def test_parts_are_the_whole(paths: list[str], options: dict[str, Any], size: in
 
 
 def test_views_are_those_of_the_protocol(paths: list[str]) -> None:
-    views = views_of(paths[:1], clips=3, spec=ClipSpec(4, 4), protocol=EvalProtocol.pyslowfast)
+    views = views_of(paths[:1], clips=3, spec=SamplerConfig(4, 4), protocol=EvalProtocol.pyslowfast)
     with views.reader.open(paths[0]) as video:
         found = views.indices(video, 0)
-        expected = protocol_clips(EvalProtocol.pyslowfast, 40, video.info.fps, ClipSpec(4, 4), 3)
+        expected = protocol_clips(EvalProtocol.pyslowfast, 40, video.info.fps, SamplerConfig(4, 4), 3)
     assert np.array_equal(found, expected)
 
 
@@ -165,12 +169,10 @@ def scores_of(batches: Any, size: int) -> list[Answers]:
 @pytest.mark.parametrize("options", [{"hop": 1}, {"clips": 30, "crops": 3}], ids=str)
 def test_scores_are_equal_to_the_bit(paths: list[str], options: dict[str, Any], workers: int, average: str) -> None:
     size = 8
-    views = views_of(paths, **options)
+    views = views_of(paths, batch_size=size, **options)
     rows = [4, 0, 3, 1]  # as one of several processes has them; in this order
     whole: list[Batch] = [collate([views[row]]) for row in rows]
-    batches = loader_of_tests(
-        views, views_per_batch=size, views_per_video=90, workers=workers, pin_memory=False, rows=rows
-    )
+    batches = loader_of_tests(views, Workers(workers), rows=rows)
     expected = evaluate(TASK, network(), whole, views_per_forward=size, average=average)
     found = evaluate(TASK, network(), batches, views_per_forward=size, average=average)
     assert found.videos.tolist() == expected.videos.tolist() == [4, 0, 1]
@@ -210,7 +212,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
     peaks = []
     for frames in (20, 100, 400):  # the first to have everything imported
         path = write_video(tmp_path / f"{frames}.mkv", (np.full((40, 40, 3), n % 256, np.uint8) for n in range(frames)))
-        views = views_of([str(path)], hop=1, spec=ClipSpec(16, 1))
+        views = views_of([str(path)], hop=1, spec=SamplerConfig(16, 1))
         tracemalloc.start()
         count = sum(len(part) for part in ViewStream(views, [0], size=4))
         peaks.append(tracemalloc.get_traced_memory()[1])

@@ -17,20 +17,20 @@ import torch
 from tests.data.moving import moving
 from tests.videos import write_video
 from vidtrain.data.clips import hand_over, workers
-from vidtrain.data.clips.dataset import EvalViews, TrainClips
+from vidtrain.data.clips.dataset import ClipParts, EvalViews, TrainClips
 from vidtrain.data.clips.loader import TrainLoader
 from vidtrain.data.clips.loader import eval_loader as loader_of_tests
-from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.clips.stream import ClipStream
-from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
+from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import Manifest
-from vidtrain.data.readers.base import OpenVideo
+from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
 from vidtrain.errors import LoaderError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and SIGSTOP are not on Windows")
 
-SPEC = ClipSpec(4, 1)
+SPEC = SamplerConfig(4, 1)
 
 
 class Odd(PyAVReader):
@@ -56,10 +56,12 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def loader(paths: list[str], *, limit: float = 60.0, count: int = 1) -> workers.Batches:  # type: ignore[type-arg]
-    views = EvalViews(Manifest.of(paths, [0] * len(paths)), Odd(), SPEC, EvalCrops(32, 32, 1), clips=2)
-    return loader_of_tests(
-        views, views_per_batch=4, views_per_video=2, workers=count, pin_memory=False, wait_limit=limit
-    )
+    views = EvalViews(Manifest.of(paths, [0] * len(paths)), parts(Odd()), EvalConfig(clips=2, batch_size=4))
+    return loader_of_tests(views, Workers(count, wait_limit=limit))
+
+
+def parts(reader: VideoReader) -> ClipParts:
+    return ClipParts(reader, SPEC, TransformConfig(size=32, resize=32))
 
 
 def other(videos: list[str], name: str) -> str:
@@ -124,9 +126,9 @@ def test_the_clips_of_a_stream_too(videos: list[str], monkeypatch: pytest.Monkey
     monkeypatch.setattr(workers, "_TICK", 0.1)
     monkeypatch.setattr(workers, "_SPEAK", 0.5)
     path = other(videos, "sleep")
-    stream = ClipStream(Manifest.of([path], [0]), Odd(), SPEC, EvalCrops(32, 32, 1), hop=None, batch_size=4)
+    stream = ClipStream(Manifest.of([path], [0]), parts(Odd()), hop=None, batch_size=4)
     with pytest.raises(LoaderError, match=f"worker 0 has been at {path}"):
-        list(stream.loader(workers=1, pin_memory=False, wait_limit=1))
+        list(stream.loader(Workers(1, wait_limit=1)))
 
 
 # ---------------------------------------------------------------- shared memory
@@ -147,11 +149,11 @@ def test_batches_are_the_same_by_pipe_and_by_shared_memory(
                 batch.videos.tolist(),
                 batch.bad,
             ]
-        clips = TrainClips(Manifest.of(videos, [0] * 4), PyAVReader(), SPEC, TrainCrop(32, 32), seed=1)
-        epochs = TrainLoader(clips, batch_size=2, workers=count, seed=0, pin_memory=False)
+        clips = TrainClips(Manifest.of(videos, [0] * 4), parts(PyAVReader()), seed=1)
+        epochs = TrainLoader(clips, Workers(count), batch_size=2)
         found += [batch.inputs["rgb"].numpy().tobytes() for batch in epochs.epoch(0)]
-        stream = ClipStream(Manifest.of(videos, [0] * 4), PyAVReader(), SPEC, EvalCrops(32, 32, 1), hop=2, batch_size=3)
-        for part in stream.loader(workers=count, pin_memory=False):
+        stream = ClipStream(Manifest.of(videos, [0] * 4), parts(PyAVReader()), hop=2, batch_size=3)
+        for part in stream.loader(Workers(count)):
             found += [part.views.numpy().tobytes(), part.numbers.tolist(), part.ends]
         return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,17 @@ import torch
 import torch.distributed as dist
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import open_dict
 from torch import Tensor, nn
 
 from vidtrain.commands import run_dir
 from vidtrain.commands.scoring import Scorer
 from vidtrain.commands.training import build_trainer
-from vidtrain.data.clips.dataset import TrainClips
+from vidtrain.data.clips.dataset import ClipParts, TrainClips
 from vidtrain.data.clips.loader import TrainLoader
-from vidtrain.data.clips.sampling import ClipSpec
-from vidtrain.data.clips.transforms import TrainCrop
+from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import Manifest, VideoData
+from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
 from vidtrain.engine.checkpoints.checkpoint import Checkpoints
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.devices.parallel import parallel
@@ -42,6 +42,7 @@ from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import DataError, VideoError
 from vidtrain.options.described import conf_dir
+from vidtrain.options.invocation import Invocation, typed
 from vidtrain.options.schema import TrainConfig, register
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.task import Task
@@ -133,19 +134,19 @@ class Noisy(nn.Module):
         return self.head(self.dropout(self.norm(self.first(x.flatten(1)))))
 
 
-def config() -> DictConfig:
-    cfg = OmegaConf.structured(TrainConfig)
-    cfg.decoder = {"_target_": "tests.engine.pair.Memory"}
-    cfg.sampler.num_frames, cfg.sampler.stride = 3, 2
-    cfg.transform.size, cfg.transform.resize = 8, 10
-    cfg.eval.batch_size = 4
-    return cfg
+def config() -> TrainConfig:
+    return TrainConfig(
+        decoder={"_target_": "tests.engine.pair.Memory"},
+        sampler=SamplerConfig(num_frames=3, stride=2),
+        transform=TransformConfig(size=8, resize=10),
+        eval=EvalConfig(batch_size=4),
+    )
 
 
 def loader(world: World, broken: str = "") -> TrainLoader:
-    spec, cut = ClipSpec(num_frames=3, stride=2), TrainCrop(size=8, resize=10)
-    clips = TrainClips(DATA.splits["train"], Memory(broken), spec, cut, seed=5)
-    return TrainLoader(clips, batch_size=BATCH, workers=0, seed=5, pin_memory=False, rank=world.rank, ranks=world.size)
+    parts = ClipParts(Memory(broken), SamplerConfig(num_frames=3, stride=2), TransformConfig(size=8, resize=10))
+    clips = TrainClips(DATA.splits["train"], parts, seed=5)
+    return TrainLoader(clips, Workers(0), batch_size=BATCH, share=(world.rank, world.size))
 
 
 def trainer(
@@ -210,7 +211,7 @@ def scored(world: World, hop: int | None = None) -> dict[str, Any]:
             return own.open(path)
 
     scorer = Scorer(cfg, Precision(PrecisionName.fp32, CPU), 0, world)
-    scorer.reader = Noting()
+    scorer.parts = replace(scorer.parts, reader=Noting())
     scores = scorer.score(TASK, Net(), DATA, "val", 2, 1, hop)
     return {"opened": seen, "videos": scores.answers.videos.tolist(), "probs": scores.probs.tolist()}
 
@@ -275,7 +276,9 @@ def built(folder: Path, world: World) -> dict[str, Any]:
     with open_dict(cfg):
         del cfg["hydra"]
     cfg.decoder, cfg.data = {"_target_": "tests.engine.pair.Memory"}, {}
-    made = build_trainer(cfg, folder, DATA, Scorer(cfg, Precision(PrecisionName.fp32, CPU), 0, world), world)
+    call = Invocation(typed(cfg), {}, folder, cfg)
+    scorer = Scorer(call.options, Precision(PrecisionName.fp32, CPU), 0, world)
+    made = build_trainer(call, DATA, scorer, world)
     total = float(sum(p.double().sum() for p in made.model.parameters()))
     return {"seed": torch.initial_seed(), "network": type(made.step.network.called).__name__, "weights": total}
 

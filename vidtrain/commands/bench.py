@@ -2,68 +2,115 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import MISSING
 
 from vidtrain import build
 from vidtrain.commands import training
 from vidtrain.data.clips.loader import TrainLoader, choose_workers
+from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.engine.speed.bench import BenchRow, matmul_ceiling, measure
 from vidtrain.engine.speed.timing import Step
+from vidtrain.errors import ConfigError, one_of
 from vidtrain.models.inspect.summary import cost
-from vidtrain.options.settings import check_bench
+from vidtrain.options.invocation import Invocation
+from vidtrain.ranges import LONGEST, number
 from vidtrain.reports.bench import Report
 from vidtrain.reports.results import write_json
 from vidtrain.tasks.classification.task import Classification
-from vidtrain.types import Batch
+from vidtrain.types import Batch, FilePath
 
 
-def run(cfg: DictConfig) -> None:
+@dataclass
+class BenchConfig:
+    model: Any = None
+    """The model to measure."""
+    data: Any = None
+    """A data set, whose clips are decoded as in training; null: random clips, no decoding."""
+    decoder: Any = MISSING
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    transform: TransformConfig = field(default_factory=TransformConfig)
+    optimizer: Any = MISSING
+    batch_size: list[int] = number([16], least=1)
+    """Clips per step, one row each: [16,32]."""
+    precision: list[str] = field(default_factory=lambda: ["fp32", "bf16"])
+    """fp32, bf16, fp16: one row each; what the device has not is said in its row."""
+    compile: list[bool] | None = None
+    """[false,true]: without and with torch.compile, one row each; null: both on a GPU, without on a CPU."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    seconds: float = number(5.0, above=0, most=LONGEST)
+    """Time of each measurement; at least three steps are timed."""
+    num_classes: int = number(400, least=1)
+    """Classes of the head, where no data set is given."""
+    num_workers: int | None = number(None, least=0)
+    """Processes that decode, when a data set is given; null chooses from the machine."""
+    output: FilePath | None = None
+    """Also write everything to this JSON file."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what `vidtrain bench` cannot measure."""
+        if self.model is None:
+            raise ConfigError("bench measures a model: give model=...; vidtrain inspect lists them")
+        several = {"batch_size": self.batch_size, "precision": self.precision, "compile": self.compile}
+        if empty := [key for key, values in several.items() if values == []]:
+            raise ConfigError(f"{empty[0]}=[]: name at least one")
+        names = [name for name in PrecisionName if name is not PrecisionName.auto]
+        if wrong := [name for name in self.precision if name not in names]:
+            raise ConfigError(f"precision={self.precision}: no precision '{wrong[0]}'; allowed: {one_of(names)}")
+
+
+def run(call: Invocation[BenchConfig]) -> None:
     """Measure every combination of batch size, precision and compile, print the table; with `output` write JSON."""
-    check_bench(cfg)
-    device, seconds = choose_device(cfg.device), cfg.seconds
+    options = call.options
+    options.check()
+    device, seconds = choose_device(options.device), options.seconds
     torch.backends.cudnn.benchmark = True  # as training has it
-    data = None if cfg.data is None else build.build_data(cfg.data)
-    clip = cfg.sampler.num_frames, cfg.transform.size
+    data = None if options.data is None else build.build_data(options.data)
+    clip = options.sampler.num_frames, options.transform.size
     usual = [False, True] if device.type == "cuda" else [False]
     rows = []
-    for size, precision, compiled in product(cfg.batch_size, cfg.precision, cfg.compile or usual):
+    for size, precision, compiled in product(options.batch_size, options.precision, options.compile or usual):
         print(f"measuring {precision}{', compiled' if compiled else ''}, {size} clips at once ...", flush=True)
-        row, loader = BenchRow(size, precision, compiled), None if data is None else _loader(cfg, data, size, device)
-        rows.append(measure(row, device, partial(_make, cfg, data, device), loader, seconds=seconds))
+        row = BenchRow(size, precision, compiled)
+        loader = None if data is None else _loader(options, data, size, device)
+        rows.append(measure(row, device, partial(_make, options, data, device), loader, seconds=seconds))
     measured = dict.fromkeys(row.precision for row in rows if row.train is not None)
     ceilings = {name: matmul_ceiling(name, device, seconds=seconds / 4) for name in measured}
     with torch.device("meta"):
-        model = build.build_model({**cfg.model, "weights": None, "inflate_from": None}, _classes(cfg, data))
-    name = str(HydraConfig.get().runtime.choices["model"])
+        model = build.build_model({**options.model, "weights": None, "inflate_from": None}, _classes(options, data))
+    name = str(call.choices["model"])
     report = Report(name, clip, *cost(model, *clip), device, ceilings, rows, with_data=data is not None)
     print(f"\n{report.to_text()}")
-    if cfg.output is not None:
-        write_json(Path(cfg.output), report.to_json())
+    if options.output is not None:
+        write_json(Path(options.output), report.to_json())
 
 
-def _make(cfg: DictConfig, data: VideoData | None, device: torch.device, row: BenchRow) -> tuple[Step, Batch]:
+def _make(options: BenchConfig, data: VideoData | None, device: torch.device, row: BenchRow) -> tuple[Step, Batch]:
     """The model with the step that training would take with it, and a batch of noise."""
-    classes, multi_label = _classes(cfg, data), data is not None and data.multi_label
+    classes, multi_label = _classes(options, data), data is not None and data.multi_label
     precision = Precision(PrecisionName(row.precision), device)
-    model = build.build_model(cfg.model, classes).to(device)
+    model = build.build_model(options.model, classes).to(device)
     task = Classification([str(n) for n in range(classes)], multi_label)
-    step = training.measured_step(model, cfg.optimizer, cfg.transform, precision, task)
-    return step, training.noise(cfg, step.training, row.batch_size)
+    step = training.measured_step(model, options.optimizer, options.transform, precision, task)
+    return step, training.noise(options.sampler, options.transform, step.training, row.batch_size)
 
 
-def _classes(cfg: DictConfig, data: VideoData | None) -> int:
-    return int(cfg.num_classes) if data is None else data.num_classes
+def _classes(options: BenchConfig, data: VideoData | None) -> int:
+    return options.num_classes if data is None else data.num_classes
 
 
-def _loader(cfg: DictConfig, data: VideoData, batch_size: int, device: torch.device) -> TrainLoader:
-    clips, workers = training.training_clips(cfg, data), choose_workers(cfg.num_workers, device)
-    return TrainLoader(clips, batch_size=batch_size, workers=workers, seed=0, pin_memory=device.type == "cuda")
+def _loader(options: BenchConfig, data: VideoData, batch_size: int, device: torch.device) -> TrainLoader:
+    parts = build.make_parts(options.decoder, options.sampler, options.transform)
+    workers = Workers(choose_workers(options.num_workers, device), device.type == "cuda")
+    return TrainLoader(build.train_clips(data, parts, seed=0), workers, batch_size=batch_size)

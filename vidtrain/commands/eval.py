@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import MISSING
 from torch import nn
 
 from vidtrain import build
@@ -24,54 +24,69 @@ from vidtrain.engine.devices.distributed import World, join
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, one_of
 from vidtrain.models.two_stream import TwoStream
-from vidtrain.options.schema import check_numbers
+from vidtrain.options.invocation import Invocation
+from vidtrain.options.schema import CheckpointSections, SplitName
 from vidtrain.options.stored import checkpoint_config
 from vidtrain.reports.results import scored_line
 from vidtrain.reports.table import table
 from vidtrain.terminal import printable
+from vidtrain.types import FilePath
 
 log = logging.getLogger("vidtrain")
 
 
-def run(cfg: DictConfig) -> float | None:
+@dataclass
+class EvalCommandConfig(CheckpointSections):
+    checkpoint: FilePath = MISSING
+    """The .pt file to test. Data, clips and preprocessing come from it; overrides change them."""
+    split: SplitName = SplitName.test
+    """Which split to score: train, val or test."""
+    stream: str | None = None
+    """Of a two-stream network: test rgb or flow alone, by that stream's own classifier."""
+    output: FilePath | None = None
+    """Folder for the results; null: eval/ beside the checkpoint, or runs/eval/ where that cannot be written."""
+    trust: list[str] = field(default_factory=list)
+    """Modules outside vidtrain that the checkpoint's configuration may call: trust=[mypackage]."""
+
+
+def run(call: Invocation[EvalCommandConfig]) -> float | None:
     """Score a split of the checkpoint's data; print the table. Returns top-1 over videos, or mAP.
 
     Under torchrun or srun each process scores its part of the videos.
     """
     world = join()
     with world.speaking():
-        score = _scored(cfg, world)
+        score = _scored(call, world)
     world.leave()
     return score
 
 
-def _scored(cfg: DictConfig, world: World) -> float | None:
-    content = load_checkpoint(cfg.checkpoint)
-    choices = HydraConfig.get().runtime.choices
-    config = checkpoint_config(content, cfg, choices, file=cfg.checkpoint, trust=cfg.trust)
-    check_numbers(config)
+def _scored(call: Invocation[EvalCommandConfig], world: World) -> float | None:
+    options = call.options
+    content = load_checkpoint(options.checkpoint)
+    config = checkpoint_config(content, call.composed, call.choices, file=options.checkpoint, trust=options.trust)
     join(config.trainer.rank_timeout)  # in force from here on
     device = choose_device(config.trainer.device, world.local_rank if world.size > 1 else None)
-    model, _ = build.load_model(cfg.checkpoint, trust=cfg.trust, content=content)
-    if cfg.stream is not None:
-        _answer_by(model, cfg.stream)
+    model, _ = build.load_model(options.checkpoint, trust=options.trust, content=content)
+    if options.stream is not None:
+        _answer_by(model, options.stream)
     data = with_classes_of(build.build_data(config.data), content["class_names"])
     build.check_reads(getattr(model, "in_features", None), data, type(model).__name__)
     build.check_flow(model, config.flow)
     task = build.build_task(config.task, data.class_names, multi_label=data.multi_label)
     for note in data.notes:
         log.info("note: %s", note)
-    split = cfg.split.value
+    split = str(options.split)
     scorer = Scorer(
         config,
         Precision(config.trainer.precision, device),
         choose_workers(config.trainer.num_workers, device, world.size),
         world,
     )
-    whose = None if config.eval.protocol is EvalProtocol.vidtrain else config.eval.protocol.value
-    parts = split, f"{config.eval.clips}x{config.eval.crops}", whose, cfg.stream
+    whose = None if config.eval.protocol is EvalProtocol.vidtrain else str(config.eval.protocol)
+    parts = split, f"{config.eval.clips}x{config.eval.crops}", whose, options.stream
     name = "_".join(part for part in parts if part is not None)
-    folder = _folder(cfg, name) if world.is_main else Path()
+    folder = _folder(options, name) if world.is_main else Path()
 
     result = scorer.report(
         task, model.to(device), data, split, folder, show=lambda found: _print(found, task.titles, split)
@@ -82,11 +97,11 @@ def _scored(cfg: DictConfig, world: World) -> float | None:
     return float(result[task.primary])
 
 
-def _folder(cfg: DictConfig, name: str) -> Path:
+def _folder(options: EvalCommandConfig, name: str) -> Path:
     """The folder for the files, which can be written to. A shared checkpoint may lie where nobody may write."""
-    if cfg.output is not None:
-        return prepare_folder(Path(cfg.output), "output")
-    home = Path(cfg.checkpoint).absolute().parent
+    if options.output is not None:
+        return prepare_folder(Path(options.output), "output")
+    home = Path(options.checkpoint).absolute().parent
     try:
         return prepare_folder(home / "eval" / name, "output")
     except ConfigError as error:

@@ -7,21 +7,20 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING
 from torch import nn
 
 from vidtrain import build
 from vidtrain.commands.videos import listed, override, printable
 from vidtrain.data.clips.loader import choose_workers
-from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.clips.stream import ClipBatch, ClipStream, check_slides
+from vidtrain.data.clips.workers import Workers
 from vidtrain.data.features.files import Done, FeatureFolder, Video
 from vidtrain.data.features.index import report_features, videos_of, write_feature_index
 from vidtrain.data.jobs.journal import REPORT
@@ -33,31 +32,53 @@ from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import Network, Preprocess, model_inputs
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.models.layers.feature_tap import FeatureTap
-from vidtrain.options.described import conf_dir, flat_keys
 from vidtrain.options.instantiate import ORIGIN
-from vidtrain.options.schema import check_numbers
-from vidtrain.options.stored import checkpoint_config
-from vidtrain.types import BadVideo
+from vidtrain.options.invocation import Invocation, plain
+from vidtrain.options.schema import CheckpointSections, TrainConfig
+from vidtrain.options.stored import checkpoint_config, usual_sections
+from vidtrain.ranges import Choice
+from vidtrain.types import BadVideo, FilePath
 
 log = logging.getLogger("vidtrain")
 
 
-def run(cfg: DictConfig) -> None:
+class FeatureType(Choice):
+    float16 = "float16"
+    float32 = "float32"
+
+
+@dataclass
+class ExtractCommandConfig(CheckpointSections):
+    checkpoint: FilePath | None = None
+    """The .pt file whose model is run. Data, clips and preprocessing come from it; null: model and model.weights."""
+    output: FilePath = MISSING
+    """Folder for the features; a folder that an earlier run began is completed."""
+    layer: str = "features"
+    """What is kept: features (what the head classifies), embed (c3d's fc6), or the name of a module, such as layer3."""
+    hop: int | float | str | None = None
+    """From one clip to the next: source frames (16) or seconds (0.5s); null: clips neither overlap nor leave gaps."""
+    dtype: FeatureType = FeatureType.float16
+    """Of the numbers on disk: float16 or float32."""
+    trust: list[str] = field(default_factory=list)
+    """Modules outside vidtrain that the checkpoint's configuration may call."""
+
+
+def run(call: Invocation[ExtractCommandConfig]) -> None:
     """Extract what is not there yet; print what was done and what could not be."""
-    content = None if cfg.checkpoint is None else load_checkpoint(cfg.checkpoint)
-    config = _config(cfg, content)
-    check_numbers(config)
+    options = call.options
+    content = None if options.checkpoint is None else load_checkpoint(options.checkpoint)
+    config = _config(call, content)
     device = choose_device(config.trainer.device)
     precision = Precision(config.trainer.precision, device)
-    spec = check_slides(build.build_spec(config.sampler))
+    check_slides(config.sampler)
     data = build.build_data(config.data)
     if data.features is not None:
         raise ConfigError("extract reads videos: data=features holds features already")
-    network = _network(cfg, config, content, data)
-    output = Path(cfg.output)
-    made_by = _made_by(cfg, config, network, precision)
-    with closing(FeatureFolder(output, made_by, cfg.dtype.value)) as folder:
-        found = _extract(cfg, config, data, network.to(device), precision, spec, folder)
+    network = _network(options, config, content, data)
+    output = Path(options.output)
+    made_by = _made_by(options, config, network, precision)
+    with closing(FeatureFolder(output, made_by, str(options.dtype))) as folder:
+        found = _extract(options, config, data, network.to(device), precision, folder)
     print(_summary(found, folder, data, output))
 
 
@@ -71,27 +92,27 @@ class _Found:
     bad: dict[str, BadVideo]
 
 
-def _config(cfg: DictConfig, content: Mapping[str, Any] | None) -> DictConfig:
+def _config(call: Invocation[ExtractCommandConfig], content: Mapping[str, Any] | None) -> TrainConfig:
     """The checkpoint's configuration with the user's changes; without one, the usual parts with theirs."""
-    for key in flat_keys(OmegaConf.to_container(cfg.eval, resolve=False) if cfg.eval is not None else {}):
+    options, composed, choices = call.options, call.composed, call.choices
+    for key in composed.eval or ():
         if key != "batch_size":
             raise ConfigError(f"eval.{key}: extract reads eval.batch_size only; hop=... sets where clips begin")
-    choices = HydraConfig.get().runtime.choices
     if content is not None:
-        if cfg.model is not None:
+        if composed.model is not None:
             raise ConfigError("checkpoint=... brings its own model: leave out model, or the checkpoint")
-        return checkpoint_config(content, cfg, choices, file=cfg.checkpoint, trust=cfg.trust)
+        return checkpoint_config(content, composed, choices, file=options.checkpoint, trust=options.trust)
     for section in ("model", "data"):
         if choices.get(section) is None:
             raise ConfigError(f"neither checkpoint nor {section} is set: give checkpoint=FILE, or {section}=...")
-    usual = {"decoder": "pyav", "sampler": "stride", "transform": "crop"}
-    base = {part: OmegaConf.load(conf_dir() / part / f"{name}.yaml") for part, name in usual.items()}
-    return checkpoint_config({"config": {**base, "model": {}, "data": {}}}, cfg, choices)
+    return checkpoint_config({"config": usual_sections()}, composed, choices)
 
 
-def _network(cfg: DictConfig, config: DictConfig, content: dict[str, Any] | None, data: VideoData) -> FeatureTap:
-    if content is not None:
-        model, _ = build.load_model(cfg.checkpoint, trust=cfg.trust, content=content)
+def _network(
+    options: ExtractCommandConfig, config: TrainConfig, content: dict[str, Any] | None, data: VideoData
+) -> FeatureTap:
+    if options.checkpoint is not None:
+        model, _ = build.load_model(options.checkpoint, trust=options.trust, content=content)
     else:
         torch.manual_seed(config.trainer.seed)
         if not build.starts_from(config.model):
@@ -100,23 +121,25 @@ def _network(cfg: DictConfig, config: DictConfig, content: dict[str, Any] | None
     build.check_reads(getattr(model, "in_features", None), data, type(model).__name__)
     if model_inputs(model) != ("rgb",):
         raise ConfigError(f"extract reads RGB: {type(model).__name__} wants optical flow besides")
-    return FeatureTap(model, cfg.layer)
+    return FeatureTap(model, options.layer)
 
 
-def _made_by(cfg: DictConfig, config: DictConfig, network: FeatureTap, precision: Precision) -> dict[str, Any]:
+def _made_by(
+    options: ExtractCommandConfig, config: TrainConfig, network: FeatureTap, precision: Precision
+) -> dict[str, Any]:
     """All that the numbers depend on, by the keys that set it."""
-    plain: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    sections = plain(config)
     unused = {
         "sampler": ("clips_per_video", "class_balance"),
-        "model": tuple(filter(build.STARTS.fullmatch, plain["model"])),
+        "model": tuple(filter(build.STARTS.fullmatch, sections["model"])),
     }
     used = {"transform": ("size", "resize", "squash", "mean", "std"), "decoder": ("_target_",)}
     made: dict[str, Any] = {}
     for section in ("model", "decoder", "sampler", "transform"):
-        for key, value in plain[section].items():
+        for key, value in sections[section].items():
             if key not in (*unused.get(section, ()), ORIGIN) and key in used.get(section, (key,)):
                 made[f"{section}.{key}"] = value
-    own = {"layer": network.layer, "hop": cfg.hop, "dtype": cfg.dtype.value, "trainer.precision": precision.name}
+    own = {"layer": network.layer, "hop": options.hop, "dtype": str(options.dtype), "trainer.precision": precision.name}
     return {**made, **own, "weights": weights_hash(network)}
 
 
@@ -130,12 +153,11 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def _extract(
-    cfg: DictConfig,
-    config: DictConfig,
+    options: ExtractCommandConfig,
+    config: TrainConfig,
     data: VideoData,
     network: FeatureTap,
     precision: Precision,
-    spec: ClipSpec,
     folder: FeatureFolder,
 ) -> _Found:
     """Make what is missing, then write the lists and the report."""
@@ -145,25 +167,15 @@ def _extract(
     known = {video.key: folder.finished(video) for video in videos}
     found = _Found(videos, {key: done for key, done in known.items() if done is not None}, set(), {})
     jobs = [video for video in videos if video.key not in found.done]
-    clips = ClipStream(
-        _manifest(jobs),
-        build.build_reader(config.decoder),
-        spec,
-        build.build_eval_crops(config.transform, 1),
-        hop=cfg.hop,
-        batch_size=config.eval.batch_size,
-    )
-    cuda = precision.device.type == "cuda"
-    batches = clips.loader(
-        workers=choose_workers(config.trainer.num_workers, precision.device),
-        pin_memory=cuda,
-        wait_limit=config.trainer.data_timeout,
-    )
+    parts = build.make_parts(config.decoder, config.sampler, config.transform)
+    clips = ClipStream(_manifest(jobs), parts, hop=options.hop, batch_size=config.eval.batch_size)
+    workers, pinned = choose_workers(config.trainer.num_workers, precision.device), precision.device.type == "cuda"
+    batches = clips.loader(Workers(workers, pinned, config.trainer.data_timeout))
     preprocess = Preprocess(config.transform.mean, config.transform.std, precision.device)
     frozen = Network(network, preprocess, precision)
     try:
         with ProgressBar(len(videos), "extracting", done=len(found.done), unit="video") as progress:
-            for batch, features in encode(frozen, batches, getattr(torch, cfg.dtype.value)):
+            for batch, features in encode(frozen, batches, getattr(torch, options.dtype)):
                 _store(folder, jobs, batch, features.numpy(), found, progress)
     except KeyboardInterrupt:
         print(f"finished videos are kept in {folder.folder}; the same command goes on from there", file=sys.stderr)
@@ -171,7 +183,7 @@ def _extract(
     if not found.done:
         first = found.bad[videos[0].key]
         raise DataError(f"none of the {len(videos)} videos could be read; the first: {first.path}: {first.reason}")
-    write_feature_index(folder.folder, data, found.done, spec, cfg.hop)
+    write_feature_index(folder.folder, data, found.done, config.sampler, options.hop)
     report_features(folder.folder, videos, found.done, found.made, found.bad)
     return found
 

@@ -2,38 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
 from vidtrain import build
+from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import catalogue
 from vidtrain.models.inspect.summary import cost, summarise, times
 from vidtrain.models.layers.example import input_shapes
 from vidtrain.models.weights.load import describe_weights
+from vidtrain.options.invocation import Invocation
 from vidtrain.options.presets import list_models, nearest_preset
+from vidtrain.ranges import number
 from vidtrain.reports.catalogue import CatalogueRow, to_markdown, to_text
 from vidtrain.runs.atomic import opener
+from vidtrain.types import FilePath
 
 
-def run(cfg: DictConfig) -> None:
+@dataclass
+class InspectConfig:
+    model: Any = None
+    """The model to look at; null lists all."""
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    transform: TransformConfig = field(default_factory=TransformConfig)
+    num_classes: int = number(400, least=1)
+    """Classes of the head."""
+    weights: FilePath | None = None
+    """A file of published weights, instead of a model: say what it is and which model takes it."""
+    output: FilePath | None = None
+    """Also write this file: what is printed, the list of all models as Markdown."""
+
+
+def run(call: Invocation[InspectConfig]) -> None:
     """Print the table that was asked for; with `output` also write it."""
-    if cfg.weights is not None and cfg.model is not None:
+    options = call.options
+    if options.weights is not None and options.model is not None:
         raise ConfigError("inspect shows a model or a file of weights: leave out model=... or weights=...")
-    if cfg.weights is not None:
-        text = written = _weights_text(cfg.weights)
-    elif cfg.model is not None:
-        text = written = _one_model(cfg)
+    if options.weights is not None:
+        text = written = _weights_text(options.weights)
+    elif options.model is not None:
+        text = written = _one_model(options, str(call.choices["model"]))
     else:
-        rows = catalogue_rows(cfg.num_classes)
+        rows = catalogue_rows(options.num_classes)
         text, written = to_text(rows), to_markdown(rows)
     print(text)
-    if cfg.output is not None:
-        file = Path(cfg.output)
+    if options.output is not None:
+        file = Path(options.output)
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(file, "w", encoding="utf-8", opener=opener) as out:
             out.write(written.rstrip("\n") + "\n")
@@ -58,11 +76,10 @@ def catalogue_rows(num_classes: int) -> list[CatalogueRow]:
     return rows
 
 
-def _one_model(cfg: DictConfig) -> str:
-    model = build.build_model(cfg.model, cfg.num_classes)
-    frames, size = cfg.sampler.num_frames, cfg.transform.size
+def _one_model(options: InspectConfig, name: str) -> str:
+    model = build.build_model(options.model, options.num_classes)
+    frames, size = options.sampler.num_frames, options.transform.size
     shapes = input_shapes(model, frames, size)
     inputs = ", ".join((f"{name} " if len(shapes) > 1 else "") + times(shape) for name, shape in shapes.items())
-    name = HydraConfig.get().runtime.choices["model"]
-    head = f"{name}: {cfg.num_classes} classes, input {inputs} (C x T x H x W)"
+    head = f"{name}: {options.num_classes} classes, input {inputs} (C x T x H x W)"
     return f"{head}\n{summarise(model, frames, size).to_text()}"

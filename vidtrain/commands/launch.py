@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 import os
@@ -11,14 +10,12 @@ import signal
 import sys
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, open_dict
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -26,26 +23,25 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from vidtrain.children import keep_working_folder_out
 from vidtrain.commands import run_dir
 from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED, ConfigError, StoppedError, VidtrainError
-from vidtrain.reports.results import primary
 from vidtrain.terminal import printable
 
 _MISTAKE = 2  # the exit code of a user's mistake, as of the program itself
 
 
-def launch(cfg: DictConfig) -> float | None:
-    """Train in cfg.trainer.devices processes; returns what the main one found, see `train.run`.
+def launch(run: Callable[[Any], Any], call: Any, *, count: int, device: str) -> None:
+    """Do `run(call)` in `count` processes; both are pickled.
+
+    Args:
+        device: trainer.device, where each is to run.
 
     Raises:
         ConfigError: there are fewer GPUs.
         VidtrainError: one of the processes has failed, and said why; the others were ended.
         StoppedError: a signal asked for it.
     """
-    count = cfg.trainer.devices
-    on_gpu = cfg.trainer.device.startswith("cuda") or (cfg.trainer.device == "auto" and torch.cuda.is_available())
+    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if on_gpu and count > torch.cuda.device_count():
         raise ConfigError(f"trainer.devices={count}: this machine shows {torch.cuda.device_count()} GPUs to PyTorch")
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
     settings = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -65,34 +61,26 @@ def launch(cfg: DictConfig) -> float | None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         with _passing_on_usr1():
-            elastic_launch(settings, _work)(pickle.dumps(cfg), pickle.dumps(HydraConfig.instance().cfg))
+            elastic_launch(settings, _work)(pickle.dumps((run, call)), pickle.dumps(HydraConfig.instance().cfg))
     except ChildFailedError as error:
         raise _what_ended({rank: failure.exitcode for rank, failure in error.failures.items()}, count) from None
     except SignalException as error:
         code = EXIT_INTERRUPTED if error.sigval is signal.SIGINT else EXIT_UNFINISHED
         raise StoppedError(f"{error.sigval.name} received; the same command with resume=auto continues", code) from None
-    result = json.loads((folder / run_dir.FINISHED_FILE).read_text(encoding="utf-8"))
-    return primary(result)
 
 
-def _work(cfg: bytes, hydra: bytes) -> None:
+def _work(task: bytes, hydra: bytes) -> None:
     """One of the processes."""
     from hydra.core.utils import configure_log
 
-    from vidtrain.commands import train
-    from vidtrain.options import schema as config
-
     keep_working_folder_out()
-    config.register()
     run_dir.register()
     composed = pickle.loads(hydra)
     HydraConfig.instance().cfg = composed
     configure_log(composed.hydra.job_logging, composed.hydra.verbose)
-    options = pickle.loads(cfg)
-    with open_dict(options):
-        options.trainer.devices = int(os.environ["WORLD_SIZE"])
     try:
-        train.run(options)
+        run, call = pickle.loads(task)
+        run(call)
     except StoppedError as error:
         _leave(error.exit_code, "" if error.told else printable(f"vidtrain: {error}"))
     except VidtrainError as error:

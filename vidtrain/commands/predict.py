@@ -5,10 +5,10 @@ from __future__ import annotations
 import glob
 import sys
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import MISSING
 
 from vidtrain import build
 from vidtrain.commands.scoring import Scorer
@@ -19,24 +19,37 @@ from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.evaluator import answers
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, VideoError
-from vidtrain.options.schema import check_numbers
+from vidtrain.options.invocation import Invocation
+from vidtrain.options.schema import CheckpointSections
 from vidtrain.options.stored import checkpoint_config
+from vidtrain.ranges import number
 from vidtrain.tasks.task import AnswersFile, Task
 from vidtrain.terminal import printable
-from vidtrain.types import BadVideo
+from vidtrain.types import BadVideo, FilePath
 
 
-def run(cfg: DictConfig) -> None:
+@dataclass
+class PredictConfig(CheckpointSections):
+    checkpoint: FilePath = MISSING
+    """The .pt file to predict with."""
+    input: FilePath = MISSING
+    """A video, a folder of videos, or a glob in quotes: input='clips/*.mp4'."""
+    top: int = number(5, least=1)
+    """Classes to print per video."""
+    output: FilePath | None = None
+    """Also write the predictions to this .csv file."""
+    trust: list[str] = field(default_factory=list)
+    """Modules outside vidtrain that the checkpoint's configuration may call."""
+
+
+def run(call: Invocation[PredictConfig]) -> None:
     """Print the best classes of every readable video; those that cannot be read are errors at the end."""
-    if cfg.top < 1:
-        raise ConfigError(f"top={cfg.top}: must be at least 1")
-    content = load_checkpoint(cfg.checkpoint)
-    choices = HydraConfig.get().runtime.choices
-    config = checkpoint_config(content, cfg, choices, file=cfg.checkpoint, trust=cfg.trust)
-    check_numbers(config)
-    paths = find_inputs(cfg.input)
+    options = call.options
+    content = load_checkpoint(options.checkpoint)
+    config = checkpoint_config(content, call.composed, call.choices, file=options.checkpoint, trust=options.trust)
+    paths = find_inputs(options.input)
     device = choose_device(config.trainer.device)
-    model, _ = build.load_model(cfg.checkpoint, trust=cfg.trust, content=content)
+    model, _ = build.load_model(options.checkpoint, trust=options.trust, content=content)
     if getattr(model, "in_features", None) is not None:
         raise ConfigError("predict reads videos, this checkpoint features: vidtrain extract, then vidtrain eval")
     build.check_flow(model, config.flow)
@@ -47,7 +60,7 @@ def run(cfg: DictConfig) -> None:
     scorer = Scorer(config, Precision(config.trainer.precision, device), workers, complete_flow=True)
 
     bad: list[BadVideo] = []
-    with _output(cfg, task, manifest) as output:
+    with _output(options, task, manifest) as output:
         views, network = config.eval, scorer.network(model)
         batches = scorer.batches(manifest, views.clips, views.crops, hop=views.hop, protocol=views.protocol)
         for found in answers(task, network, batches, views_per_forward=views.batch_size, average=scorer.average):
@@ -57,7 +70,7 @@ def run(cfg: DictConfig) -> None:
                 continue
             if output is not None:  # before the line, whose reader may have gone
                 output.add(found)
-            for row, line in zip(found.videos.tolist(), task.lines(found, cfg.top), strict=True):
+            for row, line in zip(found.videos.tolist(), task.lines(found, options.top), strict=True):
                 print(printable(f"{manifest.paths[row]}: {line}"), flush=True)
     if len(bad) == 1:
         raise VideoError(bad[0].path, bad[0].reason)
@@ -84,5 +97,6 @@ def find_inputs(text: str) -> list[str]:
     return found
 
 
-def _output(cfg: DictConfig, task: Task, manifest: Manifest) -> AbstractContextManager[AnswersFile | None]:
-    return nullcontext() if cfg.output is None else closing(task.file(Path(cfg.output), manifest.paths, cfg.top))
+def _output(options: PredictConfig, task: Task, manifest: Manifest) -> AbstractContextManager[AnswersFile | None]:
+    output = options.output
+    return nullcontext() if output is None else closing(task.file(Path(output), manifest.paths, options.top))

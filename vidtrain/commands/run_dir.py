@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -108,42 +109,53 @@ def differences(stored: Any, wanted: Any, key: str = "") -> list[tuple[str, Any,
     return found
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What decides about the folder. model, data: the choices of these groups. wanted: see `comparable`."""
+
+    run_dir: str | None
+    resume: str | None
+    model: str
+    data: str
+    wanted: dict[str, Any]
+
+
 def _resolve(*, _root_: DictConfig) -> str:
+    choices = _root_.hydra.runtime.choices
+    asked = _Asked(_root_.run_dir, _root_.resume, str(choices.model), str(choices.data), comparable(_root_))
     # Hydra asks several times for the same run and must get the same folder, also when the clock has moved on
-    key = json.dumps([comparable(_root_), _root_.run_dir, _root_.resume])
+    key = json.dumps([asked.wanted, asked.run_dir, asked.resume])
     if key not in _chosen:
-        _chosen[key] = _agreed(_root_)
+        _chosen[key] = _agreed(asked)
     return _chosen[key]
 
 
-def _agreed(root: DictConfig) -> str:
+def _agreed(asked: _Asked) -> str:
     """The same folder in all the processes that torchrun or srun has started."""
     if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) == 1:
-        return _choose(root)
+        return _choose(asked)
     from vidtrain.engine.devices.distributed import join
 
     world = join()  # its limit is set when the options are checked
-    return world.from_main(_choose(root) if world.is_main else "")
+    return world.from_main(_choose(asked) if world.is_main else "")
 
 
-def _choose(root: DictConfig) -> str:
-    choices = root.hydra.runtime.choices
-    given = root.run_dir if root.run_dir is not None else None if root.resume == "auto" else root.resume
+def _choose(asked: _Asked) -> str:
+    given = asked.run_dir if asked.run_dir is not None else None if asked.resume == "auto" else asked.resume
     if given is not None:
         folder = Path(expand_home(str(given)))
-        if root.run_dir is None and folder.name == "last.pt" and folder.is_file():
+        if asked.run_dir is None and folder.name == "last.pt" and folder.is_file():
             folder = folder.parent  # resume=RUN/last.pt
         if not folder.exists():
             _fresh[folder.absolute()] = _missing(folder)
         _check_links(folder)
         return str(folder)
-    model, wanted = str(choices.model), comparable(root)
-    if root.resume == "auto":
-        unfinished = find_unfinished(RUNS, model, wanted)
+    if asked.resume == "auto":
+        unfinished = find_unfinished(RUNS, asked.model, asked.wanted)
         if unfinished is not None:
             _check_links(unfinished)
             return str(unfinished)
-    parent = RUNS / _data_folder(str(choices.data), wanted) / model
+    parent = RUNS / _data_folder(asked.data, asked.wanted) / asked.model
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder, number = parent / stamp, 1
     while not _made(folder):  # two runs started within a second, perhaps on two machines

@@ -8,10 +8,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
 from torch import nn
 from tqdm import tqdm
 
@@ -19,6 +19,8 @@ from vidtrain import build
 from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.clips.loader import eval_loader
 from vidtrain.data.clips.protocols import check_clips
+from vidtrain.data.clips.transforms import EvalCrops
+from vidtrain.data.clips.workers import Workers
 from vidtrain.data.features.sequences import EvalSequences
 from vidtrain.data.manifest.manifest import FeatureInfo, Manifest, VideoData
 from vidtrain.data.settings import EvalProtocol
@@ -27,6 +29,7 @@ from vidtrain.engine.evaluator import evaluate, merged
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import Network, Preprocess
 from vidtrain.errors import ConfigError, DataError, LoaderError, VidtrainError, one_of
+from vidtrain.options.schema import TrainConfig
 from vidtrain.reports.results import write_json
 from vidtrain.tasks.task import Answers, AnswersFile, Scores, Task
 from vidtrain.terminal import EXACT_NAMES
@@ -40,7 +43,7 @@ class Scorer:
 
     def __init__(
         self,
-        cfg: DictConfig,
+        config: TrainConfig,
         precision: Precision,
         workers: int,
         world: World | None = None,
@@ -48,18 +51,17 @@ class Scorer:
         complete_flow: bool = False,
     ) -> None:
         """complete_flow: compute the flow of videos that the cache has none of."""
-        self.cfg = cfg
+        self.config = config
         self.world = world or World()
         self.precision = precision
         self.workers = workers
-        self.reader = build.build_reader(cfg.decoder)
-        self.flow = build.build_flow(cfg.flow, complete=complete_flow)
-        self.spec = build.build_spec(cfg.sampler)
+        sections = config.decoder, config.sampler, config.transform, config.flow
+        self.parts = build.make_parts(*sections, complete_flow=complete_flow)
         # a mistake shows now, not after the training
-        build.build_eval_crops(cfg.transform, cfg.eval.crops, cfg.eval.protocol)
-        check_clips(cfg.eval.protocol, self.spec, cfg.eval.clips, cfg.eval.hop)
-        self.average = cfg.eval.average.value
-        self.preprocess = Preprocess(cfg.transform.mean, cfg.transform.std, precision.device)
+        EvalCrops(config.transform, config.eval.crops, config.eval.protocol)
+        check_clips(config.eval.protocol, config.sampler, config.eval.clips, config.eval.hop)
+        self.average = str(config.eval.average)
+        self.preprocess = Preprocess(config.transform.mean, config.transform.std, precision.device)
 
     def network(self, model: nn.Module) -> Network:
         return Network(model, self.preprocess, self.precision)
@@ -70,27 +72,18 @@ class Scorer:
         clips: int,
         crops: int,
         *,
-        hop: int | str | None = None,
+        hop: float | str | None = None,
         protocol: EvalProtocol = EvalProtocol.vidtrain,
         num_classes: int | None = None,
         features: FeatureInfo | None = None,
     ) -> Iterable[Batch | ViewPart]:
         """Batches of whole videos with all their views, or all their features."""
-        cuts = build.build_eval_crops(self.cfg.transform, crops, protocol)
-        views = EvalViews(
-            manifest, self.reader, self.spec, cuts, clips=clips, hop=hop, flow=self.flow, num_classes=num_classes
-        )
+        evaluation = replace(self.config.eval, clips=clips, crops=crops, hop=hop, protocol=protocol)
+        views = EvalViews(manifest, self.parts, evaluation, num_classes=num_classes)
         if features is not None:
-            views, clips, crops = EvalSequences(manifest, features, num_classes=num_classes), 1, 1
-        return eval_loader(
-            views,
-            views_per_batch=self.cfg.eval.batch_size,
-            views_per_video=clips * crops,
-            workers=self.workers,
-            pin_memory=self.precision.device.type == "cuda",
-            rows=self.world.part(len(views)),
-            wait_limit=self.cfg.trainer.data_timeout,
-        )
+            views = EvalSequences(manifest, features, batch_size=evaluation.batch_size, num_classes=num_classes)
+        pinned, limit = self.precision.device.type == "cuda", self.config.trainer.data_timeout
+        return eval_loader(views, Workers(self.workers, pinned, limit), rows=self.world.part(len(views)))
 
     def score(
         self,
@@ -100,7 +93,7 @@ class Scorer:
         split: str,
         clips: int,
         crops: int,
-        hop: int | str | None = None,
+        hop: float | str | None = None,
         protocol: EvalProtocol = EvalProtocol.vidtrain,
         each: Callable[[Answers], None] | None = None,
     ) -> Scores:
@@ -115,7 +108,7 @@ class Scorer:
         quiet = not sys.stderr.isatty() or not self.world.is_main
         bar = tqdm(batches, desc=split, unit="batch", leave=False, disable=quiet)
         with self.world.sharing(LoaderError):
-            size, average = self.cfg.eval.batch_size, self.average
+            size, average = self.config.eval.batch_size, self.average
             own = evaluate(task, self.network(model), bar, views_per_forward=size, average=average, each=each)
         scores = task.scores(merged(self.world.gather(own)))
         if self.world.is_main:
@@ -153,7 +146,7 @@ class Scorer:
 
         show: is called with the result in the main process, before anything is written that could fail.
         """
-        evaluation = self.cfg.eval
+        evaluation = self.config.eval
         manifest = manifest_of(data, split)
         partial = PartialPredictions(self.world.from_main(folder), self.world.rank, task, manifest)
         with partial:
@@ -171,7 +164,7 @@ class Scorer:
             "protocol": (
                 data.features.protocol
                 if data.features is not None
-                else build.protocol(self.cfg.sampler, self.cfg.transform, evaluation)
+                else build.protocol(self.config.sampler, self.config.transform, evaluation)
             ),
         }
         result |= scores.report()

@@ -32,7 +32,7 @@ _FAILURE = "error.json"
 _made: list[Path] = []  # the folder of the sweep and those above it that were not there, from the inside out
 
 
-def record_failure(cfg: DictConfig, error: Exception, with_traceback: bool = False) -> None:
+def record_failure(error: Exception, with_traceback: bool = False) -> None:
     """Say and write down that this run of the sweep failed; the others go on."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -72,10 +72,10 @@ class SweepFailures(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(str(config.hydra.sweep.dir)).absolute()
         _made[:] = takewhile(lambda path: not path.exists(), (folder, *folder.parents))
-        self._before = _failures(config)
+        self._before = _failures(folder)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        for file, _ in sorted(_failures(config) - self._before):
+        for file, _ in sorted(_failures(Path(str(config.hydra.sweep.dir))) - self._before):
             try:
                 content = read_json(file)
                 failed.append(f"{content['run']}: {content['error']}")
@@ -83,10 +83,10 @@ class SweepFailures(Callback):
                 failed.append(f"{file.parent.name}: see {file}")
 
 
-def _failures(config: DictConfig) -> set[tuple[Path, int]]:
+def _failures(folder: Path) -> set[tuple[Path, int]]:
     """What failed runs below the folder of the sweep wrote, and when."""
     found = set()
-    for file in Path(str(config.hydra.sweep.dir)).rglob(_FAILURE):
+    for file in folder.rglob(_FAILURE):
         with suppress(OSError):  # gone meanwhile
             found.add((file, file.stat().st_mtime_ns))
     return found

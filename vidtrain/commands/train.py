@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
 from vidtrain import build
 from vidtrain.commands import run_dir, training
+from vidtrain.commands.launch import launch
 from vidtrain.commands.scoring import Scorer, refuse_not_finite
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.engine.devices.distributed import World, join
@@ -21,7 +20,9 @@ from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
 from vidtrain.engine.signals import StopSignals
 from vidtrain.errors import CheckpointError, ConfigError, LoaderError, VidtrainError
-from vidtrain.options.paths import literal
+from vidtrain.options.invocation import Invocation
+from vidtrain.options.schema import TrainConfig
+from vidtrain.plain import read_json
 from vidtrain.ranges import Range, check_number
 from vidtrain.reports.results import primary, print_result, summary_cells, write_json
 from vidtrain.runs.sole_writer import sole_writer
@@ -29,33 +30,34 @@ from vidtrain.runs.sole_writer import sole_writer
 log = logging.getLogger("vidtrain")
 
 
-def run(cfg: DictConfig) -> float | None:
+def run(call: Invocation[TrainConfig]) -> float | None:
     """Train, test, print the table. Returns what a sweeper may optimise: top-1 or mAP (test, else validation)."""
-    world = join(cfg.trainer.rank_timeout)
-    if world.size == 1 and cfg.trainer.devices > 1:
-        from vidtrain.commands.launch import launch
-
-        return launch(cfg)
+    trainer, folder = call.options.trainer, call.folder
+    world = join(trainer.rank_timeout)
+    if world.size == 1 and trainer.devices > 1:
+        launch(run, call, count=trainer.devices, device=trainer.device)
+        result: dict[str, Any] = read_json(folder / run_dir.FINISHED_FILE)
+        return primary(result)
     if not world.is_main:
         log.setLevel(logging.WARNING)  # the main process speaks for all
-    folder = Path(HydraConfig.get().runtime.output_dir)
     with world.speaking(), sole_writer(folder, "run_dir") if world.is_main else nullcontext():
-        result = _result(cfg, folder, world)
+        result = _result(call, world)
     world.leave()
     return primary(result)
 
 
-def _result(cfg: DictConfig, folder: Path, world: World) -> dict[str, Any]:
+def _result(call: Invocation[TrainConfig], world: World) -> dict[str, Any]:
     """Of the training, or of the finished one that is to be resumed."""
+    folder, compared = call.folder, run_dir.comparable(call.composed)
     finished = folder / run_dir.FINISHED_FILE
-    _check(cfg, folder, world)
-    result = run_dir.read_result(folder) if cfg.resume is not None else None
+    _check(call.options, compared, folder, world)
+    result = run_dir.read_result(folder) if call.options.resume is not None else None
     if result is not None:
         log.info("%s is finished already", folder)
     else:
         if finished.is_file():
             log.warning("%s is damaged: it is made again from the checkpoints", finished)
-        result = _train_and_test(cfg, folder, world)
+        result = _train_and_test(call, compared, world)
     if world.is_main:
         write_json(finished, result)
         print_result(result)
@@ -64,36 +66,36 @@ def _result(cfg: DictConfig, folder: Path, world: World) -> dict[str, Any]:
     return result
 
 
-def _check(cfg: DictConfig, folder: Path, world: World) -> None:
+def _check(options: TrainConfig, compared: dict[str, Any], folder: Path, world: World) -> None:
     """Everything that can be wrong and does not need the data to be seen."""
     there = any(folder.glob("last*.pt"))
-    if cfg.resume not in (None, "auto") and not there:
-        raise CheckpointError(f"resume={cfg.resume}: no last.pt in {folder}; use resume=auto or a run's folder")
-    if cfg.resume is None and there:
+    if options.resume not in (None, "auto") and not there:
+        raise CheckpointError(f"resume={options.resume}: no last.pt in {folder}; use resume=auto or a run's folder")
+    if options.resume is None and there:
         raise ConfigError(f"{folder} holds a run: resume=auto continues it; or choose another run_dir")
     if there:
-        training.refuse_other_configuration(cfg, folder)
-    check_number("data.max_bad_fraction", cfg.data.get("max_bad_fraction"), Range(least=0, most=1))
-    check_schedule(cfg.schedule, cfg.trainer.epochs)
-    if world.size > 1 and cfg.trainer.devices not in (1, world.size):
+        training.refuse_other_configuration(compared, folder, changed=options.resume_changed)
+    check_number("data.max_bad_fraction", options.data.get("max_bad_fraction"), Range(least=0, most=1))
+    check_schedule(options.schedule, options.trainer.epochs)
+    if world.size > 1 and options.trainer.devices not in (1, world.size):
         raise ConfigError(
-            f"trainer.devices={cfg.trainer.devices}, but {world.size} processes were started: leave it at 1 under "
+            f"trainer.devices={options.trainer.devices}, but {world.size} processes were started: leave it at 1 under "
             "torchrun or srun"
         )
 
 
-def _train_and_test(cfg: DictConfig, folder: Path, world: World) -> dict[str, Any]:
-    started = time.time()
-    compared = run_dir.comparable(cfg)
-    if "root" in cfg.data:  # a checkpoint must find its data from any working directory
-        cfg.data.root = literal(str(Path(str(cfg.data.root)).absolute()))
-    build.note_flow(cfg.flow)
-    device = choose_device(cfg.trainer.device, world.local_rank if world.size > 1 else None)
-    precision = Precision(cfg.trainer.precision, device)
-    scorer = Scorer(cfg, precision, choose_workers(cfg.trainer.num_workers, device, world.size), world)
-    training.seed_everything(cfg.trainer.seed, cfg.trainer.deterministic)
-    data = training.data_of(cfg, world)
-    trainer = training.build_trainer(cfg, folder, data, scorer, world)
+def _train_and_test(call: Invocation[TrainConfig], compared: dict[str, Any], world: World) -> dict[str, Any]:
+    started, options, folder = time.time(), call.options, call.folder
+    if "root" in options.data:  # a checkpoint must find its data from any working directory
+        options.data["root"] = str(Path(str(options.data["root"])).absolute())
+    build.note_flow(options.flow)
+    settings = options.trainer
+    device = choose_device(settings.device, world.local_rank if world.size > 1 else None)
+    precision = Precision(settings.precision, device)
+    scorer = Scorer(options, precision, choose_workers(settings.num_workers, device, world.size), world)
+    training.seed_everything(settings.seed, settings.deterministic)
+    data = training.data_of(options.data, world)
+    trainer = training.build_trainer(call, data, scorer, world)
     if world.is_main:
         write_json(folder / run_dir.CONFIG_FILE, compared)  # from now on resume=auto finds this run
     try:
@@ -101,15 +103,15 @@ def _train_and_test(cfg: DictConfig, folder: Path, world: World) -> dict[str, An
             trainer.fit()
     except torch.OutOfMemoryError as error:  # trainer.on_oom=fail, or several devices
         raise VidtrainError(
-            f"{str(error).split('. ', 1)[0]}: {cfg.trainer.batch_size // world.size} clips at a time are too many; "
+            f"{str(error).split('. ', 1)[0]}: {settings.batch_size // world.size} clips at a time are too many; "
             "lower trainer.batch_size (trainer.accumulate makes up for it), or set trainer.checkpoint_activations=true"
         ) from error
 
     test, task = None, trainer.step.task
     with StopSignals("trained, but not tested; the same command with resume=auto goes on from there") as stop:
         best = trainer.keep_best()
-        if cfg.trainer.test and "test" in data.splits:
-            model = build.bare_model(cfg.model, data.num_classes).to(device)
+        if settings.test and "test" in data.splits:
+            model = build.bare_model(options.model, data.num_classes).to(device)
             model.load_state_dict(best["model"])
             try:
                 test = scorer.report(task, model, data, "test", folder / "test")

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from vidtrain import build
 from vidtrain.commands import run_dir
-from vidtrain.commands.scoring import Scorer, manifest_of
+from vidtrain.commands.scoring import Scorer
 from vidtrain.data.clips.dataset import TrainClips
 from vidtrain.data.clips.loader import TrainLoader
-from vidtrain.data.features.sequences import TrainSequences
+from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.engine.checkpoints.checkpoint import Checkpoints
 from vidtrain.engine.checkpoints.content import restoring
 from vidtrain.engine.devices.distributed import World
@@ -30,7 +30,7 @@ from vidtrain.engine.hooks import Hook, standard_hooks
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import Network, Preprocess, model_inputs
 from vidtrain.engine.schedule import Plan
-from vidtrain.engine.settings import CompileMode, OnOom, Strategy
+from vidtrain.engine.settings import CompileMode, OnOom, Strategy, TrainerConfig
 from vidtrain.engine.speed.compiling import choose_compile
 from vidtrain.engine.speed.timing import Step, random_batch
 from vidtrain.engine.state import Outputs
@@ -40,6 +40,8 @@ from vidtrain.errors import CheckpointError, ConfigError, VidtrainError, one_of
 from vidtrain.loggers.logger import LoggedRun, Logger
 from vidtrain.loggers.recorder import RunRecorder
 from vidtrain.models.layers.checkpointing import checkpoint_activations
+from vidtrain.options.invocation import Invocation, plain
+from vidtrain.options.schema import TrainConfig
 from vidtrain.plain import read_mapping
 from vidtrain.tasks.task import Scores, Task
 from vidtrain.types import Batch
@@ -47,13 +49,14 @@ from vidtrain.types import Batch
 log = logging.getLogger("vidtrain")
 
 
-def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer, world: World) -> Trainer:
-    """Everything from the model to the checkpoints; continues the run in `folder` when the configuration says so."""
-    settings, precision = cfg.trainer, scorer.precision
-    build.fit_to_data(cfg.model, data)
-    model = build.build_model(cfg.model, data.num_classes).to(precision.device)
-    build.check_flow(model, cfg.flow, multi_label=data.multi_label)
-    _say_what_runs(cfg, data, model, scorer, folder)
+def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer, world: World) -> Trainer:
+    """Everything from the model to the checkpoints; continues the run in its folder when the options say so."""
+    options, folder = call.options, call.folder
+    settings, precision = options.trainer, scorer.precision
+    build.fit_to_data(options.model, data)
+    model = build.build_model(options.model, data.num_classes).to(precision.device)
+    build.check_flow(model, options.flow, multi_label=data.multi_label)
+    _say_what_runs(call, data, model, scorer)
     # FSDP cuts weights along their first axis and knows one order only
     if pays(model, precision.device) and not (settings.strategy is Strategy.fsdp and world.size > 1):
         to_channels_last(model)
@@ -64,10 +67,10 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
     )
     if not world.is_main:
         torch.manual_seed(settings.seed + world.rank)  # the same weights everywhere, but not the same dropout
-    task = build.build_task(cfg.task, data.class_names, multi_label=data.multi_label)
+    task = build.build_task(options.task, data.class_names, multi_label=data.multi_label)
     step = TrainingStep(
         Network(model, scorer.preprocess, precision, network),
-        _optimizer(cfg, model, world),
+        _optimizer(options, model),
         task,
         clip_grad=settings.clip_grad,
         # with several processes the others would wait for one that computes more pieces
@@ -80,32 +83,32 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
         world=world,
         sharded=settings.strategy is Strategy.fsdp,
         describe={
-            "config": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
+            "config": plain(options),
             **task.describe(),
-            "choices": {str(k): v for k, v in HydraConfig.get().runtime.choices.items() if "/" not in str(k)},
+            "choices": dict(call.choices),
         },
     )
-    content = checkpoints.load_last() if cfg.resume is not None else None
-    clips = _clips(cfg, data, scorer)
+    content = checkpoints.load_last() if options.resume is not None else None
+    clips = build.train_clips(data, scorer.parts, seed=settings.seed)
 
     def validate(model: nn.Module) -> Scores:
         with gathered(model, world):
-            return scorer.validate(task, model, data, cfg.eval.val_clips)
+            return scorer.validate(task, model, data, options.eval.val_clips)
 
-    own_hooks = build.build_named(cfg.hook, "hook", Hook)
+    own_hooks = build.build_named(options.hook, "hook", Hook)
     with ExitStack() as on_error:
-        recorder = _recorder(cfg, folder, data, content, world)
+        recorder = _recorder(options, folder, data, content, world)
         on_error.callback(recorder.close)
         trainer = Trainer(
             step,
-            _loader(cfg, clips, scorer, world),
-            Plan(settings, cfg.schedule),
+            _loader(settings, clips, scorer),
+            Plan(settings, options.schedule),
             Outputs(checkpoints, recorder),
             validate=validate if "val" in data.splits else None,
-            hooks=standard_hooks(settings, cfg.data.get("max_bad_fraction", 0.1) * len(clips)) | own_hooks,
+            hooks=standard_hooks(settings, options.data.get("max_bad_fraction", 0.1) * len(clips)) | own_hooks,
         )
         if data.features is None:
-            log.info("trainer.%s", _compile(cfg, step, content, len(trainer.clips), world))
+            log.info("trainer.%s", _compile(options, step, content, len(trainer.clips), world))
         if content is not None:
             with restoring(checkpoints.last):
                 trainer.resume(content)
@@ -115,12 +118,12 @@ def build_trainer(cfg: DictConfig, folder: Path, data: VideoData, scorer: Scorer
     return trainer
 
 
-def data_of(cfg: DictConfig, world: World) -> VideoData:
+def data_of(section: Mapping[str, Any], world: World) -> VideoData:
     """The data set; one that is made or downloaded on first use is made by one process alone."""
     with world.sharing(VidtrainError):  # the others wait here
-        data = build.build_data(cfg.data) if world.is_main else None
+        data = build.build_data(section) if world.is_main else None
     with world.sharing(VidtrainError):
-        return build.build_data(cfg.data) if data is None else data
+        return build.build_data(section) if data is None else data
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
@@ -131,8 +134,12 @@ def seed_everything(seed: int, deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
-def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
+def refuse_other_configuration(compared: dict[str, Any], folder: Path, *, changed: bool) -> None:
     """A run that is continued with another configuration would be neither the one nor the other.
+
+    Args:
+        compared: the configuration, see `run_dir.comparable`.
+        changed: resume_changed, it may be another one.
 
     Raises:
         CheckpointError: a key that decides about the weights differs, or what it was cannot be read, and resume_changed
@@ -143,17 +150,17 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
         stored = read_mapping(file)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "damaged"
-        if not cfg.resume_changed:
+        if not changed:
             raise CheckpointError(
                 f"{file}: cannot be read ({reason}), so it is not known whether these are the options that the run was "
                 "started with; resume_changed=true continues it with these"
             ) from None
         log.warning("%s: cannot be read (%s): continued with the options given now", file, reason)
         return
-    found = run_dir.differences(stored, run_dir.comparable(cfg))
+    found = run_dir.differences(stored, compared)
     changes = [f"{key} was {str(was)[:200]}, is {str(now)[:200]}" for key, was, now in found]
     breaking = [text for text, (key, _, _) in zip(changes, found, strict=True) if not run_dir.harmless(key)]
-    if breaking and not cfg.resume_changed:
+    if breaking and not changed:
         raise CheckpointError(
             f"{folder} was started with another configuration: {one_of(breaking, 10)}; give the same values, or "
             "resume_changed=true to go on with the new ones"
@@ -162,9 +169,11 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
         log.info("continued with another configuration: %s", "; ".join(changes))
 
 
-def _compile(cfg: DictConfig, step: TrainingStep, content: dict[str, Any] | None, batches: int, world: World) -> str:
+def _compile(
+    options: TrainConfig, step: TrainingStep, content: dict[str, Any] | None, batches: int, world: World
+) -> str:
     """torch.compile as asked; a run that is continued keeps what was chosen when it began. Returns what was done."""
-    mode, settings = cfg.trainer.compile, cfg.trainer
+    mode, settings = options.trainer.compile, options.trainer
     if mode is CompileMode.off:
         return "compile=off"
     if mode is CompileMode.auto:
@@ -172,23 +181,25 @@ def _compile(cfg: DictConfig, step: TrainingStep, content: dict[str, Any] | None
             return "compile=auto: off, because trainer.deterministic"
         if content is not None:
             mode = CompileMode.on if content.get("compiled") else CompileMode.off
-    batch = noise(cfg, step, settings.batch_size // world.size)
+    batch = noise(options.sampler, options.transform, step, settings.batch_size // world.size)
     return choose_compile(mode, step, batch, batches=batches * settings.epochs)
 
 
-def noise(cfg: DictConfig, step: TrainingStep, batch_size: int) -> Batch:
+def noise(sampler: SamplerConfig, transform: TransformConfig, step: TrainingStep, batch_size: int) -> Batch:
     """A batch of noise with the inputs and the targets that `step` takes."""
     return random_batch(
         batch_size,
-        cfg.sampler.num_frames,
-        cfg.transform.size,
+        sampler.num_frames,
+        transform.size,
         step.task,
         pin_memory=step.precision.device.type == "cuda",
         inputs=model_inputs(step.model),
     )
 
 
-def measured_step(model: nn.Module, optimizer: Any, transform: Any, precision: Precision, task: Task) -> Step:
+def measured_step(
+    model: nn.Module, optimizer: Mapping[str, Any], transform: TransformConfig, precision: Precision, task: Task
+) -> Step:
     """The step that training takes with a model on its device, to be measured."""
     if pays(model, precision.device):
         to_channels_last(model)
@@ -196,91 +207,52 @@ def measured_step(model: nn.Module, optimizer: Any, transform: Any, precision: P
     return Step(network, build.build_optimizer(optimizer, model), task)
 
 
-def _clips(cfg: DictConfig, data: VideoData, scorer: Scorer) -> TrainClips:
-    if data.features is not None:
-        train = manifest_of(data, "train")
-        return TrainSequences(train, data.features, seed=cfg.trainer.seed, num_classes=data.num_classes)
-    return TrainClips(
-        manifest_of(data, "train"),
-        scorer.reader,
-        scorer.spec,
-        build.build_train_crop(cfg.transform),
-        seed=cfg.trainer.seed,
-        augment=build.build_augment(cfg.transform),
-        flow=scorer.flow,
-        flip_labels=build.flip_labels(data),
-        clips_per_video=cfg.sampler.clips_per_video,
-        num_classes=data.num_classes,
-    )
-
-
-def training_clips(cfg: DictConfig, data: VideoData) -> TrainClips:
-    """Clips of the training split, as training would take them."""
-    return TrainClips(
-        data.splits["train"],
-        build.build_reader(cfg.decoder),
-        build.build_spec(cfg.sampler),
-        build.build_train_crop(cfg.transform),
-        seed=0,
-        augment=build.build_augment(cfg.transform),
-        clips_per_video=cfg.sampler.clips_per_video,
-        num_classes=data.num_classes,
-    )
-
-
-def _loader(cfg: DictConfig, clips: TrainClips, scorer: Scorer, world: World) -> TrainLoader:
+def _loader(settings: TrainerConfig, clips: TrainClips, scorer: Scorer) -> TrainLoader:
     return TrainLoader(
         clips,
-        batch_size=cfg.trainer.batch_size,
-        workers=scorer.workers,
-        seed=cfg.trainer.seed,
-        pin_memory=scorer.precision.device.type == "cuda",
-        balance=cfg.sampler.class_balance,
-        most=cfg.trainer.max_batches,
-        fixed=cfg.trainer.overfit,
-        wait_limit=cfg.trainer.data_timeout,
-        rank=world.rank,
-        ranks=world.size,
+        Workers(scorer.workers, scorer.precision.device.type == "cuda", settings.data_timeout),
+        batch_size=settings.batch_size,
+        most=settings.max_batches,
+        fixed=settings.overfit,
+        share=(scorer.world.rank, scorer.world.size),
     )
 
 
-def _optimizer(cfg: DictConfig, model: nn.Module, world: World) -> torch.optim.Optimizer:
+def _optimizer(options: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     """With the learning rate in proportion to the clips of an update, when it is given for a number of them."""
-    base = cfg.trainer.base_batch
+    base, node = options.trainer.base_batch, options.optimizer
     if base is None:
-        return build.build_optimizer(cfg.optimizer, model)
-    clips = cfg.trainer.batch_size * cfg.trainer.accumulate
-    if base < 1 or not isinstance(cfg.optimizer.get("lr"), (int, float)):
+        return build.build_optimizer(node, model)
+    clips = options.trainer.batch_size * options.trainer.accumulate
+    if base < 1 or not isinstance(node.get("lr"), (int, float)):
         raise ConfigError(f"trainer.base_batch={base}: must be 1 or more, and the optimizer must have lr, a number")
-    lr = cfg.optimizer.lr * clips / base
-    log.info("learning rate %g: %g for %d clips, of which an update has %d", lr, cfg.optimizer.lr, base, clips)
-    return build.build_optimizer({**cfg.optimizer, "lr": lr}, model)
+    lr = node["lr"] * clips / base
+    log.info("learning rate %g: %g for %d clips, of which an update has %d", lr, node["lr"], base, clips)
+    return build.build_optimizer({**node, "lr": lr}, model)
 
 
 def _recorder(
-    cfg: DictConfig, folder: Path, data: VideoData, content: dict[str, Any] | None, world: World
+    options: TrainConfig, folder: Path, data: VideoData, content: dict[str, Any] | None, world: World
 ) -> RunRecorder:
     """With the loggers of the configuration; of the processes that train together only the main one has any."""
     progress = None if content is None else content["progress"]
     resumed_at = None if progress is None else (int(progress["update"]), int(progress["epoch"]))
-    config = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
-    run = LoggedRun(folder, data.class_names, config, resumed_at)
-    return RunRecorder(run, build.build_named(cfg.logger, "logger", Logger) if world.is_main else {})
+    run = LoggedRun(folder, data.class_names, plain(options), resumed_at)
+    return RunRecorder(run, build.build_named(options.logger, "logger", Logger) if world.is_main else {})
 
 
-def _say_what_runs(cfg: DictConfig, data: VideoData, model: nn.Module, scorer: Scorer, folder: Path) -> None:
-    choices = HydraConfig.get().runtime.choices
+def _say_what_runs(call: Invocation[TrainConfig], data: VideoData, model: nn.Module, scorer: Scorer) -> None:
     for note in data.notes:
         log.info("note: %s", note)
     sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
     several = ", any number of them a video (BCE, mAP)" if data.multi_label else ""
-    log.info("data %s: %d classes%s; videos: %s", choices.get("data"), data.num_classes, several, sizes)
+    log.info("data %s: %d classes%s; videos: %s", call.choices.get("data"), data.num_classes, several, sizes)
     if "val" not in data.splits:
         log.info("no validation split: the last epoch is kept; data.val_fraction=0.1 would hold out a part")
     devices, each = f"{scorer.world.size} x " if scorer.world.size > 1 else "", " each" if scorer.world.size > 1 else ""
     log.info(
         "model %s: %.3f M parameters on %s%s, %s, %d decoding processes%s",
-        choices.get("model"),
+        call.choices.get("model"),
         sum(p.numel() for p in model.parameters()) / 1e6,
         devices,
         scorer.precision.device.type if devices else scorer.precision.device,
@@ -288,4 +260,4 @@ def _say_what_runs(cfg: DictConfig, data: VideoData, model: nn.Module, scorer: S
         scorer.workers,
         each,
     )
-    log.info("run folder: %s", folder)
+    log.info("run folder: %s", call.folder)

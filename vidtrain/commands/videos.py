@@ -8,38 +8,37 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from vidtrain import build
 from vidtrain.children import processors
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import ConfigError
+from vidtrain.options.schema import DataCommandConfig
 from vidtrain.types import BadVideo
 
 _SHOWN = 10  # videos of a kind that are printed; the report has all
 
 
-def load(cfg: DictConfig) -> VideoData:
+def load(options: DataCommandConfig) -> VideoData:
     """The data set, or the one split of it that is asked for."""
-    data = build.build_data(cfg.data)
-    if cfg.split is None:
+    data = build.build_data(options.data)
+    name = options.split
+    if name is None:
         return data
-    name = cfg.split.value
     if name not in data.splits:
         raise ConfigError(f"split={name}: the data set has {', '.join(data.splits)}")
-    return replace(data, splits={name: data.splits[name]})
+    return replace(data, splits={str(name): data.splits[name]})
 
 
-def data_root(cfg: DictConfig) -> str | None:
+def data_root(options: DataCommandConfig) -> str | None:
     """The folder of the data set, for messages and to take paths from; None: it has none."""
-    root = cfg.data.get("root")
+    root = options.data.get("root")
     return None if root is None else str(Path(str(root)).expanduser())
 
 
-def num_workers(cfg: DictConfig) -> int:
-    if cfg.num_workers is not None and cfg.num_workers < 1:
-        raise ConfigError(f"num_workers={cfg.num_workers}: must be at least 1")
-    return processors() if cfg.num_workers is None else int(cfg.num_workers)
+def num_workers(options: DataCommandConfig) -> int:
+    if options.num_workers is not None and options.num_workers < 1:
+        raise ConfigError(f"num_workers={options.num_workers}: must be at least 1")
+    return processors() if options.num_workers is None else options.num_workers
 
 
 def listed(word: str, videos: Sequence[BadVideo]) -> list[str]:

@@ -1,31 +1,33 @@
-"""The options of clip sampling, cropping and testing. `vidtrain train --help` prints the text under each field."""
+"""The options of clips, of testing, and of what is made from a data set. `--help` prints the text under each field."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
-from vidtrain.ranges import LONGEST, number
-from vidtrain.types import FilePath, Regex
+import numpy as np
+
+from vidtrain.errors import ConfigError
+from vidtrain.ranges import LONGEST, Choice, check_fields, number
+from vidtrain.types import FilePath, Indices, Regex
 
 
-class ShortPolicy(Enum):
+class ShortPolicy(Choice):
     repeat_last = "repeat_last"
     loop = "loop"
     error = "error"
 
 
-class SampleMode(Enum):
+class SampleMode(Choice):
     clip = "clip"
     segments = "segments"
 
 
-class CropName(Enum):
+class CropName(Choice):
     random = "random"
     resized = "resized"
 
 
-class EvalProtocol(str, Enum):
+class EvalProtocol(Choice):
     vidtrain = "vidtrain"
     pyslowfast = "pyslowfast"
     pyslowfast_offset = "pyslowfast_offset"
@@ -39,21 +41,25 @@ class EvalProtocol(str, Enum):
     internvideo2 = "internvideo2"
 
 
-class AverageName(str, Enum):
+class AverageName(Choice):
     probabilities = "probabilities"
     logits = "logits"
 
 
-class PolicyName(Enum):
+class PolicyName(Choice):
     none = "none"
     rand_augment = "rand_augment"
     trivial_augment = "trivial_augment"
 
 
-@dataclass
-class SamplerConfig:
-    mode: SampleMode = SampleMode.clip
-    """clip: num_frames samples stride apart; segments: one sample from each of num_frames parts of the video (TSN)."""
+@dataclass(unsafe_hash=True)  # not changed once it is made; `data check` remembers what it has found for one
+class ClipSpec:
+    """The shape of a clip in time: what `data.clips.sampling` needs to know.
+
+    Raises:
+        ConfigError: a number out of its range, or window with fewer frames than the clip has, or with fps.
+    """
+
     num_frames: int = number(16, least=1)
     """Frames in a clip (T)."""
     stride: int = number(2, least=1)
@@ -64,6 +70,37 @@ class SamplerConfig:
     """A clip longer than its video: repeat_last frame, loop from the start, or error."""
     window: int | None = number(None, least=1)
     """Spread the samples over this many source frames instead of setting stride or fps ("dense" sampling: 64)."""
+    mode: SampleMode = SampleMode.clip
+    """clip: num_frames samples stride apart; segments: one sample from each of num_frames parts of the video (TSN)."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "sampler.")
+        if self.window is not None and (self.window < self.num_frames or self.fps is not None):
+            raise ConfigError(
+                f"sampler.window={self.window}: must be sampler.num_frames={self.num_frames} or more, and "
+                f"sampler.fps null (got {self.fps})"
+            )
+
+    def step(self, video_fps: float) -> float:
+        """Source frames between two samples, as a real number."""
+        if self.window is not None:
+            return self.window / self.num_frames
+        return float(self.stride) if self.fps is None else video_fps / self.fps
+
+    def offsets(self, video_fps: float) -> Indices:
+        """int64 (T,): the samples of a clip that starts at frame 0, rounded half up."""
+        grid = np.arange(self.num_frames) * self.step(video_fps)
+        return np.floor(grid + 0.5).astype(np.int64)
+
+    def span(self, video_fps: float) -> int:
+        """Source frames from the first sample to the last, both counted."""
+        return int(self.offsets(video_fps)[-1]) + 1
+
+
+@dataclass(unsafe_hash=True)
+class SamplerConfig(ClipSpec):
+    """A clip, and which of them an epoch has."""
+
     clips_per_video: int = number(1, least=1)
     """Training clips of each opened video; a batch has trainer.batch_size / clips_per_video different videos."""
     class_balance: float = number(0.0, least=0, most=1)
@@ -108,6 +145,9 @@ class TransformConfig:
     std: list[float] = number([0.225, 0.225, 0.225], least=1e-4, most=100)
     """Divides RGB after the mean."""
 
+    def __post_init__(self) -> None:
+        check_fields(self, "transform.")
+
 
 @dataclass
 class EvalConfig:
@@ -146,7 +186,7 @@ class StatsConfig:
     """stats: folder that `vidtrain data check` wrote to, whose probes are used; null: where it writes by default."""
 
 
-class CopyFormat(Enum):
+class CopyFormat(Choice):
     video = "video"
     jpeg = "jpeg"
 
@@ -169,7 +209,7 @@ class PrepareConfig:
     """prepare: seconds that one file may take; then its process is killed and the file is reported."""
 
 
-class FlowSourceName(Enum):
+class FlowSourceName(Choice):
     none = "none"
     cache = "cache"
     dis = "dis"
@@ -177,14 +217,14 @@ class FlowSourceName(Enum):
     tvl1 = "tvl1"
 
 
-class FlowMethodName(Enum):
+class FlowMethodName(Choice):
     dis = "dis"
     farneback = "farneback"
     tvl1 = "tvl1"
     raft = "raft"
 
 
-class RaftName(Enum):
+class RaftName(Choice):
     raft_large = "raft_large"
     raft_small = "raft_small"
 

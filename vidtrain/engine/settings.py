@@ -1,37 +1,36 @@
-"""The options of training and testing. `vidtrain train --help` prints the text under each field."""
+"""The options of training. `vidtrain train --help` prints the text under each field."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
-from vidtrain.ranges import LARGEST_SEED, LONGEST, number
+from vidtrain.ranges import LARGEST_SEED, LONGEST, Choice, number
 
 
-class PrecisionName(Enum):
+class PrecisionName(Choice):
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
 
 
-class CompileMode(Enum):
+class CompileMode(Choice):
     auto = "auto"
     on = "on"
     off = "off"
 
 
-class OnOom(Enum):
+class OnOom(Choice):
     halve = "halve"
     fail = "fail"
 
 
-class Strategy(Enum):
+class Strategy(Choice):
     ddp = "ddp"
     fsdp = "fsdp"
 
 
-class ScheduleName(Enum):
+class ScheduleName(Choice):
     cosine = "cosine"
     step = "step"
     constant = "constant"

@@ -1,6 +1,7 @@
 """The commands, a row each: what --help, completion, the schemas and the shell know of them.
 
-A new command is a row here, its schema in options/schema.py, its YAML in conf/ and its module in commands/.
+A new command is its module in commands/ with `run` and the dataclass of its options, a row here and a YAML in conf/. An
+action of `vidtrain data` is its module in commands/data/ and a row below.
 """
 
 from __future__ import annotations
@@ -16,58 +17,80 @@ class Command:
     about: str
     example: str
     schema: str
-    """Name of its class in options/schema.py."""
+    """The dataclass of its options, MODULE.CLASS; imported when the command runs, its text read by --help."""
     groups: str
     """Config groups that the user may choose from, in the order of --help."""
     from_checkpoint: bool = False
     """The rest of the configuration comes from a checkpoint, and the user changes what he names."""
 
 
+@dataclass(frozen=True)
+class Action:
+    """One of `vidtrain data`. Its module is vidtrain.commands.data.NAME."""
+
+    about: str
+    schema: str = ""
+    """The dataclass of its own options, MODULE.CLASS, which become those of the section with its name."""
+    also: str = ""
+    """Sections of other actions whose options it reads."""
+
+
+ACTIONS: Final = {
+    "info": Action("videos per class and split"),
+    "make": Action("make the built-in data set"),
+    "check": Action("look into every file, write lists that open at once", "vidtrain.data.settings.CheckConfig"),
+    "prepare": Action("small copies that training reads faster", "vidtrain.data.settings.PrepareConfig"),
+    "flow": Action("optical flow of all videos, kept in a folder", "vidtrain.data.settings.FlowCacheConfig"),
+    "stats": Action("classes, durations, rates, sizes, codecs", "vidtrain.data.settings.StatsConfig", also="check"),
+    "show": Action("a contact sheet of what the model will see", "vidtrain.commands.data.show.ShowConfig"),
+    "doctor": Action("what limits a training, and what to change", "vidtrain.commands.data.doctor.DoctorConfig"),
+}
+
 COMMANDS: Final = {
     "train": Command(
         "train a model, then test it",
         "vidtrain train model=c3d data=folder data.root=my_videos",
-        schema="TrainConfig",
+        schema="vidtrain.options.schema.TrainConfig",
         groups="model data task decoder sampler transform flow optimizer schedule trainer eval logger hook "
         "experiment debug",
     ),
     "eval": Command(
         "test a checkpoint, averaging over clips",
         "vidtrain eval checkpoint=runs/motion/slow_fusion/.../best.pt eval.clips=10",
-        schema="EvalCommandConfig",
+        schema="vidtrain.commands.eval.EvalCommandConfig",
         groups="data decoder sampler transform flow eval",
         from_checkpoint=True,
     ),
     "predict": Command(
         "classify a file, a folder or a glob",
         "vidtrain predict checkpoint=best.pt input=clip.mp4",
-        schema="PredictConfig",
+        schema="vidtrain.commands.predict.PredictConfig",
         groups="decoder sampler transform flow eval",
         from_checkpoint=True,
     ),
     "inspect": Command(
         "list all models; print one's layers, sizes, receptive fields and cost; tell what a file of weights is",
         "vidtrain inspect model=c3d num_classes=101",
-        schema="InspectConfig",
+        schema="vidtrain.commands.inspect.InspectConfig",
         groups="model sampler transform",
     ),
     "data": Command(
-        "info, make, check, prepare, flow, stats, show, doctor: know a data set and put it in order",
+        f"{', '.join(ACTIONS)}: know a data set and put it in order",
         "vidtrain data info data=ucf101 data.root=/data/ucf101",
-        schema="DataCommandConfig",
+        schema="vidtrain.options.schema.DataCommandConfig",
         groups="data decoder sampler transform model",
     ),
     "extract": Command(
         "write a frozen model's features of every clip of long videos, to train model=feature_rnn on",
         "vidtrain extract checkpoint=best.pt data=folder data.root=my_videos output=my_features",
-        schema="ExtractCommandConfig",
+        schema="vidtrain.commands.extract.ExtractCommandConfig",
         groups="model data decoder sampler transform",
         from_checkpoint=True,
     ),
     "bench": Command(
         "measure a model: clips/s of training and testing, memory, FLOP utilisation; by precision, with torch.compile",
         "vidtrain bench model=r3d_18 batch_size=[16,32] precision=[bf16] output=bench.json",
-        schema="BenchConfig",
+        schema="vidtrain.commands.bench.BenchConfig",
         groups="model data decoder sampler transform optimizer",
     ),
 }

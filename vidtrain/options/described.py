@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
-from vidtrain.options.commands import COMMANDS
+from vidtrain.options.commands import ACTIONS, COMMANDS
 
 _Field = tuple[str, str, str, str]  # name, annotation, default, doc
 
@@ -67,15 +67,24 @@ def default_choices(command: str) -> dict[str, str]:
     return {group: choice for group, choice in pairs if choice != "null"}
 
 
-def fields(command: str) -> list[tuple[str, str, str, str]]:
-    """(dotted key, annotation, default, text) of each typed option of a command."""
-    return _fields(COMMANDS[command].schema, _read_schemas())
+def fields(command: str, action: str | None = None) -> list[tuple[str, str, str, str]]:
+    """(dotted key, annotation, default, text) of each typed option of a command, last what a checkpoint brings.
+
+    action: of `vidtrain data`, only what it reads; None: what any of them does.
+    """
+    rows = _fields(COMMANDS[command].schema)
+    if command == "data":
+        read = list(ACTIONS) if action is None else [action, *ACTIONS[action].also.split()]
+        rows += [row for name in read if ACTIONS[name].schema for row in _fields(ACTIONS[name].schema, f"{name}.")]
+    return sorted(rows, key=lambda row: row[1] == "Any") if COMMANDS[command].from_checkpoint else rows
 
 
 @lru_cache
-def _read_schemas() -> dict[str, list[_Field]]:
+def _read_schemas(module: str) -> dict[str, list[_Field]]:
+    """The dataclasses of a module, and of those that all may use."""
     package = Path(__file__).parents[1]
-    files = [package / "options" / "schema.py", *sorted(package.glob("*/settings.py"))]
+    files = [*sorted(package.glob("*/settings.py")), package / "options" / "schema.py"]
+    files.append(package.joinpath(*module.split(".")[1:]).with_suffix(".py"))
     schemas: dict[str, list[_Field]] = {}
     for node in (n for file in files for n in ast.parse(file.read_text(encoding="utf-8")).body):
         if not isinstance(node, ast.ClassDef):
@@ -86,7 +95,7 @@ def _read_schemas() -> dict[str, list[_Field]]:
                 is_doc = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
                 doc = str(after.value.value) if is_doc else ""  # type: ignore[attr-defined]
                 fields.append((item.target.id, ast.unparse(item.annotation), _default(item.value), doc))
-        schemas[node.name] = fields + [f for base in node.bases for f in schemas.get(ast.unparse(base), [])]
+        schemas[node.name] = [f for base in node.bases for f in schemas.get(ast.unparse(base), [])] + fields
     return schemas
 
 
@@ -106,20 +115,22 @@ def _default(value: ast.expr | None) -> str:
     return {"None": "null", "True": "true", "False": "false"}.get(text, text)
 
 
-def _fields(schema: str, schemas: dict[str, list[_Field]], prefix: str = "") -> list[_Field]:
-    rows = []
-    for name, annotation, default, doc in schemas[schema]:
+def _fields(schema: str, prefix: str = "") -> list[_Field]:
+    """schema: MODULE.CLASS."""
+    rows, (module, _, kind) = [], schema.rpartition(".")
+    schemas = _read_schemas(module)
+    for name, annotation, default, doc in schemas[kind]:
         if annotation in schemas and annotation.endswith("Config"):
-            rows += _fields(annotation, schemas, f"{prefix}{name}.")
+            rows += _fields(f"{module}.{annotation}", f"{prefix}{name}.")
         else:
             rows.append((prefix + name, annotation, default, doc))
     return rows
 
 
-def flat_keys(node: Any, prefix: str = "") -> Iterator[str]:
+def flat_keys(nested: Any, prefix: str = "") -> Iterator[str]:
     """Dotted names of all leaves of nested dictionaries."""
-    if isinstance(node, dict) and node:
-        for key, value in node.items():
+    if isinstance(nested, dict) and nested:
+        for key, value in nested.items():
             yield from flat_keys(value, f"{prefix}.{key}" if prefix else str(key))
     elif prefix:
         yield prefix

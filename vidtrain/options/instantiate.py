@@ -12,8 +12,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from omegaconf import DictConfig
-
 from vidtrain.errors import CheckpointError, ConfigError, VidtrainError, did_you_mean, one_of
 from vidtrain.options.described import conf_dir
 from vidtrain.ranges import check_number, range_of
@@ -27,7 +25,7 @@ _LARGEST: Final = 1_000_000
 _INSTEAD: Final = {"vidtrain.data.motion.motion.motion": "vidtrain.data.motion.motion.existing_motion"}
 
 
-def from_file(node: Any, file: str, trust: Sequence[str] = ()) -> dict[str, Any]:
+def from_file(node: Mapping[str, Any], file: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     """A copy of a node, marked as what it is: a stranger's.
 
     Args:
@@ -37,7 +35,7 @@ def from_file(node: Any, file: str, trust: Sequence[str] = ()) -> dict[str, Any]
     return {**{str(k): v for k, v in node.items()}, ORIGIN: {"file": file, "trust": list(trust)}}
 
 
-def call(node: Mapping[str, Any] | DictConfig, section: str, **given: Any) -> Any:
+def call(node: Mapping[str, Any], section: str, **given: Any) -> Any:
     """Call the function that `node._target_` names with the other keys of the node and `given`.
 
     Raises:
@@ -60,7 +58,7 @@ def call(node: Mapping[str, Any] | DictConfig, section: str, **given: Any) -> An
         ) from error
 
 
-def _function_of(node: Mapping[str, Any] | DictConfig, section: str) -> tuple[Any, str, dict[str, Any]]:
+def _function_of(node: Mapping[str, Any], section: str) -> tuple[Any, str, dict[str, Any]]:
     """The function that a node names, its name, and the options for it. Every import of a target happens here, after
     the check of where the node comes from."""
     options = {str(key): value for key, value in node.items()}
@@ -99,7 +97,7 @@ def _check_options(
 # ---------------------------------------------------------------- what a file may call
 
 
-def may_call(node: Mapping[str, Any] | DictConfig, section: str) -> bool:
+def may_call(node: Mapping[str, Any], section: str) -> bool:
     """Of a file's node: whether `call` will call a function of vidtrain's own (True) or one that is trusted (False).
 
     Raises:
@@ -164,7 +162,7 @@ def _targets(options: Any) -> list[str]:
     found, rest = [], [options]
     while rest:
         one = rest.pop()
-        if isinstance(one, (Mapping, DictConfig)):
+        if isinstance(one, Mapping):
             found += [str(value) for key, value in one.items() if str(key) == "_target_"]
             rest += list(one.values())
         elif isinstance(one, Sequence) and not isinstance(one, (str, bytes)):
@@ -179,7 +177,7 @@ def _check_sizes(options: Any, section: str, file: str) -> None:
         key, value = rest.pop()
         if isinstance(value, (int, float)) and not abs(value) <= _LARGEST and not key.endswith("seed"):
             raise CheckpointError(f"{file}: {key}={value}: a file's own options may hold numbers up to {_LARGEST}")
-        if isinstance(value, (Mapping, DictConfig)):
+        if isinstance(value, Mapping):
             rest += [(f"{key}.{name}", inner) for name, inner in value.items()]
         elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
             rest += [(key, inner) for inner in value]
@@ -188,7 +186,7 @@ def _check_sizes(options: Any, section: str, file: str) -> None:
 # ---------------------------------------------------------------- types and names
 
 
-def option_names(node: Mapping[str, Any] | DictConfig, section: str) -> frozenset[str]:
+def option_names(node: Mapping[str, Any], section: str) -> frozenset[str]:
     """The options that the function which a node names lists in its signature."""
     if not isinstance(node.get("_target_"), str):
         return frozenset()

@@ -204,12 +204,12 @@ def _chosen(overrides: Sequence[str]) -> dict[str, list[str]]:
     return {group: re.findall(r"[\w-]+", value) for group, _, value in pairs if group in _GROUPS}
 
 
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for key, value in node.items():
+def _flat(nested: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(nested, dict):
+        for key, value in nested.items():
             yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
     else:
-        yield prefix, node
+        yield prefix, nested
 
 
 # ---------------------------------------------------------------- values

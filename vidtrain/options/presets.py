@@ -26,6 +26,14 @@ def model_section(name: str) -> DictConfig:
     return section
 
 
+def model_options(name: str, *, num_frames: int, size: int) -> dict[str, Any]:
+    """The options of a model of the catalogue, for clips of this shape where it asks for it."""
+    clip = {"sampler": {"num_frames": num_frames}, "transform": {"size": size}}
+    root = OmegaConf.to_container(OmegaConf.create({"model": model_section(name), **clip}), resolve=True)
+    assert isinstance(root, dict)
+    return dict(root["model"])
+
+
 def nearest_preset(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The model of the catalogue that is `name` with `options` and leaves the fewest of them to be said."""
     wanted: dict[str, Any] = {**{str(k): v for k, v in model_section(name).items()}, **options}

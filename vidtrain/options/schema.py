@@ -1,46 +1,39 @@
-"""The typed options of every command. `vidtrain COMMAND --help` prints the text under each field.
+"""The typed options that several commands share. `vidtrain COMMAND --help` prints the text under each field.
 
-What one part of the program reads is defined beside that part, in its settings.py, and composed here.
+What one part of the program reads is defined beside that part, in its settings.py, and composed here; what one command
+reads, in its own module.
 A group that names a class by `_target_` (model, data, decoder, optimizer, logger, hook) is typed by what it calls.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any
+from importlib import import_module
+from typing import Any, TypeVar
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from vidtrain.data.settings import (
-    CheckConfig,
     EvalConfig,
-    FlowCacheConfig,
     FlowConfig,
     FlowMethodName,
-    PrepareConfig,
     SamplerConfig,
-    StatsConfig,
     TransformConfig,
 )
 from vidtrain.engine.settings import ScheduleConfig, TrainerConfig
 from vidtrain.errors import ConfigError
-from vidtrain.options.commands import COMMANDS
-from vidtrain.options.settings import BenchConfig as BenchConfig
-from vidtrain.options.settings import DoctorConfig, ShowConfig
-from vidtrain.ranges import check_ranges, number
+from vidtrain.options.commands import ACTIONS, COMMANDS
+from vidtrain.ranges import Choice, Range, check_number, number
 from vidtrain.types import FilePath
 
+Section = TypeVar("Section")
 
-class SplitName(Enum):
+
+class SplitName(Choice):
     train = "train"
     val = "val"
     test = "test"
-
-
-class FeatureType(Enum):
-    float16 = "float16"
-    float32 = "float32"
 
 
 @dataclass
@@ -89,67 +82,11 @@ class CheckpointSections:
 
 
 @dataclass
-class EvalCommandConfig(CheckpointSections):
-    checkpoint: FilePath = MISSING
-    """The .pt file to test. Data, clips and preprocessing come from it; overrides change them."""
-    split: SplitName = SplitName.test
-    """Which split to score: train, val or test."""
-    stream: str | None = None
-    """Of a two-stream network: test rgb or flow alone, by that stream's own classifier."""
-    output: FilePath | None = None
-    """Folder for the results; null: eval/ beside the checkpoint, or runs/eval/ where that cannot be written."""
-    trust: list[str] = field(default_factory=list)
-    """Modules outside vidtrain that the checkpoint's configuration may call: trust=[mypackage]."""
-
-
-@dataclass
-class PredictConfig(CheckpointSections):
-    checkpoint: FilePath = MISSING
-    """The .pt file to predict with."""
-    input: FilePath = MISSING
-    """A video, a folder of videos, or a glob in quotes: input='clips/*.mp4'."""
-    top: int = number(5, least=1)
-    """Classes to print per video."""
-    output: FilePath | None = None
-    """Also write the predictions to this .csv file."""
-    trust: list[str] = field(default_factory=list)
-    """Modules outside vidtrain that the checkpoint's configuration may call."""
-
-
-@dataclass
-class ExtractCommandConfig(CheckpointSections):
-    checkpoint: FilePath | None = None
-    """The .pt file whose model is run. Data, clips and preprocessing come from it; null: model and model.weights."""
-    output: FilePath = MISSING
-    """Folder for the features; a folder that an earlier run began is completed."""
-    layer: str = "features"
-    """What is kept: features (what the head classifies), embed (c3d's fc6), or the name of a module, such as layer3."""
-    hop: int | float | str | None = None
-    """From one clip to the next: source frames (16) or seconds (0.5s); null: clips neither overlap nor leave gaps."""
-    dtype: FeatureType = FeatureType.float16
-    """Of the numbers on disk: float16 or float32."""
-    trust: list[str] = field(default_factory=list)
-    """Modules outside vidtrain that the checkpoint's configuration may call."""
-
-
-@dataclass
-class InspectConfig:
-    model: Any = None
-    """The model to look at; null lists all."""
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    transform: TransformConfig = field(default_factory=TransformConfig)
-    num_classes: int = number(400, least=1)
-    """Classes of the head."""
-    weights: FilePath | None = None
-    """A file of published weights, instead of a model: say what it is and which model takes it."""
-    output: FilePath | None = None
-    """Also write this file: what is printed, the list of all models as Markdown."""
-
-
-@dataclass
 class DataCommandConfig:
+    """What all actions share. Each has a section of its own besides, see `schema_of`."""
+
     action: str = MISSING
-    """info, make, check, prepare, flow, stats, show, doctor; the first word after `vidtrain data`."""
+    """What to do: the first word after `vidtrain data`."""
     data: Any = MISSING
     decoder: Any = MISSING
     model: Any = MISSING
@@ -163,20 +100,27 @@ class DataCommandConfig:
     """Processes that work at once; null: one a processor."""
     method: FlowMethodName = FlowMethodName.dis
     """flow: dis, farneback, tvl1 (OpenCV), or raft (torchvision, for a GPU)."""
-    check: CheckConfig = field(default_factory=CheckConfig)
-    prepare: PrepareConfig = field(default_factory=PrepareConfig)
-    flow: FlowCacheConfig = field(default_factory=FlowCacheConfig)
-    show: ShowConfig = field(default_factory=ShowConfig)
-    stats: StatsConfig = field(default_factory=StatsConfig)
-    doctor: DoctorConfig = field(default_factory=DoctorConfig)
+
+    def of(self, kind: type[Section]) -> Section:
+        """The section of an action that is made from this dataclass."""
+        return next(value for value in vars(self).values() if isinstance(value, kind))
 
 
-def check_numbers(cfg: Any) -> None:
+def check_numbers(cfg: DictConfig, prefix: str = "") -> None:
     """Raise ConfigError for a number that its key cannot have; keys that are not there or null are left alone."""
-    check_ranges(cfg)
-    for key in ("eval.hop", "hop"):
-        if (hop := OmegaConf.select(cfg, key)) is not None:
-            _check_hop(key, hop)
+    schema = OmegaConf.get_type(cfg)
+    for part in dataclasses.fields(schema) if dataclasses.is_dataclass(schema) else ():
+        # a section that may hold anything is not looked into: nothing in it is to be resolved here
+        if part.name not in cfg or part.type == "Any" or OmegaConf.is_missing(cfg, part.name):
+            continue
+        key, value = prefix + part.name, cfg[part.name]
+        if isinstance(value, DictConfig):
+            check_numbers(value, f"{key}.")
+        elif part.name == "hop" and value is not None:
+            _check_hop(key, value)
+        elif value is not None:
+            plain = list(value) if isinstance(value, ListConfig) else value
+            check_number(key, plain, part.metadata.get("range", Range()))
 
 
 def _check_hop(key: str, hop: float | str) -> None:
@@ -188,12 +132,25 @@ def _check_hop(key: str, hop: float | str) -> None:
         raise ConfigError(f"{key.removesuffix('hop')}{error}") from None
 
 
-SCHEMAS: dict[str, type] = {name: globals()[row.schema] for name, row in COMMANDS.items()}
+def schema_of(command: str) -> type:
+    """The dataclass of a command's options; of `data` with the sections of all actions."""
+    schema = _located(COMMANDS[command].schema)
+    if command != "data":
+        return schema
+    own = {name: _located(row.schema) for name, row in ACTIONS.items() if row.schema}
+    sections = [(name, kind, field(default_factory=kind)) for name, kind in own.items()]
+    return dataclasses.make_dataclass(schema.__name__, sections, bases=(schema,))
 
 
-def register() -> None:
-    """Make each schema known to Hydra as the config `schema/COMMAND`."""
+def _located(name: str) -> type:
+    module, _, kind = name.rpartition(".")
+    found: type = getattr(import_module(module), kind)
+    return found
+
+
+def register(*commands: str) -> None:
+    """Make the schema of each command (of all, where none is named) known to Hydra as the config `schema/COMMAND`."""
     from hydra.core.config_store import ConfigStore
 
-    for command, schema in SCHEMAS.items():
-        ConfigStore.instance().store(group="schema", name=command, node=schema, package="_global_")
+    for command in commands or COMMANDS:
+        ConfigStore.instance().store(group="schema", name=command, node=schema_of(command), package="_global_")

@@ -8,8 +8,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
+from vidtrain.engine.settings import TrainerConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
+from vidtrain.options.described import conf_dir
 from vidtrain.options.instantiate import ORIGIN
+from vidtrain.options.invocation import typed
 from vidtrain.options.paths import literal
 from vidtrain.options.schema import TrainConfig, check_numbers
 from vidtrain.options.synonyms import suggestion
@@ -28,7 +32,7 @@ def checkpoint_config(
     *,
     file: str | None = None,
     trust: Sequence[str] = (),
-) -> DictConfig:
+) -> TrainConfig:
     """A checkpoint's configuration with the command line's changes on top.
 
     Args:
@@ -55,7 +59,17 @@ def checkpoint_config(
         origin = {"file": literal(file), "trust": list(trust)}
         for name in (n for n in _CALLED if choices.get(n) is None and not OmegaConf.is_missing(config, n)):
             OmegaConf.update(config, f"{name}.{ORIGIN}", origin, force_add=True)
-    return config
+    for name in (n for n in _CALLED if OmegaConf.is_missing(config, n)):
+        config[name] = {}
+    options: TrainConfig = typed(config)
+    return options
+
+
+def usual_sections() -> dict[str, Any]:
+    """In the place of a checkpoint's where there is none: the user names the model and the data."""
+    usual = {"decoder": "pyav", "sampler": "stride", "transform": "crop"}
+    sections = {part: OmegaConf.load(conf_dir() / part / f"{name}.yaml") for part, name in usual.items()}
+    return {**sections, "model": {}, "data": {}}
 
 
 def _typed(stored: Mapping[str, Any], file: str | None) -> DictConfig:
@@ -69,7 +83,7 @@ def _typed(stored: Mapping[str, Any], file: str | None) -> DictConfig:
         OmegaConf.set_struct(config, True)
         if file is not None:
             check_numbers(config)
-            _check_room(config)
+            _check_room(config.sampler, config.transform, config.eval, config.trainer)
     except (OmegaConfBaseException, ConfigError, ValueError, OverflowError) as error:
         if file is None:
             raise
@@ -100,16 +114,15 @@ def _literal(value: Any) -> Any:
     return value
 
 
-def _check_room(config: DictConfig) -> None:
-    sampler, transform, views = config.sampler, config.transform, config.eval
+def _check_room(sampler: SamplerConfig, transform: TransformConfig, views: EvalConfig, trainer: TrainerConfig) -> None:
     clip = 3 * sampler.num_frames * transform.size**2
     if clip * max(views.clips * views.crops, views.batch_size) > _MOST_BYTES:
         raise ConfigError(
             f"sampler.num_frames={sampler.num_frames}, transform.size={transform.size}, eval.clips={views.clips}, "
             f"eval.crops={views.crops}, eval.batch_size={views.batch_size} together are more than 16 GiB of frames"
         )
-    if (config.trainer.num_workers or 0) > _MOST_WORKERS:
-        raise ConfigError(f"trainer.num_workers={config.trainer.num_workers}: at most {_MOST_WORKERS}")
+    if (trainer.num_workers or 0) > _MOST_WORKERS:
+        raise ConfigError(f"trainer.num_workers={trainer.num_workers}: at most {_MOST_WORKERS}")
 
 
 def _merge_keys(config: DictConfig, section: str, given: DictConfig) -> None:

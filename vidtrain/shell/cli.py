@@ -249,7 +249,7 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     from vidtrain.shell import hydra_errors
 
     sweep.failed.clear()
-    config.register()
+    config.register(command, "train")  # the keys of a checkpoint are those of train
     run_dir.register()
     # by path, not pkg://vidtrain.conf: in a clone beside an installed copy, `python -m vidtrain` imports the clone,
     # which has conf/ beside the package
@@ -282,18 +282,17 @@ def task(command: str) -> Callable[[Any], Any]:
         from omegaconf import OmegaConf
 
         from vidtrain.commands import run_dir, sweep
-        from vidtrain.options.schema import check_numbers
+        from vidtrain.options.invocation import Invocation
         from vidtrain.shell import hydra_errors
 
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         if in_sweep:
             sweep.forget_failure()
         try:
-            hydra_errors.refuse_missing(cfg)
-            check_numbers(cfg)
+            hydra_errors.refuse_missing(OmegaConf.missing_keys(cfg))
             for key, path in expand_homes(OmegaConf.to_container(cfg, resolve=False), command).items():
                 OmegaConf.update(cfg, key, path)
-            return import_module(f"vidtrain.commands.{command}").run(cfg)
+            return import_module(f"vidtrain.commands.{command}").run(Invocation.of(cfg))
         except BrokenPipeError:  # or Hydra would speak of it
             raise SystemExit(_nobody_reads()) from None
         except KeyboardInterrupt:
@@ -302,7 +301,7 @@ def task(command: str) -> Callable[[Any], Any]:
         except Exception as error:
             mistake = users_mistake(error)
             if in_sweep:
-                sweep.record_failure(cfg, mistake or error, with_traceback=mistake is None)
+                sweep.record_failure(mistake or error, with_traceback=mistake is None)
                 return None
             if mistake is None:
                 raise

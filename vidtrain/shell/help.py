@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vidtrain.options.commands import COMMANDS
+from vidtrain.options.commands import ACTIONS, COMMANDS
 from vidtrain.options.described import conf_dir, default_choices, fields, group_options
 
 _EVERY_MODEL = (  # models.weights.start
@@ -37,6 +37,9 @@ def command(name: str, arguments: Sequence[str] = (), config_dir: Path | None = 
     """
     row = COMMANDS[name]
     lines = [f"vidtrain {name}: {row.about}", "", f"  $ {row.example}", ""]
+    action = next((a for a in arguments if a in ACTIONS), None) if name == "data" else None
+    if name == "data":
+        lines += ["actions:", *(f"  {key:<8} {row.about}" for key, row in ACTIONS.items()), ""]
     lines.append("groups (group=choice):")
     groups, folders = row.groups.split(), [conf_dir(), *([config_dir] if config_dir else [])]
     for group in groups:
@@ -50,7 +53,7 @@ def command(name: str, arguments: Sequence[str] = (), config_dir: Path | None = 
             chosen[group] = choice
     options = {group: group_options(group, choice, folders) for group, choice in chosen.items()}
     lines += ["", "keys (key=value):"]
-    schema = fields(name)
+    schema = fields(name, action)
     typed = {key.split(".", 1)[0] for key, _, _, _ in schema if "." in key}
     for key, annotation, default, doc in schema:
         group, _, option = key.partition(".")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
@@ -18,10 +18,9 @@ from vidtrain.options.synonyms import suggestion
 _OF_TRAINING = ("trainer.batch_size", "trainer.epochs", "trainer.devices", "trainer.seed")
 
 
-def refuse_missing(cfg: DictConfig) -> None:
+def refuse_missing(keys: Collection[str]) -> None:
     """Hydra runs with `???` still in place and fails at first use, minutes later: stop at once."""
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
+    if missing := sorted(keys):
         many = f" (and {one_of(missing[1:])})" if len(missing) > 1 else ""
         raise ConfigError(f"{missing[0]} is not set{many}: give {missing[0]}=...")
 

@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
 from vidtrain import build
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import ConfigError, did_you_mean
+from vidtrain.options.commands import ACTIONS
+from vidtrain.options.invocation import Invocation
+from vidtrain.options.schema import DataCommandConfig
 from vidtrain.reports.table import table
 from vidtrain.terminal import noted, say
 
-ACTIONS = ("info", "make", "check", "prepare", "flow", "stats", "show", "doctor")
 
-
-def run(cfg: DictConfig) -> None:
+def run(call: Invocation[DataCommandConfig]) -> None:
     """Do what `action` says."""
-    if cfg.action not in ACTIONS:
-        hint = did_you_mean(str(cfg.action), ACTIONS)
-        raise ConfigError(f"vidtrain data {cfg.action}: no such action{hint}; allowed: {', '.join(ACTIONS)}")
-    if cfg.action in ("info", "make"):
-        _info(cfg)
-    elif str(cfg.data.get("_target_")) == "vidtrain.data.formats.features.features":
-        raise ConfigError(f"vidtrain data {cfg.action} looks at videos, data=features holds features; info shows them")
+    action, section = call.options.action, call.options.data
+    if action not in ACTIONS:
+        hint = did_you_mean(action, ACTIONS)
+        raise ConfigError(f"vidtrain data {action}: no such action{hint}; allowed: {', '.join(ACTIONS)}")
+    if action in ("info", "make"):
+        _info(action, str(call.choices["data"]), section)
+    elif str(section.get("_target_")) == "vidtrain.data.formats.features.features":
+        raise ConfigError(f"vidtrain data {action} looks at videos, data=features holds features; info shows them")
     else:
-        import_module(f"vidtrain.commands.data.{cfg.action}").run(cfg)
+        import_module(f"vidtrain.commands.data.{action}").run(call)
 
 
-def _info(cfg: DictConfig) -> None:
+def _info(action: str, name: str, section: Mapping[str, Any]) -> None:
     """Print what the data set holds, after making it where that is asked for."""
-    name = str(HydraConfig.get().runtime.choices["data"])
-    if cfg.action == "make" and name != "motion":
+    if action == "make" and name != "motion":
         raise ConfigError(f"vidtrain data make data={name}: only data=motion can be made; the others are yours")
     # the built-in set is made when it is first listed, so both actions do the same here
-    print(describe(name, build.build_data(cfg.data)))
-    if "root" in cfg.data:
-        say(f"root: {cfg.data.root}")
+    print(describe(name, build.build_data(section)))
+    if "root" in section:
+        say(f"root: {section['root']}")
 
 
 def describe(name: str, data: VideoData, most: int = 20) -> str:

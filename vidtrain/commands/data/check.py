@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-
 from vidtrain import build
 from vidtrain.commands.run_dir import folder_name
 from vidtrain.commands.videos import data_root, load, num_workers, override
@@ -21,19 +18,23 @@ from vidtrain.data.checks.probes import Probes, Settings, absolute
 from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import VideoData
-from vidtrain.errors import ConfigError, DataError
+from vidtrain.data.settings import CheckConfig
+from vidtrain.errors import DataError
+from vidtrain.options.invocation import Invocation
+from vidtrain.options.schema import DataCommandConfig
 from vidtrain.reports.check import problems_text, summary_line
 from vidtrain.terminal import noted, say
 
 
-def run(cfg: DictConfig) -> None:
-    """Check the data set of `cfg.data`."""
-    settings = probe_settings(cfg, Depth.FULL if cfg.check.full else Depth.SAMPLED)
-    data, folder = load(cfg), Path(cfg.output) if cfg.output is not None else default_folder(cfg, "check")
-    leaks = _group_leaks(cfg, data)  # before the long part: it may find a mistake of the user's
+def run(call: Invocation[DataCommandConfig]) -> None:
+    """Check the data set."""
+    options = call.options
+    settings = probe_settings(options, Depth.FULL if options.of(CheckConfig).full else Depth.SAMPLED)
+    data, folder = load(options), Path(options.output) if options.output is not None else default_folder(call, "check")
+    leaks = _group_leaks(options, data)  # before the long part: it may find a mistake of the user's
     store = Probes(folder)
     began = time.monotonic()
-    probes, new = gather(data, store, settings, num_workers(cfg), "checking")
+    probes, new = gather(data, store, settings, num_workers(options), "checking")
     rows = sum(len(manifest) for manifest in data.splits.values())
     seconds = max(1e-3, time.monotonic() - began)
     known = f", {len(probes) - new} were known from {store.file}" if new < len(probes) else ""
@@ -42,53 +43,51 @@ def run(cfg: DictConfig) -> None:
 
     for line in noted(data.notes):
         print(line)
-    problems = find_problems(data, probes, build.build_spec(cfg.sampler), leaks)
+    problems = find_problems(data, probes, options.sampler, leaks)
     if problems:
-        print(problems_text(data, problems, data_root(cfg)))
+        print(problems_text(data, problems, data_root(options)))
     print(summary_line(data, problems))
     folder.mkdir(parents=True, exist_ok=True)
     report_problems(folder, data, probes, problems)
     say(f"report: {folder / REPORT}")
-    _finish(cfg, data, problems, folder)
+    _finish(options, data, problems, folder)
 
 
-def _group_leaks(cfg: DictConfig, data: VideoData) -> list[Problem]:
-    group_by = cfg.check.group_by if cfg.check.group_by is not None else cfg.data.get("group_by")
-    return [] if group_by is None else find_group_leaks(data, data_root(cfg), str(group_by))
+def _group_leaks(options: DataCommandConfig, data: VideoData) -> list[Problem]:
+    own = options.of(CheckConfig).group_by
+    group_by = own if own is not None else options.data.get("group_by")
+    return [] if group_by is None else find_group_leaks(data, data_root(options), str(group_by))
 
 
-def _finish(cfg: DictConfig, data: VideoData, problems: Sequence[Problem], folder: Path) -> None:
+def _finish(options: DataCommandConfig, data: VideoData, problems: Sequence[Problem], folder: Path) -> None:
     """Write the index and say how to use it; with check.strict end in an error when something is wrong."""
-    if cfg.split is not None:
-        print(f"no index is written: split={cfg.split.value} is not the whole data set")
+    if options.split is not None:
+        print(f"no index is written: split={options.split} is not the whole data set")
     else:
         checked = without_unusable(data, problems)
         write_index(folder, checked)
         for line in noted(checked.notes[len(data.notes) :]):
             print(line)
     serious = sum(problem.serious for problem in problems)
-    if cfg.check.strict and serious:
+    if options.of(CheckConfig).strict and serious:
         raise DataError(f"check.strict=true: {serious} serious problems, see {folder / REPORT}")
-    if cfg.split is None and "train" in data.splits:
+    if options.split is None and "train" in data.splits:
         say(f"train from it with: vidtrain train data=index {override('data.root', folder)}")
 
 
 # ---------------------------------------------------------------- also for `vidtrain data stats`
 
 
-def default_folder(cfg: DictConfig, action: str) -> Path:
+def default_folder(call: Invocation[DataCommandConfig], action: str) -> Path:
     """ACTION/DATA_ROOT, below the working directory: one folder for each data set, also of the same format."""
-    name = str(HydraConfig.get().runtime.choices["data"])
-    root = data_root(cfg)
+    name, root = str(call.choices["data"]), data_root(call.options)
     last = "" if root is None else folder_name(root)
     return Path(action) / (name if last in ("", name) else f"{name}_{last}")
 
 
-def probe_settings(cfg: DictConfig, depth: Depth) -> Settings:
-    if not cfg.check.timeout > 0:
-        raise ConfigError(f"check.timeout={cfg.check.timeout:g}: must be above 0")
-    name = json.dumps(OmegaConf.to_container(cfg.decoder, resolve=True), sort_keys=True)
-    return Settings(build.build_reader(cfg.decoder), name, depth, cfg.check.timeout)
+def probe_settings(options: DataCommandConfig, depth: Depth) -> Settings:
+    name = json.dumps(options.decoder, sort_keys=True)
+    return Settings(build.build_reader(options.decoder), name, depth, options.of(CheckConfig).timeout)
 
 
 def gather(data: VideoData, store: Probes, settings: Settings, workers: int, what: str) -> tuple[dict[str, Probe], int]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
 from vidtrain import build
 from vidtrain.commands.videos import listed, load, num_workers, override, printable
 from vidtrain.data.flow.cache import FlowMade, make_flow
@@ -15,24 +13,26 @@ from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.prepare.prepare import readable
 from vidtrain.data.settings import FlowCacheConfig, FlowMethodName
 from vidtrain.engine.precision import choose_device
+from vidtrain.options.invocation import Invocation
+from vidtrain.options.schema import DataCommandConfig
 
 
-def run(cfg: DictConfig) -> None:
+def run(call: Invocation[DataCommandConfig]) -> None:
     """Compute the flow of the data set and say how to train with it."""
-    settings = OmegaConf.to_object(cfg.flow)
-    assert isinstance(settings, FlowCacheConfig)
-    workers = num_workers(cfg)
-    raft = cfg.method is FlowMethodName.raft
+    options = call.options
+    settings = options.of(FlowCacheConfig)
+    workers = num_workers(options)
+    raft = options.method is FlowMethodName.raft
     method: FlowMethod
     if raft:
-        method = RaftFlow(settings.model.value, settings.weights, str(choose_device(settings.device)))
+        method = RaftFlow(str(settings.model), settings.weights, str(choose_device(settings.device)))
     else:
-        method = OpenCVFlow(cfg.method.value)
-    data = load(cfg)
-    output = Path("flow" if cfg.output is None else cfg.output).absolute()
+        method = OpenCVFlow(str(options.method))
+    data = load(options)
+    output = Path("flow" if options.output is None else options.output).absolute()
     try:
         done = make_flow(
-            data, output, settings, method, build.build_reader(cfg.decoder), workers=None if raft else workers
+            data, output, settings, method, build.build_reader(options.decoder), workers=None if raft else workers
         )
     except KeyboardInterrupt:
         print(f"finished videos are kept in {output}; the same command goes on from there", file=sys.stderr)

@@ -5,23 +5,23 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
 from vidtrain import build
 from vidtrain.commands.videos import listed, load, num_workers, override, printable
 from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.prepare.prepare import Prepared, prepare, readable
 from vidtrain.data.settings import PrepareConfig
+from vidtrain.options.invocation import Invocation
+from vidtrain.options.schema import DataCommandConfig
 
 
-def run(cfg: DictConfig) -> None:
+def run(call: Invocation[DataCommandConfig]) -> None:
     """Copy the data set to `output` and say how to train from it."""
-    settings = OmegaConf.to_object(cfg.prepare)
-    assert isinstance(settings, PrepareConfig)
-    workers, data = num_workers(cfg), load(cfg)
-    output = Path("prepare" if cfg.output is None else cfg.output).absolute()
+    options = call.options
+    settings = options.of(PrepareConfig)
+    workers, data = num_workers(options), load(options)
+    output = Path("prepare" if options.output is None else options.output).absolute()
     try:
-        done = prepare(data, output, settings, build.build_reader(cfg.decoder), workers=workers)
+        done = prepare(data, output, settings, build.build_reader(options.decoder), workers=workers)
     except KeyboardInterrupt:
         print(f"finished copies are kept in {output}; the same command goes on from there", file=sys.stderr)
         raise

@@ -11,6 +11,7 @@ import numpy as np
 from vidtrain.data.clips.dataset import TrainClips, read_clip, seconds_of
 from vidtrain.data.clips.loader import TrainLoader
 from vidtrain.data.clips.sampling import random_clip
+from vidtrain.data.clips.workers import Workers
 from vidtrain.errors import DataError, VideoError
 
 
@@ -65,7 +66,7 @@ def _one_clip(clips: TrainClips, row: int) -> list[float] | None:
         with clips.reader.open(path) as video:
             info = video.info
             where = seconds_of(clips.manifest, row)
-            indices = random_clip(info.num_frames, info.fps, clips.spec, rng, clips=1, times=info.times, **where)
+            indices = random_clip(info.num_frames, info.fps, clips.sampler, rng, clips=1, times=info.times, **where)
             marks.append(time.process_time())
             cut = clips.cut.draw(info, rng)
             frames, _ = read_clip(path, video, indices[0], cut.read_size, clips.flow)
@@ -80,7 +81,7 @@ def _one_clip(clips: TrainClips, row: int) -> list[float] | None:
 def loader_rate(clips: TrainClips, *, batch_size: int, workers: int, seconds: float) -> float:
     """Clips a second that come out of a loader when nothing else happens, wall-clock; its start does not count."""
     batch_size = min(batch_size, len(clips))
-    loader = TrainLoader(clips, batch_size=batch_size, workers=workers, seed=clips.seed, pin_memory=False)
+    loader = TrainLoader(clips, Workers(workers), batch_size=batch_size)
     marks: list[float] = []
     for epoch in count():
         for _ in loader.epoch(epoch):

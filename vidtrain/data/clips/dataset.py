@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -14,18 +15,32 @@ from torch.utils.data import Dataset
 from vidtrain.data.clips.augment import Augment
 from vidtrain.data.clips.crop import Crop, cut_flow
 from vidtrain.data.clips.protocols import protocol_clips
-from vidtrain.data.clips.sampling import ClipSpec, random_clip, sliding_clips, uniform_clips
+from vidtrain.data.clips.sampling import random_clip, sliding_clips, uniform_clips
 from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
 from vidtrain.data.flow.codes import Codes
 from vidtrain.data.flow.source import FlowSource
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo, VideoReader
-from vidtrain.data.settings import EvalProtocol
+from vidtrain.data.settings import EvalConfig, EvalProtocol, SamplerConfig, TransformConfig
 from vidtrain.errors import DataError, VideoError
 from vidtrain.types import BadVideo, Frames, Indices, Sample
 
 MAX_REPLACEMENTS = 20
 """Broken videos in a row before the data set is given up: then the reader or the disk is at fault."""
+
+
+@dataclass(frozen=True)
+class ClipParts:
+    """How videos become clips: who reads them, which frames are taken, how they are cut and changed.
+
+    flow: gives each clip its optical flow; None: RGB only. A cut crops and mirrors flow as it does RGB; what changes
+    colours or erases touches RGB only.
+    """
+
+    reader: VideoReader
+    sampler: SamplerConfig
+    transform: TransformConfig
+    flow: FlowSource | None = None
 
 
 class TrainClips(Dataset[Sample]):
@@ -34,36 +49,29 @@ class TrainClips(Dataset[Sample]):
     A broken video is replaced by another, drawn by the same seed, and listed in the sample.
 
     Args:
+        parts: sampler.clips_per_video clips are read each time a video is opened, each with its own draw of place, cut
+            and augmentation.
         flip_labels: int64 (K,), the class a flipped clip belongs to; None when a flip changes no class.
-        flow: gives each clip its optical flow; None: RGB only. A cut crops and mirrors flow as it does RGB; what
-            changes colours or erases touches RGB only.
-        clips_per_video: clips read each time a video is opened, each with its own draw of place, cut and augmentation.
         num_classes: K, of a multi-label manifest.
     """
 
     def __init__(
         self,
         manifest: Manifest,
-        reader: VideoReader,
-        spec: ClipSpec,
-        cut: TrainCrop,
+        parts: ClipParts,
         *,
         seed: int,
-        augment: Augment | None = None,
-        flow: FlowSource | None = None,
         flip_labels: np.ndarray | None = None,
-        clips_per_video: int = 1,
         num_classes: int | None = None,
     ) -> None:
         self.manifest = manifest
-        self.reader = reader
-        self.spec = spec
-        self.cut = cut
+        self.reader = parts.reader
+        self.sampler = parts.sampler
+        self.cut = TrainCrop(parts.transform)
         self.seed = seed
-        self.augment = augment or Augment()
-        self.flow = flow
+        self.augment = Augment(parts.transform)
+        self.flow = parts.flow
         self.flip_labels = flip_labels
-        self.clips_per_video = clips_per_video
         self.targets = Targets(manifest, num_classes)
 
     def __len__(self) -> int:
@@ -77,7 +85,7 @@ class TrainClips(Dataset[Sample]):
         return [sample for key in keys for sample in self.clips(key)]
 
     def clips(self, key: tuple[int, ...]) -> list[Sample]:
-        """The clips_per_video samples of one key: (epoch, row), and which copy of the row in this epoch, from 0."""
+        """sampler.clips_per_video samples of one key: (epoch, row), and which copy of the row in this epoch, from 0."""
         row = key[1]
         rng = np.random.default_rng((self.seed, *key))
         bad: list[BadVideo] = []
@@ -95,10 +103,12 @@ class TrainClips(Dataset[Sample]):
     def _load(self, row: int, rng: np.random.Generator, bad: tuple[BadVideo, ...]) -> list[Sample]:
         path, samples = self.manifest.paths[row], []
         with self.reader.open(path) as video:
-            info, count = video.info, self.clips_per_video
+            info, spec = video.info, self.sampler
             with blaming(path):
                 where = seconds_of(self.manifest, row)
-                places = random_clip(info.num_frames, info.fps, self.spec, rng, clips=count, times=info.times, **where)
+                places = random_clip(
+                    info.num_frames, info.fps, spec, rng, clips=spec.clips_per_video, times=info.times, **where
+                )
             cuts = [self.cut.draw(info, rng) for _ in places]
             for cut, (frames, codes) in zip(cuts, self._read(path, video, places, cuts), strict=True):
                 clip = {"rgb": self.augment.apply(cut.apply(frames), rng)}
@@ -150,32 +160,30 @@ class EvalViews(Dataset[Sample]):
     A broken video is never replaced: its views are None and the reason is in `bad`.
 
     Args:
-        cuts: the crops, and whose protocol they and the clips follow.
-        clips: clips of a video, spread evenly over it.
-        hop: a clip every so many source frames (16), or seconds ("0.5s"), instead; V then differs from video to video.
-        flow: gives the clips their optical flow; None: RGB only.
+        evaluation: which clips and crops, and whose protocol they follow. With `hop`, V differs from video to video.
         num_classes: K, of a multi-label manifest.
+
+    Attributes:
+        batch_size: views of a batch, about.
+        per_video: V; None where it differs.
     """
 
     def __init__(
         self,
         manifest: Manifest,
-        reader: VideoReader,
-        spec: ClipSpec,
-        cuts: EvalCrops,
+        parts: ClipParts,
+        evaluation: EvalConfig,
         *,
-        clips: int,
-        hop: int | str | None = None,
-        flow: FlowSource | None = None,
         num_classes: int | None = None,
     ) -> None:
         self.manifest = manifest
-        self.reader = reader
-        self.spec = spec
-        self.cuts = cuts
-        self.clips = clips
-        self.hop = hop
-        self.flow = flow
+        self.reader = parts.reader
+        self.sampler = parts.sampler
+        self.cuts = EvalCrops(parts.transform, evaluation.crops, evaluation.protocol)
+        self.evaluation = evaluation
+        self.batch_size = evaluation.batch_size
+        self.per_video = evaluation.clips * evaluation.crops if evaluation.hop is None else None
+        self.flow = parts.flow
         self.targets = Targets(manifest, num_classes)
 
     def __len__(self) -> int:
@@ -198,12 +206,12 @@ class EvalViews(Dataset[Sample]):
         """
         info, seconds = video.info, seconds_of(self.manifest, row)
         with blaming(self.manifest.paths[row]):
-            length = info.num_frames, info.fps, self.spec
-            if self.cuts.protocol is not EvalProtocol.vidtrain:
-                return protocol_clips(self.cuts.protocol, *length, self.clips, times=info.times, **seconds)
-            if self.hop is None:
-                return uniform_clips(*length, self.clips, times=info.times, **seconds)
-            return sliding_clips(*length, self.hop, times=info.times, **seconds)
+            length, views = (info.num_frames, info.fps, self.sampler), self.evaluation
+            if views.protocol is not EvalProtocol.vidtrain:
+                return protocol_clips(views.protocol, *length, views.clips, times=info.times, **seconds)
+            if views.hop is None:
+                return uniform_clips(*length, views.clips, times=info.times, **seconds)
+            return sliding_clips(*length, views.hop, times=info.times, **seconds)
 
     def read(self, video: OpenVideo, row: int, indices: Indices) -> dict[str, Frames]:
         """The views of these clips (clips, T), N = clips x crops, from one decoding pass: "rgb" (N, T, size, size, 3),

@@ -14,7 +14,7 @@ from vidtrain.children import processors
 from vidtrain.data.clips.dataset import EvalViews, TrainClips
 from vidtrain.data.clips.hand_over import HandOver, shared_memory
 from vidtrain.data.clips.view_stream import ViewStream
-from vidtrain.data.clips.workers import WAIT_LIMIT, Batches, Board, Noted, loader_options
+from vidtrain.data.clips.workers import Batches, Noted, Workers
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.errors import ConfigError
 from vidtrain.sequences import Sequences
@@ -89,10 +89,6 @@ def balanced_weights(manifest: Manifest, balance: float) -> npt.NDArray[np.float
     A row of a class of n videos weighs n ** -balance: with 1 every class comes equally often. A row of several classes
     weighs as its rarest one, a row of none as the commonest.
     """
-    if not 0 <= balance <= 1:
-        raise ConfigError(
-            f"sampler.class_balance={balance}: must lie in 0 (as the data is) to 1 (classes equally often)"
-        )
     if balance == 0 or not len(manifest):
         return None
     if manifest.tags is None:
@@ -147,56 +143,50 @@ class TrainLoader:
     """Batches of training clips, epoch by epoch.
 
     Args:
-        batch_size: clips in a batch, a multiple of clips.clips_per_video.
-        balance: 0 takes every video once an epoch, 1 every class equally often, see `balanced_weights`.
+        clips: its sampler says how often a video comes (class_balance), its seed the order.
+        batch_size: clips in a batch, a multiple of sampler.clips_per_video.
         most: batches of an epoch at most.
         fixed: every epoch has the clips of the first.
-        wait_limit: seconds without a batch after which `epoch` raises LoaderError; 0: none.
-        rank, ranks: this process's place among those that share each batch; batch_size is that of all together.
+        share: (rank, ranks), this process among those that share each batch; batch_size is that of all together.
 
     Raises:
-        ConfigError: batch_size or balance cannot be used.
+        ConfigError: batch_size cannot be used.
     """
 
     def __init__(
         self,
         clips: TrainClips,
+        workers: Workers,
         *,
         batch_size: int,
-        workers: int,
-        seed: int,
-        pin_memory: bool,
-        balance: float = 0.0,
         most: int | None = None,
         fixed: bool = False,
-        wait_limit: float = WAIT_LIMIT,
-        rank: int = 0,
-        ranks: int = 1,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
-        if batch_size % (clips.clips_per_video * ranks):
+        (rank, ranks), sampler = share, clips.sampler
+        if batch_size % (sampler.clips_per_video * ranks):
             devices = f" and of the {ranks} devices" if ranks > 1 else ""
             raise ConfigError(
                 f"trainer.batch_size={batch_size} counts clips: it must be a multiple of "
-                f"sampler.clips_per_video={clips.clips_per_video}{devices}"
+                f"sampler.clips_per_video={sampler.clips_per_video}{devices}"
             )
-        keys = batch_size // clips.clips_per_video
+        keys = batch_size // sampler.clips_per_video
         if ranks > 1 and len(clips) < keys:
             raise ConfigError(f"trainer.batch_size={batch_size}: more than the {len(clips)} training videos; lower it")
-        weights = balanced_weights(clips.manifest, balance)
+        weights, seed = balanced_weights(clips.manifest, sampler.class_balance), clips.seed
         self._batches = EpochBatches(len(clips), keys, seed=seed, weights=weights, most=most, rank=rank, ranks=ranks)
         self._clips = clips
         self._fixed = fixed
-        board = Board(workers, clips.manifest.paths) if workers else None
+        board = workers.board(clips.manifest.paths)
         loader: DataLoader[Batch] = DataLoader(
             clips if board is None else Noted(clips, board),  # type: ignore[arg-type]  # the keys are the sampler's
             batch_sampler=self._batches,
             collate_fn=HandOver(collate),
-            pin_memory=pin_memory,
-            persistent_workers=workers > 0,
+            persistent_workers=workers.count > 0,
             generator=torch.Generator(),  # for the seeds of the workers; else each start of a loader draws from torch's
-            **loader_options(workers, board),
+            **workers.options(board),
         )
-        self._loader: Batches[Batch] = Batches(loader, board, wait_limit)
+        self._loader: Batches[Batch] = Batches(loader, board, workers.wait_limit)
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
@@ -213,35 +203,26 @@ class TrainLoader:
 
 
 def eval_loader(
-    views: EvalViews,
-    *,
-    views_per_batch: int,
-    views_per_video: int,
-    workers: int,
-    pin_memory: bool,
-    rows: Sequence[int] | None = None,
-    wait_limit: float = WAIT_LIMIT,
+    views: EvalViews, workers: Workers, *, rows: Sequence[int] | None = None
 ) -> Batches[Batch] | Batches[ViewPart]:
-    """The loader of a test: whole videos, about `views_per_batch` views at a time, in the manifest's order.
+    """The loader of a test: whole videos, about `batch_size` views at a time, in the manifest's order.
 
-    Videos with more views than that, or with a number of their own, come in parts of at most `views_per_batch` instead.
+    Videos with more views than that, or with a number of their own, come in parts of at most `batch_size` instead.
 
     Args:
         rows: only these videos of it; None: all.
-        wait_limit: see TrainLoader.
     """
-    if views.hop is not None or views_per_video > views_per_batch:
-        stream = ViewStream(views, range(len(views)) if rows is None else rows, size=views_per_batch)
-        return stream.loader(workers=workers, pin_memory=pin_memory, wait_limit=wait_limit)
-    workers = min(workers, len(views))
-    board = Board(workers, views.manifest.paths) if workers else None
+    size, per_video = views.batch_size, views.per_video
+    if per_video is None or per_video > size:
+        return ViewStream(views, range(len(views)) if rows is None else rows, size=size).loader(workers)
+    workers = workers.at_most(len(views))
+    board = workers.board(views.manifest.paths)
     loader: DataLoader[Batch] = DataLoader(
         views if board is None else Noted(views, board),  # type: ignore[arg-type]
-        batch_size=max(1, views_per_batch // views_per_video),
+        batch_size=max(1, size // per_video),
         sampler=range(len(views)) if rows is None else rows,
         collate_fn=HandOver(collate),
-        pin_memory=pin_memory,
         generator=torch.Generator(),
-        **loader_options(workers, board),
+        **workers.options(board),
     )
-    return Batches(loader, board, wait_limit)
+    return Batches(loader, board, workers.wait_limit)

@@ -77,7 +77,7 @@ def check_clips(protocol: EvalProtocol, spec: ClipSpec, clips: int, hop: float |
     """Raise ConfigError unless the code base has clips of this kind, and so many of them."""
     if protocol is EvalProtocol.vidtrain:
         return
-    name, rule, kind = f"eval.protocol={protocol.value}", _RULES[protocol], _kind(spec)
+    name, rule, kind = f"eval.protocol={protocol}", _RULES[protocol], _kind(spec)
     if hop is not None:
         raise ConfigError(f"{name} spreads eval.clips over a video, it cannot slide: remove eval.hop={hop}")
     if kind not in rule.by_kind:

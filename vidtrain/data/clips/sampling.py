@@ -44,72 +44,16 @@ each gives one frame, a random one in training, the middle one in testing:
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from vidtrain.data.readers.timeline import Seconds, Timeline, hop_seconds
-from vidtrain.errors import ConfigError, DataError, did_you_mean, one_of
+from vidtrain.data.settings import ClipSpec
+from vidtrain.errors import ConfigError, DataError
 from vidtrain.types import Indices
-
-Short = Literal["repeat_last", "loop", "error"]
-Mode = Literal["clip", "segments"]
-
-
-@dataclass(frozen=True)
-class ClipSpec:
-    """The shape of a clip in time.
-
-    num_frames: samples in a clip, T.
-    stride: source frames from one sample to the next; used when fps is None.
-    fps: samples per second of video; the stride becomes video fps / fps.
-    short: what a video shorter than the clip's span does: repeat_last, loop or error.
-    window: source frames that the samples are spread over; the stride becomes window / num_frames. Not with fps.
-    mode: clip, or segments: one sample from each of num_frames equal parts of the video (TSN, Wang et al. 2016);
-        stride, fps and window are then not used.
-    """
-
-    num_frames: int = 16
-    stride: int = 2
-    fps: float | None = None
-    short: Short = "repeat_last"
-    window: int | None = None
-    mode: Mode = "clip"
-
-    def __post_init__(self) -> None:
-        if self.num_frames < 1:
-            raise ConfigError(f"num_frames must be 1 or more, got {self.num_frames}")
-        if self.stride < 1:
-            raise ConfigError(f"stride must be 1 or more, got {self.stride}")
-        if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
-            raise ConfigError(f"fps must be above 0 or none, got {self.fps}")
-        if self.window is not None and (self.window < self.num_frames or self.fps is not None):
-            raise ConfigError(
-                f"window={self.window}: must be num_frames={self.num_frames} or more, and fps none (got {self.fps})"
-            )
-        for name, value, allowed in (("short", self.short, get_args(Short)), ("mode", self.mode, get_args(Mode))):
-            if value not in allowed:
-                hint = did_you_mean(str(value), allowed)
-                raise ConfigError(f"{name} must be one of {one_of(allowed)}, got {value!r}{hint}")
-
-    def step(self, video_fps: float) -> float:
-        """Source frames between two samples, as a real number."""
-        if self.window is not None:
-            return self.window / self.num_frames
-        return float(self.stride) if self.fps is None else video_fps / self.fps
-
-    def offsets(self, video_fps: float) -> Indices:
-        """int64 (T,): the samples of a clip that starts at frame 0, rounded half up."""
-        grid = np.arange(self.num_frames) * self.step(video_fps)
-        return np.floor(grid + 0.5).astype(np.int64)
-
-    def span(self, video_fps: float) -> int:
-        """Source frames from the first sample to the last, both counted."""
-        return int(self.offsets(video_fps)[-1]) + 1
 
 
 def random_clip(
@@ -192,7 +136,7 @@ def sliding_clips(
     total: int,
     video_fps: float,
     spec: ClipSpec,
-    hop: int | str | None = None,
+    hop: float | str | None = None,
     *,
     first: float | None = None,
     last: float | None = None,

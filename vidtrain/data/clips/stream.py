@@ -14,13 +14,13 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from vidtrain.data.clips.crop import Crop
-from vidtrain.data.clips.dataset import blaming, seconds_of
+from vidtrain.data.clips.dataset import ClipParts, blaming, seconds_of
 from vidtrain.data.clips.hand_over import HandOver
 from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
 from vidtrain.data.clips.transforms import EvalCrops
-from vidtrain.data.clips.workers import WAIT_LIMIT, Batches, Board, loader_options, process_context
+from vidtrain.data.clips.workers import Batches, Board, Workers, process_context
 from vidtrain.data.manifest.manifest import Manifest
-from vidtrain.data.readers.base import OpenVideo, VideoReader
+from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.streaming import OutOfOrderError, stream
 from vidtrain.data.readers.timeline import Seconds
 from vidtrain.errors import ConfigError, VideoError
@@ -75,39 +75,36 @@ class ClipStream(IterableDataset[ClipBatch]):
     def __init__(
         self,
         manifest: Manifest,
-        reader: VideoReader,
-        spec: ClipSpec,
-        cuts: EvalCrops,
+        parts: ClipParts,
         *,
-        hop: int | str | None,
+        hop: float | str | None,
         batch_size: int,
     ) -> None:
         self.manifest = manifest
-        self.reader = reader
-        self.spec = check_slides(spec)
-        self.cuts = cuts
+        self.reader = parts.reader
+        self.spec = check_slides(parts.sampler)
+        self.cuts = EvalCrops(parts.transform)
         self.hop = hop
         self.batch_size = batch_size
         self._next = process_context().Value("q", 0)
         self._board: Board | None = None
 
-    def loader(self, *, workers: int, pin_memory: bool, wait_limit: float = WAIT_LIMIT) -> Batches[ClipBatch]:
-        """The batches, made by `workers` processes, in the order in which they are ready; wait_limit as TrainLoader's.
+    def loader(self, workers: Workers) -> Batches[ClipBatch]:
+        """The batches, in the order in which they are ready.
 
         Raises (while they come):
             LoaderError: a worker has died, or no batch came within the limit.
         """
-        workers = min(workers, len(self.manifest))
-        self._board = Board(workers, self.manifest.paths) if workers else None
+        workers = workers.at_most(len(self.manifest))
+        self._board = workers.board(self.manifest.paths)
         loader: DataLoader[ClipBatch] = DataLoader(
             self,
             batch_size=None,
             collate_fn=HandOver(_as_is),
-            pin_memory=pin_memory,
             in_order=False,  # those of one video come from one worker, which keeps their order
-            **loader_options(workers, self._board),
+            **workers.options(self._board),
         )
-        return Batches(loader, self._board, wait_limit)
+        return Batches(loader, self._board, workers.wait_limit)
 
     def __iter__(self) -> Iterator[ClipBatch]:
         waiting = _Waiting()

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from vidtrain.data.clips.crop import Crop, exact_size, scaled_size
+from vidtrain.data.settings import CropName, TransformConfig
 from vidtrain.data.settings import EvalProtocol as Protocol
 from vidtrain.errors import ConfigError, one_of
 from vidtrain.types import VideoInfo
@@ -27,40 +28,44 @@ CROPS = (1, 3, 5, 10)
 class TrainCrop:
     """Random short side, place and flip.
 
-    area, aspect: with these the crop is random in size and shape, too ("RandomResizedCrop", Szegedy et al. 2015): its
-    share of the frame's area is drawn from `area`, its width / height from `aspect`; resize is then not used.
+    crop=resized is random in size and shape, too ("RandomResizedCrop", Szegedy et al. 2015): its share of the frame's
+    area is drawn from `area`, its width / height from `aspect`; resize is then not used.
     """
 
-    size: int
-    resize: int | str
-    resize_max: int | None = None
-    flip: float = 0.5
-    squash: bool = False
-    area: tuple[float, float] | None = None
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    transform: TransformConfig
 
     def __post_init__(self) -> None:
-        _check(self.size, self.resize)
-        if isinstance(self.resize, str) and self.resize_max is not None:
-            raise ConfigError(f"transform.resize_max goes with a short side, transform.resize={self.resize} is not one")
-        if self.resize_max is not None and self.resize_max < int(self.resize):
-            raise ConfigError(f"transform.resize_max={self.resize_max} is less than transform.resize={self.resize}")
-        check_chance("flip", self.flip)
-        if self.area is not None and not 0 < self.area[0] <= self.area[1] <= 1:
-            raise ConfigError(f"transform.area={list(self.area)}: two shares of the frame, 0 < first <= second <= 1")
-        if not 0 < self.aspect[0] <= self.aspect[1]:
-            raise ConfigError(f"transform.aspect={list(self.aspect)}: two ratios width / height, 0 < first <= second")
+        options = self.transform
+        check_fits(options)
+        if isinstance(options.resize, str) and options.resize_max is not None:
+            raise ConfigError(
+                f"transform.resize_max goes with a short side, transform.resize={options.resize} is not one"
+            )
+        if options.resize_max is not None and options.resize_max < int(options.resize):
+            raise ConfigError(
+                f"transform.resize_max={options.resize_max} is less than transform.resize={options.resize}"
+            )
+        for key, values in (("area", options.area), ("aspect", options.aspect)):
+            if len(values) != 2:
+                raise ConfigError(f"transform.{key}={list(values)}: two numbers, from and to")
+        if options.crop == CropName.resized and options.area[0] > options.area[1]:
+            raise ConfigError(f"transform.area={list(options.area)}: two shares of the frame, 0 < first <= second <= 1")
+        if options.aspect[0] > options.aspect[1]:
+            raise ConfigError(
+                f"transform.aspect={list(options.aspect)}: two ratios width / height, 0 < first <= second"
+            )
 
     def draw(self, info: VideoInfo, rng: np.random.Generator) -> Crop:
-        if self.area is not None:
+        options = self.transform
+        if options.crop == CropName.resized:
             return self._draw_region(info, rng)
-        resize = self.resize
-        if self.resize_max is not None:
-            resize = int(rng.integers(int(resize), self.resize_max + 1))
-        height, width = scaled_size(info, resize, squash=self.squash)
-        top = int(rng.integers(height - self.size + 1))
-        left = int(rng.integers(width - self.size + 1))
-        return Crop((height, width), top, left, self.size, bool(rng.random() < self.flip))
+        resize = options.resize
+        if options.resize_max is not None:
+            resize = int(rng.integers(int(resize), options.resize_max + 1))
+        height, width = scaled_size(info, resize, squash=options.squash)
+        top = int(rng.integers(height - options.size + 1))
+        left = int(rng.integers(width - options.size + 1))
+        return Crop((height, width), top, left, options.size, bool(rng.random() < options.flip))
 
     def _draw_region(self, info: VideoInfo, rng: np.random.Generator) -> Crop:
         """A region of random area and shape.
@@ -68,28 +73,28 @@ class TrainCrop:
         One that is larger than the crop is scaled while the frames are converted, which costs nothing; of a smaller
         one only the region itself is scaled up, or the whole frame would have to be.
         """
-        height, width = self._region(info, rng)
+        size, (height, width) = self.transform.size, self._region(info, rng)
         top = int(rng.integers(info.height - height + 1))
         left = int(rng.integers(info.width - width + 1))
-        flip = bool(rng.random() < self.flip)
-        if height < self.size or width < self.size:
-            return Crop((info.height, info.width), top, left, self.size, flip, (height, width))
-        down, across = self.size / height, self.size / width
-        read_size = max(self.size, round(info.height * down)), max(self.size, round(info.width * across))
-        top = min(round(top * down), read_size[0] - self.size)
-        left = min(round(left * across), read_size[1] - self.size)
-        return Crop(read_size, top, left, self.size, flip)
+        flip = bool(rng.random() < self.transform.flip)
+        if height < size or width < size:
+            return Crop((info.height, info.width), top, left, size, flip, (height, width))
+        down, across = size / height, size / width
+        read_size = max(size, round(info.height * down)), max(size, round(info.width * across))
+        top = min(round(top * down), read_size[0] - size)
+        left = min(round(left * across), read_size[1] - size)
+        return Crop(read_size, top, left, size, flip)
 
     def _region(self, info: VideoInfo, rng: np.random.Generator) -> tuple[int, int]:
         """(height, width); after ten draws that do not fit, the largest of an allowed shape, as torchvision does."""
-        assert self.area is not None
+        (least, most), (narrow, wide) = self.transform.area, self.transform.aspect
         for _ in range(10):
-            area = info.height * info.width * rng.uniform(*self.area)
-            ratio = np.exp(rng.uniform(*np.log(self.aspect)))
+            area = info.height * info.width * rng.uniform(least, most)
+            ratio = np.exp(rng.uniform(*np.log([narrow, wide])))
             height, width = round(np.sqrt(area / ratio)), round(np.sqrt(area * ratio))
             if 0 < height <= info.height and 0 < width <= info.width:
                 return height, width
-        ratio = min(max(info.width / info.height, self.aspect[0]), self.aspect[1])
+        ratio = min(max(info.width / info.height, narrow), wide)
         height = min(info.height, round(info.width / ratio))
         return max(1, height), max(1, min(info.width, round(height * ratio)))
 
@@ -101,18 +106,16 @@ class EvalCrops:
     protocol: whose; another one than vidtrain's scales, rounds and orders as its code base does, to the pixel.
     """
 
-    size: int
-    resize: int | str
+    transform: TransformConfig
     crops: int = 1
-    squash: bool = False
     protocol: Protocol = Protocol.vidtrain
 
     def __post_init__(self) -> None:
-        _check(self.size, self.resize)
+        check_fits(self.transform)
         if self.protocol is not Protocol.vidtrain:
             allowed = [crops for family, crops in _MIDDLES if family is self._family]
             if self.crops not in allowed:
-                name = f"eval.protocol={self.protocol.value}"
+                name = f"eval.protocol={self.protocol}"
                 raise ConfigError(f"eval.crops={self.crops}: {name} has {one_of([str(n) for n in allowed])}")
         elif self.crops not in CROPS:
             raise ConfigError(
@@ -125,7 +128,8 @@ class EvalCrops:
         height, width = self._read_size(info)
         if self.protocol is not Protocol.vidtrain:
             return self._published(height, width)
-        down, right = height - self.size, width - self.size
+        size = self.transform.size
+        down, right = height - size, width - size
         places = [(down // 2, right // 2)]
         if self.crops == 3 and height > width:
             places = [(0, right // 2), *places, (down, right // 2)]
@@ -133,7 +137,7 @@ class EvalCrops:
             places = [(down // 2, 0), *places, (down // 2, right)]
         elif self.crops >= 5:
             places += [(0, 0), (0, right), (down, 0), (down, right)]
-        cuts = [Crop((height, width), top, left, self.size) for top, left in places]
+        cuts = [Crop((height, width), top, left, size) for top, left in places]
         if self.crops == 10:
             cuts += [Crop(cut.read_size, cut.top, cut.left, cut.size, flip=True) for cut in cuts]
         return cuts
@@ -141,16 +145,16 @@ class EvalCrops:
     @property
     def scale(self) -> int | str:
         """What the frames are scaled to, as TransformConfig.resize: some protocols scale the short side to the crop."""
-        return self.size if (self._family, self.crops) in _WHOLE_SIDE else self.resize
+        return self.transform.size if (self._family, self.crops) in _WHOLE_SIDE else self.transform.resize
 
     @property
     def _family(self) -> Protocol:
         return _SAME_CROPS.get(self.protocol, self.protocol)
 
     def _read_size(self, info: VideoInfo) -> tuple[int, int]:
-        scale = self.scale
-        if self.protocol is Protocol.vidtrain or self.squash or isinstance(scale, str):
-            return scaled_size(info, scale, squash=self.squash)
+        scale, squash = self.scale, self.transform.squash
+        if self.protocol is Protocol.vidtrain or squash or isinstance(scale, str):
+            return scaled_size(info, scale, squash=squash)
         short, long = sorted((info.height, info.width))
         # as each code base computes it: in floats a product can fall short of a whole number
         if self._family is Protocol.pyslowfast:  # in its decoder
@@ -166,7 +170,8 @@ class EvalCrops:
 
     def _published(self, height: int, width: int) -> list[Crop]:
         family, middle = self._family, _MIDDLES[self._family, self.crops]
-        down, right = height - self.size, width - self.size
+        size = self.transform.size
+        down, right = height - size, width - size
         centre = middle(down), middle(right)
         if family in _TO_THE_EDGE:
             bottom, end = down, right
@@ -180,7 +185,7 @@ class EvalCrops:
             places = [(0, centre[1]), (bottom, centre[1])] if upright else [(centre[0], 0), (centre[0], end)]
             places.insert(1 if family in _TO_THE_EDGE else 2, centre)
         flips = (False, True) if self.crops == 10 else (False,)
-        return [Crop((height, width), *place, self.size, flip) for place in places for flip in flips]
+        return [Crop((height, width), *place, size, flip) for place in places for flip in flips]
 
 
 def _to_even(room: int) -> int:
@@ -235,15 +240,9 @@ _TO_THE_EDGE: Final = (Protocol.pyslowfast, Protocol.pytorchvideo, Protocol.vide
 they lie two of its rounded offsets apart."""
 
 
-def check_chance(key: str, value: float, most: float = 1.0) -> None:
-    """Raise ConfigError unless `transform.key` lies in 0 to `most`."""
-    if not 0 <= value <= most:
-        raise ConfigError(f"transform.{key}={value}: must lie in 0 to {most:g}")
-
-
-def _check(size: int, resize: int | str) -> None:
-    if size < 1:
-        raise ConfigError(f"transform.size={size}: must be at least 1")
+def check_fits(transform: TransformConfig) -> None:
+    """Raise ConfigError unless the crop fits the scaled frame."""
+    size, resize = transform.size, transform.resize
     if min(exact_size(resize)) < size:
         raise ConfigError(
             f"transform.resize={resize} is less than transform.size={size}: the crop does not fit; "

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.clips.hand_over import HandOver
 from vidtrain.data.clips.stream import cut_clips
-from vidtrain.data.clips.workers import Batches, Board, loader_options, process_context
+from vidtrain.data.clips.workers import Batches, Board, Workers, process_context
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.streaming import OutOfOrderError
 from vidtrain.errors import VideoError
@@ -39,19 +39,18 @@ class ViewStream(IterableDataset[ViewPart]):
         self._next = process_context().Value("q", 0)
         self._board: Board | None = None
 
-    def loader(self, *, workers: int, pin_memory: bool, wait_limit: float) -> Batches[ViewPart]:
+    def loader(self, workers: Workers) -> Batches[ViewPart]:
         """Every part of every video once; raises LoaderError as `Batches` does."""
-        workers = min(workers, len(self._rows))
-        self._board = Board(workers, self._views.manifest.paths) if workers else None
+        workers = workers.at_most(len(self._rows))
+        self._board = workers.board(self._views.manifest.paths)
         loader: DataLoader[ViewPart] = DataLoader(
             self,
             batch_size=None,
             collate_fn=HandOver(_as_is),
-            pin_memory=pin_memory,
             in_order=False,
-            **loader_options(workers, self._board),
+            **workers.options(self._board),
         )
-        return Batches(loader, self._board, wait_limit)
+        return Batches(loader, self._board, workers.wait_limit)
 
     def __iter__(self) -> Iterator[ViewPart]:
         while (place := self._take()) is not None:

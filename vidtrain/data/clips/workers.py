@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -40,6 +41,34 @@ def process_context() -> Any:
     known = multiprocessing.get_all_start_methods()  # the usual one first
     usual = multiprocessing.get_start_method()
     return multiprocessing.get_context(usual if usual in known else known[0])
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The decoding processes of a loader.
+
+    count: 0 decodes in the main process. pin_memory: batches lie where a CUDA device takes them fastest. wait_limit:
+    seconds without a batch after which LoaderError is raised; 0: never.
+    """
+
+    count: int
+    pin_memory: bool = False
+    wait_limit: float = WAIT_LIMIT
+
+    def at_most(self, count: int) -> Workers:
+        """No more than there is work for."""
+        return replace(self, count=min(self.count, count))
+
+    def board(self, paths: Sequence[str]) -> Board | None:
+        """For what each of them is at, a row of `paths`; None where there are none."""
+        return Board(self.count, paths) if self.count else None
+
+    def options(self, board: Board | None) -> dict[str, Any]:
+        """The options of a DataLoader that `Batches` relies on."""
+        found: dict[str, Any] = {"num_workers": self.count, "pin_memory": self.pin_memory}
+        if board is not None:
+            found |= {"worker_init_fn": _Start(board), "multiprocessing_context": process_context()}
+        return found
 
 
 # ---------------------------------------------------------------- what a worker is at
@@ -269,17 +298,6 @@ def _how_it_ended(batches: Any) -> str:
         if code:
             return f"ended with exit code {code}"
     return "has died"
-
-
-def loader_options(workers: int, board: Board | None) -> dict[str, Any]:
-    """The options of a DataLoader that `Batches` relies on."""
-    if board is None:
-        return {"num_workers": 0}
-    return {
-        "num_workers": workers,
-        "worker_init_fn": _Start(board),
-        "multiprocessing_context": process_context(),
-    }
 
 
 class _Start:

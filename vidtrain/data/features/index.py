@@ -32,7 +32,7 @@ def videos_of(manifest: Manifest) -> list[Video]:
 
 
 def write_feature_index(
-    folder: Path, data: VideoData, done: Mapping[str, Done], spec: ClipSpec, hop: int | str | None
+    folder: Path, data: VideoData, done: Mapping[str, Done], spec: ClipSpec, hop: float | str | None
 ) -> VideoData:
     """Write the lists: the rows of `data` with the files of their features; returns what was written.
 
@@ -64,7 +64,7 @@ def write_feature_index(
     return made
 
 
-def _write_seconds(folder: Path, split: str, videos: Sequence[Done], spec: ClipSpec, hop: int | str | None) -> None:
+def _write_seconds(folder: Path, split: str, videos: Sequence[Done], spec: ClipSpec, hop: float | str | None) -> None:
     offsets = np.zeros(len(videos) + 1, dtype=np.int64)
     np.cumsum([one.clips for one in videos], out=offsets[1:])
     seconds = np.empty((offsets[-1], 2))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
-from vidtrain.data.clips.dataset import EvalViews, Targets, TrainClips
+from vidtrain.data.clips.dataset import ClipParts, EvalViews, Targets, TrainClips
 from vidtrain.data.features.files import open_features
 from vidtrain.data.manifest.manifest import FeatureInfo, Manifest
 from vidtrain.errors import ConfigError, VideoError
@@ -16,15 +18,26 @@ class TrainSequences(TrainClips):
     """The features of a video per item, (L, D); of a long one a random stretch of `info.max_clips` clips.
 
     Broken files are replaced and listed as TrainClips does it.
+
+    Args:
+        parts: of them only sampler.class_balance has a meaning here.
     """
 
-    def __init__(self, manifest: Manifest, info: FeatureInfo, *, seed: int, num_classes: int | None = None) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        info: FeatureInfo,
+        parts: ClipParts,
+        *,
+        seed: int,
+        num_classes: int | None = None,
+    ) -> None:
         if info.max_clips is not None and info.max_clips < 1:
             raise ConfigError(f"data.max_clips={info.max_clips}: must be 1 or more, or null")
         self.manifest = manifest
         self.info = info
         self.seed = seed
-        self.clips_per_video = 1
+        self.sampler = replace(parts.sampler, clips_per_video=1)
         self.targets = Targets(manifest, num_classes)
 
     def _load(self, row: int, rng: np.random.Generator, bad: tuple[BadVideo, ...]) -> list[Sample]:
@@ -36,12 +49,18 @@ class TrainSequences(TrainClips):
 
 
 class EvalSequences(EvalViews):
-    """All features of a video per item, (L, D). A broken file is never replaced."""
+    """All features of a video per item, (L, D). A broken file is never replaced.
 
-    def __init__(self, manifest: Manifest, info: FeatureInfo, *, num_classes: int | None = None) -> None:
+    Args:
+        batch_size: videos in a batch.
+    """
+
+    def __init__(
+        self, manifest: Manifest, info: FeatureInfo, *, batch_size: int, num_classes: int | None = None
+    ) -> None:
         self.manifest = manifest
         self.info = info
-        self.hop = None
+        self.batch_size, self.per_video = batch_size, 1
         self.targets = Targets(manifest, num_classes)
 
     def __getitem__(self, row: int) -> Sample:

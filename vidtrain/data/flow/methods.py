@@ -20,14 +20,14 @@ import numpy.typing as npt
 
 from vidtrain.data.flow.codes import Field
 from vidtrain.data.flow.tvl1 import tvl1
+from vidtrain.data.settings import FlowMethodName, RaftName
 from vidtrain.errors import ConfigError, DataError, one_of
 from vidtrain.types import Frames
 
 if TYPE_CHECKING:
     import torch
 
-OPENCV: Final = ("dis", "farneback", "tvl1")
-RAFT: Final = ("raft_large", "raft_small")
+OPENCV: Final = tuple(name for name in FlowMethodName if name is not FlowMethodName.raft)
 _LEAST: Final = 16  # pixels of a side that OpenCV's methods want
 _RAFT_LEAST: Final = 128
 _RAFT_MULTIPLE: Final = 8
@@ -145,8 +145,8 @@ class RaftFlow:
         import torch
         from torchvision.models import get_model, get_model_weights
 
-        if self.model not in RAFT:
-            raise ConfigError(f"flow.model={self.model}: allowed are {one_of(RAFT)}")
+        if self.model not in tuple(RaftName):
+            raise ConfigError(f"flow.model={self.model}: allowed are {one_of(RaftName)}")
         net = get_model(self.model, weights=None)
         entry = get_model_weights(self.model).DEFAULT
         try:

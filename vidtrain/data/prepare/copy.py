@@ -35,7 +35,7 @@ def suffix_of(settings: PrepareConfig) -> str:
 
 def recorded(settings: PrepareConfig) -> dict[str, Any]:
     """What the pixels of a copy depend on; `version` changes when this code makes others."""
-    common: dict[str, Any] = {"format": settings.format.value, "short_side": settings.short_side}
+    common: dict[str, Any] = {"format": str(settings.format), "short_side": settings.short_side}
     if settings.format is CopyFormat.jpeg:
         return {"version": 2, **common, "quality": settings.quality}  # 2: with the times of the frames
     return {"version": 1, **common, "crf": settings.crf, "gop": settings.gop}

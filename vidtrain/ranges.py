@@ -10,13 +10,17 @@ of a function against the second. nan and infinity are in no range.
 
 from __future__ import annotations
 
+import inspect
 import math
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from vidtrain.errors import ConfigError
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 LARGEST_SEED = 2**63 - 1
 LONGEST = 1e6
@@ -78,6 +82,20 @@ def check_fields(options: Any, prefix: str = "") -> None:
     for part in fields(options):
         if "range" in part.metadata:
             check_number(prefix + part.name, getattr(options, part.name), part.metadata["range"])
+
+
+def takes(kind: type) -> Callable[[_Function], _Function]:
+    """For a function that hands its **options on to a dataclass: its signature lists the dataclass's fields, so that
+    the options of a YAML are held against them."""
+
+    def listing(function: _Function) -> _Function:
+        own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        fields_of = [p.replace(kind=p.KEYWORD_ONLY) for p in inspect.signature(kind).parameters.values()]
+        function.__signature__ = inspect.Signature([*own, *fields_of])  # type: ignore[attr-defined]
+        function.__annotations__ = {p.name: p.annotation for p in (*own, *fields_of)}
+        return function
+
+    return listing
 
 
 def range_of(hint: Any) -> Range:

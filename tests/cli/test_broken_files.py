@@ -11,7 +11,7 @@ import torch
 
 from tests.cli.conftest import Call
 from tests.cli.test_runs import rows_of
-from vidtrain.data.motion.motion import make_motion
+from vidtrain.data.motion.motion import Recipe, make_motion
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 
 TINY = [
@@ -25,7 +25,7 @@ BROKEN = ("train/move_up/00000.mp4", "train/grow/00002.mp4", "test/shrink/00000.
 def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """24 training, 8 validation and 8 test videos; a copy with three broken ones, and one without those three."""
     folder = tmp_path_factory.mktemp("sets")
-    make_motion(folder / "made", train_scenes=3, val_scenes=1, test_scenes=1, size=32, num_frames=12)
+    make_motion(folder / "made", Recipe(train_scenes=3, val_scenes=1, test_scenes=1, size=32, num_frames=12))
     for split in ("train", "val", "test"):
         shutil.copytree(folder / "made" / split, folder / "broken" / split)
         shutil.copytree(folder / "made" / split, folder / "without" / split)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 
 from vidtrain.data.manifest.manifest import VideoData
-from vidtrain.data.motion.motion import CLASSES, FLIP_PAIRS, PAIRS, _encode, make_motion, motion
+from vidtrain.data.motion.motion import CLASSES, FLIP_PAIRS, PAIRS, Recipe, _encode, make_motion, motion
 from vidtrain.data.motion.scene import draw_scene, render, scene_clips
 from vidtrain.errors import DataError
 
@@ -62,7 +62,7 @@ def test_splits_classes_and_files(data: VideoData) -> None:
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        make_motion(tmp_path / name, seed=seed, **SMALL)
+        make_motion(tmp_path / name, Recipe(seed=seed, **SMALL))
     one, two, other = (files(tmp_path / name) for name in "abc")
     assert len(one) == 3 * 8 + 1
     assert one == two

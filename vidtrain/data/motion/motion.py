@@ -25,9 +25,10 @@ import shutil
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 from tqdm import tqdm
@@ -37,6 +38,7 @@ from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.motion.scene import scene_clips
 from vidtrain.errors import DataError
 from vidtrain.plain import read_json
+from vidtrain.ranges import takes
 from vidtrain.runs.atomic import whole_file
 
 CLASSES = ("move_left", "move_right", "move_up", "move_down", "turn_cw", "turn_ccw", "grow", "shrink")
@@ -52,16 +54,21 @@ _STALE_SECONDS = 600.0  # an unfinished folder that nobody has touched for so lo
 
 
 @dataclass(frozen=True)
-class _Recipe:
-    """All that the files depend on."""
+class Recipe:
+    """All that the files depend on.
 
-    seed: int
-    train_scenes: int
-    val_scenes: int
-    test_scenes: int
-    size: int
-    num_frames: int
-    version: int = _VERSION
+    seed: of textures, outlines, colours, positions and speeds. Same seed, same files.
+    train_scenes, val_scenes, test_scenes: scenes of each split; each gives 8 videos, one per class.
+    size: side of the square frames in pixels. num_frames: of a video, at 16 frames a second.
+    """
+
+    seed: int = 0
+    train_scenes: int = 64
+    val_scenes: int = 8
+    test_scenes: int = 40
+    size: int = 112
+    num_frames: int = 40
+    version: int = field(default=_VERSION, init=False)
 
     def __post_init__(self) -> None:
         for key in ("train_scenes", "val_scenes", "test_scenes"):
@@ -84,16 +91,8 @@ class _Recipe:
         return f"v{self.version}_seed{self.seed}_scenes{scenes}_{self.size}px_{self.num_frames}f"
 
 
-def motion(
-    root: str | Path,
-    *,
-    seed: int = 0,
-    train_scenes: int = 64,
-    val_scenes: int = 8,
-    test_scenes: int = 40,
-    size: int = 112,
-    num_frames: int = 40,
-) -> VideoData:
+@takes(Recipe)
+def motion(root: str | Path, **options: Any) -> VideoData:
     """The built-in data set, made on first use.
 
     Each set of parameters has a folder of its own below `root`, so that a sweep over them, even in parallel,
@@ -101,10 +100,7 @@ def motion(
 
     Args:
         root: folder for the files; absent, empty, or one that this function has written to.
-        seed: of textures, outlines, colours, positions and speeds. Same seed, same files.
-        train_scenes, val_scenes, test_scenes: scenes of each split; each gives 8 videos, one a class.
-        size: side of the square frames in pixels.
-        num_frames: frames a video, at 16 frames a second.
+        options: those of Recipe.
 
     Returns:
         Splits train, val and test of 8 * scenes videos: <root>/<parameters>/<split>/<class>/<scene>.mp4
@@ -112,7 +108,7 @@ def motion(
     Raises:
         DataError: `root` holds something else, or a parameter is out of range.
     """
-    recipe = _Recipe(seed, train_scenes, val_scenes, test_scenes, size, num_frames)
+    recipe = Recipe(**options)
     folder = Path(root) / recipe.folder
     if not _is_made(folder, recipe):
         _refuse_foreign(Path(root))
@@ -120,22 +116,14 @@ def motion(
     return _data(folder, recipe)
 
 
-def existing_motion(
-    root: str | Path,
-    *,
-    seed: int = 0,
-    train_scenes: int = 64,
-    val_scenes: int = 8,
-    test_scenes: int = 40,
-    size: int = 112,
-    num_frames: int = 40,
-) -> VideoData:
+@takes(Recipe)
+def existing_motion(root: str | Path, **options: Any) -> VideoData:
     """As `motion`, but writes nothing: for options out of a file, which may say where and how much to write.
 
     Raises:
         DataError: the data set is not there.
     """
-    recipe = _Recipe(seed, train_scenes, val_scenes, test_scenes, size, num_frames)
+    recipe = Recipe(**options)
     folder = Path(root) / recipe.folder
     if not _is_made(folder, recipe):
         raise DataError(
@@ -145,25 +133,11 @@ def existing_motion(
     return _data(folder, recipe)
 
 
-def make_motion(
-    folder: str | Path,
-    *,
-    seed: int = 0,
-    train_scenes: int = 64,
-    val_scenes: int = 8,
-    test_scenes: int = 40,
-    size: int = 112,
-    num_frames: int = 40,
-) -> None:
-    """Write the files of `motion` to <folder>/<split>/<class>/<scene>.mp4, and motion.json last."""
-    _write_all(Path(folder), _Recipe(seed, train_scenes, val_scenes, test_scenes, size, num_frames))
-
-
-def _data(folder: Path, recipe: _Recipe) -> VideoData:
+def _data(folder: Path, recipe: Recipe) -> VideoData:
     return VideoData(CLASSES, {split: _manifest(folder, recipe, split) for split in SPLITS}, FLIP_PAIRS)
 
 
-def _manifest(folder: Path, recipe: _Recipe, split: str) -> Manifest:
+def _manifest(folder: Path, recipe: Recipe, split: str) -> Manifest:
     scenes = range(recipe.scenes[split])
     paths = [str(_file(folder, split, name, scene)) for name in CLASSES for scene in scenes]
     return Manifest.of(paths, [label for label in range(len(CLASSES)) for _ in scenes])
@@ -173,7 +147,7 @@ def _file(folder: Path, split: str, name: str, scene: int) -> Path:
     return folder / split / name / f"{scene:05d}.mp4"
 
 
-def _is_made(folder: Path, recipe: _Recipe) -> bool:
+def _is_made(folder: Path, recipe: Recipe) -> bool:
     """Whether these files are there. A folder gets its final name when it is complete."""
     if not folder.exists():
         return False
@@ -193,7 +167,7 @@ def _refuse_foreign(root: Path) -> None:
         raise DataError(f"{root}: holds other files ({theirs[0]}); set data.root to a new or empty folder")
 
 
-def _make_once(folder: Path, recipe: _Recipe) -> None:
+def _make_once(folder: Path, recipe: Recipe) -> None:
     """Write beside the final place, then rename: a killed run leaves nothing under that name."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for old in folder.parent.glob(".making-*"):
@@ -202,7 +176,7 @@ def _make_once(folder: Path, recipe: _Recipe) -> None:
                 shutil.rmtree(old, ignore_errors=True)
     making = folder.parent / f".making-{uuid.uuid4().hex}"
     try:
-        _write_all(making, recipe)
+        make_motion(making, recipe)
         try:
             making.rename(folder)
         except OSError:
@@ -212,7 +186,8 @@ def _make_once(folder: Path, recipe: _Recipe) -> None:
         shutil.rmtree(making, ignore_errors=True)
 
 
-def _write_all(folder: Path, recipe: _Recipe) -> None:
+def make_motion(folder: Path, recipe: Recipe) -> None:
+    """Write the files to <folder>/<split>/<class>/<scene>.mp4, and motion.json last."""
     for split in SPLITS:
         for name in CLASSES:
             (folder / split / name).mkdir(parents=True, exist_ok=True)
@@ -233,7 +208,7 @@ def _write_all(folder: Path, recipe: _Recipe) -> None:
         file.write(json.dumps(asdict(recipe), indent=1) + "\n")
 
 
-def _write_scene(folder: Path, recipe: _Recipe, split: str, scene: int) -> None:
+def _write_scene(folder: Path, recipe: Recipe, split: str, scene: int) -> None:
     clips = scene_clips((recipe.seed, SPLITS.index(split), scene), recipe.size, recipe.num_frames)
     for (name, reverse), clip in zip(PAIRS, clips, strict=True):
         pictures = [av.VideoFrame.from_ndarray(picture, format="yuv420p") for picture in clip]

@@ -46,9 +46,9 @@ def test_every_preset_is_whole_and_fits_its_sampler() -> None:
     assert {file.stem for file in (conf_dir() / "eval").glob("*.yaml")} == own | set(PRESETS)
     for preset, (sampler, expected) in PRESETS.items():
         evaluation: Any = OmegaConf.merge(EvalConfig, preset_of("eval", preset))
-        clips: Any = OmegaConf.merge(SamplerConfig, preset_of("sampler", sampler))
+        clips: Any = OmegaConf.to_object(OmegaConf.merge(SamplerConfig, preset_of("sampler", sampler)))
         assert evaluation.protocol.value == preset
-        check_clips(evaluation.protocol, build.build_spec(clips), evaluation.clips, evaluation.hop)
+        check_clips(evaluation.protocol, clips, evaluation.clips, evaluation.hop)
         assert expected in build.protocol(clips, TransformConfig(), evaluation)
     # one replaces what a checkpoint says, key by key: each has all that another one sets, or that would stay
     for preset in own | set(PRESETS):

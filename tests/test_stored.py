@@ -19,7 +19,6 @@ STORED = {
     "data": {"_target_": "vidtrain.data.formats.folder.folder", "root": "/videos", "group_by": None},
     "decoder": {"_target_": "vidtrain.data.readers.pyav.PyAVReader"},
     "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1},
-    "task": {"_target_": "vidtrain.tasks.classification.task.Classification"},
 }
 
 

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from tests.cli.conftest import Run, error_line
 from vidtrain.commands import run_dir
 from vidtrain.options import schema as config
-from vidtrain.options.commands import COMMANDS
+from vidtrain.options.commands import ACTIONS, COMMANDS
 from vidtrain.options.described import conf_dir
 from vidtrain.shell import help as help_text
 
@@ -80,6 +80,15 @@ def test_help_of_a_command_has_an_example_and_a_text_for_every_key(command: str)
     text = help_text.command(command)
     assert any(line.strip().startswith(f"$ vidtrain {command} ") for line in text.splitlines())
     assert not {key for key, (_, doc) in shown(text).items() if not doc}
+
+
+def test_help_of_an_action_has_what_it_reads() -> None:
+    every = set(shown(help_text.command("data")))
+    for action, sections in {"flow": {"flow"}, "stats": {"stats", "check"}, "info": set()}.items():
+        found = set(shown(help_text.command("data", [action])))
+        own = {key.split(".")[0] for key in found} & set(ACTIONS)
+        assert own == sections
+        assert found == {key for key in every if key.split(".")[0] not in ACTIONS or key.split(".")[0] in sections}
 
 
 def test_help_of_a_choice_of_ones_own(vidtrain: Run, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 import vidtrain
 from vidtrain import build
 from vidtrain.data.manifest.manifest import Manifest, VideoData
+from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.errors import CheckpointError, ConfigError, DataError
 from vidtrain.models.weights.start import START_KEYS
 from vidtrain.options import instantiate as targets
@@ -271,3 +272,28 @@ def test_an_optimizers_options_of_the_right_type() -> None:
 )
 def test_the_nearest_preset(name: str, options: dict[str, Any], expected: tuple[str, dict[str, Any]]) -> None:
     assert nearest_preset(name, options) == expected
+
+
+def test_training_clips_are_those_of_the_training_split() -> None:
+    reader = {"_target_": "vidtrain.data.readers.pyav.PyAVReader"}
+    parts = build.make_parts(reader, SamplerConfig(clips_per_video=2), TransformConfig(flip=0.25))
+    data = VideoData(("a", "b"), {"train": Manifest.of(["x.mp4", "y.mp4"], [0, 1])}, flip_pairs=(("a", "b"),))
+    clips = build.train_clips(data, parts, seed=3)
+    assert (clips.seed, clips.sampler.clips_per_video, clips.cut.transform.flip) == (3, 2, 0.25)
+    assert clips.flip_labels.tolist() == [1, 0]
+    with pytest.raises(ConfigError, match="split=train: this data set has test"):
+        build.train_clips(VideoData(("a",), {"test": Manifest.of(["x.mp4"], [0])}), parts, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": 1}, r"no key 'data\.seeds' \(did you mean seed\?\).*takes: root, seed, train_scenes"),
+        ({"version": 2}, r"no key 'data\.version'"),
+        ({"size": "x"}, r"data\.size='x': expected int, got str"),
+    ],
+)
+def test_the_options_of_a_dataclass_are_those_of_its_function(options: dict[str, Any], message: str) -> None:
+    for name in ("motion", "existing_motion"):
+        with pytest.raises(ConfigError, match=message):
+            targets.call({"_target_": f"vidtrain.data.motion.motion.{name}", "root": "/none", **options}, "data")

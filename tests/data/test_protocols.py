@@ -312,7 +312,9 @@ def test_crops_lie_inside_the_frame(data: st.DataObject, protocol: P, height: in
 def test_some_scale_the_short_side_to_the_crop(protocol: P) -> None:
     whole = {P.videomae, P.internvideo2}
     for crops in CROPS[protocol]:
-        (height, width), *_ = {cut.read_size for cut in EvalCrops(32, 40, crops, protocol=protocol).all(FRAME)}
+        (height, width), *_ = {
+            cut.read_size for cut in EvalCrops(TransformConfig(32, resize=40), crops, protocol).all(FRAME)
+        }
         with_three = crops == 3 and protocol not in (P.pytorchvideo, P.pytorchvideo_0_1_5, P.tsm)
         assert (height, width) == ((32, 64) if protocol in whole or with_three else (40, 80))
 

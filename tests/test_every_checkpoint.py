@@ -21,7 +21,6 @@ from vidtrain.options.presets import list_models, model_section
 from vidtrain.options.stored import checkpoint_config
 
 OTHERS = {
-    "task": {"_target_": "vidtrain.tasks.classification.task.Classification"},
     "data": {"_target_": "vidtrain.data.formats.folder.folder", "root": "/videos"},
     "task": {"_target_": "vidtrain.tasks.classification.task.Classification"},
     "decoder": {"_target_": "vidtrain.data.readers.pyav.reader.PyAVReader"},

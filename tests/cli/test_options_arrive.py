@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import Call
+from vidtrain import build
 from vidtrain.commands import training
 
 PARTS = ("TrainClips", "TrainLoader", "TrainingStep", "EMA", "Checkpoints", "standard_hooks", "Trainer")
@@ -18,13 +19,14 @@ def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """The keywords that each part of a training is made with; the parts are the real ones."""
     found: dict[str, dict[str, Any]] = {}
     for name in PARTS:
-        real = getattr(training, name)
+        home = build if name == "TrainClips" else training
+        real = getattr(home, name)
 
         def noting(*args: Any, _name: str = name, _real: Any = real, **options: Any) -> Any:
             found[_name] = {**options, "args": args}
             return _real(*args, **options)
 
-        monkeypatch.setattr(training, name, noting)
+        monkeypatch.setattr(home, name, noting)
     return found
 
 
@@ -42,13 +44,13 @@ def test_training(tiny: list[str], call: Call, made: dict[str, dict[str, Any]]) 
     task = step["args"][2]
     assert (task.objective.label_smoothing, [alpha for _, alpha in task.objective._mixes]) == (0.2, [0.3, 0.4])
     assert (task.multi_label, len(task.class_names)) == (False, 8)
-    assert (clips["seed"], clips["clips_per_video"]) == (7, 2)
+    parts = clips["args"][1]
+    assert (clips["seed"], parts.sampler.clips_per_video, parts.sampler.class_balance) == (7, 2, 0.5)
     # move_left and move_right, turn_cw and turn_ccw: the labels that a flip exchanges
     assert clips["flip_labels"] is not None
     assert not np.array_equal(clips["flip_labels"], np.arange(8))
-    assert clips["args"][3].flip == 0.125
-    assert clips["augment"].colours.hue == 0.25
-    expected = {"batch_size": 8, "seed": 7, "balance": 0.5, "most": 1, "fixed": True, "rank": 0, "ranks": 1}
+    assert (parts.transform.flip, parts.transform.hue) == (0.125, 0.25)
+    expected = {"batch_size": 8, "most": 1, "fixed": True, "share": (0, 1)}
     assert {key: loader[key] for key in expected} == expected
     assert (step["clip_grad"], step["halve_on_oom"]) == (2, False)
     assert step["ema"].decay == 0.75

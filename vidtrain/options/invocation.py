@@ -37,9 +37,10 @@ class Invocation(Generic[Options]):
         """Raises ConfigError and OmegaConf's errors: a value that its key cannot have, a reference to nothing."""
         from hydra.core.hydra_config import HydraConfig
 
-        runtime = HydraConfig.get().runtime
-        choices = {str(group): choice for group, choice in runtime.choices.items() if "/" not in str(group)}
-        return cls(typed(composed), choices, Path(runtime.output_dir), composed)
+        # as it is: ${ in the name of the working folder refers to nothing
+        runtime: Any = OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)
+        choices = {group: choice for group, choice in runtime["choices"].items() if "/" not in group}
+        return cls(typed(composed), choices, Path(runtime["output_dir"]), composed)
 
 
 def typed(composed: DictConfig) -> Any:

@@ -188,7 +188,11 @@ CASES: dict[str, tuple[str, list[Any], str, dict[str, Any]]] = {
     "psf slowfast": ("PySlowFast", PSF, "slowfast_r50", SMALL),
     "psf slowfast 4x16": (
         "PySlowFast", PSF, "slowfast_r50",
-        {**SMALL, "alpha": 8, "fusion_kernel": 5, "nonlocal_blocks": ["layer3.0"]},
+        {**SMALL, "alpha": 8, "fusion_kernel": 5},
+    ),
+    "psf slowfast nonlocal 8x8": (
+        "PySlowFast", PSF, "slowfast_r50",
+        {**SMALL, "alpha": 4, "fusion_kernel": 5, "nonlocal_blocks": ["layer3.0"], "nonlocal_mode": "dot_product"},
     ),
     "psf x3d": ("PySlowFast", PSF, "x3d_m", {**SMALL_X3D, "shortcut_norm": True}),
     "mma i3d": ("MMAction2", MMA, "i3d_r50", {**SMALL, "stem_stride": 2, "pool_stride": 2}),

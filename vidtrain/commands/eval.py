@@ -1,32 +1,30 @@
-"""vidtrain eval: test a checkpoint. Everything comes from the file; the command line may change it."""
+"""vidtrain eval: test a checkpoint, or a published file. What a run needs comes from it; the command line may change
+it."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from omegaconf import MISSING
 from torch import nn
 
-from vidtrain import build
+from vidtrain import build, published
 from vidtrain.commands.scoring import Scorer, prepare_folder, refuse_not_finite
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import IntLists, Manifest, VideoData
 from vidtrain.data.settings import EvalProtocol
-from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.devices.distributed import World, join
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, one_of
 from vidtrain.models.two_stream import TwoStream
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections, SplitName
-from vidtrain.options.stored import checkpoint_config
 from vidtrain.reports.results import scored_line
 from vidtrain.reports.table import table
 from vidtrain.terminal import printable
@@ -37,8 +35,10 @@ log = logging.getLogger("vidtrain")
 
 @dataclass
 class EvalCommandConfig(CheckpointSections):
-    checkpoint: FilePath = MISSING
-    """The .pt file to test. Data, clips and preprocessing come from it; overrides change them."""
+    checkpoint: FilePath | None = None
+    """The .pt file to test. Data, clips and preprocessing come from it; overrides change them. null: model.weights."""
+    class_names: FilePath | None = None
+    """model.weights: names of its outputs, kinetics400 or a file with a name per line; null: as the file says."""
     split: SplitName = SplitName.test
     """Which split to score: train, val or test."""
     stream: str | None = None
@@ -63,14 +63,15 @@ def run(call: Invocation[EvalCommandConfig]) -> float | None:
 
 def _scored(call: Invocation[EvalCommandConfig], world: World) -> float | None:
     options = call.options
-    content = load_checkpoint(options.checkpoint)
-    config = checkpoint_config(content, call.composed, call.choices, file=options.checkpoint, trust=options.trust)
+    subject = published.Subject.of(call)
+    config = subject.config
     join(config.trainer.rank_timeout)  # in force from here on
     device = choose_device(config.trainer.device, world.local_rank if world.size > 1 else None)
-    model, _ = build.load_model(options.checkpoint, trust=options.trust, content=content)
+    data = build.build_data(config.data)
+    model, names = subject.classifier(options, data.class_names)
+    data = with_classes_of(data, names)
     if options.stream is not None:
         _answer_by(model, options.stream)
-    data = with_classes_of(build.build_data(config.data), content["class_names"])
     build.check_reads(getattr(model, "in_features", None), data, type(model).__name__)
     build.check_flow(model, config.flow)
     task = build.build_task(config.task, data.class_names, multi_label=data.multi_label)
@@ -86,7 +87,7 @@ def _scored(call: Invocation[EvalCommandConfig], world: World) -> float | None:
     whose = None if config.eval.protocol is EvalProtocol.vidtrain else str(config.eval.protocol)
     parts = split, f"{config.eval.clips}x{config.eval.crops}", whose, options.stream
     name = "_".join(part for part in parts if part is not None)
-    folder = _folder(options, name) if world.is_main else Path()
+    folder = _folder(options, config.model.get("weights"), name) if world.is_main else Path()
 
     result = scorer.report(
         task, model.to(device), data, split, folder, show=lambda found: _print(found, task.titles, split)
@@ -97,10 +98,12 @@ def _scored(call: Invocation[EvalCommandConfig], world: World) -> float | None:
     return float(result[task.primary])
 
 
-def _folder(options: EvalCommandConfig, name: str) -> Path:
+def _folder(options: EvalCommandConfig, weights: Any, name: str) -> Path:
     """The folder for the files, which can be written to. A shared checkpoint may lie where nobody may write."""
     if options.output is not None:
         return prepare_folder(Path(options.output), "output")
+    if options.checkpoint is None:
+        return prepare_folder(Path("runs") / "eval" / Path(str(weights)).stem / name, "output")
     home = Path(options.checkpoint).absolute().parent
     try:
         return prepare_folder(home / "eval" / name, "output")
@@ -124,9 +127,10 @@ def _print(result: dict[str, Any], titles: Mapping[str, str], split: str) -> Non
     print(scored_line(result), flush=True)
 
 
-def with_classes_of(data: VideoData, class_names: list[str]) -> VideoData:
+def with_classes_of(data: VideoData, class_names: Sequence[str]) -> VideoData:
     """The same videos with the checkpoint's class numbers: names decide, never positions."""
-    if tuple(class_names) == data.class_names:
+    class_names = tuple(class_names)
+    if class_names == data.class_names:
         return data
     unknown = [name for name in data.class_names if name not in class_names]
     if unknown:
@@ -136,7 +140,7 @@ def with_classes_of(data: VideoData, class_names: list[str]) -> VideoData:
         )
     number = np.array([class_names.index(name) for name in data.class_names], dtype=np.int64)
     splits = {name: _renumbered(manifest, number) for name, manifest in data.splits.items()}
-    return dataclasses.replace(data, class_names=tuple(class_names), splits=splits, flip_pairs=())
+    return dataclasses.replace(data, class_names=class_names, splits=splits, flip_pairs=())
 
 
 def _renumbered(manifest: Manifest, number: npt.NDArray[np.int64]) -> Manifest:

@@ -16,7 +16,7 @@ import torch
 from omegaconf import MISSING
 from torch import nn
 
-from vidtrain import build
+from vidtrain import build, published
 from vidtrain.commands.videos import listed, override, printable
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.clips.stream import ClipBatch, ClipStream, check_slides
@@ -35,7 +35,7 @@ from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import CheckpointSections, TrainConfig
-from vidtrain.options.stored import checkpoint_config, usual_sections
+from vidtrain.options.stored import checkpoint_config
 from vidtrain.ranges import Choice
 from vidtrain.types import BadVideo, FilePath
 
@@ -67,14 +67,16 @@ def run(call: Invocation[ExtractCommandConfig]) -> None:
     """Extract what is not there yet; print what was done and what could not be."""
     options = call.options
     content = None if options.checkpoint is None else load_checkpoint(options.checkpoint)
-    config = _config(call, content)
+    config, start = _config(call, content)
     device = choose_device(config.trainer.device)
     precision = Precision(config.trainer.precision, device)
     check_slides(config.sampler)
     data = build.build_data(config.data)
     if data.features is not None:
         raise ConfigError("extract reads videos: data=features holds features already")
-    network = _network(options, config, content, data)
+    # a published file keeps its head, which layer=... may ask for
+    outputs = data.num_classes if start is None else start.info.num_classes or data.num_classes
+    network = _network(options, config, content, data, outputs)
     output = Path(options.output)
     made_by = _made_by(options, config, network, precision)
     with closing(FeatureFolder(output, made_by, str(options.dtype))) as folder:
@@ -92,7 +94,9 @@ class _Found:
     bad: dict[str, BadVideo]
 
 
-def _config(call: Invocation[ExtractCommandConfig], content: Mapping[str, Any] | None) -> TrainConfig:
+def _config(
+    call: Invocation[ExtractCommandConfig], content: Mapping[str, Any] | None
+) -> tuple[TrainConfig, published.PublishedFile | None]:
     """The checkpoint's configuration with the user's changes; without one, the usual parts with theirs."""
     options, composed, choices = call.options, call.composed, call.choices
     for key in composed.eval or ():
@@ -101,15 +105,20 @@ def _config(call: Invocation[ExtractCommandConfig], content: Mapping[str, Any] |
     if content is not None:
         if composed.model is not None:
             raise ConfigError("checkpoint=... brings its own model: leave out model, or the checkpoint")
-        return checkpoint_config(content, composed, choices, file=options.checkpoint, trust=options.trust)
+        return checkpoint_config(content, composed, choices, file=options.checkpoint, trust=options.trust), None
     for section in ("model", "data"):
-        if choices.get(section) is None:
+        weights = section == "model" and published.weights_of(composed.model) is not None
+        if choices.get(section) is None and not weights:
             raise ConfigError(f"neither checkpoint nor {section} is set: give checkpoint=FILE, or {section}=...")
-    return checkpoint_config({"config": usual_sections()}, composed, choices)
+    return published.configuration(call)
 
 
 def _network(
-    options: ExtractCommandConfig, config: TrainConfig, content: dict[str, Any] | None, data: VideoData
+    options: ExtractCommandConfig,
+    config: TrainConfig,
+    content: dict[str, Any] | None,
+    data: VideoData,
+    num_classes: int,
 ) -> FeatureTap:
     if options.checkpoint is not None:
         model, _ = build.load_model(options.checkpoint, trust=options.trust, content=content)
@@ -117,7 +126,7 @@ def _network(
         torch.manual_seed(config.trainer.seed)
         if not build.starts_from(config.model):
             log.warning("no model.weights and no checkpoint: these are features of random weights")
-        model = build.build_model(config.model, data.num_classes)
+        model = build.build_model(config.model, num_classes)
     build.check_reads(getattr(model, "in_features", None), data, type(model).__name__)
     if model_inputs(model) != ("rgb",):
         raise ConfigError(f"extract reads RGB: {type(model).__name__} wants optical flow besides")

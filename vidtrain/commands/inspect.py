@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import torch
 
 from vidtrain import build
 from vidtrain.data.settings import SamplerConfig, TransformConfig
-from vidtrain.errors import ConfigError
+from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.models.catalogue import catalogue
 from vidtrain.models.inspect.summary import cost, summarise, times
 from vidtrain.models.layers.example import input_shapes
-from vidtrain.models.weights.load import describe_weights
+from vidtrain.models.weights.load import describe_weights, load_weights
+from vidtrain.models.weights.read import Weights, read_weights
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.presets import list_models, nearest_preset
 from vidtrain.ranges import number
@@ -58,11 +60,27 @@ def run(call: Invocation[InspectConfig]) -> None:
 
 
 def _weights_text(file: str) -> str:
-    info = describe_weights(file)
+    weights = read_weights(file)
+    info = describe_weights(weights)
     if info.model in list_models():
         name, options = nearest_preset(info.model, info.options)
-        info = replace(info, model=name, options=options)
+        clip = {key: value for key, value in info.expects.known().items() if key in ("num_frames", "size")}
+        net = {"num_classes": info.num_classes or 1, **clip, **info.options}
+        # a checkpoint's own configuration builds nothing here
+        notes = () if weights.config is not None else _notes(weights, info.model, net)
+        info = replace(info, model=name, options=options, notes=notes)
     return info.to_text()
+
+
+def _notes(weights: Weights, name: str, options: dict[str, Any]) -> tuple[str, ...]:
+    """What loading the file into its model would say: a model without values, so that none have to be made."""
+    try:
+        with torch.device("meta"), catch_warnings():
+            simplefilter("ignore")  # torch's, that nothing is copied
+            model = build.create_model(name, **options)
+            return load_weights(model, weights).notes
+    except VidtrainError as error:
+        return (f"it does not load: {error}",)
 
 
 def catalogue_rows(num_classes: int) -> list[CatalogueRow]:

@@ -10,18 +10,16 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from vidtrain import build
+from vidtrain import build, published
 from vidtrain.commands.scoring import Scorer
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.files import list_videos
 from vidtrain.data.manifest.manifest import Manifest
-from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.evaluator import answers
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections
-from vidtrain.options.stored import checkpoint_config
 from vidtrain.ranges import number
 from vidtrain.tasks.task import AnswersFile, Task
 from vidtrain.terminal import printable
@@ -30,8 +28,10 @@ from vidtrain.types import BadVideo, FilePath
 
 @dataclass
 class PredictConfig(CheckpointSections):
-    checkpoint: FilePath = MISSING
-    """The .pt file to predict with."""
+    checkpoint: FilePath | None = None
+    """The .pt file to predict with; null: model.weights."""
+    class_names: FilePath | None = None
+    """model.weights: names of its outputs, kinetics400 or a file with a name per line; null: as the file says."""
     input: FilePath = MISSING
     """A video, a folder of videos, or a glob in quotes: input='clips/*.mp4'."""
     top: int = number(5, least=1)
@@ -45,16 +45,17 @@ class PredictConfig(CheckpointSections):
 def run(call: Invocation[PredictConfig]) -> None:
     """Print the best classes of every readable video; those that cannot be read are errors at the end."""
     options = call.options
-    content = load_checkpoint(options.checkpoint)
-    config = checkpoint_config(content, call.composed, call.choices, file=options.checkpoint, trust=options.trust)
+    subject = published.Subject.of(call)
+    config = subject.config
     paths = find_inputs(options.input)
     device = choose_device(config.trainer.device)
-    model, _ = build.load_model(options.checkpoint, trust=options.trust, content=content)
+    model, names = subject.classifier(options)
     if getattr(model, "in_features", None) is not None:
         raise ConfigError("predict reads videos, this checkpoint features: vidtrain extract, then vidtrain eval")
     build.check_flow(model, config.flow)
     model.to(device)
-    task = build.build_task(config.task, content["class_names"], multi_label=bool(content.get("multi_label")))
+    multi_label = bool((subject.content or {}).get("multi_label"))
+    task = build.build_task(config.task, names, multi_label=multi_label)
     manifest = Manifest.of(paths, [-1] * len(paths))
     workers = 0 if len(paths) == 1 else choose_workers(config.trainer.num_workers, device)
     scorer = Scorer(config, Precision(config.trainer.precision, device), workers, complete_flow=True)

@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
-from vidtrain import build
+from vidtrain import build, published
+from vidtrain.class_names import class_names
 from vidtrain.commands import run_dir, training
+from vidtrain.commands.eval import with_classes_of
 from vidtrain.commands.launch import launch
 from vidtrain.commands.scoring import Scorer, refuse_not_finite
 from vidtrain.data.clips.loader import choose_workers
@@ -48,6 +50,7 @@ def run(call: Invocation[TrainConfig]) -> float | None:
 
 def _result(call: Invocation[TrainConfig], world: World) -> dict[str, Any]:
     """Of the training, or of the finished one that is to be resumed."""
+    call, start = published.begin(call)
     folder, compared = call.folder, run_dir.comparable(call.composed)
     finished = folder / run_dir.FINISHED_FILE
     _check(call.options, compared, folder, world)
@@ -57,7 +60,7 @@ def _result(call: Invocation[TrainConfig], world: World) -> dict[str, Any]:
     else:
         if finished.is_file():
             log.warning("%s is damaged: it is made again from the checkpoints", finished)
-        result = _train_and_test(call, compared, world)
+        result = _train_and_test(call, compared, world, start)
     if world.is_main:
         write_json(finished, result)
         print_result(result)
@@ -76,7 +79,8 @@ def _check(options: TrainConfig, compared: dict[str, Any], folder: Path, world: 
     if there:
         training.refuse_other_configuration(compared, folder, changed=options.resume_changed)
     check_number("data.max_bad_fraction", options.data.get("max_bad_fraction"), Range(least=0, most=1))
-    check_schedule(options.schedule, options.trainer.epochs)
+    if options.trainer.epochs:
+        check_schedule(options.schedule, options.trainer.epochs)
     if world.size > 1 and options.trainer.devices not in (1, world.size):
         raise ConfigError(
             f"trainer.devices={options.trainer.devices}, but {world.size} processes were started: leave it at 1 under "
@@ -84,7 +88,9 @@ def _check(options: TrainConfig, compared: dict[str, Any], folder: Path, world: 
         )
 
 
-def _train_and_test(call: Invocation[TrainConfig], compared: dict[str, Any], world: World) -> dict[str, Any]:
+def _train_and_test(
+    call: Invocation[TrainConfig], compared: dict[str, Any], world: World, start: published.PublishedFile | None
+) -> dict[str, Any]:
     started, options, folder = time.time(), call.options, call.folder
     if "root" in options.data:  # a checkpoint must find its data from any working directory
         options.data["root"] = str(Path(str(options.data["root"])).absolute())
@@ -95,12 +101,17 @@ def _train_and_test(call: Invocation[TrainConfig], compared: dict[str, Any], wor
     scorer = Scorer(options, precision, choose_workers(settings.num_workers, device, world.size), world)
     training.seed_everything(settings.seed, settings.deterministic)
     data = training.data_of(options.data, world)
+    if start is not None and not settings.epochs:  # what is tested is the file's own head
+        data = with_classes_of(data, class_names(start.info, options.class_names, data.class_names))
     trainer = training.build_trainer(call, data, scorer, world)
     if world.is_main:
         write_json(folder / run_dir.CONFIG_FILE, compared)  # from now on resume=auto finds this run
     try:
         with closing(trainer.recorder):
-            trainer.fit()
+            if settings.epochs:
+                trainer.fit()
+            else:
+                trainer.checkpoints.save_best({"model": trainer.checkpoints.weights(trainer.model), "epoch": 0})
     except torch.OutOfMemoryError as error:  # trainer.on_oom=fail, or several devices
         raise VidtrainError(
             f"{str(error).split('. ', 1)[0]}: {settings.batch_size // world.size} clips at a time are too many; "

@@ -52,8 +52,8 @@ class ScheduleConfig:
 
 @dataclass
 class TrainerConfig:
-    epochs: int = number(20, least=1)
-    """Passes over the training split."""
+    epochs: int = number(20, least=0)
+    """Passes over the training split; 0: the weights that the model starts with are tested as they are."""
     batch_size: int = number(16, least=1)
     """Clips per step, over all devices: the same training on one of them or on eight."""
     base_batch: int | None = number(None, least=1)

@@ -58,14 +58,14 @@ COMMANDS: Final = {
         "test a checkpoint, averaging over clips",
         "vidtrain eval checkpoint=runs/motion/slow_fusion/.../best.pt eval.clips=10",
         schema="vidtrain.commands.eval.EvalCommandConfig",
-        groups="data decoder sampler transform flow eval",
+        groups="model data decoder sampler transform flow eval",
         from_checkpoint=True,
     ),
     "predict": Command(
         "classify a file, a folder or a glob",
         "vidtrain predict checkpoint=best.pt input=clip.mp4",
         schema="vidtrain.commands.predict.PredictConfig",
-        groups="decoder sampler transform flow eval",
+        groups="model decoder sampler transform flow eval",
         from_checkpoint=True,
     ),
     "inspect": Command(

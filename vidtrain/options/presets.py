@@ -36,10 +36,17 @@ def model_options(name: str, *, num_frames: int, size: int) -> dict[str, Any]:
 
 def nearest_preset(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The model of the catalogue that is `name` with `options` and leaves the fewest of them to be said."""
-    wanted: dict[str, Any] = {**{str(k): v for k, v in model_section(name).items()}, **options}
+    wanted: dict[str, Any] = {**section_as_written(name), **options}
     left = {}
     for preset in (name, *list_models()):
-        section = model_section(preset)
+        section = section_as_written(preset)
         if section["_target_"] == wanted["_target_"]:
             left[preset] = {key: value for key, value in wanted.items() if section.get(key) != value}
     return min(left.items(), key=lambda found: len(found[1]))
+
+
+def section_as_written(name: str) -> dict[str, Any]:
+    """A model's section with its references to the clip, ${sampler.num_frames}, as they are written."""
+    section = OmegaConf.to_container(model_section(name), resolve=False)
+    assert isinstance(section, dict)
+    return {str(key): value for key, value in section.items()}

@@ -53,6 +53,8 @@ class TrainConfig:
     hook: Any = field(default_factory=dict)
     run_dir: FilePath | None = None
     """Folder of this run; null makes runs/DATA/MODEL/DATE_TIME. For data=folder, DATA is the folder's name."""
+    class_names: FilePath | None = None
+    """trainer.epochs=0 with model.weights: what its outputs are called, kinetics400 or a file with a name per line."""
     resume: FilePath | None = None
     """auto continues the newest unfinished run of this very configuration, or starts one; or a run folder."""
     resume_changed: bool = False
@@ -64,7 +66,7 @@ class CheckpointSections:
     """Sections that a checkpoint brings; what the user gives changes them (options/stored.py)."""
 
     model: Any = None
-    """The checkpoint's; extract without a checkpoint: model=CHOICE."""
+    """The checkpoint's; without a checkpoint model=CHOICE, and model.weights=FILE for a published file."""
     data: Any = None
     """The checkpoint's data set; data.KEY=VALUE changes one of its options, data=CHOICE takes another one."""
     decoder: Any = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +12,7 @@ from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
 from vidtrain.engine.settings import TrainerConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.options.described import conf_dir
+from vidtrain.options.given import OpenOptions
 from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.invocation import typed
 from vidtrain.options.paths import literal
@@ -32,6 +33,7 @@ def checkpoint_config(
     *,
     file: str | None = None,
     trust: Sequence[str] = (),
+    settle: Callable[[OpenOptions], None] | None = None,
 ) -> TrainConfig:
     """A checkpoint's configuration with the command line's changes on top.
 
@@ -41,6 +43,7 @@ def checkpoint_config(
             user's own from then on. A section of which the user changed keys stays the file's.
         file: the checkpoint; None: the content is vidtrain's own.
         trust: modules that the checkpoint's sections may call besides vidtrain's own.
+        settle: sets what the user's changes leave open, before references are resolved.
 
     Raises:
         CheckpointError: a section of the file that cannot be used.
@@ -61,13 +64,15 @@ def checkpoint_config(
             OmegaConf.update(config, f"{name}.{ORIGIN}", origin, force_add=True)
     for name in (n for n in _CALLED if OmegaConf.is_missing(config, n)):
         config[name] = {}
+    if settle is not None:
+        settle(OpenOptions(config))
     options: TrainConfig = typed(config)
     return options
 
 
 def usual_sections() -> dict[str, Any]:
     """In the place of a checkpoint's where there is none: the user names the model and the data."""
-    usual = {"decoder": "pyav", "sampler": "stride", "transform": "crop"}
+    usual = {"task": "classification", "decoder": "pyav", "sampler": "stride", "transform": "crop"}
     sections = {part: OmegaConf.load(conf_dir() / part / f"{name}.yaml") for part, name in usual.items()}
     return {**sections, "model": {}, "data": {}}
 
@@ -83,7 +88,7 @@ def _typed(stored: Mapping[str, Any], file: str | None) -> DictConfig:
         OmegaConf.set_struct(config, True)
         if file is not None:
             check_numbers(config)
-            _check_room(config.sampler, config.transform, config.eval, config.trainer)
+            check_room(config.sampler, config.transform, config.eval, config.trainer)
     except (OmegaConfBaseException, ConfigError, ValueError, OverflowError) as error:
         if file is None:
             raise
@@ -114,7 +119,8 @@ def _literal(value: Any) -> Any:
     return value
 
 
-def _check_room(sampler: SamplerConfig, transform: TransformConfig, views: EvalConfig, trainer: TrainerConfig) -> None:
+def check_room(sampler: SamplerConfig, transform: TransformConfig, views: EvalConfig, trainer: TrainerConfig) -> None:
+    """Raise ConfigError for clips, of a file's own wish, that no memory holds."""
     clip = 3 * sampler.num_frames * transform.size**2
     if clip * max(views.clips * views.crops, views.batch_size) > _MOST_BYTES:
         raise ConfigError(

@@ -42,11 +42,12 @@ class Expects:
         return replace(self, **other.known())
 
     def at(self, options: Mapping[str, Any]) -> Expects:
-        """This for a net whose options hold the length or size of its clips: the short side keeps its ratio."""
+        """This for a net whose options hold the length or size of its clips: the frame keeps its ratio to the crop."""
         size, frames = options.get("size", self.size), options.get("num_frames", self.num_frames)
         resize = self.resize
-        if size != self.size:
-            resize = size if self.size is None or not isinstance(resize, int) else max(size, resize * size // self.size)
+        if size != self.size and self.size is not None and resize is not None:
+            sides = [int(side) * size // self.size for side in str(resize).split("x")]
+            resize = "x".join(map(str, sides)) if isinstance(resize, str) else sides[0]
         return replace(self, size=size, num_frames=frames, resize=resize)
 
     def known(self) -> dict[str, Any]:
@@ -56,12 +57,12 @@ class Expects:
     def options(self) -> dict[str, dict[str, Any]]:
         """{"transform": {...}, "sampler": {...}}: the options that it sets.
 
-        What a clip's rate is given by, one of `_RATES`, takes the others back.
+        What a clip's rate is given by, one of `RATES`, takes the others back.
         """
         found = self.known()
         transform = {key: list(v) if isinstance(v, tuple) else v for key, v in found.items() if key in _TRANSFORM}
-        sampler = {key: value for key, value in found.items() if key in ("num_frames", *_RATES)}
-        if any(key in sampler for key in _RATES):
+        sampler = {key: value for key, value in found.items() if key in ("num_frames", *RATES)}
+        if any(key in sampler for key in RATES):
             sampler = {"mode": "clip", "fps": None, "window": None, **sampler}
         return {"transform": transform, "sampler": sampler}
 
@@ -88,7 +89,7 @@ class Expects:
 
 
 _TRANSFORM: Final = ("size", "resize", "mean", "std")
-_RATES: Final = ("stride", "fps", "window", "mode")
+RATES: Final = ("stride", "fps", "window", "mode")
 
 NOTHING: Final = Expects()
 IMAGENET: Final = Expects(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

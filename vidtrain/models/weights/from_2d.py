@@ -47,6 +47,8 @@ def start_from_2d(state: Mapping[str, torch.Tensor], model: nn.Module, taps: str
     """
     _refuse_other_stems(model)
     own = model.state_dict()
+    if "stages.0.blocks.0.conv_dw.weight" in state and "stages.0.blocks.0.mlp.fc1.weight" in state:
+        state = _timm_convnext(state) if not any("conv_dw." in key for key in own) else state
     if "inception3a.branch1.conv.weight" in state and "Mixed_3b.b0.conv3d.weight" in own:
         renamed = rename(state, _I3D)
     elif "inception3a.branch1.conv.weight" in state and "features.5.branch0.0.weight" in own:
@@ -62,6 +64,12 @@ def start_from_2d(state: Mapping[str, torch.Tensor], model: nn.Module, taps: str
     _refuse_half(own, fitted, unused, head)
     notes = ["S3D-G's gates are re-initialised"] if any(".2.fc." in key for key in own) else []
     return Start(fitted, [origin.get(key, key) for key in unused], notes)
+
+
+def _timm_convnext(state: Mapping[str, torch.Tensor]) -> State:
+    """timm's ConvNeXt under torchvision's names; its scales are vectors, torchvision's have the two axes of a map."""
+    names = rename(state, _CONVNEXT)
+    return {key: t[:, None, None] if key.endswith(".layer_scale") and t.ndim == 1 else t for key, t in names.items()}
 
 
 def _refuse_other_stems(model: nn.Module) -> None:
@@ -169,4 +177,16 @@ _S3D: tuple[Rule, ...] = (
     (r"^conv3\.", "features.3.0."),
     (r"^(features\.\S+\.)conv\.", r"\g<1>0."),
     (r"^(features\.\S+\.)bn\.", r"\g<1>1."),
+)
+_CONVNEXT: tuple[Rule, ...] = (
+    (r"^stem\.", "features.0."),
+    *((rf"^stages\.{n}\.downsample\.", f"features.{2 * n}.") for n in range(1, 4)),
+    *((rf"^stages\.{n}\.blocks\.", f"features.{2 * n + 1}.") for n in range(4)),
+    (r"^(features\.\d+\.\d+)\.conv_dw\.", r"\1.block.0."),
+    (r"^(features\.\d+\.\d+)\.norm\.", r"\1.block.2."),
+    (r"^(features\.\d+\.\d+)\.mlp\.fc1\.", r"\1.block.3."),
+    (r"^(features\.\d+\.\d+)\.mlp\.fc2\.", r"\1.block.5."),
+    (r"\.gamma$", ".layer_scale"),
+    (r"^head\.norm\.", "classifier.0."),
+    (r"^head\.fc\.", "classifier.2."),
 )

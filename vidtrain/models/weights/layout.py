@@ -34,7 +34,8 @@ def _not_known(name: str, options: Mapping[str, Any]) -> Expects:
     return Expects()
 
 
-def _nothing_said(said: Said, name: str) -> tuple[dict[str, Any], Expects]:
+def nothing_stated(said: Said, name: str) -> tuple[dict[str, Any], Expects]:
+    """A `stated` for layouts without configurations."""
     return {}, Expects()
 
 
@@ -60,7 +61,7 @@ class Layout:
     expects: Callable[[str, Mapping[str, Any]], Expects] = _not_known
     """The clips that a file of this layout was made for, given the name of its model (the one that `model` found, or a
     preset of the same function that the user named: x3d_xs) and the options that `model` found."""
-    stated: Callable[[Said, str], tuple[dict[str, Any], Expects]] = _nothing_said
+    stated: Callable[[Said, str], tuple[dict[str, Any], Expects]] = nothing_stated
     """What the configurations beside the tensors say of the model of that name, in place of what `model` and `expects`
     found: options of it, and clips."""
     others: Callable[[Fit], Sequence[Fit]] = _no_others

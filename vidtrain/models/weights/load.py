@@ -16,10 +16,12 @@ from torch import nn
 
 from vidtrain.errors import CheckpointError, one_of
 from vidtrain.models.layers.positions import fit_tables
+from vidtrain.models.layers.transformer import Attention
 from vidtrain.models.weights import LAYOUTS
 from vidtrain.models.weights.expects import NOTHING, Expects
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State
 from vidtrain.models.weights.read import Weights, read_weights, without_prefix
+from vidtrain.models.weights.vit_names import filled_biases, head_notes
 
 _OWN = "vidtrain"
 _COUNTER = "num_batches_tracked"
@@ -119,7 +121,9 @@ def load_weights(
     zoo = layout.name if layout else _OWN
     try:
         ours = state if layout is None or own_names else layout.translate(state, model)
-        ours, table_notes = fit_tables(ours, model)
+        ours, notes = fit_tables(ours, model)
+        ours, more = filled_biases(ours, model.state_dict())
+        said = {} if layout is None else _said(layout, weights, _shapes(state), model)
     except CheckpointError as error:
         raise CheckpointError(f"{weights.source}: {zoo} weights: {error}") from error
     own = model.state_dict()
@@ -128,8 +132,8 @@ def load_weights(
     trouble = _trouble(ours, own, kept)
     if trouble:
         shapes = _shapes(state)
-        known = layout or next((layout for layout in LAYOUTS if layout.matches(shapes)), None)
-        fit = known.model(shapes) if known else None
+        guess = layout or next((layout for layout in LAYOUTS if layout.matches(shapes)), None)
+        fit = guess.model(shapes) if guess else None
         raise CheckpointError(
             f"{weights.source}: its {zoo} weights do not fit this {type(model).__name__}: {trouble}"
             f"{_advice(ours, own, fit)}"
@@ -138,10 +142,32 @@ def load_weights(
     model.load_state_dict(taken, strict=False)
     left_out = [*weights.left_out, *((key, "another last layer") for key in kept if key in ours)]
     left_out += [(key, "a counter of training batches") for key in ours if key not in own]
-    notes = (*table_notes, *(() if layout is None or own_names else layout.notes(state, model)))
-    found = None if layout is None else _found(layout, weights, _shapes(state), name)
-    expects = NOTHING if found is None else found[1]
-    return LoadReport(weights.source, zoo, len(taken), head, tuple(left_out), notes, expects)
+    known = None if layout is None else _found(layout, weights, _shapes(state), name)
+    if layout is not None and not own_names:
+        notes += [*more, *layout.notes(state, model)]
+    if layout is not None and weights.config is None and not any("model.heads=" in note for note in notes):
+        notes += head_notes(model)
+    # what the file's own configuration settles is no assumption
+    notes = [note for note in notes if not ("assumed" in note and any(f".{key}=" in note for key in said))]
+    expects = NOTHING if known is None else known[1]
+    return LoadReport(weights.source, zoo, len(taken), head, tuple(left_out), tuple(notes), expects)
+
+
+def _said(layout: Layout, weights: Weights, shapes: Shapes, model: nn.Module) -> dict[str, Any]:
+    """The options of the net that the file's own configuration states.
+
+    Raises:
+        CheckpointError: it has other attention heads than `model`, which no tensor would show.
+    """
+    fit = layout.model(shapes)
+    said = {} if fit is None else layout.stated(weights.said, fit[0])[0]
+    attention = next((module for module in model.modules() if isinstance(module, Attention)), None)
+    if attention is not None and said.get("heads", attention.heads) != attention.heads:
+        raise CheckpointError(
+            f"its configuration says {said['heads']} attention heads, this model has {attention.heads}: "
+            f"model.heads={said['heads']}"
+        )
+    return said
 
 
 def describe_weights(source: str | Path | Mapping[str, torch.Tensor] | Weights, name: str | None = None) -> WeightsInfo:

@@ -76,6 +76,8 @@ def _model(shapes: Shapes) -> Fit | None:
     if places:
         published = set(_PRESET) == places
         options["nonlocal_blocks"] = len(_PRESET) if published else sorted(places)
+        if not any(key.endswith(".theta.weight") for key in plain):
+            options["nonlocal_mode"] = "gaussian"
         if place is None:
             options["n_div"] = None
     return "tsm_r50" if place or places else "tsn_r50", options
@@ -87,11 +89,17 @@ def _plain_names(shapes: Shapes) -> dict[str, str]:
 
 
 def _translate(state: State, model: nn.Module) -> State:
+    net = getattr(model, "base_model", None)
+    if isinstance(net, FrameResNet) and net.nonlocals.after:
+        _check_nonlocal(net.nonlocals)
+    return translated(state, model)
+
+
+def translated(state: State, model: nn.Module) -> State:
+    """The state under our names, whichever non-local blocks it has."""
     net, place = getattr(model, "base_model", None), _place(state)
     if isinstance(net, FrameResNet) and place is not None:
         _check_shift(net.shift, place)
-    if isinstance(net, FrameResNet) and net.nonlocals.after:
-        _check_nonlocal(net.nonlocals)
     return rename(state, _RULES)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from vidtrain.errors import CheckpointError
+from vidtrain.models.layers.nonlocal_block import NonLocalBlock
 from vidtrain.models.layers.resnet3d import ResNet3d
 from vidtrain.models.slowfast import SlowFast
 from vidtrain.models.weights import mit_tsm
@@ -22,6 +24,9 @@ from vidtrain.models.weights.resnet_fits import fit_resnet, flat, match_eps, mat
 
 _BLOCK = r"(layer\d\.\d+\.(?:block\.)?(?:net\.)?)"
 _FRAMES = next(layout for layout in mit_tsm.LAYOUTS if "TSN/TSM" in layout.name)
+_MOBILE = "layer1.0.conv.0.conv.weight"  # a block of MobileNetV2
+_ALIKE = ("dot_product", "embedded_gaussian")
+_DEPTHS = {"resnet50": 50, "resnet101": 101, "resnet152": 152}
 _UNWRAP = ((r"^backbone\.", ""), (r"^cls_head\.", ""))
 _RULES = (
     (r"^slow_path\.conv1_lateral\.", "lateral.0."),
@@ -96,6 +101,8 @@ def _model(shapes: Shapes) -> Fit | None:
     ours = _shapes(names)
     if "conv3a.weight" in ours:
         return "c3d", {"num_frames": 16, "size": 112, **classes(ours, "fc8.weight")}
+    if _MOBILE in ours:
+        return None
     if _is_image(ours):
         return _FRAMES.model(_shapes(_mit(names)))
     if len(ours.get("layer1.0.conv2.space.weight", ())) == 5 and "layer1.0.conv3.weight" not in ours:
@@ -126,11 +133,13 @@ def _unseen(shapes: Shapes, ours: Shapes) -> dict[str, Any]:
 
 def _translate(state: State, model: nn.Module) -> State:
     names = _renamed(state)
+    if _MOBILE in names:
+        raise CheckpointError("the file holds a TSN or TSM on MobileNetV2, and there is no such model here yet")
     for key in [key for key in names if ".nonlocal" in key and key.endswith(".out.weight")]:
         names.setdefault(key.replace("weight", "bias"), torch.zeros(len(names[key])))  # BatchNorm follows: none there
     if _is_image(_shapes(names)):
         if not isinstance(model, ResNet3d):
-            return _FRAMES.translate(_mit(names), model)
+            return mit_tsm.translated(_mit(names), model)
         names = {key: tensor.unsqueeze(2) if tensor.ndim == 4 else tensor for key, tensor in names.items()}
     own = model.state_dict()
     if isinstance(model, SlowFast) and "fc.weight" in names and "fc.weight" in own:
@@ -152,9 +161,14 @@ def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]
     names = _renamed(state)
     if "conv1_s.weight" in names:
         return shortcut_notes(names, model)
+    notes: list[str] = []
     if _is_image(_shapes(names)) and not isinstance(model, ResNet3d):
-        return _FRAMES.notes(_mit(names), model)
-    notes = []
+        notes += _FRAMES.notes(_mit(names), model)
+        if _others(_model(_shapes(state))):
+            notes.append(
+                "MMAction2's TSN and C2D have the very same tensors: assumed is the one that was named, model=tsn_r50, "
+                "or model=c2d_r50 model.pool_padding=0 for C2D with pooling in time"
+            )
     if _is_image(_shapes(names)):
         notes.append(
             "MMAction2's C2D with pooling in time has no padding in the pooling after its stem (model.pool_padding=0); "
@@ -168,8 +182,10 @@ def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]
     if any(".nonlocal" in key for key in names):
         notes.append(
             "MMAction2's non-local blocks pool after their convolutions (model.nonlocal_pool=after), and those of its "
-            "I3D do not scale (model.nonlocal_scale=false); dot_product and embedded_gaussian look alike in a file"
+            "I3D do not scale (model.nonlocal_scale=false)"
         )
+    if any(".nonlocal" in key for key in names) and _mode(model) in _ALIKE:
+        notes.append(f"{_ALIKE[0]} and {_ALIKE[1]} look alike in a file: assumed is model.nonlocal_mode={_mode(model)}")
     if isinstance(model, SlowFast) and model.draw != "stride":
         notes.append("MMAction2's SlowFast sees every alpha-th frame in its slow pathway: model.draw=stride")
     return notes
@@ -189,6 +205,20 @@ _CLIPS = {
 }
 
 
+def _mode(model: nn.Module) -> str:
+    return next((module.mode for module in model.modules() if isinstance(module, NonLocalBlock)), "none")
+
+
+def _others(fit: Fit | None) -> Sequence[Fit]:
+    """C2D with pooling in time, of whose tensors TSN on a ResNet of bottlenecks has all."""
+    name, options = fit or ("", {})
+    depth = _DEPTHS.get(options.get("backbone", "resnet50"))
+    if name != "tsn_r50" or depth is None or "in_channels" in options:
+        return ()
+    kept = {key: value for key, value in options.items() if key == "num_classes"}
+    return (("c2d_r50", {**({} if depth == 50 else {"depth": depth}), "pool_padding": 0, **kept}),)
+
+
 LAYOUTS: tuple[Layout, ...] = (
     Layout(
         name="MMAction2",
@@ -198,6 +228,7 @@ LAYOUTS: tuple[Layout, ...] = (
         model=_model,
         translate=_translate,
         notes=_notes,
+        others=_others,
         expects=by_model(IMAGENET | Expects(protocol="mmaction2"), _CLIPS),
     ),
 )

@@ -9,8 +9,20 @@ from typing import Any
 import torch
 
 from vidtrain.models.mvit import DEPTHS
+from vidtrain.models.weights.beside import Said
 from vidtrain.models.weights.expects import SLOWFAST, Expects, clips
-from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, rename
+from vidtrain.models.weights.layout import (
+    Fit,
+    Layout,
+    Rule,
+    Shapes,
+    State,
+    any_key,
+    classes,
+    count,
+    nothing_stated,
+    rename,
+)
 from vidtrain.models.weights.vit_names import merged, on_meta, shapes_of
 
 _TORCHVISION = ((r"^head\.1\.", "head."),)
@@ -79,7 +91,11 @@ _CLIPS = SLOWFAST | clips(16, 4, 224, 256)
 
 
 def _layout(
-    name: str, matches: Callable[[Shapes], bool], translate: Callable[[State], State], expects: Expects
+    name: str,
+    matches: Callable[[Shapes], bool],
+    translate: Callable[[State], State],
+    expects: Expects,
+    stated: Callable[[Said, str], tuple[dict[str, Any], Expects]] = nothing_stated,
 ) -> Layout:
     return Layout(
         name=name,
@@ -87,6 +103,7 @@ def _layout(
         model=lambda shapes: _fit(shapes_of(translate(on_meta(shapes)))),
         translate=lambda state, model: translate(state),
         expects=lambda name, options: expects,
+        stated=stated,
     )
 
 

@@ -6,14 +6,19 @@ s1 is the stem, s2 to s5 are the stages; each pathway has its number in every na
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+from vidtrain.models.layers.nonlocal_block import NonLocalBlock
+from vidtrain.models.slowfast import SlowFast
+from vidtrain.models.weights.beside import Beside, Said
 from vidtrain.models.weights.expects import SLOWFAST, Expects, by_model
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename
 from vidtrain.models.weights.resnet_fits import CLIPS, fit_resnet, flat, match_shortcut, shortcut_notes
 
+_MODES = {"softmax": "embedded_gaussian", "dot_product": "dot_product"}
 _PATHS = ((r"^pathway0\.", "slow."), (r"^pathway1\.", "fast."))
 _ONE_PATH = ((r"^pathway0\.", ""),)
 _RULES = (
@@ -59,7 +64,11 @@ def _renamed(state: Mapping[str, torch.Tensor]) -> State:
 
 def _model(shapes: Shapes) -> Fit | None:
     names = _renamed({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
-    return fit_resnet({key: tuple(tensor.shape) for key, tensor in names.items()})
+    fit = fit_resnet({key: tuple(tensor.shape) for key, tensor in names.items()})
+    if fit is not None and "nonlocal_blocks" in fit[1] and fit[0] in ("slow_r50", "slowfast_r50"):
+        fit[1].setdefault("nonlocal_mode", "dot_product")  # what the zoo's have; SlowFast 8x8 besides, rather than 4x16
+        fit[1].pop("alpha", None)
+    return fit
 
 
 def _translate(state: State, model: nn.Module) -> State:
@@ -67,13 +76,55 @@ def _translate(state: State, model: nn.Module) -> State:
 
 
 def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]:
-    notes = list(shortcut_notes(_renamed(state), model))
-    if any("nonlocal" in key for key in state):
+    names = _renamed(state)
+    notes = [*shortcut_notes(names, model)]
+    if isinstance(model, SlowFast) and names["lateral.0.conv.weight"].shape[2] == 5:
         notes.append(
-            "the file does not say how its non-local blocks weigh positions: embedded_gaussian is its softmax, "
-            "PySlowFast's other form is model.nonlocal_mode=dot_product"
+            "the file does not tell how many fast frames there are for a slow one: assumed is "
+            f"model.alpha={model.alpha}; published are 8 (4x16) and 4 (8x8, 101 layers)"
+        )
+    blocks = next((module for module in model.modules() if isinstance(module, NonLocalBlock)), None)
+    if blocks is not None and any("nonlocal" in key for key in state):
+        notes.append(
+            "the file does not tell how its non-local blocks weigh positions: assumed is "
+            f"model.nonlocal_mode={blocks.mode}; published are embedded_gaussian (C2D, I3D) and dot_product (Slow, "
+            "SlowFast)"
         )
     return notes
+
+
+def stated_clips(said: Said, name: str) -> tuple[dict[str, Any], Expects]:
+    """What the configuration in a checkpoint of PySlowFast, or of code made from it, says of its clips."""
+    cfg = said.get("cfg", Beside("cfg", {}))
+    data, size = cfg.inner("DATA"), cfg.inner("DATA").whole("TEST_CROP_SIZE")
+    scales = data.values.get("TRAIN_JITTER_SCALES")
+    resize = size
+    if cfg.inner("TEST").whole("NUM_SPATIAL_CROPS") == 1 and isinstance(scales, list) and scales:
+        resize = Beside(data.name, {"TRAIN_JITTER_SCALES": scales[0]}).whole("TRAIN_JITTER_SCALES")
+    return {}, Expects(
+        mean=data.numbers("MEAN"),
+        std=data.numbers("STD"),
+        size=size,
+        resize=resize,
+        num_frames=data.whole("NUM_FRAMES"),
+        stride=data.whole("SAMPLING_RATE"),
+    )
+
+
+def _stated(said: Said, name: str) -> tuple[dict[str, Any], Expects]:
+    cfg = said.get("cfg", Beside("cfg", {}))
+    options: dict[str, Any] = {}
+    alpha, mode = cfg.inner("SLOWFAST").whole("ALPHA"), cfg.inner("NONLOCAL").text("INSTANTIATION")
+    if name.startswith("slowfast") and alpha is not None:
+        options["alpha"] = alpha
+    if mode in _MODES and _any_number(cfg.inner("NONLOCAL").values.get("LOCATION")):
+        options["nonlocal_mode"] = _MODES[mode]
+    return options, stated_clips(said, name)[1]
+
+
+def _any_number(location: Any) -> bool:
+    """Whether some block of some pathway of some stage is named: [[[], []], [[1, 3], []], ...]."""
+    return any(map(_any_number, location)) if isinstance(location, list) else isinstance(location, int)
 
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -83,6 +134,7 @@ LAYOUTS: tuple[Layout, ...] = (
         model=_model,
         translate=_translate,
         notes=_notes,
+        stated=_stated,
         expects=by_model(SLOWFAST | Expects(protocol="pyslowfast"), CLIPS),
     ),
 )

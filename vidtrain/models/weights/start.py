@@ -29,6 +29,7 @@ from torchvision.models.video import (
 
 from vidtrain.errors import ConfigError, one_of
 from vidtrain.models.weights.download import downloading
+from vidtrain.models.weights.expects import Expects
 from vidtrain.models.weights.inflate_from import inflate_from, start_backbones
 from vidtrain.models.weights.load import LoadReport, describe_weights, load_weights
 
@@ -75,6 +76,16 @@ def start(model: nn.Module, keys: Mapping[str, Any]) -> list[LoadReport]:
     if key == "backbone_weights":
         return start_backbones(model, Path(str(value)))
     return _pretrained(model if frozen is None else frozen, str(value))
+
+
+def timm_colours(name: str) -> Expects | None:
+    """Mean and deviation that timm's published weights of a network expect; None: timm is absent, or does not know."""
+    try:
+        from timm.models import get_pretrained_cfg
+    except ImportError:
+        return None
+    found = get_pretrained_cfg(name)
+    return None if found is None else Expects(mean=tuple(found.mean), std=tuple(found.std))
 
 
 def _pretrained(model: nn.Module, choice: str) -> list[LoadReport]:

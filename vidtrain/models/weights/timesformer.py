@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
-
+from vidtrain.models.weights import hugging_face, pyslowfast
+from vidtrain.models.weights.beside import Said
 from vidtrain.models.weights.expects import HALF, SLOWFAST, Expects, clips
-from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename
-from vidtrain.models.weights.vit_names import HUGGING_FACE, head_notes, on_meta, read_options, shapes_of, size_of
+from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, nothing_stated, rename
+from vidtrain.models.weights.vit_names import HUGGING_FACE, on_meta, read_options, shapes_of, size_of
 
 _PUBLISHED = {"patch": 16, "width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4.0}
 _STRIDES = {8: 32, 16: 16, 96: 4}
@@ -56,18 +56,16 @@ def _layout(
     matches: Callable[[Shapes], bool],
     translate: Callable[[State], State],
     colours: Expects = SLOWFAST,
+    stated: Callable[[Said, str], tuple[dict[str, Any], Expects]] = nothing_stated,
 ) -> Layout:
     def model(shapes: Shapes) -> Fit:
         return _fit(shapes_of(translate(on_meta(shapes))))
-
-    def notes(state: object, model: nn.Module) -> list[str]:
-        return list(head_notes(model))
 
     def expects(name: str, options: Mapping[str, Any]) -> Expects:
         frames = options.get("num_frames", 8)
         return colours | clips(frames, _STRIDES.get(frames, 32), options.get("size", 224))
 
-    return Layout(name, matches, model, lambda state, model: translate(state), notes, expects)
+    return Layout(name, matches, model, lambda state, model: translate(state), expects=expects, stated=stated)
 
 
 def _is_timesformer(shapes: Shapes) -> bool:
@@ -76,13 +74,14 @@ def _is_timesformer(shapes: Shapes) -> bool:
 
 
 LAYOUTS: tuple[Layout, ...] = (
-    _layout("facebookresearch TimeSformer", _is_timesformer, lambda state: state),
+    _layout("facebookresearch TimeSformer", _is_timesformer, lambda state: state, stated=pyslowfast.stated_clips),
     _layout(
         "Hugging Face TimeSformer",
         lambda shapes: (
             any_key(shapes, r"timesformer\.embeddings\.") or any_key(shapes, r"encoder\.layer\.0\.temporal_dense\.")
         ),
         lambda state: rename(state, HUGGING_FACE),
+        stated=hugging_face.stated,
     ),
     _layout(
         "MMAction2 TimeSformer",

@@ -11,7 +11,7 @@ from torch import nn
 
 from vidtrain.models.weights.expects import SLOWFAST, Expects, by_model
 from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, rename
-from vidtrain.models.weights.vit_names import head_notes, on_meta, shapes_of, size_of
+from vidtrain.models.weights.vit_names import on_meta, shapes_of, size_of
 
 _B16: dict[str, Any] = {
     "patch": 16,
@@ -96,10 +96,7 @@ def _fit(shapes: Shapes) -> Fit:
 
 def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]:
     reads = ", ".join(map(str, getattr(model, "reads", ())))
-    return (
-        *head_notes(model),
-        f"the file does not tell after which blocks its decoder reads: assumed are {reads} (model.read_after)",
-    )
+    return (f"the file does not tell after which blocks its decoder reads: assumed are {reads} (model.read_after)",)
 
 
 def _is_uniformerv2(shapes: Shapes) -> bool:

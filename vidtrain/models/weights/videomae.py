@@ -12,9 +12,10 @@ from torch import nn
 
 from vidtrain.errors import CheckpointError
 from vidtrain.models.layers.positions import sincos_table
+from vidtrain.models.weights import hugging_face
 from vidtrain.models.weights.expects import IMAGENET, Expects
-from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename
-from vidtrain.models.weights.vit_names import HUGGING_FACE, head_notes, merged, on_meta, read_options, shapes_of
+from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, nothing_stated, rename
+from vidtrain.models.weights.vit_names import HUGGING_FACE, merged, on_meta, read_options, shapes_of
 
 _COMMON = {"tubelet": 2, "patch": 16, "mlp_ratio": 4.0}
 _PUBLISHED: dict[int, tuple[str, dict[str, Any]]] = {
@@ -69,7 +70,7 @@ def _fit(ours: Shapes) -> Fit:
 
 
 def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> list[str]:
-    notes = list(head_notes(model))
+    notes = []
     if _pretrained(state):
         notes.append("a file of pre-training: its decoder and last norm are skipped, fc_norm is re-initialised")
     if any(key.removeprefix("backbone.") == "pos_embed" for key in state):
@@ -89,6 +90,7 @@ def _layout(name: str, matches: Callable[[Shapes], bool], rules: tuple[tuple[str
         translate=lambda state, model: _finished(rename(state, rules), model),
         notes=_notes,
         expects=_expects,
+        stated=hugging_face.stated if rules is HUGGING_FACE else nothing_stated,
     )
 
 

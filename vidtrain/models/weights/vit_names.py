@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -40,6 +41,8 @@ HUGGING_FACE: tuple[Rule, ...] = (
 
 _HEADS = {1280: 16, 1408: 16}
 """By width, where a head is not 64 channels wide: VideoMAE's ViT-H and ViT-g."""
+_PUBLISHED_WIDTHS = (192, 384, 768, 1024)
+_BIAS = re.compile(r"(?<=attn\.)(qkv\.bias|[qv]_bias)$")
 
 
 def merged(state: Mapping[str, torch.Tensor]) -> State:
@@ -91,12 +94,29 @@ def size_of(positions: int, patch: int) -> dict[str, int]:
     return {"size": side * patch} if side * side == positions else {}
 
 
-def head_notes(model: nn.Module) -> Sequence[str]:
-    """A file does not tell how many heads its attention has: say it where the model's are not the usual ones."""
+def filled_biases(ours: State, own: Mapping[str, torch.Tensor]) -> tuple[State, list[str]]:
+    """`ours` with zeros for the biases of queries, keys and values, where a net was trained without any of them; and a
+    sentence about it."""
+    groups: dict[str, list[str]] = {}
+    for key in own:
+        if _BIAS.search(key) and f"{_BIAS.sub('', key)}qkv.weight" in ours:
+            groups.setdefault(re.sub(r"\d+", "N", _BIAS.sub("", key)), []).append(key)
+    missing = [key for keys in groups.values() if not any(key in ours for key in keys) for key in keys]
+    if not missing:
+        return ours, []
+    note = "the file's queries, keys and values have no bias (qkv_bias=false): the model's begin at 0"
+    return {**ours, **{key: torch.zeros(own[key].shape) for key in missing}}, [note]
+
+
+def head_notes(model: nn.Module) -> list[str]:
+    """No tensor shows how many heads attention has: say what is assumed, but for the published widths."""
     attention = next((module for module in model.modules() if isinstance(module, Attention)), None)
     if attention is None:
-        return ()
-    width = attention.proj.in_features
-    if attention.heads == _HEADS.get(width, width / 64):
-        return ()
-    return (f"the file does not tell the number of attention heads; this model has {attention.heads}",)
+        return []
+    width, heads = attention.proj.in_features, attention.heads
+    if heads == _HEADS.get(width, width / 64) and (width in _HEADS or width in _PUBLISHED_WIDTHS):
+        return []
+    return [
+        f"the file does not tell how many attention heads there are: assumed is model.heads={heads}, "
+        f"{width // heads} channels each"
+    ]

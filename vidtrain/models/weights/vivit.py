@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,14 @@ import torch
 from torch import nn
 
 from vidtrain.models.layers.positions import likely_grid
+from vidtrain.models.weights import hugging_face
 from vidtrain.models.weights.expects import HALF, Expects, clips
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename
-from vidtrain.models.weights.vit_names import HUGGING_FACE, head_notes, merged, on_meta, read_options, shapes_of
+from vidtrain.models.weights.vit_names import HUGGING_FACE, merged, on_meta, read_options, shapes_of
 
 _PUBLISHED = {"tubelet": 2, "patch": 16, "width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4.0}
+
+_PUBLISHED_ROWS = 16 * 14 * 14
 
 
 def _translate(state: State) -> State:
@@ -31,7 +35,16 @@ def _model(shapes: Shapes) -> Fit:
 
 
 def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]:
-    return head_notes(model)
+    """The grid of the table of positions, where several have so many rows."""
+    ours = shapes_of(_translate(dict(state)))
+    rows, (tubelet, patch) = ours["pos_embed"][1] - 1, ours["patch_embed.proj.weight"][2:4]
+    if rows == _PUBLISHED_ROWS or sum(rows % side**2 == 0 for side in range(1, math.isqrt(rows) + 1)) == 1:
+        return ()
+    time, side, _ = likely_grid(rows)
+    return (
+        f"the file does not tell how its {rows} positions lie: assumed are {time} x {side} x {side}, of clips with "
+        f"sampler.num_frames={time * tubelet} transform.size={side * patch}",
+    )
 
 
 def _expects(name: str, options: Mapping[str, Any]) -> Expects:
@@ -46,5 +59,6 @@ LAYOUTS: tuple[Layout, ...] = (
         translate=lambda state, model: _translate(state),
         notes=_notes,
         expects=_expects,
+        stated=hugging_face.stated,
     ),
 )

@@ -9,8 +9,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from vidtrain.models.weights import hugging_face
 from vidtrain.models.weights.expects import IMAGENET, Expects, clips
-from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, rename
+from vidtrain.models.weights.layout import (
+    Fit,
+    Layout,
+    Rule,
+    Shapes,
+    State,
+    any_key,
+    classes,
+    count,
+    nothing_stated,
+    rename,
+)
 from vidtrain.models.weights.vit_names import merged, on_meta, shapes_of
 
 _PUBLISHED = {  # (width, version) -> (our name, depth, heads, hidden channels of the MLP)
@@ -101,6 +113,7 @@ def _layout(name: str, matches: Callable[[Shapes], bool], rules: tuple[Rule, ...
         translate=translate,
         notes=_notes,
         expects=_expects,
+        stated=hugging_face.stated if rules is _HUGGING_FACE else nothing_stated,
     )
 
 

@@ -1,0 +1,124 @@
+"""Which class each output of a published file stands for: names decide, never positions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from vidtrain.errors import CheckpointError, ConfigError, DataError, one_of
+from vidtrain.models.weights.load import WeightsInfo
+from vidtrain.plain import check_regular, parse_json
+
+log = logging.getLogger("vidtrain")
+
+KINETICS: Final = "kinetics400"
+"""Value of class_names for Kinetics-400 in the order of nearly all published files, the alphabet's."""
+_LARGEST_LIST: Final = 1 << 24  # bytes
+
+
+def class_names(info: WeightsInfo, option: str | None, data: Sequence[str] = ()) -> tuple[str, ...]:
+    """The names of a file's outputs in their order, spelled as the data spells them.
+
+    Args:
+        option: of the command, class_names: kinetics400, or a file of names; None: the file's own.
+        data: the classes of the videos, () where there are none; each has to be one of the names.
+
+    Raises:
+        ConfigError, CheckpointError: names that are not those of the outputs; a file without outputs.
+        DataError: classes of the data that the file lacks, or nothing that says which output is which.
+    """
+    count, source = info.num_classes, info.source
+    if count is None:
+        raise CheckpointError(f"{source}: it has no classification head; vidtrain train makes one")
+    names: Sequence[str] = info.class_names if option is None else read_class_names(option)
+    if names and len(names) != count:
+        whose = f"class_names={option}" if option is not None else "its own list"
+        raise ConfigError(f"{source} has {count} classes, {whose} has {len(names)}: they have to be the same")
+    if not names:
+        names = _assumed(count, source, data)
+    spelled = {_plain(name): name for name in data}
+    ours = tuple(spelled.get(_plain(name), name) for name in names)
+    names = ours if len(set(ours)) == count else tuple(names)
+    if unknown := [name for name in data if name not in names]:
+        raise DataError(
+            f"the data has {len(unknown)} classes that {source} does not know: {one_of(unknown, 5)}; its {count} are: "
+            f"{one_of(names, 5)}"
+        )
+    return names
+
+
+def _assumed(count: int, source: str, data: Sequence[str]) -> Sequence[str]:
+    """Names for outputs that have none, and a line that says so."""
+    names: Sequence[str]
+    kinetics = _kinetics() if count == 400 else ()
+    if kinetics and {_plain(name) for name in data} <= {_plain(name) for name in kinetics}:
+        names, what = kinetics, "those of Kinetics-400 in alphabetical order"
+    elif not data:
+        names, what = [f"class {n}" for n in range(count)], "numbers"
+    elif count == len(data):
+        names, what = data, "those of the data in its order"
+    else:
+        raise DataError(
+            f"{source} has {count} classes and does not name them, the data has {len(data)}: add "
+            f"class_names={KINETICS}, or class_names=FILE with a name per line in the order of its outputs"
+        )
+    log.warning("%s does not name its %d classes: taken for %s (class_names=FILE)", source, count, what)
+    return names
+
+
+def read_class_names(option: str) -> tuple[str, ...]:
+    """The names that class_names=... stands for: kinetics400, or a file with a name per line, or JSON: a list, or a
+    mapping of names to numbers or of numbers to names.
+
+    Raises:
+        ConfigError: no such file, or none of these.
+    """
+    if option == KINETICS:
+        return _kinetics()
+    try:
+        check_regular(option)
+        if Path(option).stat().st_size > _LARGEST_LIST:
+            raise ValueError(f"more than {_LARGEST_LIST} bytes")  # noqa: TRY301
+        text = Path(option).read_text(encoding="utf-8")
+        names = _from_json(parse_json(text)) if option.endswith(".json") else text.splitlines()
+    except OSError as error:
+        raise ConfigError(
+            f"class_names={option}: expected {KINETICS} or a file of names ({error.strerror or error})"
+        ) from None
+    except ValueError as error:
+        raise ConfigError(f"class_names={option}: no list of names: {error}") from None
+    names = [name.strip().strip('"') for name in names if name.strip()]
+    if twice := sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()):
+        raise ConfigError(f"class_names={option}: names a class twice: {one_of(twice, 3)}")
+    if not names:
+        raise ConfigError(f"class_names={option}: names no class")
+    return tuple(names)
+
+
+def _from_json(content: Any) -> list[str]:
+    if isinstance(content, Mapping):
+        numbered = {value: key for key, value in content.items()} if _ints(content.values()) else content
+        numbers = {str(key): name for key, name in numbered.items()}
+        if numbers.keys() != {str(n) for n in range(len(content))}:
+            raise ValueError("its numbers are not 0, 1, 2, ...")
+        content = [numbers[str(n)] for n in range(len(content))]
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+        raise ValueError("expected a list of texts, or a mapping of names to numbers")
+    return content
+
+
+def _ints(values: Iterable[Any]) -> bool:
+    return all(type(value) is int for value in values)
+
+
+def _kinetics() -> tuple[str, ...]:
+    from torchvision.models.video import R3D_18_Weights
+
+    return tuple(R3D_18_Weights.KINETICS400_V1.meta["categories"])
+
+
+def _plain(name: str) -> str:
+    """A name without what folders and lists change in it."""
+    return " ".join(name.casefold().replace("_", " ").replace('"', "").split())

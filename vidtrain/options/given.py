@@ -1,0 +1,74 @@
+"""Which options the user gave, among those that a composed configuration has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from vidtrain.options.described import conf_dir, default_choices
+
+_SECTIONS: Final = ("model", "sampler", "transform")
+
+
+class OpenOptions:
+    """A composed configuration, in which what the user did not give can still be set."""
+
+    def __init__(self, composed: DictConfig) -> None:
+        self._composed = composed
+        self.given = given_keys()
+
+    def value(self, key: str) -> Any:
+        """Of a dotted key; None where there is none."""
+        return OmegaConf.select(self._composed, key)
+
+    def settle(self, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Set the options found for each section that the section has and the user has not given; those that changed,
+        by their dotted keys."""
+        changed = {}
+        for section, options in found.items():
+            node = self._composed[section]
+            before = OmegaConf.to_container(node, enum_to_str=True, resolve=False)
+            assert isinstance(before, dict)
+            for key, value in options.items():
+                if f"{section}.{key}" not in self.given and before.get(key, value) != value:
+                    node[key] = changed[f"{section}.{key}"] = value
+        return changed
+
+
+def given_keys() -> frozenset[str]:
+    """The dotted keys of model, sampler and transform that the user gave: on the command line, by choosing another
+    sampler or transform than the usual one, or in files of their own."""
+    hydra = HydraConfig.get()
+    given = {override.partition("=")[0].lstrip("+~") for override in hydra.overrides.task}
+    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
+    usual = default_choices(hydra.job.name)
+    found = set(given)
+    for group, choice in hydra.runtime.choices.items():
+        own = not (conf_dir() / group / f"{choice}.yaml").is_file()
+        chosen = group in given or usual.get(group) != choice
+        if group.startswith("hydra") or not isinstance(choice, str) or not (own or (chosen and group != "model")):
+            continue
+        found.update(_keys_of(group, choice, folders))
+    return frozenset(found)
+
+
+def _keys_of(group: str, choice: str, folders: Sequence[Path]) -> Iterable[str]:
+    """The keys that a choice of a group and those it is based on set in the sections of a clip and a model."""
+    file = next((f for folder in folders if (f := folder / group / f"{choice}.yaml").is_file()), None)
+    if file is None:
+        return
+    if group == "model" and file.is_relative_to(conf_dir()):
+        return  # what the catalogue says of a net is not the user's
+    content = OmegaConf.load(file)
+    if not isinstance(content, DictConfig):
+        return
+    for section in _SECTIONS:
+        keys = content if group == section else content.get(section)
+        yield from (f"{section}.{key}" for key in map(str, keys if isinstance(keys, DictConfig) else ()))
+    for base in content.get("defaults") or ():
+        if isinstance(base, str) and base != "_self_":
+            yield from _keys_of(group, base, folders)

@@ -1,0 +1,200 @@
+"""A model that begins with a published file. What the file says of its net and of its clips becomes options of the run,
+except where the user has given them; and its outputs get the names of classes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from vidtrain import build
+from vidtrain.class_names import class_names
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
+from vidtrain.errors import CheckpointError, ConfigError
+from vidtrain.models.weights.expects import RATES, Expects
+from vidtrain.models.weights.load import WeightsInfo, describe_weights, load_weights
+from vidtrain.models.weights.read import Weights, read_weights
+from vidtrain.models.weights.start import START_KEYS, timm_colours
+from vidtrain.options.given import OpenOptions
+from vidtrain.options.instantiate import option_names
+from vidtrain.options.invocation import Invocation, typed
+from vidtrain.options.presets import list_models, nearest_preset, section_as_written
+from vidtrain.options.schema import TrainConfig
+from vidtrain.options.stored import check_room, checkpoint_config, usual_sections
+
+log = logging.getLogger("vidtrain")
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """The published file of a run."""
+
+    weights: Weights
+    info: WeightsInfo
+    preset: str
+    """The user's choice of `model`, or the one that fits."""
+
+    def build(self, node: Mapping[str, Any], num_classes: int) -> nn.Module:
+        """The network of the run's `model` section in eval mode, with all of the file's weights.
+
+        Raises:
+            CheckpointError: they do not fit, or have no head for so many classes.
+        """
+        model = build.build_model({**node, **dict.fromkeys(START_KEYS)}, num_classes)
+        report = load_weights(model, self.weights, self.preset)
+        log.info(report.to_text())
+        if report.head is not None:
+            raise CheckpointError(f"{self.weights.source}: nothing to classify with: {report.head}; train a head first")
+        return model.eval()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a command tests or asks, with the configuration for it: a checkpoint of vidtrain, or a published file."""
+
+    config: TrainConfig
+    content: dict[str, Any] | None
+    start: PublishedFile | None
+
+    @classmethod
+    def of(cls, call: Invocation[Any]) -> Subject:
+        """The one that the options of eval or predict name.
+
+        Raises:
+            ConfigError: none, or both.
+        """
+        options, file = call.options, weights_of(call.composed.model)
+        if options.checkpoint is not None:
+            if call.choices.get("model") is not None:
+                raise ConfigError("checkpoint=... brings its own model: leave out model, or the checkpoint")
+            if options.class_names is not None:
+                raise ConfigError("class_names goes with model.weights; checkpoint=... names its own classes")
+            file, content = options.checkpoint, load_checkpoint(options.checkpoint)
+            config = checkpoint_config(content, call.composed, call.choices, file=file, trust=options.trust)
+            return cls(config, content, None)
+        if file is None:
+            raise ConfigError(
+                "checkpoint is not set: give checkpoint=FILE, or model=NAME model.weights=FILE for a published file"
+            )
+        config, start = configuration(call)
+        if start is None:
+            raise ConfigError(
+                f"model.weights={file}: no published file but a checkpoint of vidtrain, or an option of the net's own: "
+                f"give checkpoint={file}"
+            )
+        return cls(config, None, start)
+
+    def classifier(self, options: Any, data: Sequence[str] = ()) -> tuple[nn.Module, tuple[str, ...]]:
+        """The network in eval mode and its classes.
+
+        Args:
+            options: of eval or predict.
+            data: the classes of the videos, see `class_names`.
+        """
+        if self.start is None:
+            model, content = build.load_model(options.checkpoint, trust=options.trust, content=self.content)
+            return model, tuple(content["class_names"])
+        names = class_names(self.start.info, options.class_names, data)
+        return self.start.build(self.config.model, len(names)), names
+
+
+# ---------------------------------------------------------------- options from the file
+
+
+def weights_of(node: Mapping[str, Any] | None) -> Any:
+    """model.weights of a composed `model` section, which may be None."""
+    return None if node is None else node.get("weights")
+
+
+def start_of(node: Mapping[str, Any] | None, choice: str | None) -> PublishedFile | None:
+    """The published file that a `model` section begins with; None: it names none, or a checkpoint of vidtrain.
+
+    Raises:
+        CheckpointError: it cannot be read, or (without a choice) no model of the catalogue takes it.
+    """
+    file = weights_of(node)
+    if node is None or file is None or "weights" in option_names({"_target_": node.get("_target_")}, "model"):
+        return None
+    weights = read_weights(str(file))
+    if weights.config is not None:
+        return None
+    info = describe_weights(weights, choice)
+    preset = choice
+    if choice is None:
+        if info.model not in list_models():
+            raise CheckpointError(f"{weights.source}: no model of the catalogue is known to take it: give model=NAME")
+        preset, _ = nearest_preset(str(info.model), info.options)
+    return PublishedFile(weights, info, str(preset))
+
+
+def configuration(call: Invocation[Any]) -> tuple[TrainConfig, PublishedFile | None]:
+    """The configuration of a command without a checkpoint: the usual parts, above them what the file of model.weights
+    says, and above all what the user gave."""
+    start = start_of(call.composed.model, call.choices.get("model"))
+    sections = usual_sections()
+    if start is not None:
+        sections["model"] = {**dict.fromkeys(START_KEYS), **section_as_written(start.preset)}
+    settle = partial(_settle, start=start)
+    config = checkpoint_config({"config": sections}, call.composed, call.choices, settle=settle)
+    check_room(config.sampler, config.transform, config.eval, config.trainer)
+    return config, start
+
+
+def begin(call: Invocation[TrainConfig]) -> tuple[Invocation[TrainConfig], PublishedFile | None]:
+    """The published file of a whole configuration, and the configuration with what it says; None: there is none."""
+    start = start_of(call.composed.model, call.choices.get("model"))
+    _settle(OpenOptions(call.composed), start)
+    options: TrainConfig = typed(call.composed)
+    check_room(options.sampler, options.transform, options.eval, options.trainer)
+    return replace(call, options=options), start
+
+
+def _settle(options: OpenOptions, start: PublishedFile | None) -> None:
+    """Set what the user has not given as the published file wants it, or as timm's weights do; and log it.
+
+    A clip has one rate, and a crop keeps its share of the frame: a rate of the user's own takes all of the file's
+    out, a size of the user's own scales the short side.
+    """
+    net: Mapping[str, Any] = {}
+    if start is not None:
+        source, net, expects = start.weights.source, _net_options(start), start.info.expects
+    elif (name := _timm_name(options.value("model"))) is not None and (colours := timm_colours(name)) is not None:
+        source, expects = f"timm's {name}", colours
+    else:
+        return
+    if "transform.size" in options.given and expects.size is not None:
+        expects = expects.at({"size": options.value("transform.size")})
+    known = expects.known()
+    if any(f"sampler.{rate}" in options.given for rate in RATES):
+        known = {key: value for key, value in known.items() if key not in RATES}
+    changed = options.settle({"model": net, **Expects(**known).options()})
+    if changed:
+        said = " ".join(f"{key}={_shown(value)}" for key, value in changed.items())
+        log.info("from %s, where not given: %s", source, said)
+
+
+def _timm_name(node: Mapping[str, Any]) -> str | None:
+    """The network of timm whose published weights a `model` section starts from."""
+    name = str(node.get("backbone") or "")
+    own = str(node.get("_target_", "")).endswith(".timm_frames")
+    starts = any(node.get(key) for key in ("pretrained", "backbone_weights"))
+    return name.removeprefix("timm:") if starts and name != "tiny" and (own or name.startswith("timm:")) else None
+
+
+def _net_options(start: PublishedFile) -> dict[str, Any]:
+    """Options of the net that the user has named, if it is the file's; those of its clips come from elsewhere."""
+    fits = [(start.info.model, start.info.options), *start.info.others]
+    for name, options in fits:
+        if name in list_models() and start.preset in (name, nearest_preset(str(name), options)[0]):
+            return {key: v for key, v in options.items() if key not in ("num_frames", "size", "num_classes")}
+    return {}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(f'{one:g}' if isinstance(one, float) else str(one) for one in value)}]"
+    return "null" if value is None else str(value)

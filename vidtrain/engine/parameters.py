@@ -1,4 +1,5 @@
-"""Parameters in groups for an optimizer: learning rates by depth, weight decay where it helps; which are not finite."""
+"""Parameters: in groups for an optimizer, learning rates by depth, weight decay where it helps; which are frozen, which
+are not finite."""
 
 from __future__ import annotations
 
@@ -63,6 +64,16 @@ def _named(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
         if parameter.requires_grad:
             last = name.rsplit(".", 1)[-1]
             yield name, parameter, parameter.ndim <= 1 or (last not in ("weight", "bias") and parameter.ndim == 3)
+
+
+def train_mode(model: nn.Module) -> None:
+    """Training mode, but a part whose parameters are all frozen is in eval mode: it keeps BatchNorm's statistics and drops
+    nothing out."""
+    model.train()
+    for part in model.modules():
+        frozen = [not parameter.requires_grad for parameter in part.parameters()]
+        if frozen and all(frozen):
+            part.eval()
 
 
 def first_not_finite(model: nn.Module) -> str | None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.devices.prefetch import on_device
 from vidtrain.engine.hooks import Hook, running
-from vidtrain.engine.parameters import first_not_finite
+from vidtrain.engine.parameters import first_not_finite, train_mode
 from vidtrain.engine.progress import Rates, Staged, TrainingClips, progress_bar, record_epoch, shown
 from vidtrain.engine.schedule import Plan
 from vidtrain.engine.signals import StopSignals, WaitEnded, exit_code
@@ -84,7 +84,7 @@ class Trainer(Training):
             )
 
     def _train_epoch(self) -> dict[str, float]:
-        self.model.train()
+        train_mode(self.model)
         progress, number = self.progress, self.progress.epoch
         title = f"epoch {number + 1}/{self.settings.epochs}"
         bar = progress_bar(title, len(self.clips), progress.batch, shown=self.world.is_main)

@@ -82,6 +82,8 @@ class SlowFast(ClipClassifier):
     """
 
     head_name = "fc"
+    towers = ("slow", "fast")
+    """Networks side by side, of which each has its own last blocks."""
 
     def __init__(
         self,

@@ -106,6 +106,7 @@ class Checkpoints:
         keep_last: how many of the last ones are kept, 1 or more.
         world: only the main process writes,
         sharded: but each its part of a last.pt where the weights are spread over several (FSDP).
+        plain: makes of the weights what best.pt holds of them, where that is not all.
         describe: what every checkpoint says of itself: the configuration, what the task needs to be built again.
     """
 
@@ -116,6 +117,7 @@ class Checkpoints:
         keep_last: int = 2,
         world: World | None = None,
         sharded: bool = False,
+        plain: Callable[[dict[str, Any]], Mapping[str, Any]] = dict,
         describe: Mapping[str, Any] | None = None,
     ) -> None:
         if keep_last < 1:
@@ -124,6 +126,7 @@ class Checkpoints:
         self.keep_last = keep_last
         self.world = world or World()
         self.sharded = sharded and self.world.size > 1
+        self.plain = plain
         self.describe = dict(describe or {})
 
     @property
@@ -147,13 +150,13 @@ class Checkpoints:
         return self.world.from_main(not self.best.is_file())
 
     def weights(self, model: nn.Module) -> dict[str, Any]:
-        """All weights of the model, as a checkpoint keeps them. To be called by all processes."""
+        """All weights of the model, as best.pt keeps them. To be called by all processes."""
         if self.sharded:
             from vidtrain.engine.checkpoints.shards import full_weights
 
             with self.world.together():
-                return full_weights(model)
-        return model.state_dict()
+                return dict(self.plain(full_weights(model)))
+        return dict(self.plain(model.state_dict()))
 
     def save_best(self, content: dict[str, Any]) -> None:
         if self.world.is_main:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from vidtrain.engine.checkpoints.checkpoint import restore_rng, rng_state
+from vidtrain.engine.parameters import train_mode
 from vidtrain.engine.settings import CompileMode
 from vidtrain.engine.speed.timing import rate, synchronise
 from vidtrain.engine.step import TrainingStep
@@ -151,7 +152,7 @@ def _untouched(step: TrainingStep) -> Iterator[None]:
     generators = rng_state(device)
     model.zero_grad(set_to_none=True)
     step.network.called = model  # without the exchange of gradients: each process takes its own time here
-    model.train()
+    train_mode(model)
     try:
         yield
     finally:

@@ -49,7 +49,7 @@ class Step:
         optimizer: torch.optim.Optimizer,
         task: Task,
     ) -> None:
-        network.model.train()
+        train_mode(network.model)
         self.training = TrainingStep(network, optimizer, task, halve_on_oom=False)
 
     def __call__(self, batch: Batch) -> None:

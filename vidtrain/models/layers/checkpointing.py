@@ -21,14 +21,13 @@ from vidtrain.errors import ConfigError
 def checkpoint_activations(model: nn.Module) -> int:
     """Make every block of `model` recompute its activations in the backward pass. Returns how many there are.
 
-    A block is a module inside an nn.Sequential or nn.ModuleList that holds two or more convolutions or linear layers,
-    the outermost ones of that kind that are not themselves lists. Parameters, keys and results stay as they are: the
+    Blocks are those of `repeated_blocks`. Parameters, keys and results stay as they are: the
     recomputation leaves the statistics of BatchNorm alone and draws the same dropout.
 
     Raises:
         ConfigError: the model has no such block.
     """
-    blocks = list(_blocks(model, in_list=False))
+    blocks = list(repeated_blocks(model))
     for block in blocks:
         block.forward = partial(_recomputed, block, block.forward)
     if not blocks:
@@ -38,13 +37,15 @@ def checkpoint_activations(model: nn.Module) -> int:
     return len(blocks)
 
 
-def _blocks(module: nn.Module, *, in_list: bool) -> Iterator[nn.Module]:
+def repeated_blocks(module: nn.Module, *, in_list: bool = False) -> Iterator[nn.Module]:
+    """Modules inside an nn.Sequential or nn.ModuleList that hold two or more convolutions or linear layers, the
+    outermost ones of that kind that are not themselves lists."""
     is_list = isinstance(module, (nn.Sequential, nn.ModuleList)) or getattr(module, "holds_blocks", False)
     if in_list and not is_list and _layers(module) >= 2:
         yield module
         return
     for child in module.children():
-        yield from _blocks(child, in_list=is_list)
+        yield from repeated_blocks(child, in_list=is_list)
 
 
 def _layers(module: nn.Module) -> int:

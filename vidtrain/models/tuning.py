@@ -1,0 +1,218 @@
+"""Which parameters of a network are trained, and how: all, the head, the last blocks, the norms, low-rank updates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import Tensor, nn
+
+from vidtrain.errors import ConfigError, did_you_mean
+from vidtrain.models.layers.checkpointing import repeated_blocks
+from vidtrain.models.layers.low_rank import add_low_rank, has_low_rank, merged, weight_names
+from vidtrain.ranges import number
+
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_CONVS = nn.modules.conv._ConvNd
+
+
+class TuneName(Enum):
+    full = "full"
+    head = "head"
+    last = "last"
+    norms = "norms"
+    lora = "lora"
+
+
+@dataclass
+class TuneConfig:
+    name: TuneName = TuneName.full
+    """What is trained: full (everything), head, last (blocks), norms, lora (low-rank updates). The head always is; what
+    is frozen has no gradient and is in eval mode."""
+    blocks: int = number(4, least=1)
+    """last: how many blocks, counted from the end, with all that comes after them."""
+    rank: int = number(8, least=1)
+    """lora: of the updates."""
+    alpha: float = number(16.0, above=0)
+    """lora: an update counts alpha / rank."""
+    targets: Any = "auto"
+    """lora: names of layers, their ends or patterns, [attn.qkv, 'mlp.*']; auto: every trained linear layer, recurrent
+    layer and ungrouped convolution with more than `rank` channels in and out, but not the embedding of a transformer."""
+
+
+def tune(model: nn.Module, options: TuneConfig) -> str:
+    """Freeze what is not trained, add low-rank updates; to be called once, before the optimizer is made.
+
+    What a network itself has frozen stays so. Returns what is trained, for the log.
+
+    Raises:
+        ConfigError: more blocks than there are, no layer of that name, or a network that does not name its head.
+    """
+    what = "everything"
+    if options.name is not TuneName.full:
+        usual = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        heads = _heads(model, options.name)
+        trained = {name for name in usual if _below(name, heads)}
+        what = "head"
+        if options.name is TuneName.last:
+            trained |= _last(model, usual, heads, options.blocks)
+            what = f"the last {options.blocks} blocks, head"
+        elif options.name is TuneName.norms:
+            norms = [name for name, part in model.named_modules() if isinstance(part, _NORMS)]
+            found = {name for name in usual if name.rpartition(".")[0] in norms}
+            trained |= found
+            what = f"head, {len({name.rpartition('.')[0] for name in found})} norms"
+        layers = _targets(model, usual, heads, options) if options.name is TuneName.lora else []
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in trained)
+        for layer in layers:
+            add_low_rank(layer, options.rank, options.alpha)
+        if layers:
+            what = f"head, LoRA rank {options.rank} on {len(layers)} layers"
+    return f"trains {trained_share(model)}: {what}"
+
+
+def trained_share(model: nn.Module) -> str:
+    """'0.21M of 86.4M parameters (0.2 %)'."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    total, trained = sum(size for size, _ in sizes), sum(size for size, grad in sizes if grad)
+    return f"{trained / 1e6:.3g}M of {total / 1e6:.4g}M parameters ({100 * trained / max(total, 1):.2g} %)"
+
+
+def plain_weights(weights: Mapping[str, Tensor], section: Any) -> Mapping[str, Tensor]:
+    """A checkpoint's weights as the plain network keeps them: updates are merged. section: its `tune`, of any content.
+
+    Raises:
+        ConfigError: the updates are not those of the weights.
+    """
+    if not has_low_rank(weights):
+        return weights
+    alpha = section.get("alpha") if isinstance(section, Mapping) else None
+    try:
+        return merged(weights, float(alpha))  # type: ignore[arg-type]
+    except (TypeError, ValueError, KeyError, RuntimeError, ZeroDivisionError):
+        raise ConfigError("its low-rank updates do not fit its weights and its tune.alpha") from None
+
+
+# ---------------------------------------------------------------- what belongs to what
+
+
+def _below(name: str, parts: Iterable[str]) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
+
+
+def _heads(model: nn.Module, name: TuneName) -> Sequence[str]:
+    heads: Any = getattr(model, "head_names", None) or (getattr(model, "head_name", None),)
+    if not all(isinstance(head, str) for head in heads):
+        raise ConfigError(
+            f"tune={name.value}: {type(model).__name__} does not say which layer is its head: give it the attribute "
+            "head_name, the name of its last layer, or tune=full"
+        )
+    return tuple(heads)
+
+
+def _last(model: nn.Module, usual: Sequence[str], heads: Sequence[str], blocks: int) -> set[str]:
+    """By the network's layer numbers; without them by its repeated blocks or, where it has none, its layers, in the
+    order in which it has made them, for each of its `towers`."""
+    numbers = _layer_numbers(model, usual)
+    if numbers is not None:
+        top = max(numbers.values())
+        _check_blocks(model, blocks, top - 1)
+        return {name for name, number in numbers.items() if number >= top - blocks}
+    chosen: set[str] = set()
+    for tower in getattr(model, "towers", ("",)):
+        prefix = f"{tower}." if tower else ""
+        inside = [name for name in usual if name.startswith(prefix) and not _below(name, heads)]
+        starts = _block_starts(model.get_submodule(tower), prefix, inside)
+        _check_blocks(model, blocks, len(starts))
+        chosen |= set(inside[inside.index(starts[-blocks]) :])
+    return chosen
+
+
+def _layer_numbers(model: nn.Module, names: Iterable[str]) -> dict[str, int] | None:
+    """As optimizer.layer_decay has them, 0 for the embedding; None where the network does not number its layers."""
+    layer_of: Any = getattr(model, "layer_of", None)
+    if layer_of is None:
+        return None
+    try:
+        return {name: layer_of(name) for name in names}
+    except ConfigError:  # an image network under it does not
+        return None
+
+
+def _block_starts(tower: nn.Module, prefix: str, inside: Sequence[str]) -> list[str]:
+    """The name of the first trained parameter of each block, or of each layer that has a weight."""
+    position = {name: index for index, name in enumerate(inside)}
+    parts = {id(part): prefix + name for name, part in tower.named_modules()}
+    blocks = [parts[id(block)] for block in repeated_blocks(tower)]
+    layers = [parts[id(part)] for part in tower.modules() if weight_names(part)]
+    for names in (blocks, layers):
+        firsts = [next((name for name in inside if _below(name, (part,))), None) for part in names]
+        found = sorted({name for name in firsts if name is not None}, key=position.__getitem__)
+        if len(found) > 1:
+            return found
+    return found
+
+
+def _check_blocks(model: nn.Module, blocks: int, most: int) -> None:
+    if blocks > most:
+        raise ConfigError(f"tune.blocks={blocks}: {type(model).__name__} has {most} blocks that can be trained")
+
+
+# ---------------------------------------------------------------- the layers of low-rank updates
+
+
+def _targets(model: nn.Module, usual: Sequence[str], heads: Sequence[str], options: TuneConfig) -> list[nn.Module]:
+    layers = {
+        name: part
+        for name, part in model.named_modules()
+        if not _below(name, heads) and any(f"{name}.{weight}" in usual for weight in weight_names(part))
+    }
+    if options.targets == "auto":
+        numbers = _layer_numbers(model, usual) or {}
+        return [
+            layer
+            for name, layer in layers.items()
+            if isinstance(layer, (nn.Linear, _CONVS, nn.RNNBase))
+            and getattr(layer, "groups", 1) == 1
+            and all(numbers.get(f"{name}.{weight}") != 0 for weight in weight_names(layer))
+            and all(_shorter_side(layer, weight) > options.rank for weight in weight_names(layer))
+        ]
+    given = options.targets
+    if not isinstance(given, Sequence) or not given or not all(isinstance(pattern, str) for pattern in given):
+        raise ConfigError(f"tune.targets={given!r}: expected auto or names of layers, for instance [attn.qkv,attn.proj]")
+    patterns = [given] if isinstance(given, str) else list(given)
+    found: dict[str, nn.Module] = {}
+    for pattern in patterns:
+        fits = {name: layer for name, layer in layers.items() if _matches(name, pattern)}
+        if not fits:
+            kinds = _by_kind(layers)
+            ends = [re.sub(r".*\*\.", "", name) for names in kinds.values() for name in names]
+            listed = "; ".join(f"{kind}: {', '.join(names[:12])}" for kind, names in kinds.items()) or "none"
+            raise ConfigError(
+                f"tune.targets: {type(model).__name__} has no layer '{pattern}'{did_you_mean(pattern, ends)}; "
+                f"it has {listed}"
+            )
+        found |= fits
+    return list(found.values())
+
+
+def _shorter_side(layer: nn.Module, weight: str) -> int:
+    tensor = layer.get_parameter(weight)
+    return min(len(tensor), tensor[0].numel())
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")
+
+
+def _by_kind(layers: Mapping[str, nn.Module]) -> dict[str, list[str]]:
+    """Type of layer -> their names, with * for numbers."""
+    kinds: dict[str, dict[str, None]] = {}
+    for name, layer in layers.items():
+        kinds.setdefault(type(layer).__name__, {})[re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+", "*", name)] = None
+    return {kind: list(names) for kind, names in kinds.items()}

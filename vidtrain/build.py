@@ -42,6 +42,7 @@ from vidtrain.engine.checkpoints.content import check_size
 from vidtrain.engine.parameters import parameter_groups
 from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
+from vidtrain.models.tuning import plain_weights
 from vidtrain.models.weights.start import START_KEYS, start
 from vidtrain.options.instantiate import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
 from vidtrain.options.presets import list_models, model_options
@@ -328,7 +329,7 @@ def load_model(
         check_size(build, content["model"], str(checkpoint))
     model = build()
     try:
-        model.load_state_dict(content["model"])
+        model.load_state_dict(plain_weights(content["model"], (content["config"].get("tune") or {}).get("alpha")))
     except RuntimeError as error:
         first = str(error).split("\n")[1:2]
         raise CheckpointError(

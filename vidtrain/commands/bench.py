@@ -23,6 +23,8 @@ from vidtrain.engine.speed.bench import BenchRow, matmul_ceiling, measure
 from vidtrain.engine.speed.timing import Step
 from vidtrain.errors import ConfigError, one_of
 from vidtrain.models.inspect.summary import cost
+from vidtrain.models.settings import TuneConfig
+from vidtrain.models.tuning import tune
 from vidtrain.options.invocation import Invocation
 from vidtrain.ranges import LONGEST, number
 from vidtrain.reports.bench import Report
@@ -40,6 +42,7 @@ class BenchConfig:
     decoder: Any = MISSING
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     transform: TransformConfig = field(default_factory=TransformConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
     optimizer: Any = MISSING
     batch_size: list[int] = number([16], least=1)
     """Clips per step, one row each: [16,32]."""
@@ -89,8 +92,9 @@ def run(call: Invocation[BenchConfig]) -> None:
     ceilings = {name: matmul_ceiling(name, device, seconds=seconds / 4) for name in measured}
     with torch.device("meta"):
         model = build.build_model({**options.model, "weights": None, "inflate_from": None}, _classes(options, data))
-    name = str(call.choices["model"])
-    report = Report(name, clip, *cost(model, *clip), device, ceilings, rows, with_data=data is not None)
+    name, costs = str(call.choices["model"]), cost(model, *clip)
+    trained = f"tune={options.tune.name} {tune(model, options.tune)}"
+    report = Report(name, clip, *costs, device, ceilings, rows, with_data=data is not None, trained=trained)
     print(f"\n{report.to_text()}")
     if options.output is not None:
         write_json(Path(options.output), report.to_json())
@@ -101,6 +105,7 @@ def _make(options: BenchConfig, data: VideoData | None, device: torch.device, ro
     classes, multi_label = _classes(options, data), data is not None and data.multi_label
     precision = Precision(PrecisionName(row.precision), device)
     model = build.build_model(options.model, classes).to(device)
+    tune(model, options.tune)
     task = Classification([str(n) for n in range(classes)], multi_label)
     step = training.measured_step(model, options.optimizer, options.transform, precision, task)
     return step, training.noise(options.sampler, options.transform, step.training, row.batch_size)

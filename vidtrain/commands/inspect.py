@@ -15,6 +15,8 @@ from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.models.catalogue import catalogue
 from vidtrain.models.inspect.summary import cost, summarise, times
 from vidtrain.models.layers.example import input_shapes
+from vidtrain.models.settings import TuneConfig
+from vidtrain.models.tuning import tune
 from vidtrain.models.weights.load import describe_weights, load_weights
 from vidtrain.models.weights.read import Weights, read_weights
 from vidtrain.options.invocation import Invocation
@@ -31,6 +33,7 @@ class InspectConfig:
     """The model to look at; null lists all."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     transform: TransformConfig = field(default_factory=TransformConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
     num_classes: int = number(400, least=1)
     """Classes of the head."""
     weights: FilePath | None = None
@@ -100,4 +103,5 @@ def _one_model(options: InspectConfig, name: str) -> str:
     shapes = input_shapes(model, frames, size)
     inputs = ", ".join((f"{name} " if len(shapes) > 1 else "") + times(shape) for name, shape in shapes.items())
     head = f"{name}: {options.num_classes} classes, input {inputs} (C x T x H x W)"
-    return f"{head}\n{summarise(model, frames, size).to_text()}"
+    trained = tune(model, options.tune)
+    return f"{head}\n{summarise(model, frames, size).to_text()}\ntune={options.tune.name}: {trained}"

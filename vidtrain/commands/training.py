@@ -40,6 +40,7 @@ from vidtrain.errors import CheckpointError, ConfigError, VidtrainError, one_of
 from vidtrain.loggers.logger import LoggedRun, Logger
 from vidtrain.loggers.recorder import RunRecorder
 from vidtrain.models.layers.checkpointing import checkpoint_activations
+from vidtrain.models.tuning import plain_weights, tune
 from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import TrainConfig
 from vidtrain.plain import read_mapping
@@ -57,6 +58,7 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
     model = build.build_model(options.model, data.num_classes).to(precision.device)
     build.check_flow(model, options.flow, multi_label=data.multi_label)
     _say_what_runs(call, data, model, scorer)
+    log.info("tune=%s: %s", options.tune.name.value, tune(model, options.tune))
     # FSDP cuts weights along their first axis and knows one order only
     if pays(model, precision.device) and not (settings.strategy is Strategy.fsdp and world.size > 1):
         to_channels_last(model)
@@ -82,6 +84,7 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
         keep_last=settings.keep_last,
         world=world,
         sharded=settings.strategy is Strategy.fsdp,
+        plain=lambda weights: plain_weights(weights, options.tune.alpha),
         describe={
             "config": plain(options),
             **task.describe(),

@@ -67,8 +67,8 @@ def _named(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
 
 
 def train_mode(model: nn.Module) -> None:
-    """Training mode, but a part whose parameters are all frozen is in eval mode: it keeps BatchNorm's statistics and drops
-    nothing out."""
+    """Training mode, but a part whose parameters are all frozen is in eval mode: BatchNorm keeps its statistics, and
+    nothing is dropped out."""
     model.train()
     for part in model.modules():
         frozen = [not parameter.requires_grad for parameter in part.parameters()]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,34 +12,10 @@ from torch import Tensor, nn
 from vidtrain.errors import ConfigError, did_you_mean
 from vidtrain.models.layers.checkpointing import repeated_blocks
 from vidtrain.models.layers.low_rank import add_low_rank, has_low_rank, merged, weight_names
-from vidtrain.ranges import number
+from vidtrain.models.settings import TuneConfig, TuneName
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _CONVS = nn.modules.conv._ConvNd
-
-
-class TuneName(Enum):
-    full = "full"
-    head = "head"
-    last = "last"
-    norms = "norms"
-    lora = "lora"
-
-
-@dataclass
-class TuneConfig:
-    name: TuneName = TuneName.full
-    """What is trained: full (everything), head, last (blocks), norms, lora (low-rank updates). The head always is; what
-    is frozen has no gradient and is in eval mode."""
-    blocks: int = number(4, least=1)
-    """last: how many blocks, counted from the end, with all that comes after them."""
-    rank: int = number(8, least=1)
-    """lora: of the updates."""
-    alpha: float = number(16.0, above=0)
-    """lora: an update counts alpha / rank."""
-    targets: Any = "auto"
-    """lora: names of layers, their ends or patterns, [attn.qkv, 'mlp.*']; auto: every trained linear layer, recurrent
-    layer and ungrouped convolution with more than `rank` channels in and out, but not the embedding of a transformer."""
 
 
 def tune(model: nn.Module, options: TuneConfig) -> str:
@@ -83,19 +57,18 @@ def trained_share(model: nn.Module) -> str:
     return f"{trained / 1e6:.3g}M of {total / 1e6:.4g}M parameters ({100 * trained / max(total, 1):.2g} %)"
 
 
-def plain_weights(weights: Mapping[str, Tensor], section: Any) -> Mapping[str, Tensor]:
-    """A checkpoint's weights as the plain network keeps them: updates are merged. section: its `tune`, of any content.
+def plain_weights(weights: Mapping[str, Tensor], alpha: Any) -> Mapping[str, Tensor]:
+    """A network's weights as the plain network keeps them: updates are merged.
 
     Raises:
-        ConfigError: the updates are not those of the weights.
+        RuntimeError: they are a file's, and the updates, or its tune.alpha, are not what such a file has.
     """
     if not has_low_rank(weights):
         return weights
-    alpha = section.get("alpha") if isinstance(section, Mapping) else None
     try:
-        return merged(weights, float(alpha))  # type: ignore[arg-type]
-    except (TypeError, ValueError, KeyError, RuntimeError, ZeroDivisionError):
-        raise ConfigError("its low-rank updates do not fit its weights and its tune.alpha") from None
+        return merged(weights, float(alpha))
+    except (TypeError, ValueError, KeyError, IndexError, ZeroDivisionError, RuntimeError):
+        raise RuntimeError("low-rank updates:\n their shapes, or tune.alpha, do not fit its weights") from None
 
 
 # ---------------------------------------------------------------- what belongs to what
@@ -184,7 +157,7 @@ def _targets(model: nn.Module, usual: Sequence[str], heads: Sequence[str], optio
         ]
     given = options.targets
     if not isinstance(given, Sequence) or not given or not all(isinstance(pattern, str) for pattern in given):
-        raise ConfigError(f"tune.targets={given!r}: expected auto or names of layers, for instance [attn.qkv,attn.proj]")
+        raise ConfigError(f"tune.targets={given!r}: expected auto or names of layers, such as [attn.qkv,attn.proj]")
     patterns = [given] if isinstance(given, str) else list(given)
     found: dict[str, nn.Module] = {}
     for pattern in patterns:

@@ -66,6 +66,10 @@ class TwoStream(ClipClassifier):
 
     inputs = STREAMS
     """What it reads: it is called with a dict of these keys."""
+    head_names = ("head", "streams")
+    """All that `reset_head` re-initialises."""
+    towers = STREAMS
+    """Networks side by side, of which each has its own last blocks."""
     fusing: torch.Tensor
 
     def __init__(
@@ -106,6 +110,7 @@ class TwoStream(ClipClassifier):
         self.alone: str | None = None
         self.register_load_state_dict_post_hook(_read_fusing)
         self.frozen = False
+        self._paused: list[nn.Parameter] = []
 
     def forward_features(self, x: Mapping[str, torch.Tensor]) -> torch.Tensor:  # type: ignore[override]
         """The dict of both -> (B, D_rgb + D_flow)."""
@@ -170,13 +175,16 @@ class TwoStream(ClipClassifier):
             head.bias.copy_((streams.rgb.bias + streams.flow.bias) / 2)
 
     def _freeze(self, frozen: bool) -> None:
-        """No gradient for the streams, and BatchNorm as in testing; or all of it again."""
+        """No gradient for the streams, and BatchNorm as in testing; or again for those that had one."""
         self.frozen = frozen
-        for part in (self.rgb, self.flow, self.streams):
-            if part is not None:
-                part.requires_grad_(not frozen)
-                if frozen:
-                    part.zero_grad(set_to_none=True)
+        parts = [part for part in (self.rgb, self.flow, self.streams) if part is not None]
+        if frozen:
+            self._paused += [weight for part in parts for weight in part.parameters() if weight.requires_grad]
+        for weight in self._paused:
+            weight.requires_grad_(not frozen)
+            weight.grad = None if frozen else weight.grad
+        if not frozen:
+            self._paused = []
         self.train(self.training)
 
     def train(self, mode: bool = True) -> TwoStream:

@@ -51,7 +51,7 @@ COMMANDS: Final = {
         "train a model, then test it",
         "vidtrain train model=c3d data=folder data.root=my_videos",
         schema="vidtrain.options.schema.TrainConfig",
-        groups="model data task decoder sampler transform flow optimizer schedule trainer eval logger hook "
+        groups="model data task decoder sampler transform flow tune optimizer schedule trainer eval logger hook "
         "experiment debug",
     ),
     "eval": Command(
@@ -72,7 +72,7 @@ COMMANDS: Final = {
         "list all models; print one's layers, sizes, receptive fields and cost; tell what a file of weights is",
         "vidtrain inspect model=c3d num_classes=101",
         schema="vidtrain.commands.inspect.InspectConfig",
-        groups="model sampler transform",
+        groups="model tune sampler transform",
     ),
     "data": Command(
         f"{', '.join(ACTIONS)}: know a data set and put it in order",
@@ -91,7 +91,7 @@ COMMANDS: Final = {
         "measure a model: clips/s of training and testing, memory, FLOP utilisation; by precision, with torch.compile",
         "vidtrain bench model=r3d_18 batch_size=[16,32] precision=[bf16] output=bench.json",
         schema="vidtrain.commands.bench.BenchConfig",
-        groups="model data decoder sampler transform optimizer",
+        groups="model data decoder sampler transform tune optimizer",
     ),
 }
 FROM_CHECKPOINT: Final = tuple(name for name, row in COMMANDS.items() if row.from_checkpoint)

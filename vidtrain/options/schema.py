@@ -23,6 +23,7 @@ from vidtrain.data.settings import (
 )
 from vidtrain.engine.settings import ScheduleConfig, TrainerConfig
 from vidtrain.errors import ConfigError
+from vidtrain.models.settings import TuneConfig
 from vidtrain.options.commands import ACTIONS, COMMANDS
 from vidtrain.ranges import Choice, Range, check_number, number
 from vidtrain.types import FilePath
@@ -45,6 +46,7 @@ class TrainConfig:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     transform: TransformConfig = field(default_factory=TransformConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
     optimizer: Any = MISSING
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

@@ -24,6 +24,7 @@ class Report:
     Attributes:
         clip: frames and side. macs: multiply-adds of a clip. ceilings: operations a second by precision.
         with_data: whether a real loader was measured.
+        trained: share of the parameters, in words.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Report:
     ceilings: Mapping[str, float]
     rows: Sequence[BenchRow]
     with_data: bool
+    trained: str
 
     def to_text(self) -> str:
         frames, side = self.clip
@@ -41,15 +43,17 @@ class Report:
         lines = [
             f"{self.model}: clips of {frames} x {side} x {side}, {self.macs / 1e9:.3f} GMAC, "
             f"{self.params / 1e6:.3f} M parameters, on {device_name(self.device)}, PyTorch {torch.__version__}",
+            self.trained,
             "",
             table(_HEAD, [self._cells(row) for row in self.rows]),
             "",
-            "train: forward, backward and update, from uint8 clips at hand. infer: forward in eval mode, not compiled.",
+            "train: forward, backward and update of what is trained, from uint8 clips at hand. infer: forward in eval "
+            "mode, not compiled.",
             "wait %: share of training that waits for the loader"
             + ("." if self.with_data else ": give data=... for it."),
             f"GB: {what_is_counted(self.device)}, in training.",
-            "MFU: 3 x 2 x GMAC x clips/s over the fastest product of square matrices measured here, TFLOP/s: "
-            f"{ceilings or '-'}.",
+            "MFU: 3 x 2 x GMAC x clips/s, what a training of everything computes, over the fastest product of square "
+            f"matrices measured here, TFLOP/s: {ceilings or '-'}.",
         ]
         return "\n".join(lines)
 
@@ -78,6 +82,7 @@ class Report:
             "model": self.model,
             "clip": {"frames": self.clip[0], "size": self.clip[1]},
             "params": self.params,
+            "trained": self.trained,
             "gmac": self.macs / 1e9,
             "device": device_name(self.device),
             "versions": {"torch": torch.__version__, "python": platform.python_version()},

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from vidtrain.engine.parameters import train_mode
 from vidtrain.engine.preprocess import Network
 from vidtrain.engine.step import TrainingStep
 from vidtrain.tasks.task import Task

@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -48,7 +47,7 @@ def merged(weights: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
     """The state of a network with updates -> that of the plain network that computes the same.
 
     Raises:
-        KeyError, RuntimeError: an update without its weight, or of another shape.
+        KeyError, RuntimeError, ...: an update without its weight, or of another shape.
     """
     plain = {name: tensor for name, tensor in weights.items() if not name.endswith((_A, _B))}
     for name in weights:

@@ -1,0 +1,32 @@
+"""The options of what is trained of a network. `vidtrain train --help` prints the text under each field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vidtrain.ranges import Choice, number
+
+
+class TuneName(Choice):
+    full = "full"
+    head = "head"
+    last = "last"
+    norms = "norms"
+    lora = "lora"
+
+
+@dataclass
+class TuneConfig:
+    name: TuneName = TuneName.full
+    """What is trained: full (everything), head, last (blocks), norms, lora (low-rank updates). The head always is; what
+    is frozen has no gradient and is in eval mode."""
+    blocks: int = number(4, least=1)
+    """last: how many blocks, counted from the end, with all that comes after them."""
+    rank: int = number(8, least=1)
+    """lora: of the updates."""
+    alpha: float = number(16.0, above=0)
+    """lora: an update counts alpha / rank."""
+    targets: Any = "auto"
+    """lora: names of layers, their ends or patterns, [attn.qkv,'mlp.*']; auto: all linear and recurrent layers and
+    ungrouped convolutions whose weights have more than `rank` rows and columns, without a transformer's embedding."""

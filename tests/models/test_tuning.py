@@ -17,10 +17,8 @@ from vidtrain.models.tuning import plain_weights, tune
 
 # one of each kind of network; the others are slow tests
 QUICK = (
-    *("late_fusion", "c3d", "slow_tiny", "slowfast_tiny", "x3d_tiny", "csn_tiny", "s3d_tiny", "tsm_tiny", "vivit_tiny"),
-    *("vjepa2_tiny", "vjepa21_vit_b", "timm_frames", "uniformerv2_tiny", "hiera_tiny", "movinet_tiny_stream"),
-    *("mvit_v2_s", "swin3d_t", "two_stream_tiny", "feature_rnn_tiny", "st_lstm_tiny", "rcn_tiny"),
-    *("convlstm_tiny", "convlstm_deformable_tiny"),
+    *("c3d", "slowfast_tiny", "csn_tiny", "tsm_tiny", "vjepa2_tiny", "vjepa21_vit_b", "timm_frames", "hiera_tiny"),
+    *("swin3d_t", "two_stream_tiny", "feature_rnn_tiny", "convlstm_deformable_tiny"),
 )
 EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in THIN]
 
@@ -108,7 +106,7 @@ def test_lora_on_every_model(name: str) -> None:
     merged = plain_weights(model.state_dict(), options.alpha)
     assert list(merged) == list(plain.state_dict())
     assert any(
-        "_lora" not in key and not is_head(model, key) and (merged[key] - value).abs().max() > 1e-6
+        "_lora" not in key and not is_head(model, key) and not torch.equal(merged[key], value)
         for key, value in plain.state_dict().items()
     )
     plain.load_state_dict(merged)
@@ -179,9 +177,8 @@ def test_targets_by_name() -> None:
         "tune.targets: VJEPA2 has no layer 'attn.qvk' (did you mean attn.qkv?); it has "
     )
     assert "Linear: blocks.*.attn.qkv, blocks.*.attn.proj, blocks.*.mlp.fc1" in str(caught.value)
-    for wrong in ([], [3], 7, ""):
-        with pytest.raises(ConfigError, match=r"tune\.targets=.*: expected auto or names of layers"):
-            tune(build("vjepa2_tiny"), TuneConfig(TuneName.lora, targets=wrong))
+    with pytest.raises(ConfigError, match=r"tune\.targets=\[\]: name at least one layer"):
+        found()
 
 
 def test_last_counts_as_layer_decay_does() -> None:
@@ -211,7 +208,7 @@ def test_layer_decay_of_what_is_trained() -> None:
 
 def test_a_network_without_a_head() -> None:
     with pytest.raises(
-        ConfigError, match="tune=head: Linear does not say which layer is its head: give it .*head_name"
+        ConfigError, match=r"tune=head: Linear does not say which layer is its head: give it .*head_name"
     ):
         tune(nn.Linear(2, 2), TuneConfig(TuneName.head))
     assert tune(nn.Linear(2, 2), TuneConfig()) == "trains 6e-06M of 6e-06M parameters (1e+02 %): everything"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from vidtrain.ranges import Choice, number
 
@@ -27,6 +26,6 @@ class TuneConfig:
     """lora: of the updates."""
     alpha: float = number(16.0, above=0)
     """lora: an update counts alpha / rank."""
-    targets: Any = "auto"
-    """lora: names of layers, their ends or patterns, [attn.qkv,'mlp.*']; auto: all linear and recurrent layers and
+    targets: list[str] = field(default_factory=lambda: ["auto"])
+    """lora: names of layers, their ends or patterns, [attn.qkv,'mlp.*']; [auto]: all linear and recurrent layers and
     ungrouped convolutions whose weights have more than `rank` rows and columns, without a transformer's embedding."""

@@ -145,7 +145,7 @@ def _targets(model: nn.Module, usual: Sequence[str], heads: Sequence[str], optio
         for name, part in model.named_modules()
         if not _below(name, heads) and any(f"{name}.{weight}" in usual for weight in weight_names(part))
     }
-    if options.targets == "auto":
+    if options.targets == ["auto"]:
         numbers = _layer_numbers(model, usual) or {}
         return [
             layer
@@ -155,12 +155,10 @@ def _targets(model: nn.Module, usual: Sequence[str], heads: Sequence[str], optio
             and all(numbers.get(f"{name}.{weight}") != 0 for weight in weight_names(layer))
             and all(_shorter_side(layer, weight) > options.rank for weight in weight_names(layer))
         ]
-    given = options.targets
-    if not isinstance(given, Sequence) or not given or not all(isinstance(pattern, str) for pattern in given):
-        raise ConfigError(f"tune.targets={given!r}: expected auto or names of layers, such as [attn.qkv,attn.proj]")
-    patterns = [given] if isinstance(given, str) else list(given)
+    if not options.targets:
+        raise ConfigError("tune.targets=[]: name at least one layer, such as attn.qkv, or give [auto]")
     found: dict[str, nn.Module] = {}
-    for pattern in patterns:
+    for pattern in options.targets:
         fits = {name: layer for name, layer in layers.items() if _matches(name, pattern)}
         if not fits:
             kinds = _by_kind(layers)

@@ -28,7 +28,8 @@ def weight_names(layer: nn.Module) -> list[str]:
 
 def add_low_rank(layer: nn.Module, rank: int, alpha: float) -> None:
     """Give each of the layer's weights A and B, which are trained; scale = alpha / rank. It computes what it did."""
-    layer.__class__ = _with_update(type(layer))
+    kind: Any = type(layer)
+    layer.__class__ = _with_update(kind)
     layer.lora_scale = alpha / rank  # type: ignore[assignment]
     for name in weight_names(layer):
         weight = layer._parameters[name]

@@ -62,7 +62,7 @@ def test_eval_takes_changes(trained: Path, call: Call, tmp_path: Path) -> None:
     assert "3x3 views" in out
     assert json.loads((tmp_path / "out" / "result.json").read_text())["split"] == "val"
     line = error_line(call("eval", checkpoint, "eval.clisp=3", check=2))
-    assert "no key 'eval.clisp' (did you mean clips?); the checkpoint's eval has: clips" in line
+    assert "no key 'eval.clisp' (did you mean clips?); the checkpoint's eval has: protocol, average, clips, " in line
     line = error_line(call("eval", checkpoint, "eval.num_clips=3", check=2))
     assert "no key 'eval.num_clips' (did you mean eval.clips?)" in line
     assert "eval.clips: Value 'x'" in error_line(call("eval", checkpoint, "eval.clips=x", check=2))

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ import pytest
 
 from vidtrain.data.jobs.pool import _MOST_SPARE, Outcome, _Crew, _spare, run
 from vidtrain.data.jobs.progress import ProgressBar
-from vidtrain.data.jobs.worker import _workers
+from vidtrain.data.jobs.worker import Worker, _workers
 from vidtrain.errors import ConfigError, VideoError
+
+_others: set[Worker] = set()
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and /proc")
 
@@ -54,9 +56,17 @@ def misbehave(item: str) -> str:
     return f"{item} by {os.getpid()}"
 
 
+@pytest.fixture(autouse=True)
+def _of_others() -> Iterator[None]:
+    """Guarded readers of other tests may have processes of their own, which are none of a run."""
+    _others.update(_workers - set(_spare))
+    yield
+    _others.clear()
+
+
 def assert_nobody_works() -> None:
     """No process of a run is left but those that wait for the next one."""
-    assert _workers == set(_spare)
+    assert _workers - _others == set(_spare)
     assert len(_spare) <= _MOST_SPARE
     assert all(worker.usable for worker in _spare)
 

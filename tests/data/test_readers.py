@@ -338,7 +338,7 @@ def test_torchcodec_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tim
     (package / "__init__.py").touch()
     (package / "decoders.py").write_text("raise ImportError('no such thing')")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(guarded, "_children", {})
+    monkeypatch.setattr(guarded, "_workers", {})
     reader = TorchCodecReader(timeout=timeout)
     with pytest.raises(ConfigError, match=r"pip install torchcodec, .* or use decoder=pyav"):
         reader.open(str(tmp_path / "a.mp4"))

@@ -127,9 +127,10 @@ def build_data(node: Mapping[str, Any]) -> VideoData:
     return call(with_text(options, "data"), "data")
 
 
-def build_task(node: Mapping[str, Any], class_names: Sequence[str], *, multi_label: bool) -> Task:
-    """The task of a `task` section, for the classes of a dataset or of a checkpoint."""
-    return call(node, "task", class_names=class_names, multi_label=multi_label)
+def build_task(node: Mapping[str, Any], class_names: Sequence[str], *, multi_label: bool, **more: Any) -> Task:
+    """The task of a `task` section, for the classes of a dataset or of a checkpoint. more: for those that take it."""
+    more = {key: value for key, value in more.items() if key in option_names(node, "task")}
+    return call(node, "task", class_names=class_names, multi_label=multi_label, **more)
 
 
 def build_reader(node: Mapping[str, Any]) -> VideoReader:

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 
 from vidtrain.data.clips.crop import scaled_size
 from vidtrain.data.clips.dataset import MAX_REPLACEMENTS, ClipParts, EvalViews, TrainClips, read_clip
-from vidtrain.data.clips.loader import EpochBatches, TrainLoader, balanced_weights, choose_workers, collate
+from vidtrain.data.clips.loader import (
+    EpochBatches,
+    TrainLoader,
+    balanced_weights,
+    choose_workers,
+    class_shares,
+    collate,
+)
 from vidtrain.data.clips.loader import eval_loader as loader_of_tests
 from vidtrain.data.clips.sampling import uniform_clips
 from vidtrain.data.clips.transforms import EvalCrops, TrainCrop
@@ -308,6 +315,20 @@ def test_a_row_of_several_classes_weighs_as_its_rarest_and_one_of_none_as_the_co
     tags = IntLists.of([[0, 1], [0], [0], [0, 2], [2], []])
     rows = dataclasses.replace(Manifest.of(["a"] * 6, [0, 0, 0, 0, 2, -1]), tags=tags)
     assert np.array_equal(balanced_weights(rows, 1.0), [1, 1 / 4, 1 / 4, 1 / 2, 1 / 2, 1 / 4])
+
+
+def test_the_shares_of_the_classes_are_those_of_the_clips_that_are_drawn() -> None:
+    rows = Manifest.of(["a"] * 80 + ["b"] * 20, [0] * 80 + [1] * 20)
+    assert class_shares(rows, 3).tolist() == [0.8, 0.2, 0]
+    assert class_shares(rows, 2, balance=0.5) == pytest.approx([2 / 3, 1 / 3])
+    assert class_shares(rows, 2, balance=1.0) == pytest.approx([0.5, 0.5])
+    # a quarter of the clips is mirrored into the other class
+    assert class_shares(rows, 2, flip=0.25, flip_labels=np.array([1, 0])) == pytest.approx([0.65, 0.35])
+    tags = IntLists.of([[0, 1], [0], [0], [0, 2], []])
+    several = dataclasses.replace(Manifest.of(["a"] * 5, [0, 0, 0, 0, -1]), tags=tags)
+    assert class_shares(several, 3).tolist() == [0.8, 0.2, 0.2]
+    # rows weigh 1, 1/4, 1/4, 1, 1/4: 2.75 in all
+    assert class_shares(several, 3, balance=1.0) == pytest.approx([2.5 / 2.75, 1 / 2.75, 1 / 2.75])
 
 
 def test_a_weighted_epoch_is_shuffled_in_its_own_way() -> None:

@@ -16,7 +16,7 @@ from vidtrain import build
 from vidtrain.commands import run_dir
 from vidtrain.commands.scoring import Scorer
 from vidtrain.data.clips.dataset import TrainClips
-from vidtrain.data.clips.loader import TrainLoader
+from vidtrain.data.clips.loader import TrainLoader, class_shares
 from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.settings import SamplerConfig, TransformConfig
@@ -69,7 +69,15 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
     )
     if not world.is_main:
         torch.manual_seed(settings.seed + world.rank)  # the same weights everywhere, but not the same dropout
-    task = build.build_task(options.task, data.class_names, multi_label=data.multi_label)
+    clips = build.train_clips(data, scorer.parts, seed=settings.seed)
+    drawn = class_shares(
+        clips.manifest,
+        data.num_classes,
+        balance=options.sampler.class_balance,
+        flip=options.transform.flip,
+        flip_labels=build.flip_labels(data) if data.features is None else None,
+    ).tolist()
+    task = build.build_task(options.task, data.class_names, multi_label=data.multi_label, class_shares=drawn)
     step = TrainingStep(
         Network(model, scorer.preprocess, precision, network),
         _optimizer(options, model),
@@ -92,7 +100,6 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
         },
     )
     content = checkpoints.load_last() if options.resume is not None else None
-    clips = build.train_clips(data, scorer.parts, seed=settings.seed)
 
     def validate(model: nn.Module) -> Scores:
         with gathered(model, world):

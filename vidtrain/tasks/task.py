@@ -98,7 +98,8 @@ class AnswersFile(Protocol):
 
 class Task(Protocol):
     """A task is built from its YAML, conf/task/NAME.yaml: `_target_` is called with the options there and with what the
-    dataset knows of its targets, class_names: Sequence[str] and multi_label: bool.
+    dataset knows of its targets, class_names: Sequence[str] and multi_label: bool; for training also class_shares:
+    Sequence[float], of the clips that are drawn, where it has an option of that name.
 
     Of a Batch it uses the inputs and targets that it has a use for. What the network reads is the network's to say.
 

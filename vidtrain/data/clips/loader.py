@@ -99,6 +99,25 @@ def balanced_weights(manifest: Manifest, balance: float) -> npt.NDArray[np.float
     return np.array(sizes, dtype=np.float64) ** -balance
 
 
+def class_shares(
+    manifest: Manifest, num_classes: int, *, balance: float = 0.0, flip: float = 0.0, flip_labels: Indices | None = None
+) -> npt.NDArray[np.float64]:
+    """float64 (K,): the share of the training clips that have each class, as they are drawn.
+
+    balance: see `balanced_weights`. flip: chance of a clip to be mirrored, which exchanges classes by flip_labels.
+    """
+    rows = balanced_weights(manifest, balance)
+    rows = np.ones(len(manifest)) if rows is None else rows
+    if manifest.tags is None:
+        labels = manifest.labels
+        found = np.bincount(labels[labels >= 0], rows[labels >= 0], minlength=num_classes)
+    else:
+        lengths = np.diff(manifest.tags.offsets)
+        found = np.bincount(manifest.tags.values, np.repeat(rows, lengths), minlength=num_classes)
+    found = found / max(1.0, rows.sum())
+    return found if flip_labels is None else (1 - flip) * found + flip * found[flip_labels]
+
+
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples (features: in one row); those without views give only their reasons."""
     bad = [b for sample in samples for b in sample.bad]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,14 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from vidtrain.errors import ConfigError
+from vidtrain.tasks.classification.imbalance import (
+    ClassWeights,
+    class_weights,
+    focal_sigmoid,
+    focal_softmax,
+    known_shares,
+    logit_offsets,
+)
 
 Outputs = Tensor | Mapping[str, Tensor]
 """What a model gives in training: logits (B, K), or several of them by name."""
@@ -26,16 +34,34 @@ class Objective:
         2019); 0 switches it off, with both each batch takes one or the other with equal chance.
     label_smoothing: with one class, the share of the target spread over all classes; with several, the share by which
         each of the K targets moves towards 1/2.
+    focal_gamma: the exponent of a focal loss, 0: none. Clips that are classified well then count less.
     """
 
     def __init__(
-        self, *, multi_label: bool = False, label_smoothing: float = 0.0, mixup: float = 0.0, cutmix: float = 0.0
+        self,
+        *,
+        multi_label: bool = False,
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        focal_gamma: float = 0.0,
     ) -> None:
         if not 0 <= label_smoothing < 1:
             raise ConfigError(f"task.label_smoothing={label_smoothing}: must be 0 or more and below 1")
         self.multi_label = multi_label
         self.label_smoothing = label_smoothing
+        self.focal_gamma = focal_gamma
+        self._weights: Tensor | None = None
+        self._offsets: Tensor | None = None
         self._mixes = [(mix, alpha) for mix, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha > 0]
+
+    def balance(
+        self, class_names: Sequence[str], shares: Sequence[float], weights: ClassWeights, logit_adjust: float
+    ) -> None:
+        """Correct the loss for classes that training draws with these shares; see imbalance.py."""
+        known = known_shares(shares)
+        self._weights = class_weights(weights, class_names, known, self.multi_label)
+        self._offsets = logit_offsets(logit_adjust, known, self.multi_label)
 
     def mix(self, clips: Any, labels: Tensor, num_classes: int) -> tuple[Any, Tensor]:
         """Float clips (B, 3, T, H, W) and their labels -> mixed clips and, where mixing is on, labels (B, num_classes).
@@ -63,10 +89,25 @@ class Objective:
         if isinstance(logits, Mapping):
             return torch.stack([self.loss(own, labels) for own in logits.values()]).sum()
         logits = logits.float()
-        if not self.multi_label:
-            return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        targets = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
-        return F.binary_cross_entropy_with_logits(logits, targets)
+        weights, offsets = (None if x is None else x.to(logits.device) for x in (self._weights, self._offsets))
+        if offsets is not None:
+            logits = logits + offsets
+        smooth, gamma = self.label_smoothing, self.focal_gamma
+        if self.multi_label:
+            targets = labels * (1 - smooth) + smooth / 2
+            if gamma > 0:
+                return focal_sigmoid(logits, targets, gamma, weights)
+            return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
+        if gamma > 0:
+            if smooth > 0:
+                shares = F.one_hot(labels, logits.shape[1]).float() if labels.ndim == 1 else labels
+                labels = shares * (1 - smooth) + smooth / logits.shape[1]
+            return focal_softmax(logits, labels, gamma, weights)
+        if weights is None:
+            return F.cross_entropy(logits, labels, label_smoothing=smooth)
+        # divided by the clips, not by their weights as the mean of PyTorch: halves of a batch then add up to the whole
+        total = F.cross_entropy(logits, labels, weights, label_smoothing=smooth, reduction="sum")
+        return total / len(logits)
 
     def hits(self, logits: Outputs, labels: Tensor) -> Tensor:
         """bool (B,): the highest logit is the class, one of several classes, or that of a mixed clip's larger part.

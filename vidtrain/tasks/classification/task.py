@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vidtrain.ranges import Range
 from vidtrain.tasks.classification import metrics
+from vidtrain.tasks.classification.imbalance import ClassWeights
 from vidtrain.tasks.classification.objective import Objective
 from vidtrain.tasks.classification.predictions import PredictionsFile
 from vidtrain.tasks.classification.scores import ClassScores
@@ -26,7 +27,9 @@ class Classification:
     sigmoid where multi_label; a video has the mean over its views.
 
     Args:
-        label_smoothing, mixup, cutmix: see objective.py.
+        label_smoothing, mixup, cutmix, focal_gamma: see objective.py.
+        class_weights, logit_adjust: corrections for classes of unequal size, see imbalance.py; in training alone.
+        class_shares: (K,) the share of the training clips that each class is drawn with; None: not for training.
     """
 
     measures: Sequence[str] = ("top1",)
@@ -39,12 +42,24 @@ class Classification:
         label_smoothing: Annotated[float, Range(least=0, below=1)] = 0.0,
         mixup: Annotated[float, Range(least=0, most=100)] = 0.0,
         cutmix: Annotated[float, Range(least=0, most=100)] = 0.0,
+        class_weights: ClassWeights = None,
+        focal_gamma: Annotated[float, Range(least=0, most=10)] = 0.0,
+        logit_adjust: Annotated[float, Range(least=0, most=10)] = 0.0,
+        class_shares: Sequence[float] | None = None,
     ) -> None:
         self.class_names = list(class_names)
         self.multi_label = multi_label
         self.titles: Mapping[str, str] = {metric.key: metric.title for metric in metrics.METRICS}
         self.primary = "map" if multi_label else "top1"
-        self.objective = Objective(multi_label=multi_label, label_smoothing=label_smoothing, mixup=mixup, cutmix=cutmix)
+        self.objective = Objective(
+            multi_label=multi_label,
+            label_smoothing=label_smoothing,
+            mixup=mixup,
+            cutmix=cutmix,
+            focal_gamma=focal_gamma,
+        )
+        if class_shares is not None:
+            self.objective.balance(self.class_names, class_shares, class_weights, logit_adjust)
 
     def loss(self, network: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         clips, targets = self.objective.mix(batch.inputs, batch.targets, len(self.class_names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -64,3 +65,14 @@ def test_training(tiny: list[str], call: Call, made: dict[str, dict[str, Any]]) 
     assert (schedule.name.value, schedule.gamma) == ("step", 0.3)
     assert made["Checkpoints"]["describe"]["class_names"][0] == "move_left"
     assert trainer["validate"] is not None
+
+
+def test_corrections_for_unequal_classes(tiny: list[str], call: Call, made: dict[str, dict[str, Any]]) -> None:
+    corrections = ["task.class_weights={move_left: 3}", "task.focal_gamma=1.5", "task.logit_adjust=0.5"]
+    call("train", *tiny, *corrections, "trainer.epochs=1", "trainer.max_batches=1", "run_dir=run", "eval.clips=1")
+    task = made["TrainingStep"]["args"][2]
+    weights, offsets = task.objective._weights, task.objective._offsets
+    # eight classes of two videos each
+    assert weights[task.class_names.index("move_left")].item() == pytest.approx(3 / ((3 + 7) / 8))
+    assert offsets.tolist() == pytest.approx([0.5 * math.log(1 / 8)] * 8)
+    assert task.objective.focal_gamma == 1.5

@@ -14,7 +14,7 @@ from torch import nn
 from vidtrain import build
 from vidtrain.class_names import class_names
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
-from vidtrain.errors import CheckpointError, ConfigError
+from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
 from vidtrain.models.weights.expects import RATES, Expects
 from vidtrain.models.weights.load import WeightsInfo, describe_weights, load_weights
 from vidtrain.models.weights.read import Weights, read_weights
@@ -61,6 +61,31 @@ class Subject:
     start: PublishedFile | None
 
     @classmethod
+    def of_file(cls, file: str, model: str, options: Mapping[str, Any]) -> Subject:
+        """A published file, without a command.
+
+        Args:
+            model: a name of the catalogue. options: the network's; num_frames and size are those of its clips.
+
+        Raises:
+            ConfigError: an unknown name. CheckpointError: the file cannot be read.
+        """
+        if model not in list_models():
+            raise ConfigError(f"no model '{model}'{did_you_mean(model, list_models())}; vidtrain.list_models() has all")
+        written = section_as_written(model)
+        start = start_of({**written, "weights": file}, model)
+        if start is None:
+            raise ConfigError(f"{file}: a checkpoint of vidtrain brings its own model: leave out model")
+        sections = {**usual_sections(), "model": {**dict.fromkeys(START_KEYS), **written}}
+        homes = {"num_frames": "sampler", "size": "transform"}
+        for key, value in options.items():
+            sections[homes.get(key, "model")][key] = value
+        given = frozenset(f"{homes.get(key, 'model')}.{key}" for key in options)
+        config = checkpoint_config({"config": sections}, settle=partial(_settle, start=start), given=given)
+        check_room(config.sampler, config.transform, config.eval, config.trainer)
+        return cls(config, None, start)
+
+    @classmethod
     def of(cls, call: Invocation[Any]) -> Subject:
         """The one that the options of eval or predict name.
 
@@ -88,6 +113,18 @@ class Subject:
             )
         return cls(config, None, start)
 
+    def named(self, names: str | Sequence[str] | None, data: Sequence[str] = ()) -> tuple[nn.Module, tuple[str, ...]]:
+        """The network of a published file in eval mode and its classes. names: a value of class_names, or a list."""
+        assert self.start is not None, "a checkpoint names its classes"
+        if names is None or isinstance(names, str):
+            found = class_names(self.start.info, names, data)
+        elif len(names) != self.start.info.num_classes:
+            has = self.start.info.num_classes
+            raise ConfigError(f"{self.start.weights.source} has {has} classes, class_names has {len(names)}")
+        else:
+            found = tuple(names)
+        return self.start.build(self.config.model, len(found)), found
+
     def classifier(self, options: Any, data: Sequence[str] = ()) -> tuple[nn.Module, tuple[str, ...]]:
         """The network in eval mode and its classes.
 
@@ -98,8 +135,7 @@ class Subject:
         if self.start is None:
             model, content = build.load_model(options.checkpoint, trust=options.trust, content=self.content)
             return model, tuple(content["class_names"])
-        names = class_names(self.start.info, options.class_names, data)
-        return self.start.build(self.config.model, len(names)), names
+        return self.named(options.class_names, data)
 
 
 # ---------------------------------------------------------------- options from the file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import sys
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
@@ -10,14 +9,12 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from vidtrain import build, published
-from vidtrain.commands.scoring import Scorer
-from vidtrain.data.clips.loader import choose_workers
-from vidtrain.data.manifest.files import list_videos
+from vidtrain import published
+from vidtrain.commands.inputs import find_inputs
+from vidtrain.commands.predictor import Predictor
 from vidtrain.data.manifest.manifest import Manifest
-from vidtrain.engine.evaluator import answers
-from vidtrain.engine.precision import Precision, choose_device
-from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.engine.precision import choose_device
+from vidtrain.errors import DataError, VideoError
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections
 from vidtrain.ranges import number
@@ -50,23 +47,14 @@ def run(call: Invocation[PredictConfig]) -> None:
     paths = find_inputs(options.input)
     device = choose_device(config.trainer.device)
     model, names = subject.classifier(options)
-    if getattr(model, "in_features", None) is not None:
-        raise ConfigError("predict reads videos, this checkpoint features: vidtrain extract, then vidtrain eval")
-    build.check_flow(model, config.flow)
-    model.to(device)
     multi_label = bool((subject.content or {}).get("multi_label"))
-    task = build.build_task(config.task, names, multi_label=multi_label)
-    manifest = Manifest.of(paths, [-1] * len(paths))
-    workers = 0 if len(paths) == 1 else choose_workers(config.trainer.num_workers, device)
-    scorer = Scorer(config, Precision(config.trainer.precision, device), workers, complete_flow=True)
+    predictor = Predictor(config, model, names, device, multi_label=multi_label)
+    task, manifest = predictor.task, Manifest.of(paths, [-1] * len(paths))
 
     bad: list[BadVideo] = []
     with _output(options, task, manifest) as output:
-        views, network = config.eval, scorer.network(model)
-        batches = scorer.batches(manifest, views.clips, views.crops, hop=views.hop, protocol=views.protocol)
-        for found in answers(task, network, batches, views_per_forward=views.batch_size, average=scorer.average):
+        for found in predictor.answers(manifest, config.eval):
             bad += found.bad
-            bad += [BadVideo(manifest.paths[row], scorer.not_finite) for row in found.not_finite]
             if not len(found):
                 continue
             if output is not None:  # before the line, whose reader may have gone
@@ -79,23 +67,6 @@ def run(call: Invocation[PredictConfig]) -> None:
         for video in bad:
             print(printable(f"vidtrain: {video.path}: {video.reason}"), file=sys.stderr)
         raise DataError(f"{len(bad)} of {len(paths)} videos could not be read or have no finite scores")
-
-
-def find_inputs(text: str) -> list[str]:
-    """The files that input= names: one file, all videos below a folder, or what a glob matches."""
-    path = Path(text)
-    if path.exists() and not path.is_dir():  # a pipe is refused by who reads it
-        return [str(path)]
-    if path.is_dir():
-        found = list_videos(path)
-        if not found:
-            raise DataError(f"input={text}: no video below this folder")
-        return found
-    # a pattern may be absolute, which Path.glob refuses
-    found = sorted(p for p in glob.glob(str(path), recursive=True) if Path(p).is_file())  # noqa: PTH207
-    if not found:
-        raise DataError(f"input={text}: no such file, and no file matches it as a glob")
-    return found
 
 
 def _output(options: PredictConfig, task: Task, manifest: Manifest) -> AbstractContextManager[AnswersFile | None]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vidtrain.engine.preprocess import Network
 from vidtrain.sequences import Sequences
-from vidtrain.tasks.task import Answers, Task
+from vidtrain.tasks.task import Answers, Asks, Task
 from vidtrain.types import Batch, ViewPart, split_inputs
 
 
@@ -37,7 +37,7 @@ def evaluate(
 
 
 def answers(
-    task: Task, network: Network, batches: Iterable[Batch | ViewPart], *, views_per_forward: int, average: str = ""
+    task: Asks, network: Network, batches: Iterable[Batch | ViewPart], *, views_per_forward: int, average: str = ""
 ) -> Iterator[Answers]:
     """The answers for every video, in the order of the loader, as they are found.
 
@@ -90,7 +90,7 @@ def merged(parts: Sequence[Answers]) -> Answers:
 
 
 @torch.inference_mode()
-def view_answers(task: Task, network: Network, inputs: Mapping[str, Any], views_per_forward: int) -> Tensor:
+def view_answers(task: Asks, network: Network, inputs: Mapping[str, Any], views_per_forward: int) -> Tensor:
     """The inputs of a Batch -> what the task keeps of each view, (B, V, ...) on the CPU; features are one view."""
     first = next(iter(inputs.values()))
     shape = (len(first), 1) if isinstance(first, Sequences) else first.shape[:2]

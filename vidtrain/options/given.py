@@ -17,9 +17,10 @@ _SECTIONS: Final = ("model", "sampler", "transform")
 class OpenOptions:
     """A composed configuration, in which what the user did not give can still be set."""
 
-    def __init__(self, composed: DictConfig) -> None:
+    def __init__(self, composed: DictConfig, given: frozenset[str] | None = None) -> None:
+        """given: dotted keys; None: those of the command line."""
         self._composed = composed
-        self.given = given_keys()
+        self.given = given_keys() if given is None else given
 
     def value(self, key: str) -> Any:
         """Of a dotted key; None where there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -28,31 +29,32 @@ _MOST_WORKERS = 256
 
 def checkpoint_config(
     content: Mapping[str, Any],
-    composed: DictConfig,
-    choices: Mapping[str, Any],
+    composed: DictConfig | None = None,
+    choices: Mapping[str, Any] = MappingProxyType({}),
     *,
     file: str | None = None,
     trust: Sequence[str] = (),
     settle: Callable[[OpenOptions], None] | None = None,
+    given: frozenset[str] | None = None,
 ) -> TrainConfig:
     """A checkpoint's configuration with the command line's changes on top.
 
     Args:
-        composed: what Hydra composed: only sections and keys that the user gave.
+        composed: what Hydra composed: only sections and keys that the user gave. None: there are none.
         choices: Hydra's group choices; a group that the user chose replaces the checkpoint's section, and is the
             user's own from then on. A section of which the user changed keys stays the file's.
         file: the checkpoint; None: the content is vidtrain's own.
         trust: modules that the checkpoint's sections may call besides vidtrain's own.
-        settle: sets what the user's changes leave open, before references are resolved.
+        settle: sets what the user's changes leave open, before references are resolved. given: see OpenOptions.
 
     Raises:
         CheckpointError: a section of the file that cannot be used.
         ConfigError: a key or value of the user that cannot.
     """
     config = _typed(content["config"], file)
-    for section in composed:
+    for section in composed or ():
         name = str(section)
-        if name not in config or composed[name] is None or not OmegaConf.is_config(composed[name]):
+        if composed is None or name not in config or composed[name] is None or not OmegaConf.is_config(composed[name]):
             continue
         if choices.get(name) is not None:
             OmegaConf.update(config, name, composed[name], merge=name in ("sampler", "transform", "flow", "eval"))
@@ -65,9 +67,30 @@ def checkpoint_config(
     for name in (n for n in _CALLED if OmegaConf.is_missing(config, n)):
         config[name] = {}
     if settle is not None:
-        settle(OpenOptions(config))
+        settle(OpenOptions(config, given))
     options: TrainConfig = typed(config)
     return options
+
+
+def changed_eval(evaluation: EvalConfig, choice: str | None, given: Mapping[str, Any]) -> EvalConfig:
+    """The views of a test as a choice of conf/eval has them (None: as they are), with what was given on top.
+
+    Raises:
+        ConfigError: no such choice; a value that its key cannot have.
+    """
+    chosen: Any = {}
+    if choice is not None:
+        names = sorted(file.stem for file in (conf_dir() / "eval").glob("*.yaml"))
+        if choice not in names:
+            raise ConfigError(f"protocol={choice}: none of that name{did_you_mean(choice, names)}; {one_of(names, 20)}")
+        chosen = OmegaConf.load(conf_dir() / "eval" / f"{choice}.yaml")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(evaluation), chosen, OmegaConf.create(dict(given)))
+        assert isinstance(merged, DictConfig)
+        changed: EvalConfig = typed(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{getattr(error, 'full_key', 'eval')}: {str(error).splitlines()[0]}") from None
+    return changed
 
 
 def usual_sections() -> dict[str, Any]:

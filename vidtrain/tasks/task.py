@@ -96,7 +96,21 @@ class AnswersFile(Protocol):
     def close(self) -> None: ...
 
 
-class Task(Protocol):
+class Asks(Protocol):
+    """What videos are asked for: the part of a Task that needs no targets."""
+
+    def answer(self, network: Forward, inputs: Mapping[str, Any]) -> Tensor:
+        """What is kept of each of N views until its video is complete, (N, ...). inputs: ready, of N views."""
+        ...
+
+    def columns(self, views: Tensor, targets: Tensor, average: str) -> dict[str, Tensor]:
+        """Of B videos, (B, ...) each, what scores and files are made of; a video with nan or inf in one of them is
+        named to the user and not scored. views: answers (B, V, ...) on the CPU. average: eval.average, or "", how V
+        views become one."""
+        ...
+
+
+class Task(Asks, Protocol):
     """A task is built from its YAML, conf/task/NAME.yaml: `_target_` is called with the options there and with what the
     dataset knows of its targets, class_names: Sequence[str] and multi_label: bool; for training also class_shares:
     Sequence[float], of the clips that are drawn, where it has an option of that name.
@@ -119,16 +133,6 @@ class Task(Protocol):
         network: to be called once, with the batch's inputs or what is made of them; see Forward. batch: its inputs are
         ready and its targets on the device.
         """
-        ...
-
-    def answer(self, network: Forward, inputs: Mapping[str, Any]) -> Tensor:
-        """What is kept of each of N views until its video is complete, (N, ...). inputs: ready, of N views."""
-        ...
-
-    def columns(self, views: Tensor, targets: Tensor, average: str) -> dict[str, Tensor]:
-        """Of B videos, (B, ...) each, what scores and files are made of; a video with nan or inf in one of them is
-        named to the user and not scored. views: answers (B, V, ...) on the CPU. average: eval.average, or "", how V
-        views become one."""
         ...
 
     def scores(self, answers: Answers) -> Scores:

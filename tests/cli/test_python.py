@@ -261,7 +261,7 @@ def test_a_published_file(clips: Path, tmp_path: Path, call: Call) -> None:
     )
 
     for arguments, kind, message in (
-        ({"model": "slow_r5"}, ConfigError, "no model 'slow_r5'; did you mean slow_r50"),
+        ({"model": "slow_r5"}, ConfigError, r"no model 'slow_r5' \(did you mean slow_r50\?\)"),
         ({"model": "slow_r50", "class_names": names[1:]}, ConfigError, "has 8 classes, class_names has 7"),
         ({"model": "slow_r50", "deep": 3}, ConfigError, r"no key 'model\.deep'"),
         ({}, CheckpointError, "not a checkpoint of vidtrain"),

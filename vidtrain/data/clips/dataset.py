@@ -44,7 +44,7 @@ class ClipParts:
 
 
 class TrainClips(Dataset[Sample]):
-    """Random clips of a video per item. Keys are (epoch, row, copy), as data.loader.EpochBatches yields them.
+    """Random clips of a video per item. Keys are (epoch, row, copy), as clips/loader.py yields them.
 
     A broken video is replaced by another, drawn by the same seed, and listed in the sample.
 
@@ -237,7 +237,7 @@ def _views(crops: Iterable[Frames], count: int, place: Indices) -> Frames:
 def read_clip(
     path: str, video: OpenVideo, indices: Indices, size: tuple[int, int], flow: FlowSource | None
 ) -> tuple[Frames, Codes | None]:
-    """The frames of a clip uint8 (T, *size, 3), and the codes of their flow uint8 (T, h, w, 2), see data/flow.py."""
+    """The frames of a clip uint8 (T, *size, 3), and the codes of their flow uint8 (T, h, w, 2), see flow/codes.py."""
     return (video.read(indices, size), None) if flow is None else flow.read(path, video, indices, size)
 
 

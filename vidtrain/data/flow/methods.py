@@ -56,7 +56,7 @@ class FlowMethod(Protocol):
 
 @dataclass(frozen=True)
 class OpenCVFlow:
-    """dis (Kroeger et al. 2016), farneback (Farnebäck 2003) or tvl1 (data/tvl1.py), each on grey frames.
+    """dis (Kroeger et al. 2016), farneback (Farnebäck 2003) or tvl1 (data/flow/tvl1.py), each on grey frames.
 
     Raises:
         ConfigError: another name, or OpenCV is not installed.

@@ -330,7 +330,9 @@ def load_model(
         check_size(build, content["model"], str(checkpoint))
     model = build()
     try:
-        model.load_state_dict(plain_weights(content["model"], (content["config"].get("tune") or {}).get("alpha")))
+        tuned = content["config"].get("tune")
+        alpha = tuned.get("alpha") if isinstance(tuned, dict) else None
+        model.load_state_dict(plain_weights(content["model"], alpha))
     except RuntimeError as error:
         first = str(error).split("\n")[1:2]
         raise CheckpointError(

@@ -28,7 +28,7 @@ from vidtrain.data.clips.loader import TrainLoader
 from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
-from vidtrain.engine.checkpoints.checkpoint import Checkpoints
+from vidtrain.engine.checkpoints.checkpoint import Checkpoints, load_checkpoint
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.devices.parallel import parallel
 from vidtrain.engine.ema import EMA
@@ -41,6 +41,8 @@ from vidtrain.engine.state import Outputs
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import DataError, VideoError
+from vidtrain.models.settings import TuneConfig, TuneName
+from vidtrain.models.tuning import plain_weights, tune
 from vidtrain.options.described import conf_dir
 from vidtrain.options.invocation import Invocation, typed
 from vidtrain.options.schema import TrainConfig, register
@@ -134,6 +136,17 @@ class Noisy(nn.Module):
         return self.head(self.dropout(self.norm(self.first(x.flatten(1)))))
 
 
+TUNED = TuneConfig(TuneName.lora, rank=2, alpha=4.0)
+
+
+def tuned() -> nn.Module:
+    """The hidden layer frozen, with a low-rank update."""
+    model = Net()
+    model.head_name = "head"
+    tune(model, TUNED)
+    return model
+
+
 def config() -> TrainConfig:
     return TrainConfig(
         decoder={"_target_": "tests.engine.pair.Memory"},
@@ -173,7 +186,15 @@ def trainer(
         step,
         loader(world, broken),
         Plan(options),
-        Outputs(Checkpoints(folder, world=world, describe={"config": {}, **task.describe()}), Recorder()),
+        Outputs(
+            Checkpoints(
+                folder,
+                world=world,
+                plain=lambda weights: plain_weights(weights, TUNED.alpha),
+                describe={"config": {}, **task.describe()},
+            ),
+            Recorder(),
+        ),
         validate=lambda network: scorer.validate(task, network, DATA, 2),
         hooks=standard_hooks(options, max_bad),
     )
@@ -265,6 +286,12 @@ def resumed(folder: Path, world: World, network: Callable[[], nn.Module] = Net, 
     return {"said": said, "began": began, "log": again.recorder.lines, **state(again.model)}
 
 
+def fine_tuned(folder: Path, world: World, way: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    found = way(folder, world, tuned)
+    best = load_checkpoint(folder / "best.pt")["model"]
+    return {**found, "best": {name: weight.tolist() for name, weight in best.items()}}
+
+
 def built(folder: Path, world: World) -> dict[str, Any]:
     """What the command makes of a configuration in each of the two."""
     register()
@@ -308,6 +335,7 @@ def main(rank: int, folder: Path) -> None:
             "built": built(folder, world),
             "bad": bad_videos(folder / "bad", world),
             "noisy": noisy(folder, world),
+            "tuned": [fine_tuned(folder / "t1", world, trained), fine_tuned(folder / "t2", world, resumed)],
         }
     finally:
         world.leave()
@@ -317,6 +345,7 @@ def main(rank: int, folder: Path) -> None:
             "batches": batches_of(alone),
             "scored": [scored(alone), scored(alone, hop=2)],
             "trained": trained(folder / "alone", alone),
+            "tuned": trained(folder / "t3", alone, tuned),
         }
     (folder / f"{rank}.json").write_text(json.dumps(found))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.pair import BATCH, VIDEOS
+from tests.engine.pair import BATCH, VIDEOS, Net
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo's meeting by a file")
 
@@ -107,6 +107,17 @@ def test_stopped_within_an_epoch_and_continued(pair: list[dict[str, Any]]) -> No
     sums = [found["resumed"]["began"][2] for found in pair]
     assert [own[2] for own in sums] == [8, 8]  # clips of each: four batches, half of each
     assert sums[0] != sums[1]
+
+
+def test_low_rank_updates(pair: list[dict[str, Any]]) -> None:
+    zero, one, alone = pair[0]["tuned"], pair[1]["tuned"], pair[0]["alone"]["tuned"]
+    for way in (0, 1):  # whole, and stopped and continued
+        assert zero[way]["weights"] == one[way]["weights"] == zero[0]["weights"]
+    assert zero[0]["weights"] == pytest.approx(alone["weights"], abs=1e-5)
+    assert zero[0]["best"] == zero[1]["best"]  # the plain network, of the averaged weights, updates merged
+    assert sorted(zero[0]["best"]) == ["first.bias", "first.weight", "head.bias", "head.weight"]
+    assert zero[0]["best"]["first.bias"] == Net().first.bias.tolist()
+    assert zero[0]["best"]["first.weight"] != Net().first.weight.tolist()
 
 
 def test_draws_are_each_processes_own_and_statistics_those_of_the_main_one(pair: list[dict[str, Any]]) -> None:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.models.test_every_model import THIN, build, clips
+from vidtrain.engine.ema import EMA
 from vidtrain.engine.parameters import parameter_groups, train_mode
 from vidtrain.errors import ConfigError
+from vidtrain.models.layers.checkpointing import checkpoint_activations, repeated_blocks
 from vidtrain.models.settings import TuneConfig, TuneName
 from vidtrain.models.tuning import plain_weights, tune
 
@@ -223,3 +225,82 @@ def test_two_streams_that_learn_in_turn() -> None:
         trained = {key.split(".")[0] for key, p in model.named_parameters() if p.requires_grad}
         assert trained == ({"head", "streams"} if epoch < 3 else {"head"})
         assert not model.get_submodule("rgb").training
+
+
+def test_the_average_of_updates_is_merged() -> None:
+    torch.manual_seed(0)
+    model = build("vjepa2_tiny")
+    tune(model, TuneConfig(TuneName.lora, rank=2, alpha=4.0))
+    ema, name = EMA(model, 0.5), "blocks.1.attn.qkv.weight"
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "_lora_" in key:
+                parameter.normal_()
+    ema.update(torch.tensor(False))
+    average = ema.state_dict()["average"]
+    assert set(average) == {key for key, p in model.named_parameters() if p.requires_grad}
+    with ema.applied():
+        merged = plain_weights(model.state_dict(), 4.0)
+    expected = model.state_dict()[name] + 2.0 * average[f"{name}_lora_b"] @ average[f"{name}_lora_a"]
+    torch.testing.assert_close(merged[name], expected, rtol=1e-6, atol=1e-7)
+
+
+def test_frozen_parts_keep_no_activations() -> None:
+    def kept(options: TuneConfig) -> int:
+        model, sizes = build("slow_tiny"), []
+        tune(model, options)
+        train_mode(model)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            model(clips("slow_tiny"))
+        return sum(sizes)
+
+    full, last, head = (kept(TuneConfig(name, blocks=1)) for name in (TuneName.full, TuneName.last, TuneName.head))
+    assert head < 0.01 * full
+    assert head < last < 0.5 * full
+
+
+@pytest.mark.parametrize(
+    "name", ["csn_tiny", *(pytest.param(n, marks=pytest.mark.slow) for n in ("vjepa2_tiny", "feature_rnn_tiny"))]
+)
+def test_checkpointed_and_compiled_networks_have_the_same_gradients(name: str) -> None:
+    plain = build(name)
+    tune(plain, TuneConfig(TuneName.lora, rank=2))
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for key, parameter in plain.named_parameters():
+            if "_lora_" in key:
+                parameter.normal_(std=0.1)
+    results = []
+    for change in ("", "checkpoint", "compile"):
+        model = copy.deepcopy(plain)
+        if change == "checkpoint" and any(repeated_blocks(model)):
+            checkpoint_activations(model)
+        if change == "compile":
+            model.compile(backend="eager")
+        train_mode(model)
+        model(clips(name)).square().sum().backward()
+        results.append({key: p.grad for key, p in model.named_parameters() if p.requires_grad})
+    for other in results[1:]:
+        for key, gradient in results[0].items():
+            torch.testing.assert_close(other[key], gradient, rtol=1e-4, atol=1e-5, msg=key)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"head.weight_lora_a": torch.zeros(2, 10**7), "head.weight_lora_b": torch.zeros(10**7, 2)},
+        {"head.weight_lora_a": torch.zeros(0, 4), "head.weight_lora_b": torch.zeros(3, 0)},
+        {"head.weight_lora_a": torch.zeros(2, 4)},
+        {"head.weight_lora_a": torch.zeros(2), "head.weight_lora_b": torch.zeros(3, 2)},
+        {"gone.weight_lora_a": torch.zeros(2, 4), "gone.weight_lora_b": torch.zeros(3, 2)},
+    ],
+)
+def test_updates_of_a_strangers_file(damage: dict[str, Tensor]) -> None:
+    weights = {"head.weight": torch.zeros(3, 4), **damage}
+    with pytest.raises(RuntimeError, match="low-rank updates"):
+        plain_weights(weights, 16.0)
+    sound = {"head.weight_lora_a": torch.zeros(2, 4), "head.weight_lora_b": torch.zeros(3, 2)}
+    assert set(plain_weights({"head.weight": torch.zeros(3, 4), **sound}, 16.0)) == {"head.weight"}
+    for alpha in (None, "much", [], {}):
+        with pytest.raises(RuntimeError, match="low-rank updates"):
+            plain_weights({"head.weight": torch.zeros(3, 4), **sound}, alpha)

@@ -67,7 +67,7 @@ def plain_weights(weights: Mapping[str, Tensor], alpha: Any) -> Mapping[str, Ten
         return weights
     try:
         return merged(weights, float(alpha))
-    except (TypeError, ValueError, KeyError, IndexError, ZeroDivisionError, RuntimeError):
+    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError):
         raise RuntimeError("low-rank updates:\n their shapes, or tune.alpha, do not fit its weights") from None
 
 

@@ -48,12 +48,14 @@ def merged(weights: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
     """The state of a network with updates -> that of the plain network that computes the same.
 
     Raises:
-        KeyError, RuntimeError, ...: an update without its weight, or of another shape.
+        KeyError, ValueError, ...: an update without its weight, or of another shape.
     """
     plain = {name: tensor for name, tensor in weights.items() if not name.endswith((_A, _B))}
     for name in weights:
         if name.endswith(_A):
             weight, a, b = name.removesuffix(_A), weights[name], weights[name.removesuffix(_A) + _B]
+            if (len(b), a.shape[1]) != (len(plain[weight]), plain[weight][0].numel()):
+                raise ValueError(f"{name}: got {tuple(a.shape)} and {tuple(b.shape)}")  # before a huge product is made
             plain[weight] = _sum(plain[weight], a, b, alpha / len(a))
     return plain
 

@@ -45,9 +45,11 @@ def same_losses(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_have_the_numbers_of_one(tiny: list[str], tmp_path: Path, vidtrain: Run, strategy: str) -> None:
-    args = [*tiny, *MODEL, "data.val_scenes=2", "trainer.ema=0.9", "eval.batch_size=6"]
+@pytest.mark.parametrize(("strategy", "tuned"), [("ddp", "full"), ("fsdp", "full"), ("ddp", "head"), ("fsdp", "lora")])
+def test_two_processes_have_the_numbers_of_one(
+    tiny: list[str], tmp_path: Path, vidtrain: Run, strategy: str, tuned: str
+) -> None:
+    args = [*tiny, *MODEL, f"tune={tuned}", "data.val_scenes=2", "trainer.ema=0.9", "eval.batch_size=6"]
     vidtrain("train", *args, "run_dir=one")
     together = [*args, "trainer.devices=2", f"trainer.strategy={strategy}"]
     done = vidtrain("train", *together, "run_dir=two")

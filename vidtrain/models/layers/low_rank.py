@@ -75,7 +75,9 @@ class _Updated(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        return self.full_weight("weight")
+        own: Any = self._parameters["weight"]
+        # FSDP asks for the parameter itself, between the passes, in which alone it has its parts together
+        return own if hasattr(own, "full_tensor") else self.full_weight("weight")
 
 
 class _UpdatedLinear(_Updated):

@@ -289,8 +289,9 @@ def task(command: str) -> Callable[[Any], Any]:
         if in_sweep:
             sweep.forget_failure()
         try:
-            hydra_errors.refuse_missing(OmegaConf.missing_keys(cfg))
-            for key, path in expand_homes(OmegaConf.to_container(cfg, resolve=False), command).items():
+            plain = OmegaConf.to_container(cfg, resolve=False)  # what a checkpoint or file brings is not there yet
+            hydra_errors.refuse_missing(plain)
+            for key, path in expand_homes(plain, command).items():
                 OmegaConf.update(cfg, key, path)
             return import_module(f"vidtrain.commands.{command}").run(Invocation.of(cfg))
         except BrokenPipeError:  # or Hydra would speak of it

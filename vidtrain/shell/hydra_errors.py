@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
@@ -18,11 +18,20 @@ from vidtrain.options.synonyms import suggestion
 _OF_TRAINING = ("trainer.batch_size", "trainer.epochs", "trainer.devices", "trainer.seed")
 
 
-def refuse_missing(keys: Collection[str]) -> None:
+def refuse_missing(plain: Any) -> None:
     """Hydra runs with `???` still in place and fails at first use, minutes later: stop at once."""
-    if missing := sorted(keys):
+    if missing := sorted(_missing(plain)):
         many = f" (and {one_of(missing[1:])})" if len(missing) > 1 else ""
         raise ConfigError(f"{missing[0]} is not set{many}: give {missing[0]}=...")
+
+
+def _missing(plain: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of the values that are to be given, of a configuration with its references as written."""
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            yield from _missing(value, f"{prefix}{key}.")
+        elif value == "???":
+            yield f"{prefix}{key}"
 
 
 def explain(error: BaseException, command: str, overrides: Sequence[str], in_sweep: bool) -> str | None:

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import Call, Run, error_line
 
 MISTAKES = {
-    "command": (["trian"], r"no command 'trian' \(did you mean train\?\); commands: train, eval,"),
+    "command": (["trian"], r"no command 'trian' \(did you mean train\?\); commands: init, train, eval,"),
     "flag": (["train", "--confg-dir", "x"], r"no flag '--confg-dir' \(did you mean --config-dir\?\)"),
     "flag without value": (["train", "--cfg"], r"flag '--cfg' wants a value"),
     "key": (

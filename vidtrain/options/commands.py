@@ -47,6 +47,12 @@ ACTIONS: Final = {
 }
 
 COMMANDS: Final = {
+    "init": Command(
+        "look at your videos and this machine, and write a first experiment that says why",
+        "vidtrain init my_videos",
+        schema="vidtrain.commands.init.InitConfig",
+        groups="",
+    ),
     "train": Command(
         "train a model, then test it",
         "vidtrain train model=c3d data=folder data.root=my_videos",

@@ -40,7 +40,7 @@ def command(name: str, arguments: Sequence[str] = (), config_dir: Path | None = 
     action = next((a for a in arguments if a in ACTIONS), None) if name == "data" else None
     if name == "data":
         lines += ["actions:", *(f"  {key:<8} {row.about}" for key, row in ACTIONS.items()), ""]
-    lines.append("groups (group=choice):")
+    lines += ["groups (group=choice):"] if row.groups else []
     groups, folders = row.groups.split(), [conf_dir(), *([config_dir] if config_dir else [])]
     for group in groups:
         names = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
@@ -69,7 +69,8 @@ def command(name: str, arguments: Sequence[str] = (), config_dir: Path | None = 
                 lines += [f"  {group}.{option}={default}", *([f"      {doc}"] if doc else [])]
         if group == "model":
             lines += [f"  {line}" for line in _EVERY_MODEL]
-    lines += ["", *_wrapped("", f"vidtrain {name} --help GROUP=CHOICE lists the keys of another choice.")]
+    if groups:
+        lines += ["", *_wrapped("", f"vidtrain {name} --help GROUP=CHOICE lists the keys of another choice.")]
     lines += [
         "Hydra's flags: -m (several values), --cfg job (show and stop), --config-dir DIR (your own groups),",
         "--info, --hydra-help.",

@@ -1,0 +1,244 @@
+"""vidtrain init: what it finds, what it chooses, and that what it writes trains at the first start."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.cli.conftest import Call, error_line
+from tests.videos import numbered, write_video
+from vidtrain.commands.first_choices import Choice, Machine, Training, choose, to_yaml
+from vidtrain.data.checks.stats import Stats
+
+LAPTOP = Machine(cores=2, memory=8)
+SMALL = ["sampler.num_frames=4", "transform.size=32", "transform.resize=32", "trainer.num_workers=0"]
+SHORT = ["trainer.epochs=1", "trainer.max_batches=1", "eval.clips=1", *SMALL]
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 frames at 20 fps, 64 x 48."""
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", numbered(40), fps=20)
+
+
+def clips_of(root: Path, clip: Path, counts: dict[str, int], name: str = "{n:03}.mp4") -> Path:
+    for label, count in counts.items():
+        (root / label).mkdir(parents=True)
+        for n in range(count):
+            shutil.copy(clip, root / label / name.format(n=n, p=n % 4))
+    return root
+
+
+def written(file: Path) -> dict[str, Any]:
+    """Dotted key -> value, "/GROUP" -> choice."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    found = {key.removeprefix("override "): value for line in content.pop("defaults") for key, value in line.items()}
+    return found | {f"{a}.{b}": value for a, section in content.items() for b, value in section.items()}
+
+
+def test_a_folder_of_clips_trains_at_the_first_start(clip: Path, tmp_path: Path, call: Call) -> None:
+    root = clips_of(tmp_path / "my clips", clip, {"walk": 12, "run": 12, "fall": 4}, "p{p}_{n:02}.mp4")
+    (root / "walk" / "notes.txt").write_text("x")
+    (root / "run" / "p3_99.mp4").write_bytes(b"no video")
+    done = call("init", root)
+    file = tmp_path / "my_conf" / "experiment" / "my_clips.yaml"
+    found = written(file)
+    assert found["/data"] == "folder"
+    assert found["data.root"] == str(root)
+    assert found["data.folds"] == 4  # persons of the smallest class
+    assert found["data.group_by"]
+    assert (found["sampler.num_frames"], found["sampler.stride"]) == (16, 2)  # 31 of 40 frames
+    # below its reason
+    assert "  # a square crop would lose 25% of the median frame\n  squash: true\n" in file.read_text()
+    assert "p3_99.mp4: is not a video file" in done.stdout
+    assert "skipped 1 file that is not a video: 1 .txt" in done.stdout
+    assert "vidtrain train --config-dir my_conf experiment=my_clips\n" in done.stdout
+    trained = call("train", "--config-dir", "my_conf", "experiment=my_clips", "run_dir=run", *SHORT)
+    assert "scored " in trained.stdout
+    assert call("init", root, check=2).stderr == (
+        "vidtrain: error: my_conf/experiment/my_clips.yaml: is there already: remove it, or give another folder with "
+        "output=...\n"
+    )
+
+
+def test_a_list_with_the_one_for_testing_beside_it(clip: Path, tmp_path: Path, call: Call) -> None:
+    clips_of(tmp_path / "set", clip, {"walk": 4, "run": 4})
+    for split, rows in (("train", range(3)), ("test", range(3, 4))):
+        lines = [f"{name}/{n:03}.mp4 {label}" for n in rows for label, name in enumerate(("run", "walk"))]
+        (tmp_path / "set" / f"{split}_1.csv").write_text("\n".join(lines))
+    (tmp_path / "set" / "classes.txt").write_text("run\nwalk\n")
+    call("init", "set/train_1.csv", "output=other")
+    found = written(tmp_path / "other" / "experiment" / "train_1.yaml")
+    expected = {"data.train": "train_1.csv", "data.test": "test_1.csv", "data.classes": "classes.txt", "/data": "list"}
+    assert {key: found[key] for key in expected} == expected
+    assert "data.folds" not in found
+    call("train", "--config-dir", "other", "experiment=train_1", "--cfg", "job")
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"a": 1, "b": 1}, {"data.val_fraction": 0.0, "data.test_fraction": 0.0}),
+        ({"a": 3, "b": 9}, {"data.folds": 3}),
+        ({"a": 9, "b": 9}, {"data.folds": 5}),
+    ],
+)
+def test_what_is_held_out_of_few_videos(
+    counts: dict[str, int], expected: dict[str, Any], clip: Path, tmp_path: Path, call: Call
+) -> None:
+    clips_of(tmp_path / "few", clip, counts)
+    call("init", "few")
+    found = written(tmp_path / "my_conf" / "experiment" / "few.yaml")
+    keys = ("data.folds", "data.val_fraction", "data.test_fraction")
+    assert {key: found[key] for key in keys if key in found} == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("nowhere", "input=nowhere: no such file or folder; expected a folder per class in it, or a list of videos"),
+        ("empty", "holds no class folders; expected "),
+        ("single", "holds one class folder only (a), expected two or more"),
+        ("other", "class folder without a video"),
+        ("table.parquet", "input=table.parquet: a table: train with data=table"),
+    ],
+)
+def test_what_is_no_data_set_is_one_line(given: str, said: str, tmp_path: Path, call: Call) -> None:
+    for folder in ("empty", "single/a", "other/a", "other/b"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "other" / "a" / "x.txt").write_text("x")
+    (tmp_path / "table.parquet").write_bytes(b"PAR1")
+    assert said in error_line(call("init", given, check=2))
+    assert not (tmp_path / "my_conf").exists()
+
+
+# ---------------------------------------------------------------- the choices
+
+
+def stats_of(frames: list[int], fps: list[float], height: int = 240, width: int = 320) -> Stats:
+    count = len(frames)
+    ones = np.ones(count, dtype=np.int64)
+    seconds = np.array(frames) / np.array(fps)
+    text = np.array(["train"] * count)
+    return Stats(
+        splits=text,
+        labels=0 * ones,
+        frames=np.array(frames),
+        seconds=seconds,
+        fps=np.array(fps, dtype=np.float64),
+        heights=height * ones,
+        widths=width * ones,
+        sizes=ones,
+        codecs=text,
+        class_names=("walk", "fall"),
+        counts={},
+        unreadable=0,
+        missing=0,
+    )
+
+
+def chosen(
+    stats: Stats | None = None,
+    counts: tuple[int, int] = (100, 100),
+    machine: Machine = LAPTOP,
+    multi_label: bool = False,
+    lonely: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    training = Training(sum(counts), counts, multi_label, lonely)
+    choices = choose(stats_of([250] * 4, [25.0] * 4) if stats is None else stats, training, machine)
+    assert all(choice.why and "\n" not in choice.why for choice in choices)
+    assert len({choice.key for choice in choices}) == len(choices)
+    return {choice.key: choice.value for choice in choices}
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps", "expected"),
+    [
+        ([250] * 4, [25.0] * 4, {"sampler.num_frames": 16, "sampler.stride": 5, "eval.clips": 7}),  # 76 frames, 3 s
+        ([46] * 4, [30.0] * 4, {"sampler.num_frames": 16, "sampler.stride": 3, "eval.clips": 2}),  # just fits
+        ([45, 45, 90, 90], [30.0] * 4, {"sampler.num_frames": 16, "sampler.stride": 2}),  # three quarters fit
+        ([12] * 4, [30.0] * 4, {"sampler.num_frames": 8, "sampler.stride": 1}),
+        ([1] * 4, [25.0] * 4, {"sampler.num_frames": 8, "sampler.stride": 1, "eval.clips": 2}),
+        ([20_000] * 4, [25.0] * 4, {"sampler.stride": 5, "eval.clips": 10}),
+        ([100, 200] * 2, [25.0, 50.0] * 2, {"sampler.fps": 5.0}),  # 4 s: 16 frames need 4 per second
+        ([30, 60] * 2, [15.0, 30.0] * 2, {"sampler.fps": 8.0}),  # 2 s
+        ([10, 12] * 2, [1.0, 2.0] * 2, {"sampler.fps": 1.5}),  # no more than the files have
+    ],
+)
+def test_clips_fit_into_the_videos(frames: list[int], fps: list[float], expected: dict[str, float]) -> None:
+    found = chosen(stats_of(frames, fps))
+    assert {key: found.get(key) for key in expected} == expected
+    assert ("sampler.fps" in found) != ("sampler.stride" in found)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ((100, 90), {"task.class_weights": None}),
+        ((100, 50), {"task.class_weights": "balanced"}),
+        ((100, 20), {"sampler.class_balance": 1.0}),
+        ((100, 5), {"sampler.class_balance": 0.5, "task.logit_adjust": 1.0}),
+    ],
+)
+def test_classes_of_unequal_size(counts: tuple[int, int], expected: dict[str, Any]) -> None:
+    corrections = ("task.class_weights", "sampler.class_balance", "task.logit_adjust", "task.focal_gamma")
+    assert {k: v for k, v in chosen(counts=counts).items() if k in corrections} == expected
+    assert chosen(counts=(100, 5), multi_label=True)["task.class_weights"] == "sqrt"
+
+
+def test_machine_and_size_decide_about_network_and_batch() -> None:
+    gpu = Machine(cores=16, memory=80, gpu="GPU X")
+    small, large = chosen(counts=(40, 40)), chosen(counts=(5000, 5000), machine=gpu)
+    assert (small["/model"], small["/transform"], small["trainer.batch_size"]) == ("slow_fusion", "small", 8)
+    assert (large["/model"], large["/transform"], large["trainer.batch_size"]) == ("r3d_18", "crop", 64)
+    assert chosen(counts=(5000, 5000))["/model"] == "slow_fusion"
+    assert chosen(counts=(50, 50), machine=gpu)["/model"] == "slow_fusion"
+    assert (small["trainer.epochs"], large["trainer.epochs"]) == (60, 10)  # 600 updates, 10 epochs or more
+    assert (small["trainer.base_batch"], "trainer.base_batch" in chosen()) == (16, False)
+
+
+def test_squash_and_flip() -> None:
+    assert chosen()["transform.squash"] is True
+    assert "transform.squash" not in chosen(stats_of([50] * 4, [25.0] * 4, 128, 128))
+    assert chosen(lonely=("turn left",))["transform.flip"] == 0
+    assert "transform.flip" not in chosen()
+
+
+def test_values_of_any_kind_are_read_as_they_are() -> None:
+    values = ["a: b # c", '"${x}"\\d', "on", "12", "yes", None, 0.5, 1e-05, True, 3, "Äö"]
+    text = to_yaml([Choice(f"data.k{n}", value, "why") for n, value in enumerate(values)], ["head\nmore"])
+    from omegaconf import OmegaConf
+
+    read = OmegaConf.to_container(OmegaConf.create(text.replace("defaults:\n", "")), resolve=True)
+    assert list(read["data"].values()) == values  # type: ignore[index,call-overload]
+
+
+# ---------------------------------------------------------------- real sets
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ucf101_3c/videos", "ucf101_3c/train_split1.csv", "motion_shapes/videos", "odd"])
+def test_real_sets_train_at_the_first_start(name: str, test_videos: Path, tmp_path: Path, call: Call) -> None:
+    source = test_videos / name
+    if name == "odd":  # difficult files in two classes
+        source = tmp_path / "odd"
+        for n, file in enumerate(sorted((test_videos / name).iterdir())):
+            (source / "ab"[n % 2]).mkdir(parents=True, exist_ok=True)
+            (source / "ab"[n % 2] / file.name).symlink_to(file)
+    call("init", source)
+    (file,) = (tmp_path / "my_conf" / "experiment").iterdir()
+    done = call("train", "--config-dir", "my_conf", f"experiment={file.stem}", "run_dir=run", *SHORT)
+    assert "scored " in done.stdout
+
+
+@pytest.mark.slow
+def test_the_built_in_data_written_to_a_folder(tmp_path: Path, call: Call) -> None:
+    call("data", "make", "data.root=motion", "data.train_scenes=4", "data.val_scenes=2", "data.test_scenes=2")
+    call("init", "motion")
+    done = call("train", "--config-dir", "my_conf", "experiment=motion", "run_dir=run", *SHORT)
+    assert "scored " in done.stdout

@@ -1,0 +1,209 @@
+"""What `vidtrain init` chooses for a data set and a machine, each choice with its reason, and the YAML made of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import yaml  # type: ignore[import-untyped]
+
+from vidtrain.data.checks.stats import Stats
+from vidtrain.options.paths import literal
+from vidtrain.terminal import printable
+
+_FRAMES: Final = 16
+_SLOWEST: Final = 5.0  # frames per second of a clip: what people do is faster than half of that
+_FEW: Final = 5000  # training videos up to which a small network is the better one from scratch
+_UPDATES: Final = 600  # twice what three classes of UCF101 took to reach 0.89
+_MIXED: Final = 1.25  # the 95 % frame rate over the 5 % one from which strides mean different times
+_WIDE: Final = 1.2  # longer side over shorter one from which a square crop loses what happens at the edges
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A key of the experiment, "/GROUP" for the choice of a group; its value; the reason, in a line."""
+
+    key: str
+    value: Any
+    why: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """cores: processors that may be used. memory: GB, of the GPU where there is one. gpu: its name, "" without."""
+
+    cores: int
+    memory: float
+    gpu: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.gpu or 'no GPU'}, {self.memory:.0f} GB, {self.cores} processor cores"
+
+
+@dataclass(frozen=True)
+class Training:
+    """Of the training split. videos: how many. counts: int64 (K,) of each class. lonely: classes that a mirror turns
+    into none of the data set."""
+
+    videos: int
+    counts: Sequence[int]
+    multi_label: bool
+    lonely: Sequence[str]
+
+
+def choose(stats: Stats, training: Training, machine: Machine) -> list[Choice]:
+    """All but the choice of the videos."""
+    frames, clip = _clip(stats)
+    return [
+        *_network(training, machine),
+        *frames,
+        *_sight(stats, training, machine),
+        *_balance(training, stats.class_names),
+        *_length(training, machine),
+        _test(stats, clip),
+    ]
+
+
+def _clip(stats: Stats) -> tuple[list[Choice], float]:
+    """How frames are sampled, and the seconds of a clip."""
+    quarter, median = float(np.quantile(stats.frames, 0.25)), float(np.median(stats.seconds))
+    fps = float(np.median(stats.fps))
+    low, high = np.quantile(stats.fps, [0.05, 0.95])
+    count = _FRAMES if quarter >= _FRAMES else 8
+    why = f"a quarter of the videos has no more than {quarter:.0f} frames" if count < _FRAMES else "the usual length"
+    chosen = [Choice("sampler.num_frames", count, why)]
+    if high >= _MIXED * low:
+        rate = min(fps, max(_SLOWEST, math.ceil(2 * count / np.quantile(stats.seconds, 0.25)) / 2))
+        span = count / rate
+        why = f"files have {low:.3g} to {high:.3g} frames per second: a rate makes clips of {span:.1f} s of all of them"
+        chosen.append(Choice("sampler.fps", round(rate, 3), why))
+    else:
+        fits, fast = int((quarter - 1) // (count - 1)), int(fps // _SLOWEST)
+        stride = max(1, min(fits, fast))
+        span = ((count - 1) * stride + 1) / fps
+        bound = "fits into three quarters of them" if fits <= fast else f"{fps / stride:.3g} frames per second"
+        why = f"a clip spans {span:.1f} of the {median:.1f} s of the median video; {bound}"
+        chosen.append(Choice("sampler.stride", stride, why))
+    return chosen, span
+
+
+def _network(training: Training, machine: Machine) -> list[Choice]:
+    large = bool(machine.gpu) and training.videos > _FEW
+    name, million = ("r3d_18", "33") if large else ("slow_fusion", "0.3")
+    why = f"{million} M parameters, from scratch on {training.videos} training videos; "
+    why += "a GPU and many videos carry it" if large else "a larger one overfits them unless it starts from weights"
+    return [Choice("/model", name, why)]
+
+
+def _sight(stats: Stats, training: Training, machine: Machine) -> list[Choice]:
+    """Size, crop and augmentation."""
+    side = float(np.median(stats.short_sides))
+    aspect = float(np.median(np.maximum(stats.heights, stats.widths) / stats.short_sides))
+    name, size = ("crop", 112) if machine.gpu else ("small", 64)
+    chosen = [Choice("/transform", name, f"{size} pixels: {machine.gpu or 'no GPU'}; short sides of {side:.0f}")]
+    if aspect >= _WIDE:
+        lost = f"{1 - 1 / aspect:.0%}"
+        chosen.append(Choice("transform.squash", True, f"a square crop would lose {lost} of the median frame"))
+    chosen += [
+        Choice("transform.colour", 0.5, "random colours: rooms and clothes must not give the class away"),
+        Choice(
+            "transform.grayscale",
+            0.2,
+            "grey clips, likewise: three classes of UCF101 scored 0.85 with both, 0.77 without",
+        ),
+    ]
+    if training.lonely:
+        shown = printable(", ".join(training.lonely[:3]))
+        chosen.append(Choice("transform.flip", 0.0, f"{shown}: a mirrored clip would have no class"))
+    if not training.multi_label:
+        chosen.append(
+            Choice("task.label_smoothing", 0.1, "a small data set: probabilities of 1 would be overconfident")
+        )
+    return chosen
+
+
+def _balance(training: Training, class_names: Sequence[str]) -> list[Choice]:
+    there = {name: int(n) for name, n in zip(class_names, training.counts, strict=True) if n > 0}
+    most, least = max(there, key=lambda name: there[name]), min(there, key=lambda name: there[name])
+    ratio = there[most] / there[least]
+    why = printable(f"{there[most]} training videos of {most}, {there[least]} of {least}")
+    if training.multi_label:
+        return [Choice("task.class_weights", "sqrt", f"most videos lack most classes; {why}")]
+    if ratio < 1.5:
+        return [
+            Choice(
+                "task.class_weights", None, f"classes are about equal: {there[least]} to {there[most]} training videos"
+            )
+        ]
+    if ratio < 3:
+        return [Choice("task.class_weights", "balanced", f"{why}: each class has the same part in the loss")]
+    if ratio < 10:
+        return [Choice("sampler.class_balance", 1.0, f"{why}: every class is drawn equally often")]
+    return [
+        Choice("sampler.class_balance", 0.5, f"{why}: rare classes are drawn more often, not {ratio:.0f} times"),
+        Choice("task.logit_adjust", 1.0, "what drawing leaves of it is corrected in the loss"),
+    ]
+
+
+def _length(training: Training, machine: Machine) -> list[Choice]:
+    """Batch and epochs."""
+    most = 2 ** int(math.log2(max(4, machine.memory))) if machine.gpu else 16
+    batch = max(4, min(64, most))
+    while batch > 4 and batch * 8 > training.videos:
+        batch //= 2
+    updates = max(1, training.videos // batch)
+    epochs = min(100, max(10, math.ceil(_UPDATES / updates)))
+    room = (
+        f"{machine.memory:.0f} GB hold it"
+        if batch == min(64, most)
+        else "few videos, of which an epoch is to make several updates"
+    )
+    chosen = [Choice("trainer.batch_size", batch, f"clips per update: {room}")]
+    if batch != 16:
+        chosen.append(Choice("trainer.base_batch", 16, "optimizer.lr is meant for 16 clips"))
+    why = f"{updates} updates each, {epochs * updates} in all; trainer.patience=10 would stop earlier"
+    return [*chosen, Choice("trainer.epochs", epochs, why)]
+
+
+def _test(stats: Stats, clip: float) -> Choice:
+    median = float(np.median(stats.seconds))
+    clips = min(10, max(2, math.ceil(2 * median / clip)))
+    why = "test clips per video, which cover the median one twice"
+    if median > 20 * clip:
+        why = f"the median video has {median:.0f} s, {median / clip:.0f} clips: lists with start and end serve better"
+    return Choice("eval.clips", clips, why)
+
+
+# ---------------------------------------------------------------- the file
+
+
+def to_yaml(choices: Sequence[Choice], head: Sequence[str]) -> str:
+    """An experiment: the groups, then the keys by section, each below its reason. head: comments at the top."""
+    lines = ["# @package _global_", *(f"# {printable(line)}" for line in head), "defaults:"]
+    for choice in choices:
+        if choice.key.startswith("/"):
+            lines += [f"  # {choice.why}", f"  - override {choice.key}: {choice.value}"]
+    sections = dict.fromkeys(choice.key.partition(".")[0] for choice in choices if not choice.key.startswith("/"))
+    for section in sections:
+        lines += ["", f"{section}:"]
+        for choice in choices:
+            if choice.key.startswith(f"{section}."):
+                lines += [f"  # {choice.why}", f"  {choice.key.partition('.')[2]}: {_written(choice.value)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _written(value: Any) -> str:
+    if not isinstance(value, str):
+        return str(yaml.safe_dump(value)).split("\n", 1)[0]
+    style = None if value.isidentifier() else '"'
+    return str(yaml.safe_dump(literal(value), default_style=style, allow_unicode=True, width=math.inf)).split("\n")[0]
+
+
+def to_text(choices: Sequence[Choice]) -> str:
+    """The same for the terminal, a line each."""
+    rows = [(f"{choice.key.lstrip('/')}={_written(choice.value)}", choice.why) for choice in choices]
+    width = min(40, max(len(key) for key, _ in rows))
+    return printable("\n".join(f"  {key:<{width}}  {why}" for key, why in rows), lines=True)

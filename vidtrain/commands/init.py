@@ -1,0 +1,256 @@
+"""vidtrain init: look at a folder of clips, or a list of them, and write a first experiment that says why."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+import tempfile
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from omegaconf import MISSING, OmegaConf
+
+from vidtrain import build
+from vidtrain.children import processors
+from vidtrain.commands.first_choices import Choice, Machine, Training, choose, to_text, to_yaml
+from vidtrain.commands.run_dir import folder_name
+from vidtrain.commands.videos import listed
+from vidtrain.data.checks.probe import Depth, Probe
+from vidtrain.data.checks.probes import Probes, Settings, absolute
+from vidtrain.data.checks.stats import Stats, collect
+from vidtrain.data.formats._files.mirror import flip_pairs
+from vidtrain.data.manifest.grouping import MOST, Grouping, find_grouping
+from vidtrain.data.manifest.manifest import Manifest, VideoData
+from vidtrain.engine.precision import choose_device
+from vidtrain.errors import ConfigError, DataError
+from vidtrain.options.described import conf_dir
+from vidtrain.options.invocation import Invocation
+from vidtrain.ranges import number
+from vidtrain.reports.table import table
+from vidtrain.runs.atomic import whole_file
+from vidtrain.terminal import noted, printable, say
+from vidtrain.types import BadVideo, FilePath
+
+_LOOKED_AT: Final = 2000  # videos, drawn at random from more
+_FEW_TESTED: Final = 40  # test videos below which one split says little
+_GIVEN: Final = {"root": "where the videos are", "classes": "their names", "train": "the list that was given"}
+_GIVEN.update(dict.fromkeys(("val", "test"), "beside the list for training"))
+_FEW_UNITS: Final = 7  # videos of the smallest class, or groups of them, of which 15 % are one
+_UNCUT: Final = {"val_fraction": 0.0, "test_fraction": 0.0}
+
+
+@dataclass
+class InitConfig:
+    input: FilePath = MISSING
+    """A folder with a folder per class, or a list of videos (CSV, TSV, text, JSON): the first word after init."""
+    output: FilePath = "my_conf"
+    """Folder of configs, for --config-dir: the experiment is written to experiment/ in it."""
+    device: str = "auto"
+    """Where the training will run: auto, cpu, cuda, cuda:1, mps."""
+    num_workers: int | None = number(None, least=1)
+    """Processes that look into the videos; null: one per processor."""
+
+
+def run(call: Invocation[InitConfig]) -> None:
+    """Print what was found and chosen, write the experiment, and say how to run it."""
+    options = call.options
+    source = Path(options.input)
+    name = _name(source)
+    file = Path(options.output) / "experiment" / f"{name}.yaml"
+    if file.exists():
+        raise ConfigError(f"{file}: is there already: remove it, or give another folder with output=...")
+    format_, given = _source(source)
+    whole = _built(format_, {**given, **_UNCUT})
+    if "train" not in whole.splits:
+        raise DataError(f"{source}: holds no training videos, only {', '.join(whole.splits)}")
+    some = _some(whole)
+    probes = _look(some, options.num_workers or processors())
+    stats, machine = collect(some, probes), _machine(options.device)
+    bad = [
+        BadVideo(path, probe.error or probe.broken) for path, probe in probes.items() if probe.error or probe.corrupt
+    ]
+    cuts, data = _cut(format_, given, whole)
+    print(_found(source, data, stats, machine))
+    print("\n".join([*listed("unreadable", bad), *noted(data.notes)]))
+    choices = [Choice("/data", format_, f"{len(data.class_names)} classes")]
+    choices += [Choice(f"data.{key}", value, _GIVEN[key]) for key, value in given.items()]
+    choices += [*cuts, *_bad(len(bad), len(probes)), *choose(stats, _training(data), machine)]
+    command = f"vidtrain train --config-dir {shlex.quote(str(options.output))} experiment={name}"
+    head = [f"Written by vidtrain init {source.absolute()}", f"Machine: {machine}", f"  {command}"]
+    print(f"\n{to_text(choices)}\n")
+    _write(file, to_yaml(choices, head))
+    say(f"written: {file}, with the reasons; change what you know better, then")
+    say(f"  {command}")
+    if (folds := next((c.value for c in cuts if c.key == "data.folds"), None)) is not None:
+        say(f"  {command.replace(' train ', ' train -m ', 1)} data.fold={','.join(map(str, range(folds)))}")
+
+
+# ---------------------------------------------------------------- the videos
+
+
+def _name(source: Path) -> str:
+    """Of the experiment: that of the folder or the list, in letters that Hydra takes; none of vidtrain's own."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", folder_name(source if source.is_dir() else source.with_suffix(""))).strip(
+        "_-"
+    )
+    own = {file.stem for file in (conf_dir() / "experiment").glob("*.yaml")}
+    return f"{name}_clips" if name in own else name or "clips"
+
+
+def _source(source: Path) -> tuple[str, dict[str, Any]]:
+    """The format of the data and the options that say where it is."""
+    if source.is_dir():
+        return "folder", {"root": str(source.absolute())}
+    if not source.is_file():
+        raise ConfigError(
+            f"input={source}: no such file or folder; expected a folder per class in it, or a list of videos"
+        )
+    if source.suffix.lower() == ".parquet":
+        raise ConfigError(f"input={source}: a table: train with data=table data.train=... data.label_column=...")
+    found = {"root": str(source.absolute().parent), "train": source.name}
+    for split in ("val", "test"):
+        other = source.with_name(source.name.replace("train", split))
+        if other != source and other.is_file():
+            found[split] = other.name
+    if (source.parent / "classes.txt").is_file():
+        found["classes"] = "classes.txt"
+    return "list", found
+
+
+def _built(format_: str, options: dict[str, Any]) -> VideoData:
+    section: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / "data" / f"{format_}.yaml"))
+    return build.build_data({**section, **options})
+
+
+def _some(data: VideoData) -> VideoData:
+    """The data set, of a large one videos drawn at random."""
+    total = sum(map(len, data.splits.values()))
+    if total <= _LOOKED_AT:
+        return data
+    rng, splits = np.random.default_rng(0), {}
+    for split, manifest in data.splits.items():
+        count = math.ceil(len(manifest) * _LOOKED_AT / total)
+        splits[split] = manifest.take(np.sort(rng.permutation(len(manifest))[:count]))
+    return replace(data, splits=splits)
+
+
+def _look(data: VideoData, workers: int) -> dict[str, Probe]:
+    """The probe of each video by absolute path; its first, middle and last frame are decoded."""
+    paths = list(absolute(path for manifest in data.splits.values() for path in manifest.paths))
+    reader = build.build_reader({"_target_": "vidtrain.data.readers.pyav.reader.PyAVReader"})
+    settings = Settings(reader, "init", Depth.SAMPLED, timeout=20.0)
+    with tempfile.TemporaryDirectory() as folder:
+        probes = Probes(folder).complete(paths, settings, workers=workers, what="looking")
+        with closing(probes) as found:
+            return {one.path: one.probe for one in found}
+
+
+def _cut(format_: str, given: dict[str, Any], whole: VideoData) -> tuple[list[Choice], VideoData]:
+    """How validation and test videos are held out where there are none, and the data set that comes of it."""
+    train, alone = whole.splits["train"], set(whole.splits) == {"train"}
+    if {"val", "test"} <= set(whole.splits):
+        return [], whole
+    grouping = _grouping(given["root"], train)
+    together = []
+    if grouping is not None:
+        why = f"{len(set(grouping.groups))} groups by their names: videos of one recording or person stay in one split"
+        together.append(Choice("data.group_by", grouping.group_by, why))
+    units, tested = _units(train, grouping), 0.15 * len(train)
+    few = f"the smallest class has {units} {'videos' if grouping is None else 'groups'}"
+    if units >= _FEW_UNITS:
+        few = f"a single test of {tested:.0f} videos is off by {50 / math.sqrt(tested):.0f} % and more"
+    folds = Choice("data.folds", max(2, min(5, units)), f"{few}: train on each fold, and take the mean")
+    tries = [together, [*together, folds]] if units >= _FEW_UNITS and tested >= _FEW_TESTED else [[*together, folds]]
+    tries = [*tries, together] if alone else [together]
+    for choices in tries:
+        try:
+            return choices, _built(format_, {**given, **{c.key.removeprefix("data."): c.value for c in choices}})
+        except DataError:  # too few for it: the next asks for less
+            continue
+    return [Choice(f"data.{key}", 0.0, f"{few}: too few to hold one out") for key in _UNCUT], whole
+
+
+def _grouping(root: str, train: Manifest) -> Grouping | None:
+    paths = [os.path.relpath(path, root).replace(os.sep, "/") for path in train.paths[:MOST]]
+    return find_grouping(paths, train.labels[:MOST].tolist())
+
+
+def _units(train: Manifest, grouping: Grouping | None) -> int:
+    """What the smallest class has of videos, or groups of them, that can be held out by themselves."""
+    labels = train.labels.tolist()
+    groups = range(len(labels)) if grouping is None else grouping.groups
+    pairs = set(zip(labels, groups, strict=False))  # names are looked at up to a number
+    return min(Counter(label for label, _ in pairs if label >= 0).values(), default=0)
+
+
+def _training(data: VideoData) -> Training:
+    train = data.splits["train"]
+    labels = train.labels[train.labels >= 0] if train.tags is None else train.tags.values
+    counts = np.bincount(labels, minlength=data.num_classes).tolist()
+    return Training(len(train), counts, data.multi_label, flip_pairs(data.class_names)[1])
+
+
+def _bad(bad: int, files: int) -> list[Choice]:
+    if bad <= 0.05 * files:
+        return []
+    most = min(1.0, math.ceil(10 * (1.5 * bad / files + 0.05)) / 10)
+    why = f"{bad} of {files} videos cannot be read: vidtrain data check leaves them out, then remove this"
+    return [Choice("data.max_bad_fraction", most, why)]
+
+
+# ---------------------------------------------------------------- the machine, the text, the file
+
+
+def _machine(device_name: str) -> Machine:
+    device = choose_device(device_name)
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return Machine(processors(), properties.total_memory / 1e9, properties.name)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else 0.0
+    return Machine(processors(), memory, "Apple GPU" if device.type == "mps" else "")
+
+
+def _found(source: Path, data: VideoData, stats: Stats, machine: Machine) -> str:
+    rows = [
+        [name, *(f"{value:.3g}" for value in np.quantile(column, [0, 0.25, 0.5, 1]))]
+        for name, column in (
+            ("seconds", stats.seconds),
+            ("frames", stats.frames),
+            ("frames per second", stats.fps),
+            ("short side (pixels)", stats.short_sides),
+        )
+    ]
+    counts = ", ".join(f"{split} {len(manifest)}" for split, manifest in data.splits.items())
+    train = _training(data).counts
+    classes = ", ".join(f"{name} {n}" for name, n in list(zip(data.class_names, train, strict=True))[:12])
+    lines = [
+        f"{source}: {data.num_classes} classes; videos: {counts}",
+        f"in training: {classes}{', ...' if data.num_classes > 12 else ''}",
+        f"machine: {machine}",
+    ]
+    still = int((stats.frames == 1).sum())
+    return "\n".join(
+        [
+            *(printable(line) for line in lines),
+            table([f"{len(stats)} videos looked at", "least", "quarter", "median", "most"], rows),
+            *([f"still images: {still} videos have a single frame"] if still else []),
+        ]
+    )
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(file, "w", encoding="utf-8") as out:
+            out.write(text)
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{file}: the path of the videos is not UTF-8, which YAML must be: rename the folder"
+        ) from None

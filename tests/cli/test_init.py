@@ -12,7 +12,7 @@ import yaml
 
 from tests.cli.conftest import Call, error_line
 from tests.videos import numbered, write_video
-from vidtrain.commands.first_choices import Choice, Machine, Training, choose, to_yaml
+from vidtrain.commands.first_choices import Choice, Machine, Start, Training, choose, to_yaml
 from vidtrain.data.checks.stats import Stats
 
 LAPTOP = Machine(cores=2, memory=8)
@@ -117,6 +117,23 @@ def test_what_is_no_data_set_is_one_line(given: str, said: str, tmp_path: Path, 
     assert not (tmp_path / "my_conf").exists()
 
 
+def test_a_start_from_a_file_of_weights(clip: Path, trained: Path, tmp_path: Path, call: Call) -> None:
+    clips_of(tmp_path / "few", clip, {"walk": 4, "run": 4})
+    call("init", "few", f"weights={trained / 'best.pt'}", "device=cpu")
+    found = written(tmp_path / "my_conf" / "experiment" / "few.yaml")
+    expected = {
+        "/model": "slow_fusion",
+        "/tune": "head",
+        "/optimizer": "adamw",
+        "model.weights": str(trained / "best.pt"),
+    }
+    assert {key: found[key] for key in expected} == expected
+    assert not {"/transform", "sampler.stride", "sampler.num_frames"} & found.keys()
+    call("train", "--config-dir", "my_conf", "experiment=few", "run_dir=run", *SHORT)
+    (tmp_path / "other.pt").write_bytes(trained.joinpath("result.json").read_bytes())
+    assert "other.pt" in error_line(call("init", "few", "weights=other.pt", "output=o", check=2))
+
+
 # ---------------------------------------------------------------- the choices
 
 
@@ -200,6 +217,21 @@ def test_machine_and_size_decide_about_network_and_batch() -> None:
     assert chosen(counts=(50, 50), machine=gpu)["/model"] == "slow_fusion"
     assert (small["trainer.epochs"], large["trainer.epochs"]) == (60, 10)  # 600 updates, 10 epochs or more
     assert (small["trainer.base_batch"], "trainer.base_batch" in chosen()) == (16, False)
+
+
+def test_how_much_of_a_published_network_is_trained() -> None:
+    stats, start = stats_of([250] * 4, [25.0] * 4), Start("/w.pt", "torchvision", "r3d_18", {"dropout": 0.5})
+    gpu = Machine(cores=16, memory=24, gpu="GPU X")
+    for counts, machine, tune, rate in (
+        ((500, 500), LAPTOP, "head", 1e-3),
+        ((99, 99), gpu, "last", 1e-4),
+        ((101, 101), gpu, "full", 1e-4),
+    ):
+        choices = choose(stats, Training(sum(counts), counts, False, ()), machine, start)
+        found = {choice.key: choice.value for choice in choices}
+        assert (found["/tune"], found["optimizer.lr"], found["/model"]) == (tune, rate, "r3d_18")
+        assert (found["model.weights"], found["model.dropout"]) == ("/w.pt", 0.5)
+        assert found["trainer.batch_size"] == (4 if machine is LAPTOP else 8)
 
 
 def test_squash_and_flip() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ _FRAMES: Final = 16
 _SLOWEST: Final = 5.0  # frames per second of a clip: what people do is faster than half of that
 _FEW: Final = 5000  # training videos up to which a small network is the better one from scratch
 _UPDATES: Final = 600  # twice what three classes of UCF101 took to reach 0.89
+_FEW_EACH: Final = 100  # training videos per class below which not all of a published network is trained
 _MIXED: Final = 1.25  # the 95 % frame rate over the 5 % one from which strides mean different times
 _WIDE: Final = 1.2  # longer side over shorter one from which a square crop loses what happens at the edges
 
@@ -44,6 +45,16 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Start:
+    """A file of weights to start from. model: the choice of the catalogue; options: where they are not the preset's."""
+
+    file: str
+    layout: str
+    model: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Training:
     """Of the training split. videos: how many. counts: int64 (K,) of each class. lonely: classes that a mirror turns
     into none of the data set."""
@@ -54,15 +65,22 @@ class Training:
     lonely: Sequence[str]
 
 
-def choose(stats: Stats, training: Training, machine: Machine) -> list[Choice]:
+def choose(stats: Stats, training: Training, machine: Machine, start: Start | None = None) -> list[Choice]:
     """All but the choice of the videos."""
+    if start is not None:
+        return [
+            *_started(start, training, machine),
+            *_augmentation(training),
+            *_balance(training, stats.class_names),
+            *_length(training, machine, most=_published_batch(machine), updates=_UPDATES // 2),
+        ]
     frames, clip = _clip(stats)
     return [
         *_network(training, machine),
         *frames,
         *_sight(stats, training, machine),
         *_balance(training, stats.class_names),
-        *_length(training, machine),
+        *_length(training, machine, most=_own_batch(machine), updates=_UPDATES),
         _test(stats, clip),
     ]
 
@@ -98,8 +116,31 @@ def _network(training: Training, machine: Machine) -> list[Choice]:
     return [Choice("/model", name, why)]
 
 
+def _started(start: Start, training: Training, machine: Machine) -> list[Choice]:
+    """The network of a file, and what of it is trained. Its clips are those that the file expects: training asks it."""
+    each = training.videos / len(training.counts)
+    if not machine.gpu:
+        tune, why = "head", "no GPU: the gradient of the whole network would take too long"
+    elif each < _FEW_EACH:
+        tune, why = "last", f"{each:.0f} training videos per class are few for all of the network"
+    else:
+        tune, why = "full", f"{each:.0f} training videos per class carry all of it"
+    chosen = [
+        Choice("/model", start.model, f"the file's ({start.layout})"),
+        Choice("/tune", tune, why),
+        Choice("/optimizer", "adamw", "usual for networks that have been trained"),
+        Choice("model.weights", start.file, "the file that was given; it says how clips are cut"),
+        *(Choice(f"model.{key}", value, "as the file's tensors say") for key, value in start.options.items()),
+    ]
+    rate = 1e-3 if tune == "head" else 1e-4
+    return [
+        *chosen,
+        Choice("optimizer.lr", rate, "a new head" if tune == "head" else "what is trained should stay near"),
+    ]
+
+
 def _sight(stats: Stats, training: Training, machine: Machine) -> list[Choice]:
-    """Size, crop and augmentation."""
+    """Size, crop and colours."""
     side = float(np.median(stats.short_sides))
     aspect = float(np.median(np.maximum(stats.heights, stats.widths) / stats.short_sides))
     name, size = ("crop", 112) if machine.gpu else ("small", 64)
@@ -107,7 +148,11 @@ def _sight(stats: Stats, training: Training, machine: Machine) -> list[Choice]:
     if aspect >= _WIDE:
         lost = f"{1 - 1 / aspect:.0%}"
         chosen.append(Choice("transform.squash", True, f"a square crop would lose {lost} of the median frame"))
-    chosen += [
+    return [*chosen, *_augmentation(training)]
+
+
+def _augmentation(training: Training) -> list[Choice]:
+    chosen = [
         Choice("transform.colour", 0.5, "random colours: rooms and clothes must not give the class away"),
         Choice(
             "transform.grayscale",
@@ -148,14 +193,23 @@ def _balance(training: Training, class_names: Sequence[str]) -> list[Choice]:
     ]
 
 
-def _length(training: Training, machine: Machine) -> list[Choice]:
-    """Batch and epochs."""
-    most = 2 ** int(math.log2(max(4, machine.memory))) if machine.gpu else 16
-    batch = max(4, min(64, most))
+def _own_batch(machine: Machine) -> int:
+    """Clips for one of the small networks."""
+    return min(64, 2 ** int(math.log2(max(4, machine.memory)))) if machine.gpu else 16
+
+
+def _published_batch(machine: Machine) -> int:
+    """Clips for a network of the size that is published: 1 to 2 GB each."""
+    return min(32, max(4, 2 ** int(math.log2(max(1, machine.memory / 2)))))
+
+
+def _length(training: Training, machine: Machine, *, most: int, updates: int) -> list[Choice]:
+    """Batch and epochs. most: clips that memory holds; updates: that are wanted."""
+    batch = most
     while batch > 4 and batch * 8 > training.videos:
         batch //= 2
-    updates = max(1, training.videos // batch)
-    epochs = min(100, max(10, math.ceil(_UPDATES / updates)))
+    each = max(1, training.videos // batch)
+    epochs = min(100, max(10, math.ceil(updates / each)))
     room = (
         f"{machine.memory:.0f} GB hold it"
         if batch == min(64, most)
@@ -164,7 +218,7 @@ def _length(training: Training, machine: Machine) -> list[Choice]:
     chosen = [Choice("trainer.batch_size", batch, f"clips per update: {room}")]
     if batch != 16:
         chosen.append(Choice("trainer.base_batch", 16, "optimizer.lr is meant for 16 clips"))
-    why = f"{updates} updates each, {epochs * updates} in all; trainer.patience=10 would stop earlier"
+    why = f"{each} updates each, {epochs * each} in all; trainer.patience=10 would stop earlier"
     return [*chosen, Choice("trainer.epochs", epochs, why)]
 
 

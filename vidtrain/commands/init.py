@@ -19,7 +19,7 @@ from omegaconf import MISSING, OmegaConf
 
 from vidtrain import build
 from vidtrain.children import processors
-from vidtrain.commands.first_choices import Choice, Machine, Training, choose, to_text, to_yaml
+from vidtrain.commands.first_choices import Choice, Machine, Start, Training, choose, to_text, to_yaml
 from vidtrain.commands.run_dir import folder_name
 from vidtrain.commands.videos import listed
 from vidtrain.data.checks.probe import Depth, Probe
@@ -30,8 +30,10 @@ from vidtrain.data.manifest.grouping import MOST, Grouping, find_grouping
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.engine.precision import choose_device
 from vidtrain.errors import ConfigError, DataError
+from vidtrain.models.weights.load import describe_weights
 from vidtrain.options.described import conf_dir
 from vidtrain.options.invocation import Invocation
+from vidtrain.options.presets import list_models, nearest_preset
 from vidtrain.ranges import number
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import whole_file
@@ -52,6 +54,8 @@ class InitConfig:
     """A folder with a folder per class, or a list of videos (CSV, TSV, text, JSON): the first word after init."""
     output: FilePath = "my_conf"
     """Folder of configs, for --config-dir: the experiment is written to experiment/ in it."""
+    weights: FilePath | None = None
+    """A published file, or a checkpoint, to start from: it says which model and clips, the data how much is tuned."""
     device: str = "auto"
     """Where the training will run: auto, cpu, cuda, cuda:1, mps."""
     num_workers: int | None = number(None, least=1)
@@ -66,6 +70,7 @@ def run(call: Invocation[InitConfig]) -> None:
     file = Path(options.output) / "experiment" / f"{name}.yaml"
     if file.exists():
         raise ConfigError(f"{file}: is there already: remove it, or give another folder with output=...")
+    start = None if options.weights is None else _start(options.weights)
     format_, given = _source(source)
     whole = _built(format_, {**given, **_UNCUT})
     if "train" not in whole.splits:
@@ -81,7 +86,7 @@ def run(call: Invocation[InitConfig]) -> None:
     print("\n".join([*listed("unreadable", bad), *noted(data.notes)]))
     choices = [Choice("/data", format_, f"{len(data.class_names)} classes")]
     choices += [Choice(f"data.{key}", value, _GIVEN[key]) for key, value in given.items()]
-    choices += [*cuts, *_bad(len(bad), len(probes)), *choose(stats, _training(data), machine)]
+    choices += [*cuts, *_bad(len(bad), len(probes)), *choose(stats, _training(data), machine, start)]
     command = f"vidtrain train --config-dir {shlex.quote(str(options.output))} experiment={name}"
     head = [f"Written by vidtrain init {source.absolute()}", f"Machine: {machine}", f"  {command}"]
     print(f"\n{to_text(choices)}\n")
@@ -122,6 +127,14 @@ def _source(source: Path) -> tuple[str, dict[str, Any]]:
     if (source.parent / "classes.txt").is_file():
         found["classes"] = "classes.txt"
     return "list", found
+
+
+def _start(file: str) -> Start:
+    info = describe_weights(file)
+    if info.model not in list_models():
+        raise ConfigError(f"weights={file}: no model here takes it; `vidtrain inspect weights=...` says what it is")
+    model, left = nearest_preset(info.model, info.options)
+    return Start(str(Path(file).absolute()), str(info.layout), model, {k: left[k] for k in info.options if k in left})
 
 
 def _built(format_: str, options: dict[str, Any]) -> VideoData:

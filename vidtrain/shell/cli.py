@@ -123,7 +123,7 @@ def _main(argv: list[str]) -> int:
     folder, in_sweep = _config_dir(flags), "-m" in flags or "--multirun" in flags
     if command == "data":
         overrides = _data_action(overrides)
-    if command == "init" and overrides and not re.match(r"(input|output|device|num_workers)=", overrides[0]):
+    if command == "init" and overrides and not re.match(r"(input|output|weights|device|num_workers)=", overrides[0]):
         overrides = [f"input={overrides[0]}", *overrides[1:]]  # vidtrain init my_videos
     if command == "train" and "${" in (here := os.getcwd()):  # noqa: PTH109
         raise ConfigError(f"{here}: Hydra reads the ${{ in this folder's name as a reference: train in another folder")

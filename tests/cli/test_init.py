@@ -12,7 +12,7 @@ import yaml
 
 from tests.cli.conftest import Call, error_line
 from tests.videos import numbered, write_video
-from vidtrain.commands.first_choices import Choice, Machine, Start, Training, choose, to_yaml
+from vidtrain.commands.first_choices import Chosen, Machine, GivenWeights, TrainingVideos, choose, to_yaml
 from vidtrain.data.checks.stats import Stats
 
 LAPTOP = Machine(cores=2, memory=8)
@@ -166,7 +166,7 @@ def chosen(
     multi_label: bool = False,
     lonely: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    training = Training(sum(counts), counts, multi_label, lonely)
+    training = TrainingVideos(sum(counts), counts, multi_label, lonely)
     choices = choose(stats_of([250] * 4, [25.0] * 4) if stats is None else stats, training, machine)
     assert all(choice.why and "\n" not in choice.why for choice in choices)
     assert len({choice.key for choice in choices}) == len(choices)
@@ -220,14 +220,14 @@ def test_machine_and_size_decide_about_network_and_batch() -> None:
 
 
 def test_how_much_of_a_published_network_is_trained() -> None:
-    stats, start = stats_of([250] * 4, [25.0] * 4), Start("/w.pt", "torchvision", "r3d_18", {"dropout": 0.5})
+    stats, start = stats_of([250] * 4, [25.0] * 4), GivenWeights("/w.pt", "torchvision", "r3d_18", {"dropout": 0.5})
     gpu = Machine(cores=16, memory=24, gpu="GPU X")
     for counts, machine, tune, rate in (
         ((500, 500), LAPTOP, "head", 1e-3),
         ((99, 99), gpu, "last", 1e-4),
         ((101, 101), gpu, "full", 1e-4),
     ):
-        choices = choose(stats, Training(sum(counts), counts, False, ()), machine, start)
+        choices = choose(stats, TrainingVideos(sum(counts), counts, False, ()), machine, start)
         found = {choice.key: choice.value for choice in choices}
         assert (found["/tune"], found["optimizer.lr"], found["/model"]) == (tune, rate, "r3d_18")
         assert (found["model.weights"], found["model.dropout"]) == ("/w.pt", 0.5)
@@ -242,8 +242,8 @@ def test_squash_and_flip() -> None:
 
 
 def test_values_of_any_kind_are_read_as_they_are() -> None:
-    values = ["a: b # c", '"${x}"\\d', "on", "12", "yes", None, 0.5, 1e-05, True, 3, "Äö"]
-    text = to_yaml([Choice(f"data.k{n}", value, "why") for n, value in enumerate(values)], ["head\nmore"])
+    values = ["a: b # c", '"${x}"\\d', "on", "12", "yes", "1e5", None, 0.5, 1e-05, True, 3, "Äö"]
+    text = to_yaml([Chosen(f"data.k{n}", value, "why") for n, value in enumerate(values)], ["head\nmore"])
     from omegaconf import OmegaConf
 
     read = OmegaConf.to_container(OmegaConf.create(text.replace("defaults:\n", "")), resolve=True)

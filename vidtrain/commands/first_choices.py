@@ -24,7 +24,7 @@ _WIDE: Final = 1.2  # longer side over shorter one from which a square crop lose
 
 
 @dataclass(frozen=True)
-class Choice:
+class Chosen:
     """A key of the experiment, "/GROUP" for the choice of a group; its value; the reason, in a line."""
 
     key: str
@@ -45,7 +45,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Start:
+class GivenWeights:
     """A file of weights to start from. model: the choice of the catalogue; options: where they are not the preset's."""
 
     file: str
@@ -55,7 +55,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingVideos:
     """Of the training split. videos: how many. counts: int64 (K,) of each class. lonely: classes that a mirror turns
     into none of the data set."""
 
@@ -65,7 +65,7 @@ class Training:
     lonely: Sequence[str]
 
 
-def choose(stats: Stats, training: Training, machine: Machine, start: Start | None = None) -> list[Choice]:
+def choose(stats: Stats, training: TrainingVideos, machine: Machine, start: GivenWeights | None = None) -> list[Chosen]:
     """All but the choice of the videos."""
     if start is not None:
         return [
@@ -85,38 +85,38 @@ def choose(stats: Stats, training: Training, machine: Machine, start: Start | No
     ]
 
 
-def _clip(stats: Stats) -> tuple[list[Choice], float]:
+def _clip(stats: Stats) -> tuple[list[Chosen], float]:
     """How frames are sampled, and the seconds of a clip."""
     quarter, median = float(np.quantile(stats.frames, 0.25)), float(np.median(stats.seconds))
     fps = float(np.median(stats.fps))
     low, high = np.quantile(stats.fps, [0.05, 0.95])
     count = _FRAMES if quarter >= _FRAMES else 8
     why = f"a quarter of the videos has no more than {quarter:.0f} frames" if count < _FRAMES else "the usual length"
-    chosen = [Choice("sampler.num_frames", count, why)]
+    chosen = [Chosen("sampler.num_frames", count, why)]
     if high >= _MIXED * low:
         rate = min(fps, max(_SLOWEST, math.ceil(2 * count / np.quantile(stats.seconds, 0.25)) / 2))
         span = count / rate
         why = f"files have {low:.3g} to {high:.3g} frames per second: a rate makes clips of {span:.1f} s of all of them"
-        chosen.append(Choice("sampler.fps", round(rate, 3), why))
+        chosen.append(Chosen("sampler.fps", round(rate, 3), why))
     else:
         fits, fast = int((quarter - 1) // (count - 1)), int(fps // _SLOWEST)
         stride = max(1, min(fits, fast))
         span = ((count - 1) * stride + 1) / fps
         bound = "fits into three quarters of them" if fits <= fast else f"{fps / stride:.3g} frames per second"
         why = f"a clip spans {span:.1f} of the {median:.1f} s of the median video; {bound}"
-        chosen.append(Choice("sampler.stride", stride, why))
+        chosen.append(Chosen("sampler.stride", stride, why))
     return chosen, span
 
 
-def _network(training: Training, machine: Machine) -> list[Choice]:
+def _network(training: TrainingVideos, machine: Machine) -> list[Chosen]:
     large = bool(machine.gpu) and training.videos > _FEW
     name, million = ("r3d_18", "33") if large else ("slow_fusion", "0.3")
     why = f"{million} M parameters, from scratch on {training.videos} training videos; "
     why += "a GPU and many videos carry it" if large else "a larger one overfits them unless it starts from weights"
-    return [Choice("/model", name, why)]
+    return [Chosen("/model", name, why)]
 
 
-def _started(start: Start, training: Training, machine: Machine) -> list[Choice]:
+def _started(start: GivenWeights, training: TrainingVideos, machine: Machine) -> list[Chosen]:
     """The network of a file, and what of it is trained. Its clips are those that the file expects: training asks it."""
     each = training.videos / len(training.counts)
     if not machine.gpu:
@@ -126,35 +126,35 @@ def _started(start: Start, training: Training, machine: Machine) -> list[Choice]
     else:
         tune, why = "full", f"{each:.0f} training videos per class carry all of it"
     chosen = [
-        Choice("/model", start.model, f"the file's ({start.layout})"),
-        Choice("/tune", tune, why),
-        Choice("/optimizer", "adamw", "usual for networks that have been trained"),
-        Choice("model.weights", start.file, "the file that was given; it says how clips are cut"),
-        *(Choice(f"model.{key}", value, "as the file's tensors say") for key, value in start.options.items()),
+        Chosen("/model", start.model, f"the file's ({start.layout})"),
+        Chosen("/tune", tune, why),
+        Chosen("/optimizer", "adamw", "usual for networks that have been trained"),
+        Chosen("model.weights", start.file, "the file that was given; it says how clips are cut"),
+        *(Chosen(f"model.{key}", value, "as the file's tensors say") for key, value in start.options.items()),
     ]
     rate = 1e-3 if tune == "head" else 1e-4
     return [
         *chosen,
-        Choice("optimizer.lr", rate, "a new head" if tune == "head" else "what is trained should stay near"),
+        Chosen("optimizer.lr", rate, "a new head" if tune == "head" else "what is trained should stay near"),
     ]
 
 
-def _sight(stats: Stats, training: Training, machine: Machine) -> list[Choice]:
+def _sight(stats: Stats, training: TrainingVideos, machine: Machine) -> list[Chosen]:
     """Size, crop and colours."""
     side = float(np.median(stats.short_sides))
     aspect = float(np.median(np.maximum(stats.heights, stats.widths) / stats.short_sides))
     name, size = ("crop", 112) if machine.gpu else ("small", 64)
-    chosen = [Choice("/transform", name, f"{size} pixels: {machine.gpu or 'no GPU'}; short sides of {side:.0f}")]
+    chosen = [Chosen("/transform", name, f"{size} pixels: {machine.gpu or 'no GPU'}; short sides of {side:.0f}")]
     if aspect >= _WIDE:
         lost = f"{1 - 1 / aspect:.0%}"
-        chosen.append(Choice("transform.squash", True, f"a square crop would lose {lost} of the median frame"))
+        chosen.append(Chosen("transform.squash", True, f"a square crop would lose {lost} of the median frame"))
     return [*chosen, *_augmentation(training)]
 
 
-def _augmentation(training: Training) -> list[Choice]:
+def _augmentation(training: TrainingVideos) -> list[Chosen]:
     chosen = [
-        Choice("transform.colour", 0.5, "random colours: rooms and clothes must not give the class away"),
-        Choice(
+        Chosen("transform.colour", 0.5, "random colours: rooms and clothes must not give the class away"),
+        Chosen(
             "transform.grayscale",
             0.2,
             "grey clips, likewise: three classes of UCF101 scored 0.85 with both, 0.77 without",
@@ -162,34 +162,34 @@ def _augmentation(training: Training) -> list[Choice]:
     ]
     if training.lonely:
         shown = printable(", ".join(training.lonely[:3]))
-        chosen.append(Choice("transform.flip", 0.0, f"{shown}: a mirrored clip would have no class"))
+        chosen.append(Chosen("transform.flip", 0.0, f"{shown}: a mirrored clip would have no class"))
     if not training.multi_label:
         chosen.append(
-            Choice("task.label_smoothing", 0.1, "a small data set: probabilities of 1 would be overconfident")
+            Chosen("task.label_smoothing", 0.1, "a small data set: probabilities of 1 would be overconfident")
         )
     return chosen
 
 
-def _balance(training: Training, class_names: Sequence[str]) -> list[Choice]:
+def _balance(training: TrainingVideos, class_names: Sequence[str]) -> list[Chosen]:
     there = {name: int(n) for name, n in zip(class_names, training.counts, strict=True) if n > 0}
     most, least = max(there, key=lambda name: there[name]), min(there, key=lambda name: there[name])
     ratio = there[most] / there[least]
     why = printable(f"{there[most]} training videos of {most}, {there[least]} of {least}")
     if training.multi_label:
-        return [Choice("task.class_weights", "sqrt", f"most videos lack most classes; {why}")]
+        return [Chosen("task.class_weights", "sqrt", f"most videos lack most classes; {why}")]
     if ratio < 1.5:
         return [
-            Choice(
+            Chosen(
                 "task.class_weights", None, f"classes are about equal: {there[least]} to {there[most]} training videos"
             )
         ]
     if ratio < 3:
-        return [Choice("task.class_weights", "balanced", f"{why}: each class has the same part in the loss")]
+        return [Chosen("task.class_weights", "balanced", f"{why}: each class has the same part in the loss")]
     if ratio < 10:
-        return [Choice("sampler.class_balance", 1.0, f"{why}: every class is drawn equally often")]
+        return [Chosen("sampler.class_balance", 1.0, f"{why}: every class is drawn equally often")]
     return [
-        Choice("sampler.class_balance", 0.5, f"{why}: rare classes are drawn more often, not {ratio:.0f} times"),
-        Choice("task.logit_adjust", 1.0, "what drawing leaves of it is corrected in the loss"),
+        Chosen("sampler.class_balance", 0.5, f"{why}: rare classes are drawn more often, not {ratio:.0f} times"),
+        Chosen("task.logit_adjust", 1.0, "what drawing leaves of it is corrected in the loss"),
     ]
 
 
@@ -203,7 +203,7 @@ def _published_batch(machine: Machine) -> int:
     return min(32, max(4, 2 ** int(math.log2(max(1, machine.memory / 2)))))
 
 
-def _length(training: Training, machine: Machine, *, most: int, updates: int) -> list[Choice]:
+def _length(training: TrainingVideos, machine: Machine, *, most: int, updates: int) -> list[Chosen]:
     """Batch and epochs. most: clips that memory holds; updates: that are wanted."""
     batch = most
     while batch > 4 and batch * 8 > training.videos:
@@ -215,26 +215,26 @@ def _length(training: Training, machine: Machine, *, most: int, updates: int) ->
         if batch == min(64, most)
         else "few videos, of which an epoch is to make several updates"
     )
-    chosen = [Choice("trainer.batch_size", batch, f"clips per update: {room}")]
+    chosen = [Chosen("trainer.batch_size", batch, f"clips per update: {room}")]
     if batch != 16:
-        chosen.append(Choice("trainer.base_batch", 16, "optimizer.lr is meant for 16 clips"))
+        chosen.append(Chosen("trainer.base_batch", 16, "optimizer.lr is meant for 16 clips"))
     why = f"{each} updates each, {epochs * each} in all; trainer.patience=10 would stop earlier"
-    return [*chosen, Choice("trainer.epochs", epochs, why)]
+    return [*chosen, Chosen("trainer.epochs", epochs, why)]
 
 
-def _test(stats: Stats, clip: float) -> Choice:
+def _test(stats: Stats, clip: float) -> Chosen:
     median = float(np.median(stats.seconds))
     clips = min(10, max(2, math.ceil(2 * median / clip)))
     why = "test clips per video, which cover the median one twice"
     if median > 20 * clip:
         why = f"the median video has {median:.0f} s, {median / clip:.0f} clips: lists with start and end serve better"
-    return Choice("eval.clips", clips, why)
+    return Chosen("eval.clips", clips, why)
 
 
 # ---------------------------------------------------------------- the file
 
 
-def to_yaml(choices: Sequence[Choice], head: Sequence[str]) -> str:
+def to_yaml(choices: Sequence[Chosen], head: Sequence[str]) -> str:
     """An experiment: the groups, then the keys by section, each below its reason. head: comments at the top."""
     lines = ["# @package _global_", *(f"# {printable(line)}" for line in head), "defaults:"]
     for choice in choices:
@@ -256,7 +256,7 @@ def _written(value: Any) -> str:
     return str(yaml.safe_dump(literal(value), default_style=style, allow_unicode=True, width=math.inf)).split("\n")[0]
 
 
-def to_text(choices: Sequence[Choice]) -> str:
+def to_text(choices: Sequence[Chosen]) -> str:
     """The same for the terminal, a line each."""
     rows = [(f"{choice.key.lstrip('/')}={_written(choice.value)}", choice.why) for choice in choices]
     width = min(40, max(len(key) for key, _ in rows))

@@ -19,7 +19,7 @@ from omegaconf import MISSING, OmegaConf
 
 from vidtrain import build
 from vidtrain.children import processors
-from vidtrain.commands.first_choices import Choice, Machine, Start, Training, choose, to_text, to_yaml
+from vidtrain.commands.first_choices import Chosen, Machine, GivenWeights, TrainingVideos, choose, to_text, to_yaml
 from vidtrain.commands.run_dir import folder_name
 from vidtrain.commands.videos import listed
 from vidtrain.data.checks.probe import Depth, Probe
@@ -84,8 +84,8 @@ def run(call: Invocation[InitConfig]) -> None:
     cuts, data = _cut(format_, given, whole)
     print(_found(source, data, stats, machine))
     print("\n".join([*listed("unreadable", bad), *noted(data.notes)]))
-    choices = [Choice("/data", format_, f"{len(data.class_names)} classes")]
-    choices += [Choice(f"data.{key}", value, _GIVEN[key]) for key, value in given.items()]
+    choices = [Chosen("/data", format_, f"{len(data.class_names)} classes")]
+    choices += [Chosen(f"data.{key}", value, _GIVEN[key]) for key, value in given.items()]
     choices += [*cuts, *_bad(len(bad), len(probes)), *choose(stats, _training(data), machine, start)]
     command = f"vidtrain train --config-dir {shlex.quote(str(options.output))} experiment={name}"
     head = [f"Written by vidtrain init {source.absolute()}", f"Machine: {machine}", f"  {command}"]
@@ -129,12 +129,14 @@ def _source(source: Path) -> tuple[str, dict[str, Any]]:
     return "list", found
 
 
-def _start(file: str) -> Start:
+def _start(file: str) -> GivenWeights:
     info = describe_weights(file)
     if info.model not in list_models():
         raise ConfigError(f"weights={file}: no model here takes it; `vidtrain inspect weights=...` says what it is")
     model, left = nearest_preset(info.model, info.options)
-    return Start(str(Path(file).absolute()), str(info.layout), model, {k: left[k] for k in info.options if k in left})
+    return GivenWeights(
+        str(Path(file).absolute()), str(info.layout), model, {k: left[k] for k in info.options if k in left}
+    )
 
 
 def _built(format_: str, options: dict[str, Any]) -> VideoData:
@@ -165,7 +167,7 @@ def _look(data: VideoData, workers: int) -> dict[str, Probe]:
             return {one.path: one.probe for one in found}
 
 
-def _cut(format_: str, given: dict[str, Any], whole: VideoData) -> tuple[list[Choice], VideoData]:
+def _cut(format_: str, given: dict[str, Any], whole: VideoData) -> tuple[list[Chosen], VideoData]:
     """How validation and test videos are held out where there are none, and the data set that comes of it."""
     train, alone = whole.splits["train"], set(whole.splits) == {"train"}
     if {"val", "test"} <= set(whole.splits):
@@ -174,12 +176,12 @@ def _cut(format_: str, given: dict[str, Any], whole: VideoData) -> tuple[list[Ch
     together = []
     if grouping is not None:
         why = f"{len(set(grouping.groups))} groups by their names: videos of one recording or person stay in one split"
-        together.append(Choice("data.group_by", grouping.group_by, why))
+        together.append(Chosen("data.group_by", grouping.group_by, why))
     units, tested = _units(train, grouping), 0.15 * len(train)
     few = f"the smallest class has {units} {'videos' if grouping is None else 'groups'}"
     if units >= _FEW_UNITS:
         few = f"a single test of {tested:.0f} videos is off by {50 / math.sqrt(tested):.0f} % and more"
-    folds = Choice("data.folds", max(2, min(5, units)), f"{few}: train on each fold, and take the mean")
+    folds = Chosen("data.folds", max(2, min(5, units)), f"{few}: train on each fold, and take the mean")
     tries = [together, [*together, folds]] if units >= _FEW_UNITS and tested >= _FEW_TESTED else [[*together, folds]]
     tries = [*tries, together] if alone else [together]
     for choices in tries:
@@ -187,7 +189,7 @@ def _cut(format_: str, given: dict[str, Any], whole: VideoData) -> tuple[list[Ch
             return choices, _built(format_, {**given, **{c.key.removeprefix("data."): c.value for c in choices}})
         except DataError:  # too few for it: the next asks for less
             continue
-    return [Choice(f"data.{key}", 0.0, f"{few}: too few to hold one out") for key in _UNCUT], whole
+    return [Chosen(f"data.{key}", 0.0, f"{few}: too few to hold one out") for key in _UNCUT], whole
 
 
 def _grouping(root: str, train: Manifest) -> Grouping | None:
@@ -203,19 +205,19 @@ def _units(train: Manifest, grouping: Grouping | None) -> int:
     return min(Counter(label for label, _ in pairs if label >= 0).values(), default=0)
 
 
-def _training(data: VideoData) -> Training:
+def _training(data: VideoData) -> TrainingVideos:
     train = data.splits["train"]
     labels = train.labels[train.labels >= 0] if train.tags is None else train.tags.values
     counts = np.bincount(labels, minlength=data.num_classes).tolist()
-    return Training(len(train), counts, data.multi_label, flip_pairs(data.class_names)[1])
+    return TrainingVideos(len(train), counts, data.multi_label, flip_pairs(data.class_names)[1])
 
 
-def _bad(bad: int, files: int) -> list[Choice]:
+def _bad(bad: int, files: int) -> list[Chosen]:
     if bad <= 0.05 * files:
         return []
     most = min(1.0, math.ceil(10 * (1.5 * bad / files + 0.05)) / 10)
     why = f"{bad} of {files} videos cannot be read: vidtrain data check leaves them out, then remove this"
-    return [Choice("data.max_bad_fraction", most, why)]
+    return [Chosen("data.max_bad_fraction", most, why)]
 
 
 # ---------------------------------------------------------------- the machine, the text, the file

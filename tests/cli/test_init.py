@@ -12,7 +12,7 @@ import yaml
 
 from tests.cli.conftest import Call, error_line
 from tests.videos import numbered, write_video
-from vidtrain.commands.first_choices import Chosen, Machine, GivenWeights, TrainingVideos, choose, to_yaml
+from vidtrain.commands.first_choices import Chosen, GivenWeights, Machine, TrainingVideos, choose, to_yaml
 from vidtrain.data.checks.stats import Stats
 
 LAPTOP = Machine(cores=2, memory=8)

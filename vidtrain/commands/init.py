@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from omegaconf import MISSING, OmegaConf
+import yaml  # type: ignore[import-untyped]
+from omegaconf import MISSING
 
 from vidtrain import build
 from vidtrain.children import processors
-from vidtrain.commands.first_choices import Chosen, Machine, GivenWeights, TrainingVideos, choose, to_text, to_yaml
+from vidtrain.commands.first_choices import Chosen, GivenWeights, Machine, TrainingVideos, choose, to_text, to_yaml
 from vidtrain.commands.run_dir import folder_name
 from vidtrain.commands.videos import listed
 from vidtrain.data.checks.probe import Depth, Probe
@@ -140,7 +141,7 @@ def _start(file: str) -> GivenWeights:
 
 
 def _built(format_: str, options: dict[str, Any]) -> VideoData:
-    section: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / "data" / f"{format_}.yaml"))
+    section = yaml.safe_load((conf_dir() / "data" / f"{format_}.yaml").read_text(encoding="utf-8"))
     return build.build_data({**section, **options})
 
 

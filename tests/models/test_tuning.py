@@ -106,6 +106,10 @@ def test_lora_on_every_model(name: str) -> None:
     changed = moved(model, step(model, name, 0.01))
     assert all(is_head(model, key) or "_lora_" in key for key in changed), changed
     assert any("_lora_b" in key for key in changed)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "_lora_" in key:
+                parameter.normal_(std=0.05)
     weights = plain_weights(model.state_dict(), options.alpha)
     assert list(weights) == list(plain.state_dict())
     assert any(

@@ -271,6 +271,8 @@ def test_real_sets_train_at_the_first_start(name: str, test_videos: Path, tmp_pa
 @pytest.mark.slow
 def test_the_built_in_data_written_to_a_folder(tmp_path: Path, call: Call) -> None:
     call("data", "make", "data.root=motion", "data.train_scenes=4", "data.val_scenes=2", "data.test_scenes=2")
-    call("init", "motion")
-    done = call("train", "--config-dir", "my_conf", "experiment=motion", "run_dir=run", *SHORT)
+    (made,) = (tmp_path / "motion").iterdir()
+    call("init", made)
+    (file,) = (tmp_path / "my_conf" / "experiment").iterdir()
+    done = call("train", "--config-dir", "my_conf", f"experiment={file.stem}", "run_dir=run", *SHORT)
     assert "scored " in done.stdout

@@ -39,7 +39,7 @@ from vidtrain.data.settings import (
 )
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.checkpoints.content import check_size
-from vidtrain.engine.parameters import parameter_groups
+from vidtrain.engine.parameters import Grid, parameter_groups
 from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.models.tuning import plain_weights
@@ -101,21 +101,31 @@ def starts_from(node: Mapping[str, Any]) -> list[str]:
 
 
 def fit_to_data(node: dict[str, Any], data: VideoData) -> None:
-    """Fill in the length of the features that a `model` section reads; refuse a model that cannot read the data."""
+    """Fill in the length of features and number of videos that a `model` section reads; refuse what does not fit."""
+    if "support" in node and node["support"] is None and "train" in data.splits:
+        node["support"] = len(data.splits["train"])
     if data.features is not None and "in_features" in node and node["in_features"] is None:
         node["in_features"] = data.features.length
-    check_reads(node.get("in_features"), data, str(node.get("_target_")))
+    _check_length(node.get("in_features"), data, str(node.get("_target_")))
 
 
-def check_reads(in_features: int | None, data: VideoData, model: str) -> None:
-    """Raise ConfigError unless a model that reads features of this length (None: clips) can read the data."""
+def check_reads(model: nn.Module, data: VideoData) -> None:
+    """Raise ConfigError unless a model that reads features, or clips, can read the data."""
+    _check_length(getattr(model, "in_features", None), data, name := type(model).__name__)
+    if data.features is not None and data.features.tokens is not None and not getattr(model, "reads_tokens", False):
+        raise ConfigError(f"the data hold tokens, {name} reads one vector per clip: use model=probe or tokens=false")
+
+
+def _check_length(in_features: int | None, data: VideoData, model: str) -> None:
     length = None if data.features is None else data.features.length
     if in_features == length:
         return
     if length is None:
         raise ConfigError(f"{model} reads features of length {in_features}, the data are videos: give data=features")
     if in_features is None:
-        raise ConfigError(f"data=features holds vectors of length {length}, {model} reads clips: use model=feature_rnn")
+        raise ConfigError(
+            f"data=features holds vectors of length {length}, {model} reads clips: use model=feature_rnn or probe"
+        )
     raise ConfigError(f"{model} reads features of length {in_features}, the data have {length}: extracted otherwise?")
 
 
@@ -216,10 +226,11 @@ def build_optimizer(node: Mapping[str, Any], model: nn.Module) -> torch.optim.Op
     """The optimizer of an `optimizer` section; the keys in _GROUP_KEYS say how parameters are grouped."""
     options = {str(key): value for key, value in node.items()}
     grouping = {key: options.pop(key) for key in _GROUP_KEYS if key in options}
-    parameters: Any = [p for p in model.parameters() if p.requires_grad]
-    if grouping.get("layer_decay") is not None or grouping.get("decay_norms", True) is not True:
+    parameters: Any = [{"params": [p for p in model.parameters() if p.requires_grad]}]  # a group may be empty
+    special = grouping.get("layer_decay") is not None or grouping.get("decay_norms", True) is not True
+    if parameters[0]["params"] and (special or isinstance(model, Grid)):
         if not isinstance(options.get("lr"), (int, float)):
-            raise ConfigError("optimizer.layer_decay and optimizer.decay_norms need optimizer.lr, a number")
+            raise ConfigError("optimizer.layer_decay, decay_norms and model=probe need optimizer.lr, a number")
         decay = options.get("weight_decay", 0.0)
         parameters = parameter_groups(model, lr=options["lr"], weight_decay=decay, **grouping)
     target, sharded = str(options.get("_target_")), any(hasattr(p, "full_tensor") for p in model.parameters())

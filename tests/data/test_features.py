@@ -19,6 +19,7 @@ from vidtrain.data.clips.workers import Workers
 from vidtrain.data.features.files import FILE, FeatureFolder, Video, open_features, read_info
 from vidtrain.data.features.index import clip_seconds, write_feature_index
 from vidtrain.data.features.sequences import EvalSequences, TrainSequences
+from vidtrain.data.features.subsets import few_of_each, with_validation
 from vidtrain.data.formats.features import features
 from vidtrain.data.formats.index import index
 from vidtrain.data.manifest.manifest import IntLists, Manifest, VideoData
@@ -173,7 +174,7 @@ def test_settings_of_another_kind(tmp_path: Path, sources: list[Video], length: 
     content = json.loads(file.read_text())
     for wrong in ({"length": length}, {"made_by": [length]}, {"made_by": length}):
         file.write_text(json.dumps({**content, **wrong}))
-        with pytest.raises(DataError, match="its made_by or its length is none"):
+        with pytest.raises(DataError, match="its made_by, length or tokens is none"):
             read_info(tmp_path / "out")
 
 
@@ -396,3 +397,81 @@ def test_loaders(tmp_path: Path, sources: list[Video], workers: int) -> None:
     views = EvalSequences(data.splits["train"], data.features, batch_size=2, num_classes=2)
     batches = list(loaders.eval_loader(views, Workers(workers)))
     assert [b.videos.tolist() for b in batches] == [[0, 1], [2]]
+
+
+# ---------------------------------------------------------------- tokens
+
+
+def test_tokens_of_a_clip_stand_in_a_row(tmp_path: Path, sources: list[Video]) -> None:
+    """(clips, P, D) on disk, (clips x P, D) to a model; a stretch is of whole clips."""
+    folder, done = FeatureFolder(tmp_path / "out", {**MADE, "tokens": True}, "float16"), {}
+    whole = np.arange(5 * 2 * 3, dtype=np.float16).reshape(5, 2, 3)
+    folder.add(sources[0], 0, 5, whole[:3])
+    folder.add(sources[0], 3, 5, whole[3:])
+    with pytest.raises(DataError, match="length 3 x 3, the others 2 x 3"):
+        folder.add(sources[1], 0, 1, np.zeros((1, 3, 3), np.float16))
+    with pytest.raises(DataError, match="length 3, the others 2 x 3"):
+        folder.add(sources[1], 0, 1, np.zeros((1, 3), np.float16))
+    done[sources[0].key] = folder.finish(sources[0], clips=5, frames=30, fps=10.0)
+    folder.close()
+    data = VideoData(("a",), {"train": Manifest.of([sources[0].path], [0])})
+    write_feature_index(tmp_path / "out", data, done, SPEC, None)
+    found = features(tmp_path / "out", max_clips=2)
+    assert found.features is not None
+    assert (found.features.length, found.features.tokens) == (3, 2)
+    assert found.features.protocol.startswith("2 tokens per clip (length 3")
+    read = only(EvalSequences(found.splits["train"], found.features, batch_size=8)[0])
+    assert torch.equal(read, torch.from_numpy(whole).flatten(0, 1))
+    part = only(TrainSequences(found.splits["train"], found.features, PARTS, seed=0)[3, 0, 0])
+    assert part.shape == (4, 3)
+    assert int(part[0, 0]) % 6 == 0  # begins with a clip
+    with pytest.raises(VideoError, match="expected clips x 4 x 3"):
+        open_features(found.splits["train"].paths[0], 3, 4)
+
+
+# ---------------------------------------------------------------- parts of the training videos
+
+
+@pytest.fixture
+def grouped(tmp_path: Path) -> VideoData:
+    """Two classes of four groups of three videos, as UCF101 names them."""
+    names = [f"v_{c}_g{g:02d}_c{n:02d}" for c in ("Run", "Walk") for g in range(1, 5) for n in range(1, 4)]
+    folder = tmp_path / "out"
+    (folder / "videos" / "aa").mkdir(parents=True)
+    files = [f"videos/aa/{number}.npy" for number in range(len(names))]
+    rows = [f"{tmp_path}/set/{name}.avi,,,made,1,{file}," for name, file in zip(names, files, strict=True)]
+    (folder / "report.csv").write_text("path,start,end,status,clips,file,reason\n" + "\n".join(rows) + "\n")
+    paths = [str(folder / file) for file in files]
+    return VideoData(("run", "walk"), {"train": Manifest.of(paths, [0] * 12 + [1] * 12)})
+
+
+def group_of(path: str) -> int:
+    """Of a file's number in `grouped`."""
+    return int(Path(path).stem) // 3
+
+
+def test_validation_videos_are_whole_groups(grouped: VideoData) -> None:
+    data, note = with_validation(grouped, 0.25, seed=0)
+    train, val = ({group_of(path) for path in data.splits[split].paths} for split in ("train", "val"))
+    assert not train & val
+    assert len(data.splits["val"]) == 6
+    assert sorted(set(data.splits["val"].labels.tolist())) == [0, 1]
+    assert "6 of 24 training videos are held out" in note
+    assert "groups by" in note
+    other, _ = with_validation(grouped, 0.25, seed=1)
+    assert list(other.splits["val"].paths) != list(data.splits["val"].paths)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5])
+def test_few_of_each_class_are_of_as_many_groups_as_there_are(grouped: VideoData, count: int) -> None:
+    train = grouped.splits["train"]
+    found = few_of_each(train, count, seed=0)
+    assert np.bincount(found.labels).tolist() == [count, count]
+    for label in (0, 1):
+        groups = [group_of(path) for path, own in zip(found.paths, found.labels, strict=True) if own == label]
+        assert len(set(groups)) == min(count, 4)
+    draws = {tuple(few_of_each(train, count, seed).paths) for seed in range(5)}
+    assert len(draws) > 2
+    assert tuple(found.paths) in draws
+    with pytest.raises(DataError, match=r"probe\.shots=13: class run has 12 training videos"):
+        few_of_each(train, 13, 0, ("run", "walk"))

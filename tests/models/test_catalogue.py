@@ -33,7 +33,7 @@ def test_every_model_has_an_entry_in_its_own_file() -> None:
 
 def test_a_models_name_stands_in_no_third_file() -> None:
     """Its own file and its YAML; and those of published weights, which have to say whose they are."""
-    package, names = DOCS.parents[1] / "vidtrain", set(catalogue())
+    package, names = DOCS.parents[1] / "vidtrain", set(catalogue()) - {"probe"}  # also a word of tune=
     used = {
         (name, file.name)
         for file in package.rglob("*.py")

@@ -72,7 +72,7 @@ def _scored(call: Invocation[EvalCommandConfig], world: World) -> float | None:
     data = with_classes_of(data, names)
     if options.stream is not None:
         _answer_by(model, options.stream)
-    build.check_reads(getattr(model, "in_features", None), data, type(model).__name__)
+    build.check_reads(model, data)
     build.check_flow(model, config.flow)
     task = build.build_task(config.task, data.class_names, multi_label=data.multi_label)
     for note in data.notes:

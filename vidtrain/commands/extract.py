@@ -55,6 +55,8 @@ class ExtractCommandConfig(CheckpointSections):
     """Folder for the features; a folder that an earlier run began is completed."""
     layer: str = "features"
     """What is kept: features (what the head classifies), embed (c3d's fc6), or the name of a module, such as layer3."""
+    tokens: bool = False
+    """Keep the layer's output at every position, for probes with attention; false: its mean, one vector per clip."""
     hop: int | float | str | None = None
     """From one clip to the next: source frames (16) or seconds (0.5s); null: clips neither overlap nor leave gaps."""
     dtype: FeatureType = FeatureType.float16
@@ -127,10 +129,10 @@ def _network(
         if not build.starts_from(config.model):
             log.warning("no model.weights and no checkpoint: these are features of random weights")
         model = build.build_model(config.model, num_classes)
-    build.check_reads(getattr(model, "in_features", None), data, type(model).__name__)
+    build.check_reads(model, data)
     if model_inputs(model) != ("rgb",):
         raise ConfigError(f"extract reads RGB: {type(model).__name__} wants optical flow besides")
-    return FeatureTap(model, options.layer)
+    return FeatureTap(model, options.layer, tokens=options.tokens)
 
 
 def _made_by(
@@ -149,6 +151,8 @@ def _made_by(
             if key not in (*unused.get(section, ()), ORIGIN) and key in used.get(section, (key,)):
                 made[f"{section}.{key}"] = value
     own = {"layer": network.layer, "hop": options.hop, "dtype": str(options.dtype), "trainer.precision": precision.name}
+    if network.tokens:  # a folder of an earlier version has no such key
+        own["tokens"] = True
     return {**made, **own, "weights": weights_hash(network)}
 
 
@@ -238,11 +242,12 @@ def _summary(found: _Found, folder: FeatureFolder, data: VideoData, output: Path
     lines = [
         f"{len(found.done)} of {len(found.videos)} videos have features in {output} "
         f"({len(found.made)} now, {kept} before)",
-        f"{clips} clips, {folder.length} numbers each",
+        f"{clips} clips, {f'{folder.tokens} tokens of ' if folder.tokens else ''}{folder.length} numbers each",
         *listed("bad", list(found.bad.values())),
         f"report: {output / REPORT}",
     ]
     if "train" in data.splits:
         root = override("data.root", output)
-        lines.append(f"train on them with: vidtrain train model=feature_rnn data=features {root}")
+        reader = "probe model.head=attentive" if folder.tokens else "feature_rnn"
+        lines.append(f"train on them with: vidtrain train model={reader} data=features {root}")
     return printable(lines)

@@ -76,14 +76,19 @@ class Scorer:
         protocol: EvalProtocol = EvalProtocol.vidtrain,
         num_classes: int | None = None,
         features: FeatureInfo | None = None,
+        all_processes: bool = False,
     ) -> Iterable[Batch | ViewPart]:
-        """Batches of whole videos with all their views, or all their features."""
+        """Batches of whole videos with all their views, or all their features.
+
+        all_processes: each process gets all videos; false: its part.
+        """
         evaluation = replace(self.config.eval, clips=clips, crops=crops, hop=hop, protocol=protocol)
         views = EvalViews(manifest, self.parts, evaluation, num_classes=num_classes)
         if features is not None:
             views = EvalSequences(manifest, features, batch_size=evaluation.batch_size, num_classes=num_classes)
         pinned, limit = self.precision.device.type == "cuda", self.config.trainer.data_timeout
-        return eval_loader(views, Workers(self.workers, pinned, limit), rows=self.world.part(len(views)))
+        rows = range(len(views)) if all_processes else self.world.part(len(views))
+        return eval_loader(views, Workers(self.workers, pinned, limit), rows=rows)
 
     def score(
         self,

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from vidtrain import build
-from vidtrain.commands import run_dir
+from vidtrain.commands import probing, run_dir
 from vidtrain.commands.scoring import Scorer
 from vidtrain.data.clips.dataset import TrainClips
 from vidtrain.data.clips.loader import TrainLoader, class_shares
@@ -27,6 +27,7 @@ from vidtrain.engine.devices.memory_format import pays, to_channels_last
 from vidtrain.engine.devices.parallel import gathered, parallel
 from vidtrain.engine.ema import EMA
 from vidtrain.engine.hooks import Hook, standard_hooks
+from vidtrain.engine.parameters import Grid
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import Network, Preprocess, model_inputs
 from vidtrain.engine.schedule import Plan
@@ -56,9 +57,12 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
     settings, precision = options.trainer, scorer.precision
     build.fit_to_data(options.model, data)
     model = build.build_model(options.model, data.num_classes).to(precision.device)
+    build.check_reads(model, data)
     build.check_flow(model, options.flow, multi_label=data.multi_label)
+    data = probing.with_what_it_needs(options, model, data)
     _say_what_runs(call, data, model, scorer)
     log.info("tune=%s: %s", options.tune.name.value, tune(model, options.tune))
+    probing.fit(model, scorer, data, resumed=options.resume is not None)
     # FSDP cuts weights along their first axis and knows one order only
     if pays(model, precision.device) and not (settings.strategy is Strategy.fsdp and world.size > 1):
         to_channels_last(model)
@@ -103,6 +107,8 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
 
     def validate(model: nn.Module) -> Scores:
         with gathered(model, world):
+            if isinstance(model, Grid):
+                probing.choose(model, scorer, task, data, folder)
             return scorer.validate(task, model, data, options.eval.val_clips)
 
     own_hooks = build.build_named(options.hook, "hook", Hook)

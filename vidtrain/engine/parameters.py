@@ -3,11 +3,11 @@ are not finite."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vidtrain.engine.devices.distributed import local
 from vidtrain.errors import ConfigError
@@ -22,6 +22,24 @@ class Layered(Protocol):
 
     def layer_of(self, name: str) -> int:
         """From 0, the embedding, to num_layers - 1, the head."""
+        ...
+
+
+@runtime_checkable
+class Grid(Protocol):
+    """A network of members that are trained side by side, each with a learning rate and a decay of its own, of which
+    the one that validated best answers alone."""
+
+    members: Sequence[str]
+    chosen: Tensor
+    """int64 (): the one that answers, a buffer."""
+
+    def factors_of(self, name: str) -> tuple[float, float]:
+        """Of a parameter: its share of the learning rate, and of the weight decay."""
+        ...
+
+    def answers_of_all(self, x: Any) -> Tensor:
+        """The answers of all of the G members, (N, G, ...)."""
         ...
 
 
@@ -54,6 +72,8 @@ def parameter_groups(
         rate = lr
         if layer_decay is not None and isinstance(model, Layered):
             rate *= layer_decay ** (model.num_layers - 1 - model.layer_of(name))
+        if isinstance(model, Grid):
+            rate, decay = (value * factor for value, factor in zip((rate, decay), model.factors_of(name), strict=True))
         groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()]
 
@@ -78,6 +98,8 @@ def train_mode(model: nn.Module) -> None:
 
 def first_not_finite(model: nn.Module) -> str | None:
     """The first parameter that holds nan or inf, of what this process keeps of it. Waits for the device."""
-    names, weights = zip(*model.named_parameters(), strict=True)
-    finite = torch.stack([local(parameter.detach()).isfinite().all() for parameter in weights]).tolist()
-    return next((name for name, whole in zip(names, finite, strict=True) if not whole), None)
+    weights = dict(model.named_parameters())
+    if not weights:
+        return None
+    finite = torch.stack([local(parameter.detach()).isfinite().all() for parameter in weights.values()]).tolist()
+    return next((name for name, whole in zip(weights, finite, strict=True) if not whole), None)

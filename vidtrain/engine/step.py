@@ -84,7 +84,8 @@ class TrainingStep:
                 ready = Batch(self.network.ready(piece.inputs), targets, piece.videos)
                 with self._exchange(last=number == len(pieces)):
                     loss, measures = self.task.loss(self.network, ready)
-                    self.precision.scaler.scale(loss * (len(piece) / total)).backward()
+                    if loss.requires_grad:  # a network may have nothing to train
+                        self.precision.scaler.scale(loss * (len(piece) / total)).backward()
                 sums += self._found(loss.detach(), measures, len(piece))
         except torch.OutOfMemoryError:
             if not self.halve_on_oom:

@@ -25,6 +25,7 @@ class Family(Enum):
     FACTORISED = "space and time apart"
     PATHWAYS = "two pathways"
     RECURRENT = "recurrent"
+    PROBE = "probe of a frozen network"
     ATTENTION = "attention"
 
 

@@ -172,12 +172,12 @@ def feature_rnn(
     check_at_least("chunk", chunk, 1)
     tap = None
     if in_features is None:
-        tap = FeatureTap(_network(network, dict(network_options or {}), clip=clip, size=size), layer)
+        tap = FeatureTap(frozen_network(network, dict(network_options or {}), clip=clip, size=size), layer)
     else:
         check_at_least("in_features", in_features, 1)
     return FeatureRNN(
         num_classes=num_classes,
-        in_features=_length(tap, clip, size) if tap is not None else in_features or 0,
+        in_features=vector_length(tap, clip, size) if tap is not None else in_features or 0,
         network=tap,
         size=size if tap is not None else None,
         clip=clip,
@@ -192,7 +192,7 @@ def feature_rnn(
     )
 
 
-def _network(name: str, options: dict[str, Any], *, clip: int, size: int) -> nn.Module:
+def frozen_network(name: str, options: dict[str, Any], *, clip: int, size: int) -> nn.Module:
     """The network that is run over the clips. Its head is made for one class and never used."""
     function = factory(name)
     if function is None:
@@ -205,9 +205,9 @@ def _network(name: str, options: dict[str, Any], *, clip: int, size: int) -> nn.
     return function(num_classes=1, **{**given, **options})
 
 
-def _length(tap: FeatureTap, clip: int, size: int) -> int:
+def vector_length(tap: FeatureTap, clip: int, size: int) -> int:
     """D, from one pass on the meta device."""
     from vidtrain.models.layers.twin import meta_twin
 
     with torch.no_grad():
-        return int(meta_twin(tap)(torch.empty(1, 3, clip, size, size, device="meta")).shape[1])
+        return int(meta_twin(tap)(torch.empty(1, 3, clip, size, size, device="meta")).shape[-1])

@@ -1,7 +1,7 @@
 """Features of videos on disk, as `vidtrain extract` writes them and `data=features` reads them.
 
     <folder>/features.json           what made them, their length and type
-    <folder>/videos/3f/<name>.npy    one file a video: float16 or float32 (clips, D)
+    <folder>/videos/3f/<name>.npy    one file a video: float16 or float32 (clips, D), of tokens (clips, P, D)
     <folder>/videos.jsonl            the journal: a line for each finished video
     <folder>/index.json, *.npy       classes, splits, labels and files, see `vidtrain.data.manifest.index`
     <folder>/<split>.seconds.npy     float64 (clips, 2): first and last second of each clip, video after video,
@@ -100,6 +100,7 @@ class FeatureFolder:
         self.made_by = json.loads(json.dumps(made_by))
         self._dtype = np.dtype(dtype)
         self._open: dict[str, _Part] = {}
+        self.tokens: int | None = None
         self._check()
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as hold:
@@ -131,12 +132,14 @@ class FeatureFolder:
                     f"output={self.folder}: holds features made with {key}={_shown(old)}, now it is {_shown(new)}: "
                     "choose another output, or the same settings"
                 )
+        self.tokens = content.get("tokens")
         return None if content["length"] is None else int(content["length"])
 
     def _write_settings(self) -> None:
         content = {
             "version": _VERSION,
             "length": self.length,
+            "tokens": self.tokens,
             "dtype": self._dtype.name,
             "made_by": self.made_by,
         }
@@ -155,20 +158,22 @@ class FeatureFolder:
         """Write clips of a video, from its clip `number` on, of `total`; number 0 begins it, or begins it anew.
 
         Args:
-            features: (n, D), of the folder's type.
+            features: (n, D), or of tokens (n, P, D), of the folder's type.
 
         Raises:
-            DataError: D is not that of the others.
+            DataError: D or P is not that of the others.
         """
         if self.length is None:
-            self.length = int(features.shape[1])
+            self.length = int(features.shape[-1])
+            self.tokens = int(features.shape[1]) if features.ndim == 3 else None
             self._write_settings()
-        if features.shape[1] != self.length:
-            raise DataError(f"{video.path}: its features have length {features.shape[1]}, the others {self.length}")
+        if features.shape[1:] != _shape(self.length, self.tokens):
+            found, others = _shown_shape(features.shape[1:]), _shown_shape(_shape(self.length, self.tokens))
+            raise DataError(f"{video.path}: its features have length {found}, the others {others}")
         if number == 0:
             self.discard(video)
             make_parent(self.folder / video.file, self.folder)
-            self._open[video.key] = _Part(self.folder / video.file, (total, self.length), self._dtype)
+            self._open[video.key] = _Part(self.folder / video.file, (total, *features.shape[1:]), self._dtype)
         self._open[video.key].write(number, features)
 
     def finish(self, video: Video, *, clips: int, frames: int, fps: float, times: Seconds | None = None) -> Done:
@@ -199,7 +204,7 @@ class FeatureFolder:
 class _Part:
     """A file being written."""
 
-    def __init__(self, target: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+    def __init__(self, target: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._target, self._path = target, target.with_name(f"{target.name}{_PART}")
         self._dtype, self._shape, self._rows = dtype, shape, 0
         self._file: BinaryIO = self._path.open("wb")
@@ -234,11 +239,11 @@ def read_info(folder: Path, max_clips: int | None = None) -> FeatureInfo:
     content = _read_settings(folder)
     if content["length"] is None:
         raise DataError(f"{folder}: holds no features yet; run `vidtrain extract` to its end")
-    return FeatureInfo(int(content["length"]), content["made_by"], max_clips)
+    return FeatureInfo(int(content["length"]), content["made_by"], max_clips, content.get("tokens"))
 
 
-def open_features(path: str, length: int) -> Features:
-    """(clips, D), memory-mapped.
+def open_features(path: str, length: int, tokens: int | None = None) -> Features:
+    """(clips, D), or (clips, tokens, D), memory-mapped.
 
     Raises:
         VideoError: no such file, not one of features, or of another length.
@@ -247,10 +252,20 @@ def open_features(path: str, length: int) -> Features:
         found: Features = map_array(path)
     except (OSError, ValueError) as error:
         raise VideoError(path, f"not a file of features that can be read ({error})") from None
-    if found.ndim != 2 or found.shape[1] != length or not len(found) or found.dtype.kind != "f":
-        shape = " x ".join(map(str, found.shape))
-        raise VideoError(path, f"holds {shape} {found.dtype}, expected clips x {length} of a float type")
+    expected = _shape(length, tokens)
+    if found.shape[1:] != expected or not found.ndim or not len(found) or found.dtype.kind != "f":
+        shape, wanted = _shown_shape(found.shape), _shown_shape(expected)
+        raise VideoError(path, f"holds {shape} {found.dtype}, expected clips x {wanted} of a float type")
     return found
+
+
+def _shape(length: int, tokens: int | None) -> tuple[int, ...]:
+    """Of what is kept of one clip."""
+    return (length,) if tokens is None else (tokens, length)
+
+
+def _shown_shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
@@ -262,8 +277,10 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     except (KeyError, ValueError, OSError) as error:
         raise DataError(f"{file}: cannot be read ({error}); extract into a new folder") from None
     length = content.get("length")
-    if not has_types(content, made_by=dict, length=(int, type(None))) or not (length is None or 0 < length < 1 << 31):
-        raise DataError(f"{file}: its made_by or its length is none; extract into a new folder")
+    sizes = [size for size in (length, content.setdefault("tokens", None)) if size is not None]
+    kinds: dict[str, Any] = {"made_by": dict, "length": (int, type(None)), "tokens": (int, type(None))}
+    if not has_types(content, **kinds) or not all(0 < size < 1 << 31 for size in sizes):
+        raise DataError(f"{file}: its made_by, length or tokens is none; extract into a new folder")
     return content
 
 

@@ -8,10 +8,15 @@ import numpy as np
 import torch
 
 from vidtrain.data.clips.dataset import ClipParts, EvalViews, Targets, TrainClips
-from vidtrain.data.features.files import open_features
+from vidtrain.data.features.files import Features, open_features
 from vidtrain.data.manifest.manifest import FeatureInfo, Manifest
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.types import BadVideo, Sample
+
+
+def _in_a_row(features: Features) -> torch.Tensor:
+    """(clips, D), or (clips, P, D) -> (L, D): tokens stand clip by clip."""
+    return torch.from_numpy(np.array(features)).flatten(0, -2)
 
 
 class TrainSequences(TrainClips):
@@ -41,11 +46,11 @@ class TrainSequences(TrainClips):
         self.targets = Targets(manifest, num_classes)
 
     def _load(self, row: int, rng: np.random.Generator, bad: tuple[BadVideo, ...]) -> list[Sample]:
-        features = open_features(self.manifest.paths[row], self.info.length)
+        features = open_features(self.manifest.paths[row], self.info.length, self.info.tokens)
         if self.info.max_clips is not None:
             start = int(rng.integers(max(0, len(features) - self.info.max_clips) + 1))
             features = features[start : start + self.info.max_clips]
-        return [Sample({"features": torch.from_numpy(np.array(features))}, self.targets[row], row, bad)]
+        return [Sample({"features": _in_a_row(features)}, self.targets[row], row, bad)]
 
 
 class EvalSequences(EvalViews):
@@ -66,7 +71,7 @@ class EvalSequences(EvalViews):
     def __getitem__(self, row: int) -> Sample:
         target = self.targets[row]
         try:
-            features = open_features(self.manifest.paths[row], self.info.length)
+            features = open_features(self.manifest.paths[row], self.info.length, self.info.tokens)
         except VideoError as error:
             return Sample(None, target, row, (BadVideo(error.path, error.reason),))
-        return Sample({"features": torch.from_numpy(np.array(features))}, target, row)
+        return Sample({"features": _in_a_row(features)}, target, row)

@@ -123,12 +123,18 @@ class FeatureInfo:
     """What a data set of features is.
 
     length: D of each vector. made_by: dotted settings -> value, of all that the numbers depend on.
-    max_clips: longest stretch that training takes of a video, None: all of it.
+    max_clips: longest stretch that training takes of a video, None: all of it. tokens: vectors of each clip, which is
+    then no single vector but what a layer has at each of its positions; None: one vector.
     """
 
     length: int
     made_by: Mapping[str, Any]
     max_clips: int | None = None
+    tokens: int | None = None
+
+    @property
+    def _what(self) -> str:
+        return "features" if self.tokens is None else f"{self.tokens} tokens per clip"
 
     @property
     def protocol(self) -> str:
@@ -137,7 +143,7 @@ class FeatureInfo:
         hop = made.get("hop")
         every = "one after the other" if hop is None else f"a clip every {hop}{' frames' * isinstance(hop, int)}"
         return (
-            f"features (length {self.length}, layer {made.get('layer')}) of {made.get('model._target_')} over "
+            f"{self._what} (length {self.length}, layer {made.get('layer')}) of {made.get('model._target_')} over "
             f"{made.get('sampler.num_frames')}-frame clips at {made.get('transform.size')} px, {every}"
         )
 

@@ -19,7 +19,10 @@ def check_probe(depth: int, heads: int, width: int) -> None:
 
 
 class CrossAttention(nn.Module):
-    """A query (B, 1, D) over tokens (B, N, D) -> (B, 1, D). projected: with a linear layer on what it has read."""
+    """A query (B, 1, D) over tokens (B, N, D) -> (B, 1, D). projected: with a linear layer on what it has read.
+
+    there: bool (B, N), the tokens that are no padding; None: all.
+    """
 
     def __init__(self, width: int, heads: int, *, projected: bool = False) -> None:
         super().__init__()
@@ -28,10 +31,11 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(width, 2 * width)
         self.proj = nn.Linear(width, width) if projected else nn.Identity()
 
-    def forward(self, query: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, query: torch.Tensor, tokens: torch.Tensor, there: torch.Tensor | None = None) -> torch.Tensor:
+        mask = None if there is None else there[:, None, None]
         q = self.q(query).unflatten(2, (self.heads, -1)).transpose(1, 2)
         k, v = self.kv(tokens).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        read: torch.Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        read: torch.Tensor = self.proj(F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2))
         return read
 
 
@@ -45,14 +49,17 @@ class CrossBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, 4 * width)
 
-    def forward(self, query: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        query = query + self.xattn(query, self.norm1(tokens))
+    def forward(self, query: torch.Tensor, tokens: torch.Tensor, there: torch.Tensor | None = None) -> torch.Tensor:
+        query = query + self.xattn(query, self.norm1(tokens), there)
         out: torch.Tensor = query + self.mlp(self.norm2(query))
         return out
 
 
 class AttentivePooler(nn.Module):
-    """Tokens (B, N, D) -> (B, D): `depth` blocks of ordinary attention, then one learned query."""
+    """Tokens (B, N, D) -> (B, D): `depth` blocks of ordinary attention, then one learned query.
+
+    there: see CrossAttention; the blocks know no padding.
+    """
 
     def __init__(self, width: int, *, depth: int, heads: int, norm_eps: float) -> None:
         super().__init__()
@@ -63,9 +70,10 @@ class AttentivePooler(nn.Module):
         self.cross_attention_block = CrossBlock(width, heads, norm_eps)
         init_transformer(self, "")
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, there: torch.Tensor | None = None) -> torch.Tensor:
+        assert there is None or not self.blocks, "the blocks would read the padding"
         for block in self.blocks:
             tokens = block(tokens)
         query = self.query_tokens.repeat(len(tokens), 1, 1)
-        out: torch.Tensor = self.cross_attention_block(query, tokens)[:, 0]
+        out: torch.Tensor = self.cross_attention_block(query, tokens, there)[:, 0]
         return out

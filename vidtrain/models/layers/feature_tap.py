@@ -1,4 +1,4 @@
-"""One vector a clip from any network, as it stands: what a frozen network hands to a recurrent one."""
+"""What any network, as it stands, finds in a clip: one vector, or the tokens of a layer."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ LAYERS = ("features", "embed")
 class FeatureTap(nn.Module):
     """(N, 3, T, H, W) -> (N, D): a layer of `model`, averaged over the space and time that are left.
 
+    tokens: (N, P, D) instead: nothing is averaged, the P positions stand in the layer's own order, frame by frame.
+
     Args:
         layer: features (what the head classifies), embed (c3d's fc6), or the name of a module, such as "layer3" or
             "net.5", whose output is taken; a module that runs several times in a pass gives their mean.
@@ -26,7 +28,7 @@ class FeatureTap(nn.Module):
         ConfigError: the model has no such layer.
     """
 
-    def __init__(self, model: nn.Module, layer: str | None = None) -> None:
+    def __init__(self, model: nn.Module, layer: str | None = None, *, tokens: bool = False) -> None:
         super().__init__()
         self.model = model
         own = {"features": "forward_features", "embed": "embed"}
@@ -39,12 +41,13 @@ class FeatureTap(nn.Module):
             hint = did_you_mean(layer, allowed)
             raise ConfigError(f"layer={layer}: {type(model).__name__} has none{hint}; it has: {one_of(allowed, 40)}")
         self.layer = layer
+        self.tokens = tokens
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.layer == "features":
-            return _vectors(self.model.forward_features(x), len(x))  # type: ignore[operator]
+            return self._read(self.model.forward_features(x), len(x))  # type: ignore[operator]
         if self.layer == "embed":
-            return _vectors(self.model.embed(x), len(x))  # type: ignore[operator]
+            return self._read(self.model.embed(x), len(x))  # type: ignore[operator]
         return self._hooked(x)
 
     def _hooked(self, x: torch.Tensor) -> torch.Tensor:
@@ -53,7 +56,7 @@ class FeatureTap(nn.Module):
         def keep(module: nn.Module, _: Any, output: Any) -> None:
             tensor = first_tensor(output)
             if tensor is not None and tensor.is_floating_point():
-                found.append(_vectors(channels_second(module, tensor), len(x)))
+                found.append(self._read(channels_second(module, tensor), len(x)))
 
         # for this call only: a copy of this module then has no hook that writes here
         handle = self.model.get_submodule(self.layer).register_forward_hook(keep)
@@ -63,7 +66,25 @@ class FeatureTap(nn.Module):
             handle.remove()
         if not found:
             raise ConfigError(f"layer={self.layer}: it gives nothing when {type(self.model).__name__} is run")
+        if len({part.shape for part in found}) > 1:
+            shapes = ", ".join(str(tuple(part.shape)) for part in found)
+            raise ConfigError(
+                f"layer={self.layer}: it runs several times, with tokens of {shapes}: choose another layer"
+            )
         return torch.stack(found).mean(0)
+
+    def _read(self, output: torch.Tensor, clips: int) -> torch.Tensor:
+        return _tokens(output, clips) if self.tokens else _vectors(output, clips)
+
+
+def _tokens(output: torch.Tensor, clips: int) -> torch.Tensor:
+    """As `_vectors`, without the mean: (clips, P, D), P = frames in the batch x positions."""
+    if output.ndim < 3 and len(output) == clips:
+        raise ConfigError("tokens=true: this layer gives one vector per clip: name one before the mean by layer=...")
+    tokens = output.float().flatten(2).transpose(1, 2) if output.ndim > 2 else output.float()[:, None]
+    if len(tokens) % clips:
+        raise ConfigError(f"a layer that gives {tuple(output.shape)} for {clips} clips has no tokens per clip")
+    return tokens.unflatten(0, (clips, -1)).flatten(1, 2)
 
 
 def _vectors(output: torch.Tensor, clips: int) -> torch.Tensor:

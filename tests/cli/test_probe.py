@@ -1,0 +1,93 @@
+"""vidtrain extract -> train model=probe data=features: a grid chosen on val, tested on test."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.cli.conftest import Call
+from vidtrain import load_model
+from vidtrain.data.formats.features import features
+from vidtrain.shell import cli
+
+FAST = ["trainer.num_workers=0", "trainer.epochs=10", "schedule.warmup_epochs=0", "trainer.batch_size=8"]
+
+
+@pytest.fixture(scope="module")
+def folders(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Features of the motion data by a random network, with `vectors` of which the class can be read, and tokens."""
+    home = tmp_path_factory.mktemp("features")
+    clip = [*[key for key in tiny if key.startswith(("data.", "sampler.", "transform."))], "trainer.num_workers=0"]
+    for name, extra in (("vectors", []), ("tokens", ["tokens=true", "layer=net.5"])):
+        command = ["extract", "model=slow_fusion", "model.width=4", "data=motion", *clip, *extra]
+        with pytest.raises(SystemExit) as end:
+            cli.main([*command, f"output={home / name}"])
+        assert end.value.code == 0
+    data = features(home / "vectors")
+    for split, manifest in data.splits.items():
+        for row, (path, label) in enumerate(zip(manifest.paths, manifest.labels, strict=True)):
+            vectors = np.random.default_rng((row, len(split))).normal(size=np.load(path).shape)
+            vectors[:, label] += 6
+            np.save(path, vectors.astype(np.float16))
+    return {name: home / name for name in ("vectors", "tokens")}
+
+
+def of(folder: Path) -> list[str]:
+    return ["data=features", f"data.root={folder}", *FAST]
+
+
+@pytest.mark.parametrize("head", ["linear", "knn", "prototypes"])
+def test_train_and_eval(folders: dict[str, Path], call: Call, tmp_path: Path, head: str) -> None:
+    done = call("train", "model=probe", f"model.head={head}", *of(folders["vectors"]), "run_dir=r")
+    result = json.loads((tmp_path / "r" / "result.json").read_text())
+    assert result["test"]["top1"] > 0.6  # chance is 0.125
+    assert len((tmp_path / "r" / "test" / "predictions.csv").read_text().splitlines()) == 9
+    assert ("nothing here is trained by gradient" in done.stderr) == (head != "linear")
+    again = call("eval", "checkpoint=r/best.pt", "output=again")
+    assert json.loads((tmp_path / "again" / "result.json").read_text())["top1"] == result["test"]["top1"]
+    assert "scored 8 of 8" in again.stdout
+    call("train", "model=probe", f"model.head={head}", *of(folders["vectors"]), "run_dir=r", "resume=auto")
+
+
+def test_a_member_is_chosen_on_val(folders: dict[str, Path], call: Call, tmp_path: Path) -> None:
+    """Of one that does not learn and one that does; where they stand in the list does not matter."""
+    grid = ["model=probe", "model.lr_factors=[0.000001,5.0]", "model.decay_factors=[1.0]"]
+    done = call("train", *grid, *of(folders["vectors"]), "run_dir=r")
+    model, _ = load_model(tmp_path / "r" / "best.pt")
+    assert model.members[int(model.chosen)] == "lr_x5_decay_x1"  # type: ignore[union-attr, index, arg-type]
+    with (tmp_path / "r" / "grid.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 10 * 2
+    assert [line["chosen"] for line in lines[-2:]] == ["0", "1"]
+    assert float(lines[-1]["top1"]) > 0.6 > float(lines[-2]["top1"])
+    assert "chosen on val: lr_x5_decay_x1" in done.stderr
+
+
+def test_attention_over_tokens(folders: dict[str, Path], call: Call, tmp_path: Path) -> None:
+    head = ["model=probe", "model.head=attentive", "optimizer=adamw", "model.lr_factors=[1.0,10.0]"]
+    call("train", *head, *of(folders["tokens"]), "run_dir=r", "trainer.epochs=1")
+    model, content = load_model(tmp_path / "r" / "best.pt")
+    assert content["config"]["model"]["in_features"] == model.in_features
+    assert len(model.members) == 6  # type: ignore[arg-type]
+    line = call("train", "model=feature_rnn", *of(folders["tokens"]), "run_dir=s", check=2).stderr.splitlines()[-1]
+    assert "the data hold tokens, FeatureRNN reads one vector per clip" in line
+
+
+def test_without_a_validation_split(folders: dict[str, Path], call: Call, tmp_path: Path) -> None:
+    index = folders["vectors"] / "index.json"
+    before = index.read_text()
+    content = json.loads(before)
+    del content["splits"]["val"]
+    index.write_text(json.dumps(content))
+    try:
+        log = call("train", "model=probe", *of(folders["vectors"]), "trainer.epochs=1", "run_dir=r").stderr
+        assert "no val split: " in log
+        assert "training videos are held out to choose by" in log
+        assert torch.load(tmp_path / "r" / "best.pt", weights_only=True)["class_names"]
+    finally:
+        index.write_text(before)

@@ -91,3 +91,27 @@ def test_without_a_validation_split(folders: dict[str, Path], call: Call, tmp_pa
         assert torch.load(tmp_path / "r" / "best.pt", weights_only=True)["class_names"]
     finally:
         index.write_text(before)
+
+
+def test_few_shots(folders: dict[str, Path], call: Call, tmp_path: Path) -> None:
+    few = ["model=probe", "model.head=prototypes", "probe.shots=[1,2]", "probe.seeds=2"]
+    out = call("train", *few, *of(folders["vectors"]), "run_dir=r").stdout
+    with (tmp_path / "r" / "few_shot.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["shots"], line["seed"]) for line in lines] == [("1", "0"), ("1", "1"), ("2", "0"), ("2", "1")]
+    for line in lines:
+        folder = tmp_path / "r" / "few_shot" / f"{line['shots']}_{line['seed']}" / "test"
+        own = json.loads((folder / "result.json").read_text())
+        assert float(line["top1"]) == pytest.approx(own["top1"], abs=1e-6)
+    first, second = json.loads((tmp_path / "r" / "result.json").read_text())["few_shot"]
+    scores = [float(line["top1"]) for line in lines[:2]]
+    assert first["mean"] == pytest.approx(sum(scores) / 2, abs=1e-6)
+    assert first["interval"][1] - first["mean"] == pytest.approx(12.706 * abs(scores[0] - scores[1]) / 2, abs=1e-5)
+    assert (first["shots"], second["shots"]) == (1, 2)
+    assert "videos per class" in out
+    for wrong, message in (
+        (["probe.shots=[3]"], "probe.shots=3: class"),
+        (["probe.shots=[1]", "trainer.test=false"], "reports scores of the test split"),
+    ):
+        done = call("train", "model=probe", *wrong, *of(folders["vectors"]), "run_dir=w", check=2)
+        assert message in done.stderr.splitlines()[-1]

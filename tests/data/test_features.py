@@ -174,7 +174,7 @@ def test_settings_of_another_kind(tmp_path: Path, sources: list[Video], length: 
     content = json.loads(file.read_text())
     for wrong in ({"length": length}, {"made_by": [length]}, {"made_by": length}):
         file.write_text(json.dumps({**content, **wrong}))
-        with pytest.raises(DataError, match="its made_by, length or tokens is none"):
+        with pytest.raises(DataError, match="its made_by, length, tokens or checkpoint is none"):
             read_info(tmp_path / "out")
 
 

@@ -69,7 +69,7 @@ def run(call: Invocation[ExtractCommandConfig]) -> None:
     """Extract what is not there yet; print what was done and what could not be."""
     options = call.options
     content = None if options.checkpoint is None else load_checkpoint(options.checkpoint)
-    config, start = _config(call, content)
+    config, start = configuration(call, content)
     device = choose_device(config.trainer.device)
     precision = Precision(config.trainer.precision, device)
     check_slides(config.sampler)
@@ -78,10 +78,11 @@ def run(call: Invocation[ExtractCommandConfig]) -> None:
         raise ConfigError("extract reads videos: data=features holds features already")
     # a published file keeps its head, which layer=... may ask for
     outputs = data.num_classes if start is None else start.info.num_classes or data.num_classes
-    network = _network(options, config, content, data, outputs)
+    network = tapped_network(options, config, content, data, outputs)
     output = Path(options.output)
-    made_by = _made_by(options, config, network, precision)
-    with closing(FeatureFolder(output, made_by, str(options.dtype))) as folder:
+    made_by = settings_of(options, config, network, precision)
+    source = None if options.checkpoint is None else str(Path(options.checkpoint).absolute())
+    with closing(FeatureFolder(output, made_by, str(options.dtype), checkpoint=source)) as folder:
         found = _extract(options, config, data, network.to(device), precision, folder)
     print(_summary(found, folder, data, output))
 
@@ -96,7 +97,7 @@ class _Found:
     bad: dict[str, BadVideo]
 
 
-def _config(
+def configuration(
     call: Invocation[ExtractCommandConfig], content: Mapping[str, Any] | None
 ) -> tuple[TrainConfig, published.PublishedFile | None]:
     """The checkpoint's configuration with the user's changes; without one, the usual parts with theirs."""
@@ -115,7 +116,7 @@ def _config(
     return published.configuration(call)
 
 
-def _network(
+def tapped_network(
     options: ExtractCommandConfig,
     config: TrainConfig,
     content: dict[str, Any] | None,
@@ -135,7 +136,7 @@ def _network(
     return FeatureTap(model, options.layer, tokens=options.tokens)
 
 
-def _made_by(
+def settings_of(
     options: ExtractCommandConfig, config: TrainConfig, network: FeatureTap, precision: Precision
 ) -> dict[str, Any]:
     """All that the numbers depend on, by the keys that set it."""
@@ -181,7 +182,7 @@ def _extract(
     found = _Found(videos, {key: done for key, done in known.items() if done is not None}, set(), {})
     jobs = [video for video in videos if video.key not in found.done]
     parts = build.make_parts(config.decoder, config.sampler, config.transform)
-    clips = ClipStream(_manifest(jobs), parts, hop=options.hop, batch_size=config.eval.batch_size)
+    clips = ClipStream(manifest_of_videos(jobs), parts, hop=options.hop, batch_size=config.eval.batch_size)
     workers, pinned = choose_workers(config.trainer.num_workers, precision.device), precision.device.type == "cuda"
     batches = clips.loader(Workers(workers, pinned, config.trainer.data_timeout))
     preprocess = Preprocess(config.transform.mean, config.transform.std, precision.device)
@@ -201,7 +202,7 @@ def _extract(
     return found
 
 
-def _manifest(videos: list[Video]) -> Manifest:
+def manifest_of_videos(videos: list[Video]) -> Manifest:
     whole = Manifest.of([video.path for video in videos], [-1] * len(videos))
     starts = np.array([0.0 if video.start is None else video.start for video in videos])
     ends = np.array([np.inf if video.end is None else video.end for video in videos])

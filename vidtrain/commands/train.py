@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import closing, nullcontext
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ from vidtrain import build, published
 from vidtrain.class_names import class_names
 from vidtrain.commands import run_dir, training
 from vidtrain.commands.eval import with_classes_of
+from vidtrain.commands.few_shot import check_few_shot, few_shot
 from vidtrain.commands.launch import launch
 from vidtrain.commands.scoring import Scorer, refuse_not_finite
 from vidtrain.data.clips.loader import choose_workers
+from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.engine.devices.distributed import World, join
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
@@ -60,7 +65,10 @@ def _result(call: Invocation[TrainConfig], world: World) -> dict[str, Any]:
     else:
         if finished.is_file():
             log.warning("%s is damaged: it is made again from the checkpoints", finished)
+        given = deepcopy(call.options)
         result = _train_and_test(call, compared, world, start)
+        if given.probe.shots:
+            result["few_shot"] = few_shot(call, given, partial(_train_few, world=world))
     if world.is_main:
         write_json(finished, result)
         print_result(result)
@@ -88,9 +96,20 @@ def _check(options: TrainConfig, compared: dict[str, Any], folder: Path, world: 
         )
 
 
-def _train_and_test(
-    call: Invocation[TrainConfig], compared: dict[str, Any], world: World, start: published.PublishedFile | None
+def _train_few(
+    call: Invocation[TrainConfig], change: Callable[[VideoData], VideoData], *, world: World
 ) -> dict[str, Any]:
+    return _train_and_test(call, {}, world, None, change)
+
+
+def _train_and_test(
+    call: Invocation[TrainConfig],
+    compared: dict[str, Any],
+    world: World,
+    start: published.PublishedFile | None,
+    change: Callable[[VideoData], VideoData] = lambda data: data,
+) -> dict[str, Any]:
+    """change: what becomes of the data."""
     started, options, folder = time.time(), call.options, call.folder
     if "root" in options.data:  # a checkpoint must find its data from any working directory
         options.data["root"] = str(Path(str(options.data["root"])).absolute())
@@ -100,7 +119,8 @@ def _train_and_test(
     precision = Precision(settings.precision, device)
     scorer = Scorer(options, precision, choose_workers(settings.num_workers, device, world.size), world)
     training.seed_everything(settings.seed, settings.deterministic)
-    data = training.data_of(options.data, world)
+    data = change(training.data_of(options.data, world))
+    check_few_shot(options, data, world.size)
     if start is not None and not settings.epochs:  # what is tested is the file's own head
         data = with_classes_of(data, class_names(start.info, options.class_names, data.class_names))
     trainer = training.build_trainer(call, data, scorer, world)

@@ -230,6 +230,14 @@ class RaftName(Choice):
 
 
 @dataclass
+class ProbeConfig:
+    shots: list[int] = number([], least=1)
+    """data=features: train again on so many videos of each class, [1,5,10]; mean and 95 % interval of test."""
+    seeds: int = number(5, least=2)
+    """Trainings for each number of shots, each with other videos."""
+
+
+@dataclass
 class FlowConfig:
     source: FlowSourceName = FlowSourceName.none
     """Optical flow beside RGB: none; cache, as `vidtrain data flow` made it; or computed by dis, farneback or tvl1."""

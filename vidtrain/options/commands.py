@@ -87,10 +87,17 @@ COMMANDS: Final = {
         groups="data decoder sampler transform model",
     ),
     "extract": Command(
-        "write a frozen model's features of every clip of long videos, to train model=feature_rnn on",
+        "write a frozen model's features of every clip of every video, to train model=probe or feature_rnn on",
         "vidtrain extract checkpoint=best.pt data=folder data.root=my_videos output=my_features",
         schema="vidtrain.commands.extract.ExtractCommandConfig",
         groups="model data decoder sampler transform",
+        from_checkpoint=True,
+    ),
+    "search": Command(
+        "find the videos of extracted features that are most like a video; recall of a split by its labels",
+        "vidtrain search query=clip.mp4 index=my_features top=10",
+        schema="vidtrain.commands.search.SearchConfig",
+        groups="model decoder sampler transform",
         from_checkpoint=True,
     ),
     "bench": Command(

@@ -18,6 +18,7 @@ from vidtrain.data.settings import (
     EvalConfig,
     FlowConfig,
     FlowMethodName,
+    ProbeConfig,
     SamplerConfig,
     TransformConfig,
 )
@@ -51,6 +52,7 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
     logger: Any = field(default_factory=dict)
     hook: Any = field(default_factory=dict)
     run_dir: FilePath | None = None

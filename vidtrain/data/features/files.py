@@ -89,16 +89,18 @@ class FeatureFolder:
     Args:
         made_by: the settings, flat; a folder made with others is refused.
         dtype: "float16" or "float32".
+        checkpoint: the file whose network makes them, for `vidtrain search`.
 
     Raises:
         ConfigError: the folder holds features made with other settings, or something else.
         VidtrainError: another process writes to it.
     """
 
-    def __init__(self, folder: Path, made_by: Mapping[str, Any], dtype: str) -> None:
+    def __init__(self, folder: Path, made_by: Mapping[str, Any], dtype: str, *, checkpoint: str | None = None) -> None:
         self.folder = folder
         self.made_by = json.loads(json.dumps(made_by))
         self._dtype = np.dtype(dtype)
+        self._checkpoint = checkpoint
         self._open: dict[str, _Part] = {}
         self.tokens: int | None = None
         self._check()
@@ -142,6 +144,7 @@ class FeatureFolder:
             "tokens": self.tokens,
             "dtype": self._dtype.name,
             "made_by": self.made_by,
+            "checkpoint": self._checkpoint,
         }
         with whole_file(self.folder / FILE, "w", encoding="utf-8") as file:
             file.write(json.dumps(content, indent=1) + "\n")
@@ -239,7 +242,9 @@ def read_info(folder: Path, max_clips: int | None = None) -> FeatureInfo:
     content = _read_settings(folder)
     if content["length"] is None:
         raise DataError(f"{folder}: holds no features yet; run `vidtrain extract` to its end")
-    return FeatureInfo(int(content["length"]), content["made_by"], max_clips, content.get("tokens"))
+    return FeatureInfo(
+        int(content["length"]), content["made_by"], max_clips, content["tokens"], content.get("checkpoint")
+    )
 
 
 def open_features(path: str, length: int, tokens: int | None = None) -> Features:
@@ -278,9 +283,10 @@ def _read_settings(folder: Path) -> dict[str, Any]:
         raise DataError(f"{file}: cannot be read ({error}); extract into a new folder") from None
     length = content.get("length")
     sizes = [size for size in (length, content.setdefault("tokens", None)) if size is not None]
-    kinds: dict[str, Any] = {"made_by": dict, "length": (int, type(None)), "tokens": (int, type(None))}
+    whole, text = (int, type(None)), (str, type(None))
+    kinds: dict[str, Any] = {"made_by": dict, "length": whole, "tokens": whole, "checkpoint": text}
     if not has_types(content, **kinds) or not all(0 < size < 1 << 31 for size in sizes):
-        raise DataError(f"{file}: its made_by, length or tokens is none; extract into a new folder")
+        raise DataError(f"{file}: its made_by, length, tokens or checkpoint is none; extract into a new folder")
     return content
 
 

@@ -131,6 +131,8 @@ class FeatureInfo:
     made_by: Mapping[str, Any]
     max_clips: int | None = None
     tokens: int | None = None
+    checkpoint: str | None = None
+    """The file whose network made them, where it lay then."""
 
     @property
     def _what(self) -> str:

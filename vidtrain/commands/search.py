@@ -1,0 +1,193 @@
+"""vidtrain search: the videos of a folder of features that are most like another one; how well labels are found so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import MISSING, OmegaConf
+
+from vidtrain import build
+from vidtrain.commands import extract
+from vidtrain.commands.predict import find_inputs
+from vidtrain.data.clips.stream import ClipStream
+from vidtrain.data.clips.workers import Workers
+from vidtrain.data.features.files import Video
+from vidtrain.data.features.nearest import Vectors, nearest, recall, unit_mean, video_vectors
+from vidtrain.data.features.subsets import sources_of
+from vidtrain.data.formats.features import features
+from vidtrain.data.manifest.manifest import FeatureInfo, Manifest, VideoData
+from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
+from vidtrain.engine.extract import encode
+from vidtrain.engine.precision import Precision, choose_device
+from vidtrain.engine.preprocess import Network, Preprocess
+from vidtrain.errors import ConfigError, DataError, one_of
+from vidtrain.options.invocation import Invocation
+from vidtrain.options.paths import literal
+from vidtrain.options.schema import CheckpointSections, SplitName
+from vidtrain.ranges import number
+from vidtrain.reports.results import write_json
+from vidtrain.reports.table import table
+from vidtrain.runs.atomic import write_csv
+from vidtrain.types import FilePath
+
+log = logging.getLogger("vidtrain")
+
+_KS = (1, 5, 10)
+_COLUMNS = ("query", "rank", "cosine", "video", "label", "split")
+
+
+@dataclass
+class SearchConfig(CheckpointSections):
+    index: FilePath = MISSING
+    """The folder of features to search, the output of `vidtrain extract`."""
+    query: FilePath | None = None
+    """A video, a folder of videos, or a glob in quotes. Its features are made as those of the index were."""
+    checkpoint: FilePath | None = None
+    """The .pt file that made the index; null: the one that the index names."""
+    top: int = number(10, least=1)
+    """Videos to list per query."""
+    split: SplitName | None = None
+    """Without a query: recall@1, 5 and 10 of this split's videos among all others, by their labels."""
+    output: FilePath | None = None
+    """Also write the result to this .csv or .json file."""
+    trust: list[str] = field(default_factory=list)
+    """Modules outside vidtrain that the checkpoint's configuration may call."""
+
+
+def run(call: Invocation[SearchConfig]) -> None:
+    """Print the nearest videos of each query, or the recall of a split."""
+    options = call.options
+    if (options.query is None) == (options.split is None):
+        raise ConfigError("search: give query=FILE for the videos like it, or split=test for the recall of a split")
+    if options.output is not None and Path(options.output).suffix.lower() not in (".csv", ".json"):
+        raise ConfigError(f"output={options.output}: expected a name that ends in .csv or .json")
+    data = features(options.index)
+    assert data.features is not None
+    if options.split is not None:
+        _print_recall(options, data, data.features, str(options.split))
+        return
+    assert options.query is not None
+    paths = find_inputs(options.query)
+    keys = {split: video_vectors(manifest, data.features) for split, manifest in data.splits.items()}
+    queries = _query_vectors(call, data, data.features, paths)
+    _print_nearest(options, data, keys, paths, queries)
+
+
+def _print_nearest(
+    options: SearchConfig, data: VideoData, keys: dict[str, Vectors], paths: list[str], queries: Vectors
+) -> None:
+    names = [(split, *named) for split, manifest in data.splits.items() for named in _named(manifest, data)]
+    cosines, rows = nearest(queries, np.concatenate(list(keys.values())), options.top)
+    lines: list[list[Any]] = []
+    for path, near, found in zip(paths, cosines.tolist(), rows.tolist(), strict=True):
+        for rank, (cosine, row) in enumerate(zip(near, found, strict=True), 1):
+            split, video, label = names[row]
+            lines.append([path, rank, f"{cosine:.4f}", video, label, split])
+    shown = [line if len(paths) > 1 else ["", *line[1:]] for line in lines]
+    print(table(_COLUMNS, shown))
+    if options.output is None:
+        return
+    if options.output.lower().endswith(".csv"):
+        write_csv(Path(options.output), _COLUMNS, lines)
+    else:
+        items = [dict(zip(_COLUMNS, line, strict=True)) for line in lines]
+        write_json(Path(options.output), [{**item, "cosine": float(item["cosine"])} for item in items])
+
+
+def _named(manifest: Manifest, data: VideoData) -> Iterator[tuple[str, str]]:
+    """(video, classes joined by ;) of each row."""
+    for source, own in zip(sources_of(manifest), _classes(manifest), strict=True):
+        yield source, ";".join(data.class_names[number] for number in sorted(own))
+
+
+def _classes(manifest: Manifest) -> list[set[int]]:
+    if manifest.tags is not None:
+        return [set(tags.tolist()) for tags in manifest.tags]
+    return [{label} if label >= 0 else set() for label in manifest.labels.tolist()]
+
+
+def _print_recall(options: SearchConfig, data: VideoData, info: FeatureInfo, split: str) -> None:
+    others = [name for name in data.splits if name != split]
+    if split not in data.splits or not others:
+        raise ConfigError(f"split={split}: needs this split and another one, the index has {one_of(data.splits)}")
+    asked, known = data.splits[split], [data.splits[name] for name in others]
+    keys = np.concatenate([video_vectors(manifest, info) for manifest in known])
+    classes = [own for manifest in known for own in _classes(manifest)]
+    found = recall(video_vectors(asked, info), _classes(asked), keys, classes, _KS)
+    header = ["split", "among", *(f"recall@{k}" for k in found), "videos"]
+    row = [split, "+".join(others), *(f"{value:.4f}" for value in found.values()), str(len(asked))]
+    print(table(header, [row]))
+    if options.output is not None and options.output.lower().endswith(".csv"):
+        write_csv(Path(options.output), header, [row])
+    elif options.output is not None:
+        content = {"split": split, "among": others} | {f"recall@{k}": value for k, value in found.items()}
+        write_json(Path(options.output), content)
+
+
+# ---------------------------------------------------------------- the features of a query
+
+
+def _query_vectors(call: Invocation[SearchConfig], data: VideoData, info: FeatureInfo, paths: list[str]) -> Vectors:
+    """(Q, D): as `unit_mean` of what `vidtrain extract` would have written.
+
+    Raises:
+        ConfigError: these are not the settings or weights that made the index.
+        DataError: a query cannot be read.
+    """
+    made, options = info.made_by, call.options
+    checkpoint = options.checkpoint or info.checkpoint
+    if checkpoint is None:
+        raise ConfigError(f"index={options.index}: names no checkpoint that made it: give checkpoint=FILE")
+    wanted = extract.ExtractCommandConfig(
+        checkpoint=checkpoint,
+        output="",
+        layer=str(made.get("layer")),
+        tokens=info.tokens is not None,
+        hop=made.get("hop"),
+        dtype=extract.FeatureType(made.get("dtype")),
+        trust=options.trust,
+    )
+    content = load_checkpoint(checkpoint)
+    config, _ = extract.configuration(Invocation(wanted, call.choices, call.folder, _as_made(call, made)), content)
+    precision = Precision(config.trainer.precision, choose_device(config.trainer.device))
+    clips_only = VideoData(data.class_names, {})
+    network = extract.tapped_network(wanted, config, content, clips_only, len(data.class_names))
+    now = extract.settings_of(wanted, config, network, precision)
+    for key in [*now, *made]:
+        if now.get(key) != made.get(key):
+            raise ConfigError(
+                f"index={options.index}: was made with {key}={made.get(key)}, checkpoint={checkpoint} has "
+                f"{now.get(key)}: give the checkpoint and the options that made it"
+            )
+    parts = build.make_parts(config.decoder, config.sampler, config.transform)
+    manifest = extract.manifest_of_videos([Video(path) for path in paths])
+    clips = ClipStream(manifest, parts, hop=wanted.hop, batch_size=config.eval.batch_size)
+    preprocess = Preprocess(config.transform.mean, config.transform.std, precision.device)
+    frozen = Network(network.to(precision.device), preprocess, precision)
+    found: dict[int, list[Any]] = {}
+    for batch, vectors in encode(frozen, clips.loader(Workers(0, False, 0)), getattr(torch, wanted.dtype)):
+        for row, reason in batch.bad:
+            raise DataError(f"query: {paths[row]}: {reason.reason}")
+        for row, vector in zip(batch.videos.tolist(), vectors.numpy(), strict=True):
+            found.setdefault(row, []).append(vector)
+    return np.stack([unit_mean(np.stack(found[row])) for row in range(len(paths))])
+
+
+def _as_made(call: Invocation[SearchConfig], made: Any) -> Any:
+    """What the user composed, with the clips and pixels that the index was made with."""
+    composed = deepcopy(call.composed)
+    OmegaConf.set_struct(composed, False)
+    for key, value in made.items():
+        section, _, name = key.partition(".")
+        if section in ("sampler", "transform") and name:
+            if composed.get(section) is None:
+                composed[section] = {}
+            composed[section][name] = literal(value) if isinstance(value, str) else value
+    return composed

@@ -38,7 +38,7 @@ def with_what_it_needs(options: TrainConfig, model: nn.Module, data: VideoData) 
     if not any(parameter.requires_grad for parameter in model.parameters()) and options.trainer.epochs > 1:
         log.info("nothing here is trained by gradient: one pass, trainer.epochs=%d is not used", options.trainer.epochs)
         options.trainer.epochs, options.schedule.warmup_epochs = 1, 0.0
-    if not isinstance(model, Grid) or len(model.members) < 2 or "val" in data.splits or data.features is None:
+    if not isinstance(model, Grid) or len(model.members) < 2 or "val" in data.splits:
         return data
     data, note = with_validation(data, _HELD_OUT, options.trainer.seed)
     log.info("%s", note)

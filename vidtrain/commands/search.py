@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING
 
 from vidtrain import build
 from vidtrain.commands import extract
@@ -29,8 +28,8 @@ from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import Network, Preprocess
 from vidtrain.errors import ConfigError, DataError, one_of
 from vidtrain.options.invocation import Invocation
-from vidtrain.options.paths import literal
 from vidtrain.options.schema import CheckpointSections, SplitName
+from vidtrain.options.stored import with_values
 from vidtrain.ranges import number
 from vidtrain.reports.results import write_json
 from vidtrain.reports.table import table
@@ -155,7 +154,8 @@ def _query_vectors(call: Invocation[SearchConfig], data: VideoData, info: Featur
         trust=options.trust,
     )
     content = load_checkpoint(checkpoint)
-    config, _ = extract.configuration(Invocation(wanted, call.choices, call.folder, _as_made(call, made)), content)
+    as_made = replace(with_values(call, made, ("sampler", "transform")), options=wanted)
+    config, _ = extract.configuration(as_made, content)
     precision = Precision(config.trainer.precision, choose_device(config.trainer.device))
     clips_only = VideoData(data.class_names, {})
     network = extract.tapped_network(wanted, config, content, clips_only, len(data.class_names))
@@ -178,16 +178,3 @@ def _query_vectors(call: Invocation[SearchConfig], data: VideoData, info: Featur
         for row, vector in zip(batch.videos.tolist(), vectors.numpy(), strict=True):
             found.setdefault(row, []).append(vector)
     return np.stack([unit_mean(np.stack(found[row])) for row in range(len(paths))])
-
-
-def _as_made(call: Invocation[SearchConfig], made: Any) -> Any:
-    """What the user composed, with the clips and pixels that the index was made with."""
-    composed = deepcopy(call.composed)
-    OmegaConf.set_struct(composed, False)
-    for key, value in made.items():
-        section, _, name = key.partition(".")
-        if section in ("sampler", "transform") and name:
-            if composed.get(section) is None:
-                composed[section] = {}
-            composed[section][name] = literal(value) if isinstance(value, str) else value
-    return composed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +17,7 @@ from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.options.described import conf_dir
 from vidtrain.options.given import OpenOptions
 from vidtrain.options.instantiate import ORIGIN
-from vidtrain.options.invocation import typed
+from vidtrain.options.invocation import Invocation, typed
 from vidtrain.options.paths import literal
 from vidtrain.options.schema import TrainConfig, check_numbers
 from vidtrain.options.synonyms import suggestion
@@ -91,6 +93,19 @@ def changed_eval(evaluation: EvalConfig, choice: str | None, given: Mapping[str,
     except OmegaConfBaseException as error:
         raise ConfigError(f"{getattr(error, 'full_key', 'eval')}: {str(error).splitlines()[0]}") from None
     return changed
+
+
+def with_values(call: Invocation[Any], values: Mapping[str, Any], sections: Sequence[str]) -> Invocation[Any]:
+    """What the user composed, with a file's values of the keys of these sections, taken for what they say."""
+    changed = copy.deepcopy(call.composed)
+    OmegaConf.set_struct(changed, False)
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        if section in sections and name:
+            if changed.get(section) is None:
+                changed[section] = {}
+            changed[section][name] = _literal(value)
+    return replace(call, composed=changed)
 
 
 def usual_sections() -> dict[str, Any]:

@@ -249,6 +249,6 @@ def _summary(found: _Found, folder: FeatureFolder, data: VideoData, output: Path
     ]
     if "train" in data.splits:
         root = override("data.root", output)
-        reader = "probe model.head=attentive" if folder.tokens else "feature_rnn"
-        lines.append(f"train on them with: vidtrain train model={reader} data=features {root}")
+        reader = "model=probe model.head=attentive" if folder.tokens else "model=feature_rnn"
+        lines.append(f"train on them with: vidtrain train {reader} data=features {root}")
     return printable(lines)

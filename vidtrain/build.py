@@ -102,10 +102,8 @@ def starts_from(node: Mapping[str, Any]) -> list[str]:
 
 def fit_to_data(node: dict[str, Any], data: VideoData) -> None:
     """Fill in the length of features and number of videos that a `model` section reads; refuse what does not fit."""
-    if "support" in node and node["support"] is None and "train" in data.splits:
-        node["support"] = len(data.splits["train"])
-    if data.features is not None and "in_features" in node and node["in_features"] is None:
-        node["in_features"] = data.features.length
+    facts = {"support": len(data.splits.get("train", ())), "in_features": data.features and data.features.length}
+    node.update({key: value for key, value in facts.items() if value and node.get(key, 0) is None})
     _check_length(node.get("in_features"), data, str(node.get("_target_")))
 
 
@@ -123,9 +121,7 @@ def _check_length(in_features: int | None, data: VideoData, model: str) -> None:
     if length is None:
         raise ConfigError(f"{model} reads features of length {in_features}, the data are videos: give data=features")
     if in_features is None:
-        raise ConfigError(
-            f"data=features holds vectors of length {length}, {model} reads clips: use model=feature_rnn or probe"
-        )
+        raise ConfigError(f"data=features holds vectors of length {length}, {model} reads clips: use model=probe")
     raise ConfigError(f"{model} reads features of length {in_features}, the data have {length}: extracted otherwise?")
 
 

@@ -10,7 +10,7 @@ help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/vidtrain: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "vidtrain wants Python >= 3.10: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "vidtrain requires Python >= 3.10: make PYTHON=python3.12")'
 	@echo "installing vidtrain and PyTorch into $(VENV) (a few minutes, up to 6 GB)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --upgrade pip
@@ -19,10 +19,10 @@ $(BIN)/vidtrain: pyproject.toml
 
 install: $(BIN)/vidtrain  ## Create .venv and install vidtrain with its tools
 
-demo: install  ## Make the built-in data set, train slow_fusion on it, test it with 10 clips, print the table
+demo: install  ## Make the built-in dataset, train slow_fusion on it, test it with 10 clips, print the table
 	$(BIN)/vidtrain train experiment=demo
 
-table: install  ## The fusion ladder on the built-in data set: single frame, late, early, slow (a few minutes each)
+table: install  ## The fusion ladder on the built-in dataset: single frame, late, early, slow (a few minutes each)
 	$(BIN)/vidtrain train -m experiment=demo model=single_frame,late_fusion,early_fusion,slow_fusion
 
 test: install lint types  ## Lint, types, tests (without the slow ones)

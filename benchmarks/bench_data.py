@@ -1,6 +1,6 @@
 """How fast vidtrain loads data on this machine, beside decord 0.6.0, PyTorchVideo 0.1.5 and bare libav, in one run.
 
-    pip install decord==0.6.0 pytorchvideo==0.1.5        # those that are missing are left out of the table
+    pip install decord==0.6.0 pytorchvideo==0.1.5        # those that are missing are skipped
     python benchmarks/bench_data.py                         # about 15 minutes; two videos are written for the purpose
     python benchmarks/bench_data.py --avi FOLDER            # the loader's part on files of yours, UCF101's AVIs say
     python benchmarks/bench_data.py --only clips views      # parts: clips views copies loader memory manifest
@@ -9,12 +9,12 @@
 clips     a training clip, 16 frames 4 apart, cropped to 112 x 112: CPU milliseconds
 views     10 x 3 test views of a video: CPU milliseconds
 copies    a training clip from what `vidtrain data prepare` makes, and its bytes: CPU milliseconds
-loader    clips a second out of a DataLoader with 2 processes: wall clock
+loader    clips per second out of a DataLoader with 2 processes: wall clock
 memory    growth over 2,000 opened videos
 manifest  5 million rows: time to open, growth of a process that reads a million; 240,000 rows of a Kinetics CSV
 
 Contestants take turns in each round, so that a busy machine slows all of them; figures are medians of the rounds. CPU
-time counts all threads of the process, which is told to use one. Every file is opened anew for each item.
+time counts all threads of the process, which is told to use one. Every file is opened again for each item.
 """
 
 from __future__ import annotations

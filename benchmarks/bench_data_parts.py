@@ -74,7 +74,7 @@ def take_turns(
 
 
 def compared(title: str, ms: dict[str, dict[str, float]], note: str = "") -> Table:
-    """A row a contestant, two columns a video: milliseconds, and how many times as long as ours."""
+    """A row per contestant, two columns per video: milliseconds, and how many times as long as ours."""
     header = ["", *(cell for video in ms for cell in (f"{video}: ms", "x"))]
     names = list(next(iter(ms.values())))
     rows = [
@@ -193,7 +193,7 @@ def copies(videos: dict[str, Path], folder: Path, rounds: int, avi: Path | None)
             [kind, f"{ms:.2f}", f"{base / ms:.1f}", f"{sizes.get(kind, sizes['original']) / sizes['original']:.0%}"]
             for kind, ms in found["ms"].items()
         ]
-        header = ["", "ms a clip", "clips/s against decord on the original", "bytes"]
+        header = ["", "ms per clip", "clips/s against decord on the original", "bytes"]
         tables.append(Table(f"Prepared copies of {name}, CPU time of a training clip", header, rows, "", found))
     return tables
 

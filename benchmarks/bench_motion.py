@@ -1,4 +1,4 @@
-"""The table of benchmarks/motion.md: small networks trained on the built-in data set, from the folders of their runs.
+"""The table of benchmarks/motion.md: small networks trained on the built-in dataset, from the folders of their runs.
 
     vidtrain train -m experiment=motion_small model=i3d_tiny run_dir=...      # the runs, in whatever order
     python benchmarks/bench_motion.py runs/motion/*/* --write benchmarks/motion.md
@@ -155,7 +155,7 @@ def _markdown(runs: list[Run], rounds: int) -> str:
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     clips = {run.result["test"]["protocol"] for run in runs}
     return (
-        "# Small networks on the built-in data set\n\n"
+        "# Small networks on the built-in dataset\n\n"
         f"{CHANCE}\n\n{table}\n\n"
         f"Protocol: {'; '.join(sorted(clips, reverse=True))}. Seed 0; {USUAL_SIZE} px and {USUAL_VIDEOS} "
         f"training videos (`data.train_scenes`, 8 each) and batches of {USUAL_BATCH} where nothing else stands. "

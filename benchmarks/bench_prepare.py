@@ -7,7 +7,7 @@
 A clip is 16 frames, 4 apart, at a random place, with a short side of 128 pixels. The contestants: `decord` is bare
 decord on the original with one thread, width and height given at open and one get_batch; `original` is vidtrain's
 default reader on it; `copy` and `pack` are what prepare.format=video and prepare.format=jpeg make of it with their
-defaults, read with vidtrain's readers. All open the file anew each time, as a loader's worker does. Rounds are
+defaults, read with vidtrain's readers. All open the file again each time, as a loader's worker does. Rounds are
 interleaved, so that a busy machine slows all of them; the table shows medians. CPU time counts all threads.
 """
 
@@ -129,7 +129,7 @@ def show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         base = "decord" if "decord" in row["ms"] else "original"
         print(f"{row['video']}")
-        print(f"  {'':10}{'ms a clip':>12}{f'against {base}':>18}{'of it opening':>16}{'bytes':>12}{'share':>8}")
+        print(f"  {'':10}{'ms per clip':>12}{f'against {base}':>18}{'of it opening':>16}{'bytes':>12}{'share':>8}")
         for name, ms in row["ms"].items():
             size = row["bytes"].get(name, row["bytes"]["original"])
             share = size / row["bytes"]["original"]

@@ -12,7 +12,7 @@ Three things are measured, pictures scaled to a short side of 128 pixels while d
 The contestants: `pyav` is vidtrain's default reader; `decord` is bare decord with one thread, width and height given
 at open and one get_batch; `torchcodec`, if installed, is bare torchcodec with one thread and its own Resize; `raw` is
 what FFmpeg itself takes through PyAV, in one thread and without converting a picture: for a train clip all frames from
-the keyframe before it to its last, for the test clips all frames of the file. All open the file anew each time, as a
+the keyframe before it to its last, for the test clips all frames of the file. All open the file again each time, as a
 loader's worker does. Rounds are interleaved, so that a busy machine slows all of them; the table shows medians. CPU
 time counts all threads of this process; vidtrain runs decord and torchcodec in processes of their own, which costs
 0.6 ms per clip of 16 frames on top.
@@ -171,13 +171,13 @@ def main() -> None:
         decord.logging.set_level(decord.logging.QUIET)
         readers["decord"] = read_decord
     except ImportError:
-        print("decord is not installed: left out")
+        print("decord is not installed: skipped")
     try:
         import torchcodec.transforms  # noqa: F401
 
         readers["torchcodec"] = read_torchcodec
     except (ImportError, OSError, RuntimeError):
-        print("torchcodec is not installed: left out")
+        print("torchcodec is not installed: skipped")
     with tempfile.TemporaryDirectory() as folder:
         videos = options.videos
         if not videos:

@@ -4,7 +4,7 @@
     python benchmarks/bench_recurrent.py --batch 1 --rounds 9 --fixed-input --compile
 
 Both read the same 16 maps of 64 channels and keep a state of 64; weights are equal and the results are compared
-first. Rounds are interleaved, the first is left out, and medians are shown with the smallest and largest. The table
+first. Rounds are interleaved, the first is dropped, and medians are shown with the smallest and largest. The table
 of operators (--profile) says where the time goes. Multiply-adds are the same in both but for the first step, whose
 state is zero: where the convolutions run at the speed of the processor, there is little to win.
 """

@@ -59,7 +59,7 @@ from vidtrain.types import Batch
 CLASSES = 400
 TASK = Classification([str(n) for n in range(CLASSES)])
 MEAN, STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
-PEERS = {  # name of ours: function of pytorchvideo.models.hub, whether it wants slow and fast frames apart
+PEERS = {  # name of ours: function of pytorchvideo.models.hub, whether it takes slow and fast frames apart
     "i3d_r50": ("i3d_r50", False),
     "slow_r50": ("slow_r50", False),
     "c2d_r50": ("c2d_r50", False),
@@ -210,7 +210,7 @@ def bench(name: str, options: argparse.Namespace, device: torch.device, ceilings
         try:
             other(video, batch.targets)
         except RuntimeError as error:  # its heads are made for one size of clip
-            print(f"PyTorchVideo's {name} is left out: {str(error).splitlines()[0]}")
+            print(f"PyTorchVideo's {name} is skipped: {str(error).splitlines()[0]}")
         else:
             calls["PyTorchVideo", theirs] = partial(other, video, batch.targets)
     clock = time.process_time if options.cpu_time else time.perf_counter
@@ -229,7 +229,7 @@ def bench(name: str, options: argparse.Namespace, device: torch.device, ceilings
 def take_turns(
     calls: dict[tuple[str, str], Callable[[], None]], rounds: int, device: torch.device, clock: Callable[[], float]
 ) -> dict[tuple[str, str], list[float]]:
-    """Seconds of a step of each; the first rounds warm up. One that has not the memory is left out, and said."""
+    """Seconds of a step of each; the first rounds warm up. One that lacks the memory is skipped, and reported."""
     warm_up, repeats = (3, 5) if device.type == "cuda" else (1, 1)
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
     broken = set()
@@ -246,7 +246,7 @@ def take_turns(
             except torch.OutOfMemoryError:
                 broken.add(key)
                 seconds[key] = []
-                print(f"{key}: out of memory, left out")
+                print(f"{key}: out of memory, skipped")
                 continue
             if number >= warm_up:
                 seconds[key].append((clock() - began) / repeats)

@@ -27,7 +27,7 @@ _CHECKPOINT = ("predict", "eval", "extract")
 @dataclass(frozen=True)
 class Case:
     """kind: what is wrong. make: writes the files into a folder, given a sound checkpoint's content and the canary's
-    path. commands: what is run beside them. harmless: what it says may be passed over, and then all goes well.
+    path. commands: what is run beside them. harmless: what it says may be skipped, and then all goes well.
     """
 
     kind: str

@@ -281,7 +281,7 @@ def test_training_clips_are_those_of_the_training_split() -> None:
     clips = build.train_clips(data, parts, seed=3)
     assert (clips.seed, clips.sampler.clips_per_video, clips.cut.transform.flip) == (3, 2, 0.25)
     assert clips.flip_labels.tolist() == [1, 0]
-    with pytest.raises(ConfigError, match="split=train: this data set has test"):
+    with pytest.raises(ConfigError, match="split=train: this dataset has test"):
         build.train_clips(VideoData(("a",), {"test": Manifest.of(["x.mp4"], [0])}), parts, seed=0)
 
 

@@ -38,7 +38,7 @@ ALLOWED = {
         "sampler.class_balance": "every video once",
         "schedule.warmup_epochs, schedule.final_ratio": "no warm-up; down to nothing",
         "trainer.save_minutes": "after every update",
-        "trainer.data_timeout, trainer.rank_timeout": "waits for ever, as it says",
+        "trainer.data_timeout, trainer.rank_timeout": "waits forever, as it says",
         "prepare.crf": "lossless",
         "prepare.min_psnr": "no copy is refused",
     },

@@ -60,7 +60,7 @@ _GROUP_KEYS = ("layer_decay", "decay_norms")
 # those that can do their update in one kernel, on CPU, CUDA and Apple's GPUs
 _FUSED = ("torch.optim.SGD", "torch.optim.Adam", "torch.optim.AdamW")
 _FUSED_SHARDED = ("torch.optim.Adam", "torch.optim.AdamW")  # whose kernels torch 2.6 to 2.14 call on FSDP's weights
-# keys of a data set's YAML that the loop reads, not the function that lists the videos
+# keys of a dataset's YAML that the loop reads, not the function that lists the videos
 _DATA_KEYS = ("max_bad_fraction",)
 
 
@@ -140,7 +140,7 @@ def build_task(node: Mapping[str, Any], class_names: Sequence[str], *, multi_lab
 
 
 def build_reader(node: Mapping[str, Any]) -> VideoReader:
-    """The reader of a `decoder` section; folders of pictures and JPEG packs are read whatever it says."""
+    """The reader of a `decoder` section; folders of images and JPEG packs are read whatever it says."""
     return AnyReader(call(node, "decoder"))
 
 
@@ -170,14 +170,14 @@ def note_flow(flow: FlowConfig) -> None:
 
 def _flow_root(flow: FlowConfig) -> Path:
     if flow.root is None:
-        raise ConfigError("flow=cache wants flow.root=FOLDER, the output of `vidtrain data flow`")
+        raise ConfigError("flow=cache requires flow.root=FOLDER, the output of `vidtrain data flow`")
     return Path(flow.root).absolute()
 
 
 def check_flow(model: nn.Module, flow: FlowConfig, *, multi_label: bool = False) -> None:
     """Raise ConfigError unless a model that reads flow gets it, and one that does not, not.
 
-    multi_label: the data have several classes a video, which an average of softmax scores cannot tell.
+    multi_label: the data have several classes per video, which an average of softmax scores cannot express.
     """
     name, given, reads = type(model).__name__, flow.source is not FlowSourceName.none, "flow" in model_inputs(model)
     if reads and not given:
@@ -186,7 +186,7 @@ def check_flow(model: nn.Module, flow: FlowConfig, *, multi_label: bool = False)
             "flow.root=FOLDER, made by `vidtrain data flow`"
         )
     if multi_label and getattr(model, "one_class", False):
-        raise ConfigError(f"{name} averages scores of which one class wins; several a video want model.fusion=concat")
+        raise ConfigError(f"{name} averages scores of one class; several per video require model.fusion=concat")
     if given and not reads:
         raise ConfigError(f"flow={flow.source}: {name} reads RGB only: leave flow out, or take model=two_stream")
 
@@ -211,7 +211,7 @@ def train_clips(data: VideoData, parts: ClipParts, *, seed: int) -> TrainClips:
         ConfigError: there is none.
     """
     if "train" not in data.splits:
-        raise ConfigError(f"split=train: this data set has {one_of(data.splits)}")
+        raise ConfigError(f"split=train: this dataset has {one_of(data.splits)}")
     manifest, count = data.splits["train"], data.num_classes
     if data.features is not None:
         return TrainSequences(manifest, data.features, parts, seed=seed, num_classes=count)

@@ -25,7 +25,7 @@ class ConfigError(VidtrainError):
 
 
 class DataError(VidtrainError):
-    """An annotation file, a folder or a data set that cannot be used."""
+    """An annotation file, a folder or a dataset that cannot be used."""
 
 
 class VideoError(DataError):

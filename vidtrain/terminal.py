@@ -36,7 +36,7 @@ def say(text: object) -> None:
 
 
 def noted(notes: Iterable[str]) -> list[str]:
-    """The notes of a data set, a printable line each."""
+    """The notes of a dataset, a printable line each."""
     return [printable(f"note: {note}") for note in notes]
 
 

@@ -76,7 +76,7 @@ def _check_zip(path: Path) -> None:
 
 
 def check_pickle(file: IO[bytes]) -> bool:
-    """Refuse tuples of tuples that share one another: hashing one, as a key, would take for ever.
+    """Refuse tuples of tuples that share one another: hashing one, as a key, would take forever.
 
     Walks the program of the pickle with nothing but the number of values in each tuple on the stack. Returns False for
     what is no pickle; torch says what is wrong with that.

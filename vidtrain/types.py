@@ -32,7 +32,7 @@ class VideoInfo:
     """What a reader knows of a video before it decodes a frame.
 
     num_frames counts the frames shown (edit lists and discard flags honoured), never the container's claim.
-    fps is their mean rate. height and width are those of the picture shown, rotation metadata applied.
+    fps is their mean rate. height and width are those of the frame as shown, rotation metadata applied.
     times: float64 (num_frames + 1,), ascending: seconds at which each frame appears, the first at 0, and at which the
     last one ends; None where frame k appears at k / fps, within the rounding of the container.
     times_note: what is odd about the file's timestamps and was set right, "" for nothing.

@@ -221,9 +221,9 @@ def _compare(path: Path, expected: str | None, then: str, delete: bool = False) 
 
 
 def parser(description: str | None, *, without_checksum: bool = False) -> argparse.ArgumentParser:
-    """The options that all scripts have: the folder of the data set; and of those that fetch what nobody has signed."""
+    """The options that all scripts have: the folder of the dataset; and of those that fetch what nobody has signed."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("root", type=Path, help="folder of the data set; made if absent")
+    made.add_argument("root", type=Path, help="folder of the dataset; made if absent")
     if without_checksum:
         text = "fetch over http what has no published checksum, too"
         made.add_argument("--allow-http", action="store_true", help=text)

@@ -1,4 +1,4 @@
-"""The two data sets of 20BN, now Qualcomm's: parts of one .tar.gz, and a package with the labels."""
+"""The two datasets of 20BN, now Qualcomm's: parts of one .tar.gz, and a package with the labels."""
 
 from __future__ import annotations
 

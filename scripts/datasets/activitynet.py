@@ -3,7 +3,7 @@
     python scripts/datasets/activitynet.py /data/activitynet
 
 Fetches the annotations. The videos are given to those who fill in a form: the script says what to do, unpacks the
-archives that it finds in ROOT/downloads, and tells how many of the listed videos are there.
+archives that it finds in ROOT/downloads, and reports how many of the listed videos are there.
 
 No checksum of the annotations is published and their server speaks http only: --allow-http fetches over it, or put the
 file into ROOT yourself (the page above links to it). The SHA-256 of what came is kept in ROOT/SHA256SUMS. Not run
@@ -19,7 +19,7 @@ from _unpack import unpack
 
 URL = "http://ec2-52-25-205-214.us-west-2.compute.amazonaws.com/files/activity_net.v1-3.min.json"
 STEPS = """
-1. Open http://activity-net.org/download.html and fill in the form for the complete data set ("missing videos
+1. Open http://activity-net.org/download.html and fill in the form for the complete dataset ("missing videos
    request"); a link to a shared folder comes by mail and works for seven days.
 2. Put these files into {downloads}:
    v1-2_train.tar.gz v1-2_val.tar.gz v1-3_train_val.tar.gz missing_files.zip (or missing_files_trainval.zip)

@@ -3,7 +3,7 @@
     python scripts/datasets/hmdb51.py /data/hmdb51
 
 Fetches hmdb51_org.rar (which holds a .rar for each class) and test_train_splits.rar, checks their SHA-256 (those that
-torchvision's prototype data sets recorded) and unpacks them to ROOT/hmdb51_org/<class>/*.avi and
+torchvision's prototype datasets recorded) and unpacks them to ROOT/hmdb51_org/<class>/*.avi and
 ROOT/testTrainMulti_7030_splits/. Needs a program that unpacks .rar: unrar, 7z, bsdtar or unar.
 
 Not run where this was written, for want of a network. The laboratory has moved its pages since (serre.lab.brown.edu):

@@ -1,9 +1,9 @@
-"""20BN-Jester (Materzynska et al., 2019): 148,092 videos as pictures, 23 GB, from
+"""20BN-Jester (Materzynska et al., 2019): 148,092 videos as images, 23 GB, from
 https://www.qualcomm.com/developer/software/jester-dataset
 
     python scripts/datasets/jester.py /data/jester
 
-Fetches nothing: the publisher wants you to sign in and to accept the licence. The script says what to do, joins and
+Fetches nothing: the publisher requires you to sign in and accept the licence. The script says what to do, joins and
 unpacks what it finds in ROOT/downloads to ROOT/20bn-jester-v1/<id>/00001.jpg and ROOT/labels/, and keeps the SHA-256
 of each file in ROOT/downloads/SHA256SUMS, so that a later run finds damage. No checksums are published.
 

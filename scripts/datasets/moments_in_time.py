@@ -4,7 +4,7 @@
 
 Fetches nothing: the address of the archive is sent to those who fill in a form. The script says what to do, or fetches
 the address that it is given (--url, resumed when it is cut, where the server allows that), unpacks the archive and
-tells how many of the listed videos are there.
+reports how many of the listed videos are there.
 
 No checksum is published: the SHA-256 of what came is kept in ROOT/downloads/SHA256SUMS. Not run against the server
 where this was written, for want of a network.

@@ -3,7 +3,7 @@ https://www.qualcomm.com/developer/software/something-something-v-2-dataset
 
     python scripts/datasets/something_something.py /data/ssv2
 
-Fetches nothing: the publisher wants you to sign in and to accept the licence. The script says what to do, joins and
+Fetches nothing: the publisher requires you to sign in and accept the licence. The script says what to do, joins and
 unpacks what it finds in ROOT/downloads to ROOT/20bn-something-something-v2/*.webm and ROOT/labels/, and keeps the
 SHA-256 of each file in ROOT/downloads/SHA256SUMS, so that a later run finds damage. No checksums are published.
 

@@ -2,7 +2,7 @@
 
     python scripts/datasets/ucf101.py /data/ucf101
 
-Fetches UCF101.rar and the split files, checks their SHA-256 (those that torchvision's prototype data sets recorded)
+Fetches UCF101.rar and the split files, checks their SHA-256 (those that torchvision's prototype datasets recorded)
 and unpacks them to ROOT/UCF-101/<class>/*.avi and ROOT/ucfTrainTestlist/. Needs a program that unpacks .rar: unrar,
 7z, bsdtar or unar. The server's certificate chain is incomplete for some systems: --insecure skips that check and
 leaves it to the checksums to tell whether the files are genuine.

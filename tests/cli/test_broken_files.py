@@ -47,7 +47,7 @@ def test_training_finishes_and_names_what_it_could_not_read(sets: tuple[Path, Pa
     result = json.loads(Path("run/result.json").read_text())
     assert {str(Path(path).relative_to(broken)) for path in result["bad"]} == set(BROKEN[:2])
     for name in BROKEN[:2]:
-        assert done.stderr.count(f"unreadable, another clip takes its place: {broken / name}: ") == 1
+        assert done.stderr.count(f"unreadable video replaced: {broken / name}: ") == 1
     assert (result["test"]["scored"], result["test"]["listed"], result["test"]["unreadable"]) == (8, 9, 1)
     assert "scored 8 of 9 (1 unreadable)" in done.stdout
     assert [row["path"] for row in rows_of(Path("run/test/not_scored.csv"))] == [str(broken / BROKEN[2])]

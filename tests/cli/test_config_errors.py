@@ -12,7 +12,7 @@ from tests.cli.conftest import Call, Run, error_line
 MISTAKES = {
     "command": (["trian"], r"no command 'trian' \(did you mean train\?\); commands: init, train, eval,"),
     "flag": (["train", "--confg-dir", "x"], r"no flag '--confg-dir' \(did you mean --config-dir\?\)"),
-    "flag without value": (["train", "--cfg"], r"flag '--cfg' wants a value"),
+    "flag without value": (["train", "--cfg"], r"flag '--cfg' requires a value"),
     "key": (
         ["train", "trainer.epoch=3"],
         r"no key 'trainer.epoch' \(did you mean trainer.epochs\?\); allowed: trainer",

@@ -49,8 +49,9 @@ def test_what_it_finds(call: Call, clips: Path, tmp_path: Path) -> None:
     assert counts["leak"] == ["0", "1", "0"]
     assert counts["short"] == ["0", "1", "0"]
     assert "unreadable: train: train/left/0.mp4: the file is empty" in lines
-    assert "14 of 19 rows are in order; serious problems: 4; short, still, black or with odd timestamps: 1" in lines
-    assert "note: train: 1 of 9 videos cannot be used and are left out; report.csv of the check names them" in lines
+    said = "14 of 19 rows are without problems; serious problems: 4; short, still, black or with odd timestamps: 1"
+    assert said in lines
+    assert "note: train: 1 of 9 videos cannot be used and are excluded; report.csv of the check names them" in lines
     folder = Path("check/folder_my_clips")
     assert lines[-1] == f"train from it with: vidtrain train data=index data.root={folder}"
 
@@ -94,7 +95,7 @@ def test_strict_is_an_error_for_scripts(call: Call, clips: Path, tmp_path: Path)
 def test_one_split(call: Call, clips: Path, tmp_path: Path) -> None:
     done = check(call, clips, "split=val", "output=out")
     assert done.stdout.startswith("6 rows, 6 files: 6 probed")
-    assert done.stdout.splitlines()[-1] == "no index is written: split=val is not the whole data set"
+    assert done.stdout.splitlines()[-1] == "no index is written: split=val is not the whole dataset"
     assert not (tmp_path / "out/index.json").exists()
 
 

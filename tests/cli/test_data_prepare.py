@@ -19,7 +19,7 @@ SMALL = [
 
 @pytest.fixture
 def motion(tiny: list[str]) -> list[str]:
-    """Overrides of the tiny built-in data set."""
+    """Overrides of the tiny built-in dataset."""
     return ["data=motion", *(override for override in tiny if override.startswith("data."))]
 
 

@@ -1,4 +1,4 @@
-"""`vidtrain data stats`: numbers, advice and a picture, from the probes of a check or without one."""
+"""`vidtrain data stats`: numbers, advice and a figure, from the probes of a check or without one."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def test_wrong_options(call: Call, clips: Path, tmp_path: Path) -> None:
     done = call("data", "stats", *options(clips), "stats.probes=nowhere", check=2)
     assert error_line(done).startswith("stats.probes=nowhere: holds no probes.jsonl")
     done = call("data", "stats", *options(clips), "split=val", check=2)
-    assert error_line(done) == "split=val: the data set has train"
+    assert error_line(done) == "split=val: the dataset has train"
     for file in clips.rglob("*.mp4"):
         file.write_bytes(b"")
     done = call("data", "stats", *options(clips), check=2)
-    assert error_line(done) == "no video of the data set can be read; `vidtrain data check` says why"
+    assert error_line(done) == "no video of the dataset can be read; `vidtrain data check` says why"

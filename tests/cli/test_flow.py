@@ -30,7 +30,7 @@ TWO_STREAM = ["model=two_stream_tiny", "run_dir=r"]
 
 @pytest.fixture
 def motion(tiny: list[str]) -> list[str]:
-    """Overrides of the tiny built-in data set."""
+    """Overrides of the tiny built-in dataset."""
     return ["data=motion", *(override for override in tiny if override.startswith("data."))]
 
 
@@ -125,14 +125,14 @@ def test_a_model_and_its_flow_must_fit(tiny: list[str], call: Call, tmp_path: Pa
     for options, message in (
         (["model=two_stream_tiny"], "TwoStream reads optical flow beside RGB: add flow=dis, which computes"),
         (["flow=dis"], "flow=dis: SlowFusion reads RGB only: leave flow out, or take model=two_stream"),
-        (["model=two_stream_tiny", "flow=cache"], "flow=cache wants flow.root=FOLDER"),
+        (["model=two_stream_tiny", "flow=cache"], "flow=cache requires flow.root=FOLDER"),
         (["model=two_stream_tiny", "flow=cache", "flow.root=."], "holds no flow.json: make the flow with `vidtrain"),
         (["model=two_stream_tiny", "flow=raft"], "raft"),
     ):
         assert message in error_line(call("train", *tiny, *options, "run_dir=r", check=2)), options
     assert not (tmp_path / "r" / "config.json").exists()
     average = vidtrain.create_model("two_stream_tiny", num_classes=3, num_frames=4, fusion="average")
-    with pytest.raises(ConfigError, match=r"several a video want model\.fusion=concat"):
+    with pytest.raises(ConfigError, match=r"several per video require model\.fusion=concat"):
         build.check_flow(average, FlowConfig(FlowSourceName.dis), multi_label=True)
     concat = vidtrain.create_model("two_stream_tiny", num_classes=3, num_frames=4, fusion="concat")
     build.check_flow(concat, FlowConfig(FlowSourceName.dis), multi_label=True)

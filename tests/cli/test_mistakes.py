@@ -100,7 +100,7 @@ def test_a_lost_best_checkpoint_is_replaced_and_the_run_ends(
         Path("run/best.pt").write_bytes(b"damaged")
     done = call("train", *tiny, "run_dir=run", "resume=auto")
     assert "best.pt" in done.stderr
-    assert "; the weights of the last epoch take its place" in done.stderr
+    assert "; using the weights of the last epoch" in done.stderr
     last, best = (load_checkpoint(Path("run") / name) for name in ("last.pt", "best.pt"))
     assert all((last["model"][key] == value).all() for key, value in best["model"].items())
     assert json.loads(Path("run/result.json").read_text())["test"]["scored"] == 8

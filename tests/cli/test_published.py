@@ -109,7 +109,7 @@ def renames(state: State, rules: list[Any]) -> State:
 
 
 def data(tiny: list[str]) -> list[str]:
-    """The options of the built-in data set, and none of clips."""
+    """The options of the built-in dataset, and none of clips."""
     return [option for option in tiny if option.startswith("data.")] + ["data=motion", "trainer.num_workers=0"]
 
 

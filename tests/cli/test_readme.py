@@ -1,4 +1,4 @@
-"""What README says is so: the number of models, the example of an own model and an own data set."""
+"""What README says is so: the number of models, the example of an own model and an own dataset."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def blocks(section: str) -> dict[str, str]:
 def test_the_own_model_and_the_own_data_set(
     tiny: list[str], trained: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = blocks("Your own model or data set")
+    files = blocks("Your own model or dataset")
     assert set(files) == {"mycode.py", "my_conf/model/mine.yaml", "my_conf/data/mine.yaml"}
     code = "\n".join(files.values())
     commands = [line.removeprefix("PYTHONPATH=. ") for line in code.splitlines() if line.startswith("PYTHONPATH=.")]

@@ -1,4 +1,4 @@
-"""Where a run is written: a folder for each data set, also of the same format, and resume=auto finds it."""
+"""Where a run is written: a folder for each dataset, also of the same format, and resume=auto finds it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_folders_of_one_name_get_numbers(tmp_path: Path, monkeypatch: pytest.Mon
     assert name("index", "b/mine") == "mine_2"
     stored(Path("runs/mine_2/c3d/1"), "b/mine")
     assert [name("table", root) for root in ("a/mine", "b/mine", "c/mine")] == ["mine", "mine_2", "mine_3"]
-    assert name("ucf101", "a/mine") == "ucf101"  # the name of a data set, not of a format
+    assert name("ucf101", "a/mine") == "ucf101"  # the name of a dataset, not of a format
     assert name("folder", 2019) == "2019"
     assert name("folder", "/") == name("folder", None) == "folder"
     (tmp_path / "runs" / "torn" / "c3d" / "1").mkdir(parents=True)

@@ -171,7 +171,7 @@ def test_bad_videos_are_replaced_in_training_and_named_in_testing(call: Call, tr
     assert "more than data.max_bad_fraction allows" in error_line_at_end(call(*run, check=2).stderr)
     shutil.rmtree("r")
     done = call(*run, "data.max_bad_fraction=0.2")
-    assert f"unreadable, another clip takes its place: {broken['train']}" in done.stderr
+    assert f"unreadable video replaced: {broken['train']}" in done.stderr
     result = json.loads(Path("r/result.json").read_text())
     assert list(result["bad"]) == [str(broken["train"])]
     assert (result["test"]["scored"], result["test"]["listed"], result["test"]["unreadable"]) == (3, 4, 1)

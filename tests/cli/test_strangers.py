@@ -24,7 +24,7 @@ def ends() -> Iterator[None]:
     """Reading a pipe takes no processor time: what waits for its end is ended after two minutes."""
 
     def late(number: int, frame: Any) -> None:
-        raise TimeoutError("waits for ever")
+        raise TimeoutError("waits forever")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(120)
@@ -92,7 +92,7 @@ def test_the_program_imports_nothing_from_the_working_folder(trained: Path, tmp_
 def test_an_expression_out_of_a_checkpoint_ends(
     call: Call, tiny: list[str], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same splits by a sound one; one that takes for ever is named. The user's own are not looked at."""
+    """The same splits by a sound one; one that takes forever is named. The user's own are not looked at."""
     content = load_checkpoint(trained / "best.pt")
     root = Path(content["config"]["data"]["root"])
     for name in sorted({file.parent.name for file in root.rglob("*.mp4")}):

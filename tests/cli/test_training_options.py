@@ -21,7 +21,7 @@ def test_overfit_sees_the_same_clips_again(tiny: list[str], call: Call, tmp_path
     epochs = records(tmp_path / "run", "train_epoch")
     assert len(epochs) == 25
     assert epochs[-1]["update"] == 25
-    assert epochs[-1]["top1"] == 1.0  # random clips of eight videos would not be known by heart so soon
+    assert epochs[-1]["top1"] == 1.0  # random clips of eight videos would not be memorised so soon
     assert len(records(tmp_path / "run", "val")) == 1
 
 

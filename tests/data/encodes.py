@@ -337,7 +337,7 @@ DAMAGES: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "bytes missing": lambda data, rng: data[: len(data) * 2 // 5] + data[len(data) * 2 // 5 + rng.randrange(1, 200) :],
 }
 UNSEEN = ("flipped", "lost")
-"""Of these a file may show no trace: bytes that decode as well, packets that were left out when it was copied."""
+"""Of these a file may show no trace: bytes that decode as well, packets that were dropped when it was copied."""
 
 PACKET_DAMAGES: dict[str, Callable[[random.Random], Change]] = {
     "packets lost": lambda rng: lambda number, data, key: None if 14 <= number < 17 else (data, key),

@@ -36,7 +36,7 @@ def numbers(frames: Pictures) -> list[int]:
 
 
 def as_data(paths: Iterable[Path | str], split: str = "train") -> VideoData:
-    """A data set of one split; the videos belong to class 0 and 1 in turn."""
+    """A dataset of one split; the videos belong to class 0 and 1 in turn."""
     listed = [str(path) for path in paths]
     return VideoData(("a", "b"), {split: Manifest.of(listed, [n % 2 for n in range(len(listed))])})
 

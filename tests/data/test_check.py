@@ -1,4 +1,4 @@
-"""What is wrong with a data set, from its lists and its probes."""
+"""What is wrong with a dataset, from its lists and its probes."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_segments() -> None:
 
 
 def test_times_of_the_frames() -> None:
-    """A video whose first 2 s have 60 frames a second and the other 10 s 3, and one whose clock jumps."""
+    """A video whose first 2 s have 60 frames per second and the other 10 s 3, and one whose clock jumps."""
     times = np.concatenate([np.arange(120) / 60, 2 + np.arange(31) / 3])
     starts, ends = np.array([2.0, 11.0, 12.1]), np.array([7.0, 12.9, 13.0])
     manifest = Manifest(StringArray.of(["a"] * 3), np.zeros(3, np.int64), starts, ends)
@@ -206,7 +206,7 @@ def test_index_leaves_out_what_cannot_be_trained_on(tmp_path: Path) -> None:
     assert [Path(path).name for path in again.splits["train"].paths] == ["a", "c"]
     assert again.splits["train"].labels.tolist() == [0, 0]
     assert [Path(path).name for path in again.splits["test"].paths] == ["d", "e"]
-    assert again.notes == ("train: 1 of 3 videos cannot be used and are left out; report.csv of the check names them",)
+    assert again.notes == ("train: 1 of 3 videos cannot be used and are excluded; report.csv of the check names them",)
 
 
 def test_an_index_of_nothing_is_refused() -> None:

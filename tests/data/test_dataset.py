@@ -42,7 +42,7 @@ CUT = TransformConfig(size=24, resize=28, resize_max=36)
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """Eight videos of 12 frames, 32 x 32, one a class."""
+    """Eight videos of 12 frames, 32 x 32, one per class."""
     root = tmp_path_factory.mktemp("motion")
     data = motion(root, train_scenes=1, val_scenes=1, test_scenes=1, size=32, num_frames=12)
     return data.splits["train"]

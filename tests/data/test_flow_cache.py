@@ -72,7 +72,7 @@ def test_a_bad_video_is_listed_and_the_rest_is_made(tmp_path: Path) -> None:
     assert [rows[p.name]["status"] for p in listed] == ["made", "bad", "made", "bad", "bad", "made"]
     assert rows["copy.mp4"]["file"] == rows["0.mp4"]["file"]
     assert rows["gone.mp4"]["reason"] == "cannot be read (No such file or directory)"
-    assert "wants frames of 16 x 16" in rows["tiny.mp4"]["reason"]
+    assert "requires frames of 16 x 16" in rows["tiny.mp4"]["reason"]
     assert not list((tmp_path / "out").rglob("*.part"))
 
     again = run([*listed, *some(tmp_path / "more", 1, 4)], tmp_path / "out")

@@ -59,7 +59,7 @@ def test_opencv_starts_no_threads() -> None:
 def test_tiny_frames_are_refused() -> None:
     pytest.importorskip("cv2", reason="computing flow needs OpenCV")
     small = np.zeros((1, 15, 40, 3), np.uint8)
-    with pytest.raises(DataError, match="wants frames of 16 x 16 pixels or more, got 40 x 15"):
+    with pytest.raises(DataError, match="requires frames of 16 x 16 pixels, got 40 x 15"):
         OpenCVFlow("dis")(small, small)
     for method in OPENCV:
         least = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)

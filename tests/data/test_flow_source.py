@@ -110,7 +110,7 @@ def test_a_video_without_flow_is_an_error_unless_it_is_computed(
     _, codes = read(CachedFlow(tmp_path, computed), videos[1], [0, 3])
     assert np.array_equal(codes, read(computed, videos[1], [0, 3])[1])
     small = write_video(tmp_path / "small.mp4", moving(3, (1.0, 0.0), 12, 40))
-    with pytest.raises(VideoError, match=r"small\.mp4: optical flow wants frames of 16 x 16"):
+    with pytest.raises(VideoError, match=r"small\.mp4: optical flow requires frames of 16 x 16"):
         read(computed, small, [0], (12, 40))
 
 
@@ -121,7 +121,7 @@ def test_renamed_videos_and_moved_caches_are_found(videos: list[Path], tmp_path:
     assert np.array_equal(read(CachedFlow(tmp_path / "elsewhere"), Path(moved), [2])[1], before)
 
 
-# ---------------------------------------------------------------- in a data set
+# ---------------------------------------------------------------- in a dataset
 
 
 def parts(sampler: SamplerConfig, flow: FlowSource | None, **transform: Any) -> ClipParts:

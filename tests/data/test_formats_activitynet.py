@@ -59,7 +59,7 @@ def test_segments_without_length_and_before_the_start(tmp_path: Path) -> None:
     data = activitynet(make(tmp_path, odd))
     assert times(data, "train")[-1] == (0, 3)
     assert len(data.splits["train"]) == 4
-    assert any("1 segments end before they begin and are left out (aaaaaaaaaaa 4 4)" in note for note in data.notes)
+    assert any("1 segments end before they begin and are skipped (aaaaaaaaaaa 4 4)" in note for note in data.notes)
 
 
 def test_missing_videos(tmp_path: Path) -> None:

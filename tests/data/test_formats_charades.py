@@ -65,7 +65,7 @@ def test_segments(tmp_path: Path) -> None:
 def test_segments_of_pictures_written_at_24_a_second_and_read_at_30(tmp_path: Path) -> None:
     make(tmp_path, video="Charades_v1_rgb/{0}/{0}-000001.jpg")
     assert times(charades(tmp_path, segments=True), "test") == [(4, 4.8)]
-    assert times(charades(tmp_path, segments=True, pictures_fps=30), "test") == [(5, 6)]
+    assert times(charades(tmp_path, segments=True, images_fps=30), "test") == [(5, 6)]
 
 
 def test_validation_takes_whole_persons(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_segments_without_length_are_left_out_and_told(tmp_path: Path) -> None:
     )
     data = charades(tmp_path, segments=True)
     assert times(data, "test") == [(5, 6)]
-    assert any("1 segments end before they begin and are left out (B0000 c000 6 6)" in note for note in data.notes)
+    assert any("1 segments end before they begin and are skipped (B0000 c000 6 6)" in note for note in data.notes)
 
 
 @pytest.mark.parametrize(

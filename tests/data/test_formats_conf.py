@@ -1,4 +1,4 @@
-"""The YAMLs of the data sets against the functions they call."""
+"""The YAMLs of the datasets against the functions they call."""
 
 from __future__ import annotations
 

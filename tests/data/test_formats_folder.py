@@ -341,7 +341,7 @@ def test_disk_finds_files_from_any_home(tmp_path: Path) -> None:
     assert disk.find("b/2.mp4") == str(tmp_path / "two/b/2.mp4")
     assert disk.find(str(tmp_path / "two/a/1.mp4")) == str(tmp_path / "two/a/1.mp4")
     assert disk.find("b/3.mp4") is None
-    assert disk.find("c/d.mp4") == str(tmp_path / "two/c/d.mp4")  # a folder of pictures
+    assert disk.find("c/d.mp4") == str(tmp_path / "two/c/d.mp4")  # a folder of images
     assert disk.find("c") == str(tmp_path / "two/c")
 
 
@@ -382,7 +382,7 @@ def test_folds_keep_groups_whole(tmp_path: Path) -> None:
 def test_folds_of_a_set_with_splits_are_refused(tmp_path: Path) -> None:
     for split in ("train", "test"):
         make(tmp_path, *clips(f"{split}/a", 6), *clips(f"{split}/b", 6))
-    with pytest.raises(DataError, match=r"folds=3: the data set comes with its own split for test; .*root=.*/train\)"):
+    with pytest.raises(DataError, match=r"folds=3: the dataset comes with its own split for test; .*root=.*/train\)"):
         folder(tmp_path, folds=3)
     assert len(folder(tmp_path / "train", folds=3).splits["test"]) == 4
 

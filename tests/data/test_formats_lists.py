@@ -352,7 +352,7 @@ BAD: dict[str, tuple[str, dict[str, object], str]] = {
     "separator": ("clips/a.mp4 0", {"separator": "tabs"}, r"separator='tabs': .*did you mean tab"),
     "columns": ("clips/a.mp4 0", {"columns": "path lable"}, r"columns='path lable': .*did you mean path label"),
     "no total": ("clips 0 1", {"columns": "path total label"}, r":1: .*expected path total label, with whole numbers"),
-    "offset": ("clips x 4 1", {"columns": "path offset total label"}, r"with whole numbers of pictures"),
+    "offset": ("clips x 4 1", {"columns": "path offset total label"}, r"with whole numbers of images"),
     "too few": ("clips 4", {"columns": "path total label"}, r":1: got 'clips 4', expected path total label"),
     "header option": ("clips/a.mp4 0", {"header": "yes"}, r"header='yes': expected auto, true or false"),
     "no val": ("clips/a.mp4 0", {"val": "trian.txt"}, r"val=trian.txt: no such file below .*did you mean train.txt"),
@@ -518,7 +518,7 @@ def test_lists_of_pictures(root: Path) -> None:
     data = read(root, single)
     assert not data.multi_label
     assert data.splits["train"].labels.tolist() == [2, 0]
-    with pytest.raises(DataError, match=r"train.txt:3: got 'YSKX3 0 1', expected video number picture"):
+    with pytest.raises(DataError, match=r"train.txt:3: got 'YSKX3 0 1', expected video number image"):
         read(root, SLOWFAST.replace("YSKX3 0 1 YSKX3/YSKX3-000002.jpg", "YSKX3 0 1").replace(' "1,3"', ""))
 
 

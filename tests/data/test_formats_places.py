@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vidtrain.data.formats._files.places import PICTURES_PER_SECOND, find_by_name, find_clips
+from vidtrain.data.formats._files.places import IMAGES_PER_SECOND, find_by_name, find_clips
 
 
 def make(root: Path, *files: str) -> Path:
@@ -67,4 +67,4 @@ def test_clips_are_files_and_folders_of_pictures(tmp_path: Path) -> None:
 
 def test_the_rate_is_that_of_the_reader_of_folders() -> None:
     frames = pytest.importorskip("vidtrain.data.readers.image_folder")
-    assert frames.FrameFolderReader().fps == PICTURES_PER_SECOND
+    assert frames.FrameFolderReader().fps == IMAGES_PER_SECOND

@@ -36,13 +36,13 @@ def code(k: str) -> int:
 # the name, and how many groups there are in 4 classes of 40 videos
 GROUPED: dict[str, tuple[Name, int]] = {
     "ucf101": (lambda k, i: f"{k}/v_{k}_g{i // 5 + 1:02d}_c{i % 5 + 1:02d}.avi", 32),
-    "ucf101 as folders of pictures": (lambda k, i: f"{k}/v_{k}_g{i // 5 + 1:02d}_c{i % 5 + 1:02d}", 32),
+    "ucf101 as folders of images": (lambda k, i: f"{k}/v_{k}_g{i // 5 + 1:02d}_c{i % 5 + 1:02d}", 32),
     "patient": (lambda k, i: f"{k}/pat{i // 5}Image_{i}.mp4", 8),
     "set and video": (lambda k, i: f"{k}/set{i // 8}_vid{i}.mp4", 5),
     "S01": (lambda k, i: f"{k}/S{i // 5 + 1:02d}_{k}_{i % 5}.mp4", 8),
     "S01 and task": (lambda k, i: f"{k}/S{i // 5 + 1:02d}_T{i % 5}.mp4", 8),
     "S01 once in each class": (lambda k, i: f"{k}/S{i + 1:02d}_{k}.mp4", 40),
-    "S01 as folders of pictures": (lambda k, i: f"{k}/S{i // 5 + 1:02d}_{k}{i % 5}", 8),
+    "S01 as folders of images": (lambda k, i: f"{k}/S{i // 5 + 1:02d}_{k}{i % 5}", 8),
     "subject": (lambda k, i: f"{k}/SUBJECT_{i // 5}_{i}.mp4", 8),
     "subject once in each class": (lambda k, i: f"{k}/subject{i}.mp4", 40),
     "kth": (lambda k, i: f"{k}/person{i // 4 + 1:02d}_{k}_d{i % 4 + 1}_uncomp.avi", 10),

@@ -119,7 +119,7 @@ def test_refuses_what_is_not_a_whole_pack(clip: Path, tmp_path: Path) -> None:
         (0, "the file is empty"),
         (5, "is not a JPEG pack"),
         (20, "is cut off: the JPEG pack ends within its header"),
-        (70, "is cut off: the JPEG pack ends within its table of pictures"),
+        (70, "is cut off: the JPEG pack ends within its table of images"),
         (HEADER + 12 * 20 + 8, f"is cut off: the JPEG pack has {HEADER + 248} bytes, it should have {len(whole)}"),
         (len(whole) - 1, f"is cut off: the JPEG pack has {len(whole) - 1} bytes, it should have {len(whole)}"),
     ):

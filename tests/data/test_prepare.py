@@ -77,7 +77,7 @@ def test_the_index_keeps_what_the_rows_say(tmp_path: Path) -> None:
     found = read_index(tmp_path / "moved")
     assert (found.class_names, found.flip_pairs) == (data.class_names, data.flip_pairs)
     assert found.notes[0] == "a note"
-    assert found.notes[1] == "train: 1 of 5 videos could not be prepared and are left out"
+    assert found.notes[1] == "train: 1 of 5 videos could not be prepared and are excluded"
     assert found.notes[2] == "test: 1 of 5 videos could not be prepared and are listed as missing"
     for split, missing in (("train", ["gone.mp4"]), ("test", ["gone.mp4", rows[3]])):
         manifest = found.splits[split]

@@ -250,7 +250,7 @@ def test_a_copy_that_shows_something_else_is_refused(tmp_path: Path) -> None:
         (lambda: copy_of(frames[::-1]), "PSNR"),
         (lambda: copy_of(np.roll(frames, 1, 0)), "PSNR"),
         (lambda: copy_of(frames[:31], 31), "num_frames is 31, not 32"),
-        (lambda: copy_of(frames, fps=24), "it shows 24 frames a second, the source 25"),
+        (lambda: copy_of(frames, fps=24), "it shows 24 frames per second, the source 25"),
     ):
         with pytest.raises(VideoError, match=reason):
             check_copy(wrong(), PyAVReader(), planned, kept, 20.0)

@@ -232,7 +232,7 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
             Image.fromarray(picture).save(folder / name.format(number), quality=90)
     found = {folder: probe(str(folder), READER, Depth.FULL) for folder in (one, other, turned)}
     assert (found[one].frames, found[one].height, found[one].width) == (12, 48, 64)
-    assert (found[one].codec, found[one].container) == ("pictures", "folder")
+    assert (found[one].codec, found[one].container) == ("images", "folder")
     assert found[one].size == sum(file.stat().st_size for file in one.iterdir())
     assert found[one].content == found[other].content != found[turned].content
 

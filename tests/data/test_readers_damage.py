@@ -97,7 +97,7 @@ def test_a_packet_that_zeros_follow_is_damaged(codec: str, suffix: str, tmp_path
 
 @pytest.mark.parametrize("lost", [5, 17, 35])
 def test_what_the_index_of_an_avi_has_and_the_file_has_not(lost: int, tmp_path: Path) -> None:
-    """The chunk of a packet has lost its name, and is passed over: what refers to that frame is refused."""
+    """The chunk of a packet has lost its name, and is skipped: what refers to that frame is refused."""
     path = make(Kind("mpeg4", "avi", {"g": "12"}), "scene", tmp_path)
     data, whole = bytearray(path.read_bytes()), full_decode(path)
     at = 0

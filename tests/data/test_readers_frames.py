@@ -1,4 +1,4 @@
-"""Videos stored as folders of pictures."""
+"""Videos stored as folders of images."""
 
 from __future__ import annotations
 
@@ -110,18 +110,18 @@ class TestNames:
 
     def test_kinds_that_cannot_be_told_apart(self, tmp_path: Path) -> None:
         write_folder(tmp_path, scene(4), ["img_1.jpg", "img_2.jpg", "img_3.jpg", "cover.jpg"])
-        words = "holds pictures of several kinds (3 img_*, 1 cover*): keep one kind in a folder"
+        words = "holds images of several kinds (3 img_*, 1 cover*): keep one kind in a folder"
         assert refused(tmp_path, READER) == words
 
     def test_two_pictures_with_one_number(self, tmp_path: Path) -> None:
         write_folder(tmp_path, scene(3), ["img_1.jpg", "img_2.jpg", "img_02.jpg"])
-        assert refused(tmp_path, READER) == "holds two pictures with one number: img_02.jpg and img_2.jpg"
+        assert refused(tmp_path, READER) == "holds two images with one number: img_02.jpg and img_2.jpg"
 
     def test_no_pictures(self, tmp_path: Path) -> None:
         (tmp_path / "a.txt").touch()
-        assert refused(tmp_path, READER) == "holds no pictures (.bmp, .jpeg, .jpg, .png, .webp)"
+        assert refused(tmp_path, READER) == "holds no images (.bmp, .jpeg, .jpg, .png, .webp)"
         assert refused(tmp_path / "none", READER) == "no such folder"
-        assert refused(tmp_path / "a.txt", READER) == "is not a folder of pictures"
+        assert refused(tmp_path / "a.txt", READER) == "is not a folder of images"
         assert "null" in refused("a\0b", READER)
 
 
@@ -169,7 +169,7 @@ class TestPictures:
         write_folder(tmp_path, scene(3))
         (tmp_path / "2.png").write_bytes(encode(scene(1, 40, 50)[0], "png"))
         np.testing.assert_array_equal(read(tmp_path, [2, 0], reader=READER), scene(3)[[2, 0]])
-        with pytest.raises(VideoError, match=r"2\.png is 50x40, the first picture 64x48"):
+        with pytest.raises(VideoError, match=r"2\.png is 50x40, the first image 64x48"):
             read(tmp_path, [0, 1], (20, 20), reader=READER)
 
     @pytest.mark.parametrize("progressive", [False, True])

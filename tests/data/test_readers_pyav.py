@@ -96,7 +96,7 @@ def test_pictures_that_share_packets(options: dict[str, str], tmp_path: Path, mo
     decoded: list[int] = []
     decode = OpenFile.decode
     with PyAVReader().open(str(path)) as video:
-        assert video.info.num_frames == len(whole) in (59, 60)  # a last one may wait for ever
+        assert video.info.num_frames == len(whole) in (59, 60)  # a last one may wait forever
         for indices in ([58], [0], [13], [31, 14], [5, 9, 13, 17], [40, 41, 44, 55], [1, 30, 58], [24, 25]):
             np.testing.assert_array_equal(video.read(np.array(indices)), whole[indices])
         np.testing.assert_array_equal(video.read(np.arange(len(whole))), whole)

@@ -26,7 +26,7 @@ from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
 __all__ = ["reader"]  # the fixture
 
 TIMES = [*range(0, 120, 10), *range(120, 2400, 200)]
-"""In units of 1/600 s: 12 frames at 60 a second, then 12 at 3."""
+"""In units of 1/600 s: 12 frames at 60 per second, then 12 at 3."""
 HOUR = 3600 * 90_000
 Clock = Callable[[int], int]
 """From the number of a packet to the ticks added to its times."""
@@ -38,7 +38,7 @@ def varied(path: Path, times: list[int], rate: int = 600, **options: object) -> 
 
 
 def transport(path: Path, clock: Clock, count: int = 60, bframes: int = 2) -> Path:
-    """MPEG-TS of 25 frames a second, a keyframe each 20, whose packets' times are put forward by `clock`."""
+    """MPEG-TS of 25 frames per second, a keyframe each 20, whose packets' times are put forward by `clock`."""
     options = {"g": "20", "bf": str(bframes), "x264-params": "scenecut=0", "crf": "20"}
     base = write_video(path.with_suffix(".base.ts"), coded(count), codec="libx264", options=options)
     with av.open(str(base)) as container, av.open(str(path), "w", options={"mpegts_copyts": "1"}) as out:
@@ -252,7 +252,7 @@ class TestOddTimestamps:
             stuck(np.array([3600] * 9 + [1] * 5 + [3600] * 9), unit).tolist() == [False] * 9 + [True] * 5 + [False] * 9
         )
         assert not stuck(np.array([3600] * 9 + [1, 1] + [3600] * 9), unit).any()
-        assert not stuck(np.full(100, 45), unit).any()  # 2,000 frames a second, all along
+        assert not stuck(np.full(100, 45), unit).any()  # 2,000 frames per second, all along
 
 
 class TestCases:

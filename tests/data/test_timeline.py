@@ -21,7 +21,7 @@ from vidtrain.types import Indices
 
 RATES = [Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30), Fraction(25, 2), Fraction(60000, 1001)]
 VARIED = np.concatenate([np.arange(120) / 60, 2 + np.arange(31) / 3])
-"""120 frames at 60 a second, then 30 at 3: 2 s and 10 s."""
+"""120 frames at 60 per second, then 30 at 3: 2 s and 10 s."""
 
 
 def spaced(gaps: list[float]) -> Seconds:
@@ -122,7 +122,7 @@ def test_exact_multiples_do_not_flip() -> None:
 
 
 def test_a_sample_shows_what_is_on_screen() -> None:
-    """60 frames a second, then 3: from 1.5 s on at 10 a second."""
+    """60 frames per second, then 3: from 1.5 s on at 10 per second."""
     clip = uniform_clips(150, 149 / 11.67, ClipSpec(16, fps=10), 2, first=1.5, last=3.4, times=VARIED)[0]
     assert clip.tolist() == [90, 96, 102, 108, 114, 120, 120, 121, 121, 121, 122, 122, 122, 122, 123, 123]
     # no blue frame before it appears, however long the red one before it stands

@@ -225,7 +225,7 @@ def test_an_update_that_is_not_finite_leaves_no_trace(
     with_poison = trainer(tmp_path, Clips(), model=Poisoned(poison), fused=fused, epochs=1)
     with_poison.fit()
     assert with_poison.progress.skipped == 1
-    assert "update 3 left out: its gradient is not finite; clips: 8.mp4, 9.mp4, 10.mp4 and 1 more" in caplog.text
+    assert "update 3 skipped: its gradient is not finite; clips: 8.mp4, 9.mp4, 10.mp4 and 1 more" in caplog.text
 
     without = trainer(tmp_path, Clips(), model=Poisoned(), fused=fused, epochs=1)
     update = without.step._update

@@ -63,7 +63,7 @@ def key_layout(name: str) -> dict[str, torch.Tensor]:
 
 
 def drawn_weights(net: nn.Module, gain: float = 0.6) -> dict[str, torch.Tensor]:
-    """Weights that make every tensor count, drawn anew, put into the network and returned under its own names."""
+    """Weights that make every tensor count, drawn at random, put into the network and returned under its own names."""
     generator = torch.Generator().manual_seed(0)
     state = {}
     for key, value in net.state_dict().items():

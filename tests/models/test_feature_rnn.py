@@ -121,7 +121,7 @@ def test_both_forms_are_one() -> None:
 
 
 def saved_bytes(model: Any, x: torch.Tensor) -> int:
-    """What autograd keeps for the backward pass, weights left out, each piece of memory once."""
+    """What autograd keeps for the backward pass, weights excluded, each piece of memory once."""
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}
 

@@ -1,4 +1,4 @@
-"""Every small network learns eight clips of motion by heart, one a class; nets that are blind to the order of
+"""Every small network overfits eight clips of motion, one per class; nets that are blind to the order of
 frames cannot tell a clip from its reverse, and stay at one of two."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.models.test_every_model import THIN
 from vidtrain.data.motion.scene import scene_clips
 
 STEPS = 120
-# torchvision's three 18-layer nets have no thin version and are left out
+# torchvision's three 18-layer nets have no thin version and are skipped
 SEEING = (
     *["slow_fusion", "c3d", "i3d_resnet_tiny", "slow_tiny", "r2plus1d_tiny"],
     *["slowfast_tiny", "x3d_tiny", "csn_tiny", "alternating3d", "inflated", "tsm_tiny", "s3d_tiny", "s3dg", "i3d_tiny"],

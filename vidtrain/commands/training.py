@@ -135,7 +135,7 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
 
 
 def data_of(section: Mapping[str, Any], world: World) -> VideoData:
-    """The data set; one that is made or downloaded on first use is made by one process alone."""
+    """The dataset; one that is made or downloaded on first use is made by one process alone."""
     with world.sharing(VidtrainError):  # the others wait here
         data = build.build_data(section) if world.is_main else None
     with world.sharing(VidtrainError):
@@ -261,19 +261,19 @@ def _say_what_runs(call: Invocation[TrainConfig], data: VideoData, model: nn.Mod
     for note in data.notes:
         log.info("note: %s", note)
     sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
-    several = ", any number of them a video (BCE, mAP)" if data.multi_label else ""
+    several = ", any number of them per video (BCE, mAP)" if data.multi_label else ""
     log.info("data %s: %d classes%s; videos: %s", call.choices.get("data"), data.num_classes, several, sizes)
     if "val" not in data.splits:
         log.info("no validation split: the last epoch is kept; data.val_fraction=0.1 would hold out a part")
     devices, each = f"{scorer.world.size} x " if scorer.world.size > 1 else "", " each" if scorer.world.size > 1 else ""
     log.info(
-        "model %s: %.3f M parameters on %s%s, %s, %d decoding processes%s",
+        "model %s: %.3f M parameters on %s%s, %s, %s%s",
         call.choices.get("model"),
         sum(p.numel() for p in model.parameters()) / 1e6,
         devices,
         scorer.precision.device.type if devices else scorer.precision.device,
         scorer.precision.name,
-        scorer.workers,
-        each,
+        f"{scorer.workers} decoding processes" if scorer.workers else "decoding in the main process",
+        each if scorer.workers else "",
     )
     log.info("run folder: %s", call.folder)

@@ -1,4 +1,4 @@
-"""What the commands share that work through all videos of a data set."""
+"""What the commands share that work through all videos of a dataset."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _SHOWN = 10  # videos of a kind that are printed; the report has all
 
 
 def load(options: DataCommandConfig) -> VideoData:
-    """The data set, or the one split of it that is asked for."""
+    """The dataset, or the one split of it that is asked for."""
     data = build.build_data(options.data)
     name = options.split
     if name is None:
         return data
     if name not in data.splits:
-        raise ConfigError(f"split={name}: the data set has {', '.join(data.splits)}")
+        raise ConfigError(f"split={name}: the dataset has {', '.join(data.splits)}")
     return replace(data, splits={str(name): data.splits[name]})
 
 
 def data_root(options: DataCommandConfig) -> str | None:
-    """The folder of the data set, for messages and to take paths from; None: it has none."""
+    """The folder of the dataset, for messages and to take paths from; None: it has none."""
     root = options.data.get("root")
     return None if root is None else str(Path(str(root)).expanduser())
 

@@ -1,4 +1,4 @@
-"""The options of clips, of testing, and of what is made from a data set. `--help` prints the text under each field."""
+"""The options of clips, of testing, and of what is made from a dataset. `--help` prints the text under each field."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ClipSpec:
     stride: int = number(2, least=1)
     """Source frames between two frames of a clip; not used when fps is set."""
     fps: float | None = number(None, above=0, because="or null to use sampler.stride")
-    """Sample at this many frames a second instead, whatever the video's own rate."""
+    """Sample at this many frames per second instead, whatever the video's own rate."""
     short: ShortPolicy = ShortPolicy.repeat_last
     """A clip longer than its video: repeat_last frame, loop from the start, or error."""
     window: int | None = number(None, least=1)
@@ -129,13 +129,13 @@ class TransformConfig:
     grayscale: float = number(0.0, least=0, most=1)
     """Chance of a training clip without colour."""
     hue: float = number(0.0, least=0, most=0.5)
-    """Training turns the hue by up to this share of a full turn, 0 to 0.5; dearer than the other colours."""
+    """Training turns the hue by up to this share of a full turn, 0 to 0.5; slower than the other colours."""
     policy: PolicyName = PolicyName.none
     """none, rand_augment or trivial_augment: random operations, the same for all frames of a clip."""
     magnitude: int = number(9, least=0, most=30)
     """rand_augment: strength of its operations, 0 to 30."""
     num_ops: int = number(2, least=1)
-    """rand_augment: operations a clip."""
+    """rand_augment: operations per clip."""
     erasing: float = number(0.0, least=0, most=1)
     """Chance that a rectangle of a training clip is made grey through all its frames."""
     flip: float = number(0.5, least=0, most=1)

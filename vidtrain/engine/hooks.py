@@ -126,7 +126,7 @@ class BadVideos(Hook):
         for video in (video for batch in group for video in batch.bad):
             if video.path not in bad:
                 bad[video.path] = video.reason
-                log.warning("unreadable, another clip takes its place: %s: %s", video.path, video.reason)
+                log.warning("unreadable video replaced: %s: %s", video.path, video.reason)
         return len(bad) > known
 
     def on_found(self, trainer: Training) -> None:

@@ -1,4 +1,4 @@
-"""The running statistics of BatchNorm: kept from what is not finite, and measured anew."""
+"""The running statistics of BatchNorm: kept from what is not finite, and measured again."""
 
 from __future__ import annotations
 

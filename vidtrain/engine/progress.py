@@ -1,4 +1,4 @@
-"""What a training goes by: its clips, its log, where it stands, and which updates it has left out."""
+"""What a training goes by: its clips, its log, where it stands, and which updates it has skipped."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Progress:
     """Where a training stands; saved with every checkpoint, so a resume continues within the epoch.
 
     epoch, batch: done so far. update: optimizer steps. sums: TrainingStep.sums of this epoch up to `batch`.
-    skipped: updates left out because of a gradient that was not finite; in_a_row: those of them at the end.
+    skipped: updates skipped because of a gradient that was not finite; in_a_row: those of them at the end.
     """
 
     epoch: int = 0
@@ -134,7 +134,7 @@ class Progress:
         return f"saved after update {update} in {folder}; the same command with resume=auto continues"
 
     def count_skipped(self, found: Sequence[tuple[Tensor, list[int]]], path: Callable[[int], str]) -> None:
-        """Count and tell of updates that were left out, of the last `len(found)`. Waits for the device.
+        """Count and log the updates that were skipped, of the last `len(found)`. Waits for the device.
 
         found: see TrainingStep.skipped. path: the file of a row.
         """
@@ -148,7 +148,7 @@ class Progress:
                 self.skipped += 1
                 paths = ", ".join(path(row) for row in rows[:3])
                 more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-                log.warning("update %d left out: its gradient is not finite; clips: %s%s", number, paths, more)
+                log.warning("update %d skipped: its gradient is not finite; clips: %s%s", number, paths, more)
 
 
 class Rates:

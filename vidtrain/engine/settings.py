@@ -75,10 +75,10 @@ class TrainerConfig:
     num_workers: int | None = number(None, least=0)
     """Processes that decode, for each device; null chooses from the machine, 0 decodes in the main process."""
     data_timeout: float = number(1800.0, least=0, most=LONGEST)
-    """Seconds without a batch from the decoding processes after which the program ends; 0 waits for ever. After 30 s it
+    """Seconds without a batch from the decoding processes after which the program ends; 0 waits forever. After 30 s it
     says which video is waited for."""
     rank_timeout: float = number(1800.0, least=0, most=LONGEST)
-    """Several devices: seconds that a process waits for another one before it ends; 0 waits for ever. After 30 s it
+    """Several devices: seconds that a process waits for another one before it ends; 0 waits forever. After 30 s it
     says which process is waited for."""
     seed: int = number(0, least=0, most=LARGEST_SEED)
     """Fixes initial weights, order, clips, crops, flips and dropout."""
@@ -105,12 +105,12 @@ class TrainerConfig:
     save_minutes: float = number(15.0, least=0)
     """last.pt is also written within an epoch, this many minutes after the save before."""
     keep_last: int = number(2, least=1, most=99)
-    """last.pt and the ones before it, last.1.pt, ...: a damaged one is passed over by a resume."""
+    """last.pt and the ones before it, last.1.pt, ...: a damaged one is skipped by a resume."""
     max_batches: int | None = number(None, least=1)
     """Batches of an epoch at most; null: all."""
     overfit: bool = False
-    """Every epoch has the very same clips as the first, which a sound model learns by heart."""
+    """Every epoch has the very same clips as the first, which a sound model overfits."""
     profile: int = number(0, least=0)
     """Updates to trace with torch's profiler into the folder profile/, which TensorBoard and Perfetto open; 0: none."""
     test: bool = True
-    """Test the best checkpoint at the end, when the data set has a test split."""
+    """Test the best checkpoint at the end, when the dataset has a test split."""

@@ -100,7 +100,7 @@ class Training:
             restore_rng(ranks[world.rank]["rng"], self.precision.device)
         else:
             log.warning(
-                "saved by %d processes, continued by %d: dropout is drawn anew, the rest goes on as it was",
+                "saved by %d processes, continued by %d: dropout differs from here on, the rest goes on as it was",
                 len(ranks),
                 world.size,
             )

@@ -32,7 +32,7 @@ class TrainingStep:
 
     Attributes:
         sums: float64 on the device: the loss and each of task.measures over samples, and samples, since it was last
-            zeroed; those whose loss is not finite are left out.
+            zeroed; those whose loss is not finite are skipped.
         skipped: a bool tensor on the device and the rows of the clips, for each update since the list was last emptied.
         micro_batch: clips that go through the network at once; None: whole batches.
     """
@@ -111,7 +111,7 @@ class TrainingStep:
         return {name: value / max(samples, 1) for name, value in zip(("loss", *self.task.measures), found, strict=True)}
 
     def _update(self) -> Tensor:
-        """Move the weights; returns bool (), whether that was left out because the gradient is not finite."""
+        """Move the weights; returns bool (), whether that was skipped because the gradient is not finite."""
         optimizer, scaler = self.optimizer, self.precision.scaler
         scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]

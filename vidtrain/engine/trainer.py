@@ -127,7 +127,7 @@ class Trainer(Training):
         self.progress.waited += time.perf_counter() - began
         return group
 
-    # ---------------------------------------------------------------- what is told
+    # ---------------------------------------------------------------- what is logged
 
     def _log(self, since: Tensor, rates: dict[str, float]) -> str:
         self._read_skipped()
@@ -139,7 +139,7 @@ class Trainer(Training):
         return f"{shown(task, values, task.measures)} {rate:.0f} clips/s wait {wait:.0%}"
 
     def _read_skipped(self) -> None:
-        """Tell of the updates that were left out. Waits for the device, so not called at every update."""
+        """Log the updates that were skipped. Waits for the device, so not called at every update."""
         progress, found, self.step.skipped = self.progress, self.step.skipped, []
         progress.count_skipped(found, self.clips.path)
         if progress.in_a_row >= self.settings.max_skipped:

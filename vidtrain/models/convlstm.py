@@ -46,7 +46,7 @@ class ConvLSTMOptions:
     stem: Sequence[int] = (32, 64)
     """Channels of the 3x3 convolutions before the first cell, each halves the frames; [] for none."""
     hidden: Sequence[int] = (64, 128)
-    """Channels of the states, one number a layer."""
+    """Channels of the states, one number per layer."""
     kernel: int = 3
     """Of the cells, odd."""
     stride: int = 2

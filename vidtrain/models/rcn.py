@@ -76,7 +76,7 @@ def rcn(
 ) -> RCN:
     """A recurrent convolutional network.
 
-    channels: of the states, one number a layer.
+    channels: of the states, one number per layer.
     cell: "rnn" (document 003's tanh), "lstm", "gru", whose reset gate acts after the convolution of the state as in
         nn.GRU, or "gru_reset_before", where it acts on the state before that (Ballas et al. 2016).
     kernel: of the cells, odd. stride: of the input convolution of every layer.

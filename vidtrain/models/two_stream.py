@@ -104,7 +104,7 @@ class TwoStream(ClipClassifier):
             self.head = StreamScores(sizes, num_classes, rgb_share)
         elif self.streams_first:
             self.streams = StreamScores(sizes, num_classes, rgb_share)
-        # part of the state: a checkpoint knows which classifier counts, and a resume does not start the fusion anew
+        # part of the state: a checkpoint knows which classifier counts, and a resume does not restart the fusion
         self.register_buffer("fusing", torch.tensor(False))
         self.fused = False  # the same, where asking a tensor would wait for the device
         self.alone: str | None = None

@@ -37,7 +37,7 @@ class Action:
 
 ACTIONS: Final = {
     "info": Action("videos per class and split"),
-    "make": Action("make the built-in data set"),
+    "make": Action("make the built-in dataset"),
     "check": Action("look into every file, write lists that open at once", "vidtrain.data.settings.CheckConfig"),
     "prepare": Action("small copies that training reads faster", "vidtrain.data.settings.PrepareConfig"),
     "flow": Action("optical flow of all videos, kept in a folder", "vidtrain.data.settings.FlowCacheConfig"),
@@ -81,7 +81,7 @@ COMMANDS: Final = {
         groups="model tune sampler transform",
     ),
     "data": Command(
-        f"{', '.join(ACTIONS)}: know a data set and put it in order",
+        f"{', '.join(ACTIONS)}: know a dataset and prepare it",
         "vidtrain data info data=ucf101 data.root=/data/ucf101",
         schema="vidtrain.options.schema.DataCommandConfig",
         groups="data decoder sampler transform model",

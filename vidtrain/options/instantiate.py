@@ -171,7 +171,7 @@ def _targets(options: Any) -> list[str]:
 
 
 def _check_sizes(options: Any, section: str, file: str) -> None:
-    """A net of a billion layers fits a short file, and takes all memory and for ever."""
+    """A net of a billion layers fits a short file, and takes all memory and no end of time."""
     rest = [(f"{section}.{key}", value) for key, value in options.items()]
     while rest:
         key, value = rest.pop()

@@ -3,7 +3,7 @@
 Regular expressions (the type Regex) are taken so, too, commas included.
 
 Which options these are is read from where they are defined, by the type FilePath or Path: the fields of the schemas,
-and the parameters of the functions that data sets and models name by `_target_`. No import of hydra or torch until an
+and the parameters of the functions that datasets and models name by `_target_`. No import of hydra or torch until an
 argument needs Hydra's own parser.
 """
 
@@ -23,7 +23,7 @@ from vidtrain.errors import ConfigError
 from vidtrain.options.described import conf_dir, fields, group_options
 
 _GROUPS = ("data", "model")  # those whose functions may read files
-# of every data set and every model (models.weights.start.START_KEYS), whatever its function says
+# of every dataset and every model (models.weights.start.START_KEYS), whatever its function says
 _STARTS = ("weights", "inflate_from", "backbone_weights", "network_weights")
 _ALWAYS = {"data.root": "FilePath", **{f"model.{key}": "FilePath | None" for key in _STARTS}}
 # Hydra's own, in which ${now:...} is meant to be one
@@ -99,7 +99,7 @@ def expand_homes(plain: Any, command: str) -> dict[str, str]:
 
 
 def unquoted(text: str) -> str:
-    """A value of an override as a reader wants to see it, without Hydra's quotes."""
+    """A value of an override as a reader expects it, without Hydra's quotes."""
     return str(_parse(text).value()) if _in_quotes(text) else text
 
 

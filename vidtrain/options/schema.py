@@ -72,7 +72,7 @@ class CheckpointSections:
     model: Any = None
     """The checkpoint's; without a checkpoint model=CHOICE, and model.weights=FILE for a published file."""
     data: Any = None
-    """The checkpoint's data set; data.KEY=VALUE changes one of its options, data=CHOICE takes another one."""
+    """The checkpoint's dataset; data.KEY=VALUE changes one of its options, data=CHOICE takes another one."""
     decoder: Any = None
     """The checkpoint's; decoder=CHOICE reads videos in another way."""
     sampler: Any = None

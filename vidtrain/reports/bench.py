@@ -22,7 +22,7 @@ class Report:
     """Everything about one model.
 
     Attributes:
-        clip: frames and side. macs: multiply-adds of a clip. ceilings: operations a second by precision.
+        clip: frames and side. macs: multiply-adds of a clip. ceilings: operations per second by precision.
         with_data: whether a real loader was measured.
         trained: share of the parameters, in words.
     """

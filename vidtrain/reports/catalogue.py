@@ -16,7 +16,7 @@ Written by `vidtrain inspect output=docs/models.md`; the facts stand in each mod
 Parameters are for 400 classes. GMAC are 10^9 multiply-adds of one clip of T x H x W (FLOPs are twice that), counted by
 torch.utils.flop_counter. K400 top-1 is what was published for Kinetics-400, in percent, with frames x stride of a
 clip, views as clips x crops, and who published it. Models without it are small ones for a CPU or have no published
-result on that data set.
+result on that dataset.
 
 `vidtrain eval` reads the frames and crops of those who published a number with these options (docs/data.md, Testing as
 published code does); 8x8 of a SlowFast is `sampler.num_frames=32 sampler.stride=2`, Hiera has `transform.size=224`:

@@ -35,14 +35,14 @@ def problems_text(data: VideoData, problems: Sequence[Problem], root: str | None
 
 
 def summary_line(data: VideoData, problems: Sequence[Problem]) -> str:
-    """How many rows are in order."""
+    """How many rows are without problems."""
     rows = sum(manifest.listed for manifest in data.splits.values())
     # missing rows have no number, so their names tell them apart
     serious = {(p.split, p.row, p.path) for p in problems if p.serious}
     others = {(p.split, p.row, p.path) for p in problems} - serious
     if not serious and not others:
-        return f"all {rows} rows are in order"
-    parts = [f"{rows - len(serious) - len(others)} of {rows} rows are in order"]
+        return f"all {rows} rows are without problems"
+    parts = [f"{rows - len(serious) - len(others)} of {rows} rows are without problems"]
     parts += [f"serious problems: {len(serious)}"] if serious else []
     parts += [f"short, still, black or with odd timestamps: {len(others)}"] if others else []
     return "; ".join(parts)

@@ -46,7 +46,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Trial:
-    """A change, clips a second of the loader with it, and what it means."""
+    """A change, clips per second of the loader with it, and what it means."""
 
     change: str
     loading: float
@@ -65,7 +65,7 @@ def tables(found: Findings) -> str:
         ["move to the device", f"{1e3 / found.moving:.1f}", f"{found.moving:.0f}", "uint8, normalised there"],
         ["training step", f"{1e3 / found.stepping:.1f}", f"{found.stepping:.0f}", f"{found.device} {found.precision}"],
     ]
-    return table(["part", "ms a clip", "clips/s", ""], rows)
+    return table(["part", "ms per clip", "clips/s", ""], rows)
 
 
 def advice(found: Findings, trials: Sequence[Trial]) -> str:

@@ -1,4 +1,4 @@
-"""The numbers of a data set as text and as a figure."""
+"""The numbers of a dataset as text and as a figure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 20  # of the table of classes; more are cut to the largest and the smallest
 _MOST_NAMES = 40  # classes whose names can be read beside their bars
-_MOST_VALUES = 5  # frame rates, sizes and codecs told apart in the text
+_MOST_VALUES = 5  # frame rates, sizes and codecs distinguished in the text
 _BINS = 12
 _BAR = 40  # characters
 _COLOURS = {"train": "#4477aa", "val": "#ccbb44", "test": "#ee6677"}

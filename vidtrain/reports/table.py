@@ -8,7 +8,7 @@ from vidtrain.terminal import printable
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Aligned columns, numbers to the right, columns that are empty in every row left out."""
+    """Aligned columns, numbers to the right, columns that are empty in every row dropped."""
     text = [[printable(cell) for cell in row] for row in rows]
     kept = [c for c in range(len(header)) if any(row[c] for row in text)]
     lines = [[header[c] for c in kept], *[[row[c] for c in kept] for row in text]]

@@ -92,7 +92,7 @@ def report(mistake: VidtrainError) -> int:
 
 
 def users_mistake(error: Exception) -> VidtrainError | None:
-    """The error as the user should read it, None when it is ours and wants its traceback."""
+    """The error as the user should read it, None when it is ours and keeps its traceback."""
     if isinstance(error, VidtrainError):
         return error
     if isinstance(error, OSError) and error.errno in _THE_DISK:
@@ -162,7 +162,7 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             flags.append(word if "=" in word else f"{name}={value}")
         elif takes and "=" not in word:
             if not rest:
-                raise ConfigError(f"flag '{word}' wants a value after it")
+                raise ConfigError(f"flag '{word}' requires a value after it")
             flags += [word, rest.pop(0)]
         else:
             flags.append(word)

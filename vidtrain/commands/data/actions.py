@@ -1,4 +1,4 @@
-"""vidtrain data ACTION: `info` and `make` (the built-in data set) are here, each other action has a file."""
+"""vidtrain data ACTION: `info` and `make` (the built-in dataset) are here, each other action has a file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(call: Invocation[DataCommandConfig]) -> None:
 
 
 def _info(action: str, name: str, section: Mapping[str, Any]) -> None:
-    """Print what the data set holds, after making it where that is asked for."""
+    """Print what the dataset holds, after making it where that is asked for."""
     if action == "make" and name != "motion":
         raise ConfigError(f"vidtrain data make data={name}: only data=motion can be made; the others are yours")
     # the built-in set is made when it is first listed, so both actions do the same here

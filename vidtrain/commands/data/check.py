@@ -27,7 +27,7 @@ from vidtrain.terminal import noted, say
 
 
 def run(call: Invocation[DataCommandConfig]) -> None:
-    """Check the data set."""
+    """Check the dataset."""
     options = call.options
     settings = probe_settings(options, Depth.FULL if options.of(CheckConfig).full else Depth.SAMPLED)
     data, folder = load(options), Path(options.output) if options.output is not None else default_folder(call, "check")
@@ -62,7 +62,7 @@ def _group_leaks(options: DataCommandConfig, data: VideoData) -> list[Problem]:
 def _finish(options: DataCommandConfig, data: VideoData, problems: Sequence[Problem], folder: Path) -> None:
     """Write the index and say how to use it; with check.strict end in an error when something is wrong."""
     if options.split is not None:
-        print(f"no index is written: split={options.split} is not the whole data set")
+        print(f"no index is written: split={options.split} is not the whole dataset")
     else:
         checked = without_unusable(data, problems)
         write_index(folder, checked)
@@ -79,7 +79,7 @@ def _finish(options: DataCommandConfig, data: VideoData, problems: Sequence[Prob
 
 
 def default_folder(call: Invocation[DataCommandConfig], action: str) -> Path:
-    """ACTION/DATA_ROOT, below the working directory: one folder for each data set, also of the same format."""
+    """ACTION/DATA_ROOT, below the working directory: one folder for each dataset, also of the same format."""
     name, root = str(call.choices["data"]), data_root(call.options)
     last = "" if root is None else folder_name(root)
     return Path(action) / (name if last in ("", name) else f"{name}_{last}")

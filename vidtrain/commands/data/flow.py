@@ -1,4 +1,4 @@
-"""vidtrain data flow: optical flow of all videos of a data set, computed once and kept in a folder."""
+"""vidtrain data flow: optical flow of all videos of a dataset, computed once and kept in a folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vidtrain.options.schema import DataCommandConfig
 
 
 def run(call: Invocation[DataCommandConfig]) -> None:
-    """Compute the flow of the data set and say how to train with it."""
+    """Compute the flow of the dataset and say how to train with it."""
     options = call.options
     settings = options.of(FlowCacheConfig)
     workers = num_workers(options)

@@ -37,7 +37,7 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     split = "train" if options.split is None else str(options.split)
     data = build.build_data(options.data)
     if split not in data.splits:
-        raise DataError(f"split={split}: this data set has {one_of(data.splits)}")
+        raise DataError(f"split={split}: this dataset has {one_of(data.splits)}")
     manifest = data.splits[split]
     rows = np.random.default_rng(own.seed).permutation(len(manifest))[: own.clips].tolist()
     samples = [_load(options, data, split, row, seed=own.seed) for row in rows]

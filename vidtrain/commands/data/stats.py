@@ -22,7 +22,7 @@ from vidtrain.terminal import noted, say
 
 
 def run(call: Invocation[DataCommandConfig]) -> None:
-    """Print the numbers of the data set and write stats.png; files that `data check` has not seen are opened now."""
+    """Print the numbers of the dataset and write stats.png; files that `data check` has not seen are opened now."""
     options, name = call.options, str(call.choices["data"])
     data, spec, settings = load(options), options.sampler, probe_settings(options, Depth.OPENED)
     probes, _ = gather(data, Probes(_probes_folder(call)), settings, num_workers(options), "opening")
@@ -39,7 +39,7 @@ def run(call: Invocation[DataCommandConfig]) -> None:
 
 
 def _probes_folder(call: Invocation[DataCommandConfig]) -> Path:
-    """Where the probes of this data set are kept: where it is told, beside an index, or where `data check` writes."""
+    """Where the probes of this dataset are kept: where it is given, beside an index, or where `data check` writes."""
     probes = call.options.of(StatsConfig).probes
     if probes is not None:
         folder = Path(probes)

@@ -1,4 +1,4 @@
-"""What is wrong with a data set, from its lists and from the probes of its files.
+"""What is wrong with a dataset, from its lists and from the probes of its files.
 
 missing      a row whose file is not on the disk
 unreadable   a file that does not open, shows no frame, hangs or crashes its reader
@@ -7,7 +7,7 @@ truncated    the file is shorter than its container says
 segment      starts or ends beyond the end of the video
 short        fewer frames than a clip spans
 times        timestamps that jump, step back, stand still or are missing; the frames are read in their right order
-duplicate    the same video as an earlier row of the split: the same pictures, whatever the file's name and container
+duplicate    the same video as an earlier row of the split: the same frames, whatever the file's name and container
 leak         the same video, or one of the same group, in an earlier split (train, val, test)
 still        no frame differs from the first
 black        nothing is to be seen in any frame
@@ -138,7 +138,7 @@ def _too_short(spec: ClipSpec, line: Timeline, start: int, stop: int) -> str:
     return f"{end - begin:.4g} s, a clip spans {span:.4g} s" if line.at(np.array([begin + span]))[0] >= stop else ""
 
 
-@lru_cache(maxsize=1024)  # a data set has few frame rates, and many rows
+@lru_cache(maxsize=1024)  # a dataset has few frame rates, and many rows
 def frames_needed(spec: ClipSpec, fps: float) -> int:
     """Frames that a video of this rate must have for a clip without repeated frames."""
     return spec.num_frames if spec.mode == "segments" else spec.span(fps)
@@ -241,7 +241,7 @@ def _full(path: str) -> str:
 
 
 def without_unusable(data: VideoData, problems: Sequence[Problem]) -> VideoData:
-    """The data set without the training rows that no clip can be read from. Tests keep theirs, and count them.
+    """The dataset without the training rows that no clip can be read from. Tests keep theirs, and count them.
 
     Raises:
         DataError: nothing is left to train on.
@@ -254,7 +254,7 @@ def without_unusable(data: VideoData, problems: Sequence[Problem]) -> VideoData:
         first = next(p for p in problems if p.split == "train" and p.row == out[0])
         raise DataError(f"train: none of the {len(out)} videos can be used (first: {first.path}: {first.detail})")
     kept = replace(train.take(np.setdiff1d(np.arange(len(train)), out)), missing=train.missing)
-    note = f"train: {len(out)} of {len(train)} videos cannot be used and are left out; {REPORT} of the check names them"
+    note = f"train: {len(out)} of {len(train)} videos cannot be used and are excluded; {REPORT} of the check names them"
     return replace(data, splits={**data.splits, "train": kept}, notes=(*data.notes, note))
 
 

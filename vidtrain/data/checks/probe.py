@@ -28,10 +28,10 @@ Luma = npt.NDArray[np.uint8]
 
 _CHUNK_BYTES: Final = 32 << 20  # of frames asked for at once from a reader other than PyAV's
 _GRID: Final = 4  # every 4th pixel of every 4th row is compared: nothing that can be seen falls through
-_STILL: Final = 8  # levels of 255; what encoders alter in a picture that stands still
+_STILL: Final = 8  # levels of 255; what encoders alter in a frame that stands still
 _BLACK: Final = 32  # levels; black is 16 in most videos, and noise comes on top
 _CODECS: Final = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}
-# Formats whose first plane is the luma of the picture as it is stored, a byte a pixel.
+# Formats whose first plane is the luma of the frame as it is stored, a byte per pixel.
 _LUMA_FIRST: Final = frozenset({"gray", "nv12", "nv21", *(f"yuv{j}{s}p" for j in ("", "j") for s in (420, 422, 444))})
 
 
@@ -52,12 +52,12 @@ class Probe:
 
     error: why it cannot be read, None when it can.
     fault: as in `pool.Outcome`: "", "video", "timeout", "crash".
-    size: bytes; of a folder of pictures, of all of them.
+    size: bytes; of a folder of images, of all of them.
     frames, fps, height, width: as in `VideoInfo`.
-    codec, container: FFmpeg's names; "pictures" and "folder", "jpeg" and "jpack" for what is no video file.
+    codec, container: FFmpeg's names; "images" and "folder", "jpeg" and "jpack" for what is no video file.
     absent: bytes that the container announces beyond the end of the file.
     claimed: frames that the container announces, 0 where it does not.
-    content: hash of the encoded pictures, the same for a copy in another container; "" at depth OPENED.
+    content: hash of the encoded frames, the same for a copy in another container; "" at depth OPENED.
     corrupt: frames that do not decode, of those tried; with readers other than PyAV's at most 1, since they are not
         asked for more when one fails. broken: what is wrong with the first, "" when corrupt is 0.
     times: of the frames where they are not evenly spaced, see `timeline.packed`; times_note: as in `VideoInfo`.
@@ -253,7 +253,7 @@ def _file(path: str, *, hashed: bool) -> _Stored:
 
 
 def _folder(path: Path, *, hashed: bool) -> _Stored:
-    """Pictures: the same ones in the same order are the same video, whatever their names."""
+    """Images: the same ones in the same order are the same video, whatever their names."""
     digest, size = hashlib.sha256(), 0
     for name in sorted((file.name for file in path.iterdir() if not file.name.startswith(".")), key=natural_key):
         file = path / name
@@ -261,4 +261,4 @@ def _folder(path: Path, *, hashed: bool) -> _Stored:
             size += file.stat().st_size
             if hashed:
                 digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return _Stored(size, "pictures", "folder", content=digest.hexdigest() if hashed else "")
+    return _Stored(size, "images", "folder", content=digest.hexdigest() if hashed else "")

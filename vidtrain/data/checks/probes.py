@@ -1,9 +1,9 @@
 """Probing many files, and remembering what was found: a second run looks only at what is new or has changed.
 
-    <folder>/probes.jsonl    a line a file, appended as it comes: whatever kills the run, what is there is kept
+    <folder>/probes.jsonl    a line per file, appended as it comes: whatever kills the run, what is there is kept
 
 A line counts as long as the file has its size and its time of change, the reader is the same and was to look no
-deeper. A folder of pictures has the time of the folder itself, which tells of files added or removed.
+deeper. A folder of images has the time of the folder itself, which changes with files added or removed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class _Stat:
-    """What tells that a file is the one that was probed."""
+    """What shows that a file is the one that was probed."""
 
     length: int
     mtime: int

@@ -27,7 +27,7 @@ class Stats:
     """N rows whose video can be read.
 
     splits: (N,) names. labels: int64 (N,), -1 unknown. frames: int64 (N,), of the row's segment. seconds, fps: float64
-    (N,). heights, widths: int64 (N,), of the picture shown. sizes: int64 (N,) bytes of the file. codecs: (N,).
+    (N,). heights, widths: int64 (N,), of the frame as shown. sizes: int64 (N,) bytes of the file. codecs: (N,).
     counts: by split, int64 (K,) rows of each class, readable or not; a row with several classes counts in each.
     unreadable: rows whose file cannot be read.
     missing: rows whose file is not on the disk.
@@ -56,7 +56,7 @@ class Stats:
 
 
 def collect(data: VideoData, probes: Mapping[str, Probe]) -> Stats:
-    """The numbers of a data set.
+    """The numbers of a dataset.
 
     Args:
         data: the lists.
@@ -77,7 +77,7 @@ def collect(data: VideoData, probes: Mapping[str, Probe]) -> Stats:
             place = split, int(manifest.labels[row]), shown, length
             columns.append((*place, probe.fps, probe.height, probe.width, probe.size, probe.codec))
     if not columns:
-        raise DataError("no video of the data set can be read; `vidtrain data check` says why")
+        raise DataError("no video of the dataset can be read; `vidtrain data check` says why")
     splits, labels, frames, seconds, fps, heights, widths, sizes, codecs = map(np.array, zip(*columns, strict=True))
     return Stats(
         splits=splits,
@@ -118,7 +118,7 @@ def advice(stats: Stats, spec: ClipSpec, *, short_side: int) -> list[str]:
     """Sentences about clips, rates, classes and sizes, each with the option that answers it.
 
     Args:
-        stats: the data set.
+        stats: the dataset.
         spec: the clip.
         short_side: pixels that training scales the short side to.
     """
@@ -177,7 +177,7 @@ def _on_length(stats: Stats, spec: ClipSpec) -> str:
     times = float(np.median(stats.frames / needed(stats, spec)))
     if spec.mode == "segments" or times < _LONG:
         return ""
-    return f"the median video is {times:.0f} clips long: a test wants many clips (eval.clips), or lists with segments"
+    return f"the median video is {times:.0f} clips long: a test needs many clips (eval.clips), or lists with segments"
 
 
 def _on_classes(stats: Stats) -> str:

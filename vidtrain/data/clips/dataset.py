@@ -26,7 +26,7 @@ from vidtrain.errors import DataError, VideoError
 from vidtrain.types import BadVideo, Frames, Indices, Sample
 
 MAX_REPLACEMENTS = 20
-"""Broken videos in a row before the data set is given up: then the reader or the disk is at fault."""
+"""Broken videos in a row before the dataset is given up: then the reader or the disk is at fault."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def _tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
 class HandOver(Generic[_Item]):
     """`make`, a collate function, whose result is ready to cross: in shared memory, or `Piped` where that is full.
 
-    Left to torch, a batch without room is lost in a thread of the worker, and the main process waits for ever.
+    Left to torch, a batch without room is lost in a thread of the worker, and the main process waits forever.
     """
 
     def __init__(self, make: Callable[[Any], _Item]) -> None:

@@ -15,7 +15,7 @@ frames from one to the next, V clips; k counts clips from 0:
     videomae       every r-th frame from 0, then starts among these. segments: V clips interleaved
     internvideo2   starts k (n - T r) / (V - 1) on any frame. segments: mmaction2_uniform
 
-Where a rule thinks in seconds, sampler.stride counts frames of a video of 30 a second, and sampler.fps stands for a
+Where a rule thinks in seconds, sampler.stride counts frames of a video of 30 per second, and sampler.fps stands for a
 stride of 30 / fps. Floats are rounded where the code base rounds them, and in its precision.
 """
 

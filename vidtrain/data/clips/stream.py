@@ -43,7 +43,7 @@ class ClipBatch:
     """Clips of one or several videos.
 
     views: uint8 (N, T, H, W, 3), N may be 0. videos: int64 (N,), rows in the manifest. numbers: int64 (N,), place of
-    the clip among those of its video, ascending from 0; a 0 that comes again starts the video anew. totals: int64 (N,),
+    the clip among those of its video, ascending from 0; a second 0 starts the video again. totals: int64 (N,),
     clips of its video. ends: videos of which nothing more comes. bad: videos given up, with their rows.
     """
 
@@ -198,7 +198,7 @@ class _Waiting:
         self.places.append((row, number, total))
 
     def batch(self) -> ClipBatch:
-        """What has been gathered; begins anew."""
+        """What has been gathered; begins again."""
         places = torch.tensor(self.places, dtype=torch.int64).reshape(-1, 3)
         views = torch.from_numpy(np.stack(self.clips)) if self.clips else torch.empty(0, dtype=torch.uint8)
         made = ClipBatch(views, places[:, 0], places[:, 1], places[:, 2], self.ends, self.bad)

@@ -147,7 +147,7 @@ def _alive(pid: int) -> bool:
 
 
 class Noted(Dataset[Any]):
-    """A data set that notes on the board which row is read. Keys are rows, or tuples with the row in second place."""
+    """A dataset that notes on the board which row is read. Keys are rows, or tuples with the row in second place."""
 
     def __init__(self, dataset: Any, board: Board) -> None:
         self._dataset = dataset

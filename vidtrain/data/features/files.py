@@ -1,12 +1,12 @@
 """Features of videos on disk, as `vidtrain extract` writes them and `data=features` reads them.
 
     <folder>/features.json           what made them, their length and type
-    <folder>/videos/3f/<name>.npy    one file a video: float16 or float32 (clips, D), of tokens (clips, P, D)
+    <folder>/videos/3f/<name>.npy    one file per video: float16 or float32 (clips, D), of tokens (clips, P, D)
     <folder>/videos.jsonl            the journal: a line for each finished video
     <folder>/index.json, *.npy       classes, splits, labels and files, see `vidtrain.data.manifest.index`
     <folder>/<split>.seconds.npy     float64 (clips, 2): first and last second of each clip, video after video,
     <folder>/<split>.clips.npy       int64 (videos + 1): where each video's clips begin among them
-    <folder>/report.csv              a line a video: made, kept from before, or bad and why
+    <folder>/report.csv              a line per video: made, kept from before, or bad and why
 
 Why .npy: a training item is a stretch of consecutive clips of one video. That is one read of a memory-mapped file,
 without parsing, without a further package, and np.load opens it anywhere. The shape stands in front, so a file is
@@ -158,7 +158,7 @@ class FeatureFolder:
         return done if found is not None and found.size == done.bytes else None
 
     def add(self, video: Video, number: int, total: int, features: Features) -> None:
-        """Write clips of a video, from its clip `number` on, of `total`; number 0 begins it, or begins it anew.
+        """Write clips of a video, from its clip `number` on, of `total`; number 0 begins it, or begins it again.
 
         Args:
             features: (n, D), or of tokens (n, P, D), of the folder's type.

@@ -36,7 +36,7 @@ def write_feature_index(
 ) -> VideoData:
     """Write the lists: the rows of `data` with the files of their features; returns what was written.
 
-    A row without features is left out of train; in other splits it is listed as missing, so that a test says how many
+    A row without features is excluded from train; in other splits it is listed as missing, so that a test says how many
     of all its videos were scored.
 
     Args:
@@ -55,7 +55,7 @@ def write_feature_index(
         missing = (*manifest.missing, *(() if split == "train" else lost))
         splits[split] = Manifest(paths, part.labels, missing=missing, tags=part.tags)
         if lost:
-            where = "left out" if split == "train" else "listed as missing"
+            where = "excluded" if split == "train" else "listed as missing"
             notes.append(f"{split}: {len(lost)} videos have no features ({where}), see {REPORT}")
         _write_seconds(folder, split, kept, spec, hop)
     # a clip that was not mirrored has no mirrored features

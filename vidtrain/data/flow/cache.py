@@ -1,9 +1,9 @@
-"""Optical flow of all videos of a data set, computed once.
+"""Optical flow of all videos of a dataset, computed once.
 
     <output>/flow.json               how it was made: every file of a folder in the same way
     <output>/<2 letters>/<id>.flow   of a video, whole or not there: a JPEG pack (readers/jpeg_pack.py) of grey
                                      pictures, one for each frame but the last, u above v
-    <output>/report.csv              a line a video: made, kept from before, or bad and why
+    <output>/report.csv              a line per video: made, kept from before, or bad and why
 
 Why JPEGs: bytes of a field and milliseconds to decode it, dis on clips of UCF101 at 170 x 128 (43,520 bytes raw):
 

@@ -1,7 +1,7 @@
 """Which file of a cache holds the flow of a video: the one named after what is in the video (`video_id`).
 
 Where the video lies does not count: neither renaming the videos nor moving the cache loses a file, and the flow of a
-video that is written anew is computed anew.
+video that is written again is computed again.
 """
 
 from __future__ import annotations

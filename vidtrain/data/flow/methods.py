@@ -76,7 +76,7 @@ class OpenCVFlow:
     def __call__(self, first: Frames, second: Frames) -> Field:
         height, width = first.shape[1:3]
         if min(height, width) < _LEAST:
-            raise DataError(f"optical flow wants frames of {_LEAST} x {_LEAST} pixels or more, got {width} x {height}")
+            raise DataError(f"optical flow requires frames of {_LEAST} x {_LEAST} pixels, got {width} x {height}")
         cv2, engine = load_opencv(self.name), _engine(self.name)
         flow = np.empty((len(first), height, width, 2), np.float32)
         for number, pair in enumerate(zip(first, second, strict=True)):
@@ -175,7 +175,7 @@ class RaftFlow:
         from torch.nn.functional import pad
 
         height, width = first.shape[1:3]
-        # its pyramid wants multiples of 8, 128 at least
+        # its pyramid requires multiples of 8, 128 at least
         tall, wide = (max(_RAFT_LEAST, -(-side // _RAFT_MULTIPLE) * _RAFT_MULTIPLE) for side in (height, width))
         images = []
         with torch.inference_mode():

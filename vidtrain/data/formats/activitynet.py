@@ -39,7 +39,7 @@ def activitynet(root: str | Path, *, annotations: FilePath | None = None, classe
     have no labels: the split "test" is "val", a note says so.
 
     Args:
-        root: folder of the data set.
+        root: folder of the dataset.
         annotations: the JSON, below root or from the working directory. None: activity_net.v1-3.min.json or
             activity_net.v1-2.min.json, in root or root/annotations.
         classes: file of class names in the order of their numbers. None: the sorted labels.

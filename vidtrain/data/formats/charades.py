@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from vidtrain.data.formats._files.finish import empty_segments, finish
-from vidtrain.data.formats._files.places import PICTURES_PER_SECOND, find_by_name
+from vidtrain.data.formats._files.places import IMAGES_PER_SECOND, find_by_name
 from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
 from vidtrain.data.formats._files.text import BadRows, check_root, find_list, read_lines, some, without_gc
 from vidtrain.data.formats.cutting import cut_splits
@@ -30,24 +30,24 @@ def charades(
     test: FilePath | None = None,
     classes: FilePath | None = None,
     segments: bool = False,
-    pictures_fps: float = 24.0,
+    images_fps: float = 24.0,
     val_fraction: float = 0.0,
     split_seed: int = 0,
 ) -> VideoData:
     """Whole videos with all their actions (multi-label, scored by mAP), or a row for each action with its time.
 
-    Videos are found by their id anywhere below root: `Charades_v1_480/<id>.mp4`, or the folders of pictures
+    Videos are found by their id anywhere below root: `Charades_v1_480/<id>.mp4`, or the folders of images
     `Charades_v1_rgb/<id>/`. What is not on disk goes to `Manifest.missing`. A video without an action belongs to no
     class; `segments` has no row for it.
 
     Args:
-        root: folder of the data set.
+        root: folder of the dataset.
         train, test: the CSVs, below root or from the working directory. None: Charades_v1_train.csv and
             Charades_v1_test.csv, in root, root/annotations or root/Charades.
         classes: `c000 name` a line. None: Charades_v1_classes.txt in the same places; without it the classes are
             called by their codes.
         segments: a row is the time of one action, with one label; actions that overlap give rows that overlap.
-        pictures_fps: the rate at which folders of pictures were written; the official ones have 24 a second.
+        images_fps: the rate at which folders of images were written; the official ones have 24 per second.
         val_fraction: share of the training rows held out for validation, all videos of a person together; 0: none.
         split_seed: chooses the persons held out.
 
@@ -55,8 +55,8 @@ def charades(
         DataError: no lists, lines that cannot be used.
     """
     cut = Cut(val_fraction, seed=split_seed)
-    if not pictures_fps > 0:
-        raise DataError(f"pictures_fps={pictures_fps}: expected pictures a second, above 0")
+    if not images_fps > 0:
+        raise DataError(f"images_fps={images_fps}: expected images per second, above 0")
     root = check_root(root)
     given = {"train": train, "test": test}
     files = {
@@ -84,7 +84,7 @@ def charades(
     splits = {}
     for split, rows in tables.items():
         if segments:
-            _scale_pictures(rows, where, pictures_fps / PICTURES_PER_SECOND)
+            _scale_times(rows, where, images_fps / IMAGES_PER_SECOND)
         splits[split] = build_manifest(rows, numbers, where.get, multi_label=not segments)
     splits, notes = cut_splits(splits, names, root, cut, groups=lambda path: people[Path(path).name.partition(".")[0]])
     return finish(names, splits, root, notes=[*empty_segments(empty), *notes])
@@ -150,8 +150,8 @@ def _read_classes(root: Path, name: str | None, tables: dict[str, Rows], bad: Ba
     return dict(sorted(codes.items()))
 
 
-def _scale_pictures(rows: Rows, where: dict[str, str], scale: float) -> None:
-    """Seconds of the film become seconds of its pictures, which are read at another rate than they were written."""
+def _scale_times(rows: Rows, where: dict[str, str], scale: float) -> None:
+    """Seconds of the film become seconds of its images, which are read at another rate than they were written."""
     assert rows.starts is not None
     assert rows.ends is not None
     folders = {name for name, path in where.items() if Path(path).suffix == "" and Path(path).is_dir()}

@@ -1,4 +1,4 @@
-"""Cutting the splits that a data set lacks out of its training videos, whole groups together."""
+"""Cutting the splits that a dataset lacks out of its training videos, whole groups together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cut_splits(
     groups: Callable[[str], str] | None = None,
     own_names: bool = False,
 ) -> tuple[dict[str, Manifest], list[str]]:
-    """Hold validation and test videos out of "train" where the data set does not come with them.
+    """Hold validation and test videos out of "train" where the dataset does not come with them.
 
     With "train" alone both are cut; with "val" or "test" given, only a missing "val" is, and the training videos
     are otherwise left alone. The fractions are shares of the videos that "train" has at first. Without "train"
@@ -42,12 +42,12 @@ def cut_splits(
         (splits, notes)
 
     Raises:
-        DataError: nothing is left for a split; folds of a data set that has splits, or of classes too small for them.
+        DataError: nothing is left for a split; folds of a dataset that has splits, or of classes too small for them.
     """
     if cut.folds is not None and set(splits) != {"train"}:
         there = " and ".join(split for split in SPLITS if split in splits and split != "train")
         raise DataError(
-            f"folds={cut.folds}: the data set comes with its own split for {there}; folds are cut from one list of "
+            f"folds={cut.folds}: the dataset comes with its own split for {there}; folds are cut from one list of "
             f"videos: name no other (with folders: data.root={root / 'train'}), or leave data.folds out"
         )
     done, notes = _cut(splits, class_names, root, cut, groups)

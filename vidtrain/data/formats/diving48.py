@@ -30,12 +30,12 @@ def diving48(
 ) -> VideoData:
     """48 dives: Diving48_V2_train.json and Diving48_V2_test.json, the names in Diving48_vocab.json.
 
-    Videos are found by name anywhere below root: `rgb/<vid_name>.mp4`, in another container, or a folder of pictures.
+    Videos are found by name anywhere below root: `rgb/<vid_name>.mp4`, in another container, or a folder of images.
     What is not on disk goes to `Manifest.missing`. The files are cut to the dives: start_frame and end_frame count
     from the start of the file and cover all of it, so they are not read.
 
     Args:
-        root: folder of the data set.
+        root: folder of the dataset.
         train, test: the lists, below root or from the working directory. None: Diving48_V2_train.json and
             Diving48_V2_test.json (or without _V2), in root or root/annotations.
         vocab: the dives in the order of their numbers. None: Diving48_vocab.json in the same places; without it the

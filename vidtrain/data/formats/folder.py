@@ -37,7 +37,7 @@ def folder(
 ) -> VideoData:
     """Videos in `<root>/<class>/`, or in `<root>/<split>/<class>/`.
 
-    Files in folders below a class folder belong to the class. A folder there that holds pictures (img_00001.jpg ...)
+    Files in folders below a class folder belong to the class. A folder there that holds images (img_00001.jpg ...)
     is a video. Hidden files and those of the system are skipped (.DS_Store, @eaDir, Thumbs.db ...); a note counts
     what else is no video. Class numbers follow the sorted names of the folders.
 

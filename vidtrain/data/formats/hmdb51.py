@@ -34,10 +34,10 @@ def hmdb51(
 
     1 is a training video, 2 a test video, 0 is in neither (70 and 30 of each class are used). Videos lie in
     `<root>/videos/<class>/`, `<root>/hmdb51_org/<class>/` or `<root>/<class>/`; a listed .avi is found under its name
-    in another container, or as a folder of pictures, as well. What is not on disk goes to `Manifest.missing`.
+    in another container, or as a folder of images, as well. What is not on disk goes to `Manifest.missing`.
 
     Args:
-        root: folder of the data set.
+        root: folder of the dataset.
         lists: folder of the split files, below root or from the working directory. None: testTrainMulti_7030_splits,
             splits, or root.
         split: which of the three official splits.

@@ -24,7 +24,7 @@ def index(
     folds: int | None = None,
     fold: int = 0,
 ) -> VideoData:
-    """The splits of an index folder as they were checked or prepared; with `folds`, its videos cut anew.
+    """The splits of an index folder as they were checked or prepared; with `folds`, its videos cut again.
 
     Args:
         root: folder with index.json.

@@ -23,7 +23,7 @@ def jester(
     labels: FilePath | None = None,
     videos: FilePath | None = None,
 ) -> VideoData:
-    """27 gestures: lists `id;label`, videos in folders of pictures `<id>/00001.jpg`.
+    """27 gestures: lists `id;label`, videos in folders of images `<id>/00001.jpg`.
 
     Videos are found by their number anywhere below root, as folders or as files. What is not on disk goes to
     `Manifest.missing`. Swiping, sliding and turning are exchanged by a horizontal flip: left with right, and
@@ -32,11 +32,11 @@ def jester(
     Without test answers the split "test" is "val", as the field reports it; a note says so.
 
     Args:
-        root: folder of the data set.
+        root: folder of the dataset.
         train, val: the lists, below root or from the working directory. None: jester-v1-train.csv,
             jester-v1-validation.csv, train.csv and the like, in root, root/labels or root/annotations.
         test: the answers for the test videos, `id;label` a line. None: test-answers.csv, in the same places.
-        labels: the classes in the order of their numbers, one a line. None: labels.csv, in the same places.
+        labels: the classes in the order of their numbers, one per line. None: labels.csv, in the same places.
         videos: folder with the videos, below root or from the working directory. None: root.
 
     Raises:

@@ -53,10 +53,10 @@ def kinetics(
     on disk, the split "test" is "val", which a note says.
 
     Args:
-        root: folder of the data set.
+        root: folder of the dataset.
         train, val, test: the CSVs, below root or from the working directory. None: train.csv, val.csv, validate.csv,
             kinetics-400_val.csv, k700_train.csv and the like, in root or root/annotations.
-        classes: file of class names, one a line in the order of their numbers. None: the sorted labels.
+        classes: file of class names, one per line in the order of their numbers. None: the sorted labels.
 
     Raises:
         DataError: no validation data, a CSV without a needed column, lines that cannot be used.

@@ -39,18 +39,18 @@ def lists(
     """Videos named in list files, `path label` a line, and the lists of MMAction2, PySlowFast, PyTorchVideo, VideoMAE.
 
     A path is absolute, or relative to `root`, or, where it is not found there, to the folder of the list file. It
-    names a video file or a folder of pictures. Videos that are not on disk go to `Manifest.missing`. Labels are class
+    names a video file or a folder of images. Videos that are not on disk go to `Manifest.missing`. Labels are class
     names, or class numbers from 0; numbers that run from 1 to K without a gap and without a 0 are taken to count from
     1, which a note says. Without `classes` the names are the sorted labels, or the numbers themselves.
 
     A `.json` file is read as the lists of MMAction2 are (`filename` or `frame_dir` with `label`, OmniSource's
-    `video_dir`). A list of pictures with the header of PySlowFast (`original_vido_id video_id frame_id path labels`)
+    `video_dir`). A list of images with the header of PySlowFast (`original_vido_id video_id frame_id path labels`)
     gives a video for each folder.
 
     Args:
         root: folder that the paths start from.
         train, val, test: list files, below root or from the working directory; one at least.
-        classes: file of class names, one a line in the order of their numbers, or `number name` a line.
+        classes: file of class names, one per line in the order of their numbers, or `number name` per line.
         separator: auto, comma, tab, semicolon, space. CSV and TSV may quote; a line with spaces is cut from its end,
             so that paths may hold spaces.
         header: auto, true or false: whether the first line names the columns. A header says which columns hold the
@@ -113,7 +113,7 @@ def _read(path: Path, separator: str, header: str | bool, columns: str, disk: Di
 def _find_videos(rows: Rows, numbers: dict[str, int], disk: Disk, multi_label: bool, bad: BadRows) -> Manifest:
     """Where the videos of a list are; those that are nowhere are noted as missing."""
     manifest = build_manifest(rows, numbers, disk.find, multi_label=multi_label)
-    # a name without a video's extension is a folder, or no video at all: counts of pictures tell
+    # a name without a video's extension is a folder, or no video at all: counts of images tell
     if rows.starts is None and not rows.entry:
         missing = {name for name in manifest.missing if not is_video(name)}
         for row, name in enumerate(rows.names) if missing else ():

@@ -30,11 +30,11 @@ def moments_in_time(
     """trainingSet.csv and validationSet.csv (`class/name.mp4,class,agree,disagree`), moments_categories.txt.
 
     Videos lie in `<root>/training/<class>/` and `<root>/validation/<class>/`, with or without a folder `videos` above
-    them; other containers and folders of pictures named `name` are found, too. What is not on disk goes to
+    them; other containers and folders of images named `name` are found, too. What is not on disk goes to
     `Manifest.missing`. The labels of the test set are not public: the split "test" is "val", a note says so.
 
     Args:
-        root: folder of the data set.
+        root: folder of the dataset.
         train, val, test: the lists, below root or from the working directory. None: trainingSet.csv,
             validationSet.csv and testingSet.csv, in root or root/annotations.
         categories: the classes, `name,number` a line. None: moments_categories.txt in the same places; without it the

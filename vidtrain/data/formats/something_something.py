@@ -26,7 +26,7 @@ def something_something(
     labels: FilePath | None = None,
     videos: FilePath | None = None,
 ) -> VideoData:
-    """Version 2 (JSON lists, .webm videos) or 1 (CSV lists, folders of pictures); which one follows from the files.
+    """Version 2 (JSON lists, .webm videos) or 1 (CSV lists, folders of images); which one follows from the files.
 
     The class of a video is its template without the brackets: "Pushing [something] from left to right". Videos are
     found by their number anywhere below root: `<id>.webm`, in another container, or a folder `<id>` of pictures. What
@@ -35,7 +35,7 @@ def something_something(
     Without test answers the split "test" is "val", as the field reports it; a note says so.
 
     Args:
-        root: folder of the data set.
+        root: folder of the dataset.
         train, val: the lists, below root or from the working directory. None: train.json, validation.json,
             something-something-v2-train.json and the like, or .csv, in root, root/labels or root/annotations.
         test: the answers for the test videos, `id;template` a line. None: test-answers.csv, in the same places.
@@ -80,7 +80,7 @@ def _read_templates(path: Path, bad: BadRows) -> Rows:
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
-    """labels.json, {"class": "number"}, or one class a line."""
+    """labels.json, {"class": "number"}, or one class per line."""
     if path.suffix.lower() != ".json":
         return read_classes(path)
     content = read_json(path)

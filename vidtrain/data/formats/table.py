@@ -50,7 +50,7 @@ def table(
     """Videos in tables with a header: .csv, .tsv, .jsonl (an object a line), .json (a list of objects) or .parquet.
 
     One table for each split, or one for all with `split_column`. A path is absolute, or relative to root, or, where
-    it is not found there, to the folder of the table; it names a video file or a folder of pictures. Videos that are
+    it is not found there, to the folder of the table; it names a video file or a folder of images. Videos that are
     not on disk go to `Manifest.missing`. Labels are class names or numbers, as in data=list.
 
     Args:

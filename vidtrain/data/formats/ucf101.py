@@ -34,11 +34,11 @@ def ucf101(
     """UCF101, split 1, 2 or 3: classInd.txt, trainlist0N.txt and testlist0N.txt, untouched.
 
     Videos lie in `<root>/videos/<class>/`, `<root>/UCF-101/<class>/` or `<root>/<class>/`. A listed .avi is found
-    under its name in another container as well (.mp4, .mkv, .webm ...), or as a folder of pictures. Listed videos
+    under its name in another container as well (.mp4, .mkv, .webm ...), or as a folder of images. Listed videos
     that are not on disk go to `Manifest.missing` under their official names.
 
     Args:
-        root: folder of the data set.
+        root: folder of the dataset.
         lists: folder of the split files, below root or from the working directory. None: ucfTrainTestlist, or root.
         split: which of the three official splits.
         val_fraction: share of the training list held out for validation, whole groups (gXX) of a class together,

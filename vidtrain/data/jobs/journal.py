@@ -25,7 +25,7 @@ REPORT: Final = "report.csv"
 
 @dataclass(frozen=True)
 class Stamp:
-    """What tells that a source has not changed. A folder of images: bytes in all and the latest change.
+    """What shows that a source has not changed. A folder of images: bytes in all and the latest change.
 
     size: bytes. mtime_ns: nanoseconds. folder: whether it is one.
     """

@@ -56,7 +56,7 @@ def natural_key(path: str) -> tuple[object, ...]:
 
 
 def is_system(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or belongs to the system and not to the data set."""
+    """Whether a file or folder of this name is hidden, or belongs to the system and not to the dataset."""
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
@@ -130,7 +130,7 @@ def list_videos(folder: str | Path) -> list[str]:
 
 
 class Disk:
-    """Finds files and folders of pictures by listing each folder once: lists name many in few folders.
+    """Finds files and folders of images by listing each folder once: lists name many in few folders.
 
     A name that is nowhere as it is written is looked for with / in place of \\ (lists made on Windows), and in other
     Unicode forms of the same letters (macOS takes letters and accents apart); `notes` says so.

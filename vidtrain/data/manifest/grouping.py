@@ -1,6 +1,6 @@
 """Recognises by their names videos that belong together: clips of one recording, one person, one long video.
 
-Split at random, such clips stand in train and in test, and the test measures how well recordings are known by heart:
+Split at random, such clips stand in train and in test, and the test measures how well recordings are memorised:
 a linear probe scored 0.98 on a random split of UCF101's clips and 0.82 on the official one, which parts recordings.
 """
 
@@ -111,7 +111,7 @@ def find_grouping(paths: Sequence[str], labels: Sequence[int]) -> Grouping | Non
     with a time are no groups.
 
     Args:
-        paths: (N,) below the root of the data set, with /.
+        paths: (N,) below the root of the dataset, with /.
         labels: (N,) class numbers.
     """
     step = max(1, len(paths) // _SAMPLE)

@@ -1,4 +1,4 @@
-"""A data set on disk as arrays that are memory-mapped: five million rows open at once and workers share them.
+"""A dataset on disk as arrays that are memory-mapped: five million rows open at once and workers share them.
 
     <folder>/index.json              version, class_names, flip_pairs, notes, and the columns of each split
     <folder>/<split>.<column>.npy    paths, path_offsets, labels, starts, ends, tags, tag_offsets, missing, ...
@@ -65,7 +65,7 @@ def write_index(folder: str | Path, data: VideoData) -> None:
 
 
 def read_index(folder: str | Path) -> VideoData:
-    """The data set that `write_index` wrote; no row of it is read.
+    """The dataset that `write_index` wrote; no row of it is read.
 
     Raises:
         DataError: there is no index, or one that this version cannot read.

@@ -120,7 +120,7 @@ class IntLists(Sequence["npt.NDArray[np.int64]"]):
 
 @dataclass(frozen=True)
 class FeatureInfo:
-    """What a data set of features is.
+    """What a dataset of features is.
 
     length: D of each vector. made_by: dotted settings -> value, of all that the numbers depend on.
     max_clips: longest stretch that training takes of a video, None: all of it. tokens: vectors of each clip, which is
@@ -154,7 +154,7 @@ class FeatureInfo:
 class Manifest:
     """The videos of one split.
 
-    paths: (N,) files, absolute or relative to the working directory; a folder is a video whose frames are pictures.
+    paths: (N,) files, absolute or relative to the working directory; a folder is a video whose frames are images.
     labels: int64 (N,), class numbers; -1 where unknown. Multi-label: the first class of `tags`, -1 where there is none.
     starts, ends: float64 (N,) seconds, or None when every row is a whole file; an end of inf is the end of the file.
     tags: (N,) lists of class numbers, of a multi-label set; None otherwise.
@@ -227,13 +227,13 @@ def joined(manifests: Sequence[Manifest]) -> Manifest:
 
 @dataclass(frozen=True)
 class VideoData:
-    """A data set: what a format reader returns.
+    """A dataset: what a format reader returns.
 
     splits: "train", "val", "test", those that the set has; only training asks for "train".
     class_names: (K,), position = class number.
     flip_pairs: pairs of classes that a horizontal flip exchanges ("move left", "move right").
     notes: lines for the user about how the lists were read.
-    features: what the vectors are when the files hold features instead of pictures.
+    features: what the vectors are when the files hold features instead of images.
     """
 
     class_names: tuple[str, ...]

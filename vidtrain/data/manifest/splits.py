@@ -26,7 +26,7 @@ def hold_out(
     """Part a manifest in two, each class by itself as far as the groups allow.
 
     Which videos are held depends on the seed, on the groups, and, without groups, on the paths below the folder
-    that all have in common: not on the order of the files, not on where the data set lies, not on the version of
+    that all have in common: not on the order of the files, not on where the dataset lies, not on the version of
     Python or numpy. A video added later moves few others.
 
     Args:
@@ -197,7 +197,7 @@ def group_names(paths: Sequence[str], group_by: str) -> list[str]:
 
 
 class StrangersRegex(str):
-    """A regular expression out of a file: searching with it may take for ever, and is ended after a while."""
+    """A regular expression out of a file: searching with it may take forever, and is ended after a while."""
 
     __slots__ = ()
     SECONDS: ClassVar[float] = 5.0  # and one more for each 10,000 paths; vidtrain's own take 2 ms for these
@@ -237,7 +237,7 @@ def _search(paths: Sequence[str], group_by: str) -> list[str]:
 class Cut:
     """How splits are cut from the training videos.
 
-    val_fraction, test_fraction: shares to hold out, where the data set has no such split.
+    val_fraction, test_fraction: shares to hold out, where the dataset has no such split.
     seed: another seed, other videos.
     group_by: regular expression on the path below the root; videos with the same match stay together. None: none.
     folds, fold: the test split is fold `fold` of `folds`, instead of test_fraction. None: no folds.

@@ -1,1 +1,1 @@
-"""The built-in data set. Imports manifest."""
+"""The built-in dataset. Imports manifest."""

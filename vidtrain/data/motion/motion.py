@@ -1,4 +1,4 @@
-"""The built-in data set: shapes that move, turn and grow. Only the order of the frames tells the class.
+"""The built-in dataset: shapes that move, turn and grow. Only the order of the frames distinguishes the classes.
 
 Eight classes in four pairs; each class of a pair is the other one played backwards. The rules that make it so:
 
@@ -59,7 +59,7 @@ class Recipe:
 
     seed: of textures, outlines, colours, positions and speeds. Same seed, same files.
     train_scenes, val_scenes, test_scenes: scenes of each split; each gives 8 videos, one per class.
-    size: side of the square frames in pixels. num_frames: of a video, at 16 frames a second.
+    size: side of the square frames in pixels. num_frames: of a video, at 16 frames per second.
     """
 
     seed: int = 0
@@ -93,7 +93,7 @@ class Recipe:
 
 @takes(Recipe)
 def motion(root: str | Path, **options: Any) -> VideoData:
-    """The built-in data set, made on first use.
+    """The built-in dataset, made on first use.
 
     Each set of parameters has a folder of its own below `root`, so that a sweep over them, even in parallel,
     neither remakes nor replaces what another run reads. Nothing but our own unfinished work is ever deleted.
@@ -121,7 +121,7 @@ def existing_motion(root: str | Path, **options: Any) -> VideoData:
     """As `motion`, but writes nothing: for options out of a file, which may say where and how much to write.
 
     Raises:
-        DataError: the data set is not there.
+        DataError: the dataset is not there.
     """
     recipe = Recipe(**options)
     folder = Path(root) / recipe.folder

@@ -1,4 +1,4 @@
-"""Renders the scenes of the built-in data set: what a shape looks like, where it is, how it is painted.
+"""Renders the scenes of the built-in dataset: what a shape looks like, where it is, how it is painted.
 
 See vidtrain.data.motion.motion for the rules that the pictures keep to.
 """
@@ -15,7 +15,7 @@ Pictures = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Floats64 = npt.NDArray[np.float64]
 
-# cycles a frame of the attributes x, y, angle, size: between 1.5 and 3 pixels a frame at 112 x 112
+# cycles per frame of the attributes x, y, angle, size: between 1.5 and 3 pixels per frame at 112 x 112
 SPEEDS = ((0.013, 0.027), (0.013, 0.027), (0.012, 0.025), (0.03, 0.055))
 
 _SMALLEST = 0.13  # radius of the smallest shape as a share of the frame's side

@@ -122,7 +122,7 @@ def check_copy(path: str, reader: VideoReader, planned: VideoInfo, kept: dict[in
             if getattr(info, what) != getattr(planned, what):
                 raise VideoError(path, f"{what} is {getattr(info, what)}, not {getattr(planned, what)}")
         if abs(info.fps - planned.fps) > planned.fps / 1000:
-            raise VideoError(path, f"it shows {info.fps:g} frames a second, the source {planned.fps:g}")
+            raise VideoError(path, f"it shows {info.fps:g} frames per second, the source {planned.fps:g}")
         late = np.abs(_seconds(info) - _seconds(planned))
         if late.max() > _LATE:
             raise VideoError(path, f"frame {late.argmax()} is shown {late.max():.3g} s from when the source shows it")

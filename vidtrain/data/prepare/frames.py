@@ -13,7 +13,7 @@ from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.pyav.reader import PyAVVideo
 from vidtrain.types import VideoInfo
 
-_FINEST: Final = 1_000_000  # ticks a second that MP4, its readers and x264 take without trouble
+_FINEST: Final = 1_000_000  # ticks per second that MP4, its readers and x264 take without trouble
 _USUAL: Final = Fraction(1, 90_000)
 
 

@@ -1,14 +1,14 @@
-"""Small copies of all videos of a data set that training reads many times faster, and an index to train from.
+"""Small copies of all videos of a dataset that training reads many times faster, and an index to train from.
 
     <output>/<path below the sources' common folder>.mp4     or .jpack; whole, or not there
     <output>/index.json, *.npy                               `data=index data.root=<output>` trains from it
-    <output>/report.csv                                      a line a video: made, kept from before, or bad and why
+    <output>/report.csv                                      a line per video: made, kept from before, or bad and why
     <output>/copies.jsonl                                    the journal, see `prepare_plan`
 
 Every file is copied once and whole, however many rows use it and whichever part of it they are: their starts and ends
 hold for the copy as they did for the original.
 
-A video that cannot be copied is left out of train. In val and test its rows are listed as missing, so that a test
+A video that cannot be copied is excluded from train. In val and test its rows are listed as missing, so that a test
 says how many of all its videos were scored, and names the others.
 """
 
@@ -130,7 +130,7 @@ def _check_output(output: Path, sources: list[str], data: VideoData) -> None:
         raise DataError("there is no video to prepare")
     inside = next((s for s in sources if s.startswith(os.path.join(output, ""))), None)  # noqa: PTH118
     if inside is not None:
-        raise ConfigError(f"output={output}: {inside} of the data set lies in it; choose a folder outside of the set")
+        raise ConfigError(f"output={output}: {inside} of the dataset lies in it; choose a folder outside of the set")
     mapped = [m.labels.filename for m in data.splits.values() if isinstance(m.labels, np.memmap)]
     if any(file is not None and Path(file).parent == output for file in mapped):
         raise ConfigError(f"output={output}: holds the index that is being read; choose another folder")
@@ -192,7 +192,7 @@ def _indexed(data: VideoData, output: Path, done: Mapping[str, Copy]) -> VideoDa
         targets = StringArray.of(os.path.join(output, copy.target) for copy in copies if copy is not None)  # noqa: PTH118
         splits[split] = replace(manifest.take(rows), paths=targets, missing=tuple(missing))
         if lost:
-            where = "left out" if split == "train" else "listed as missing"
+            where = "excluded" if split == "train" else "listed as missing"
             notes.append(f"{split}: {len(lost)} of {len(manifest)} videos could not be prepared and are {where}")
     return replace(data, splits=splits, notes=tuple(notes))
 

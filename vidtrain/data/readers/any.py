@@ -1,4 +1,4 @@
-"""One reader for all that a path can be: a video file, a folder of pictures, a pack of JPEGs."""
+"""One reader for all that a path can be: a video file, a folder of images, a pack of JPEGs."""
 
 from __future__ import annotations
 

@@ -19,12 +19,12 @@ class OpenVideo(Protocol):
     def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
         """The frames `indices` in the order asked for (any order, repeats allowed) as RGB uint8 (N, H, W, 3).
 
-        Frames are the pictures a player shows: rotation metadata applied, pixels as stored (non-square ones are not
+        Frames are what a player shows: rotation metadata applied, pixels as stored (non-square ones are not
         stretched). Reading clips one after the other from one open video is allowed, in any order.
 
         Args:
             indices: int64 (N,), each in [0, info.num_frames).
-            size: (height, width) of the picture shown, scaled to while converting, bilinear; None keeps its own.
+            size: (height, width) of the frame as shown, scaled to while converting, bilinear; None keeps its own.
 
         Raises:
             VideoError: a wanted frame does not decode. No frame stands in for another.

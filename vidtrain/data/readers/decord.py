@@ -4,7 +4,7 @@ The frames shown, their rate and their size are found as the PyAV reader finds t
 packets. Files that decord is known to hang on or to return wrong frames of are refused before it sees them:
 MPEG streams, several streams of video, palettes that a container holds, frames hidden by an edit list (cut without
 re-encoding), open GOPs, packets that are marked as keyframes and are none (intra refresh, MP4 without a table of them),
-most codecs in AVI, packed AVI with several keyframes, mirrored pictures.
+most codecs in AVI, packed AVI with several keyframes, mirrored frames.
 
 Pixels: of x264's MP4 files they equal those of `pyav` at the video's own size. Scaled ones differ where the stream
 notes where its chroma samples sit, as H.264 does: newer FFmpegs honour that note and decord's does not (measured on
@@ -95,13 +95,13 @@ class DecordVideo:
             if "size must exactly match" not in str(error):
                 raise VideoError(self._path, f"decord: {_gist(error)} (decoder=pyav may read it)") from None
             if size == native:
-                reason = f"decord cannot deliver pictures {size[1]} pixels wide: use decoder=pyav"
+                reason = f"decord cannot deliver frames {size[1]} pixels wide: use decoder=pyav"
                 raise VideoError(self._path, reason) from None
             return scaled(self._batch(decord, wanted, native), size)
         return frames
 
     def _sized(self, decord: ModuleType, size: tuple[int, int]) -> Any:
-        """decord's reader that scales to `size` while decoding; opened anew when the size changes."""
+        """decord's reader that scales to `size` while decoding; opened again when the size changes."""
         if self._opened is None or self._opened[0] != size:
             height, width = size
             reader = decord.VideoReader(f"file:{self._path}", num_threads=1, height=height, width=width)
@@ -144,7 +144,7 @@ def _why_not(probe: PyAVVideo) -> str:
     if probe.file.streams > 1:
         return f"decord cannot be told which of the {probe.file.streams} video streams to read"
     if probe.orientation.mirrored:
-        return "decord does not mirror pictures"
+        return "decord does not mirror frames"
     if loses_palette(probe.file):
         return "decord loses the palette of this file when it seeks"
     if table is not None and table.false_keys:

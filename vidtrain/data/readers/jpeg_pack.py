@@ -1,13 +1,13 @@
 """A video as a pack of JPEGs in one file: any frame is one short read and one decode away, whatever came before it.
 
-    header    magic, version, number of frames N, height, width, frames a second, checksum of header and tables
+    header    magic, version, number of frames N, height, width, frames per second, checksum of header and tables
     offsets   uint64 (N + 1,), where each JPEG starts in the file; the last is the size of the file
     checks    uint32 (N,), the CRC-32 of each JPEG
     times     float64 (N + 1,), see `VideoInfo`; only in version 2, which is written where frames are not evenly spaced
-    pictures  N baseline JPEGs, one after the other, complete with their tables
+    images    N baseline JPEGs, one after the other, complete with their tables
 
 Little-endian throughout. Opening reads header and tables: 48 + 12 N bytes, or 20 N. JPEG decoders patch up damaged
-pictures in silence; the checksums are what keeps such a picture from being returned.
+images in silence; the checksums are what keeps such an image from being returned.
 
 Decoded by FFmpeg's mjpeg, converted to RGB and scaled as the frames of videos are. Measured per clip of 16 frames of
 171x128 (quality 85, 4:2:0), CPU time: 2.2 ms; torchvision's decode_jpeg 2.1 (deprecated since torchvision 0.29), Pillow
@@ -49,7 +49,7 @@ class JpegPackReader:
     """Opens JPEG packs. Has no settings."""
 
     def open(self, path: str) -> JpegPackVideo:
-        """Open a pack and read where its pictures are.
+        """Open a pack and read where its images are.
 
         Raises:
             VideoError: no such file, not a pack, cut off, damaged.
@@ -93,7 +93,7 @@ class JpegPackVideo:
         return out
 
     def read_grey(self, indices: Indices) -> npt.NDArray[np.uint8]:
-        """The brightness of the pictures `indices` as stored, uint8 (N, H, W); raises as `read` does."""
+        """The brightness of the images `indices` as stored, uint8 (N, H, W); raises as `read` does."""
         height, width = self._info.height, self._info.width
         out, decoder = np.empty((len(indices), height, width), np.uint8), _new_decoder()
         for number, (first, *others) in sorted(slots_of(self._path, indices, self._info.num_frames).items()):
@@ -141,7 +141,7 @@ class JpegPackVideo:
 def _new_decoder() -> VideoCodecContext:
     decoder = av.CodecContext.create("mjpeg", "r")
     assert isinstance(decoder, VideoCodecContext)
-    decoder.thread_count = 1  # so that each picture comes out when it has gone in
+    decoder.thread_count = 1  # so that each image comes out when it has gone in
     return decoder
 
 
@@ -161,7 +161,7 @@ def write_pack(file: BinaryIO, jpegs: Iterable[bytes], info: VideoInfo) -> None:
         file.write(jpeg)
         offsets.append(offsets[-1] + len(jpeg))
         checks.append(zlib.crc32(jpeg))
-    assert len(checks) == count, f"{len(checks)} pictures, {count} announced"
+    assert len(checks) == count, f"{len(checks)} images, {count} announced"
     tables = np.array(offsets, "<u8").tobytes() + np.array(checks, "<u4").tobytes() + times
     head = _HEADER.pack(_MAGIC, _TIMED if times else _EVEN, count, info.height, info.width, info.fps, 0)
     file.seek(0)
@@ -170,7 +170,7 @@ def write_pack(file: BinaryIO, jpegs: Iterable[bytes], info: VideoInfo) -> None:
 
 
 def _read_head(path: str, file: BinaryIO) -> tuple[VideoInfo, npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
-    """What stands before the pictures, checked."""
+    """What stands before the images, checked."""
     data = bytearray(_GLANCE)
     del data[file.readinto(data) :]  # type: ignore[attr-defined]
     if not data:
@@ -186,7 +186,7 @@ def _read_head(path: str, file: BinaryIO) -> tuple[VideoInfo, npt.NDArray[np.uin
     size, untimed = file.seek(0, 2), _HEADER.size + 8 * (count + 1) + 4 * count
     end = untimed + (8 * (count + 1) if version == _TIMED else 0)
     if size < end:
-        raise VideoError(path, "is cut off: the JPEG pack ends within its table of pictures")
+        raise VideoError(path, "is cut off: the JPEG pack ends within its table of images")
     if end > len(data):
         data = bytearray(end)
         file.seek(0)

@@ -26,7 +26,7 @@ _AT_ONCE = 64 << 20
 
 
 class OutOfOrderError(Exception):
-    """A frame that was given already turned out to be wrong, and its like comes again: begin anew, with read."""
+    """A frame that was given already turned out to be wrong, and its like comes again: start again, with read."""
 
 
 def stream(

@@ -4,7 +4,7 @@ Frame k appears at t[k] and is on screen until t[k + 1]. A stretch of seconds [f
 within it, which are those that `ffmpeg -ss first -to last` keeps; one without any has the frame that is on screen at
 its start. So rows that follow each other share no frame and lose none:
 
-    t        0    0.1  0.2  0.3            0.6            0.9       4 frames at 10 a second, 3 at 3.3
+    t        0    0.1  0.2  0.3            0.6            0.9       4 frames at 10 per second, 3 at 3.3
     frame    0    1    2    3              4              5
     [0.15, 0.6)        2    3
     [0.4, 0.5)              3
@@ -36,7 +36,7 @@ Seconds = npt.NDArray[np.float64]
 
 _PER_SECOND: Final = 1_000_000
 _LEAST_HOP: Final = 0.001  # seconds
-_MOST_FRAMES: Final = 1 << 26  # with times of their own; three days at 240 a second
+_MOST_FRAMES: Final = 1 << 26  # with times of their own; three days at 240 per second
 _SECONDS: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+) ?s")
 _EQUAL: Final = 0.94e-3  # seconds, never more than a quarter of a frame; NTSC times are 1 ms off whole seconds
 

@@ -3,11 +3,11 @@
 The frames shown, their rate and their size are found as the PyAV reader finds them. Files of which torchcodec is known
 to return wrong frames are refused before it sees them (tried with 0.17 and FFmpeg 5): MPEG streams, AVI with
 reordered frames, packets that are marked as keyframes and are none (intra refresh, MP4 without a table of them),
-mirrored pictures; with older versions rotated ones (before 0.11) and those with frames hidden by an edit list (before
+mirrored frames; with older versions rotated ones (before 0.11) and those with frames hidden by an edit list (before
 0.16).
 
 Pixels on the processor equal those of `pyav` at the video's own size, for 8-bit video; scaled ones differ in how the
-colours are interpolated. On "cuda" the picture is converted by NVIDIA's code and scaled by torch, both of which round
+colours are interpolated. On "cuda" the frame is converted by NVIDIA's code and scaled by torch, both of which round
 differently.
 """
 
@@ -30,7 +30,7 @@ from vidtrain.ranges import LONGEST, Range
 from vidtrain.types import Frames, Indices, VideoInfo
 
 _CONTAINERS: Final = ("mov", "matroska", "avi", "flv", "gif")
-_ROTATES: Final = (0, 11)  # the version from which it turns pictures
+_ROTATES: Final = (0, 11)  # the version from which it turns frames
 _EDITS: Final = (0, 16)  # the version from which it finds the keyframe of frames behind hidden ones
 
 
@@ -101,12 +101,12 @@ class TorchCodecVideo:
             self._opened = None
             raise VideoError(self._path, f"torchcodec: {_gist(error)} (decoder=pyav may read it)") from None
         if tuple(frames.shape[1:3]) not in (size, native):
-            raise VideoError(self._path, f"torchcodec gives pictures of another size ({tuple(frames.shape[1:3])})")
+            raise VideoError(self._path, f"torchcodec gives frames of another size ({tuple(frames.shape[1:3])})")
         ours = _fitted(frames, size)
         return ours if len(wanted) == len(indices) and (np.diff(place) > 0).all() else ours[place]
 
     def _sized(self, size: tuple[int, int]) -> Any:
-        """torchcodec's decoder, which scales to `size` where it can; opened anew when the size changes."""
+        """torchcodec's decoder, which scales to `size` where it can; opened again when the size changes."""
         if self._opened is None or self._opened[0] != size:
             decoder_class, resize = _import_decoder(self._device)
             options = {}
@@ -192,15 +192,15 @@ def _why_not(probe: PyAVVideo, device: str) -> str:
     if table.damaged:
         return f"has {table.damaged} damaged packets among {len(table.pts)}, which torchcodec may show"
     if probe.orientation.mirrored:
-        return "torchcodec does not mirror pictures"
+        return "torchcodec does not mirror frames"
     if probe.orientation != Orientation() and (device != "cpu" or version < _ROTATES):
-        return "torchcodec does not turn pictures" + (" here" if version >= _ROTATES else " in this version")
+        return "torchcodec does not turn frames" + (" here" if version >= _ROTATES else " in this version")
     if len(table.pts) > len(table.shown) and version < _EDITS:
         return f"torchcodec counts {len(table.pts)} frames in this version, {len(table.shown)} are shown"
     if table.false_keys:
         return f"{false_keys(table)}, to which torchcodec seeks"
     if container == "avi" and (np.diff(table.shown) < 0).any():
-        return "torchcodec returns wrong frames of AVI files with reordered pictures"
+        return "torchcodec returns wrong frames of AVI files with reordered frames"
     return ""
 
 

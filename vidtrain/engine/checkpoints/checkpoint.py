@@ -142,7 +142,7 @@ class Checkpoints:
         try:
             return load_checkpoint(self.best)
         except CheckpointError as error:
-            log.warning("%s; the weights of the last epoch take its place", error)
+            log.warning("%s; using the weights of the last epoch", error)
             return None
 
     def best_is_gone(self) -> bool:
@@ -175,7 +175,7 @@ class Checkpoints:
         save_checkpoint(self.last, {**self.describe, **content, **state}, before=self._shift)
 
     def load_last(self) -> dict[str, Any] | None:
-        """The newest that is whole; damaged ones are passed over with a warning. None where there is none at all.
+        """The newest that is whole; damaged ones are skipped with a warning. None where there is none at all.
 
         Raises:
             CheckpointError: all are damaged.

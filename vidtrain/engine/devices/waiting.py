@@ -30,7 +30,7 @@ log = logging.getLogger("vidtrain")
 _T = TypeVar("_T")
 
 WAIT_LIMIT = 1800.0
-"""Seconds that a process waits for another one: a validation on a slow disk, a data set that is made on first use."""
+"""Seconds that a process waits for another one: a validation on a slow disk, a dataset that is made on first use."""
 MARGIN = 30.0
 """Seconds after the limit until a process that waits in a place which cannot raise (a GPU) ends itself."""
 SPEAK = 30.0

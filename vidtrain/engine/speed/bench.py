@@ -27,7 +27,7 @@ class BenchRow:
 
     Attributes:
         precision: fp32, bf16 or fp16.
-        train, infer: clips a second of the training step, and of the forward pass in eval mode, with data at hand.
+        train, infer: clips per second of the training step, and of the forward pass in eval mode, with data at hand.
         waiting: share of the time that a training waits for its loader.
         memory: bytes at the peak of training, see engine/memory.py.
         compile_seconds: what compiling took.
@@ -102,7 +102,7 @@ def matmul_ceiling(precision: str, device: torch.device, *, seconds: float) -> f
     """Operations a second of square matrix products in this precision, two for each multiply-add: what to hope for.
 
     The best of sides 1024, 2048, ... up to 8192, each timed for `seconds`; sides whose product takes longer than that
-    are left out. On a GPU fp32 may use TF32, as cuDNN's convolutions do.
+    are dropped. On a GPU fp32 may use TF32, as cuDNN's convolutions do.
     """
     before = torch.get_float32_matmul_precision()
     if device.type == "cuda":
@@ -122,7 +122,7 @@ def matmul_ceiling(precision: str, device: torch.device, *, seconds: float) -> f
 
 
 def utilisation(row: BenchRow, macs: int, ceiling: float) -> float | None:
-    """Model FLOP utilisation: a training step is three forward passes of `macs` multiply-adds a clip."""
+    """Model FLOP utilisation: a training step is three forward passes of `macs` multiply-adds per clip."""
     return None if row.train is None else 6 * macs * row.train / ceiling
 
 

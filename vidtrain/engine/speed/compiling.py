@@ -106,7 +106,7 @@ def undo(model: nn.Module) -> None:
 class _OneShape:
     """Compiled for training on inputs of the shape seen first; everything else runs as written.
 
-    A smaller last batch, a validation, a test or a model that has frozen itself would each be compiled anew, for a
+    A smaller last batch, a validation, a test or a model that has frozen itself would each be compiled again, for a
     minute, to be used a few times.
     """
 

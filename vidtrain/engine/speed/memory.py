@@ -30,7 +30,7 @@ class PeakMemory:
         elif device.type == "cpu" and sys.platform == "linux":
             _give_back()
             try:
-                _CLEAR.write_text("5")  # the peak is counted anew from here
+                _CLEAR.write_text("5")  # the peak is counted from zero from here
                 self._before = _status("VmRSS")
             except OSError:
                 pass

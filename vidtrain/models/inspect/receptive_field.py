@@ -46,7 +46,7 @@ def receptive_fields(
     """Receptive field of the centre of the output of each module in `calls`, within a clip of T x size x size.
 
     calls: module path -> how often the model calls it in a pass; the field is that of the last call.
-    Modules whose field cannot be derived are left out.
+    Modules whose field cannot be derived are skipped.
     strict: raise what the tracing of the pass raises (for tests), instead of stopping there.
     """
     twin = cpu_twin(model)

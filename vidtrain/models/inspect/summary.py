@@ -150,7 +150,7 @@ def _unchanged(input: torch.Tensor) -> torch.Tensor:
 
 @dataclass
 class _Call:
-    """What was seen of one module: its last output and its own multiply-adds, those of its children left out."""
+    """What was seen of one module: its last output and its own multiply-adds, those of its children excluded."""
 
     module: nn.Module
     size: tuple[int, ...] = ()

@@ -170,7 +170,7 @@ def _without_head(net: nn.Module, name: str) -> nn.Module:
     """
     training = net.training
     head = [child for child, module in net.named_children() if next(module.parameters(), None) is not None][-1]
-    graph = _Tracer(head).trace(net.eval())  # in eval(), so that auxiliary heads are left out
+    graph = _Tracer(head).trace(net.eval())  # in eval(), so that auxiliary heads are skipped
     cut = fx.GraphModule(net.train(training), graph, class_name=name)
     node = next(n for n in graph.nodes if n.op == "call_module" and n.target == head).args[0]
     while isinstance(node, fx.Node) and _kind(net, node) in _BETWEEN_MAP_AND_HEAD:

@@ -91,6 +91,6 @@ def _vectors(output: torch.Tensor, clips: int) -> torch.Tensor:
     """(N, D, ...) -> (clips, D), float32 or float64; with frames in the batch N = clips x frames, clip by clip."""
     output = output if output.dtype == torch.float64 else output.float()  # bf16 would round sums
     if output.ndim < 2 or len(output) % clips:
-        raise ConfigError(f"a layer that gives {tuple(output.shape)} for {clips} clips has no vector a clip")
+        raise ConfigError(f"a layer that gives {tuple(output.shape)} for {clips} clips has no vector per clip")
     vectors = output.flatten(2).mean(2) if output.ndim > 2 else output
     return vectors if len(output) == clips else vectors.unflatten(0, (clips, -1)).mean(1)

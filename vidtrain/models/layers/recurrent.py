@@ -28,10 +28,10 @@ CELLS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.
 
 
 def widths(key: str, got: Sequence[int], *, empty: bool = False) -> list[int]:
-    """Channels, one number a layer. empty: there may be none."""
+    """Channels, one number per layer. empty: there may be none."""
     fits = isinstance(got, Sequence) and (empty or len(got) > 0)
     if not fits or not all(type(n) is int and n >= 1 for n in got):
-        raise ConfigError(f"model.{key}: got {got!r}, expected a list of whole numbers of 1 or more, one a layer")
+        raise ConfigError(f"model.{key}: got {got!r}, expected a list of whole numbers of 1 or more, one per layer")
     return list(got)
 
 
@@ -122,7 +122,7 @@ class TimePool(nn.Module):
 class SequenceEncoder(nn.Module):
     """(B, T, D) -> (B, features): nn.LSTM, nn.GRU or nn.RNN over a sequence of vectors, then TimePool.
 
-    bidirectional: 2 hidden features a step; the last step of the reading backwards is the first of the sequence.
+    bidirectional: 2 hidden features per step; the last step of the reading backwards is the first of the sequence.
     """
 
     def __init__(

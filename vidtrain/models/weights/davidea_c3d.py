@@ -14,7 +14,7 @@ def _model(shapes: Shapes) -> Fit | None:
     hidden, cells = shapes["fc6.weight"]
     found = {"width": shapes["conv1.weight"][0], "hidden": hidden}
     if cells * _PUBLISHED["width"] != _CELLS * found["width"]:
-        return None  # of clips of another length or size, which the weights do not tell apart
+        return None  # of clips of another length or size, which the weights do not distinguish
     options = {key: value for key, value in found.items() if value != _PUBLISHED[key]}
     return "c3d", {**options, "num_frames": 16, "size": 112, **classes(shapes, "fc8.weight")}
 

@@ -143,7 +143,7 @@ def _torchvision(name: str, key: str) -> Weights:
 def _for_usual_colours(
     state: dict[str, torch.Tensor], mean: torch.Tensor, std: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """Weights of a net that wants colours of another mean and deviation than ImageNet's, for ImageNet's: the first
+    """Weights of a net that expects colours of another mean and deviation than ImageNet's, for ImageNet's: the first
     convolution and the mean of its batch norm convert them, exactly but for the border, where padding has a colour."""
     usual_mean, usual_std = torch.tensor(_USUAL.mean), torch.tensor(_USUAL.std)
     if torch.equal(mean, usual_mean) and torch.equal(std, usual_std):

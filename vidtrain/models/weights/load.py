@@ -46,7 +46,7 @@ class LoadReport:
     """The clips that the file was made for."""
 
     def to_text(self) -> str:
-        """One line, then one for the head, for what was left out, for the clips it expects and for each note."""
+        """One line, then one for the head, for what was skipped, for the clips it expects and for each note."""
         lines = [f"{self.source}: {self.layout} weights, {self.loaded} tensors loaded"]
         if self.head:
             lines.append(f"classification head re-initialised: {self.head}")
@@ -73,7 +73,7 @@ class WeightsInfo:
     """Outputs of its last layer; None where it has none."""
     tensors: int
     parameters: int
-    """Elements of all its tensors, running statistics included and counters left out."""
+    """Elements of all its tensors, running statistics included and counters excluded."""
     first_keys: tuple[str, ...]
     expects: Expects = NOTHING
     """The clips that it was made for."""

@@ -118,7 +118,7 @@ def _check_nonlocal(blocks: NonLocal) -> None:
 
 
 def _expects(name: str, options: Mapping[str, Any]) -> Expects:
-    """TSM on Kinetics saw 8 of 64 source frames, on other data sets and as TSN one frame from each of 8 segments."""
+    """TSM on Kinetics saw 8 of 64 source frames, on other datasets and as TSN one frame from each of 8 segments."""
     dense = name.startswith("tsm") and options.get("num_classes") == _KINETICS
     time = Expects(window=64) if dense else Expects(mode="segments")
     colours = IMAGENET if options.get("in_channels", 3) == 3 else Expects()

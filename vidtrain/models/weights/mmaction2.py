@@ -41,7 +41,7 @@ _RULES = (
     (rf"{_BLOCK}downsample\.conv\.", r"\1downsample.0."),
     (rf"{_BLOCK}downsample\.bn\.", r"\1downsample.1."),
     (rf"{_BLOCK}se_module\.", r"\1se."),
-    (rf"{_BLOCK}conv2\.0\.(conv|bn)\.", r"\1conv2.\2."),  # CSN ir; ip is told apart before
+    (rf"{_BLOCK}conv2\.0\.(conv|bn)\.", r"\1conv2.\2."),  # CSN ir; ip is recognised before
     (rf"{_BLOCK}conv(\d)\.bn\.", r"\1bn\2."),
     (rf"{_BLOCK}conv(\d)\.conv\.", r"\1conv\2."),
     (r"^((?:slow\.|fast\.)?)conv1\.bn\.", r"\1bn1."),

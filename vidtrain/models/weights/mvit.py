@@ -87,7 +87,7 @@ def _clip(ours: Shapes, *, second: bool) -> dict[str, int]:
 
 
 _CLIPS = SLOWFAST | clips(16, 4, 224, 256)
-"""30 frames a second, of which torchvision takes 7.5."""
+"""30 frames per second, of which torchvision takes 7.5."""
 
 
 def _layout(

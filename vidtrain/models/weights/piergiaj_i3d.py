@@ -24,7 +24,7 @@ def i3d_fit(shapes: Shapes, stem: str, head: str) -> Fit:
 
 
 def i3d_expects(name: str, options: Mapping[str, Any]) -> Expects:
-    """RGB in [-1, 1] at 25 frames a second; flow has no colours."""
+    """RGB in [-1, 1] at 25 frames per second; flow has no colours."""
     found = Expects(num_frames=64, fps=25.0, size=224, resize=256)
     return found if options.get("in_channels", 3) != 3 else HALF | found
 

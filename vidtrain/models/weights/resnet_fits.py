@@ -1,4 +1,4 @@
-"""Which 3D ResNet of the catalogue a file is, told from its tensors under our names; and the adjustments that make a
+"""Which 3D ResNet of the catalogue a file is, by its tensors under our names; and the adjustments that make a
 file of one variant give the same logits in another. Shared by the layouts of PyTorchVideo, PySlowFast and MMAction2."""
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def _nonlocals(shapes: Shapes) -> dict[str, Any]:
 
 def match_shortcut(state: State, model: nn.Module) -> State:
     """X3D's first shortcut has BatchNorm in some files and none in others: fold it into the convolution, or add one
-    that does nothing, as the model wants it. Exact in eval."""
+    that does nothing, as the model requires it. Exact in eval."""
     wanted = model.state_dict().keys()
     for name in [key.removesuffix("0.weight") for key in state if key.endswith(".downsample.0.weight")]:
         shift, norm = f"{name}0.shift", f"{name}1."

@@ -1,4 +1,4 @@
-"""What training minimises: one class a video (cross entropy), or any number of them (binary cross entropy)."""
+"""What training minimises: one class per video (cross entropy), or any number of them (binary cross entropy)."""
 
 from __future__ import annotations
 

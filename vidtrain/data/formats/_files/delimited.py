@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from vidtrain.data.formats._files.places import PICTURES_PER_SECOND
+from vidtrain.data.formats._files.places import IMAGES_PER_SECOND
 from vidtrain.data.formats._files.rows import Rows, whole_number
 from vidtrain.data.formats._files.text import BadRows, read_lines
 from vidtrain.data.manifest.files import Disk, is_video
@@ -22,7 +22,7 @@ LAYOUTS = (
     "path total labels",
     "path offset total label",
 )
-"""What a line without header may hold. total: pictures in the folder `path`, of which the first `offset` are left out
+"""What a line without header may hold. total: images in the folder `path`, of which the first `offset` are skipped
 and the next `total` are the video; labels: one or more."""
 
 # the more exact name first, since tables have both clip_name and clip_path
@@ -117,13 +117,13 @@ def _read_positions(
         if counts:
             numbers = [int(cell) if cell.isdecimal() else -1 for cell in cells[1 : 1 + counts]]
             if min(numbers) < 0 or not numbers[-1]:
-                bad.add(path, number, line, f"{_expected(separator, layout)}, with whole numbers of pictures")
+                bad.add(path, number, line, f"{_expected(separator, layout)}, with whole numbers of images")
                 continue
             assert rows.starts is not None
             assert rows.ends is not None
             first = numbers[0] if counts == 2 else 0
-            rows.starts.append(first / PICTURES_PER_SECOND)
-            rows.ends.append((first + numbers[-1]) / PICTURES_PER_SECOND)
+            rows.starts.append(first / IMAGES_PER_SECOND)
+            rows.ends.append((first + numbers[-1]) / IMAGES_PER_SECOND)
         good.append((number, line))
         rows.names.append(cells[0].strip())
         rows.labels.append(tuple([cell.strip() for cell in cells[1 + counts :]]))
@@ -230,7 +230,7 @@ def _has_header(fields: list[list[str]], disk: Disk) -> bool:
     numbered = whole_number(first[-1].strip()) is not None
     if of_files:
         return first[-1] not in {row[-1] for row in others if row} and not numbered
-    # folders of pictures look like any word
+    # folders of images look like any word
     return not numbered and all(whole_number(row[-1].strip()) is not None for row in others if row)
 
 

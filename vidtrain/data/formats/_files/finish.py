@@ -35,7 +35,7 @@ def empty_segments(empty: Sequence[str]) -> list[str]:
     """A note about segments that end where they begin, or before; there are some in published files."""
     if not empty:
         return []
-    return [f"{len(empty)} segments end before they begin and are left out ({some(empty)})"]
+    return [f"{len(empty)} segments end before they begin and are skipped ({some(empty)})"]
 
 
 def finish(
@@ -45,9 +45,9 @@ def finish(
     *,
     notes: Sequence[str] = (),
 ) -> VideoData:
-    """The data set, checked, with the classes that a flip exchanges.
+    """The dataset, checked, with the classes that a flip exchanges.
 
-    A "train" that has no video on disk is left out where another split has some: those can be scored.
+    A "train" that has no video on disk is dropped where another split has some: those can be scored.
 
     Raises:
         DataError: a split without a video.

@@ -1,4 +1,4 @@
-"""PySlowFast's and PyTorchVideo's lists of pictures (Charades, Something-Something): one line a picture."""
+"""PySlowFast's and PyTorchVideo's lists of images (Charades, Something-Something): one line per image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_frame_list(path: Path) -> bool:
 def read_frame_list(path: Path, bad: BadRows) -> tuple[Rows, str]:
     """A row for each video of `original_vido_id video_id frame_id path labels`, a space between the fields.
 
-    The video is the folder that the pictures are in; its labels are those of all its pictures, numbers separated by
+    The video is the folder that the images are in; its labels are those of all its images, numbers separated by
     commas, in quotes or not.
     """
     lines = read_lines(path)[1:]
@@ -38,7 +38,7 @@ def read_frame_list(path: Path, bad: BadRows) -> tuple[Rows, str]:
         folder, slash, _ = cells[3].rpartition("/") if len(cells) == 5 else ("", "", "")
         found = set(filter(None, cells[4].replace('"', "").split(","))) if slash else {"-"}
         if not all(label.isdecimal() for label in found) or folders.get(cells[0], folder) != folder:
-            expected = 'video number picture folder/picture "label,label", all pictures of a video in one folder'
+            expected = 'video number image folder/image "label,label", all images of a video in one folder'
             bad.add(path, number, line, expected)
             continue
         if cells[0] not in folders:
@@ -48,6 +48,6 @@ def read_frame_list(path: Path, bad: BadRows) -> tuple[Rows, str]:
     rows = Rows(path, lambda row: lines[first[videos[row]]], entry=False)
     rows.names = [folders[video] for video in videos]
     rows.labels = [tuple(sorted(labels[video], key=int)) for video in videos]
-    # folders of pictures: what is not there is missing, not misread
+    # folders of images: what is not there is missing, not misread
     rows.starts, rows.ends = [0.0] * len(videos), [float("inf")] * len(videos)
     return rows, "path labels" if any(len(each) != 1 for each in rows.labels) else "path label"

@@ -1,4 +1,4 @@
-"""MMAction2's lists in JSON: videos or folders of pictures with a label each."""
+"""MMAction2's lists in JSON: videos or folders of images with a label each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vidtrain.data.formats._files.places import PICTURES_PER_SECOND
+from vidtrain.data.formats._files.places import IMAGES_PER_SECOND
 from vidtrain.data.formats._files.rows import Rows
 from vidtrain.data.formats._files.text import BadRows, read_json
 from vidtrain.errors import DataError
@@ -48,7 +48,7 @@ def read_json_list(path: Path, bad: BadRows) -> tuple[Rows, str]:
             at.append(number)
             rows.names.append(name)
             rows.labels.append(labels)
-            ends.append(total / PICTURES_PER_SECOND if isinstance(total, int) and total > 0 else None)
+            ends.append(total / IMAGES_PER_SECOND if isinstance(total, int) and total > 0 else None)
     if any(end is not None for end in ends):
         rows.starts = [0.0] * len(ends)
         rows.ends = [float("inf") if end is None else end for end in ends]

@@ -1,4 +1,4 @@
-"""Classes that a horizontal flip turns into one another, told by their names: "swipe left" and "swipe right"."""
+"""Classes that a horizontal flip turns into one another, recognised by their names: "swipe left" and "swipe right"."""
 
 from __future__ import annotations
 

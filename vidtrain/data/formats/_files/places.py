@@ -1,7 +1,7 @@
 """Finding the videos that lists name wherever they lie, and the videos that a folder holds.
 
-A video is a file, or a folder of pictures (`00001.jpg`, `img_00001.jpg` ...). A folder whose name is that of a wanted
-video is never looked into: 200,000 folders of pictures are found by listing the one above them.
+A video is a file, or a folder of images (`00001.jpg`, `img_00001.jpg` ...). A folder whose name is that of a wanted
+video is never looked into: 200,000 folders of images are found by listing the one above them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from vidtrain.data.manifest.files import (
     suffix_of,
 )
 
-PICTURES_PER_SECOND = 30.0
-"""The rate that the reader of folders gives to pictures: lists count pictures, a manifest counts seconds."""
+IMAGES_PER_SECOND = 30.0
+"""The rate that the reader of folders gives to images: lists count images, a manifest counts seconds."""
 
-PICTURE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-_PICTURES = frozenset(PICTURE_EXTENSIONS)
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_IMAGES = frozenset(IMAGE_EXTENSIONS)
 
 
 def find_by_name(homes: Iterable[str | Path], wanted: Container[str], *, parents: bool = False) -> dict[str, str]:
@@ -78,9 +78,9 @@ def _below(home: str, wanted: Container[str], parents: bool) -> dict[str, str]:
 
 
 def find_clips(folder: str | Path, skipped: Counter[str]) -> list[tuple[str, int]]:
-    """(path, identity) of all videos below `folder`, files and folders of pictures, in natural order.
+    """(path, identity) of all videos below `folder`, files and folders of images, in natural order.
 
-    A folder below `folder` that holds pictures but neither video files nor folders is a video. Files that are no part
+    A folder below `folder` that holds images but neither video files nor folders is a video. Files that are no part
     of a video are added to `skipped`, but for hidden ones and those of the system.
 
     identity: the same number for the same file or folder under any name (links), 0 where the disk has no numbers.
@@ -107,15 +107,15 @@ def _walk_clips(folder: str, skipped: Counter[str]) -> Iterator[tuple[str, int]]
         here = waiting.pop()
         if visited.again(here):
             continue
-        pictures: Counter[str] = Counter()
+        images: Counter[str] = Counter()
         others = False
         device = Path(here).stat().st_dev
         for entry in scan(here):
             name = entry.name
             suffix = suffix_of(name)
-            # pictures first: folders of them hold thousands, and nothing has to be asked of the disk
-            if suffix in _PICTURES:
-                pictures[suffix] += 1
+            # images first: folders of them hold thousands, and nothing has to be asked of the disk
+            if suffix in _IMAGES:
+                images[suffix] += 1
             elif is_folder(entry):
                 if not is_system(name):
                     waiting.append(entry.path)
@@ -125,11 +125,11 @@ def _walk_clips(folder: str, skipped: Counter[str]) -> Iterator[tuple[str, int]]
                 others = True
             elif not is_system(name):
                 skipped[suffix] += 1
-        if pictures and not others and here != folder:
+        if images and not others and here != folder:
             status = Path(here).stat()
             yield here, _number(status.st_dev, status.st_ino)
         else:
-            skipped.update(pictures)
+            skipped.update(images)
 
 
 def _identity(entry: os.DirEntry[str], device: int) -> int:

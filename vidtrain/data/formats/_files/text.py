@@ -26,7 +26,7 @@ def find_file(name: str | Path, root: Path, key: str) -> Path:
 
     Args:
         name: as the user wrote it.
-        root: the root of the data set.
+        root: the root of the dataset.
         key: the option it was given in, for the message.
     """
     name = Path(name).expanduser()
@@ -107,7 +107,7 @@ def find_list(root: Path, key: str, pattern: str, given: str | None, folders: Se
     """An annotation file: the one that the user named, or the one whose name fits.
 
     Args:
-        root: of the data set.
+        root: of the dataset.
         key: the option that names the file, for messages.
         pattern: regular expression on the whole file name, capitals ignored.
         given: what the user set the option to; None: look for it.
@@ -131,10 +131,10 @@ def find_list(root: Path, key: str, pattern: str, given: str | None, folders: Se
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """Class names, one a line, or `number name` as in UCF101's classInd.txt."""
+    """Class names, one per line, or `number name` as in UCF101's classInd.txt."""
     names = [line.strip() for _, line in read_lines(path)]
     if not names:
-        raise DataError(f"{path}: empty; expected class names, one a line")
+        raise DataError(f"{path}: empty; expected class names, one per line")
     numbered = {int(match.group(1)): match.group(2) for match in map(_NUMBERED.fullmatch, names) if match}
     # only when the numbers form a row: a class may be called "2 handed throw"
     if len(numbered) == len(names) and max(numbered) - min(numbered) == len(names) - 1 and min(numbered) < 2:
@@ -147,7 +147,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 @dataclass
 class BadRows:
-    """Collects the rows that cannot be used: the user hears of the first, and how many more there are."""
+    """Collects the rows that cannot be used: the first is reported, and how many more there are."""
 
     first: str = ""
     count: int = 0

@@ -19,7 +19,7 @@ def find_lists(root: Path, prefix: str, extension: str, given: dict[str, str | N
     """The annotation files that are there: of the splits, and the labels.
 
     Args:
-        root: of the data set.
+        root: of the dataset.
         prefix: regular expression of what may stand before "train" and the like.
         extension: regular expression of the ending, without dot.
         given: {option: what the user set it to}, the options being keys of NAMES.
@@ -84,10 +84,10 @@ def build(
     bad: BadRows,
     notes: list[str],
 ) -> VideoData:
-    """The data set of these lists.
+    """The dataset of these lists.
 
     Args:
-        root: of the data set; homes: where its videos are.
+        root: of the dataset; homes: where its videos are.
         tables: the rows of each split, named by the numbers of the videos.
         names: of the classes.
         others: names of videos that are not in the tables.

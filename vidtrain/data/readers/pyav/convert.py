@@ -18,7 +18,7 @@ from vidtrain.types import Frames
 Picture = npt.NDArray[np.uint8]
 
 # From PyAV 17 on swscale starts a thread per core unless told not to, and from 19 on a process that was forked from one
-# that has done so waits for those threads for ever.
+# that has done so waits for those threads forever.
 ONE_THREAD: Final[dict[str, Any]] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 

@@ -60,7 +60,7 @@ class ShownFrames(Protocol):
     def get(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
         """The frames numbered in `wanted` (ascending, unique), in any order; of one given twice the second is right.
 
-        Those that do not decode are left out.
+        Those that do not decode are skipped.
 
         Raises:
             VideoError: one of those given so far turned out to be spoiled by another that is broken.
@@ -168,7 +168,7 @@ class _Indexed:
         self._packets = iter(())
 
     def _runs(self, places: list[int]) -> list[_Run]:
-        """Start anew at a keyframe where there is one between two wanted frames, decode on where not."""
+        """Start again at a keyframe where there is one between two wanted frames, decode on where not."""
         runs: list[_Run] = []
         for place in places:
             start = int(self.table.start[place])

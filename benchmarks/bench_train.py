@@ -42,7 +42,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import vidtrain
 from vidtrain.build import build_optimizer
-from vidtrain.engine.devices.memory_format import pays, to_channels_last
+from vidtrain.engine.devices.memory_format import benefits_from_channels_last, to_channels_last
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import Network, Preprocess
 from vidtrain.engine.settings import CompileMode, PrecisionName
@@ -129,7 +129,7 @@ def normalised(views: Tensor) -> Tensor:
 
 def vidtrain_step(model: nn.Module, precision: Precision, layout: str = "auto") -> Step:
     model = model.to(precision.device)
-    if layout == "channels_last" or (layout == "auto" and pays(model, precision.device)):
+    if layout == "channels_last" or (layout == "auto" and benefits_from_channels_last(model, precision.device)):
         to_channels_last(model)
     node = {"_target_": "torch.optim.SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4, "fused": True}
     network = Network(model, Preprocess(MEAN, STD, precision.device), precision)

@@ -14,10 +14,10 @@ class VidtrainError(Exception):
     """Base of all errors that a user can mend.
 
     Attributes:
-        told: another of the processes that train together prints this line.
+        already_printed: another of the processes that train together prints this line.
     """
 
-    told = False
+    already_printed = False
 
 
 class ConfigError(VidtrainError):

@@ -30,12 +30,12 @@ def printable(text: object, *, lines: bool = False) -> str:
     return (_BUT_LINE_ENDS if lines else _IN_A_LINE).sub(_escaped, str(text))
 
 
-def say(text: object) -> None:
+def print_line(text: object) -> None:
     """Print one line."""
     print(printable(text))
 
 
-def noted(notes: Iterable[str]) -> list[str]:
+def note_lines(notes: Iterable[str]) -> list[str]:
     """The notes of a dataset, a printable line each."""
     return [printable(f"note: {note}") for note in notes]
 

@@ -17,7 +17,7 @@ from tests.data.test_readers_times import HOUR, transport
 from tests.videos import Pictures, info, read, remux, scene, set_matrix, write_video
 from vidtrain.data.clips.sampling import ClipSpec, uniform_clips
 from vidtrain.data.prepare.copy import check_copy, likeness
-from vidtrain.data.prepare.frames import Times, copy_size, times_of
+from vidtrain.data.prepare.frames import Times, copy_size, timestamps
 from vidtrain.data.prepare.video import encode_video
 from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.decord import DecordReader
@@ -69,7 +69,7 @@ def test_uneven_times_are_kept(tmp_path: Path) -> None:
     copy = only_copy(tmp_path / "out")
     assert info(copy).fps == pytest.approx(info(source).fps) == pytest.approx(9 / (91 / 30))
     with PyAVReader().open(str(copy)) as video:
-        found = times_of(video)
+        found = timestamps(video)
     assert found.ticks * float(found.unit) * 30 == pytest.approx(times)
 
 

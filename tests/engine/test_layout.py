@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidtrain.engine.devices.memory_format import match_layout, pays, to_channels_last
+from vidtrain.engine.devices.memory_format import benefits_from_channels_last, match_layout, to_channels_last
 
 
 def network() -> nn.Module:
@@ -39,9 +39,9 @@ def test_values_and_objects_stay() -> None:
 
 
 def test_it_pays_for_convolutions_on_a_gpu() -> None:
-    assert pays(network(), torch.device("cuda"))
-    assert not pays(nn.Linear(2, 2), torch.device("cuda"))
-    assert not pays(network(), torch.device("cpu"))
+    assert benefits_from_channels_last(network(), torch.device("cuda"))
+    assert not benefits_from_channels_last(nn.Linear(2, 2), torch.device("cuda"))
+    assert not benefits_from_channels_last(network(), torch.device("cpu"))
 
 
 OPTIMIZERS = {

@@ -115,13 +115,13 @@ def _one_fails(world: World, folder: Path) -> dict[str, Any]:
     waiting._BEAT, waiting._SILENT = 0.05, 0.6
     found: dict[str, Any] = {}
     try:
-        with world.speaking():
+        with world.reporting_errors():
             if world.rank == 1:
                 raise DataError("runs/x: no such folder")
             while True:
                 world.any(True)
     except VidtrainError as error:
-        found = {"text": str(error), "told": error.told, "stopped": isinstance(error, StoppedError)}
+        found = {"text": str(error), "told": error.already_printed, "stopped": isinstance(error, StoppedError)}
     if world.rank == 1:
         torch.save(found, folder / "1.pt")
         os._exit(2)

@@ -108,7 +108,7 @@ def _make(options: BenchConfig, data: VideoData | None, device: torch.device, ro
     tune(model, options.tune)
     task = Classification([str(n) for n in range(classes)], multi_label)
     step = training.measured_step(model, options.optimizer, options.transform, precision, task)
-    return step, training.noise(options.sampler, options.transform, step.training, row.batch_size)
+    return step, training.random_clips(options.sampler, options.transform, step.training, row.batch_size)
 
 
 def _classes(options: BenchConfig, data: VideoData | None) -> int:

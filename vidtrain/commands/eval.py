@@ -55,7 +55,7 @@ def run(call: Invocation[EvalCommandConfig]) -> float | None:
     Under torchrun or srun each process scores its part of the videos.
     """
     world = join()
-    with world.speaking():
+    with world.reporting_errors():
         score = _scored(call, world)
     world.leave()
     return score

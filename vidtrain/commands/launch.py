@@ -82,9 +82,9 @@ def _work(task: bytes, hydra: bytes) -> None:
         run, call = pickle.loads(task)
         run(call)
     except StoppedError as error:
-        _leave(error.exit_code, "" if error.told else printable(f"vidtrain: {error}"))
+        _leave(error.exit_code, "" if error.already_printed else printable(f"vidtrain: {error}"))
     except VidtrainError as error:
-        _leave(_MISTAKE, "" if error.told else printable(f"vidtrain: error: {error}"))
+        _leave(_MISTAKE, "" if error.already_printed else printable(f"vidtrain: error: {error}"))
     except BaseException:
         _leave(1, f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']}:\n{traceback.format_exc()}")
 

@@ -40,7 +40,7 @@ _FORMATS = ("folder", "list", "table", "index", "features")  # choices of data t
 _SAY_LITTLE = ("videos", "video", "clips", "data", "dataset", "datasets", "frames", "images", "raw", "train", "root")
 _NOT_COMPARED = ("resume", "resume_changed", "run_dir", "hydra")
 # what changes neither weights nor the choice of the best; everything else does, or may
-_HARMLESS = (
+_MAY_CHANGE_ON_RESUME = (
     *(
         "logger",
         "eval",
@@ -96,7 +96,7 @@ def comparable(cfg: DictConfig) -> dict[str, Any]:
 
 def harmless(key: str) -> bool:
     """True for a key that a run may be continued with another value of and still end in the same weights."""
-    return any(key == name or key.startswith(f"{name}.") for name in _HARMLESS) and key != "eval.val_clips"
+    return any(key == name or key.startswith(f"{name}.") for name in _MAY_CHANGE_ON_RESUME) and key != "eval.val_clips"
 
 
 def differences(stored: Any, wanted: Any, key: str = "") -> list[tuple[str, Any, Any]]:

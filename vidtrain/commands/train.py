@@ -47,7 +47,7 @@ def run(call: Invocation[TrainConfig]) -> float | None:
         return primary(result)
     if not world.is_main:
         log.setLevel(logging.WARNING)  # the main process speaks for all
-    with world.speaking(), sole_writer(folder, "run_dir") if world.is_main else nullcontext():
+    with world.reporting_errors(), sole_writer(folder, "run_dir") if world.is_main else nullcontext():
         result = _result(call, world)
     world.leave()
     return primary(result)

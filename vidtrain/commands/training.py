@@ -23,7 +23,7 @@ from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.engine.checkpoints.checkpoint import Checkpoints
 from vidtrain.engine.checkpoints.content import restoring
 from vidtrain.engine.devices.distributed import World
-from vidtrain.engine.devices.memory_format import pays, to_channels_last
+from vidtrain.engine.devices.memory_format import benefits_from_channels_last, to_channels_last
 from vidtrain.engine.devices.parallel import gathered, parallel
 from vidtrain.engine.ema import EMA
 from vidtrain.engine.hooks import Hook, standard_hooks
@@ -60,11 +60,13 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
     build.check_reads(model, data)
     build.check_flow(model, options.flow, multi_label=data.multi_label)
     data = probing.with_what_it_needs(options, model, data)
-    _say_what_runs(call, data, model, scorer)
+    _log_setup(call, data, model, scorer)
     log.info("tune=%s: %s", options.tune.name.value, tune(model, options.tune))
     probing.fit(model, scorer, data, resumed=options.resume is not None)
     # FSDP cuts weights along their first axis and knows one order only
-    if pays(model, precision.device) and not (settings.strategy is Strategy.fsdp and world.size > 1):
+    if benefits_from_channels_last(model, precision.device) and not (
+        settings.strategy is Strategy.fsdp and world.size > 1
+    ):
         to_channels_last(model)
     if settings.checkpoint_activations:
         log.info("activations of %d blocks are recomputed in the backward pass", checkpoint_activations(model))
@@ -197,11 +199,11 @@ def _compile(
             return "compile=auto: off, because trainer.deterministic"
         if content is not None:
             mode = CompileMode.on if content.get("compiled") else CompileMode.off
-    batch = noise(options.sampler, options.transform, step, settings.batch_size // world.size)
+    batch = random_clips(options.sampler, options.transform, step, settings.batch_size // world.size)
     return choose_compile(mode, step, batch, batches=batches * settings.epochs)
 
 
-def noise(sampler: SamplerConfig, transform: TransformConfig, step: TrainingStep, batch_size: int) -> Batch:
+def random_clips(sampler: SamplerConfig, transform: TransformConfig, step: TrainingStep, batch_size: int) -> Batch:
     """A batch of noise with the inputs and the targets that `step` takes."""
     return random_batch(
         batch_size,
@@ -217,7 +219,7 @@ def measured_step(
     model: nn.Module, optimizer: Mapping[str, Any], transform: TransformConfig, precision: Precision, task: Task
 ) -> Step:
     """The step that training takes with a model on its device, to be measured."""
-    if pays(model, precision.device):
+    if benefits_from_channels_last(model, precision.device):
         to_channels_last(model)
     network = Network(model, Preprocess(transform.mean, transform.std, precision.device), precision)
     return Step(network, build.build_optimizer(optimizer, model), task)
@@ -257,7 +259,7 @@ def _recorder(
     return RunRecorder(run, build.build_named(options.logger, "logger", Logger) if world.is_main else {})
 
 
-def _say_what_runs(call: Invocation[TrainConfig], data: VideoData, model: nn.Module, scorer: Scorer) -> None:
+def _log_setup(call: Invocation[TrainConfig], data: VideoData, model: nn.Module, scorer: Scorer) -> None:
     for note in data.notes:
         log.info("note: %s", note)
     sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())

@@ -22,7 +22,7 @@ from vidtrain.models.layers.resnet3d import (
     check_width,
     conv3d,
     nonlocals_of,
-    times_of,
+    temporal_kernel_sizes,
 )
 
 ENTRIES = {
@@ -176,8 +176,8 @@ def slowfast_r50(
     if draw not in _DRAWS:
         raise ConfigError(f"model.draw: got {draw!r}{did_you_mean(draw, _DRAWS)}, expected linspace or stride")
     blocks, fast_blocks = blocks_of(depth), blocks_of(depth if fast_depth is None else fast_depth)
-    slow_times = times_of(slow_temporal_kernels, SLOW_TIMES, blocks, "slow_temporal_kernels")
-    fast_times = times_of(fast_temporal_kernels, FAST_TIMES, fast_blocks, "fast_temporal_kernels")
+    slow_times = temporal_kernel_sizes(slow_temporal_kernels, SLOW_TIMES, blocks, "slow_temporal_kernels")
+    fast_times = temporal_kernel_sizes(fast_temporal_kernels, FAST_TIMES, fast_blocks, "fast_temporal_kernels")
     thin = width // beta
     nonlocals = nonlocals_of(NonLocalOptions(**options), blocks)
     extra = [_LATERAL * channels for channels in _ends(thin)]

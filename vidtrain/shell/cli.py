@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         print(f"vidtrain: interrupted{hint}", file=sys.stderr)
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        code = _nobody_reads()
+        code = _discard_output()
     except Exception as error:
         mistake = users_mistake(error)
         if mistake is None and _interrupted(error):
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     raise SystemExit(code)
 
 
-def _nobody_reads() -> int:
+def _discard_output() -> int:
     """For `vidtrain inspect | head`: what is still to be printed goes nowhere; returns the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -85,7 +85,7 @@ def _interrupted(error: BaseException | None) -> bool:
 
 def report(mistake: VidtrainError) -> int:
     """Print the line that the user reads; returns the exit code."""
-    if not mistake.told:
+    if not mistake.already_printed:
         kind = "" if isinstance(mistake, StoppedError) else "error: "
         print(printable(f"vidtrain: {kind}{mistake}"), file=sys.stderr)
     return mistake.exit_code if isinstance(mistake, StoppedError) else 2
@@ -297,7 +297,7 @@ def task(command: str) -> Callable[[Any], Any]:
                 OmegaConf.update(cfg, key, path)
             return import_module(f"vidtrain.commands.{command}").run(Invocation.of(cfg))
         except BrokenPipeError:  # or Hydra would speak of it
-            raise SystemExit(_nobody_reads()) from None
+            raise SystemExit(_discard_output()) from None
         except KeyboardInterrupt:
             run_dir.remove_refused(Path(HydraConfig.get().runtime.output_dir))
             raise

@@ -15,7 +15,7 @@ from vidtrain.options.commands import ACTIONS
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
 from vidtrain.reports.table import table
-from vidtrain.terminal import noted, say
+from vidtrain.terminal import note_lines, print_line
 
 
 def run(call: Invocation[DataCommandConfig]) -> None:
@@ -39,7 +39,7 @@ def _info(action: str, name: str, section: Mapping[str, Any]) -> None:
     # the built-in set is made when it is first listed, so both actions do the same here
     print(describe(name, build.build_data(section)))
     if "root" in section:
-        say(f"root: {section['root']}")
+        print_line(f"root: {section['root']}")
 
 
 def describe(name: str, data: VideoData, most: int = 20) -> str:
@@ -54,4 +54,4 @@ def describe(name: str, data: VideoData, most: int = 20) -> str:
     if any(m.missing for m in data.splits.values()):
         rows.append(["listed, not on disk", *(len(m.missing) for m in data.splits.values())])
     lines = [f"{name}: {data.num_classes} classes", table(["class", *counts], rows)]
-    return "\n".join([*lines, *noted(data.notes)])
+    return "\n".join([*lines, *note_lines(data.notes)])

@@ -23,7 +23,7 @@ from vidtrain.errors import DataError
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
 from vidtrain.reports.check import problems_text, summary_line
-from vidtrain.terminal import noted, say
+from vidtrain.terminal import note_lines, print_line
 
 
 def run(call: Invocation[DataCommandConfig]) -> None:
@@ -39,9 +39,9 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     seconds = max(1e-3, time.monotonic() - began)
     known = f", {len(probes) - new} were known from {store.file}" if new < len(probes) else ""
     rate = f" in {seconds:.1f} s ({new / seconds:.0f} files/s)" if new else ""
-    say(f"{rows} rows, {len(probes)} files: {new} probed{rate}{known}")
+    print_line(f"{rows} rows, {len(probes)} files: {new} probed{rate}{known}")
 
-    for line in noted(data.notes):
+    for line in note_lines(data.notes):
         print(line)
     problems = find_problems(data, probes, options.sampler, leaks)
     if problems:
@@ -49,7 +49,7 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     print(summary_line(data, problems))
     folder.mkdir(parents=True, exist_ok=True)
     report_problems(folder, data, probes, problems)
-    say(f"report: {folder / REPORT}")
+    print_line(f"report: {folder / REPORT}")
     _finish(options, data, problems, folder)
 
 
@@ -66,13 +66,13 @@ def _finish(options: DataCommandConfig, data: VideoData, problems: Sequence[Prob
     else:
         checked = without_unusable(data, problems)
         write_index(folder, checked)
-        for line in noted(checked.notes[len(data.notes) :]):
+        for line in note_lines(checked.notes[len(data.notes) :]):
             print(line)
     serious = sum(problem.serious for problem in problems)
     if options.of(CheckConfig).strict and serious:
         raise DataError(f"check.strict=true: {serious} serious problems, see {folder / REPORT}")
     if options.split is None and "train" in data.splits:
-        say(f"train from it with: vidtrain train data=index {override('data.root', folder)}")
+        print_line(f"train from it with: vidtrain train data=index {override('data.root', folder)}")
 
 
 # ---------------------------------------------------------------- also for `vidtrain data stats`

@@ -62,7 +62,7 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     sgd = {"_target_": "torch.optim.SGD", "lr": 1e-3, "momentum": 0.9}
     task = Classification(data.class_names, data.multi_label)
     step = training.measured_step(model, sgd, options.transform, precision, task)
-    batch = training.noise(options.sampler, options.transform, step.training, batch_size)
+    batch = training.random_clips(options.sampler, options.transform, step.training, batch_size)
     moving = batch_size * rate(lambda: step.training.network.ready(batch.inputs), device, seconds=seconds / 4)
     stepping = batch_size * rate(lambda: step(batch), device, seconds=seconds)
 

@@ -17,7 +17,7 @@ from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
 from vidtrain.ranges import LARGEST_SEED, number
 from vidtrain.reports.contact_sheet import write_contact_sheet
-from vidtrain.terminal import say
+from vidtrain.terminal import print_line
 from vidtrain.types import Sample
 
 
@@ -43,7 +43,7 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     samples = [_load(options, data, split, row, seed=own.seed) for row in rows]
     for sample in samples:
         for bad in sample.bad:
-            say(f"unreadable: {bad.path}: {bad.reason}")
+            print_line(f"unreadable: {bad.path}: {bad.reason}")
     shown = [sample for sample in samples if sample.inputs is not None]
     if not shown:
         raise DataError(f"none of the {len(samples)} videos that were drawn can be read")
@@ -55,7 +55,7 @@ def run(call: Invocation[DataCommandConfig]) -> None:
         heading=f"{name} {split}: {_what(options)}",
         frames=own.frames,
     )
-    say(f"{len(shown)} clips of {split}: {file}")
+    print_line(f"{len(shown)} clips of {split}: {file}")
 
 
 def _load(options: DataCommandConfig, data: VideoData, split: str, row: int, *, seed: int) -> Sample:

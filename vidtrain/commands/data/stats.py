@@ -18,7 +18,7 @@ from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
 from vidtrain.reports.figures import quiet_fonts
 from vidtrain.reports.stats import stats_figure, stats_text
-from vidtrain.terminal import noted, say
+from vidtrain.terminal import note_lines, print_line
 
 
 def run(call: Invocation[DataCommandConfig]) -> None:
@@ -29,13 +29,13 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     stats = collect(data, probes)
     print(stats_text(name, stats))
     said = advice(stats, spec, short_side=min(exact_size(options.transform.resize)))
-    print("\n".join(["", *(f"- {sentence}" for sentence in said), *noted(data.notes)]))
+    print("\n".join(["", *(f"- {sentence}" for sentence in said), *note_lines(data.notes)]))
     clip = None if spec.mode is SampleMode.segments else float(np.median(needed(stats, spec) / stats.fps))
     folder = Path(options.output) if options.output is not None else default_folder(call, "stats")
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_fonts():
         stats_figure(name, stats, clip_seconds=clip).savefig(folder / "stats.png")
-    say(f"plots: {folder / 'stats.png'}")
+    print_line(f"plots: {folder / 'stats.png'}")
 
 
 def _probes_folder(call: Invocation[DataCommandConfig]) -> Path:

@@ -104,7 +104,7 @@ class TrainClips(Dataset[Sample]):
         path, samples = self.manifest.paths[row], []
         with self.reader.open(path) as video:
             info, spec = video.info, self.sampler
-            with blaming(path):
+            with as_video_error(path):
                 where = seconds_of(self.manifest, row)
                 places = random_clip(
                     info.num_frames, info.fps, spec, rng, clips=spec.clips_per_video, times=info.times, **where
@@ -205,7 +205,7 @@ class EvalViews(Dataset[Sample]):
             VideoError: the video does not have them.
         """
         info, seconds = video.info, seconds_of(self.manifest, row)
-        with blaming(self.manifest.paths[row]):
+        with as_video_error(self.manifest.paths[row]):
             length, views = (info.num_frames, info.fps, self.sampler), self.evaluation
             if views.protocol is not EvalProtocol.vidtrain:
                 return protocol_clips(views.protocol, *length, views.clips, times=info.times, **seconds)
@@ -251,7 +251,7 @@ def read_once(
 
 
 @contextmanager
-def blaming(path: str) -> Iterator[None]:
+def as_video_error(path: str) -> Iterator[None]:
     """A clip that does not fit its video is that video's fault: say which one."""
     try:
         yield

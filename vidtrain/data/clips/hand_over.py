@@ -43,7 +43,7 @@ class Piped(Generic[_Item]):
 
     def pin_memory(self) -> Any:
         """Called by torch's DataLoader with pin_memory=True."""
-        say_once(self)
+        warn_once(self)
         item: Any = self.unpacked()
         return item.pin_memory()
 
@@ -112,7 +112,7 @@ def shared_memory() -> tuple[int, int]:
 _said: list[bool] = []
 
 
-def say_once(item: Piped[Any]) -> None:
+def warn_once(item: Piped[Any]) -> None:
     """Warn of the first item that found no room in shared memory."""
     if not _said:
         _said.append(True)

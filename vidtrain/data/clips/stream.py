@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from vidtrain.data.clips.crop import Crop
-from vidtrain.data.clips.dataset import ClipParts, blaming, seconds_of
+from vidtrain.data.clips.dataset import ClipParts, as_video_error, seconds_of
 from vidtrain.data.clips.hand_over import HandOver
 from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
 from vidtrain.data.clips.transforms import EvalCrops
@@ -138,7 +138,7 @@ class ClipStream(IterableDataset[ClipBatch]):
     def _indices(self, video: OpenVideo, row: int) -> Indices:
         """int64 (clips, T)."""
         info = video.info
-        with blaming(self.manifest.paths[row]):
+        with as_video_error(self.manifest.paths[row]):
             return sliding_clips(
                 info.num_frames, info.fps, self.spec, self.hop, times=info.times, **seconds_of(self.manifest, row)
             )

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from vidtrain.data.clips.hand_over import Piped, say_once
+from vidtrain.data.clips.hand_over import Piped, warn_once
 from vidtrain.errors import LoaderError, VidtrainError
 
 log = logging.getLogger("vidtrain")
@@ -196,13 +196,13 @@ class Batches(Generic[_Item]):
         try:
             # workers that stay from epoch to epoch may have died between two of them
             batches = self._taken(lambda: iter(self._loader), self._loader._iterator, self._board, watch)
-            _hear_of_ends_here_only()
+            _restore_sigchld()
             while True:
                 item = self._taken(lambda: next(batches, None), batches, self._board, watch)
                 if item is None:
                     return
                 if isinstance(item, Piped):
-                    say_once(item)
+                    warn_once(item)
                     item = item.unpacked()
                 yield item
         finally:
@@ -276,7 +276,7 @@ class _Watch:
                 speak *= 2
 
 
-def _hear_of_ends_here_only() -> None:
+def _restore_sigchld() -> None:
     """torch tells of a dead worker by an exception at once, be it in the middle of an update, which would then be
     neither done nor undone. Asking for the next batch finds it, too."""
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):

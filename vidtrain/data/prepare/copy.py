@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vidtrain.data.jobs.making import Job, whole
 from vidtrain.data.manifest.files import PACK_EXTENSION
-from vidtrain.data.prepare.frames import copy_size, times_of
+from vidtrain.data.prepare.frames import copy_size, timestamps
 from vidtrain.data.prepare.plan import Copy
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.pyav.convert import Picture
@@ -75,7 +75,7 @@ def _write(source: str, part: Path, reader: VideoReader, settings: PrepareConfig
         else:
             from vidtrain.data.prepare.video import encode_video
 
-            encode_video(part, pictures, size, times_of(video), crf=settings.crf, gop=settings.gop)
+            encode_video(part, pictures, size, timestamps(video), crf=settings.crf, gop=settings.gop)
             copies = PyAVReader()
     try:
         return info, check_copy(str(part), copies, info, kept, settings.min_psnr)

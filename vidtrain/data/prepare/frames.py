@@ -54,7 +54,7 @@ def copy_size(info: VideoInfo, short_side: int, *, even: bool) -> tuple[int, int
     return height, width
 
 
-def times_of(video: OpenVideo) -> Times:
+def timestamps(video: OpenVideo) -> Times:
     """When a video's frames are shown, in the ticks of the file where these tell it, else in `_USUAL` ones."""
     info = video.info
     known = _packet_times(video) if isinstance(video, PyAVVideo) else None

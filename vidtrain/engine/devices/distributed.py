@@ -109,7 +109,7 @@ class World:
             raise found
 
     @contextmanager
-    def speaking(self) -> Iterator[None]:
+    def reporting_errors(self) -> Iterator[None]:
         """Around a command: the others learn why this process ends, and of a line that several have one prints it."""
         try:
             yield

@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 _FORMATS = {5: torch.channels_last_3d, 4: torch.channels_last}
 
 
-def pays(model: nn.Module, device: torch.device) -> bool:
+def benefits_from_channels_last(model: nn.Module, device: torch.device) -> bool:
     """Whether channels last makes a training step faster: on a CUDA device, for networks with convolutions.
 
     Tensor cores read the channels of a position together. On the CPU the kernels choose an order of their own: measured

@@ -90,14 +90,14 @@ class Watch:
         try:
             yield
         except RuntimeError as error:
-            if not _tells_of_a_loss(error) or (lost := self._lost(error)) is None:
+            if not _is_lost_process(error) or (lost := self._lost(error)) is None:
                 raise
             raise lost from None
         finally:
             self._inside = False
 
     def end(self, error: Exception) -> None:
-        """Say to the others that this process ends with `error`; marks it as told when one of them has printed it."""
+        """Say to the others that this process ends with `error`; marks one that another has printed."""
         mine = isinstance(error, VidtrainError)
         text = str(error) if mine else f"process {self._rank} has failed ({type(error).__name__}); see its traceback"
         code = error.exit_code if isinstance(error, StoppedError) else 2
@@ -108,7 +108,7 @@ class Watch:
 
         first = _answer(say)
         if isinstance(error, VidtrainError):
-            error.told = first is not None and first.decode() != str(self._rank)
+            error.already_printed = first is not None and first.decode() != str(self._rank)
         if self._held_by_main and self._rank == 0:
             time.sleep(2 * _BEAT)  # with this process the store ends, in which the others look for the reason
 
@@ -204,7 +204,7 @@ class Watch:
             if self.limit and waited >= self.limit + MARGIN and (names := self.missing()):
                 error = self._stands_still(names)
                 self.end(error)
-                if not error.told:
+                if not error.already_printed:
                     print(f"vidtrain: {error}", file=sys.stderr, flush=True)
                 os._exit(EXIT_UNFINISHED)
 
@@ -233,7 +233,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + more
 
 
-def _tells_of_a_loss(error: RuntimeError) -> bool:
+def _is_lost_process(error: RuntimeError) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return False
     return isinstance(error, dist.DistError) or re.search(_LOST, str(error), re.IGNORECASE) is not None

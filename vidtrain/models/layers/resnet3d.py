@@ -184,7 +184,7 @@ def blocks_of(depth: int) -> tuple[int, int, int, int]:
     return DEPTHS[depth]
 
 
-def times_of(
+def temporal_kernel_sizes(
     value: Sequence[Sequence[int]] | None, published: Sequence[Sequence[int]], blocks: Sequence[int],
     key: str = "temporal_kernels",
 ) -> list[list[int]]:  # fmt: skip
@@ -239,6 +239,6 @@ class ResNetOptions(NonLocalOptions):
         """The network; `numbers` are the further ones of its Trunk."""
         check_width(self.width)
         blocks = blocks_of(self.depth)
-        times, nonlocals = times_of(temporal_kernels, published_times, blocks), nonlocals_of(self, blocks)
+        times, nonlocals = temporal_kernel_sizes(temporal_kernels, published_times, blocks), nonlocals_of(self, blocks)
         trunk = Trunk(blocks=blocks, width=self.width, times=times, nonlocals=nonlocals, **numbers)
         return ResNet3d(name, trunk, num_classes=self.num_classes, dropout=self.dropout, time_pool=time_pool)

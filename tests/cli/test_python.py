@@ -246,7 +246,9 @@ def test_a_published_file(clips: Path, tmp_path: Path, call: Call) -> None:
     file = tmp_path / "slow.pyth"
     torch.save({"model_state": renamed(net, PSF)}, file)
     names = [f"name {n}" for n in range(8)]
+    state = torch.get_rng_state()
     own = vidtrain.load(file, "slow_r50", class_names=names, num_frames=4, size=32)
+    assert torch.equal(torch.get_rng_state(), state)
     assert own.class_names == names
     seen = own.preprocessing
     assert (seen.num_frames, seen.stride, seen.size, seen.mean) == (4, 8, 32, (0.45, 0.45, 0.45))

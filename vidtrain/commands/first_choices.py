@@ -1,4 +1,4 @@
-"""What `vidtrain init` chooses for a data set and a machine, each choice with its reason, and the YAML made of them."""
+"""What `vidtrain init` chooses for a dataset and a machine, each choice with its reason, and the YAML made of them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class GivenWeights:
 @dataclass(frozen=True)
 class TrainingVideos:
     """Of the training split. videos: how many. counts: int64 (K,) of each class. lonely: classes that a mirror turns
-    into none of the data set."""
+    into none of the dataset."""
 
     videos: int
     counts: Sequence[int]
@@ -164,9 +164,7 @@ def _augmentation(training: TrainingVideos) -> list[Chosen]:
         shown = printable(", ".join(training.lonely[:3]))
         chosen.append(Chosen("transform.flip", 0.0, f"{shown}: a mirrored clip would have no class"))
     if not training.multi_label:
-        chosen.append(
-            Chosen("task.label_smoothing", 0.1, "a small data set: probabilities of 1 would be overconfident")
-        )
+        chosen.append(Chosen("task.label_smoothing", 0.1, "a small dataset: probabilities of 1 would be overconfident"))
     return chosen
 
 

@@ -38,7 +38,7 @@ from vidtrain.options.presets import list_models, nearest_preset
 from vidtrain.ranges import number
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import whole_file
-from vidtrain.terminal import noted, printable, say
+from vidtrain.terminal import note_lines, print_line, printable
 from vidtrain.types import BadVideo, FilePath
 
 _LOOKED_AT: Final = 2000  # videos, drawn at random from more
@@ -84,7 +84,7 @@ def run(call: Invocation[InitConfig]) -> None:
     ]
     cuts, data = _cut(format_, given, whole)
     print(_found(source, data, stats, machine))
-    print("\n".join([*listed("unreadable", bad), *noted(data.notes)]))
+    print("\n".join([*listed("unreadable", bad), *note_lines(data.notes)]))
     choices = [Chosen("/data", format_, f"{len(data.class_names)} classes")]
     choices += [Chosen(f"data.{key}", value, _GIVEN[key]) for key, value in given.items()]
     choices += [*cuts, *_bad(len(bad), len(probes)), *choose(stats, _training(data), machine, start)]
@@ -92,10 +92,10 @@ def run(call: Invocation[InitConfig]) -> None:
     head = [f"Written by vidtrain init {source.absolute()}", f"Machine: {machine}", f"  {command}"]
     print(f"\n{to_text(choices)}\n")
     _write(file, to_yaml(choices, head))
-    say(f"written: {file}, with the reasons; change what you know better, then")
-    say(f"  {command}")
+    print_line(f"written: {file}, with the reasons; change what you know better, then")
+    print_line(f"  {command}")
     if (folds := next((c.value for c in cuts if c.key == "data.folds"), None)) is not None:
-        say(f"  {command.replace(' train ', ' train -m ', 1)} data.fold={','.join(map(str, range(folds)))}")
+        print_line(f"  {command.replace(' train ', ' train -m ', 1)} data.fold={','.join(map(str, range(folds)))}")
 
 
 # ---------------------------------------------------------------- the videos
@@ -146,7 +146,7 @@ def _built(format_: str, options: dict[str, Any]) -> VideoData:
 
 
 def _some(data: VideoData) -> VideoData:
-    """The data set, of a large one videos drawn at random."""
+    """The dataset, of a large one videos drawn at random."""
     total = sum(map(len, data.splits.values()))
     if total <= _LOOKED_AT:
         return data
@@ -169,7 +169,7 @@ def _look(data: VideoData, workers: int) -> dict[str, Probe]:
 
 
 def _cut(format_: str, given: dict[str, Any], whole: VideoData) -> tuple[list[Chosen], VideoData]:
-    """How validation and test videos are held out where there are none, and the data set that comes of it."""
+    """How validation and test videos are held out where there are none, and the dataset that comes of it."""
     train, alone = whole.splits["train"], set(whole.splits) == {"train"}
     if {"val", "test"} <= set(whole.splits):
         return [], whole

@@ -169,7 +169,7 @@ def test_null_is_null_where_the_option_may_be_null() -> None:
         "resume=auto",
         "run_dir=null",
     ]
-    assert quote_paths(["input=null", "checkpoint=null"], "predict") == ["input='null'", "checkpoint='null'"]
+    assert quote_paths(["input=null", "checkpoint=null"], "predict") == ["input='null'", "checkpoint=null"]
     assert quote_paths(["checkpoint=null"], "extract") == ["checkpoint=null"]
     assert quote_paths(["data.train=null", "data.root=null"], "train") == ["data.train=null", "data.root='null'"]
 

@@ -59,7 +59,7 @@ class InitConfig:
     """A published file, or a checkpoint, to start from: it says which model and clips, the data how much is tuned."""
     device: str = "auto"
     """Where the training will run: auto, cpu, cuda, cuda:1, mps."""
-    num_workers: int | None = number(None, least=1)
+    num_workers: int | None = number(None, least=0)
     """Processes that look into the videos; null: one per processor."""
 
 
@@ -77,7 +77,7 @@ def run(call: Invocation[InitConfig]) -> None:
     if "train" not in whole.splits:
         raise DataError(f"{source}: holds no training videos, only {', '.join(whole.splits)}")
     some = _some(whole)
-    probes = _look(some, options.num_workers or processors())
+    probes = _look(some, processors() if options.num_workers is None else max(options.num_workers, 1))
     stats, machine = collect(some, probes), _machine(options.device)
     bad = [
         BadVideo(path, probe.error or probe.broken) for path, probe in probes.items() if probe.error or probe.corrupt

@@ -24,7 +24,7 @@ class TuneConfig:
     """last: how many blocks, counted from the end, with all that comes after them."""
     rank: int = number(8, least=1)
     """lora: of the updates."""
-    alpha: float = number(16.0, above=0)
+    alpha: float = number(16.0, above=0, most=1e6)
     """lora: an update counts alpha / rank."""
     targets: list[str] = field(default_factory=lambda: ["auto"])
     """lora: names of layers, their ends or patterns, [attn.qkv,'mlp.*']; [auto]: all linear and recurrent layers and

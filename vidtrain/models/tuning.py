@@ -54,7 +54,12 @@ def trained_share(model: nn.Module) -> str:
     """'0.21M of 86.4M parameters (0.2 %)'."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     total, trained = sum(size for size, _ in sizes), sum(size for size, grad in sizes if grad)
-    return f"{trained / 1e6:.3g}M of {total / 1e6:.4g}M parameters ({100 * trained / max(total, 1):.2g} %)"
+    return f"{trained / 1e6:.3g}M of {total / 1e6:.4g}M parameters ({_percent(trained, total)} %)"
+
+
+def _percent(part: int, whole: int) -> str:
+    share = 100 * part / max(whole, 1)
+    return f"{share:.0f}" if share >= 10 else f"{share:.2g}"
 
 
 def plain_weights(weights: Mapping[str, Tensor], alpha: Any) -> Mapping[str, Tensor]:

@@ -94,7 +94,7 @@ def comparable(cfg: DictConfig) -> dict[str, Any]:
     return json.loads(json.dumps(plain, default=str))
 
 
-def harmless(key: str) -> bool:
+def may_change_on_resume(key: str) -> bool:
     """True for a key that a run may be continued with another value of and still end in the same weights."""
     return any(key == name or key.startswith(f"{name}.") for name in _MAY_CHANGE_ON_RESUME) and key != "eval.val_clips"
 
@@ -272,6 +272,6 @@ def find_unfinished(runs: Path, model: str, wanted: dict[str, Any]) -> Path | No
             if any(file.parent.glob("last*.pt")):
                 log.warning("%s: cannot be read: resume=auto skips its run; resume=%s names it", file, file.parent)
             continue
-        if all(harmless(key) for key, _, _ in differences(stored, wanted)):
+        if all(may_change_on_resume(key) for key, _, _ in differences(stored, wanted)):
             return file.parent
     return None

@@ -177,7 +177,7 @@ def refuse_other_configuration(compared: dict[str, Any], folder: Path, *, change
         return
     found = run_dir.differences(stored, compared)
     changes = [f"{key} was {str(was)[:200]}, is {str(now)[:200]}" for key, was, now in found]
-    breaking = [text for text, (key, _, _) in zip(changes, found, strict=True) if not run_dir.harmless(key)]
+    breaking = [text for text, (key, _, _) in zip(changes, found, strict=True) if not run_dir.may_change_on_resume(key)]
     if breaking and not changed:
         raise CheckpointError(
             f"{folder} was started with another configuration: {one_of(breaking, 10)}; give the same values, or "

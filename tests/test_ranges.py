@@ -30,7 +30,7 @@ NEVER = ("nan", "inf", "-inf")
 ALLOWED = {
     "0": {
         "num_workers, trainer.num_workers": "decoding in the main process",
-        "trainer.seed, show.seed, seed": "a seed like any other",
+        "trainer.seed, show.seed": "a seed like any other",
         "trainer.epochs": "the network that it starts from is tested",
         "trainer.precise_bn, trainer.profile": "off",
         "transform.colour, transform.grayscale, transform.hue, transform.erasing, transform.flip": "off, never",

@@ -200,7 +200,7 @@ def test_a_command_an_action_and_an_option_of_a_transform(tmp_path: Path) -> Non
     (package / "commands" / "data" / "count.py").write_text(ACTION)
     yaml = (ROOT / "conf" / "inspect.yaml").read_text().replace("schema/inspect", "schema/hello")
     yaml = "".join(
-        line for line in yaml.splitlines(True) if line.split(":")[0][4:] not in ("model", "sampler", "transform")
+        line for line in yaml.splitlines(True) if line.split(":")[0][4:] not in ("model", "tune", "sampler", "transform")
     )
     (tmp_path / "conf" / "hello.yaml").write_text(yaml)
     replace_in(package, ROWS)

@@ -199,9 +199,8 @@ def test_a_command_an_action_and_an_option_of_a_transform(tmp_path: Path) -> Non
     (package / "commands" / "hello.py").write_text(COMMAND)
     (package / "commands" / "data" / "count.py").write_text(ACTION)
     yaml = (ROOT / "conf" / "inspect.yaml").read_text().replace("schema/inspect", "schema/hello")
-    yaml = "".join(
-        line for line in yaml.splitlines(True) if line.split(":")[0][4:] not in ("model", "tune", "sampler", "transform")
-    )
+    groups = ("model", "tune", "sampler", "transform")
+    yaml = "".join(line for line in yaml.splitlines(True) if line.split(":")[0][4:] not in groups)
     (tmp_path / "conf" / "hello.yaml").write_text(yaml)
     replace_in(package, ROWS)
     replace_in(package, OPTION)

@@ -85,7 +85,10 @@ def timm_colours(name: str) -> Expects | None:
     except ImportError:
         return None
     found = get_pretrained_cfg(name)
-    return None if found is None else Expects(mean=tuple(found.mean), std=tuple(found.std))
+    if found is None:
+        return None
+    (red, green, blue), (r, g, b) = found.mean, found.std
+    return Expects(mean=(red, green, blue), std=(r, g, b))
 
 
 def _pretrained(model: nn.Module, choice: str) -> list[LoadReport]:

@@ -163,6 +163,7 @@ def test_clips_are_the_files_and_the_same_from_every_command(tiny: list[str], ca
     assert len(predicted) == 40
 
 
+@pytest.mark.slow
 def test_what_the_user_gives_wins(tiny: list[str], call: Call, tmp_path: Path) -> None:
     torch.save(renames(net("slow_r50", **THIN).state_dict(), PSF), "slow.pyth")
     start = ["model=slow_r50", "model.weights=slow.pyth", *data(tiny), "eval.clips=1"]
@@ -214,6 +215,7 @@ def hub_folder(folder: Path, state: State, config: dict[str, Any], processor: di
     return folder
 
 
+@pytest.mark.slow
 def test_a_folder_of_the_hub_says_all_of_it(tiny: list[str], call: Call, tmp_path: Path) -> None:
     """Heads that no tensor shows, clips, normalisation, and classes by name, in another order than the data's."""
     model = net("videomae_vit_b", **{**VIT, "heads": 8})

@@ -240,6 +240,7 @@ def test_what_is_no_checkpoint(tmp_path: Path, trained: Path) -> None:
         vidtrain.load(tmp_path, trust=["stranger"])
 
 
+@pytest.mark.slow
 def test_a_published_file(clips: Path, tmp_path: Path, call: Call) -> None:
     net = vidtrain.create_model("slow_r50", num_classes=8, depth=14, width=8).eval()
     parity.drawn_weights(net)

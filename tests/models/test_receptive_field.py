@@ -211,7 +211,9 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 SIGNED = ("recurrent", "tokens")  # gates and softmax: positive weights would saturate them
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "r2plus1d_18" else n for n in NETS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in ("r2plus1d_18", "mc3_18") else n for n in NETS]
+)
 def test_fields_are_where_the_gradient_is(name: str) -> None:
     torch.manual_seed(0)
     model = NETS[name]().eval()

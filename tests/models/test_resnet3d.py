@@ -269,7 +269,10 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow if name == "r2plus1d_34" else ()) for name in ARCHITECTURES],
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("r2plus1d_34", "slowfast_r50", "x3d_m") else ())
+        for name in ARCHITECTURES
+    ],
 )
 def test_exports_in_one_graph(name: str) -> None:
     """torch.export stops at what would break a compiled graph too."""

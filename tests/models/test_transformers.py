@@ -75,7 +75,13 @@ def stirred(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize(("name", "options", "frames", "params", "gmac"), PUBLISHED)
+LARGE = 300_000_000  # parameters from which to build one, on no device, takes seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "frames", "params", "gmac"),
+    [pytest.param(*row, marks=pytest.mark.slow if row[3] > LARGE else ()) for row in PUBLISHED],
+)
 def test_parameters_and_multiply_adds(
     name: str, options: dict[str, Any], frames: int, params: int, gmac: float
 ) -> None:

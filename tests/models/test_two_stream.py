@@ -264,7 +264,7 @@ def test_no_epoch_left_for_the_streams() -> None:
         model.begin_epoch(0, 3)
 
 
-@pytest.mark.parametrize("fusion", ["average", "concat"])
+@pytest.mark.parametrize("fusion", ["average", pytest.param("concat", marks=pytest.mark.slow)])
 def test_exported_and_compiled_in_one_graph(fusion: str) -> None:
     model, x = build(fusion=fusion, segments=2).eval(), pair()
     exported = torch.export.export(model, (x,)).module()

@@ -109,7 +109,7 @@ def fit_to_data(node: dict[str, Any], data: VideoData) -> None:
 
 def check_reads(model: nn.Module, data: VideoData) -> None:
     """Raise ConfigError unless a model that reads features, or clips, can read the data."""
-    in_features = model.in_features if model_inputs(model) == ("features",) else None
+    in_features = getattr(model, "in_features", None) if model_inputs(model) == ("features",) else None
     _check_length(in_features, data, name := type(model).__name__)
     if data.features is not None and data.features.tokens is not None and not getattr(model, "reads_tokens", False):
         raise ConfigError(f"the data hold tokens, {name} reads one vector per clip: use model=probe or tokens=false")

@@ -97,6 +97,7 @@ def test_streams_first_on_the_fly(tiny: list[str], call: Call, tmp_path: Path) -
     assert "other.mp4: " in call("predict", f"checkpoint={tmp_path / 'r' / 'last.pt'}", f"input={video}").stdout
 
 
+@pytest.mark.slow
 def test_interrupted_within_the_fusion_and_resumed(
     tiny: list[str], call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,6 +138,7 @@ def test_one_command_tests_a_file_of_each_zoo(zoo: str, tiny: list[str], call: C
     assert probabilities(Path("b/predictions.csv")) == probabilities(Path("out/predictions.csv"))
 
 
+@pytest.mark.slow
 def test_clips_are_the_files_and_the_same_from_every_command(tiny: list[str], call: Call) -> None:
     """torchvision's 128 x 171 for a crop of 112, at 15 fps: eval, predict and train without an epoch agree."""
     torch.save(net("mc3_18").state_dict(), "mc3.pth")

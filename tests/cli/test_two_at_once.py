@@ -94,6 +94,7 @@ def test_the_second_command_is_refused(
     assert not [path for path in folder.rglob("*") if path.suffix in (".pt", ".mp4", ".npy", ".flow")]
 
 
+@pytest.mark.slow
 def test_runs_of_one_second_get_a_folder_each(tiny: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vidtrain", "train", *tiny, "trainer.epochs=1", "trainer.test=false"]
     runs = [

@@ -192,7 +192,7 @@ class Clips(Dataset[tuple[str, int]]):
             return error.reason, -1
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_in_the_workers_of_a_loader(start: str) -> None:
     """Workers are daemons, which may not have children of multiprocessing."""
     if start not in multiprocessing.get_all_start_methods():

@@ -74,6 +74,7 @@ def test_ucf101_originals_are_the_same_whatever_memory_holds(test_videos: Path, 
     assert read_in_dirty_memory([path], 170) == [right]
 
 
+@pytest.mark.slow
 def test_the_case_called_broken_at_random(test_cases: Path) -> None:
     path = test_cases / "packed_avi" / "v_BabyCrawling_g16_c01.avi"
     right = hashlib.sha256(full_decode(path)).hexdigest()

@@ -76,7 +76,7 @@ def test_a_dead_worker_is_named_with_its_video(videos: list[str]) -> None:
     assert str(found.value) == f"a decoding process was ended by SIGKILL {fix} while it read {path}"
 
 
-@pytest.mark.parametrize("kind", ["sleep", "stop"])
+@pytest.mark.parametrize("kind", ["stop", pytest.param("sleep", marks=pytest.mark.slow)])
 def test_a_worker_that_stands_still_is_named_then_ended(
     videos: list[str], kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_train.py"
 
 
+@pytest.mark.slow
 def test_table_and_json(tmp_path: Path) -> None:
     (tmp_path / "train.md").write_text("# Tables\n\n## A fast GPU\n\nits table\n")
     options = ["--device", "cpu", "--models", "videomae_tiny", "--batch", "1", "--rounds", "1", "--precision", "fp32"]

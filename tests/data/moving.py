@@ -1,4 +1,4 @@
-"""Textured pictures that move by a known amount, drawn again at each position: no pixel is interpolated. For tests."""
+"""Textured images that move by a known amount, drawn again at each position: no pixel is interpolated. For tests."""
 
 from __future__ import annotations
 

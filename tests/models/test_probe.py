@@ -114,6 +114,11 @@ def test_nearest_neighbours_by_hand() -> None:
     others = cosines - 2 * torch.eye(7)
     found = model(packed(sequences()))["neighbours_1"].argmax(1)  # type: ignore[index]
     assert found.tolist() == LABELS[others.argmax(1)].tolist()
+    near = others.topk(3, dim=1)
+    votes = (near.values / 0.5).exp()[:, :, None] * F.one_hot(LABELS[near.indices], 3)
+    shares = (votes.sum(1) / votes.sum((1, 2))[:, None]).clamp(1e-6, 1 - 1e-6)
+    training = model.answers_of_all(packed(sequences())).exp()[:, 1]
+    torch.testing.assert_close(training, shares, rtol=1e-3, atol=1e-5)
 
 
 def test_nearest_neighbours_of_several_classes() -> None:

@@ -26,7 +26,7 @@ from vidtrain import build
 from vidtrain.data.motion.motion import CLASSES
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import Network, Preprocess, model_inputs
+from vidtrain.engine.preprocess import ModelRunner, Preprocess, model_inputs
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.engine.speed.timing import Step, random_batch
 from vidtrain.models.inspect.summary import cost
@@ -67,7 +67,7 @@ class Run:
         cpu = torch.device("cpu")
         preprocess = Preprocess(config["transform"]["mean"], config["transform"]["std"], cpu)
         optimizer = build.build_optimizer(config["optimizer"], model)
-        network = Network(model, preprocess, Precision(PrecisionName.fp32, cpu))
+        network = ModelRunner(model, preprocess, Precision(PrecisionName.fp32, cpu))
         task = Classification(content["class_names"])
         step = Step(network, optimizer, task)
         batch = random_batch(config["trainer"]["batch_size"], frames, size, task, inputs=model_inputs(model))

@@ -44,7 +44,7 @@ import vidtrain
 from vidtrain.build import build_optimizer
 from vidtrain.engine.devices.memory_format import benefits_from_channels_last, to_channels_last
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import Network, Preprocess
+from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.engine.settings import CompileMode, PrecisionName
 from vidtrain.engine.speed.bench import matmul_ceiling
 from vidtrain.engine.speed.compiling import choose_compile
@@ -132,7 +132,7 @@ def vidtrain_step(model: nn.Module, precision: Precision, layout: str = "auto") 
     if layout == "channels_last" or (layout == "auto" and benefits_from_channels_last(model, precision.device)):
         to_channels_last(model)
     node = {"_target_": "torch.optim.SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4, "fused": True}
-    network = Network(model, Preprocess(MEAN, STD, precision.device), precision)
+    network = ModelRunner(model, Preprocess(MEAN, STD, precision.device), precision)
     return Step(network, build_optimizer(node, model), TASK)
 
 

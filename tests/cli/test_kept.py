@@ -81,7 +81,7 @@ def test_predict_keeps_what_it_had_when_a_worker_is_killed(
     arguments = [f"checkpoint={trained / 'best.pt'}", f"input={videos}", "eval.batch_size=2", "trainer.num_workers=1"]
     call("predict", *arguments, "output=whole.csv")
     assert len(rows_of(Path("whole.csv"))) == 8
-    monkeypatch.setattr(evaluator, "view_answers", kill_after(2, evaluator.view_answers))
+    monkeypatch.setattr(evaluator, "predict_views", kill_after(2, evaluator.predict_views))
     done = call("predict", *arguments, "output=killed.csv", check=2)
     line = error_line(done)
     assert "a decoding process was ended by SIGKILL (out of memory? lower trainer.num_workers or the batch" in line
@@ -94,7 +94,7 @@ def test_predict_keeps_what_it_had_when_a_worker_is_killed(
 def test_predict_keeps_what_it_had_when_it_is_interrupted(
     trained: Path, videos: str, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left, real = [3], evaluator.view_answers
+    left, real = [3], evaluator.predict_views
 
     def interrupted(*args: object, **options: object) -> torch.Tensor:
         left[0] -= 1
@@ -103,7 +103,7 @@ def test_predict_keeps_what_it_had_when_it_is_interrupted(
             raise KeyboardInterrupt
         return real(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(evaluator, "view_answers", interrupted)
+    monkeypatch.setattr(evaluator, "predict_views", interrupted)
     options = ["eval.batch_size=2", "output=p.csv", "trainer.num_workers=0"]
     done = call("predict", f"checkpoint={trained / 'best.pt'}", f"input={videos}", *options, check=130)
     assert done.stderr == "vidtrain: interrupted\n"
@@ -114,8 +114,8 @@ WORKERS = ["trainer.num_workers=1", "trainer.ema=0.9", "trainer.epochs=3", "mode
 # where the processes that decode are ended: in update 4 of 6, in the second validation (of 4 batches), in the test
 PLACES = {
     "training": (TrainingStep, "__call__", 3),
-    "validation": (evaluator, "view_answers", 5),
-    "test": (evaluator, "view_answers", 14),
+    "validation": (evaluator, "predict_views", 5),
+    "test": (evaluator, "predict_views", 14),
 }
 
 

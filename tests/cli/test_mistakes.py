@@ -17,7 +17,7 @@ from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpo
 from vidtrain.shell import cli
 from vidtrain.tasks.classification import scores
 from vidtrain.tasks.classification.predictions import PredictionsFile
-from vidtrain.tasks.task import Answers
+from vidtrain.tasks.task import Predictions
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_the_numbers_of_a_test_come_before_the_files(
 ) -> None:
     real = PredictionsFile.add
 
-    def full(self: PredictionsFile, answers: Answers) -> None:
+    def full(self: PredictionsFile, answers: Predictions) -> None:
         if self.file.name == "predictions.csv":
             raise OSError(28, "No space left on device", "out/predictions.csv")
         real(self, answers)

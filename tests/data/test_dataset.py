@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from vidtrain.data.clips.crop import scaled_size
 from vidtrain.data.clips.dataset import MAX_REPLACEMENTS, ClipParts, EvalViews, TrainClips, read_clip
 from vidtrain.data.clips.loader import (
-    EpochBatches,
+    EpochBatchSampler,
     TrainLoader,
     balanced_weights,
     choose_workers,
@@ -222,7 +222,7 @@ def test_a_video_shorter_than_the_clip_follows_the_policy(manifest: Manifest) ->
 
 
 def test_an_epoch_visits_every_row_once_in_an_order_of_its_own() -> None:
-    batches = EpochBatches(10, 3, seed=0)
+    batches = EpochBatchSampler(10, 3, seed=0)
     batches.epoch = 4
     keys = [key for batch in batches for key in batch]
     assert len(batches) == 3
@@ -233,7 +233,7 @@ def test_an_epoch_visits_every_row_once_in_an_order_of_its_own() -> None:
     assert [key for batch in batches for key in batch] == keys[6:]
     batches.epoch, batches.start = 5, 0
     assert [row for batch in batches for _, row, _ in batch] != [row for _, row, _ in keys]
-    assert [len(batch) for batch in EpochBatches(2, 8, seed=0)] == [2]  # less than a batch is still a batch
+    assert [len(batch) for batch in EpochBatchSampler(2, 8, seed=0)] == [2]  # less than a batch is still a batch
 
 
 @given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 300), st.integers(0, 60), st.integers(0, 2**32))
@@ -289,7 +289,7 @@ def test_samples_of_nothing_collate_to_an_empty_batch() -> None:
     assert len(collate([Sample(None, 0, 0), Sample(None, 1, 1)])) == 0
 
 
-def counts_of(batches: EpochBatches, epochs: int) -> np.ndarray:
+def counts_of(batches: EpochBatchSampler, epochs: int) -> np.ndarray:
     found = np.zeros((epochs, batches.length), dtype=int)
     for batches.epoch in range(epochs):
         keys = [key for batch in batches for key in batch]
@@ -302,7 +302,7 @@ def counts_of(batches: EpochBatches, epochs: int) -> np.ndarray:
 @pytest.mark.parametrize(("balance", "shares"), [(0.0, (0.8, 0.2)), (0.5, (2 / 3, 1 / 3)), (1.0, (0.5, 0.5))])
 def test_class_balance_makes_rare_classes_as_frequent_as_asked(balance: float, shares: tuple[float, float]) -> None:
     rows = Manifest.of(["a"] * 80 + ["b"] * 20, [0] * 80 + [1] * 20)
-    found = counts_of(EpochBatches(100, 10, seed=0, weights=balanced_weights(rows, balance)), 40)
+    found = counts_of(EpochBatchSampler(100, 10, seed=0, weights=balanced_weights(rows, balance)), 40)
     assert (found.sum(1) == 100).all()
     np.testing.assert_allclose([found[:, :80].sum() / 4000, found[:, 80:].sum() / 4000], shares, atol=0.005)
     # a row never comes more than once more often than another of its class in one epoch
@@ -332,7 +332,7 @@ def test_the_shares_of_the_classes_are_those_of_the_clips_that_are_drawn() -> No
 
 
 def test_a_weighted_epoch_is_shuffled_in_its_own_way() -> None:
-    batches, ways = EpochBatches(30, 30, seed=0, weights=np.ones(30)), set()
+    batches, ways = EpochBatchSampler(30, 30, seed=0, weights=np.ones(30)), set()
     for batches.epoch in range(3):
         order = np.random.default_rng((0, batches.epoch)).permutation(30).tolist()
         ways.add(tuple(order.index(row) for _, row, _ in next(iter(batches))))

@@ -18,8 +18,8 @@ from vidtrain.data.checks.probe import Depth, Probe, probe
 from vidtrain.data.prepare.jpeg import encode_pack
 from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.base import OpenVideo
-from vidtrain.data.readers.pyav.extent import missing_bytes
 from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.readers.pyav.truncation import missing_bytes
 from vidtrain.errors import VideoError
 from vidtrain.types import VideoInfo
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray
 from vidtrain.data.manifest.splits import (
-    Cut,
+    SplitOptions,
     StrangersRegex,
     _below_common_folder,
     assign_folds,
@@ -166,7 +166,7 @@ def test_a_strangers_expression_finds_the_same_and_ends(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("fractions", [(-0.1, 0.0), (1.0, 0.0), (0.2, 1.5), (0.5, 0.5), (float("nan"), 0.0)])
 def test_fractions_that_leave_nothing(fractions: tuple[float, float]) -> None:
     with pytest.raises(DataError, match="_fraction="):
-        Cut(*fractions)
+        SplitOptions(*fractions)
 
 
 # ---------------------------------------------------------------- folds
@@ -233,4 +233,4 @@ CUTS = {
 @pytest.mark.parametrize("says", CUTS)
 def test_folds_that_make_no_sense(says: str) -> None:
     with pytest.raises(DataError, match=says):
-        Cut(**{"val_fraction": 0.15, **CUTS[says]})  # type: ignore[arg-type]
+        SplitOptions(**{"val_fraction": 0.15, **CUTS[says]})  # type: ignore[arg-type]

@@ -27,12 +27,12 @@ from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.streaming import OutOfOrderError
 from vidtrain.data.settings import EvalConfig, EvalProtocol, SamplerConfig, TransformConfig
-from vidtrain.engine.evaluator import answers, evaluate
+from vidtrain.engine.evaluator import evaluate, predict_videos
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import Network, Preprocess
+from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.tasks.classification.task import Classification
-from vidtrain.tasks.task import Answers
+from vidtrain.tasks.task import Predictions
 from vidtrain.types import Batch, Frames, ViewPart
 
 CPU = torch.device("cpu")
@@ -74,8 +74,8 @@ class Net(nn.Module):
         return found.mean((2, 3, 4))
 
 
-def network() -> Network:
-    return Network(Net().eval(), PREPROCESS, PRECISION)
+def network() -> ModelRunner:
+    return ModelRunner(Net().eval(), PREPROCESS, PRECISION)
 
 
 def gathered(parts: Iterator[ViewPart], size: int, name: str = "rgb") -> dict[int, Tensor]:
@@ -161,8 +161,8 @@ def test_a_frame_that_turns_out_wrong_starts_the_video_again(paths: list[str], m
     assert torch.equal(found.columns["probs"], expected.columns["probs"])
 
 
-def scores_of(batches: Any, size: int) -> list[Answers]:
-    return list(answers(TASK, network(), batches, views_per_forward=size))
+def scores_of(batches: Any, size: int) -> list[Predictions]:
+    return list(predict_videos(TASK, network(), batches, views_per_forward=size))
 
 
 @pytest.mark.parametrize(("workers", "average"), [(0, "logits"), (2, "probabilities")])

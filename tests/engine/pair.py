@@ -34,7 +34,7 @@ from vidtrain.engine.devices.parallel import parallel
 from vidtrain.engine.ema import EMA
 from vidtrain.engine.hooks import standard_hooks
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import Network
+from vidtrain.engine.preprocess import ModelRunner
 from vidtrain.engine.schedule import Plan
 from vidtrain.engine.settings import PrecisionName, TrainerConfig
 from vidtrain.engine.state import Outputs
@@ -177,7 +177,9 @@ def trainer(
     options = TrainerConfig(**{"epochs": 2, "accumulate": 2, "save_minutes": 1e9, "log_every": 2, **settings})
     scorer = Scorer(cfg, precision, 0, world)
     step = TrainingStep(
-        Network(model, scorer.preprocess, precision, parallel(model, world, sharded=False, sync_bn=False, device=CPU)),
+        ModelRunner(
+            model, scorer.preprocess, precision, parallel(model, world, sharded=False, sync_bn=False, device=CPU)
+        ),
         torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9),
         task,
         ema=EMA(model, 0.9),
@@ -234,7 +236,7 @@ def scored(world: World, hop: int | None = None) -> dict[str, Any]:
     scorer = Scorer(cfg, Precision(PrecisionName.fp32, CPU), 0, world)
     scorer.parts = replace(scorer.parts, reader=Noting())
     scores = scorer.score(TASK, Net(), DATA, "val", 2, 1, hop)
-    return {"opened": seen, "videos": scores.answers.videos.tolist(), "probs": scores.probs.tolist()}
+    return {"opened": seen, "videos": scores.predictions.videos.tolist(), "probs": scores.probs.tolist()}
 
 
 def state(model: nn.Module) -> dict[str, Any]:

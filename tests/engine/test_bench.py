@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import Network, Preprocess
+from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.engine.speed.bench import matmul_ceiling, waiting_share
 from vidtrain.engine.speed.memory import PeakMemory
@@ -39,7 +39,7 @@ class Clips:
 
 def test_waiting_is_the_share_of_the_loader() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(96, 2))
-    network = Network(model, Preprocess([0.5] * 3, [0.25] * 3, CPU), Precision(PrecisionName.fp32, CPU))
+    network = ModelRunner(model, Preprocess([0.5] * 3, [0.25] * 3, CPU), Precision(PrecisionName.fp32, CPU))
     step = Step(network, torch.optim.SGD(model.parameters(), lr=0.1), Classification(["no", "yes"]))
     slow, quick = (waiting_share(step, Clips(pause), seconds=0.3) for pause in (0.2, 0.0))
     assert 0.5 < slow < 1

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import Network, Preprocess
+from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.engine.settings import CompileMode, PrecisionName
 from vidtrain.engine.speed import compiling
 from vidtrain.engine.speed.compiling import choose_compile
@@ -51,7 +51,7 @@ class Net(nn.Module):
 
 def training_step(net: nn.Module) -> TrainingStep:
     return TrainingStep(
-        Network(net, Preprocess([0.5] * 3, [0.25] * 3, CPU), Precision(PrecisionName.fp32, CPU)),
+        ModelRunner(net, Preprocess([0.5] * 3, [0.25] * 3, CPU), Precision(PrecisionName.fp32, CPU)),
         torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9),
         TASK,
     )

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from tests.tasks.made import scores_of
 from vidtrain.engine.evaluator import evaluate, merged
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import Network, Preprocess
+from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.tasks.classification.scores import ClassScores
 from vidtrain.tasks.classification.task import Classification
-from vidtrain.tasks.task import Answers
+from vidtrain.tasks.task import Predictions
 from vidtrain.types import BadVideo, Batch
 
 CPU = torch.device("cpu")
@@ -24,8 +24,8 @@ PRECISION = Precision(PrecisionName.fp32, CPU)
 PREPROCESS = Preprocess([0.5] * 3, [0.25] * 3, CPU)
 
 
-def answered(model: nn.Module, batches: list[Batch], views_per_forward: int = 2, average: str = "") -> Answers:
-    network, task = Network(model, PREPROCESS, PRECISION), task_of(batches[0].targets)
+def answered(model: nn.Module, batches: list[Batch], views_per_forward: int = 2, average: str = "") -> Predictions:
+    network, task = ModelRunner(model, PREPROCESS, PRECISION), task_of(batches[0].targets)
     return evaluate(task, network, batches, views_per_forward=views_per_forward, average=average)
 
 
@@ -58,9 +58,9 @@ def test_probabilities_are_averaged_over_views() -> None:
     mean = (views.double().mean((2, 3, 4, 5)) / 255 - 0.5) / 0.25
     expected = torch.stack([-mean, mean], 2).softmax(2).mean(1)
     torch.testing.assert_close(scores.probs.double(), expected, atol=1e-6, rtol=0)
-    assert scores.answers.videos.tolist() == [5, 3]
+    assert scores.predictions.videos.tolist() == [5, 3]
     assert scores.clip_hits.tolist() == [1.0, 2 / 3]
-    assert [b.path for b in scores.answers.bad] == ["x.mp4"]
+    assert [b.path for b in scores.predictions.bad] == ["x.mp4"]
     summary = scores.summary()
     assert summary["top1"] == 1.0
     assert "top5" not in summary  # with two classes it would always be 1
@@ -96,7 +96,7 @@ def test_nothing_readable_is_a_result_not_a_crash() -> None:
     empty = Batch({}, torch.empty(0), torch.empty(0), [BadVideo("a", "b")])
     scores = scored(Brightness(), [empty], 1)
     assert len(scores.labels) == 0
-    assert len(scores.answers.bad) == 1
+    assert len(scores.predictions.bad) == 1
 
 
 def test_several_classes_a_video_are_scored_by_map() -> None:
@@ -151,7 +151,7 @@ def test_a_video_without_a_finite_output_is_named_and_not_scored(value: float, m
     found = answered(Poisoned(value), batches, average=average)
     assert found.videos.tolist() == [4, 9]
     assert found.not_finite == [2, 7]
-    assert found.answered == 0.5
+    assert found.finite_share == 0.5
     assert ClassScores.of(found, ["dark", "bright"]).summary()["top1"] == 0.5
     both = merged([found, answered(Poisoned(value), batches[:1], average=average)])
     assert both.not_finite == [2, 7, 7]
@@ -159,13 +159,13 @@ def test_a_video_without_a_finite_output_is_named_and_not_scored(value: float, m
     assert torch.equal(both.columns["probs"], found.columns["probs"].repeat_interleave(2, 0))
 
     none = scored(Poisoned(value), batches[1:], average=average)
-    assert (none.answers.answered, none.answers.not_finite, len(none.probs)) == (0, [2], 0)
+    assert (none.predictions.finite_share, none.predictions.not_finite, len(none.probs)) == (0, [2], 0)
     assert all(math.isnan(number) for number in none.summary().values())
 
 
 def test_minus_infinity_is_the_logit_of_a_class_that_is_ruled_out() -> None:
     batch = Batch({"rgb": views_of(255, 255)}, torch.tensor([0]), torch.tensor([0]))
-    network = Network(Poisoned(-math.inf), PREPROCESS, PRECISION)
+    network = ModelRunner(Poisoned(-math.inf), PREPROCESS, PRECISION)
     for multi_label, average in product([False, True], ["probabilities", "logits"]):
         task = Classification("ab", multi_label)
         found = evaluate(task, network, [batch], views_per_forward=8, average=average)
@@ -175,7 +175,7 @@ def test_minus_infinity_is_the_logit_of_a_class_that_is_ruled_out() -> None:
 
 def test_unlabelled_videos_without_a_finite_output_are_named_too() -> None:
     scores = scores_of(torch.eye(2), torch.tensor([0, -1]), not_finite=[5])
-    assert scores._labelled().answers.not_finite == [5]
+    assert scores._labelled().predictions.not_finite == [5]
     assert scores.rank() == [2 / 3, -0.5]
 
 

@@ -21,7 +21,7 @@ from vidtrain.build import build_optimizer
 from vidtrain.engine.devices.distributed import World, join
 from vidtrain.engine.devices.parallel import parallel
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import Network
+from vidtrain.engine.preprocess import ModelRunner
 from vidtrain.engine.settings import PrecisionName, Strategy
 from vidtrain.engine.step import TrainingStep
 from vidtrain.errors import ConfigError, DataError, VidtrainError
@@ -73,7 +73,7 @@ def stepped(optimizer: dict[str, Any], world: World, strategy: Strategy) -> list
     model = network()
     model[1].p = 0.0
     step = TrainingStep(
-        Network(model, PREPROCESS, Precision(PrecisionName.fp32, CPU)),
+        ModelRunner(model, PREPROCESS, Precision(PrecisionName.fp32, CPU)),
         build_optimizer(optimizer, model) if world.size == 1 else _sharded(optimizer, model, world, strategy),
         Classification(["no", "yes"]),
         clip_grad=1.0,

@@ -25,7 +25,7 @@ from vidtrain.engine.ema import EMA
 from vidtrain.engine.evaluator import evaluate
 from vidtrain.engine.hooks import standard_hooks
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import Network, Preprocess
+from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.engine.schedule import Plan, learning_rate_factor
 from vidtrain.engine.settings import OnOom, PrecisionName, ScheduleConfig, TrainerConfig
 from vidtrain.engine.state import Outputs
@@ -98,11 +98,11 @@ def trainer(
     options = TrainerConfig(**{"epochs": 3, "save_minutes": 0.0, **settings})
 
     def score(model: nn.Module) -> Scores:
-        network, clips = Network(model, PREPROCESS, precision), Clips().epoch(99)
+        network, clips = ModelRunner(model, PREPROCESS, precision), Clips().epoch(99)
         return TASK.scores(evaluate(TASK, network, clips, views_per_forward=8))
 
     step = TrainingStep(
-        Network(model, PREPROCESS, precision),
+        ModelRunner(model, PREPROCESS, precision),
         torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, fused=fused),
         task or TASK,
         clip_grad=options.clip_grad,

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from vidtrain.tasks.classification.scores import ClassScores
-from vidtrain.tasks.task import Answers
+from vidtrain.tasks.task import Predictions
 
 
 def scores_of(
     probs: Tensor, labels: Tensor, loss: float = 0.5, *, hits: Tensor | None = None, not_finite: Sequence[int] = ()
 ) -> ClassScores:
     """Of videos 0, 1, ...; hits: clip_hits, all right by themselves where None."""
-    answers = Answers({}, torch.arange(len(probs)), not_finite=list(not_finite))
+    predictions = Predictions({}, torch.arange(len(probs)), not_finite=list(not_finite))
     shares = torch.ones(len(probs)).double() if hits is None else hits
-    return ClassScores(probs, labels, shares, loss, answers, [f"class {n}" for n in range(probs.shape[1])])
+    return ClassScores(probs, labels, shares, loss, predictions, [f"class {n}" for n in range(probs.shape[1])])

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vidtrain.engine.devices.distributed import World
-from vidtrain.tasks.task import Answers, Forward
+from vidtrain.tasks.task import Forward, Predictions
 from vidtrain.types import Batch
 
 
@@ -35,18 +35,18 @@ class Predictor(nn.Module):
 class FrameScores:
     """Implements tasks.task.Scores."""
 
-    answers: Answers
+    predictions: Predictions
     primary = "closeness"
 
     def summary(self) -> dict[str, float]:
-        error = self.answers.columns["error"].mean().item() if len(self.answers) else float("nan")
+        error = self.predictions.columns["error"].mean().item() if len(self.predictions) else float("nan")
         return {"closeness": 1 / (1 + error), "loss": error}
 
     def rank(self) -> list[float]:
-        return [self.summary()["closeness"] * self.answers.answered]
+        return [self.summary()["closeness"] * self.predictions.finite_share]
 
     def report(self) -> dict[str, Any]:
-        return {"kept": sorted(self.answers.columns)}
+        return {"kept": sorted(self.predictions.columns)}
 
     def remarks(self) -> list[str]:
         return []
@@ -60,8 +60,8 @@ class ErrorsFile:
         file.parent.mkdir(parents=True, exist_ok=True)
         self.paths, self.handle = paths, file.open("w", encoding="utf-8")
 
-    def add(self, answers: Answers) -> None:
-        for row, error in zip(answers.videos.tolist(), answers.columns["error"].tolist(), strict=True):
+    def add(self, predictions: Predictions) -> None:
+        for row, error in zip(predictions.videos.tolist(), predictions.columns["error"].tolist(), strict=True):
             self.handle.write(f"{self.paths[row]},{error:.4f}\n")
 
     def close(self) -> None:
@@ -86,20 +86,20 @@ class NextFrame:
         errors = self._errors(network, batch.inputs["rgb"])
         return errors.mean(), {"error": errors.detach()}
 
-    def answer(self, network: Forward, inputs: Mapping[str, Any]) -> Tensor:
+    def predict(self, network: Forward, inputs: Mapping[str, Any]) -> Tensor:
         return self._errors(network, inputs["rgb"])
 
     def columns(self, views: Tensor, targets: Tensor, average: str) -> dict[str, Tensor]:
         return {"error": views.mean(1)}
 
-    def scores(self, answers: Answers) -> FrameScores:
-        return FrameScores(answers)
+    def scores(self, predictions: Predictions) -> FrameScores:
+        return FrameScores(predictions)
 
     def file(self, file: Path, paths: Sequence[str], top: int = 5) -> ErrorsFile:
         return ErrorsFile(file, paths)
 
-    def lines(self, answers: Answers, top: int) -> list[str]:
-        return [f"error {error:.4f}" for error in answers.columns["error"].tolist()]
+    def lines(self, predictions: Predictions, top: int) -> list[str]:
+        return [f"error {error:.4f}" for error in predictions.columns["error"].tolist()]
 
     def describe(self) -> dict[str, Any]:
         return {"class_names": self.class_names, "multi_label": self.multi_label}

@@ -176,8 +176,8 @@ def test_logit_adjustment() -> None:
     odds = torch.tensor([1.0, 0.4 / 0.6, 0.1 / 0.9]).log()
     by_hand = F.binary_cross_entropy_with_logits(LOGITS + 1.5 * odds, SEVERAL).item()
     assert loss_of(SEVERAL, logit_adjust=1.5) == pytest.approx(by_hand)
-    answers = task_of(logit_adjust=1.5).answer(lambda inputs: inputs["rgb"], {"rgb": LOGITS})
-    assert torch.equal(answers, LOGITS)  # tested without
+    predictions = task_of(logit_adjust=1.5).predict(lambda inputs: inputs["rgb"], {"rgb": LOGITS})
+    assert torch.equal(predictions, LOGITS)  # tested without
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 2.0])

@@ -29,7 +29,7 @@ from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.extract import encode
 from vidtrain.engine.precision import Precision, choose_device
-from vidtrain.engine.preprocess import Network, Preprocess, model_inputs
+from vidtrain.engine.preprocess import ModelRunner, Preprocess, model_inputs
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.options.instantiate import ORIGIN
@@ -186,7 +186,7 @@ def _extract(
     workers, pinned = choose_workers(config.trainer.num_workers, precision.device), precision.device.type == "cuda"
     batches = clips.loader(Workers(workers, pinned, config.trainer.data_timeout))
     preprocess = Preprocess(config.transform.mean, config.transform.std, precision.device)
-    frozen = Network(network, preprocess, precision)
+    frozen = ModelRunner(network, preprocess, precision)
     try:
         with ProgressBar(len(videos), "extracting", done=len(found.done), unit="video") as progress:
             for batch, features in encode(frozen, batches, getattr(torch, options.dtype)):

@@ -18,7 +18,7 @@ from vidtrain.errors import DataError, VideoError
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections
 from vidtrain.ranges import number
-from vidtrain.tasks.task import AnswersFile, Task
+from vidtrain.tasks.task import PredictionsWriter, Task
 from vidtrain.terminal import printable
 from vidtrain.types import BadVideo, FilePath
 
@@ -53,7 +53,7 @@ def run(call: Invocation[PredictConfig]) -> None:
 
     bad: list[BadVideo] = []
     with _output(options, task, manifest) as output:
-        for found in predictor.answers(manifest, config.eval):
+        for found in predictor.predictions(manifest, config.eval):
             bad += found.bad
             if not len(found):
                 continue
@@ -69,6 +69,6 @@ def run(call: Invocation[PredictConfig]) -> None:
         raise DataError(f"{len(bad)} of {len(paths)} videos could not be read or have no finite scores")
 
 
-def _output(options: PredictConfig, task: Task, manifest: Manifest) -> AbstractContextManager[AnswersFile | None]:
+def _output(options: PredictConfig, task: Task, manifest: Manifest) -> AbstractContextManager[PredictionsWriter | None]:
     output = options.output
     return nullcontext() if output is None else closing(task.file(Path(output), manifest.paths, options.top))

@@ -25,9 +25,9 @@ from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.arrays import ArrayReader
 from vidtrain.data.settings import EvalConfig, EvalProtocol, SampleMode
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
-from vidtrain.engine.evaluator import answers
+from vidtrain.engine.evaluator import predict_videos
 from vidtrain.engine.precision import Precision, choose_device
-from vidtrain.engine.preprocess import Network, model_inputs
+from vidtrain.engine.preprocess import ModelRunner, model_inputs
 from vidtrain.errors import CheckpointError, ConfigError, DataError, VideoError, one_of
 from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.models.weights.expects import Expects
@@ -36,7 +36,7 @@ from vidtrain.options.stored import changed_eval, checkpoint_config
 from vidtrain.published import Subject
 from vidtrain.tasks.classification.metrics import best_classes
 from vidtrain.tasks.classification.task import Classification
-from vidtrain.tasks.task import Answers, Asks
+from vidtrain.tasks.task import Predictions, Predicts
 from vidtrain.types import BadVideo
 
 log = logging.getLogger("vidtrain")
@@ -194,7 +194,7 @@ class Predictor:
         whole = [found[row] for row in range(len(inputs.names))]
         return whole[0] if inputs.single else whole
 
-    def answers(
+    def predictions(
         self,
         manifest: Manifest,
         views: EvalConfig,
@@ -202,8 +202,8 @@ class Predictor:
         workers: int | None = None,
         arrays: ArrayReader | None = None,
         model: nn.Module | None = None,
-        task: Asks | None = None,
-    ) -> Iterator[Answers]:
+        task: Predicts | None = None,
+    ) -> Iterator[Predictions]:
         """What the task answers for each video, as it is found; `bad` also has those whose output is not finite.
 
         Args:
@@ -219,10 +219,10 @@ class Predictor:
         if arrays is not None:
             reader = replace(arrays, otherwise=scorer.parts.reader)
             scorer.parts = replace(scorer.parts, reader=reader)
-        network: Network = scorer.network((self.model if model is None else model).eval())
+        network: ModelRunner = scorer.network((self.model if model is None else model).eval())
         batches = scorer.batches(manifest, views.clips, views.crops, hop=views.hop, protocol=views.protocol)
         asked, size = task or self.task, views.batch_size
-        for found in answers(asked, network, batches, views_per_forward=size, average=scorer.average):
+        for found in predict_videos(asked, network, batches, views_per_forward=size, average=scorer.average):
             found.bad += [BadVideo(manifest.paths[row], scorer.not_finite) for row in found.not_finite]
             yield found
 
@@ -231,7 +231,7 @@ class Predictor:
         inputs: Inputs,
         views: EvalConfig,
         model: nn.Module,
-        task: Asks,
+        task: Predicts,
         workers: int | None,
         made: Callable[[str, Mapping[str, Tensor]], Any],
     ) -> tuple[dict[int, Any], list[BadVideo]]:
@@ -239,7 +239,7 @@ class Predictor:
         manifest = Manifest.of(inputs.paths, [-1] * len(inputs.paths))
         found, bad = {}, []
         name_of = dict(zip(inputs.paths, inputs.names, strict=True))
-        for part in self.answers(manifest, views, workers=workers, arrays=inputs.reader, model=model, task=task):
+        for part in self.predictions(manifest, views, workers=workers, arrays=inputs.reader, model=model, task=task):
             bad += [BadVideo(name_of[video.path], video.reason) for video in part.bad]
             for number, row in enumerate(part.videos.tolist()):
                 columns = {key: column[number] for key, column in part.columns.items()}
@@ -310,7 +310,7 @@ def _checkpoint_of(path: Path) -> Path:
 class _Features:
     """Keeps what a layer makes of each view."""
 
-    def answer(self, network: Callable[[Mapping[str, Any]], Any], inputs: Mapping[str, Any]) -> Tensor:
+    def predict(self, network: Callable[[Mapping[str, Any]], Any], inputs: Mapping[str, Any]) -> Tensor:
         features: Tensor = network(inputs)
         return features.float()
 

@@ -17,7 +17,7 @@ from vidtrain.engine.evaluator import evaluate, merged
 from vidtrain.engine.parameters import Grid
 from vidtrain.engine.preprocess import model_inputs
 from vidtrain.options.schema import TrainConfig
-from vidtrain.tasks.task import Answers, Forward, Task
+from vidtrain.tasks.task import Forward, Predictions, Task
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -85,12 +85,12 @@ class _All(nn.Module):
 
 
 class _Members:
-    """A task for G answers in the place of one: the columns of all, named g.NAME."""
+    """A task for G networks in the place of one: the columns of all, named g.NAME."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
 
-    def answer(self, network: Forward, inputs: Mapping[str, Any]) -> Tensor:
+    def predict(self, network: Forward, inputs: Mapping[str, Any]) -> Tensor:
         return cast("Tensor", network(inputs)).float()
 
     def columns(self, views: Tensor, targets: Tensor, average: str) -> dict[str, Tensor]:
@@ -112,8 +112,8 @@ def choose(grid: Grid, scorer: Scorer, task: Task, data: VideoData, folder: Path
     )
     network, every = scorer.network(_All(grid)), cast("Task", _Members(task))  # of a task it asks for these two
     own = evaluate(every, network, batches, views_per_forward=cfg.batch_size, average=scorer.average)
-    answers = merged(scorer.world.gather(own))
-    scores = [task.scores(_of_member(answers, g)) for g in range(len(grid.members))]
+    predictions = merged(scorer.world.gather(own))
+    scores = [task.scores(_of_member(predictions, g)) for g in range(len(grid.members))]
     best = max(range(len(scores)), key=lambda g: scores[g].rank())
     if not scorer.world.is_main:
         grid.chosen.fill_(best)
@@ -133,7 +133,7 @@ def choose(grid: Grid, scorer: Scorer, task: Task, data: VideoData, folder: Path
             lines.writerow([member, f"{found[primary]:.6f}", f"{found['loss']:.6f}", int(g == best)])
 
 
-def _of_member(answers: Answers, member: int) -> Answers:
+def _of_member(predictions: Predictions, member: int) -> Predictions:
     start = f"{member}."
-    own = {name.removeprefix(start): column for name, column in answers.columns.items() if name.startswith(start)}
-    return Answers(own, answers.videos, answers.bad, answers.not_finite)
+    own = {name.removeprefix(start): column for name, column in predictions.columns.items() if name.startswith(start)}
+    return Predictions(own, predictions.videos, predictions.bad, predictions.not_finite)

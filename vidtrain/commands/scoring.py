@@ -27,11 +27,11 @@ from vidtrain.data.settings import EvalProtocol
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.evaluator import evaluate, merged
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import Network, Preprocess
+from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.errors import ConfigError, DataError, LoaderError, VidtrainError, one_of
 from vidtrain.options.schema import TrainConfig
 from vidtrain.reports.results import write_json
-from vidtrain.tasks.task import Answers, AnswersFile, Scores, Task
+from vidtrain.tasks.task import Predictions, PredictionsWriter, Scores, Task
 from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import Batch, ViewPart
 
@@ -63,8 +63,8 @@ class Scorer:
         self.average = str(config.eval.average)
         self.preprocess = Preprocess(config.transform.mean, config.transform.std, precision.device)
 
-    def network(self, model: nn.Module) -> Network:
-        return Network(model, self.preprocess, self.precision)
+    def network(self, model: nn.Module) -> ModelRunner:
+        return ModelRunner(model, self.preprocess, self.precision)
 
     def batches(
         self,
@@ -100,7 +100,7 @@ class Scorer:
         crops: int,
         hop: float | str | None = None,
         protocol: EvalProtocol = EvalProtocol.vidtrain,
-        each: Callable[[Answers], None] | None = None,
+        each: Callable[[Predictions], None] | None = None,
     ) -> Scores:
         """The scores of every readable video of a split; of several processes each scores its part.
 
@@ -124,7 +124,7 @@ class Scorer:
     def validate(self, task: Task, model: nn.Module, data: VideoData, clips: int) -> Scores:
         """Score the validation split; videos without a finite output are only warned of, since training goes on."""
         scores = self.score(task, model, data, "val", clips, 1)
-        rows = scores.answers.not_finite
+        rows = scores.predictions.not_finite
         if rows and self.world.is_main:
             first, videos = data.splits["val"].paths[rows[0]], len(data.splits["val"])
             log.warning("val: %s: %d of %d videos, first %s", self.not_finite, len(rows), videos, first)
@@ -157,15 +157,15 @@ class Scorer:
         with partial:
             views = evaluation.clips, evaluation.crops, evaluation.hop, evaluation.protocol
             scores = self.score(task, model, data, split, *views, each=partial.add)
-        answers = scores.answers
+        predictions = scores.predictions
         result: dict[str, Any] = {
             "split": split,
             **scores.summary(),
-            "scored": len(answers),
+            "scored": len(predictions),
             "listed": manifest.listed,
             "missing": len(manifest.missing),
-            "unreadable": len(answers.bad),
-            "not_finite": [manifest.paths[row] for row in answers.not_finite],
+            "unreadable": len(predictions.bad),
+            "not_finite": [manifest.paths[row] for row in predictions.not_finite],
             "protocol": (
                 data.features.protocol
                 if data.features is not None
@@ -173,9 +173,9 @@ class Scorer:
             ),
         }
         result |= scores.report()
-        if not len(answers):
+        if not len(predictions):
             partial.remove()
-            why = [(video.path, video.reason) for video in answers.bad]
+            why = [(video.path, video.reason) for video in predictions.bad]
             why += [(path, self.not_finite) for path in result["not_finite"]]
             first = f"; the first: {why[0][0]}: {why[0][1]}" if why else ""
             raise DataError(f"none of the {manifest.listed} videos of split {split} could be scored{first}")
@@ -185,14 +185,14 @@ class Scorer:
         if show is not None:
             show(result)
         prepare_folder(folder, "output")
-        with closing(task.file(folder / "predictions.csv", manifest.paths)) as predictions:
-            predictions.add(answers)
+        with closing(task.file(folder / "predictions.csv", manifest.paths)) as writer:
+            writer.add(predictions)
         with (folder / "not_scored.csv").open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as file:
-            writer = csv.writer(file)
-            writer.writerow(["path", "reason"])
-            writer.writerows([path, "not on disk"] for path in manifest.missing)
-            writer.writerows([bad.path, bad.reason] for bad in answers.bad)
-            writer.writerows([path, self.not_finite] for path in result["not_finite"])
+            rows = csv.writer(file)
+            rows.writerow(["path", "reason"])
+            rows.writerows([path, "not on disk"] for path in manifest.missing)
+            rows.writerows([bad.path, bad.reason] for bad in predictions.bad)
+            rows.writerows([path, self.not_finite] for path in result["not_finite"])
         write_json(folder / "result.json", result)
         partial.remove()
         return result
@@ -236,15 +236,15 @@ class PartialPredictions:
 
     def __init__(self, folder: Path, rank: int, task: Task, manifest: Manifest) -> None:
         self.file = folder / f"predictions.partial{f'.{rank}' if rank else ''}.csv"
-        self._rows: AnswersFile | None = None
+        self._rows: PredictionsWriter | None = None
         with suppress(VidtrainError, OSError):  # what is to be done about it is said when the whole file is written
             self._rows = task.file(self.file, manifest.paths)
 
-    def add(self, answers: Answers) -> None:
+    def add(self, predictions: Predictions) -> None:
         if self._rows is None:
             return
         try:
-            self._rows.add(answers)
+            self._rows.add(predictions)
         except OSError as error:
             log.warning("%s: cannot be written (%s); the test goes on", self.file, error.strerror)
             self._rows = None

@@ -25,7 +25,7 @@ from vidtrain.data.manifest.manifest import FeatureInfo, Manifest, VideoData
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.extract import encode
 from vidtrain.engine.precision import Precision, choose_device
-from vidtrain.engine.preprocess import Network, Preprocess
+from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.errors import ConfigError, DataError, one_of
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections, SplitName
@@ -170,7 +170,7 @@ def _query_vectors(call: Invocation[SearchConfig], data: VideoData, info: Featur
     manifest = extract.manifest_of_videos([Video(path) for path in paths])
     clips = ClipStream(manifest, parts, hop=wanted.hop, batch_size=config.eval.batch_size)
     preprocess = Preprocess(config.transform.mean, config.transform.std, precision.device)
-    frozen = Network(network.to(precision.device), preprocess, precision)
+    frozen = ModelRunner(network.to(precision.device), preprocess, precision)
     found: dict[int, list[Any]] = {}
     for batch, vectors in encode(frozen, clips.loader(Workers(0, False, 0)), getattr(torch, wanted.dtype)):
         for row, reason in batch.bad:

@@ -29,7 +29,7 @@ from vidtrain.engine.ema import EMA
 from vidtrain.engine.hooks import Hook, standard_hooks
 from vidtrain.engine.parameters import Grid
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import Network, Preprocess, model_inputs
+from vidtrain.engine.preprocess import ModelRunner, Preprocess, model_inputs
 from vidtrain.engine.schedule import Plan
 from vidtrain.engine.settings import CompileMode, OnOom, Strategy, TrainerConfig
 from vidtrain.engine.speed.compiling import choose_compile
@@ -85,7 +85,7 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
     ).tolist()
     task = build.build_task(options.task, data.class_names, multi_label=data.multi_label, class_shares=drawn)
     step = TrainingStep(
-        Network(model, scorer.preprocess, precision, network),
+        ModelRunner(model, scorer.preprocess, precision, network),
         _optimizer(options, model),
         task,
         clip_grad=settings.clip_grad,
@@ -221,7 +221,7 @@ def measured_step(
     """The step that training takes with a model on its device, to be measured."""
     if benefits_from_channels_last(model, precision.device):
         to_channels_last(model)
-    network = Network(model, Preprocess(transform.mean, transform.std, precision.device), precision)
+    network = ModelRunner(model, Preprocess(transform.mean, transform.std, precision.device), precision)
     return Step(network, build.build_optimizer(optimizer, model), task)
 
 

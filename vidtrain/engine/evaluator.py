@@ -8,37 +8,42 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidtrain.engine.preprocess import Network
+from vidtrain.engine.preprocess import ModelRunner
 from vidtrain.sequences import Sequences
-from vidtrain.tasks.task import Answers, Asks, Task
+from vidtrain.tasks.task import Predictions, Predicts, Task
 from vidtrain.types import Batch, ViewPart, split_inputs
 
 
 def evaluate(
     task: Task,
-    network: Network,
+    network: ModelRunner,
     batches: Iterable[Batch | ViewPart],
     *,
     views_per_forward: int,
     average: str = "",
-    each: Callable[[Answers], None] | None = None,
-) -> Answers:
+    each: Callable[[Predictions], None] | None = None,
+) -> Predictions:
     """The answers for every video of `batches`; leaves the model in eval mode.
 
     average: see Task.columns. each: is called with those that have just been found.
     """
     network.model.eval()
     found = []
-    for part in answers(task, network, batches, views_per_forward=views_per_forward, average=average):
+    for part in predict_videos(task, network, batches, views_per_forward=views_per_forward, average=average):
         found.append(part)
         if each is not None and len(part):
             each(part)
-    return Answers.joined(found)
+    return Predictions.joined(found)
 
 
-def answers(
-    task: Asks, network: Network, batches: Iterable[Batch | ViewPart], *, views_per_forward: int, average: str = ""
-) -> Iterator[Answers]:
+def predict_videos(
+    task: Predicts,
+    network: ModelRunner,
+    batches: Iterable[Batch | ViewPart],
+    *,
+    views_per_forward: int,
+    average: str = "",
+) -> Iterator[Predictions]:
     """The answers for every video, in the order of the loader, as they are found.
 
     Of a video that comes in parts only the answers for its views are kept until its last part, and those of the videos
@@ -46,23 +51,23 @@ def answers(
     not_finite.
     """
     parts: dict[int, list[Tensor]] = {}
-    done: dict[int, Answers] = {}
+    done: dict[int, Predictions] = {}
     place = 0
     for batch in batches:
         if isinstance(batch, Batch):
             if len(batch):
-                views = view_answers(task, network, batch.inputs, views_per_forward)
+                views = predict_views(task, network, batch.inputs, views_per_forward)
                 yield _of_videos(task.columns(views, batch.targets, average), batch.videos)
             if batch.bad or not len(batch):
-                yield Answers({}, torch.empty(0, dtype=torch.int64), batch.bad)
+                yield Predictions({}, torch.empty(0, dtype=torch.int64), batch.bad)
             continue
         if batch.bad is not None:
             parts.pop(batch.place, None)
-            done[batch.place] = Answers({}, torch.empty(0, dtype=torch.int64), [batch.bad])
+            done[batch.place] = Predictions({}, torch.empty(0, dtype=torch.int64), [batch.bad])
         else:
             kept = parts[batch.place] = [] if batch.first == 0 else parts[batch.place]
             inputs = {name: value[None] for name, value in batch.inputs.items()}
-            kept.append(view_answers(task, network, inputs, views_per_forward))
+            kept.append(predict_views(task, network, inputs, views_per_forward))
             if batch.first + len(batch) == batch.total:
                 views = torch.cat(parts.pop(batch.place), 1)
                 columns = task.columns(views, torch.as_tensor(batch.target)[None], average)
@@ -72,28 +77,28 @@ def answers(
             place += 1
 
 
-def _of_videos(columns: dict[str, Tensor], videos: Tensor) -> Answers:
+def _of_videos(columns: dict[str, Tensor], videos: Tensor) -> Predictions:
     """Without the videos that have a number that is not finite in one of the columns."""
     finite = torch.stack([column.reshape(len(videos), -1).isfinite().all(1) for column in columns.values()]).all(0)
     kept = {name: column[finite] for name, column in columns.items()}
-    return Answers(kept, videos[finite], not_finite=videos[~finite].tolist())
+    return Predictions(kept, videos[finite], not_finite=videos[~finite].tolist())
 
 
-def merged(parts: Sequence[Answers]) -> Answers:
+def merged(parts: Sequence[Predictions]) -> Predictions:
     """What several processes found of different videos, as one would have: in the manifest's order."""
     if len(parts) == 1:
         return parts[0]
-    whole = Answers.joined(parts)
+    whole = Predictions.joined(parts)
     order = whole.videos.argsort()
     columns = {name: column[order] for name, column in whole.columns.items()}
-    return Answers(columns, whole.videos[order], whole.bad, whole.not_finite)
+    return Predictions(columns, whole.videos[order], whole.bad, whole.not_finite)
 
 
 @torch.inference_mode()
-def view_answers(task: Asks, network: Network, inputs: Mapping[str, Any], views_per_forward: int) -> Tensor:
+def predict_views(task: Predicts, network: ModelRunner, inputs: Mapping[str, Any], views_per_forward: int) -> Tensor:
     """The inputs of a Batch -> what the task keeps of each view, (B, V, ...) on the CPU; features are one view."""
     first = next(iter(inputs.values()))
     shape = (len(first), 1) if isinstance(first, Sequences) else first.shape[:2]
     views = {name: x if isinstance(x, Sequences) else x.flatten(0, 1) for name, x in inputs.items()}
-    found = [task.answer(network, network.ready(part)).cpu() for part in split_inputs(views, views_per_forward)]
+    found = [task.predict(network, network.ready(part)).cpu() for part in split_inputs(views, views_per_forward)]
     return torch.cat(found).unflatten(0, shape)

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from vidtrain.engine.preprocess import Network
+from vidtrain.engine.preprocess import ModelRunner
 from vidtrain.errors import ConfigError
 
 _MIXED = 0.05
@@ -27,7 +27,7 @@ class Clips(Protocol):
 _Clips = TypeVar("_Clips", bound=Clips)
 
 
-def encode(network: Network, batches: Iterable[_Clips], dtype: torch.dtype) -> Iterator[tuple[_Clips, Tensor]]:
+def encode(network: ModelRunner, batches: Iterable[_Clips], dtype: torch.dtype) -> Iterator[tuple[_Clips, Tensor]]:
     """Each batch with its features (N, D) of `dtype` on the CPU; leaves the network in eval mode.
 
     Args:

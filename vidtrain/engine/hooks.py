@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from vidtrain.engine.norms import measure_statistics
-from vidtrain.engine.preprocess import Network
+from vidtrain.engine.preprocess import ModelRunner
 from vidtrain.engine.settings import TrainerConfig
 from vidtrain.engine.state import Training
 from vidtrain.errors import DataError, LoaderError
@@ -108,7 +108,7 @@ def standard_hooks(settings: TrainerConfig, max_bad: float) -> dict[str, Hook]:
     if settings.precise_bn:
         hooks["trainer.precise_bn"] = PreciseBN(settings.precise_bn)
     if settings.patience is not None:
-        hooks["trainer.patience"] = Patience(settings.patience)
+        hooks["trainer.patience"] = EarlyStopping(settings.patience)
     if settings.profile:
         hooks["trainer.profile"] = Profiler(settings.profile)
     return hooks
@@ -156,7 +156,7 @@ class PreciseBN(Hook):
 
     def before_validation(self, trainer: Training) -> None:
         step, network = trainer.step, trainer.step.network
-        own = Network(network.model, network.preprocess, network.precision)  # each process has its own batches
+        own = ModelRunner(network.model, network.preprocess, network.precision)  # each process has its own batches
 
         def call(batch: Batch) -> None:
             own(own.ready(batch.inputs))
@@ -166,7 +166,7 @@ class PreciseBN(Hook):
             measure_statistics(step.model, islice(trainer.clips.epoch(trainer.progress.epoch - 1), count), call)
 
 
-class Patience(Hook):
+class EarlyStopping(Hook):
     """Stops when no validation has been better for this many epochs."""
 
     def __init__(self, epochs: int) -> None:

@@ -68,7 +68,7 @@ def _channels_first(views: Tensor) -> Tensor:
     return views.flatten(0, -5).permute(0, 4, 1, 2, 3).float()
 
 
-class Network:
+class ModelRunner:
     """A model as a task and the loop see it: called with inputs by name, in the arithmetic of the run.
 
     Args:

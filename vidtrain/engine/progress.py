@@ -24,7 +24,7 @@ from vidtrain.types import Batch
 log = logging.getLogger("vidtrain")
 
 
-class TrainingClips(Protocol):
+class EpochLoader(Protocol):
     """Batches of an epoch, the same for the same (seed, epoch); `start` skips that many."""
 
     def __len__(self) -> int: ...
@@ -122,7 +122,7 @@ class Progress:
         if improved:
             self.best, self.best_epoch = rank, self.epoch
         elif (
-            self.best is None and last and not scores.answers.not_finite
+            self.best is None and last and not scores.predictions.not_finite
         ):  # no video to rank by: as without a validation
             improved, self.best_epoch = True, self.epoch
         return improved

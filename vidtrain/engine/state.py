@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from vidtrain.engine.checkpoints.checkpoint import Checkpoints, restore_rng, rng_state
-from vidtrain.engine.progress import Progress, Recorder, TrainingClips
+from vidtrain.engine.progress import EpochLoader, Progress, Recorder
 from vidtrain.engine.schedule import Plan
 from vidtrain.engine.step import TrainingStep
 from vidtrain.errors import CheckpointError, VidtrainError
@@ -45,7 +45,7 @@ class Training:
     def __init__(
         self,
         step: TrainingStep,
-        clips: TrainingClips,
+        clips: EpochLoader,
         plan: Plan,
         outputs: Outputs,
         validate: Callable[[nn.Module], Scores] | None,

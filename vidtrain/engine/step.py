@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vidtrain.engine.ema import EMA
 from vidtrain.engine.norms import NormStatistics, kept_statistics
-from vidtrain.engine.preprocess import Network
+from vidtrain.engine.preprocess import ModelRunner
 from vidtrain.errors import VidtrainError
 from vidtrain.tasks.task import Task
 from vidtrain.types import Batch
@@ -39,7 +39,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        network: Network,
+        network: ModelRunner,
         optimizer: torch.optim.Optimizer,
         task: Task,
         *,

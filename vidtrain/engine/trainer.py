@@ -18,7 +18,7 @@ from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.devices.prefetch import on_device
 from vidtrain.engine.hooks import Hook, running
 from vidtrain.engine.parameters import first_not_finite, train_mode
-from vidtrain.engine.progress import Rates, Staged, TrainingClips, progress_bar, record_epoch, shown
+from vidtrain.engine.progress import EpochLoader, Rates, Staged, progress_bar, record_epoch, shown
 from vidtrain.engine.schedule import Plan
 from vidtrain.engine.signals import StopSignals, WaitEnded, exit_code
 from vidtrain.engine.state import Outputs, Training
@@ -44,7 +44,7 @@ class Trainer(Training):
     def __init__(
         self,
         step: TrainingStep,
-        clips: TrainingClips,
+        clips: EpochLoader,
         plan: Plan,
         outputs: Outputs,
         *,

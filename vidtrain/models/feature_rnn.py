@@ -207,7 +207,7 @@ def frozen_network(name: str, options: dict[str, Any], *, clip: int, size: int) 
 
 def vector_length(tap: FeatureTap, clip: int, size: int) -> int:
     """D, from one pass on the meta device."""
-    from vidtrain.models.layers.twin import meta_twin
+    from vidtrain.models.layers.model_copy import copy_on_meta
 
     with torch.no_grad():
-        return int(meta_twin(tap)(torch.empty(1, 3, clip, size, size, device="meta")).shape[-1])
+        return int(copy_on_meta(tap)(torch.empty(1, 3, clip, size, size, device="meta")).shape[-1])

@@ -19,7 +19,7 @@ Forward = Callable[[Mapping[str, Any]], Any]
 
 
 @dataclass
-class Answers:
+class Predictions:
     """What a network made of n videos, each once.
 
     columns: by name, (n, ...) on the CPU, see Task.columns; none where n is 0. videos: int64 (n,), rows of the
@@ -36,12 +36,12 @@ class Answers:
         return len(self.videos)
 
     @property
-    def answered(self) -> float:
+    def finite_share(self) -> float:
         """Share of the readable videos that the network has a finite output for, in [0, 1]; 0 when there is none."""
         return len(self) / max(len(self) + len(self.not_finite), 1)
 
     @classmethod
-    def joined(cls, parts: Sequence[Answers]) -> Answers:
+    def joined(cls, parts: Sequence[Predictions]) -> Predictions:
         """One after the other."""
         bad = [video for part in parts for video in part.bad]
         not_finite = sorted(row for part in parts for row in part.not_finite)
@@ -56,7 +56,7 @@ class Scores(Protocol):
     """What a split scored."""
 
     @property
-    def answers(self) -> Answers:
+    def predictions(self) -> Predictions:
         """That the numbers are computed from."""
         ...
 
@@ -86,31 +86,31 @@ class Scores(Protocol):
         ...
 
 
-class AnswersFile(Protocol):
-    """A file that grows by the answers that are added to it."""
+class PredictionsWriter(Protocol):
+    """A file that grows by the predictions that are added to it."""
 
-    def add(self, answers: Answers) -> None:
+    def add(self, predictions: Predictions) -> None:
         """Raises OSError where they cannot be written."""
         ...
 
     def close(self) -> None: ...
 
 
-class Asks(Protocol):
+class Predicts(Protocol):
     """What videos are asked for: the part of a Task that needs no targets."""
 
-    def answer(self, network: Forward, inputs: Mapping[str, Any]) -> Tensor:
+    def predict(self, network: Forward, inputs: Mapping[str, Any]) -> Tensor:
         """What is kept of each of N views until its video is complete, (N, ...). inputs: ready, of N views."""
         ...
 
     def columns(self, views: Tensor, targets: Tensor, average: str) -> dict[str, Tensor]:
         """Of B videos, (B, ...) each, what scores and files are made of; a video with nan or inf in one of them is
-        named to the user and not scored. views: answers (B, V, ...) on the CPU. average: eval.average, or "", how V
+        named to the user and not scored. views: predictions (B, V, ...) on the CPU. average: eval.average, or "", how V
         views become one."""
         ...
 
 
-class Task(Asks, Protocol):
+class Task(Predicts, Protocol):
     """A task is built from its YAML, conf/task/NAME.yaml: `_target_` is called with the options there and with what the
     dataset knows of its targets, class_names: Sequence[str] and multi_label: bool; for training also class_shares:
     Sequence[float], of the clips that are drawn, where it has an option of that name.
@@ -135,11 +135,11 @@ class Task(Asks, Protocol):
         """
         ...
 
-    def scores(self, answers: Answers) -> Scores:
-        """The scores of a split, of which all videos have been answered; answers may be of none."""
+    def scores(self, predictions: Predictions) -> Scores:
+        """The scores of a split, of which all videos have been answered; predictions may be of none."""
         ...
 
-    def file(self, file: Path, paths: Sequence[str], top: int = 5) -> AnswersFile:
+    def file(self, file: Path, paths: Sequence[str], top: int = 5) -> PredictionsWriter:
         """What a test writes. paths: of the manifest's rows. top: how much of each answer, at most.
 
         Raises:
@@ -147,7 +147,7 @@ class Task(Asks, Protocol):
         """
         ...
 
-    def lines(self, answers: Answers, top: int) -> list[str]:
+    def lines(self, predictions: Predictions, top: int) -> list[str]:
         """Each answer on a line, for the terminal."""
         ...
 

@@ -18,9 +18,9 @@ import numpy.typing as npt
 from vidtrain.data.manifest.files import PACK_EXTENSION, natural_key
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.pyav.convert import ONE_THREAD
-from vidtrain.data.readers.pyav.extent import missing_bytes
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.reader import PyAVVideo
+from vidtrain.data.readers.pyav.truncation import missing_bytes
 from vidtrain.data.readers.timeline import Timeline, packed, unpacked
 from vidtrain.errors import VideoError
 

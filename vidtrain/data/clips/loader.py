@@ -21,7 +21,7 @@ from vidtrain.sequences import Sequences
 from vidtrain.types import Batch, Indices, Sample, ViewPart
 
 
-class EpochBatches(Sampler[list[tuple[int, int, int]]]):
+class EpochBatchSampler(Sampler[list[tuple[int, int, int]]]):
     """Batches of (epoch, row, copy) keys, in an order that is a function of (seed, epoch).
 
     Set `epoch`, and `start` to skip batches when an epoch is continued, before iterating. The last, smaller batch
@@ -193,7 +193,9 @@ class TrainLoader:
         if ranks > 1 and len(clips) < keys:
             raise ConfigError(f"trainer.batch_size={batch_size}: more than the {len(clips)} training videos; lower it")
         weights, seed = balanced_weights(clips.manifest, sampler.class_balance), clips.seed
-        self._batches = EpochBatches(len(clips), keys, seed=seed, weights=weights, most=most, rank=rank, ranks=ranks)
+        self._batches = EpochBatchSampler(
+            len(clips), keys, seed=seed, weights=weights, most=most, rank=rank, ranks=ranks
+        )
         self._clips = clips
         self._fixed = fixed
         board = workers.board(clips.manifest.paths)

@@ -12,7 +12,7 @@ from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
 from vidtrain.data.formats._files.text import BadRows, check_root, find_list, read_lines, some, without_gc
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.manifest import VideoData
-from vidtrain.data.manifest.splits import Cut
+from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
 
@@ -54,7 +54,7 @@ def charades(
     Raises:
         DataError: no lists, lines that cannot be used.
     """
-    cut = Cut(val_fraction, seed=split_seed)
+    cut = SplitOptions(val_fraction, seed=split_seed)
     if not images_fps > 0:
         raise DataError(f"images_fps={images_fps}: expected images per second, above 0")
     root = check_root(root)

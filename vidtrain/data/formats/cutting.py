@@ -15,7 +15,7 @@ from vidtrain.data.formats._files.finish import SPLITS, classes_with, count_clas
 from vidtrain.data.formats._files.text import some
 from vidtrain.data.manifest.grouping import MOST, find_grouping
 from vidtrain.data.manifest.manifest import Manifest
-from vidtrain.data.manifest.splits import Cut, assign_folds, find_groups, group_names, hold_out, strata_of
+from vidtrain.data.manifest.splits import SplitOptions, assign_folds, find_groups, group_names, hold_out, strata_of
 from vidtrain.errors import DataError
 
 
@@ -23,7 +23,7 @@ def cut_splits(
     splits: dict[str, Manifest],
     class_names: Sequence[str],
     root: Path,
-    cut: Cut,
+    cut: SplitOptions,
     *,
     groups: Callable[[str], str] | None = None,
     own_names: bool = False,
@@ -62,7 +62,7 @@ def _cut(
     splits: dict[str, Manifest],
     class_names: Sequence[str],
     root: Path,
-    cut: Cut,
+    cut: SplitOptions,
     groups: Callable[[str], str] | None,
 ) -> tuple[dict[str, Manifest], list[str]]:
     if "train" not in splits:
@@ -105,7 +105,7 @@ def _cut(
 
 
 def _fold(
-    train: Manifest, class_names: Sequence[str], root: Path, cut: Cut, names: Sequence[str] | None
+    train: Manifest, class_names: Sequence[str], root: Path, cut: SplitOptions, names: Sequence[str] | None
 ) -> tuple[Manifest, Manifest]:
     """(the other folds, the fold that is asked for).
 
@@ -143,7 +143,7 @@ def _group_notes(splits: dict[str, Manifest], root: Path, group_by: str) -> list
 
 
 def _looks_grouped(
-    splits: dict[str, Manifest], done: dict[str, Manifest], class_names: Sequence[str], root: Path, cut: Cut
+    splits: dict[str, Manifest], done: dict[str, Manifest], class_names: Sequence[str], root: Path, cut: SplitOptions
 ) -> list[str]:
     """A note when the names say that videos belong together which stand in two splits, with the remedy."""
     manifests = [done[split] for split in SPLITS if split in done]

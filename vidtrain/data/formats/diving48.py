@@ -12,7 +12,7 @@ from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
 from vidtrain.data.formats._files.text import BadRows, check_root, find_list, read_json
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.manifest import VideoData
-from vidtrain.data.manifest.splits import Cut
+from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
 
@@ -47,7 +47,7 @@ def diving48(
     Raises:
         DataError: no lists, entries that cannot be used.
     """
-    cut = Cut(val_fraction, seed=split_seed)
+    cut = SplitOptions(val_fraction, seed=split_seed)
     root = check_root(root)
     given = {"train": train, "test": test}
     files = {

@@ -15,7 +15,7 @@ from vidtrain.data.formats._files.text import check_root, some, without_gc
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.files import is_folder, is_video, list_folders, scan, walk_videos
 from vidtrain.data.manifest.manifest import Manifest, VideoData
-from vidtrain.data.manifest.splits import Cut
+from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
 from vidtrain.types import Regex
 
@@ -56,7 +56,7 @@ def folder(
     Raises:
         DataError: no root, no or only one class folder, a class without a video, splits with different classes.
     """
-    cut = Cut(val_fraction, test_fraction, split_seed, group_by, folds, fold)
+    cut = SplitOptions(val_fraction, test_fraction, split_seed, group_by, folds, fold)
     root = check_root(root)
     homes = _split_homes(root)
     classes = {split: _class_folders(home) for split, home in homes.items()}

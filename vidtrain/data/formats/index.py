@@ -10,7 +10,7 @@ from vidtrain.data.formats._files.text import check_root
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.index import read_index
 from vidtrain.data.manifest.manifest import VideoData, joined
-from vidtrain.data.manifest.splits import Cut
+from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
 from vidtrain.types import Regex
 
@@ -35,7 +35,7 @@ def index(
     Raises:
         DataError: no such folder, no index in it, or one of another version; folds that cannot be cut.
     """
-    cut = Cut(val_fraction, 0.0, split_seed, group_by, folds, fold)
+    cut = SplitOptions(val_fraction, 0.0, split_seed, group_by, folds, fold)
     folder = check_root(root)
     if (folder / FILE).is_file():
         raise DataError(f"{folder}: holds features, not videos: read them with data=features")

@@ -13,7 +13,7 @@ from vidtrain.data.formats._files.text import BadRows, check_root, find_file, re
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.files import Disk, is_video
 from vidtrain.data.manifest.manifest import Manifest, VideoData
-from vidtrain.data.manifest.splits import Cut
+from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath, Regex
 
@@ -70,7 +70,7 @@ def lists(
     Raises:
         DataError: no such file, or lines that cannot be used: the first is shown, the others are counted.
     """
-    cut = Cut(val_fraction, test_fraction, split_seed, group_by, folds, fold)
+    cut = SplitOptions(val_fraction, test_fraction, split_seed, group_by, folds, fold)
     check_options(separator, header, columns)
     root = check_root(root)
     named = {"train": train, "val": val, "test": test}

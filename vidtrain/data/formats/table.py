@@ -14,7 +14,7 @@ from vidtrain.data.formats._files.text import BadRows, check_root, find_file, re
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.files import Disk
 from vidtrain.data.manifest.manifest import VideoData
-from vidtrain.data.manifest.splits import Cut
+from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath, Regex
 
@@ -78,7 +78,7 @@ def table(
     Raises:
         DataError: no such file or column, or rows that cannot be used: the first is shown, the others are counted.
     """
-    cut = Cut(val_fraction, test_fraction, split_seed, group_by, folds, fold)
+    cut = SplitOptions(val_fraction, test_fraction, split_seed, group_by, folds, fold)
     root = check_root(root)
     named = {"train": train, "val": val, "test": test}
     files = {split: find_file(name, root, split) for split, name in named.items() if name is not None}

@@ -11,7 +11,7 @@ from vidtrain.data.formats._files.rows import Rows, build_manifest
 from vidtrain.data.formats._files.text import BadRows, check_root, read_classes, read_lines
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.manifest import VideoData
-from vidtrain.data.manifest.splits import Cut
+from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError, did_you_mean
 from vidtrain.types import FilePath
 
@@ -48,7 +48,7 @@ def ucf101(
     Raises:
         DataError: no lists, no videos, a line that cannot be used.
     """
-    cut = Cut(val_fraction, seed=split_seed, group_by=_GROUP if val_fraction else None)
+    cut = SplitOptions(val_fraction, seed=split_seed, group_by=_GROUP if val_fraction else None)
     if split not in (1, 2, 3):
         raise DataError(f"split={split}: expected 1, 2 or 3, the official splits of UCF101")
     root = check_root(root)

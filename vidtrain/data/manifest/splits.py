@@ -234,7 +234,7 @@ def _search(paths: Sequence[str], group_by: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Cut:
+class SplitOptions:
     """How splits are cut from the training videos.
 
     val_fraction, test_fraction: shares to hold out, where the dataset has no such split.

@@ -15,8 +15,8 @@ from vidtrain.data.prepare.frames import copy_size, timestamps
 from vidtrain.data.prepare.plan import Copy
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.pyav.convert import Picture
-from vidtrain.data.readers.pyav.extent import missing_bytes
 from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.readers.pyav.truncation import missing_bytes
 from vidtrain.data.readers.streaming import walk
 from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import CopyFormat, PrepareConfig

@@ -13,7 +13,7 @@ from vidtrain.engine.settings import CompileMode
 from vidtrain.engine.speed.compiling import choose_compile
 from vidtrain.engine.speed.memory import PeakMemory
 from vidtrain.engine.speed.timing import Step, rate, synchronise
-from vidtrain.engine.trainer import TrainingClips
+from vidtrain.engine.trainer import EpochLoader
 from vidtrain.errors import ConfigError
 from vidtrain.types import Batch
 
@@ -48,7 +48,7 @@ def measure(
     row: BenchRow,
     device: torch.device,
     make: Callable[[BenchRow], tuple[Step, Batch]],
-    clips: TrainingClips | None,
+    clips: EpochLoader | None,
     *,
     seconds: float,
 ) -> BenchRow:
@@ -81,7 +81,7 @@ def measure(
     return row
 
 
-def waiting_share(step: Step, clips: TrainingClips, *, seconds: float) -> float:
+def waiting_share(step: Step, clips: EpochLoader, *, seconds: float) -> float:
     """The share of the time that training waits for `clips`; the start of the loader does not count."""
     device = step.training.precision.device
     batches = _endless(clips)
@@ -133,7 +133,7 @@ def _forward(step: Step, batch: Batch) -> None:
     training.network(training.network.ready(batch.inputs))
 
 
-def _endless(clips: TrainingClips) -> Iterator[Batch]:
+def _endless(clips: EpochLoader) -> Iterator[Batch]:
     for epoch in count():
         yield from clips.epoch(epoch)
 

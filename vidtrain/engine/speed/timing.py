@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from vidtrain.engine.parameters import train_mode
-from vidtrain.engine.preprocess import Network
+from vidtrain.engine.preprocess import ModelRunner
 from vidtrain.engine.step import TrainingStep
 from vidtrain.tasks.task import Task
 from vidtrain.types import Batch
@@ -46,7 +46,7 @@ class Step:
 
     def __init__(
         self,
-        network: Network,
+        network: ModelRunner,
         optimizer: torch.optim.Optimizer,
         task: Task,
     ) -> None:

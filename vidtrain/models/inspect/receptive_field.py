@@ -27,8 +27,8 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from vidtrain.models.layers.coordinate_rules import RULES, no_rule
 from vidtrain.models.layers.coordinate_windows import NOTHING, UnknownOperatorError, is_spread, lean
 from vidtrain.models.layers.example import as_input, input_shapes
+from vidtrain.models.layers.model_copy import copy_on_cpu
 from vidtrain.models.layers.outputs import channels_second, first_tensor
-from vidtrain.models.layers.twin import cpu_twin
 
 Field = tuple[int, int, int]
 """T x H x W pixels of the input."""
@@ -49,7 +49,7 @@ def receptive_fields(
     Modules whose field cannot be derived are skipped.
     strict: raise what the tracing of the pass raises (for tests), instead of stopping there.
     """
-    twin = cpu_twin(model)
+    twin = copy_on_cpu(model)
     fields: dict[str, Field] = {}
     seen: Counter[str] = Counter()
 

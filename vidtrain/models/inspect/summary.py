@@ -18,8 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vidtrain.models.inspect.receptive_field import Field, receptive_fields
 from vidtrain.models.layers.example import as_input, input_shapes
+from vidtrain.models.layers.model_copy import copy_on_meta
 from vidtrain.models.layers.outputs import channels_second, first_tensor
-from vidtrain.models.layers.twin import meta_twin
 
 _POOLS: dict[type[nn.Module], str] = {
     pooling._MaxPoolNd: "Pool",
@@ -105,7 +105,7 @@ def summarise(model: nn.Module, num_frames: int, size: int) -> Summary:
 
     A model that reads flow gets num_frames - 1 fields besides.
     """
-    calls, macs = _run_on_meta(meta_twin(model), num_frames, size)
+    calls, macs = _run_on_meta(copy_on_meta(model), num_frames, size)
     shown = {path: call for path, call in calls.items() if isinstance(call.module, _SHOWN) or call.macs}
     fields = receptive_fields(model, num_frames, size, {path: call.count for path, call in shown.items()})
     inputs = input_shapes(model, num_frames, size)
@@ -136,7 +136,7 @@ def summarise(model: nn.Module, num_frames: int, size: int) -> Summary:
 
 def cost(model: nn.Module, num_frames: int, size: int) -> tuple[int, int]:
     """(parameters, multiply-adds of one clip of num_frames x size x size in eval mode); nothing is computed."""
-    twin, counter = meta_twin(model), FlopCounterMode(display=False)
+    twin, counter = copy_on_meta(model), FlopCounterMode(display=False)
     for norm in (m for m in twin.modules() if isinstance(m, _BatchNorm)):
         norm.forward = _unchanged  # type: ignore[method-assign]  # counts nothing, but takes half the time of the pass
     with torch.no_grad(), counter:

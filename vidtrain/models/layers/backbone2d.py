@@ -9,7 +9,7 @@ import torchvision
 from torch import fx, nn
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
-from vidtrain.models.layers.twin import meta_twin
+from vidtrain.models.layers.model_copy import copy_on_meta
 
 SMALL = ("lecture", "tiny")
 Colour = tuple[float, float, float]
@@ -62,7 +62,7 @@ class ImageBackbone(nn.Module):
     def map_size(self, size: int) -> tuple[int, int]:
         """(H', W') of the map for frames of size x size pixels."""
         with torch.no_grad():
-            out = meta_twin(self)(torch.empty(1, self.in_channels, size, size, device="meta"))
+            out = copy_on_meta(self)(torch.empty(1, self.in_channels, size, size, device="meta"))
         return out.shape[2], out.shape[3]
 
 
@@ -193,7 +193,7 @@ def _out_channels(net: nn.Module, name: str, in_channels: int) -> int:
     probe = torch.empty(1, in_channels, _PROBE_SIZE, _PROBE_SIZE, device="meta")
     try:
         with torch.no_grad():
-            shape = meta_twin(net)(probe).shape
+            shape = copy_on_meta(net)(probe).shape
     except (RuntimeError, AssertionError) as error:  # nets for one image size only say so here
         raise ConfigError(
             f"model.backbone: {name} does not run on images of {in_channels} x {_PROBE_SIZE} x {_PROBE_SIZE} "
@@ -256,7 +256,7 @@ class TimmBackbone(ImageBackbone):
     def keep_what_reads(self, method: str, size: int) -> int:
         """The channels that `method` gives for images of size x size pixels. Parameters that it does not read, such as
         the attention of a pooling that it leaves out, are frozen: DDP would wait for their gradients."""
-        twin = meta_twin(self).requires_grad_(True)
+        twin = copy_on_meta(self).requires_grad_(True)
         image = torch.empty(1, self.in_channels, size, size, device="meta")
         try:
             with torch.enable_grad():

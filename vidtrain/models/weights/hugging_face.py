@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from vidtrain.errors import CheckpointError
-from vidtrain.models.weights.beside import Beside, Said
 from vidtrain.models.weights.expects import Colours, Expects
+from vidtrain.models.weights.metadata import Beside, Said
 
 _ACTS = {
     "gelu": ("timesformer", "videomae", "vjepa2"),

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from vidtrain.errors import CheckpointError
-from vidtrain.models.weights.beside import Said
 from vidtrain.models.weights.expects import Expects
+from vidtrain.models.weights.metadata import Said
 
 State = dict[str, torch.Tensor]
 Shapes = Mapping[str, tuple[int, ...]]

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from vidtrain.models.mvit import DEPTHS
-from vidtrain.models.weights.beside import Said
 from vidtrain.models.weights.expects import SLOWFAST, Expects, clips
 from vidtrain.models.weights.layout import (
     Fit,
@@ -23,6 +22,7 @@ from vidtrain.models.weights.layout import (
     nothing_stated,
     rename,
 )
+from vidtrain.models.weights.metadata import Said
 from vidtrain.models.weights.vit_names import merged, on_meta, shapes_of
 
 _TORCHVISION = ((r"^head\.1\.", "head."),)

@@ -13,7 +13,7 @@ import torch
 
 from vidtrain import torch_files
 from vidtrain.errors import CheckpointError, one_of
-from vidtrain.models.weights.beside import Beside, beside_folder, beside_state, class_names
+from vidtrain.models.weights.metadata import Beside, beside_folder, beside_state, class_names
 
 _WRAPPERS = (
     *("target_encoder", "ema_encoder", "encoder"),  # of V-JEPA, what it classifies with first

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vidtrain.models.weights import hugging_face, pyslowfast
-from vidtrain.models.weights.beside import Said
 from vidtrain.models.weights.expects import HALF, SLOWFAST, Expects, clips
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, nothing_stated, rename
+from vidtrain.models.weights.metadata import Said
 from vidtrain.models.weights.vit_names import HUGGING_FACE, on_meta, read_options, shapes_of, size_of
 
 _PUBLISHED = {"patch": 16, "width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4.0}

@@ -73,7 +73,7 @@ def logit_offsets(tau: float, shares: Tensor, multi_label: bool) -> Tensor | Non
     return (tau * odds.log()).float()
 
 
-def focal_softmax(logits: Tensor, targets: Tensor, gamma: float, weights: Tensor | None) -> Tensor:
+def focal_cross_entropy(logits: Tensor, targets: Tensor, gamma: float, weights: Tensor | None) -> Tensor:
     """The mean over B of -w (1 - p)^gamma log p of the true class, Lin et al. 2017, with p by softmax.
 
     logits: float32 (B, K). targets: int64 (B,), or float (B, K), shares of several classes, whose terms are added.
@@ -89,7 +89,7 @@ def focal_softmax(logits: Tensor, targets: Tensor, gamma: float, weights: Tensor
     return (terms if weights is None else terms * weights).sum() / len(logits)
 
 
-def focal_sigmoid(logits: Tensor, targets: Tensor, gamma: float, weights: Tensor | None) -> Tensor:
+def focal_binary_cross_entropy(logits: Tensor, targets: Tensor, gamma: float, weights: Tensor | None) -> Tensor:
     """The same with p by sigmoid, a choice between two for each class; the mean over B and K.
 
     logits, targets: float32 (B, K). weights: of the positive targets.

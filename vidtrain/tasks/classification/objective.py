@@ -17,8 +17,8 @@ from vidtrain.errors import ConfigError
 from vidtrain.tasks.classification.imbalance import (
     ClassWeights,
     class_weights,
-    focal_sigmoid,
-    focal_softmax,
+    focal_binary_cross_entropy,
+    focal_cross_entropy,
     known_shares,
     logit_offsets,
 )
@@ -96,13 +96,13 @@ class Objective:
         if self.multi_label:
             targets = labels * (1 - smooth) + smooth / 2
             if gamma > 0:
-                return focal_sigmoid(logits, targets, gamma, weights)
+                return focal_binary_cross_entropy(logits, targets, gamma, weights)
             return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
         if gamma > 0:
             if smooth > 0:
                 shares = F.one_hot(labels, logits.shape[1]).float() if labels.ndim == 1 else labels
                 labels = shares * (1 - smooth) + smooth / logits.shape[1]
-            return focal_softmax(logits, labels, gamma, weights)
+            return focal_cross_entropy(logits, labels, gamma, weights)
         if weights is None:
             return F.cross_entropy(logits, labels, label_smoothing=smooth)
         # divided by the clips, not by their weights as the mean of PyTorch: halves of a batch then add up to the whole

@@ -10,7 +10,7 @@ from pathlib import Path
 from vidtrain.errors import VidtrainError
 from vidtrain.runs.atomic import opener
 from vidtrain.tasks.classification import metrics
-from vidtrain.tasks.task import Answers
+from vidtrain.tasks.task import Predictions
 from vidtrain.terminal import EXACT_NAMES
 
 
@@ -41,15 +41,15 @@ class PredictionsFile:
         ranks = [name for rank in range(1, self._top + 1) for name in (f"top{rank}", f"prob{rank}")]
         self._write([["path", "label", *ranks]])
 
-    def add(self, answers: Answers) -> None:
+    def add(self, predictions: Predictions) -> None:
         """Write a row for each.
 
         Raises:
             OSError: they cannot be written.
         """
         rows = []
-        best, numbers_of_best = metrics.best_classes(answers.columns["probs"], self._top)
-        columns = answers.videos, answers.columns["labels"], numbers_of_best, best
+        best, numbers_of_best = metrics.best_classes(predictions.columns["probs"], self._top)
+        columns = predictions.videos, predictions.columns["labels"], numbers_of_best, best
         for row, label, classes, values in zip(*(column.tolist() for column in columns), strict=True):
             cells = [x for c, p in zip(classes, values, strict=True) for x in (self._class_names[c], f"{p:.6f}")]
             numbers = [n for n, there in enumerate(label) if there] if isinstance(label, list) else [label]

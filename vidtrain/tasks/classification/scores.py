@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vidtrain.tasks.classification import metrics
-from vidtrain.tasks.task import Answers
+from vidtrain.tasks.task import Predictions
 
 _MOST_CLASSES = 1000  # of a confusion matrix in result.json: 5 MB; predictions.csv holds what it is made of
 
@@ -31,17 +31,17 @@ class ClassScores:
     labels: Tensor
     clip_hits: Tensor
     loss: float
-    answers: Answers
+    predictions: Predictions
     class_names: Sequence[str]
 
     @classmethod
-    def of(cls, answers: Answers, class_names: Sequence[str]) -> ClassScores:
+    def of(cls, predictions: Predictions, class_names: Sequence[str]) -> ClassScores:
         """From Classification.columns; all numbers are nan when there is no video."""
-        if not len(answers):
+        if not len(predictions):
             columns = torch.empty(0, len(class_names)), torch.empty(0).long(), torch.empty(0).double()
-            return cls(*columns, float("nan"), answers, class_names)
-        probs, labels, hits = (answers.columns[name] for name in ("probs", "labels", "clip_hits"))
-        return cls(probs, labels, hits, _loss(probs, labels), answers, class_names)
+            return cls(*columns, float("nan"), predictions, class_names)
+        probs, labels, hits = (predictions.columns[name] for name in ("probs", "labels", "clip_hits"))
+        return cls(probs, labels, hits, _loss(probs, labels), predictions, class_names)
 
     @property
     def multi_label(self) -> bool:
@@ -54,7 +54,7 @@ class ClassScores:
     def rank(self) -> list[float]:
         """A video without a finite output is a wrong answer here, or a network that diverges would rank by the rest."""
         values = self.summary()
-        return [values[self.primary] * self.answers.answered, -values["loss"]]
+        return [values[self.primary] * self.predictions.finite_share, -values["loss"]]
 
     @property
     def confusion(self) -> Tensor:

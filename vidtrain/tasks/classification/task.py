@@ -16,7 +16,7 @@ from vidtrain.tasks.classification.imbalance import ClassWeights
 from vidtrain.tasks.classification.objective import Objective
 from vidtrain.tasks.classification.predictions import PredictionsFile
 from vidtrain.tasks.classification.scores import ClassScores
-from vidtrain.tasks.task import Answers, Forward
+from vidtrain.tasks.task import Forward, Predictions
 from vidtrain.types import Batch
 
 
@@ -66,7 +66,7 @@ class Classification:
         logits = network(clips)
         return self.objective.loss(logits, targets), {"top1": self.objective.hits(logits, targets)}
 
-    def answer(self, network: Forward, inputs: Mapping[str, Any]) -> Tensor:
+    def predict(self, network: Forward, inputs: Mapping[str, Any]) -> Tensor:
         """Logits float32 (N, K)."""
         logits: Tensor = network(inputs)
         return logits.float()
@@ -88,15 +88,15 @@ class Classification:
     def _squashed(self, logits: Tensor) -> Tensor:
         return logits.sigmoid() if self.multi_label else logits.softmax(-1)
 
-    def scores(self, answers: Answers) -> ClassScores:
-        return ClassScores.of(answers, self.class_names)
+    def scores(self, predictions: Predictions) -> ClassScores:
+        return ClassScores.of(predictions, self.class_names)
 
     def file(self, file: Path, paths: Sequence[str], top: int = 5) -> PredictionsFile:
         return PredictionsFile(file, paths, self.class_names, top)
 
-    def lines(self, answers: Answers, top: int) -> list[str]:
+    def lines(self, predictions: Predictions, top: int) -> list[str]:
         """'walk 0.9100, run 0.0900'."""
-        best, classes = metrics.best_classes(answers.columns["probs"], top)
+        best, classes = metrics.best_classes(predictions.columns["probs"], top)
         return [
             ", ".join(f"{self.class_names[c]} {p:.4f}" for p, c in zip(*row, strict=True))
             for row in zip(best.tolist(), classes.tolist(), strict=True)

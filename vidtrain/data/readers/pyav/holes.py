@@ -18,8 +18,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.readers.pyav.extent import announced_bytes
 from vidtrain.data.readers.pyav.opening import OpenFile
+from vidtrain.data.readers.pyav.truncation import announced_bytes
 
 Longs = npt.NDArray[np.int64]
 

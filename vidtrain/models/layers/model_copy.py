@@ -25,11 +25,11 @@ def _to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.to(device=device, dtype=dtype)
 
 
-def meta_twin(model: nn.Module) -> nn.Module:
+def copy_on_meta(model: nn.Module) -> nn.Module:
     """The model on the meta device, in eval mode, float32: a forward pass computes shapes and nothing else."""
     return _twin(model, lambda tensor: _to(tensor, torch.device("meta")))
 
 
-def cpu_twin(model: nn.Module) -> nn.Module:
+def copy_on_cpu(model: nn.Module) -> nn.Module:
     """The model in eval mode, float32, sharing its tensors where they are on the CPU (or meta) already."""
     return _twin(model, lambda tensor: tensor if tensor.is_meta else _to(tensor, torch.device("cpu")))

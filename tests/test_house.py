@@ -169,7 +169,7 @@ def test_one_name_one_class() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found.setdefault(node.name, []).append(str(file.relative_to(PACKAGE)))
     same = {name: sorted(files) for name, files in found.items() if len(files) > 1}
-    assert same == {"Block": ["models/layers/inception.py", "models/layers/transformer.py"]}  # as their papers say
+    assert same == {}
 
 
 def test_files_fit_a_head() -> None:

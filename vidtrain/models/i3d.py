@@ -10,7 +10,7 @@ from torch import nn
 
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
-from vidtrain.models.layers.inception import BLOCK_NAMES, FULL_WIDTH, Block, inception_blocks, scaled
+from vidtrain.models.layers.inception import BLOCK_NAMES, FULL_WIDTH, InceptionWidths, inception_blocks, scaled
 from vidtrain.models.layers.nonlocal_block import NonLocal, NonLocalOptions
 from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.same_padding import SameConv3d, SameMaxPool3d, Triple
@@ -45,7 +45,7 @@ class _Unit(nn.Module):
 class _Mixed(nn.Module):
     """An Inception block: 1x1x1; 1x1x1 and 3x3x3, twice; pool and 1x1x1."""
 
-    def __init__(self, channels: int, block: Block) -> None:
+    def __init__(self, channels: int, block: InceptionWidths) -> None:
         super().__init__()
         self.b0 = _Unit(channels, block.b0)
         self.b1a = _Unit(channels, block.b1_mid)

@@ -100,7 +100,7 @@ class MViT(LayerNumbers, TorchvisionMViT):
 
 
 def _blocks(depths: Sequence[int], width: int, heads: int, *, second: bool) -> list[MSBlockConfig]:
-    """Stage s works on width * 2^s channels with heads * 2^s heads; its first block halves the queries' picture (but
+    """Stage s works on width * 2^s channels with heads * 2^s heads; its first block halves the queries' grid (but
     not in stage 0). Channels double in that block (v2) or in the one before it (v1)."""
     if len(depths) != 4 or min(depths) < 1:
         raise ConfigError(f"model.depths: got {list(depths)}, expected four numbers of blocks, each 1 or more")

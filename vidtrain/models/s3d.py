@@ -13,7 +13,7 @@ from torch import nn
 
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
-from vidtrain.models.layers.inception import FULL_WIDTH, Block, inception_blocks, scaled
+from vidtrain.models.layers.inception import FULL_WIDTH, InceptionWidths, inception_blocks, scaled
 from vidtrain.models.layers.resnet3d import Triple, conv3d
 
 ENTRIES = {
@@ -58,7 +58,7 @@ class _Separable(nn.Sequential):
 class _Mixed(nn.Module):
     """An Inception block with separable convolutions."""
 
-    def __init__(self, channels: int, block: Block, gating: bool) -> None:
+    def __init__(self, channels: int, block: InceptionWidths, gating: bool) -> None:
         super().__init__()
         self.branch0 = _ConvNorm(channels, block.b0)
         self.branch1 = nn.Sequential(

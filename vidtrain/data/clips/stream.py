@@ -172,8 +172,8 @@ def cut_clips(video: OpenVideo, indices: Indices, cuts: Sequence[Crop], *, piece
     firsts, lasts = indices.min(1).tolist(), indices.max(1).tolist()
     held: dict[int, list[Frames]] = {}
     clip = 0
-    for number, picture in stream(video, np.unique(indices), cuts[0].read_size, pieces=pieces):
-        held[number] = [cut.apply(picture[None])[0] for cut in cuts]
+    for number, frame in stream(video, np.unique(indices), cuts[0].read_size, pieces=pieces):
+        held[number] = [cut.apply(frame[None])[0] for cut in cuts]
         while clip < len(indices) and lasts[clip] <= number:
             yield [np.stack(views) for views in zip(*(held[frame] for frame in indices[clip].tolist()), strict=True)]
             clip += 1

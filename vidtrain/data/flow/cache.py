@@ -2,7 +2,7 @@
 
     <output>/flow.json               how it was made: every file of a folder in the same way
     <output>/<2 letters>/<id>.flow   of a video, whole or not there: a JPEG pack (readers/jpeg_pack.py) of grey
-                                     pictures, one for each frame but the last, u above v
+                                     images, one for each frame but the last, u above v
     <output>/report.csv              a line per video: made, kept from before, or bad and why
 
 Why JPEGs: bytes of a field and milliseconds to decode it, dis on clips of UCF101 at 170 x 128 (43,520 bytes raw):
@@ -180,11 +180,11 @@ def compute(job: Job, *, method: FlowMethod, settings: FlowCacheConfig, reader: 
         write_pack(out, jpegs, VideoInfo(count, info.fps, 2 * size[0], size[1]))
 
 
-def _fields(source: str, pictures: Iterator[Any], method: FlowMethod, batch: int) -> Iterator[Codes]:
+def _fields(source: str, images: Iterator[Any], method: FlowMethod, batch: int) -> Iterator[Codes]:
     """Codes (H, W, 2) of each frame but the last; of a single frame one field that stands still."""
-    last = next(pictures)
+    last = next(images)
     shape, alone = last.shape[:2], True
-    while following := list(islice(pictures, batch)):
+    while following := list(islice(images, batch)):
         alone = False
         frames = np.stack([last, *following])
         try:

@@ -3,7 +3,7 @@
     code = 128 + round(127 / 20 * pixels), pixels clipped to -20 ... 20
 
 so codes are 1 to 255, 128 stands still, a step is 0.16 pixels, and mirroring is exact: the codes of -u are 256 - those
-of u. Channel 0 is u, to the right, channel 1 is v, downwards. Pixels are those of the picture that the field belongs
+of u. Channel 0 is u, to the right, channel 1 is v, downwards. Pixels are those of the image that the field belongs
 to: a field that is scaled to another size has its values scaled by the same ratio.
 """
 
@@ -38,7 +38,7 @@ def decode(codes: Codes) -> Field:
 
 
 def mirror(codes: Codes) -> Codes:
-    """Codes (..., H, W, 2) of the mirrored video: the picture from right to left, u negated."""
+    """Codes (..., H, W, 2) of the mirrored video: the image from right to left, u negated."""
     flipped = codes[..., ::-1, :].copy()
     np.subtract(0, flipped[..., 0], out=flipped[..., 0])  # 256 - code, in 8 bits
     return flipped

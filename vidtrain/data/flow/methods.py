@@ -1,6 +1,6 @@
 """Ways to compute optical flow. Each takes pairs of RGB frames and gives flow in pixels.
 
-The three for a CPU are set up so that on a textured picture that moves by up to 3 pixels the mean end-point error, away
+The three for a CPU are set up so that on a textured image that moves by up to 3 pixels the mean end-point error, away
 from the border, is at most 0.03 pixels (dis), 0.01 (farneback) and 0.02 (tvl1): tests/data/test_flow_methods.py. A pair
 of 171 x 128 takes 10, 8 and 120 ms on one core.
 """

@@ -1,10 +1,10 @@
 """TV-L1 optical flow (Zach, Pock and Bischof 2007, "A Duality Based Approach for Realtime TV-L1 Optical Flow").
 
-Minimises the sum over the picture of |grad u| + |grad v| + lambda |I1(x + u, y + v) - I0(x, y)|, coarse to fine.
+Minimises the sum over the image of |grad u| + |grad v| + lambda |I1(x + u, y + v) - I0(x, y)|, coarse to fine.
 
 Written here because OpenCV's own (in its contributed modules) was off by 0.02 to 0.07 pixels on small motions of
 textures, in all settings that were tried. Its cubic kernel does not keep straight ramps straight, which may be why.
-This one is off by 0.006 pixels on the same pictures and takes 0.1 s for a pair of 171 x 128, OpenCV's 0.2 to 0.6 s.
+This one is off by 0.006 pixels on the same images and takes 0.1 s for a pair of 171 x 128, OpenCV's 0.2 to 0.6 s.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _TAU: Final = 0.25  # step of the dual
 _WARPS: Final = 5  # linearisations a level
 _STEPS: Final = 30  # of the solver, a linearisation
 _SMALLEST: Final = 16  # pixels of the shorter side at the coarsest level
-_FRACTION: Final = 32  # OpenCV moves pictures by multiples of 1 / 32 pixel
+_FRACTION: Final = 32  # OpenCV moves images by multiples of 1 / 32 pixel
 _MEDIAN: Final = 3
 _Plane = npt.NDArray[np.float32]
 
 
 def tvl1(cv2: Any, first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> _Plane:
-    """Grey uint8 (H, W) and the picture after it -> float32 (H, W, 2): u, to the right, and v, down, in pixels."""
+    """Grey uint8 (H, W) and the image after it -> float32 (H, W, 2): u, to the right, and v, down, in pixels."""
     pyramid = [(first.astype(np.float32), second.astype(np.float32))]
     while min(pyramid[-1][0].shape) >= 2 * _SMALLEST:
         height, width = pyramid[-1][0].shape
@@ -49,7 +49,7 @@ def _level(cv2: Any, first: _Plane, second: _Plane, flow: _Plane) -> _Plane:
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     dual_x, dual_y = np.zeros_like(flow), np.zeros_like(flow)
     for _ in range(_WARPS):
-        at = np.rint(flow * _FRACTION) / np.float32(_FRACTION)  # where the picture really is moved to
+        at = np.rint(flow * _FRACTION) / np.float32(_FRACTION)  # where the image really is moved to
         x, y = columns + at[0], rows + at[1]
         moved = cv2.remap(second, x, y, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
         slope = _slope(moved)

@@ -29,7 +29,7 @@ def something_something(
     """Version 2 (JSON lists, .webm videos) or 1 (CSV lists, folders of images); which one follows from the files.
 
     The class of a video is its template without the brackets: "Pushing [something] from left to right". Videos are
-    found by their number anywhere below root: `<id>.webm`, in another container, or a folder `<id>` of pictures. What
+    found by their number anywhere below root: `<id>.webm`, in another container, or a folder `<id>` of images. What
     is not on disk goes to `Manifest.missing`.
 
     Without test answers the split "test" is "val", as the field reports it; a note says so.

@@ -14,7 +14,7 @@ from vidtrain.data.manifest.files import PACK_EXTENSION
 from vidtrain.data.prepare.frames import copy_size, timestamps
 from vidtrain.data.prepare.plan import Copy
 from vidtrain.data.readers.base import VideoReader
-from vidtrain.data.readers.pyav.convert import Picture
+from vidtrain.data.readers.pyav.convert import ImageArray
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.pyav.truncation import missing_bytes
 from vidtrain.data.readers.streaming import walk
@@ -64,18 +64,18 @@ def _write(source: str, part: Path, reader: VideoReader, settings: PrepareConfig
         size = copy_size(video.info, settings.short_side, even=not jpeg)
         info = VideoInfo(video.info.num_frames, video.info.fps, *size, video.info.times)
         places = np.linspace(0, info.num_frames - 1, _LOOKED_AT).round().astype(int)
-        kept: dict[int, Picture] = {}
-        pictures = _keep(walk(source, video, size), set(places.tolist()), kept)
+        kept: dict[int, ImageArray] = {}
+        images = _keep(walk(source, video, size), set(places.tolist()), kept)
         if jpeg:
             from vidtrain.data.prepare.jpeg import encode_pack
             from vidtrain.data.readers.jpeg_pack import JpegPackReader
 
-            encode_pack(part, pictures, info, quality=settings.quality)
+            encode_pack(part, images, info, quality=settings.quality)
             copies: VideoReader = JpegPackReader()
         else:
             from vidtrain.data.prepare.video import encode_video
 
-            encode_video(part, pictures, size, timestamps(video), crf=settings.crf, gop=settings.gop)
+            encode_video(part, images, size, timestamps(video), crf=settings.crf, gop=settings.gop)
             copies = PyAVReader()
     try:
         return info, check_copy(str(part), copies, info, kept, settings.min_psnr)
@@ -92,15 +92,15 @@ def _note(source: str) -> str:
     return f"is cut off: {missing} bytes are missing at its end" if missing else ""
 
 
-def _keep(pictures: Iterable[Picture], places: set[int], kept: dict[int, Picture]) -> Iterator[Picture]:
-    """Pass the pictures on and put those at `places` aside."""
-    for number, picture in enumerate(pictures):
+def _keep(images: Iterable[ImageArray], places: set[int], kept: dict[int, ImageArray]) -> Iterator[ImageArray]:
+    """Pass the images on and put those at `places` aside."""
+    for number, image in enumerate(images):
         if number in places:
-            kept[number] = picture
-        yield picture
+            kept[number] = image
+        yield image
 
 
-def check_copy(path: str, reader: VideoReader, planned: VideoInfo, kept: dict[int, Picture], floor: float) -> float:
+def check_copy(path: str, reader: VideoReader, planned: VideoInfo, kept: dict[int, ImageArray], floor: float) -> float:
     """Read a whole copy with the reader that training uses.
 
     Args:
@@ -127,8 +127,8 @@ def check_copy(path: str, reader: VideoReader, planned: VideoInfo, kept: dict[in
         if late.max() > _LATE:
             raise VideoError(path, f"frame {late.argmax()} is shown {late.max():.3g} s from when the source shows it")
         worst, at = _CEILING, 0
-        for number, picture in enumerate(walk(path, video, (planned.height, planned.width))):
-            if number in kept and (level := likeness(picture, kept[number])) < worst:
+        for number, image in enumerate(walk(path, video, (planned.height, planned.width))):
+            if number in kept and (level := likeness(image, kept[number])) < worst:
                 worst, at = level, number
     if worst < floor:
         low = f"frame {at} has a PSNR of {worst:.1f} dB, less than prepare.min_psnr={floor:g}"
@@ -140,19 +140,19 @@ def _seconds(info: VideoInfo) -> npt.NDArray[np.float64]:
     return Timeline(info.num_frames, info.fps, info.times).seconds(np.arange(info.num_frames))
 
 
-def likeness(one: Picture, other: Picture) -> float:
-    """PSNR (dB, up to 99) of two pictures (H, W, 3), each first averaged over blocks of 2x2.
+def likeness(one: ImageArray, other: ImageArray) -> float:
+    """PSNR (dB, up to 99) of two images (H, W, 3), each first averaged over blocks of 2x2.
 
-    Averaged, because sharp colours and noise, which no small copy keeps, would drown what this is to find: a picture
+    Averaged, because sharp colours and noise, which no small copy keeps, would drown what this is to find: an image
     that is broken, of the wrong colours, or of another place in the video.
     """
     error = float(np.square(_halved(one) - _halved(other)).mean())
     return min(_CEILING, float(10 * np.log10(255**2 / max(error, 1e-9))))
 
 
-def _halved(picture: Picture) -> npt.NDArray[np.float32]:
-    height, width = (side // 2 * 2 if side > 1 else 1 for side in picture.shape[:2])
+def _halved(image: ImageArray) -> npt.NDArray[np.float32]:
+    height, width = (side // 2 * 2 if side > 1 else 1 for side in image.shape[:2])
     rows, columns = min(2, height), min(2, width)
-    blocks = picture[:height, :width].reshape(height // rows, rows, width // columns, columns, 3)
+    blocks = image[:height, :width].reshape(height // rows, rows, width // columns, columns, 3)
     means: npt.NDArray[np.float32] = blocks.mean((1, 3), dtype=np.float32)
     return means

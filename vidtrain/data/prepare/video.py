@@ -27,7 +27,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from vidtrain.data.prepare.frames import Times
-from vidtrain.data.readers.pyav.convert import ONE_THREAD, Picture
+from vidtrain.data.readers.pyav.convert import ONE_THREAD, ImageArray
 from vidtrain.errors import ConfigError
 
 ENCODER: Final = "libx264"
@@ -46,13 +46,13 @@ def check_encoder() -> None:
 
 
 def encode_video(
-    file: Path, pictures: Iterable[Picture], size: tuple[int, int], times: Times, *, crf: int, gop: int
+    file: Path, images: Iterable[ImageArray], size: tuple[int, int], times: Times, *, crf: int, gop: int
 ) -> None:
     """Write an MP4 without audio; its index comes first, so that opening it is one read.
 
     Args:
         file: what to write, under any name.
-        pictures: N RGB frames uint8 (H, W, 3).
+        images: N RGB frames uint8 (H, W, 3).
         size: their height and width, both even.
         times: of the N frames.
         crf: x264's quality, 0 to 51.
@@ -66,8 +66,8 @@ def encode_video(
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = stream.time_base = times.unit
         reformatter = VideoReformatter()
-        for tick, picture in zip(times.ticks.tolist(), pictures, strict=True):
-            frame = VideoFrame.from_ndarray(picture, format="rgb24")
+        for tick, image in zip(times.ticks.tolist(), images, strict=True):
+            frame = VideoFrame.from_ndarray(image, format="rgb24")
             # AREA: the colours of 2x2 pixels are averaged, which comes closest to them
             frame = reformatter.reformat(frame, format="yuv420p", interpolation="AREA", **ONE_THREAD)
             frame.pts, frame.time_base = tick, times.unit

@@ -57,12 +57,12 @@ def _decoded(video: PyAVVideo, wanted: Indices, size: tuple[int, int]) -> Iterat
     for number, frame in video.frames.get(wanted.tolist()):
         if number != next(expected, None):
             raise OutOfOrderError
-        picture = np.empty((*size, 3), np.uint8)
+        image = np.empty((*size, 3), np.uint8)
         try:
-            converter.write(frame, picture)
+            converter.write(frame, image)
         except (av.error.FFmpegError, ValueError) as error:
             raise VideoError(path, f"frame {number} of {count} does not convert to RGB ({error})") from None
-        yield number, picture
+        yield number, image
     missing = next(expected, None)
     if missing is not None:
         raise VideoError(path, f"frame {missing} of {count} does not decode")

@@ -9,7 +9,7 @@ FULL_WIDTH = 64
 """Channels of the first convolution of the published nets."""
 
 
-class Block(NamedTuple):
+class InceptionWidths(NamedTuple):
     """Channels of one Inception block: four branches, of which two reduce before they convolve, one pools."""
 
     b0: int
@@ -26,15 +26,15 @@ class Block(NamedTuple):
 
 
 _BLOCKS = {
-    "3b": Block(64, 96, 128, 16, 32, 32),
-    "3c": Block(128, 128, 192, 32, 96, 64),
-    "4b": Block(192, 96, 208, 16, 48, 64),
-    "4c": Block(160, 112, 224, 24, 64, 64),
-    "4d": Block(128, 128, 256, 24, 64, 64),
-    "4e": Block(112, 144, 288, 32, 64, 64),
-    "4f": Block(256, 160, 320, 32, 128, 128),
-    "5b": Block(256, 160, 320, 32, 128, 128),
-    "5c": Block(384, 192, 384, 48, 128, 128),
+    "3b": InceptionWidths(64, 96, 128, 16, 32, 32),
+    "3c": InceptionWidths(128, 128, 192, 32, 96, 64),
+    "4b": InceptionWidths(192, 96, 208, 16, 48, 64),
+    "4c": InceptionWidths(160, 112, 224, 24, 64, 64),
+    "4d": InceptionWidths(128, 128, 256, 24, 64, 64),
+    "4e": InceptionWidths(112, 144, 288, 32, 64, 64),
+    "4f": InceptionWidths(256, 160, 320, 32, 128, 128),
+    "5b": InceptionWidths(256, 160, 320, 32, 128, 128),
+    "5c": InceptionWidths(384, 192, 384, 48, 128, 128),
 }
 BLOCK_NAMES = tuple(_BLOCKS)
 
@@ -44,10 +44,10 @@ def scaled(channels: int, width: int) -> int:
     return max(1, round(channels * width / FULL_WIDTH))
 
 
-def inception_blocks(width: int) -> Iterator[tuple[str, int, Block]]:
+def inception_blocks(width: int) -> Iterator[tuple[str, int, InceptionWidths]]:
     """(name, input channels, block) from 3b to 5c."""
     channels = scaled(192, width)
     for name, block in _BLOCKS.items():
-        own = Block(*(scaled(c, width) for c in block))
+        own = InceptionWidths(*(scaled(c, width) for c in block))
         yield name, channels, own
         channels = own.out

@@ -81,8 +81,8 @@ def resize_grid(
         corners = {"align_corners": False} if time == "linear" else {}
         grid = F.interpolate(flat, size=new[0], mode=time, **corners)[0].t().reshape(new[0], *old[1:], width)
     if len(old) > 1 and old[-2:] != new[-2:]:
-        pictures = grid.reshape(-1, *old[-2:], width).permute(0, 3, 1, 2)
-        grid = F.interpolate(pictures, size=new[-2:], mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
+        images = grid.reshape(-1, *old[-2:], width).permute(0, 3, 1, 2)
+        grid = F.interpolate(images, size=new[-2:], mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
     resized = grid.reshape(*table.shape[:-2], math.prod(new), width).to(table.dtype)
     return torch.cat([lead, resized], dim=-2)
 
@@ -93,7 +93,7 @@ def fit_tables(state: Mapping[str, torch.Tensor], model: nn.Module) -> tuple[dic
     returned as they came) and by `position_note() -> str | None` what else there is to know.
 
     Raises:
-        CheckpointError: a table of pictures that are no squares.
+        CheckpointError: a table of images that are no squares.
     """
     fitted, changes = dict(state), dict[tuple[str, str], str]()
     tables: dict[str, Table] = getattr(model, "position_tables", dict)()

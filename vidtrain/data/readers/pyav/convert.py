@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 
 from vidtrain.types import Frames
 
-Picture = npt.NDArray[np.uint8]
+ImageArray = npt.NDArray[np.uint8]
 
 # From PyAV 17 on swscale starts a thread per core unless told not to, and from 19 on a process that was forked from one
 # that has done so waits for those threads forever.
@@ -24,7 +24,7 @@ ONE_THREAD: Final[dict[str, Any]] = {"threads": 1} if int(av.__version__.split("
 
 @dataclass(frozen=True)
 class Orientation:
-    """How the stored raster is turned into the picture shown: mirrored first, transposed after.
+    """How the stored raster is turned into the image shown: mirrored first, transposed after.
 
     Rotations by other than quarter turns are taken to the nearest one.
     """
@@ -54,10 +54,10 @@ class Orientation:
         """True when no rotation alone gives it."""
         return self.flip_rows ^ self.flip_columns ^ self.transpose
 
-    def apply(self, picture: Picture) -> Picture:
+    def apply(self, image: ImageArray) -> ImageArray:
         """(H, W, 3) or (H, W) as stored -> a view as shown."""
-        picture = picture[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
-        return picture.swapaxes(0, 1) if self.transpose else picture
+        image = image[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+        return image.swapaxes(0, 1) if self.transpose else image
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
         """Stored (height, width) of what is shown as (height, width), and the other way round."""
@@ -67,8 +67,8 @@ class Orientation:
 class Converter:
     """Frames to RGB in one swscale call, scaled and converted together. Keeps the scaler between frames.
 
-    Scaled pictures are asked for as planes of green, blue and red: swscale then keeps the full resolution of the
-    colours, which packed RGB of an even width halves (by 2 to 5 levels of 255 on average on detailed pictures, measured
+    Scaled images are asked for as planes of green, blue and red: swscale then keeps the full resolution of the
+    colours, which packed RGB of an even width halves (by 2 to 5 levels of 255 on average on detailed images, measured
     on clips scaled to a third), and takes a quarter less time with the interleaving below counted in.
     """
 
@@ -76,7 +76,7 @@ class Converter:
         self._orientation = orientation
         self._reformatter = VideoReformatter()
 
-    def write(self, frame: VideoFrame, out: Picture) -> None:
+    def write(self, frame: VideoFrame, out: ImageArray) -> None:
         """Fill `out` (H, W, 3) with the frame as shown, scaled bilinearly to H x W."""
         height, width = self._orientation.shape(out.shape[0], out.shape[1])
         scaled = (frame.height, frame.width) != (height, width)
@@ -96,7 +96,7 @@ class Converter:
             out[:] = self._orientation.apply(rows.reshape(height, width, 3))
 
 
-def _rows(plane: VideoPlane, height: int, length: int) -> Picture:
+def _rows(plane: VideoPlane, height: int, length: int) -> ImageArray:
     """(height, length) bytes of a plane; its rows are padded for alignment."""
     return np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)[:, :length]
 

@@ -27,7 +27,15 @@ from vidtrain.options import paths as path_options
 from vidtrain.options.commands import COMMANDS
 from vidtrain.options.described import conf_dir, fields
 from vidtrain.options.instantiate import locate
-from vidtrain.options.paths import annotation, expand_home, expand_homes, literal, quote_paths, unquoted
+from vidtrain.options.paths import (
+    annotation,
+    expand_home,
+    expand_homes,
+    literal,
+    name_positional,
+    quote_paths,
+    unquoted,
+)
 
 NAMES = [
     *["clip (1).mp4", "喧嘩.mp4", "a,b.mp4", "x=1.mp4", "it's.mp4", 'say "hi".mp4', "`ls`.mp4", "$HOME.mp4", "50%.mp4"],
@@ -435,3 +443,24 @@ def test_values_are_shown_without_quotes() -> None:
 def test_literal_is_undone_by_omegaconf() -> None:
     config: Any = OmegaConf.create({"x": 1, "path": literal(r"a\${x}\\${x}$${")})
     assert config.path == r"a\${x}\\${x}$${"
+
+
+def test_a_word_without_a_key_is_the_path_that_a_command_is_about(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x=1").mkdir()
+    assert name_positional(["clips", "device=cpu"], "init") == ["input=clips", "device=cpu"]
+    assert name_positional(["device=cpu", "x=1"], "init") == ["input=x=1", "device=cpu"]  # such a folder is there
+    for as_given in (["input=a", "output=b"], ["y=1", "hydra.verbose=true"], []):  # Hydra says that there is no key y
+        assert name_positional(as_given, "init") == as_given
+    assert name_positional(["model=c3d", "clips"], "train") == ["model=c3d", "clips"]
+    for words in (["a", "b"], ["a", "input=b"]):
+        with pytest.raises(ConfigError, match=r"give one|one path"):
+            name_positional(words, "init")
+    monkeypatch.setattr(path_options, "annotation", lambda *_: "list[FilePath]")
+    [argument] = name_positional(["a", "b, c", "it's ${d}", "[1]"], "init")
+    assert list(OmegaConf.create({"key": _PARSER.parse_override(argument).value()}).key) == [
+        "a",
+        "b, c",
+        "it's ${d}",
+        "[1]",
+    ]

@@ -22,6 +22,8 @@ class Command:
     """Config groups that the user may choose from, in the order of --help."""
     from_checkpoint: bool = False
     """The rest of the configuration comes from a checkpoint, and the user changes what he names."""
+    positional: str = ""
+    """The option of paths that words without a key give: of a list all such words, else one."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ COMMANDS: Final = {
         "vidtrain init my_videos",
         schema="vidtrain.commands.init.InitConfig",
         groups="",
+        positional="input",
     ),
     "train": Command(
         "train a model, then test it",

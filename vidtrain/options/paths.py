@@ -19,7 +19,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from vidtrain.errors import ConfigError
+from vidtrain.errors import ConfigError, one_of
+from vidtrain.options.commands import COMMANDS
 from vidtrain.options.described import conf_dir, fields, group_options
 
 _GROUPS = ("data", "model")  # those whose functions may read files
@@ -75,6 +76,34 @@ def quote_paths(
             value = swept
         result.append(f"{found.group(1)}{key}={value}")
     return result
+
+
+def name_positional(overrides: Sequence[str], command: str) -> list[str]:
+    """`vidtrain init my_videos` -> input=my_videos; for an option that is a list: a b c=1 -> c=1 runs=['a','b'].
+
+    A word is a path when it gives no key of the command and has no equals sign, or when such a path exists.
+
+    Raises:
+        ConfigError: several paths for an option of one, or paths as words and by the option's key.
+    """
+    option = COMMANDS[command].positional
+    keys = {key for key, *_ in fields(command)} if option else set()
+
+    def is_path(word: str) -> bool:
+        found = _OVERRIDE.fullmatch(word)
+        return found is None or (found.group(2) not in keys and _exists(word, ()))
+
+    words = [word for word in overrides if option and is_path(word)]
+    if not words:
+        return list(overrides)
+    rest = [word for word in overrides if word not in words]
+    if any(word.lstrip("+").startswith(f"{option}=") for word in rest):
+        raise ConfigError(f"{words[0]}: a path without a key is taken for {option}=, which is given, too: give one")
+    if "list" in (annotation(command, option) or ""):
+        return [*rest, f"{option}=[{','.join(map(_always_quoted, words))}]"]
+    if len(words) > 1:
+        raise ConfigError(f"vidtrain {command} takes one path without a key, got {one_of(words, 5)}")
+    return [f"{option}={words[0]}", *rest]
 
 
 def expand_home(path: str) -> str:
@@ -236,8 +265,6 @@ def _in_quotes(text: str) -> bool:
 
 def _quoted(text: str, interpolation: bool = False) -> str:
     """One path, so that Hydra and OmegaConf read this very text."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
     if _in_quotes(text):
         return text
     if text == "???":  # OmegaConf's word for what is missing
@@ -249,6 +276,12 @@ def _quoted(text: str, interpolation: bool = False) -> str:
         value = None if parsed.is_sweep_override() else parsed.value()
         if isinstance(value, str) and value == text:
             return text
+    return _always_quoted(text, interpolation)
+
+
+def _always_quoted(text: str, interpolation: bool = False) -> str:
+    from hydra.core.override_parser.types import Quote, QuotedString
+
     return QuotedString(text if interpolation else literal(text), Quote.single).with_quotes()
 
 

@@ -16,7 +16,7 @@ from vidtrain import __version__
 from vidtrain.children import keep_working_folder_out
 from vidtrain.errors import EXIT_INTERRUPTED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
 from vidtrain.options.commands import COMMANDS, FROM_CHECKPOINT
-from vidtrain.options.paths import expand_home, expand_homes, quote_paths
+from vidtrain.options.paths import expand_home, expand_homes, name_positional, quote_paths
 from vidtrain.terminal import accept_any_text, printable
 
 # Hydra's flags -> number of values each takes ("?" = perhaps one, of these)
@@ -123,8 +123,7 @@ def _main(argv: list[str]) -> int:
     folder, in_sweep = _config_dir(flags), "-m" in flags or "--multirun" in flags
     if command == "data":
         overrides = _data_action(overrides)
-    if command == "init" and overrides and not re.match(r"(input|output|weights|device|num_workers)=", overrides[0]):
-        overrides = [f"input={overrides[0]}", *overrides[1:]]  # vidtrain init my_videos
+    overrides = name_positional(overrides, command)
     if command == "train" and "${" in (here := os.getcwd()):  # noqa: PTH109
         raise ConfigError(f"{here}: Hydra reads the ${{ in this folder's name as a reference: train in another folder")
     overrides = quote_paths(overrides, command, multirun=in_sweep, config_dir=folder)

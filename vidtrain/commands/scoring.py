@@ -31,6 +31,7 @@ from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.errors import ConfigError, DataError, LoaderError, VidtrainError, one_of
 from vidtrain.options.schema import TrainConfig
 from vidtrain.reports.results import write_json
+from vidtrain.reports.score_figures import write_test_figures
 from vidtrain.tasks.task import Predictions, PredictionsWriter, Scores, Task
 from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import Batch, ViewPart
@@ -145,7 +146,7 @@ class Scorer:
         folder: Path,
         show: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, Any]:
-        """Score a split by the eval protocol; write predictions.csv, not_scored.csv and result.json to `folder`.
+        """Score a split by the eval protocol; write predictions.csv, not_scored.csv, result.json, figures to `folder`.
 
         What ends it before leaves the rows that are known in predictions.partial.csv, of each process its own.
 
@@ -194,6 +195,8 @@ class Scorer:
             rows.writerows([bad.path, bad.reason] for bad in predictions.bad)
             rows.writerows([path, self.not_finite] for path in result["not_finite"])
         write_json(folder / "result.json", result)
+        if evaluation.figures:
+            write_test_figures(folder / "figures", result, task.titles, task.primary)
         partial.remove()
         return result
 

@@ -31,6 +31,7 @@ from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import TrainConfig
 from vidtrain.plain import read_json
 from vidtrain.ranges import Range, check_number
+from vidtrain.reports.curves import write_learning_curves
 from vidtrain.reports.results import primary, print_result, summary_cells, write_json
 from vidtrain.runs.sole_writer import sole_writer
 
@@ -149,6 +150,8 @@ def _train_and_test(
             except LoaderError:
                 stop.wait()  # raises, when the worker was ended with the whole job
                 raise
+    if world.is_main and options.eval.figures:
+        write_learning_curves(folder, [(key, task.titles.get(key, key)) for key in (task.primary, *task.measures)])
     progress = trainer.progress
     bad = {path: reason for known in world.gather(progress.bad) for path, reason in known.items()}
     params = sum(p.numel() for p in trainer.model.parameters())

@@ -166,6 +166,8 @@ class EvalConfig:
     """Clips per video in the validation after an epoch (centre crop)."""
     batch_size: int = number(32, least=1)
     """Views in one forward pass: bounds the memory of testing."""
+    figures: bool = True
+    """Draw each test and training into figures/ beside its numbers, as PNG and SVG: confusion, classes, curves."""
 
 
 @dataclass

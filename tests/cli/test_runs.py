@@ -35,8 +35,12 @@ def test_a_run_leaves_what_it_promises(trained: Path) -> None:
 
 def test_tensorboard_shows_scalars_clips_and_confusion(trained: Path) -> None:
     events = EventAccumulator(str(trained / "tensorboard")).Reload()
-    assert {"train/loss", "train/lr", "train/data_wait_share", "val/top1"} <= set(events.Tags()["scalars"])
-    assert set(events.Tags()["images"]) == {"clips", "confusion"}
+    shown = {"train/loss", "train/lr", "train/grad_norm", "train/data_wait_share", "val/top1", "final/test/top1"}
+    assert shown <= set(events.Tags()["scalars"])
+    assert all(event.value > 0 for event in events.Scalars("train/grad_norm"))
+    result = json.loads((trained / "result.json").read_text())
+    assert events.Scalars("final/test/top1")[0].value == pytest.approx(result["test"]["top1"])
+    assert set(events.Tags()["images"]) == {"clips", "clips/video", "confusion"}
 
 
 def test_a_checkpoint_describes_itself(trained: Path) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import shutil
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from tests.cli.conftest import Call
 from tests.cli.conftest import call as call
@@ -148,11 +153,23 @@ class Noting(Logger):
     def image(self, name: str, update: int, pixels: np.ndarray) -> None:
         self._note("image", name, update, pixels.shape, pixels.dtype)
 
+    def video(self, name: str, update: int, frames: np.ndarray, fps: float) -> None:
+        self._note("video", name, update, frames.shape, frames.dtype)
+
+    def precision_recall(self, name: str, update: int, truth: np.ndarray, scores: np.ndarray) -> None:
+        self._note("precision_recall", name, update, truth.tolist(), scores.tolist())
+
+    def finish(self, update: int, values: Mapping[str, float]) -> None:
+        self._note("finish", update, dict(values))
+
     def close(self) -> None:
         self._note("close")
 
 
-@pytest.mark.parametrize("bad", ["start", "scalars", "image", "close"])
+CLIPS = torch.zeros(3, 2, 4, 5, 6, 3, dtype=torch.uint8), torch.tensor([0, 1, -1])
+
+
+@pytest.mark.parametrize("bad", ["start", "scalars", "image", "video", "precision_recall", "finish", "close"])
 def test_a_logger_that_fails_is_skipped_and_closed_and_the_others_go_on(
     tmp_path: Path, bad: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -161,11 +178,17 @@ def test_a_logger_that_fails_is_skipped_and_closed_and_the_others_go_on(
     for update in (1, 2):
         record.scalars("val", update, 1.0, {"loss": 0.5})
         record.figure("confusion", update, draw_confusion)
-        record.clips(update, torch.zeros(3, 2, 4, 5, 6, 3, dtype=torch.uint8))
+        record.clips(update, *CLIPS)
+        record.precision_recall("pr/a", update, np.array([True, False]), np.array([0.5, 0.25], np.float32))
+    record.finish(2, {"test/top1": 0.5})
     record.close()
-    assert [call[0] for call in good.seen] == ["start", *["scalars", "image", "image"] * 2, "close"]
+    each = ["scalars", "image", "image", "video", "precision_recall"]
+    assert [call[0] for call in good.seen] == ["start", *each * 2, "finish", "close"]
     assert good.seen[1] == ("scalars", "val", 1, 1.0, {"loss": 0.5})
     assert good.seen[3] == ("image", "clips", 1, (6 * 5, 4 * 6, 3), np.uint8)
+    assert good.seen[4] == ("video", "clips/video", 1, (4, 5 + 16, 3 * 6, 3), np.uint8)
+    assert good.seen[5] == ("precision_recall", "pr/a", 1, [True, False], [0.5, 0.25])
+    assert good.seen[-2] == ("finish", 2, {"test/top1": 0.5})
     methods = [call[0] for call in broken.seen]
     assert methods.count(bad) == (2 if bad == "close" else 1)
     assert methods[-1] == "close"
@@ -192,9 +215,47 @@ def test_a_figure_that_cannot_be_drawn_is_said_once(
 def test_nothing_is_drawn_for_loggers_without_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vidtrain.loggers.recorder._grid", lambda views: 1 / 0)
     record = recorder(tmp_path, jsonl=JsonLines(), tensorboard=TensorBoard(images=False))
-    record.clips(0, torch.zeros(3, 2, 4, 5, 6, 3, dtype=torch.uint8))
+    record.clips(0, *CLIPS)
     assert not record._not_drawn
     record.close()
+
+
+def test_tensorboard_shows_moving_clips_curves_and_the_options_beside_the_final_numbers(tmp_path: Path) -> None:
+    config = {
+        "model": {"_target_": "vidtrain.models.c3d.c3d", "dropout": 0.5, "weights": None},
+        "data": {"_target_": "some.where.videos", "root": "/home/somebody/videos", "folds": 2},
+        "logger": {"jsonl": {"_target_": "vidtrain.loggers.jsonl.JsonLines"}},
+        "trainer": {"deterministic": True},
+    }
+    record = RunRecorder(LoggedRun(tmp_path, ("walk", "run"), config), {"tensorboard": TensorBoard()})
+    colours = torch.tensor([10, 120, 240], dtype=torch.uint8)[:, None, None, None, None, None]
+    clips = (colours + torch.arange(4)[:, None, None, None]).byte().expand(3, 1, 4, 32, 48, 3)
+    record.clips(0, clips, torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]]))
+    record.precision_recall("pr/walk", 3, np.array([True, False, True]), np.array([0.9, 0.2, 0.8], np.float32))
+    record.finish(3, {"test/top1": 0.75})
+    record.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    [moving] = events.Images("clips/video")
+    with Image.open(io.BytesIO(moving.encoded_image_string)) as image:
+        assert (image.format, image.n_frames, image.size) == ("GIF", 4, (3 * 48, 32 + 16))
+        assert (moving.width, moving.height) == image.size
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    for number, colour in enumerate((10, 120, 240)):
+        assert abs(pixels[16:, number * 48 : (number + 1) * 48] - colour).max() < 10
+    labels = [(pixels[:16, n * 48 : (n + 1) * 48] < 128).sum() for n in range(3)]
+    assert labels[0] > labels[1] > labels[2] == 0  # "walk, run", "run", none
+    assert events.Scalars("final/test/top1")[0].value == 0.75
+    assert "pr/walk" in events.Tags()["tensors"]
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    started = HParamsPluginData.FromString(content).session_start_info.hparams
+    found = {name: value.string_value or value.number_value or value.bool_value for name, value in started.items()}
+    assert found == {
+        "model": "c3d",
+        "model.dropout": 0.5,
+        "data": "videos",
+        "data.folds": 2,
+        "trainer.deterministic": True,
+    }
 
 
 def test_tensorboards_thread_ends_and_the_hook_of_threads_is_put_back(tmp_path: Path) -> None:

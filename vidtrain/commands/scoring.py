@@ -30,6 +30,7 @@ from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.errors import ConfigError, DataError, LoaderError, VidtrainError, one_of
 from vidtrain.options.schema import TrainConfig
+from vidtrain.reports.figures import FIGURES
 from vidtrain.reports.results import write_json
 from vidtrain.reports.score_figures import write_test_figures
 from vidtrain.tasks.task import Predictions, PredictionsWriter, Scores, Task
@@ -196,7 +197,7 @@ class Scorer:
             rows.writerows([path, self.not_finite] for path in result["not_finite"])
         write_json(folder / "result.json", result)
         if evaluation.figures:
-            write_test_figures(folder / "figures", result, task.titles, task.primary)
+            write_test_figures(folder / FIGURES, result, task.titles, task.primary)
         partial.remove()
         return result
 

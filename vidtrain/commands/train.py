@@ -26,12 +26,14 @@ from vidtrain.engine.devices.distributed import World, join
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
 from vidtrain.engine.signals import StopSignals
+from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import CheckpointError, ConfigError, LoaderError, VidtrainError
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import TrainConfig
 from vidtrain.plain import read_json
 from vidtrain.ranges import Range, check_number
 from vidtrain.reports.curves import write_learning_curves
+from vidtrain.reports.figures import FIGURES, read_figure
 from vidtrain.reports.results import primary, print_result, summary_cells, write_json
 from vidtrain.runs.sole_writer import sole_writer
 
@@ -127,29 +129,12 @@ def _train_and_test(
     trainer = training.build_trainer(call, data, scorer, world)
     if world.is_main:
         write_json(folder / run_dir.CONFIG_FILE, compared)  # from now on resume=auto finds this run
-    try:
-        with closing(trainer.recorder):
-            if settings.epochs:
-                trainer.fit()
-            else:
-                trainer.checkpoints.save_best({"model": trainer.checkpoints.weights(trainer.model), "epoch": 0})
-    except torch.OutOfMemoryError as error:  # trainer.on_oom=fail, or several devices
-        raise VidtrainError(
-            f"{str(error).split('. ', 1)[0]}: {settings.batch_size // world.size} clips at a time are too many; "
-            "lower trainer.batch_size (trainer.accumulate makes up for it), or set trainer.checkpoint_activations=true"
-        ) from error
-
-    test, task = None, trainer.step.task
-    with StopSignals("trained, but not tested; the same command with resume=auto goes on from there") as stop:
-        best = trainer.keep_best()
-        if settings.test and "test" in data.splits:
-            model = build.bare_model(options.model, data.num_classes).to(device)
-            model.load_state_dict(best["model"])
-            try:
-                test = scorer.report(task, model, data, "test", folder / "test")
-            except LoaderError:
-                stop.wait()  # raises, when the worker was ended with the whole job
-                raise
+    with closing(trainer.recorder):
+        _fit(trainer)
+        test = _tested(trainer, scorer, options, data, folder)
+        if world.is_main:
+            _log_finals(trainer, test, folder / "test" / FIGURES)
+    task = trainer.step.task
     if world.is_main and options.eval.figures:
         write_learning_curves(folder, [(key, task.titles.get(key, key)) for key in (task.primary, *task.measures)])
     progress = trainer.progress
@@ -171,3 +156,44 @@ def _train_and_test(
         "checkpoint": str(trainer.checkpoints.best),
     }
     return {**result, "summary": summary_cells(result)}
+
+
+def _fit(trainer: Trainer) -> None:
+    settings, processes = trainer.settings, trainer.world.size
+    try:
+        if settings.epochs:
+            trainer.fit()
+        else:
+            trainer.checkpoints.save_best({"model": trainer.checkpoints.weights(trainer.model), "epoch": 0})
+    except torch.OutOfMemoryError as error:  # trainer.on_oom=fail, or several devices
+        raise VidtrainError(
+            f"{str(error).split('. ', 1)[0]}: {settings.batch_size // processes} clips at a time are too many; "
+            "lower trainer.batch_size (trainer.accumulate makes up for it), or set trainer.checkpoint_activations=true"
+        ) from error
+
+
+def _tested(
+    trainer: Trainer, scorer: Scorer, options: TrainConfig, data: VideoData, folder: Path
+) -> dict[str, Any] | None:
+    """The test of the best weights; None where there is none."""
+    with StopSignals("trained, but not tested; the same command with resume=auto goes on from there") as stop:
+        best = trainer.keep_best()
+        if not options.trainer.test or "test" not in data.splits:
+            return None
+        model = build.bare_model(options.model, data.num_classes).to(scorer.precision.device)
+        model.load_state_dict(best["model"])
+        try:
+            return scorer.report(trainer.step.task, model, data, "test", folder / "test")
+        except LoaderError:
+            stop.wait()  # raises, when the worker was ended with the whole job
+            raise
+
+
+def _log_finals(trainer: Trainer, test: dict[str, Any] | None, figures: Path) -> None:
+    """Hand the loggers what the run ends with: the best validation, the numbers and figures of the test."""
+    task, progress, recorder = trainer.step.task, trainer.progress, trainer.recorder
+    values = {} if progress.best is None else {f"val/{task.primary}": progress.best[0]}
+    values |= {f"test/{key}": test[key] for key in task.titles if test is not None and isinstance(test.get(key), float)}
+    for file in sorted(figures.glob("*.png")) if test is not None else ():
+        recorder.figure(f"test/{file.stem}", progress.update, partial(read_figure, file))
+    recorder.finish(progress.update, values)

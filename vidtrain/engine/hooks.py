@@ -145,7 +145,7 @@ class ClipsFigure(Hook):
 
     def on_update(self, trainer: Training, group: Sequence[Batch]) -> None:
         if trainer.progress.update == 1 and "rgb" in group[0].inputs:
-            trainer.recorder.clips(0, group[0].inputs["rgb"])
+            trainer.recorder.clips(0, group[0].inputs["rgb"], group[0].targets)
 
 
 class PreciseBN(Hook):

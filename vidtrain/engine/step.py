@@ -35,6 +35,7 @@ class TrainingStep:
             zeroed; those whose loss is not finite are skipped.
         skipped: a bool tensor on the device and the rows of the clips, for each update since the list was last emptied.
         micro_batch: clips that go through the network at once; None: whole batches.
+        grad_norm: of the last update, before it was clipped, on the device; None before the first.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class TrainingStep:
         self.halve_on_oom = halve_on_oom
         self.ema = ema
         self.micro_batch: int | None = None
+        self.grad_norm: Tensor | None = None
         self.sums = torch.zeros(len(task.measures) + 2, dtype=torch.float64, device=self.precision.sums_device)
         self.skipped: list[tuple[Tensor, list[int]]] = []
         self._statistics = NormStatistics(self.model)
@@ -117,6 +119,7 @@ class TrainingStep:
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         norm = getattr(norm, "full_tensor", lambda: norm)()  # of sharded weights
+        self.grad_norm = norm.detach()
         not_finite = ~norm.isfinite()
         if self.clip_grad is not None:
             nn.utils.clip_grads_with_norm_(parameters, self.clip_grad, norm)

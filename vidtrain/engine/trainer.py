@@ -133,6 +133,8 @@ class Trainer(Training):
         self._read_skipped()
         values = self.step.averages(self.world.sum(self.step.sums - since))
         values |= {"lr": self.step.optimizer.param_groups[0]["lr"], **rates}
+        if self.step.grad_norm is not None and math.isfinite(norm := self.step.grad_norm.item()):
+            values["grad_norm"] = norm
         update, task = self.progress.update, self.step.task
         self.recorder.scalars("train", update, self.plan.epoch(update, len(self.clips)), values)
         rate, wait = rates["clips_per_second"], rates["data_wait_share"]

@@ -36,7 +36,7 @@ class Logger:
 
     Attributes:
         output: what it writes into the run's folder, for messages: "metrics.jsonl".
-        images: whether `image` does something; a figure is drawn only when one of the loggers shows it.
+        images: whether `image` and `video` do something; they are drawn only when one of the loggers shows them.
     """
 
     output: str = ""
@@ -49,7 +49,19 @@ class Logger:
         """Numbers by name. kind: train (every trainer.log_every updates), train_epoch or val. epoch: with fraction."""
 
     def image(self, name: str, update: int, pixels: npt.NDArray[np.uint8]) -> None:
-        """A figure, uint8 (H, W, 3). name: clips (training clips) or confusion (of a validation)."""
+        """A figure, uint8 (H, W, 3). name: clips (training clips), confusion (of a validation), test/NAME."""
+
+    def video(self, name: str, update: int, frames: npt.NDArray[np.uint8], fps: float) -> None:
+        """A moving image, uint8 (T, H, W, 3). name: clips/video (training clips under their labels)."""
+
+    def precision_recall(
+        self, name: str, update: int, truth: npt.NDArray[np.bool_], scores: npt.NDArray[np.float32]
+    ) -> None:
+        """For a curve of precision over recall: whether each of n videos is of a class, (n,), and the probability that
+        it was given, (n,). name: pr/CLASS."""
+
+    def finish(self, update: int, values: Mapping[str, float]) -> None:
+        """The final numbers of a run that was trained to its end, by names such as test/top1 and val/top1."""
 
     def close(self) -> None:
         """Write what is left, and end every thread and process of the logger's own."""

@@ -103,6 +103,13 @@ COMMANDS: Final = {
         groups="model decoder sampler transform",
         from_checkpoint=True,
     ),
+    "board": Command(
+        "look at runs in TensorBoard, on this machine",
+        "vidtrain board runs",
+        schema="vidtrain.commands.board.BoardConfig",
+        groups="",
+        positional="runs",
+    ),
     "bench": Command(
         "measure a model: clips/s of training and testing, memory, FLOP utilisation; by precision, with torch.compile",
         "vidtrain bench model=r3d_18 batch_size=[16,32] precision=[bf16] output=bench.json",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from vidtrain.plain import check_regular, parse_json
-from vidtrain.reports.figures import new_figure, write_each
+from vidtrain.reports.figures import FIGURES, new_figure, write_each
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,7 +109,7 @@ def write_learning_curves(run: Path, metrics: Sequence[tuple[str, str]]) -> None
         shown = panels(Curves.read(run / "metrics.jsonl"), metrics)
         return learning_curves_figure(shown) if shown else None
 
-    write_each(run / "figures", {"learning_curves": draw})
+    write_each(run / FIGURES, {"learning_curves": draw})
 
 
 def learning_curves_figure(shown: Sequence[Panel]) -> Figure:

@@ -7,7 +7,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from vidtrain.runs.atomic import make_parent, whole_file
 from vidtrain.terminal import printable
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger("vidtrain")
+
+FIGURES: Final = "figures"
+"""The folder of figures beside the numbers that they draw."""
 
 
 def new_figure(**options: Any) -> Figure:
@@ -58,6 +64,14 @@ def write_figure(figure: Figure, folder: Path, name: str) -> None:
             with whole_file(folder / f"{name}.{kind}") as file:
                 figure.savefig(file, format=kind, metadata=metadata)
             figure.set_layout_engine("none")  # it stays where it was put: placing the parts takes half of the time
+
+
+def read_figure(file: Path) -> npt.NDArray[np.uint8]:
+    """The pixels of a PNG that `write_figure` has written, uint8 (H, W, 3)."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def write_each(folder: Path, figures: Mapping[str, Callable[[], Figure | None]]) -> list[str]:

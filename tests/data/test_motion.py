@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pytest
 
 from vidtrain.data.manifest.manifest import VideoData
-from vidtrain.data.motion.motion import CLASSES, FLIP_PAIRS, PAIRS, Recipe, _encode, make_motion, motion
+from vidtrain.data.motion.made import encode
+from vidtrain.data.motion.motion import CLASSES, FLIP_PAIRS, PAIRS, Recipe, make_motion, motion
 from vidtrain.data.motion.scene import draw_scene, render, scene_clips
 from vidtrain.errors import DataError
 
@@ -99,7 +100,7 @@ def test_a_coded_frame_does_not_know_its_neighbours(tmp_path: Path) -> None:
     clip = next(scene_clips((5, 0, 0), 64, 8))
     order = np.random.default_rng(0).permutation(8)
     for name, frames in (("a", clip), ("b", clip[order])):
-        _encode(tmp_path / f"{name}.mp4", [av.VideoFrame.from_ndarray(frame, format="yuv420p") for frame in frames])
+        encode(tmp_path / f"{name}.mp4", frames)
     assert np.array_equal(decode(tmp_path / "b.mp4"), decode(tmp_path / "a.mp4")[order])
 
 
@@ -253,7 +254,7 @@ def test_an_interrupted_run_cleans_up(tmp_path: Path, monkeypatch: pytest.Monkey
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vidtrain.data.motion.motion._encode", interrupt)
+    monkeypatch.setattr("vidtrain.data.motion.motion.encode", interrupt)
     with pytest.raises(KeyboardInterrupt):
         motion(tmp_path, **SMALL)
     assert not list(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,16 @@ from omegaconf import MISSING
 from vidtrain import published
 from vidtrain.commands.inputs import find_inputs
 from vidtrain.commands.predictor import Predictor
+from vidtrain.commands.scoring import prepare_folder
+from vidtrain.commands.timeline import Slider, VideoTimeline, write_files
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.engine.precision import choose_device
-from vidtrain.errors import DataError, VideoError
+from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections
 from vidtrain.ranges import number
+from vidtrain.reports.segments import segments_table, write_segments_csv
+from vidtrain.tasks.segments.decode import SegmentsConfig
 from vidtrain.tasks.task import PredictionsWriter, Task
 from vidtrain.terminal import printable
 from vidtrain.types import BadVideo, FilePath
@@ -34,7 +39,12 @@ class PredictConfig(CheckpointSections):
     top: int = number(5, least=1)
     """Classes to print per video."""
     output: FilePath | None = None
-    """Also write the predictions to this .csv file."""
+    """Also write the predictions to this .csv file; with timeline, all files to this folder."""
+    timeline: bool = False
+    """Slide over each video, of any length, and say what happens when; eval.hop is the distance of the windows."""
+    segments: SegmentsConfig = field(default_factory=SegmentsConfig)
+    overlay: bool = False
+    """timeline with output: also write each video with its labels and a strip of its timeline drawn over it."""
     trust: list[str] = field(default_factory=list)
     """Modules outside vidtrain that the checkpoint's configuration may call."""
 
@@ -49,6 +59,9 @@ def run(call: Invocation[PredictConfig]) -> None:
     model, names = subject.classifier(options)
     multi_label = bool((subject.content or {}).get("multi_label"))
     predictor = Predictor(config, model, names, device, multi_label=multi_label)
+    if options.timeline:
+        show_timelines(predictor, paths, options)
+        return
     task, manifest = predictor.task, Manifest.of(paths, [-1] * len(paths))
 
     bad: list[BadVideo] = []
@@ -67,6 +80,31 @@ def run(call: Invocation[PredictConfig]) -> None:
         for video in bad:
             print(printable(f"vidtrain: {video.path}: {video.reason}"), file=sys.stderr)
         raise DataError(f"{len(bad)} of {len(paths)} videos could not be read or have no finite scores")
+
+
+def show_timelines(predictor: Predictor, paths: Sequence[str], options: PredictConfig) -> None:
+    """Print the segments of every video, and write its files where output is set."""
+    folder = None if options.output is None else prepare_folder(Path(options.output), "output")
+    if options.overlay and folder is None:
+        raise ConfigError("overlay=true writes a video: give output=FOLDER")
+    done: list[VideoTimeline] = []
+    slider = Slider(predictor, options.segments, hop=predictor.config.eval.hop)
+    for video in slider.timelines(paths):
+        done.append(video)
+        if video.error is not None:
+            print(printable(f"vidtrain: {video.path}: {video.error}"), file=sys.stderr)
+            continue
+        print(printable(video.summary))
+        if video.segments:
+            print(segments_table(video.segments), flush=True)
+        if folder is not None:
+            write_files(folder, video, predictor, overlay=options.overlay)
+    if folder is not None:
+        write_segments_csv(folder / "segments.csv", done)
+        print(printable(f"files: {folder}"))
+    failed = sum(video.error is not None for video in done)
+    if failed:
+        raise DataError(f"{failed} of {len(paths)} videos could not be read")
 
 
 def _output(options: PredictConfig, task: Task, manifest: Manifest) -> AbstractContextManager[PredictionsWriter | None]:

@@ -194,6 +194,35 @@ class Predictor:
         whole = [found[row] for row in range(len(inputs.names))]
         return whole[0] if inputs.single else whole
 
+    def timeline(
+        self, videos: Any, *, hop: float | str | None = None, workers: int | None = None, **segments: Any
+    ) -> Any:
+        """What happens in a video when: a VideoTimeline, or a list of these for a list, a folder or a glob.
+
+        Args:
+            videos: the path of a video of any length, a list of paths, a folder or a glob.
+            hop: from a window to the next, source frames (16) or seconds ("0.5s"); None: a quarter of a window.
+            workers: see `predict`.
+            segments: smoothing, threshold, background, min_seconds, merge_seconds, see `vidtrain predict --help`.
+
+        Raises:
+            ConfigError: a value that its argument cannot have; a network that reads flow, or gives no classes.
+            VideoError: the one video cannot be read; of several, each has its `error`.
+        """
+        from vidtrain.commands.timeline import Slider, segments_config
+
+        slider = Slider(self, segments_config(segments), hop=hop)
+        with Inputs(videos, None) as inputs:
+            if inputs.reader is not None:
+                raise ConfigError("timeline reads files: write the array to a video first")
+            if workers is None and inputs.single:
+                workers = 0
+            found = {video.path: video for video in slider.timelines(inputs.paths, workers=workers)}
+        whole = [found[path] for path in inputs.paths]
+        if inputs.single and whole[0].error is not None:
+            raise VideoError(whole[0].path, whole[0].error)
+        return whole[0] if inputs.single else whole
+
     def predictions(
         self,
         manifest: Manifest,

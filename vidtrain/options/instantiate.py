@@ -22,7 +22,10 @@ ORIGIN: Final = "_origin_"
 _LARGEST: Final = 1_000_000
 """A file's own options may hold no larger number: of layers, channels, frames, ..."""
 # These write when the files are absent, where their options say. For a file's node the other one is called.
-_INSTEAD: Final = {"vidtrain.data.motion.motion.motion": "vidtrain.data.motion.motion.existing_motion"}
+_INSTEAD: Final = {
+    "vidtrain.data.motion.motion.motion": "vidtrain.data.motion.motion.existing_motion",
+    "vidtrain.data.motion.motion_long.motion_long": "vidtrain.data.motion.motion_long.existing_motion_long",
+}
 
 
 def from_file(node: Mapping[str, Any], file: str, trust: Sequence[str] = ()) -> dict[str, Any]:

@@ -7,7 +7,7 @@ memory does not depend on its length.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from vidtrain.data.readers.timeline import Seconds
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.types import BadVideo, Frames, Indices
 
+_SOUND = 16
+"""Clips that are read by themselves behind one that cannot be read, before they are taken from one pass again."""
+
 
 @dataclass(frozen=True)
 class VideoEnd:
@@ -38,6 +41,15 @@ class VideoEnd:
     times: Seconds | None = None
 
 
+@dataclass(frozen=True)
+class BrokenClip:
+    """A clip that could not be read. number: its place among those of its video."""
+
+    video: int
+    number: int
+    reason: str
+
+
 @dataclass
 class ClipBatch:
     """Clips of one or several videos.
@@ -45,6 +57,7 @@ class ClipBatch:
     views: uint8 (N, T, H, W, 3), N may be 0. videos: int64 (N,), rows in the manifest. numbers: int64 (N,), place of
     the clip among those of its video, ascending from 0; a second 0 starts the video again. totals: int64 (N,),
     clips of its video. ends: videos of which nothing more comes. bad: videos given up, with their rows.
+    broken: clips that are skipped, of a stream that goes on behind them.
     """
 
     views: torch.Tensor
@@ -53,13 +66,14 @@ class ClipBatch:
     totals: torch.Tensor
     ends: list[VideoEnd] = field(default_factory=list)
     bad: list[tuple[int, BadVideo]] = field(default_factory=list)
+    broken: list[BrokenClip] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def pin_memory(self) -> ClipBatch:
         """Called by torch's DataLoader with pin_memory=True."""
-        return ClipBatch(self.views.pin_memory(), self.videos, self.numbers, self.totals, self.ends, self.bad)
+        return replace(self, views=self.views.pin_memory())
 
 
 class ClipStream(IterableDataset[ClipBatch]):
@@ -70,6 +84,7 @@ class ClipStream(IterableDataset[ClipBatch]):
     Args:
         hop: from the start of a clip to that of the next, as in `sliding_clips`; None: clips follow each other without
             a gap or an overlap. The last clip of a video ends where the video ends.
+        skip_broken: a clip that cannot be read is listed, and the stream goes on; false: its video is given up.
     """
 
     def __init__(
@@ -79,8 +94,10 @@ class ClipStream(IterableDataset[ClipBatch]):
         *,
         hop: float | str | None,
         batch_size: int,
+        skip_broken: bool = False,
     ) -> None:
         self.manifest = manifest
+        self.skip_broken = skip_broken
         self.reader = parts.reader
         self.spec = check_slides(parts.sampler)
         self.cuts = EvalCrops(parts.transform)
@@ -128,12 +145,37 @@ class ClipStream(IterableDataset[ClipBatch]):
     def _video(self, row: int, waiting: _Waiting) -> Iterator[ClipBatch]:
         with self.reader.open(self.manifest.paths[row]) as video:
             indices = self._indices(video, row)
-            try:
-                yield from self._clips(video, row, indices, waiting, pieces=False)
-            except OutOfOrderError:
-                yield from self._clips(video, row, indices, waiting, pieces=True)
+            if self.skip_broken:
+                yield from self._readable(video, row, indices, waiting)
+            else:
+                try:
+                    yield from self._clips(video, row, indices, waiting, pieces=False)
+                except OutOfOrderError:
+                    yield from self._clips(video, row, indices, waiting, pieces=True)
             info = video.info
             waiting.ends.append(VideoEnd(row, len(indices), info.num_frames, info.fps, info.times))
+
+    def _readable(self, video: OpenVideo, row: int, indices: Indices, waiting: _Waiting) -> Iterator[ClipBatch]:
+        """As many clips as can be read. Where one cannot, those from there on are read by themselves for a while."""
+        cut, first, sound, pieces = self.cuts.all(video.info)[0], 0, _SOUND, False
+        while first < len(indices):
+            try:
+                if sound < _SOUND:
+                    read = iter([[cut.apply(video.read(indices[first], cut.read_size))]])
+                else:
+                    read = cut_clips(video, indices[first:], [cut], pieces=pieces)
+                for (clip,) in read:
+                    waiting.add(clip, row, first, len(indices))
+                    first, sound = first + 1, sound + 1
+                    if len(waiting.clips) == self.batch_size:
+                        yield waiting.batch()
+            except OutOfOrderError:
+                first, pieces = 0, True
+            except VideoError as error:
+                if sound < _SOUND:  # one by itself: it is this one
+                    waiting.broken.append(BrokenClip(row, first, error.reason))
+                    first += 1
+                sound = 0
 
     def _indices(self, video: OpenVideo, row: int) -> Indices:
         """int64 (clips, T)."""
@@ -192,6 +234,7 @@ class _Waiting:
         self.places: list[tuple[int, int, int]] = []
         self.ends: list[VideoEnd] = []
         self.bad: list[tuple[int, BadVideo]] = []
+        self.broken: list[BrokenClip] = []
 
     def add(self, clip: Frames, row: int, number: int, total: int) -> None:
         self.clips.append(clip)
@@ -201,6 +244,6 @@ class _Waiting:
         """What has been gathered; begins again."""
         places = torch.tensor(self.places, dtype=torch.int64).reshape(-1, 3)
         views = torch.from_numpy(np.stack(self.clips)) if self.clips else torch.empty(0, dtype=torch.uint8)
-        made = ClipBatch(views, places[:, 0], places[:, 1], places[:, 2], self.ends, self.bad)
+        made = ClipBatch(views, places[:, 0], places[:, 1], places[:, 2], self.ends, self.bad, self.broken)
         self._clear()
         return made

@@ -18,39 +18,24 @@ Eight classes in four pairs; each class of a pair is the other one played backwa
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import shutil
-import time
-import uuid
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import av
-from tqdm import tqdm
-
-from vidtrain.children import processors
 from vidtrain.data.manifest.manifest import Manifest, VideoData
+from vidtrain.data.motion.made import encode, existing_folder, in_threads, made_folder
 from vidtrain.data.motion.scene import scene_clips
 from vidtrain.errors import DataError
-from vidtrain.plain import read_json
 from vidtrain.ranges import takes
-from vidtrain.runs.atomic import whole_file
 
 CLASSES = ("move_left", "move_right", "move_up", "move_down", "turn_cw", "turn_ccw", "grow", "shrink")
 FLIP_PAIRS = (("move_left", "move_right"), ("turn_cw", "turn_ccw"))
 # (as rendered, played backwards), in the order of the attributes x, y, angle, size
 PAIRS = (("move_right", "move_left"), ("move_down", "move_up"), ("turn_cw", "turn_ccw"), ("grow", "shrink"))
 SPLITS = ("train", "val", "test")
-FPS = 16
 
-_VERSION = 1  # of the pictures: raise it when they change, so that old files are not taken for new ones
-_QUANTISER = "24"
-_STALE_SECONDS = 600.0  # an unfinished folder that nobody has touched for so long belongs to a killed run
+_VERSION = 1  # of the frames: raise it when they change, so that old files are not taken for new ones
 
 
 @dataclass(frozen=True)
@@ -93,10 +78,7 @@ class Recipe:
 
 @takes(Recipe)
 def motion(root: str | Path, **options: Any) -> VideoData:
-    """The built-in dataset, made on first use.
-
-    Each set of parameters has a folder of its own below `root`, so that a sweep over them, even in parallel,
-    neither remakes nor replaces what another run reads. Nothing but our own unfinished work is ever deleted.
+    """The built-in dataset, made on first use, see `made_folder`.
 
     Args:
         root: folder for the files; absent, empty, or one that this function has written to.
@@ -109,28 +91,14 @@ def motion(root: str | Path, **options: Any) -> VideoData:
         DataError: `root` holds something else, or a parameter is out of range.
     """
     recipe = Recipe(**options)
-    folder = Path(root) / recipe.folder
-    if not _is_made(folder, recipe):
-        _refuse_foreign(Path(root))
-        _make_once(folder, recipe)
-    return _data(folder, recipe)
+    return _data(made_folder(Path(root), recipe, partial(make_motion, recipe=recipe)), recipe)
 
 
 @takes(Recipe)
 def existing_motion(root: str | Path, **options: Any) -> VideoData:
-    """As `motion`, but writes nothing: for options out of a file, which may say where and how much to write.
-
-    Raises:
-        DataError: the dataset is not there.
-    """
+    """As `motion`, but writes nothing, see `existing_folder`."""
     recipe = Recipe(**options)
-    folder = Path(root) / recipe.folder
-    if not _is_made(folder, recipe):
-        raise DataError(
-            f"{folder}: the motion data of the checkpoint are not there, and a checkpoint makes no files: give "
-            "data=motion with its options yourself, which makes them, or data.root=FOLDER where they are"
-        )
-    return _data(folder, recipe)
+    return _data(existing_folder(Path(root), recipe), recipe)
 
 
 def _data(folder: Path, recipe: Recipe) -> VideoData:
@@ -147,83 +115,17 @@ def _file(folder: Path, split: str, name: str, scene: int) -> Path:
     return folder / split / name / f"{scene:05d}.mp4"
 
 
-def _is_made(folder: Path, recipe: Recipe) -> bool:
-    """Whether these files are there. A folder gets its final name when it is complete."""
-    if not folder.exists():
-        return False
-    with contextlib.suppress(OSError, ValueError):
-        if read_json(folder / "motion.json") == asdict(recipe):
-            return True
-    raise DataError(f"{folder}: was not made by motion data; remove it, or change data.root")
-
-
-def _refuse_foreign(root: Path) -> None:
-    if root.exists() and not root.is_dir():
-        raise DataError(f"{root}: is a file, expected a folder for motion data; change data.root")
-    names = sorted(entry.name for entry in root.iterdir()) if root.exists() else []
-    ours = any(name.startswith(".making-") or (root / name / "motion.json").exists() for name in names)
-    theirs = [name for name in names if not name.startswith(".")]
-    if theirs and not ours:
-        raise DataError(f"{root}: holds other files ({theirs[0]}); set data.root to a new or empty folder")
-
-
-def _make_once(folder: Path, recipe: Recipe) -> None:
-    """Write beside the final place, then rename: a killed run leaves nothing under that name."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for old in folder.parent.glob(".making-*"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - old.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
-    making = folder.parent / f".making-{uuid.uuid4().hex}"
-    try:
-        make_motion(making, recipe)
-        try:
-            making.rename(folder)
-        except OSError:
-            if not _is_made(folder, recipe):  # True: another process was first, and its files equal ours
-                raise
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
-
-
 def make_motion(folder: Path, recipe: Recipe) -> None:
     """Write the files to <folder>/<split>/<class>/<scene>.mp4, and motion.json last."""
     for split in SPLITS:
         for name in CLASSES:
             (folder / split / name).mkdir(parents=True, exist_ok=True)
-    # threads, since numpy and the encoder let go of the GIL and a script without a __main__ guard works, too
-    pool = ThreadPoolExecutor(min(8, processors()))
-    try:
-        jobs = [
-            pool.submit(_write_scene, folder, recipe, split, scene)
-            for split, count in recipe.scenes.items()
-            for scene in range(count)
-        ]
-        for job in tqdm(as_completed(jobs), "making motion data", len(jobs), unit="scene", delay=1.0, disable=None):
-            job.result()
-            os.utime(folder)  # a sign of life to other processes, see _STALE_SECONDS
-    finally:
-        pool.shutdown(cancel_futures=True)
-    with whole_file(folder / "motion.json", "w", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(recipe), indent=1) + "\n")
+    scenes = [(split, scene) for split, count in recipe.scenes.items() for scene in range(count)]
+    in_threads(folder, recipe, [partial(_write_scene, folder, recipe, *scene) for scene in scenes], "scene")
 
 
 def _write_scene(folder: Path, recipe: Recipe, split: str, scene: int) -> None:
     clips = scene_clips((recipe.seed, SPLITS.index(split), scene), recipe.size, recipe.num_frames)
     for (name, reverse), clip in zip(PAIRS, clips, strict=True):
-        pictures = [av.VideoFrame.from_ndarray(picture, format="yuv420p") for picture in clip]
-        _encode(_file(folder, split, name, scene), pictures)
-        _encode(_file(folder, split, reverse, scene), pictures[::-1])
-
-
-def _encode(path: Path, pictures: list[av.VideoFrame]) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = pictures[0].width, pictures[0].height, "yuv420p"
-        stream.thread_count = 1  # the same bytes on any machine
-        # a fixed quantiser, not crf: its rate control remembers earlier frames
-        stream.options = {"preset": "superfast", "tune": "zerolatency", "qp": _QUANTISER, "g": "1"}
-        for number, picture in enumerate(pictures):
-            picture.pts, picture.time_base = number, Fraction(1, FPS)
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
+        encode(_file(folder, split, name, scene), clip)
+        encode(_file(folder, split, reverse, scene), clip[::-1])

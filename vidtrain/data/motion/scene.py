@@ -1,6 +1,6 @@
 """Renders the scenes of the built-in dataset: what a shape looks like, where it is, how it is painted.
 
-See vidtrain.data.motion.motion for the rules that the pictures keep to.
+See vidtrain.data.motion.motion for the rules that the frames keep to.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Pictures = npt.NDArray[np.uint8]
+Yuv420 = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Floats64 = npt.NDArray[np.float64]
 
@@ -39,7 +39,7 @@ class Scene:
     sprite: Floats
 
 
-def scene_clips(seed: tuple[int, ...], size: int, num_frames: int) -> Iterator[Pictures]:
+def scene_clips(seed: tuple[int, ...], size: int, num_frames: int) -> Iterator[Yuv420]:
     """Four clips of a scene as `render` gives them: it moves right, moves down, turns clockwise, grows."""
     rng = np.random.default_rng(seed)
     scene = draw_scene(rng, size)
@@ -49,8 +49,8 @@ def scene_clips(seed: tuple[int, ...], size: int, num_frames: int) -> Iterator[P
         yield render(scene, phases % 1.0)
 
 
-def render(scene: Scene, phases: Floats64) -> Pictures:
-    """The pictures of a scene at `phases`.
+def render(scene: Scene, phases: Floats64) -> Yuv420:
+    """The frames of a scene at `phases`.
 
     Args:
         phases: float64 (T, 4) in [0, 1): x, y, angle, size.
@@ -64,7 +64,7 @@ def render(scene: Scene, phases: Floats64) -> Pictures:
     return np.concatenate(parts)
 
 
-def _render_part(scene: Scene, phases: Floats64) -> Pictures:
+def _render_part(scene: Scene, phases: Floats64) -> Yuv420:
     size, count = scene.background.shape[-1], len(phases)
     torus = np.tile(scene.background, (1, 2, 2))
     # turn the torus until the shape is in the middle, paint, turn it back

@@ -1,0 +1,222 @@
+"""predict timeline=true: windows with the probabilities of eval, segments as files that other programs read."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+import vidtrain
+from tests.cli.conftest import Call, error_line
+from tests.videos import scene, write_video
+from vidtrain.commands.predictor import Predictor
+from vidtrain.commands.timeline import Slider, default_hop
+from vidtrain.data.clips.sampling import sliding_clips
+from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.settings import SamplerConfig
+from vidtrain.errors import ConfigError
+from vidtrain.tasks.segments.decode import SegmentsConfig
+
+EVERYTHING = SegmentsConfig(smoothing=0, threshold=0)
+
+
+@pytest.fixture(scope="module")
+def clf(trained: Path) -> Predictor:
+    return vidtrain.load(trained)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """70 frames with keyframes far apart."""
+    folder = tmp_path_factory.mktemp("long")
+    return write_video(folder / "long.mkv", scene(70), options={"qp": "0", "g": "30"})
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same frames at times of their own."""
+    times = np.cumsum(np.where(np.arange(70) % 7 < 3, 1, 4)).tolist()
+    folder = tmp_path_factory.mktemp("uneven")
+    return write_video(folder / "uneven.mkv", scene(70), options={"qp": "0", "g": "30"}, times=times)
+
+
+@pytest.mark.parametrize("which", ["video", "uneven"])
+@pytest.mark.parametrize("fps", [None, 9.0])
+@pytest.mark.parametrize("hop", [3, "0.25s"])
+def test_windows_have_the_numbers_of_eval(
+    clf: Predictor, which: str, fps: float | None, hop: Any, request: pytest.FixtureRequest
+) -> None:
+    """Of a window and of the file whose only clip it is."""
+    path = request.getfixturevalue(which)
+    before = clf.config.sampler
+    clf.config.sampler = SamplerConfig(num_frames=8, stride=2, fps=fps)
+    try:
+        (timeline,) = Slider(clf, EVERYTHING, hop=hop).timelines([str(path)])
+        windows = timeline.windows
+        assert windows is not None
+        whole = clf.predict(path, hop=hop)
+        assert np.allclose(windows.probs.mean(0), whole.probabilities, atol=1e-5)
+        with PyAVReader().open(str(path)) as opened:
+            info = opened.info
+            indices = sliding_clips(info.num_frames, info.fps, clf.config.sampler, hop, times=info.times)
+            frames = opened.read(np.arange(info.num_frames))
+        assert len(windows) == len(indices) > 4
+        times = np.arange(71) / info.fps if info.times is None else info.times
+        assert np.allclose(windows.starts, times[indices[:, 0]])
+        assert np.allclose(windows.ends, times[indices[:, -1] + 1])
+        clf.config.sampler = SamplerConfig(num_frames=8, stride=1)
+        for number in (0, 2, len(indices) - 1):
+            alone = clf.predict(frames[indices[number]], clips=1)
+            assert np.allclose(
+                windows.probs[number], alone.probabilities, atol=2e-3
+            )  # scaled from full size, not read so
+    finally:
+        clf.config.sampler = before
+
+
+def test_a_part_has_the_windows_of_the_whole(clf: Predictor, tmp_path: Path) -> None:
+    frames = scene(60)
+    whole = write_video(tmp_path / "whole.mkv", frames)
+    part = write_video(tmp_path / "part.mkv", frames[20:])
+    one, other = (t.windows for t in Slider(clf, EVERYTHING, hop=4).timelines([str(whole), str(part)], workers=0))
+    assert one is not None
+    assert other is not None
+    inside = one.starts >= 20 / 25
+    assert inside.sum() == len(other) > 5
+    assert np.allclose(one.probs[inside], other.probs, atol=1e-6)
+    assert np.allclose(one.starts[inside], other.starts + 20 / 25)
+
+
+def test_a_broken_stretch_is_skipped_and_said(clf: Predictor, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sound = write_video(tmp_path / "a.mp4", scene(200), codec="libx264", options={"g": "20", "bf": "0"})
+    data = bytearray(sound.read_bytes())
+    middle = len(data) // 2
+    for at in range(middle, middle + 3000):
+        data[at] ^= 0xFF
+    (tmp_path / "broken.mp4").write_bytes(data)
+    paths = [str(sound), str(tmp_path / "broken.mp4")]
+    one, other = Slider(clf, EVERYTHING, hop=4).timelines(paths, workers=0)
+    assert one.windows is not None
+    assert other.windows is not None
+    assert not one.unreadable
+    assert 0.4 * len(one.windows) < len(other.windows) < len(one.windows)
+    same = np.isin(one.windows.numbers, other.windows.numbers)
+    assert np.array_equal(one.windows.probs[same], other.windows.probs)
+    assert other.windows.numbers[-1] == one.windows.numbers[-1]  # it goes on behind
+    ((start, end),) = other.unreadable
+    assert 0 < start < end < other.seconds
+    assert re.search(r"broken\.mp4: \d+ of \d+ windows are skipped, the first at [\d.]+ s: ", caplog.text)
+
+
+def test_files_that_others_read(call: Call, trained: Path, video: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "clip, <b>1.mkv"
+    shutil.copy(video, odd)
+    options = [
+        f"checkpoint={trained / 'best.pt'}",
+        f"input={odd}",
+        "timeline=true",
+        "segments.threshold=0",
+        "output=out",
+    ]
+    done = call("predict", *options, "overlay=true", "eval.hop=2")
+    assert f"{odd}: " in done.stdout.splitlines()[0]
+    home = tmp_path / "out" / odd.name
+    names = {file.name for file in home.iterdir()}
+    assert names == {
+        "segments.csv", "segments.json", "segments.vtt", "boris.csv", "windows.npz", "timeline.png", "overlay.mp4",
+    }  # fmt: skip
+    content = json.loads((home / "segments.json").read_text(encoding="utf-8"))
+    assert content["file"] == str(odd)
+    assert content["seconds"] == pytest.approx(70 / 25, abs=1e-3)
+    segments = content["segments"]
+    assert segments
+    assert segments[0]["start"] == 0
+    assert segments[-1]["end"] == pytest.approx(70 / 25, abs=1e-3)
+    with (tmp_path / "out" / "segments.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [
+        (row["file"], float(row["start"]), float(row["end"]), row["label"], float(row["score"])) for row in rows
+    ] == [(str(odd), s["start"], s["end"], s["label"], s["score"]) for s in segments]
+    with (home / "boris.csv").open(encoding="utf-8", newline="") as file:
+        events = list(csv.DictReader(file))
+    assert [(float(e["Start (s)"]), float(e["Stop (s)"]), e["Behavior"]) for e in events] == [
+        (s["start"], s["end"], s["label"]) for s in segments
+    ]
+    cues = (home / "segments.vtt").read_text(encoding="utf-8").split("\n\n")
+    assert cues[0] == "WEBVTT"
+    assert len(cues) == len(segments) + 1
+    times = re.findall(r"(\d\d):(\d\d):(\d\d\.\d{3}) --> ", "\n".join(cues))
+    assert [int(h) * 3600 + int(m) * 60 + float(s) for h, m, s in times] == [s["start"] for s in segments]
+    with np.load(home / "windows.npz") as saved:
+        assert saved["probs"].shape == (len(saved["starts"]), 8)
+        assert saved["class_names"].tolist() == content["class_names"]
+    with av.open(str(home / "overlay.mp4")) as container:
+        shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(shown) == 70
+    assert shown[0].shape == (48, 64, 3)
+    original = scene(70)
+    assert np.abs(shown[35].astype(int) - original[35]).mean() > 5  # something is drawn
+    # the same command again: the same folder, another video of the name another one
+    call("predict", *options, "eval.hop=2")
+    assert [file.name for file in (tmp_path / "out").iterdir() if file.is_dir()] == [odd.name]
+
+
+def test_several_videos_of_one_name(call: Call, trained: Path, video: Path, tmp_path: Path) -> None:
+    for day in ("mon", "tue"):
+        (tmp_path / "in" / day).mkdir(parents=True)
+        shutil.copy(video, tmp_path / "in" / day / "cam.mp4")
+    (tmp_path / "in" / "bad.mp4").write_bytes(b"no video")
+    done = call("predict", f"checkpoint={trained / 'best.pt'}", "input=in", "timeline=true", "output=out", check=2)
+    assert "bad.mp4: " in done.stderr
+    assert "1 of 3 videos could not be read" in done.stderr
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["cam.mp4", "cam.mp4_2", "segments.csv"]
+
+
+def test_from_python(clf: Predictor, video: Path) -> None:
+    timeline = clf.timeline(video, threshold=0, smoothing=0)
+    assert timeline.segments[0].start == 0
+    assert timeline == next(Slider(clf, EVERYTHING).timelines([str(video)], workers=0))
+    one, other = clf.timeline([video, video], background=[timeline.segments[0].label])
+    assert one == other
+    assert timeline.segments[0].label not in {s.label for s in one.segments}
+
+
+def test_the_hop_of_a_window() -> None:
+    assert default_hop(SamplerConfig(num_frames=16, stride=2)) == 7
+    assert default_hop(SamplerConfig(num_frames=2, stride=1)) == 1
+    assert default_hop(SamplerConfig(num_frames=16, fps=8.0)) == "0.500s"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["segments.background=[wlak]"], r"segments.background=wlak: no such class; classes: "),
+        (["segments.threshold=2"], r"segments.threshold=2.0: must be at least 0 and at most 1"),
+        (["overlay=true"], r"overlay=true writes a video: give output=FOLDER"),
+        (["eval.hop=0"], r"eval.hop=0: must be at least 1"),
+        (["sampler.mode=segments"], r"a clip of segments covers the whole video: it cannot slide"),
+    ],
+)
+def test_mistakes_are_one_line(call: Call, trained: Path, video: Path, options: list[str], message: str) -> None:
+    done = call("predict", f"checkpoint={trained / 'best.pt'}", f"input={video}", "timeline=true", *options, check=2)
+    assert re.match(message, error_line(done))
+
+
+def test_a_network_that_reads_flow(clf: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clf.model, "inputs", ("rgb", "flow"), raising=False)
+    with pytest.raises(ConfigError, match=r"timeline=true reads RGB: .* also requires optical flow"):
+        Slider(clf, EVERYTHING)
+
+
+def test_times_are_exact_for_ntsc(clf: Predictor, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "ntsc.mp4", scene(60), fps=Fraction(30000, 1001), codec="libx264")
+    timeline = clf.timeline(path)
+    assert timeline.seconds == pytest.approx(60 * 1001 / 30000, abs=1e-3)

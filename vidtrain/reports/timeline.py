@@ -1,0 +1,120 @@
+"""What happens in a video when: as a figure, and drawn over its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vidtrain.reports.figures import figure_label, new_figure, quiet_fonts
+from vidtrain.segments import Segment, Windows
+from vidtrain.terminal import printable
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+_COLOURS = (
+    "#4477aa",
+    "#ee6677",
+    "#228833",
+    "#ccbb44",
+    "#66ccee",
+    "#aa3377",
+    "#ee8866",
+    "#44bb99",
+    "#bbcc33",
+    "#99ddff",
+)
+"""Distinguishable by colour-blind readers too (Paul Tol's bright and light schemes)."""
+_MOST_ROWS = 30
+_GREY = "#bbbbbb"
+
+
+def colours_of(labels: Sequence[str]) -> dict[str, str]:
+    """A colour for each label, the same for the same list."""
+    return {label: _COLOURS[n % len(_COLOURS)] for n, label in enumerate(dict.fromkeys(labels))}
+
+
+def timeline_figure(
+    file: Path,
+    seconds: float,
+    segments: Sequence[Segment],
+    windows: Windows,
+    class_names: Sequence[str],
+    unreadable: Sequence[tuple[float, float]] = (),
+) -> None:
+    """Write a PNG: a row for each class that occurs, its segments as bars and its probability as a line."""
+    names = list(dict.fromkeys(s.label for s in sorted(segments, key=lambda s: class_names.index(s.label))))[
+        :_MOST_ROWS
+    ]
+    shown = names or [class_names[int(windows.probs.mean(0).argmax())]]  # nothing happened: what came closest
+    colours = colours_of(shown)
+    figure = new_figure(figsize=(12, 1.2 + 0.55 * len(shown)))
+    axes = figure.add_subplot()
+    centres, scale, unit = windows.centres, *(((60.0, "minutes")) if seconds > 600 else (1.0, "seconds"))
+    for row, name in enumerate(shown):
+        bars = [(s.start / scale, s.seconds / scale) for s in segments if s.label == name]
+        axes.broken_barh(bars, (row - 0.4, 0.8), color=colours[name], alpha=0.45, linewidth=0)
+        probs = windows.probs[:, class_names.index(name)]
+        for run in windows.runs():
+            axes.plot(centres[run] / scale, row + 0.4 - 0.8 * probs[run], color=colours[name], linewidth=1)
+    for start, end in unreadable:
+        axes.axvspan(start / scale, end / scale, color=_GREY, hatch="//", alpha=0.5, linewidth=0)
+    axes.set_yticks(range(len(shown)), [figure_label(name) for name in shown], parse_math=False)
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_xlim(0, seconds / scale)
+    axes.set_xlabel(unit)
+    axes.grid(axis="x", alpha=0.3)
+    with quiet_fonts():
+        figure.savefig(str(file), format="png")
+
+
+class Overlay:
+    """Draws label, probability and a strip of the whole timeline over the frames of a video.
+
+    Args:
+        size: (height, width) of the frames.
+    """
+
+    def __init__(self, size: tuple[int, int], seconds: float, segments: Sequence[Segment]) -> None:
+        from PIL import Image, ImageDraw, ImageFont
+
+        self._height, self._width = size
+        self._seconds = max(seconds, 1e-9)
+        self._segments = sorted(segments, key=lambda s: s.start)
+        self._colours = colours_of([s.label for s in self._segments])
+        self._line = max(12, self._height // 18)
+        self._font: FreeTypeFont = ImageFont.load_default(self._line)  # type: ignore[assignment]
+        strip = Image.new("RGB", (self._width, self._line), "#333333")
+        draw = ImageDraw.Draw(strip)
+        for s in self._segments:
+            draw.rectangle(
+                (self._x(s.start), 0, max(self._x(s.end) - 1, self._x(s.start)), self._line), self._colours[s.label]
+            )
+        self._strip = strip
+
+    def _x(self, seconds: float) -> int:
+        return round(seconds / self._seconds * (self._width - 1))
+
+    def draw(self, frame: npt.NDArray[np.uint8], seconds: float) -> npt.NDArray[np.uint8]:
+        """uint8 (H, W, 3) at this time -> the same with the drawing."""
+        from PIL import Image, ImageDraw
+
+        image = Image.fromarray(frame)
+        image.paste(self._strip, (0, self._height - self._line))
+        draw = ImageDraw.Draw(image)
+        x = self._x(seconds)
+        draw.rectangle((x, self._height - self._line - 2, x + 1, self._height), "white")
+        for row, s in enumerate(s for s in self._segments if s.start <= seconds < s.end):
+            self._label(draw, row, s)
+        return np.asarray(image)
+
+    def _label(self, draw: Any, row: int, segment: Segment) -> None:
+        text, top = f"{printable(segment.label)} {segment.score:.0%}", row * (self._line + 8)
+        left, _, right, _ = draw.textbbox((0, 0), text, font=self._font)
+        draw.rectangle((0, top, right - left + 12, top + self._line + 7), "black")
+        draw.rectangle((0, top, 4, top + self._line + 7), self._colours[segment.label])
+        draw.text((8, top + 2), text, "white", font=self._font)

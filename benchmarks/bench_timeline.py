@@ -28,8 +28,9 @@ from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.motion.made import FPS
 from vidtrain.data.motion.motion_long import motion_long
 from vidtrain.segments import Segment
-from vidtrain.tasks.segments.decode import SegmentsConfig, find_segments
+from vidtrain.tasks.segments.decode import find_segments
 from vidtrain.tasks.segments.metrics import THRESHOLDS, ByVideo, frame_accuracy, mean_average_precision
+from vidtrain.tasks.settings import SegmentsConfig
 
 GRID = {"smoothing": [0.0, 0.5, 1.0], "threshold": [0.3, 0.5, 0.7, 0.9], "min_seconds": [0.0, 0.5, 1.0]}
 

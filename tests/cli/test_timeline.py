@@ -23,7 +23,7 @@ from vidtrain.data.clips.sampling import sliding_clips
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.settings import SamplerConfig
 from vidtrain.errors import ConfigError
-from vidtrain.tasks.segments.decode import SegmentsConfig
+from vidtrain.tasks.settings import SegmentsConfig
 
 EVERYTHING = SegmentsConfig(smoothing=0, threshold=0)
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from vidtrain.errors import ConfigError
 from vidtrain.segments import Segment, Windows
-from vidtrain.tasks.segments.decode import SegmentsConfig, find_segments
+from vidtrain.tasks.segments.decode import find_segments
 from vidtrain.tasks.segments.metrics import average_precision, frame_accuracy, mean_average_precision
+from vidtrain.tasks.settings import SegmentsConfig
 
 NAMES = ["rest", "walk", "run"]
 RAW = {"smoothing": 0.0}

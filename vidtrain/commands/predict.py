@@ -22,7 +22,7 @@ from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections
 from vidtrain.ranges import number
 from vidtrain.reports.segments import segments_table, write_segments_csv
-from vidtrain.tasks.segments.decode import SegmentsConfig
+from vidtrain.tasks.settings import SegmentsConfig
 from vidtrain.tasks.task import PredictionsWriter, Task
 from vidtrain.terminal import printable
 from vidtrain.types import BadVideo, FilePath

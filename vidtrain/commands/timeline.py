@@ -39,7 +39,8 @@ from vidtrain.reports.timeline import Overlay, timeline_figure
 from vidtrain.runs.atomic import settle, whole_file
 from vidtrain.segments import Segment, Windows
 from vidtrain.tasks.classification.task import Classification
-from vidtrain.tasks.segments.decode import SegmentsConfig, find_segments
+from vidtrain.tasks.segments.decode import find_segments
+from vidtrain.tasks.settings import SegmentsConfig
 
 log = logging.getLogger("vidtrain")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +64,50 @@ class BadVideo:
 
     path: str
     reason: str
+
+
+@dataclass(frozen=True)
+class ListedVideos(Sequence[str]):
+    """The videos of a split: a sequence of their files, which also says what their list calls them.
+
+    paths: (N,) absolute or relative to the working directory. root: the folder that names of the list start from, ""
+    where there is none. starts, ends: float64 (N,) seconds where a row is a segment of its file, None where each is
+    the whole file; an end of inf is the end of the file.
+    """
+
+    paths: Sequence[str]
+    root: str = ""
+    starts: npt.NDArray[np.float64] | None = None
+    ends: npt.NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row):  # type: ignore[no-untyped-def]
+        return self.paths[row]
+
+    @property
+    def segmented(self) -> bool:
+        """Whether rows are segments of their files."""
+        return self.starts is not None or self.ends is not None
+
+    def segment(self, row: int) -> tuple[float, float] | None:
+        """From when to when in its file, in seconds; None where rows are whole files."""
+        if not self.segmented:
+            return None
+        start = 0.0 if self.starts is None else float(self.starts[row])
+        return start, float("inf") if self.ends is None else float(self.ends[row])
+
+    def file(self, row: int) -> str:
+        """The absolute path."""
+        return str(Path(self.paths[row]).absolute())
+
+    def name(self, row: int) -> str:
+        """Relative to the root, with / on every machine; as it is where it lies elsewhere."""
+        if not self.root:
+            return self.paths[row]
+        start, path = str(Path(self.root).absolute()).rstrip(os.sep) + os.sep, self.file(row)
+        return path.removeprefix(start).replace(os.sep, "/") if path.startswith(start) else path
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ def test_training_finishes_and_names_what_it_could_not_read(sets: tuple[Path, Pa
 
     # the readable videos get the scores that they get without the broken one beside them
     call("eval", "checkpoint=run/best.pt", f"data.root={without}", "output=alone")
-    alone = {Path(row.pop("path")).relative_to(without): row for row in rows_of(Path("alone/predictions.csv"))}
-    beside = {Path(row.pop("path")).relative_to(broken): row for row in rows_of(Path("run/test/predictions.csv"))}
+    alone = {Path(row.pop("file")).relative_to(without): row for row in rows_of(Path("alone/predictions.csv"))}
+    beside = {Path(row.pop("file")).relative_to(broken): row for row in rows_of(Path("run/test/predictions.csv"))}
     assert alone == beside
     assert len(alone) == 8
 

@@ -25,7 +25,7 @@ from vidtrain.shell import cli
 @pytest.fixture
 def videos(trained: Path) -> str:
     """The folder of the test split: 8 videos."""
-    return str(Path(rows_of(trained / "test" / "predictions.csv")[0]["path"]).parents[1])
+    return str(Path(rows_of(trained / "test" / "predictions.csv")[0]["file"]).parents[1])
 
 
 def kill_after(calls: int, function: Callable[..., Any], *, job: bool = False) -> Callable[..., Any]:

@@ -46,7 +46,7 @@ def test_train_eval_and_predict(tagged: Path, call: Call, tiny: list[str]) -> No
     rows = rows_of(Path("out/predictions.csv"))
     assert {row["label"] for row in rows} == {"moves;first", "moves", "turns;first", "turns", "first", ""}
 
-    done = call("predict", "checkpoint=run/best.pt", f"input={rows[0]['path']}", "top=3")
+    done = call("predict", "checkpoint=run/best.pt", f"input={rows[0]['file']}", "top=3")
     numbers = [float(cell.split()[-1]) for cell in done.stdout.strip().split(": ", 1)[1].split(", ")]
     assert numbers == sorted(numbers, reverse=True)
     assert numbers == pytest.approx([float(rows[0][f"prob{rank}"]) for rank in (1, 2, 3)], abs=1e-4)

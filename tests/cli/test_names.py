@@ -23,7 +23,7 @@ NAMES = ["a\n.mp4", "b\x1b[2J.mp4", "c\u202e.mp4", os.fsdecode(b"d\xff.mp4"), "e
 
 @pytest.fixture
 def named(trained: Path, tmp_path: Path) -> Path:
-    source = rows_of(trained / "test" / "predictions.csv")[0]["path"]
+    source = rows_of(trained / "test" / "predictions.csv")[0]["file"]
     folder = tmp_path / "named"
     folder.mkdir()
     for name in NAMES:

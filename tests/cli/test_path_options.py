@@ -354,7 +354,7 @@ ODD = ["clip (1).mp4", "a,b=it's 喧嘩.mp4", "[${x}]", "null"]
 
 
 def test_predict_takes_any_name(trained: Path, call: Call, tmp_path: Path) -> None:
-    clip = next(line.split(",")[0] for line in (trained / "test" / "predictions.csv").read_text().splitlines()[1:])
+    clip = next(line.split(",")[1] for line in (trained / "test" / "predictions.csv").read_text().splitlines()[1:])
     folder = tmp_path / "0_optimizer.lr=0.1 ${x}"
     folder.mkdir()
     shutil.copy(trained / "best.pt", folder)

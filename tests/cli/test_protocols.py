@@ -76,10 +76,10 @@ def test_predict_reads_what_eval_reads(trained: Path, call: Call) -> None:
     options = [f"checkpoint={trained / 'best.pt'}", "eval=videomae", "eval.average=logits"]
     call("eval", *options, "output=found")
     rows = rows_of(Path("found/predictions.csv"))
-    call("predict", *options, f"input={Path(rows[0]['path']).parents[1]}", "output=p.csv", "top=8")
+    call("predict", *options, f"input={Path(rows[0]['file']).parents[1]}", "output=p.csv", "top=8")
     predicted = {row["path"]: row for row in rows_of(Path("p.csv"))}
     for row in rows:
-        assert predicted[row["path"]].items() >= {key: row[key] for key in row if key not in ("path", "label")}.items()
+        assert predicted[row["file"]].items() >= {key: row[key] for key in row if key not in ("path", "label")}.items()
     call("eval", options[0], "eval=videomae", "output=probabilities")
     assert rows_of(Path("probabilities/predictions.csv")) != rows
 

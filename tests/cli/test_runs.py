@@ -55,7 +55,7 @@ def test_eval_equals_the_test_after_training_from_any_folder(trained: Path, call
     out = call("eval", f"checkpoint={trained / 'best.pt'}", f"output={tmp_path / 'out'}").stdout
     assert "scored 8 of 8" in out
     assert rows_of(tmp_path / "out" / "predictions.csv") == rows_of(trained / "test" / "predictions.csv")
-    paths = [row["path"] for row in rows_of(tmp_path / "out" / "predictions.csv")]
+    paths = [row["file"] for row in rows_of(tmp_path / "out" / "predictions.csv")]
     assert all(Path(p).is_absolute() for p in paths)
     assert len(set(paths)) == 8
 
@@ -76,8 +76,8 @@ def test_eval_takes_changes(trained: Path, call: Call, tmp_path: Path) -> None:
 def test_predict_equals_eval_on_the_same_file(trained: Path, call: Call) -> None:
     scored = rows_of(trained / "test" / "predictions.csv")
     one = scored[3]
-    done = call("predict", f"checkpoint={trained / 'best.pt'}", f"input={one['path']}", "top=3", "output=p.csv")
-    assert done.stdout.startswith(f"{one['path']}: {one['top1']} {float(one['prob1']):.4f}, {one['top2']} ")
+    done = call("predict", f"checkpoint={trained / 'best.pt'}", f"input={one['file']}", "top=3", "output=p.csv")
+    assert done.stdout.startswith(f"{one['file']}: {one['top1']} {float(one['prob1']):.4f}, {one['top2']} ")
     assert len(done.stdout.split(",")) == 3
     again = rows_of(Path("p.csv"))[0]
     assert (again["top1"], again["label"]) == (one["top1"], "")
@@ -87,7 +87,7 @@ def test_predict_equals_eval_on_the_same_file(trained: Path, call: Call) -> None
 def test_predict_reads_folders_and_globs_and_reports_what_it_cannot_read(
     trained: Path, call: Call, tmp_path: Path
 ) -> None:
-    source = Path(rows_of(trained / "test" / "predictions.csv")[0]["path"])
+    source = Path(rows_of(trained / "test" / "predictions.csv")[0]["file"])
     folder = tmp_path / "my clips"
     folder.mkdir()
     for name in ("a.mp4", "имя é (1).mp4", "-b.mp4"):
@@ -127,7 +127,7 @@ def test_classes_are_matched_by_name(trained: Path, call: Call, tmp_path: Path) 
     for row in rows_of(trained / "test" / "predictions.csv"):
         folder = tmp_path / "mine" / "test" / row["label"]
         folder.mkdir(parents=True)
-        shutil.copy(row["path"], folder)
+        shutil.copy(row["file"], folder)
         shutil.copytree(folder, tmp_path / "mine" / "train" / row["label"])
     shutil.rmtree(tmp_path / "mine" / "train" / "grow")  # class numbers shift; names decide
     shutil.rmtree(tmp_path / "mine" / "test" / "grow")
@@ -162,7 +162,7 @@ def test_a_sweep_ends_in_a_table_also_when_a_run_fails(
 
 
 def test_bad_videos_are_replaced_in_training_and_named_in_testing(call: Call, trained: Path, tmp_path: Path) -> None:
-    files = [Path(row["path"]) for row in rows_of(trained / "test" / "predictions.csv")]
+    files = [Path(row["file"]) for row in rows_of(trained / "test" / "predictions.csv")]
     for split, count in (("train", 8), ("test", 4)):
         for number, file in enumerate(files[:count]):
             folder = tmp_path / "mine" / split / "ab"[number % 2]

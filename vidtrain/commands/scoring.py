@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 from tqdm import tqdm
 
@@ -31,11 +33,13 @@ from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.errors import ConfigError, DataError, LoaderError, VidtrainError, one_of
 from vidtrain.options.schema import TrainConfig
 from vidtrain.reports.figures import FIGURES
+from vidtrain.reports.result_format import RESULT_FORMAT
 from vidtrain.reports.results import write_json
 from vidtrain.reports.score_figures import write_test_figures
-from vidtrain.tasks.task import Predictions, PredictionsWriter, Scores, Task
+from vidtrain.runs.atomic import whole_file
+from vidtrain.tasks.task import Predictions, PredictionsWriter, Scores, Task, arrays_of
 from vidtrain.terminal import EXACT_NAMES
-from vidtrain.types import Batch, ViewPart
+from vidtrain.types import Batch, ListedVideos, ViewPart
 
 log = logging.getLogger("vidtrain")
 
@@ -123,6 +127,10 @@ class Scorer:
                 log.warning("%s: %s", split, remark)
         return scores
 
+    def _listed(self, manifest: Manifest) -> ListedVideos:
+        root = self.config.data.get("root")
+        return ListedVideos(manifest.paths, "" if root is None else str(root), manifest.starts, manifest.ends)
+
     def validate(self, task: Task, model: nn.Module, data: VideoData, clips: int) -> Scores:
         """Score the validation split; videos without a finite output are only warned of, since training goes on."""
         scores = self.score(task, model, data, "val", clips, 1)
@@ -147,7 +155,7 @@ class Scorer:
         folder: Path,
         show: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, Any]:
-        """Score a split by the eval protocol; write predictions.csv, not_scored.csv, result.json, figures to `folder`.
+        """Score a split by the eval protocol; write what docs/testing.md lists to `folder`.
 
         What ends it before leaves the rows that are known in predictions.partial.csv, of each process its own.
 
@@ -155,12 +163,14 @@ class Scorer:
         """
         evaluation = self.config.eval
         manifest = manifest_of(data, split)
-        partial = PartialPredictions(self.world.from_main(folder), self.world.rank, task, manifest)
+        videos = self._listed(manifest)
+        partial = PartialPredictions(self.world.from_main(folder), self.world.rank, task, videos)
         with partial:
             views = evaluation.clips, evaluation.crops, evaluation.hop, evaluation.protocol
             scores = self.score(task, model, data, split, *views, each=partial.add)
         predictions = scores.predictions
         result: dict[str, Any] = {
+            "format": RESULT_FORMAT,
             "split": split,
             **scores.summary(),
             "scored": len(predictions),
@@ -187,19 +197,27 @@ class Scorer:
         if show is not None:
             show(result)
         prepare_folder(folder, "output")
-        with closing(task.file(folder / "predictions.csv", manifest.paths)) as writer:
+        with closing(task.file(folder / "predictions.csv", videos)) as writer:
             writer.add(predictions)
+        for name, array in arrays_of(scores).items():
+            with whole_file(folder / f"{name}.npy") as file:
+                np.save(file, array.numpy())
         with (folder / "not_scored.csv").open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as file:
             rows = csv.writer(file)
             rows.writerow(["path", "reason"])
             rows.writerows([path, "not on disk"] for path in manifest.missing)
             rows.writerows([bad.path, bad.reason] for bad in predictions.bad)
             rows.writerows([path, self.not_finite] for path in result["not_finite"])
-        write_json(folder / "result.json", result)
+        write_json(folder / "result.json", {key: _or_none(value) for key, value in result.items()})
         if evaluation.figures:
             write_test_figures(folder / FIGURES, result, task.titles, task.primary)
         partial.remove()
         return result
+
+
+def _or_none(value: Any) -> Any:
+    """JSON has no nan, which a number is that no video with a known target gives."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def refuse_not_finite(result: dict[str, Any], folder: Path) -> None:
@@ -238,11 +256,11 @@ def manifest_of(data: VideoData, split: str) -> Manifest:
 class PartialPredictions:
     """The rows of predictions.csv so far, for the case that it is never written; failing to write them ends nothing."""
 
-    def __init__(self, folder: Path, rank: int, task: Task, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, rank: int, task: Task, videos: ListedVideos) -> None:
         self.file = folder / f"predictions.partial{f'.{rank}' if rank else ''}.csv"
         self._rows: PredictionsWriter | None = None
         with suppress(VidtrainError, OSError):  # what is to be done about it is said when the whole file is written
-            self._rows = task.file(self.file, manifest.paths)
+            self._rows = task.file(self.file, videos)
 
     def add(self, predictions: Predictions) -> None:
         if self._rows is None:

@@ -1,13 +1,26 @@
-"""The result of a training run: the table on the terminal, result.json on disk."""
+"""The result of a training run: the table on the terminal, result.json on disk. And what a test has left in its folder,
+as everything reads it that draws, compares or publishes."""
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
+from vidtrain.errors import DataError
+from vidtrain.plain import check_regular, map_array, read_json
+from vidtrain.reports.result_format import RESULT_FORMAT, check_result
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import whole_file
+from vidtrain.terminal import EXACT_NAMES
 
 
 def summary_cells(result: dict[str, Any]) -> dict[str, str]:
@@ -53,3 +66,153 @@ def write_json(file: Path, content: Any) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     with whole_file(file, "w", encoding="utf-8", errors="backslashreplace") as out:
         out.write(text)
+
+
+# ---------------------------------------------------------------- the files of a test, as anybody may have written them
+
+
+@dataclass(frozen=True)
+class ScoredVideo:
+    """A row of predictions.csv.
+
+    path: as the list of the dataset has it, relative to its root. file: the absolute path. start, end: seconds of the
+    file where a row is a segment of it, end None for the file's own. labels: its classes, () where unknown. top: the
+    most probable classes with their probabilities, the best first.
+    """
+
+    path: str
+    file: str
+    labels: tuple[str, ...]
+    top: tuple[tuple[str, float], ...]
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def key(self) -> tuple[str, float | None, float | None]:
+        """Which video it is, in every test of the dataset."""
+        return self.path, self.start, self.end
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What a test has left in a folder, RUN/test or the output of `vidtrain eval`: the files of docs/testing.md.
+
+    content: result.json, every part of it of the types and sizes that are described there; a part that the file does
+    not have is None in `part`. class_names: (K,).
+    """
+
+    __test__: ClassVar[bool] = False  # what pytest asks a class of this name
+
+    folder: Path
+    content: Mapping[str, Any]
+    class_names: tuple[str, ...]
+
+    @classmethod
+    def read(cls, folder: str | Path) -> TestResult:
+        """Read result.json.
+
+        Raises:
+            DataError: there is none, of another format, or not as described.
+        """
+        folder = Path(folder)
+        file = folder / "result.json"
+        try:
+            content = read_json(file)
+            if not isinstance(content, dict):
+                raise ValueError("expected a mapping")  # noqa: TRY004, TRY301 - one type for all that is wrong
+            if content.get("format") != RESULT_FORMAT:
+                raise DataError(
+                    f"{file}: not the result of a test in format {RESULT_FORMAT} (its format: "
+                    f"{str(content.get('format'))[:40]}): test again, `vidtrain eval checkpoint=...` writes one"
+                )
+            check_result(content)
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise DataError(f"{file}: not the result of a test: {error}") from None
+        return cls(folder, content, tuple(content["class_names"]))
+
+    def part(self, name: str) -> Any:
+        """A part of result.json; None where there is none."""
+        return self.content.get(name)
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The metrics by key, those that have a value."""
+        counts = ("format", "scored", "listed", "missing", "unreadable")
+        return {k: float(v) for k, v in self.content.items() if type(v) in (int, float) and k not in counts}
+
+    @property
+    def multi_label(self) -> bool:
+        return bool(self.content["multi_label"])
+
+    @property
+    def scored(self) -> int:
+        """n, the videos that the numbers are of."""
+        return int(self.content["scored"])
+
+    @property
+    def confusion(self) -> npt.NDArray[np.int64] | None:
+        """(K, K), rows are true classes; None of several classes per video, or of more than a thousand."""
+        found = self.content.get("confusion")
+        return np.array(found, dtype=np.int64) if found else None
+
+    def predictions(self) -> list[ScoredVideo]:
+        """The rows of predictions.csv, n of them.
+
+        Raises:
+            DataError: they cannot be read.
+        """
+        file = self.folder / "predictions.csv"
+        try:
+            check_regular(file)
+            with file.open(newline="", encoding="utf-8", errors=EXACT_NAMES) as lines:
+                rows = csv.DictReader(lines, strict=True)
+                videos = [self._video(row) for row in islice(rows, self.scored + 1)]
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+        except (csv.Error, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{file}: not the predictions of a test: {error}") from None
+        if len(videos) != self.scored:
+            raise DataError(f"{file}: result.json says {self.scored} videos, here are {len(videos)} or more")
+        return videos
+
+    def _video(self, row: Mapping[str, str]) -> ScoredVideo:
+        count, known = sum(name.startswith("prob") for name in row), self._numbers
+        top = tuple((row[f"top{n}"], float(row[f"prob{n}"])) for n in range(1, count + 1))
+        labels = tuple(filter(None, row["label"].split(";") if self.multi_label else [row["label"]]))
+        if unknown := [name for name in (*labels, *(name for name, _ in top)) if name not in known]:
+            raise ValueError(f"{unknown[0][:80]!r} is none of the classes")
+        seconds = (float(row[name]) if row.get(name) else None for name in ("start", "end"))
+        return ScoredVideo(row["path"], row["file"], labels, top, *seconds)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.class_names)}
+
+    def labels(self, videos: Sequence[ScoredVideo]) -> npt.NDArray[np.int64]:
+        """The class numbers of the rows of `predictions`: (n,), -1 where unknown, or (n, K) of 0 and 1 of a multi-label
+        dataset."""
+        if not self.multi_label:
+            return np.array([self._numbers[v.labels[0]] if v.labels else -1 for v in videos], dtype=np.int64)
+        found = np.zeros((len(videos), len(self.class_names)), dtype=np.int64)
+        for row, video in enumerate(videos):
+            found[row, [self._numbers[name] for name in video.labels]] = 1
+        return found
+
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """float32 (n, K), in the order of `predictions`, memory-mapped; values are not looked at.
+
+        Raises:
+            DataError: they cannot be read, or are of another shape.
+        """
+        file, shape = self.folder / "probabilities.npy", (self.scored, len(self.class_names))
+        try:
+            found = map_array(file)
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise DataError(f"{file}: {error}") from None
+        if found.dtype != np.float32 or found.shape != shape:
+            raise DataError(f"{file}: {found.dtype} {found.shape}, expected float32 {shape}")
+        return found

@@ -86,6 +86,13 @@ class Scores(Protocol):
         ...
 
 
+def arrays_of(scores: Scores) -> Mapping[str, Tensor]:
+    """What a test writes as NAME.npy beside its predictions, float32 (n, ...) in the order of `scores.predictions`:
+    what `scores.arrays()` returns. Scores may be without that method."""
+    found: Callable[[], Mapping[str, Tensor]] | None = getattr(scores, "arrays", None)
+    return {} if found is None else found()
+
+
 class PredictionsWriter(Protocol):
     """A file that grows by the predictions that are added to it."""
 
@@ -140,7 +147,8 @@ class Task(Predicts, Protocol):
         ...
 
     def file(self, file: Path, paths: Sequence[str], top: int = 5) -> PredictionsWriter:
-        """What a test writes. paths: of the manifest's rows. top: how much of each answer, at most.
+        """What a test writes. paths: of the manifest's rows; a ListedVideos where they come from a list. top: how much
+        of each answer, at most.
 
         Raises:
             VidtrainError: the file cannot be written.

@@ -15,6 +15,9 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
+from vidtrain.tasks.classification.calibration import calibration_error
+from vidtrain.tasks.classification.per_class import PerClass, mean_known, one_against_rest
+
 
 def best_classes(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k highest of scores (..., K) and their classes int64, both (..., k); k is cut to K. Equal ones: see above."""
@@ -64,17 +67,7 @@ def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
     scores (N, K), labels (N, K) of 0 and 1. Equal scores share a rank, as in scikit-learn's average_precision_score, so
     that the order of the videos does not matter.
     """
-    found = []
-    for column, truth in zip(scores.double().T, labels.T > 0, strict=True):
-        ranked, order = column.sort(descending=True)
-        right = truth[order].double().cumsum(0)
-        last = torch.ones_like(truth)  # the last of those with an equal score
-        last[:-1] = ranked[:-1] != ranked[1:]
-        counts = right[last]
-        places = torch.arange(1, len(ranked) + 1, device=scores.device)[last]
-        new = counts - torch.cat([counts.new_zeros(1), counts[:-1]])
-        found.append((new * counts / places).sum() / truth.sum())
-    return torch.stack(found)
+    return torch.from_numpy(one_against_rest(scores, labels)[0])
 
 
 def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
@@ -94,18 +87,23 @@ class Scored(Protocol):
     clip_hits: Tensor
     loss: float
 
+    @property
+    def per_class(self) -> PerClass: ...
+
 
 @dataclass(frozen=True)
 class Metric:
     """A number of a test.
 
     key: in result.json, metrics.jsonl and TensorBoard. title: in tables. of: its value, None where it has no meaning,
-    as accuracies of one class have none where a video has several.
+    as accuracies of one class have none where a video has several. detail: stands in the result.json of a test alone,
+    and in no table and no validation.
     """
 
     key: str
     title: str
     of: Callable[[Scored], float | None]
+    detail: bool = False
 
 
 def _several(scored: Scored) -> bool:
@@ -122,6 +120,12 @@ def _top1(scored: Scored) -> float:
     return topk_accuracy(scored.probs, scored.labels, 1)
 
 
+def _auc(scored: Scored) -> float:
+    """Of two classes that of the second, as a ROC curve is drawn for it; else the mean over the classes."""
+    areas = scored.per_class.auc
+    return float(areas[1]) if len(areas) == 2 and not _several(scored) else mean_known(areas)
+
+
 METRICS: Final = (
     Metric("map", "mAP", lambda s: mean_average_precision(s.probs, s.labels) if _several(s) else None),
     Metric("top1", "top-1", _top1),
@@ -133,11 +137,18 @@ METRICS: Final = (
     Metric("clip_top1", "clip top-1", lambda s: s.clip_hits.mean().item()),
     Metric("mean_class", "mean class", _mean_class),
     Metric("loss", "loss", lambda s: s.loss),
+    Metric("balanced_accuracy", "balanced accuracy", _mean_class, detail=True),
+    Metric("macro_f1", "macro F1", lambda s: s.per_class.macro_f1, detail=True),
+    Metric("micro_f1", "micro F1", lambda s: s.per_class.micro_f1, detail=True),
+    Metric("average_precision", "mean AP", lambda s: mean_known(s.per_class.average_precision), detail=True),
+    Metric("auc", "AUC", _auc, detail=True),
+    Metric("ece", "ECE", lambda s: calibration_error(s.probs, s.labels), detail=True),
 )
-"""All that a test reports, in the order of its tables; a function more in this list is a metric more everywhere."""
+"""All that a test reports, in the order of its tables; a function more in this list is a metric more everywhere.
+balanced_accuracy is mean_class by the name that scikit-learn has for it."""
 
 
-def measured(scored: Scored) -> dict[str, float]:
-    """Key -> value of all METRICS that have a meaning here."""
-    values = {metric.key: metric.of(scored) for metric in METRICS}
+def measured(scored: Scored, *, detail: bool = False) -> dict[str, float]:
+    """Key -> value of all METRICS that have a meaning here, the details or the others."""
+    values = {metric.key: metric.of(scored) for metric in METRICS if metric.detail is detail}
     return {key: value for key, value in values.items() if value is not None}

@@ -5,20 +5,26 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from contextlib import suppress
+from math import isfinite
 from pathlib import Path
+from typing import Any, Final
 
 from vidtrain.errors import VidtrainError
 from vidtrain.runs.atomic import opener
 from vidtrain.tasks.classification import metrics
 from vidtrain.tasks.task import Predictions
 from vidtrain.terminal import EXACT_NAMES
+from vidtrain.types import ListedVideos
+
+_AT_ONCE: Final = 4096  # videos whose classes are sorted together
 
 
 class PredictionsFile:
     """A CSV of predictions that grows by a row per scored video, so that what ends the program loses none of them.
 
-    Columns: absolute path, true class (several: joined by ;), the best classes with their probabilities. The file is
-    opened at once: where it cannot be written, that shows before the work.
+    Columns: the path as the list has it, the absolute path, from when to when where rows are segments of files
+    (seconds, "" for the end of the file), true class (several: joined by ;), the best classes with their probabilities.
+    The file is opened at once: where it cannot be written, that shows before the work.
 
     Raises:
         VidtrainError: the file cannot be written.
@@ -27,7 +33,7 @@ class PredictionsFile:
     def __init__(self, file: Path, paths: Sequence[str], class_names: Sequence[str], top: int = 5) -> None:
         self.file = file
         self.rows = 0
-        self._paths = paths
+        self._videos = paths if isinstance(paths, ListedVideos) else ListedVideos(paths)
         self._class_names = class_names
         self._top = min(top, len(class_names))
         try:
@@ -39,7 +45,8 @@ class PredictionsFile:
             raise VidtrainError(f"{file}: cannot be written: {error.strerror}") from None
         self._writer = csv.writer(self._handle)
         ranks = [name for rank in range(1, self._top + 1) for name in (f"top{rank}", f"prob{rank}")]
-        self._write([["path", "label", *ranks]])
+        seconds = ["start", "end"] if self._videos.segmented else []
+        self._write([["path", "file", *seconds, "label", *ranks]])
 
     def add(self, predictions: Predictions) -> None:
         """Write a row for each.
@@ -47,16 +54,19 @@ class PredictionsFile:
         Raises:
             OSError: they cannot be written.
         """
-        rows = []
-        best, numbers_of_best = metrics.best_classes(predictions.columns["probs"], self._top)
-        columns = predictions.videos, predictions.columns["labels"], numbers_of_best, best
-        for row, label, classes, values in zip(*(column.tolist() for column in columns), strict=True):
-            cells = [x for c, p in zip(classes, values, strict=True) for x in (self._class_names[c], f"{p:.6f}")]
-            numbers = [n for n, there in enumerate(label) if there] if isinstance(label, list) else [label]
-            true = ";".join(self._class_names[n] for n in numbers if n >= 0)
-            rows.append([str(Path(self._paths[row]).absolute()), true, *cells])
-        self._write(rows)
-        self.rows += len(rows)
+        columns = predictions.videos, predictions.columns["labels"], predictions.columns["probs"]
+        for videos, labels, probs in zip(*(column.split(_AT_ONCE) for column in columns), strict=True):
+            best, classes = metrics.best_classes(probs, self._top)
+            parts = zip(videos.tolist(), labels.tolist(), classes.tolist(), best.tolist(), strict=True)
+            self._write([self._cells(*part) for part in parts])
+            self.rows += len(videos)
+
+    def _cells(self, row: int, label: Any, classes: list[int], values: list[float]) -> list[str]:
+        best = [x for c, p in zip(classes, values, strict=True) for x in (self._class_names[c], f"{p:.6f}")]
+        numbers = [n for n, there in enumerate(label) if there] if isinstance(label, list) else [label]
+        true = ";".join(self._class_names[n] for n in numbers if n >= 0)
+        seconds = [f"{s:.10g}" if isfinite(s) else "" for s in self._videos.segment(row) or ()]
+        return [self._videos.name(row), self._videos.file(row), *seconds, true, *best]
 
     def _write(self, rows: Sequence[Sequence[str]]) -> None:
         try:

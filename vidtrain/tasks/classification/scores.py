@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vidtrain.tasks.classification import metrics
+from vidtrain.tasks.classification.calibration import expected_calibration_error, reliability
+from vidtrain.tasks.classification.per_class import PerClass
 from vidtrain.tasks.task import Predictions
 
 _MOST_CLASSES = 1000  # of a confusion matrix in result.json: 5 MB; predictions.csv holds what it is made of
@@ -43,6 +46,10 @@ class ClassScores:
         probs, labels, hits = (predictions.columns[name] for name in ("probs", "labels", "clip_hits"))
         return cls(probs, labels, hits, _loss(probs, labels), predictions, class_names)
 
+    @cached_property
+    def per_class(self) -> PerClass:
+        return PerClass.of(self.probs, self.labels)
+
     @property
     def multi_label(self) -> bool:
         return self.labels.ndim == 2
@@ -67,21 +74,42 @@ class ClassScores:
         known = self.labels >= 0
         return replace(self, probs=self.probs[known], labels=self.labels[known], clip_hits=self.clip_hits[known])
 
+    @property
+    def _known(self) -> ClassScores:
+        """Only the videos whose class is known; all numbers are nan when none is."""
+        return self._labelled() if not self.multi_label and (self.labels < 0).any() else self
+
     def summary(self) -> dict[str, float]:
         """metrics.METRICS by key: accuracies in [0, 1], top5 only where there are more than five classes.
 
         Of a multi-label dataset: map, the mean over classes of the average precision, and top1, the share of videos
         whose most probable class is one of theirs.
         """
-        if not self.multi_label and (self.labels < 0).any():
-            return metrics.measured(self._labelled())
-        return metrics.measured(self)
+        return metrics.measured(self._known)
 
     def report(self) -> dict[str, Any]:
-        """The confusion matrix, of a dataset with one class per video and not too many."""
-        if self.multi_label or len(self.class_names) > _MOST_CLASSES:
-            return {}
-        return {"confusion": self.confusion.tolist() if len(self.labels) else []}
+        """All else that docs/testing.md lists; the confusion matrix of a dataset with one class per video and not too
+        many."""
+        known = self._known
+        bins = reliability(known.probs, known.labels)
+        found = {
+            **metrics.measured(known, detail=True),
+            "class_names": list(self.class_names),
+            "multi_label": self.multi_label,
+            "classes": known.per_class.rows(self.class_names),
+            "calibration": {
+                "temperature": None,
+                "ece": expected_calibration_error(bins),
+                "ece_uncalibrated": None,
+                "bins": bins,
+            },
+        }
+        if not self.multi_label and len(self.class_names) <= _MOST_CLASSES:
+            found["confusion"] = self.confusion.tolist() if len(self.labels) else []
+        return found
+
+    def arrays(self) -> dict[str, Tensor]:
+        return {"probabilities": self.probs}
 
     def remarks(self) -> list[str]:
         count, ties = len(self.labels), int(metrics.shared_first(self.probs).sum())

@@ -49,7 +49,7 @@ class Classification:
     ) -> None:
         self.class_names = list(class_names)
         self.multi_label = multi_label
-        self.titles: Mapping[str, str] = {metric.key: metric.title for metric in metrics.METRICS}
+        self.titles: Mapping[str, str] = {m.key: m.title for m in metrics.METRICS if not m.detail}
         self.primary = "map" if multi_label else "top1"
         self.objective = Objective(
             multi_label=multi_label,

@@ -64,7 +64,7 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for(trained: Path, videos: str, 
     assert error_line(call(*given, check=2)) == f"{pipe}: cannot be written: nobody reads this pipe"
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     call(*given)
-    assert os.read(reader, 100).startswith(b"path,label,top1,")
+    assert os.read(reader, 100).startswith(b"path,file,label,top1,")
     os.close(reader)
 
 

@@ -74,7 +74,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         *["data.train_scenes=2", "data.val_scenes=1", "data.test_scenes=1", "data.size=32", "data.num_frames=12"],
         *["sampler.num_frames=8", "sampler.stride=1", "transform.size=32", "transform.resize=32"],
         *["trainer.epochs=2", "trainer.batch_size=8", "trainer.num_workers=0", "trainer.log_every=1"],
-        *["eval.clips=2", "eval.figures=false", "schedule.warmup_epochs=0"],
+        *["eval.clips=2", "eval.figures=false", "report=false", "schedule.warmup_epochs=0"],
     ]
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from vidtrain.reports.results import write_json
+from vidtrain.runs.atomic import write_csv
 
 
 def made_answers(classes: int, videos: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,3 +85,29 @@ def _bins(top: np.ndarray, right: np.ndarray, count: int = 15) -> list[dict[str,
         row = {"low": low, "high": high, "confidence": confidence, "accuracy": accuracy}
         found.append({**row, "count": int(inside.sum())})
     return found
+
+
+def write_made_test(
+    folder: Path, classes: int, videos: int, names: Sequence[str] | None = None, root: str = "/nowhere"
+) -> dict[str, Any]:
+    """The folder of a test of `made_answers`, as vidtrain eval writes it; returns what is in result.json.
+
+    root: of the files, ROOT/N.mp4, of which the list calls each videos/N.mp4.
+    """
+    result, (probs, labels) = made_result(classes, videos, names), made_answers(classes, videos)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "result.json", result)
+    np.save(folder / "probabilities.npy", probs)
+    names, best = result["class_names"], (-probs).argsort(1)[:, :2]
+    rows = [
+        [
+            *[f"videos/{n}.mp4", f"{root}/{n}.mp4", names[labels[n]]],
+            *[cell for k in best[n] for cell in (names[k], f"{probs[n, k]:.6f}")],
+        ]
+        for n in range(videos)
+    ]
+    write_csv(folder / "predictions.csv", ["path", "file", "label", "top1", "prob1", "top2", "prob2"], rows)
+    write_csv(
+        folder / "not_scored.csv", ["path", "reason"], [["videos/gone.mp4", "not on disk"], ["odd.mp4", "no video"]]
+    )
+    return result

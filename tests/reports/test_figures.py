@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.reports.made import made_result
+from tests.reports.made import made_answers, made_result, write_made_test
 from vidtrain.reports.confusion import confused_pairs, confusion_figure, confusion_image
 from vidtrain.reports.curves import Curves, panels, thinned, write_learning_curves
 from vidtrain.reports.figures import figure_label
-from vidtrain.reports.score_figures import class_bars_figure, ranked_classes, write_test_figures
+from vidtrain.reports.results import TestResult
+from vidtrain.reports.score_figures import class_bars_figure, precision_recall, ranked_classes, write_test_figures
 
 ODD = ["price_$5_to_$10", "$\\frac$", "a\nb", "\x1b[31m", "\udcff\udcfe", "", "日本語", "x" * 500, "\ud83d", "_^{"]
 
@@ -142,6 +143,16 @@ def test_curves_of_a_damaged_log(tmp_path: Path) -> None:
     write_learning_curves(tmp_path, [("top1", "top-1")])
     assert {"training", "validation", "epoch"} <= set(texts(tmp_path / "figures" / "learning_curves.svg"))
     assert not Curves.read(tmp_path / "absent.jsonl")
+
+
+def test_precision_over_recall_is_of_the_largest_classes(tmp_path: Path) -> None:
+    write_made_test(tmp_path, 5, 23)  # of the first three classes five videos, of the others four
+    probs, labels = made_answers(5, 23)
+    found = list(precision_recall(TestResult.read(tmp_path), 3))
+    assert [name for name, _, _ in found] == ["class_000", "class_001", "class_002"]
+    for k, (_, truth, scores) in enumerate(found):
+        assert np.array_equal(truth, labels == k)
+        assert np.array_equal(scores, probs[:, k])
 
 
 def test_thinned_curves_keep_their_ends_and_their_mean() -> None:

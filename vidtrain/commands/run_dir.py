@@ -45,6 +45,7 @@ _MAY_CHANGE_ON_RESUME = (
         "logger",
         "eval",
         "debug",
+        "report",
         "trainer.num_workers",
         "trainer.data_timeout",
         "trainer.rank_timeout",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
@@ -15,13 +16,14 @@ import torch
 
 from vidtrain import build, published
 from vidtrain.class_names import class_names
-from vidtrain.commands import run_dir, training
+from vidtrain.commands import report, run_dir, training
 from vidtrain.commands.eval import with_classes_of
 from vidtrain.commands.few_shot import check_few_shot, few_shot
 from vidtrain.commands.launch import launch
 from vidtrain.commands.scoring import Scorer, refuse_not_finite
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.engine.checkpoints.checkpoint import versions
 from vidtrain.engine.devices.distributed import World, join
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
@@ -32,12 +34,17 @@ from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import TrainConfig
 from vidtrain.plain import read_json
 from vidtrain.ranges import Range, check_number
+from vidtrain.reports.bench import device_name
 from vidtrain.reports.curves import write_learning_curves
 from vidtrain.reports.figures import FIGURES, read_figure
-from vidtrain.reports.results import primary, print_result, summary_cells, write_json
+from vidtrain.reports.results import TestResult, primary, print_result, summary_cells, write_json
+from vidtrain.reports.score_figures import precision_recall
 from vidtrain.runs.sole_writer import sole_writer
+from vidtrain.terminal import print_line, printable
 
 log = logging.getLogger("vidtrain")
+
+_MOST_CURVES = 20  # of precision over recall, a class each
 
 
 def run(call: Invocation[TrainConfig]) -> float | None:
@@ -62,19 +69,22 @@ def _result(call: Invocation[TrainConfig], world: World) -> dict[str, Any]:
     folder, compared = call.folder, run_dir.comparable(call.composed)
     finished = folder / run_dir.FINISHED_FILE
     _check(call.options, compared, folder, world)
-    result = run_dir.read_result(folder) if call.options.resume is not None else None
+    result, fresh = run_dir.read_result(folder) if call.options.resume is not None else None, False
     if result is not None:
         log.info("%s is finished already", folder)
     else:
         if finished.is_file():
             log.warning("%s is damaged: it is made again from the checkpoints", finished)
         given = deepcopy(call.options)
-        result = _train_and_test(call, compared, world, start)
+        result, fresh = _train_and_test(call, compared, world, start), True
         if given.probe.shots:
             result["few_shot"] = few_shot(call, given, partial(_train_few, world=world))
     if world.is_main:
         write_json(finished, result)
         print_result(result)
+        of_classes = result["test"] is None or "class_names" in result["test"]  # the page is about classification
+        if fresh and call.options.report and of_classes and (page := report.after_training(folder)) is not None:
+            print_line(f"report: {page}")
         if result["test"] is not None:
             refuse_not_finite(result["test"], folder / "test")
     return result
@@ -133,7 +143,7 @@ def _train_and_test(
         _fit(trainer)
         test = _tested(trainer, scorer, options, data, folder)
         if world.is_main:
-            _log_finals(trainer, test, folder / "test" / FIGURES)
+            _log_finals(trainer, test, folder / "test")
     task = trainer.step.task
     if world.is_main and options.eval.figures:
         write_learning_curves(folder, [(key, task.titles.get(key, key)) for key in (task.primary, *task.measures)])
@@ -152,6 +162,9 @@ def _train_and_test(
         "devices": world.size,
         "skipped_updates": progress.skipped,
         "bad": bad,
+        "videos": {name: len(split) for name, split in data.splits.items()},
+        "choices": {group: choice for group, choice in call.choices.items() if choice is not None},
+        "environment": {**versions(), "platform": platform.platform(), "device": device_name(device)},
         "folder": str(folder),
         "checkpoint": str(trainer.checkpoints.best),
     }
@@ -189,11 +202,19 @@ def _tested(
             raise
 
 
-def _log_finals(trainer: Trainer, test: dict[str, Any] | None, figures: Path) -> None:
-    """Hand the loggers what the run ends with: the best validation, the numbers and figures of the test."""
-    task, progress, recorder = trainer.step.task, trainer.progress, trainer.recorder
-    values = {} if progress.best is None else {f"val/{task.primary}": progress.best[0]}
-    values |= {f"test/{key}": test[key] for key in task.titles if test is not None and isinstance(test.get(key), float)}
-    for file in sorted(figures.glob("*.png")) if test is not None else ():
-        recorder.figure(f"test/{file.stem}", progress.update, partial(read_figure, file))
-    recorder.finish(progress.update, values)
+def _log_finals(trainer: Trainer, test: dict[str, Any] | None, folder: Path) -> None:
+    """Hand the loggers what the run ends with: the best validation, and of the test numbers, figures, curves.
+
+    folder: of the test.
+    """
+    task, update, recorder = trainer.step.task, trainer.progress.update, trainer.recorder
+    best = trainer.progress.best
+    values = {} if best is None else {f"val/{task.primary}": best[0]}
+    if test is not None:
+        values |= {f"test/{key}": test[key] for key in task.titles if isinstance(test.get(key), float)}
+        for file in sorted((folder / FIGURES).glob("*.png")):
+            recorder.figure(f"test/{file.stem}", update, partial(read_figure, file))
+        if "class_names" in test:
+            for name, truth, scores in precision_recall(TestResult.read(folder), _MOST_CURVES):
+                recorder.precision_recall(f"test/{printable(name)}", update, truth, scores)
+    recorder.finish(update, values)

@@ -103,6 +103,13 @@ COMMANDS: Final = {
         groups="model decoder sampler transform",
         from_checkpoint=True,
     ),
+    "report": Command(
+        "write a run, or a test, as one HTML page: numbers, curves, confusion, wrong answers as clips",
+        "vidtrain report runs/motion/slow_fusion/...",
+        schema="vidtrain.commands.report.ReportConfig",
+        groups="",
+        positional="run",
+    ),
     "board": Command(
         "look at runs in TensorBoard, on this machine",
         "vidtrain board runs",

@@ -59,6 +59,8 @@ class TrainConfig:
     """Folder of this run; null makes runs/DATA/MODEL/DATE_TIME. For data=folder, DATA is the folder's name."""
     class_names: FilePath | None = None
     """trainer.epochs=0 with model.weights: what its outputs are called, kinetics400 or a file with a name per line."""
+    report: bool = True
+    """Write report.html after the test: the run as one page, as `vidtrain report` writes it again."""
     resume: FilePath | None = None
     """auto continues the newest unfinished run of this very configuration, or starts one; or a run folder."""
     resume_changed: bool = False

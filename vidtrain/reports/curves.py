@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LARGEST: Final = 1 << 26  # bytes; of a longer file the last so many are read
+_LARGEST_VALUE: Final = 1e15  # of what is drawn
 _MOST_NAMES: Final = 200  # curves of a kind: vidtrain writes ten
 
 Points = list[tuple[float, float]]
@@ -65,7 +66,7 @@ class Curves:
 
 
 def _is_number(value: object) -> bool:
-    return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < 1 << 63)
+    return type(value) in (int, float) and abs(value) < _LARGEST_VALUE  # type: ignore[arg-type]
 
 
 def thinned(points: Points, most: int = 400) -> Points:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from vidtrain.reports.figures import figure_label, new_figure, write_each
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from vidtrain.reports.results import TestResult
 
 MOST_BARS: Final = 40
 """With more classes the worst and the best halves of so many are drawn."""
@@ -136,3 +139,21 @@ def write_test_figures(folder: Path, result: Mapping[str, Any], titles: Mapping[
         "views": lambda: views_figure(result.get("views") or (), primary, titles.get(primary, primary)),
     }
     return write_each(folder, drawn)
+
+
+def precision_recall(
+    result: TestResult, most: int
+) -> Iterator[tuple[str, npt.NDArray[np.bool_], npt.NDArray[np.float32]]]:
+    """(class, whether each of the videos is of it (n,), the probability that it was given (n,)) of the `most` largest
+    classes, for curves of precision over recall. Videos whose class is not known are not among the n.
+
+    Raises:
+        DataError: what the test has left cannot be read.
+    """
+    labels, probabilities = result.labels(result.predictions()), result.probabilities()
+    known = slice(None) if result.multi_label else labels >= 0
+    support = labels.sum(0) if result.multi_label else np.bincount(labels[known], minlength=len(result.class_names))
+    for k in np.argsort(-support, kind="stable")[:most].tolist():
+        if support[k]:
+            truth = labels[:, k] > 0 if result.multi_label else labels[known] == k
+            yield result.class_names[k], truth, np.asarray(probabilities[known, k])

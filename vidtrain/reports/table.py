@@ -23,5 +23,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join([show(lines[0]), rule, *[show(line) for line in lines[1:]]])
 
 
+def counted(count: int, word: str) -> str:
+    """'1 video', '65 videos'."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 def _is_number(cell: str) -> bool:
     return (bool(cell) and cell.lstrip("-")[:1].isdigit()) or cell in ("", "-", "failed", "unfinished")

@@ -1,0 +1,232 @@
+"""vidtrain report: a run, or a test, as one HTML page that can be sent to somebody."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from omegaconf import MISSING
+
+from vidtrain.commands import run_dir
+from vidtrain.commands.thumbnails import Thumbnails
+from vidtrain.errors import ConfigError, VidtrainError
+from vidtrain.options.invocation import Invocation
+from vidtrain.options.paths import unquoted
+from vidtrain.options.usual import unusual
+from vidtrain.plain import check_regular, read_json, read_mapping, read_texts
+from vidtrain.ranges import number
+from vidtrain.reports.confusion import confused_pairs
+from vidtrain.reports.curves import Curves
+from vidtrain.reports.page.content import CsvRows, OptionRow, PairClips, ReportContent, confident_errors, examples
+from vidtrain.reports.page.page import write_page
+from vidtrain.reports.results import TestResult
+from vidtrain.tasks.classification.metrics import METRICS
+from vidtrain.terminal import EXACT_NAMES, print_line
+from vidtrain.types import FilePath
+
+log = logging.getLogger("vidtrain")
+
+NAME: Final = "report.html"
+_PATIENCE = 120.0  # seconds for thumbnails, when a person waits for the page
+_BRIEFLY = 4.0  # at the end of a training, nobody has asked for it
+_PER_PAIR = 3
+_PROBED = 100  # videos whose durations are looked at
+_MOST_ROWS = 100  # of a table that a CSV file holds
+_MOST_COLUMNS, _LONGEST_CELL = 12, 400
+_LARGEST_CSV = 1 << 26  # bytes
+
+
+@dataclass
+class ReportConfig:
+    run: FilePath = MISSING
+    """Folder of a run, or of one test (RUN/test, RUN/eval/...): vidtrain report runs/motion/c3d/..."""
+    output: FilePath | None = None
+    """The HTML file to write; null: report.html in that folder."""
+    thumbnails: int = number(12, least=0, most=48)
+    """So many of the most confident errors as moving images, and as many of the most confused pairs; 0: none."""
+
+
+def run(call: Invocation[ReportConfig]) -> None:
+    """Write the page and say where."""
+    options = call.options
+    folder = Path(options.run)
+    folder = folder.parent if folder.is_file() else folder
+    file = folder / NAME if options.output is None else Path(options.output)
+    if options.output is not None and not file.parent.is_dir():
+        raise ConfigError(f"output={file}: no folder {file.parent}")
+    size = write_report(folder, file, options.thumbnails, _PATIENCE)
+    print_line(f"report: {file} ({size / 1e6:.2f} MB)")
+
+
+def after_training(folder: Path) -> Path | None:
+    """The page of a run that has just ended. None where it cannot be written, which is logged: the run is whole."""
+    file = folder / NAME
+    try:
+        write_report(folder, file, ReportConfig.thumbnails, _BRIEFLY)
+    except Exception as error:  # of whatever kind: weights and numbers are there
+        reason = error if isinstance(error, VidtrainError) else f"{type(error).__name__}: {error}"
+        log.warning("%s: this page is not written (%s)", file, reason)
+        return None
+    return file
+
+
+def write_report(folder: Path, file: Path, thumbnails: int, seconds: float) -> int:
+    """Write the page of what is in `folder`; returns its bytes.
+
+    seconds: for the decoding of videos; those that are not reached by then are named without one.
+
+    Raises:
+        DataError: neither a run nor a test; a result.json that is damaged or older than these pages.
+    """
+    return write_page(file, _content(folder, thumbnails, Thumbnails(seconds)))
+
+
+def _content(folder: Path, thumbnails: int, decoded: Thumbnails) -> ReportContent:
+    home, tested = _folders(folder)
+    test = None if tested is None else TestResult.read(tested)
+    result = _plain(home, run_dir.FINISHED_FILE)
+    config = _plain(home, run_dir.CONFIG_FILE)
+    parts: dict[str, Any] = {} if tested is None or test is None else _of_test(test, thumbnails, decoded)
+    choices = _mapping(result, "choices")
+    return ReportContent(
+        title=_title(folder, home),
+        test=test,
+        titles={metric.key: metric.title for metric in METRICS},
+        curves=Curves() if home is None else Curves.read(home / "metrics.jsonl"),
+        numbers=_numbers(result),
+        validation=_validation(result),
+        suspects=_first(_csv(f / "suspects.csv") for f in (tested, home) if f is not None),
+        splits={k: v for k, v in _mapping(result, "videos").items() if type(v) is int},
+        choices={k: v for k, v in choices.items() if type(v) is str},
+        options=[OptionRow(*row) for row in unusual(config, choices)],
+        config=_yaml(config),
+        environment={k: str(v) for k, v in _mapping(result, "environment").items()},
+        commands=_commands(folder, home),
+        **parts,
+    )
+
+
+def _folders(folder: Path) -> tuple[Path | None, Path | None]:
+    """(the run's, the test's) that a page of `folder` is about."""
+    if not folder.is_dir():
+        raise ConfigError(f"run={folder}: no such folder")
+    if (folder / "predictions.csv").is_file() and (folder / "result.json").is_file():
+        above = folder.parent.parent if folder.parent.name == "eval" else folder.parent
+        return (above if (above / run_dir.CONFIG_FILE).is_file() else None), folder
+    if not any((folder / name).is_file() for name in (run_dir.CONFIG_FILE, "metrics.jsonl")):
+        raise ConfigError(
+            f"run={folder}: neither a run (config.json, metrics.jsonl) nor a test (result.json, predictions.csv)"
+        )
+    return folder, folder / "test" if (folder / "test" / "result.json").is_file() else None
+
+
+def _of_test(test: TestResult, thumbnails: int, decoded: Thumbnails) -> dict[str, Any]:
+    """What a page shows of the videos of a test."""
+    videos = test.predictions()
+    found: dict[str, Any] = {"errors": [decoded.of(v) for v in confident_errors(videos, thumbnails)]}
+    confusion = test.confusion
+    pairs = [] if confusion is None else confused_pairs(confusion, -(-thumbnails // _PER_PAIR))
+    chosen = [(pair, examples(videos, pair, test.class_names, _PER_PAIR)) for pair in pairs]
+    found["pairs"] = [PairClips(pair, [decoded.of(video) for video in some]) for pair, some in chosen if some]
+    if thumbnails and videos:
+        found["seconds"] = decoded.probe(videos, _PROBED)
+    if (not_scored := _csv(test.folder / "not_scored.csv")) is not None:
+        found["not_scored"] = not_scored
+    return found
+
+
+def _title(folder: Path, home: Path | None) -> str:
+    """'motion/c3d/2026-11-30_12-00-00', and the test's own folder below it."""
+    named = folder.absolute() if home is None else home.absolute()
+    parts = named.parts[-3:] if "runs" in named.parts[:-3] else named.parts[-1:]
+    own = folder.absolute().relative_to(named).parts if home is not None else ()
+    return "/".join([*parts, *own])
+
+
+def _numbers(result: Mapping[str, Any]) -> dict[str, str]:
+    """Of a run's result.json: title -> text."""
+    forms = {
+        "params": ("parameters", lambda v: f"{v / 1e6:.3g} M"),
+        "clips_per_second": ("clips/s in training", lambda v: f"{v:.0f}"),
+        "minutes": ("minutes", lambda v: f"{v:.1f}"),
+        "best_epoch": ("best epoch", lambda v: f"{v:.0f}"),
+    }
+    found = {name: result[name] for name in forms if type(result.get(name)) in (int, float)}
+    return {forms[name][0]: forms[name][1](value) for name, value in found.items() if abs(value) < 1e300}
+
+
+def _validation(result: Mapping[str, Any]) -> str:
+    """What is said of a run without a test."""
+    scores = _mapping(result, "val")
+    numbers = [f"{key} {value:.3f}" for key, value in scores.items() if type(value) is float]
+    return f"Not tested; best on the validation split: {', '.join(numbers)}" if numbers else "Not tested."
+
+
+def _commands(folder: Path, home: Path | None) -> dict[str, str]:
+    """What it does -> command line, quoted for a shell."""
+    found = {}
+    if home is not None:
+        with suppress(OSError, ValueError):
+            given = [override.partition("=") for override in read_texts(home / ".hydra" / "overrides.yaml")]
+            words = [f"{key}{equals}{unquoted(value)}" for key, equals, value in given if key != "run_dir"]
+            found["train it again:"] = shlex.join(["vidtrain", "train", *words])
+        if (home / "best.pt").is_file():
+            found["test it again:"] = shlex.join(["vidtrain", "eval", f"checkpoint={home / 'best.pt'}"])
+    found["write this page again:"] = shlex.join(["vidtrain", "report", str(folder)])
+    return found
+
+
+# ---------------------------------------------------------------- a stranger's files
+
+
+def _plain(home: Path | None, name: str) -> dict[str, Any]:
+    """A JSON file of a run as a mapping of plain values; {} where there is none that can be used."""
+    if home is None:
+        return {}
+    with suppress(OSError, ValueError):
+        if name != run_dir.FINISHED_FILE:
+            return read_mapping(home / name)
+        content = read_json(home / name)  # larger, since it holds the test's confusion matrix
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
+def _mapping(content: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = content.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _csv(file: Path) -> CsvRows | None:
+    """A CSV file with a header: its first rows, and how many it has; None where there is none that can be read."""
+    try:
+        check_regular(file)
+        if file.stat().st_size > _LARGEST_CSV:
+            return None
+        with file.open(newline="", encoding="utf-8", errors=EXACT_NAMES) as lines:
+            rows = csv.reader(lines)
+            header = _cells(next(rows, []))
+            first = [_cells(row) for row in islice(rows, _MOST_ROWS)]
+            return CsvRows(header, first, len(first) + sum(1 for _ in rows))
+    except (OSError, csv.Error):
+        return None
+
+
+def _cells(row: Sequence[str]) -> list[str]:
+    return [cell[:_LONGEST_CELL] for cell in row[:_MOST_COLUMNS]]
+
+
+def _first(found: Any) -> Any:
+    return next((one for one in found if one is not None), None)
+
+
+def _yaml(config: Mapping[str, Any]) -> str:
+    import yaml  # type: ignore[import-untyped]
+
+    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True) if config else ""

@@ -44,7 +44,7 @@ from vidtrain.tasks.settings import SegmentsConfig
 
 log = logging.getLogger("vidtrain")
 
-_OVERLAY_SIDE = 720  # pixels of the short side, at most
+_OVERLAY_SIDE = 360, 720  # pixels of the short side, least and most: what is drawn can be read, and files stay small
 
 
 @dataclass(frozen=True)
@@ -230,9 +230,10 @@ def _write_overlay(file: Path, video: VideoTimeline, predictor: Predictor) -> No
     reader = Scorer(predictor.config, Precision(PrecisionName.fp32, torch.device("cpu")), 0).parts.reader
     with reader.open(video.path) as opened:
         info = opened.info
-        height, width = info.scaled(min(_OVERLAY_SIDE, info.height, info.width))
+        least, most = _OVERLAY_SIDE
+        height, width = info.scaled(min(most, max(least, min(info.height, info.width))))
         size = max(2, height // 2 * 2), max(2, width // 2 * 2)
-        drawing = Overlay(size, video.seconds, video.segments)
+        drawing = Overlay(size, video.seconds, video.segments, predictor.class_names)
         times = Timeline(info.num_frames, info.fps, info.times).seconds(np.arange(info.num_frames))
         frames = (
             drawing.draw(frame, second)

@@ -33,9 +33,9 @@ _MOST_ROWS = 30
 _GREY = "#bbbbbb"
 
 
-def colours_of(labels: Sequence[str]) -> dict[str, str]:
-    """A colour for each label, the same for the same list."""
-    return {label: _COLOURS[n % len(_COLOURS)] for n, label in enumerate(dict.fromkeys(labels))}
+def colour_of(label: str, class_names: Sequence[str]) -> str:
+    """Of a class, the same in every figure."""
+    return _COLOURS[class_names.index(label) % len(_COLOURS)]
 
 
 def timeline_figure(
@@ -51,16 +51,16 @@ def timeline_figure(
         :_MOST_ROWS
     ]
     shown = names or [class_names[int(windows.probs.mean(0).argmax())]]  # nothing happened: what came closest
-    colours = colours_of(shown)
     figure = new_figure(figsize=(12, 1.2 + 0.55 * len(shown)))
     axes = figure.add_subplot()
     centres, scale, unit = windows.centres, *(((60.0, "minutes")) if seconds > 600 else (1.0, "seconds"))
     for row, name in enumerate(shown):
+        colour = colour_of(name, class_names)
         bars = [(s.start / scale, s.seconds / scale) for s in segments if s.label == name]
-        axes.broken_barh(bars, (row - 0.4, 0.8), color=colours[name], alpha=0.45, linewidth=0)
+        axes.broken_barh(bars, (row - 0.4, 0.8), color=colour, alpha=0.45, linewidth=0)
         probs = windows.probs[:, class_names.index(name)]
         for run in windows.runs():
-            axes.plot(centres[run] / scale, row + 0.4 - 0.8 * probs[run], color=colours[name], linewidth=1)
+            axes.plot(centres[run] / scale, row + 0.4 - 0.8 * probs[run], color=colour, linewidth=1)
     for start, end in unreadable:
         axes.axvspan(start / scale, end / scale, color=_GREY, hatch="//", alpha=0.5, linewidth=0)
     axes.set_yticks(range(len(shown)), [figure_label(name) for name in shown], parse_math=False)
@@ -79,13 +79,15 @@ class Overlay:
         size: (height, width) of the frames.
     """
 
-    def __init__(self, size: tuple[int, int], seconds: float, segments: Sequence[Segment]) -> None:
+    def __init__(
+        self, size: tuple[int, int], seconds: float, segments: Sequence[Segment], class_names: Sequence[str]
+    ) -> None:
         from PIL import Image, ImageDraw, ImageFont
 
         self._height, self._width = size
         self._seconds = max(seconds, 1e-9)
         self._segments = sorted(segments, key=lambda s: s.start)
-        self._colours = colours_of([s.label for s in self._segments])
+        self._colours = {s.label: colour_of(s.label, class_names) for s in self._segments}
         self._line = max(12, self._height // 18)
         self._font: FreeTypeFont = ImageFont.load_default(self._line)  # type: ignore[assignment]
         strip = Image.new("RGB", (self._width, self._line), "#333333")

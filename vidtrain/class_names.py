@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vidtrain.errors import CheckpointError, ConfigError, DataError, one_of
-from vidtrain.models.weights.load import WeightsInfo
 from vidtrain.plain import check_regular, parse_json
+
+if TYPE_CHECKING:
+    from vidtrain.models.weights.load import WeightsInfo
 
 log = logging.getLogger("vidtrain")
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -16,8 +16,6 @@ from vidtrain.class_names import class_names
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
 from vidtrain.models.weights.expects import RATES, Expects
-from vidtrain.models.weights.load import WeightsInfo, describe_weights, load_weights
-from vidtrain.models.weights.read import Weights, read_weights
 from vidtrain.models.weights.start import START_KEYS, timm_colours
 from vidtrain.options.given import OpenOptions
 from vidtrain.options.instantiate import option_names
@@ -25,6 +23,10 @@ from vidtrain.options.invocation import Invocation, typed
 from vidtrain.options.presets import list_models, nearest_preset, section_as_written
 from vidtrain.options.schema import TrainConfig
 from vidtrain.options.stored import check_room, checkpoint_config, usual_sections
+
+if TYPE_CHECKING:
+    from vidtrain.models.weights.load import WeightsInfo
+    from vidtrain.models.weights.read import Weights
 
 log = logging.getLogger("vidtrain")
 
@@ -44,6 +46,8 @@ class PublishedFile:
         Raises:
             CheckpointError: they do not fit, or have no head for so many classes.
         """
+        from vidtrain.models.weights.load import load_weights
+
         model = build.build_model({**node, **dict.fromkeys(START_KEYS)}, num_classes)
         report = load_weights(model, self.weights, self.preset)
         log.info(report.to_text())
@@ -155,6 +159,9 @@ def start_of(node: Mapping[str, Any] | None, choice: str | None) -> PublishedFil
     file = weights_of(node)
     if node is None or file is None or "weights" in option_names({"_target_": node.get("_target_")}, "model"):
         return None
+    from vidtrain.models.weights.load import describe_weights
+    from vidtrain.models.weights.read import read_weights
+
     weights = read_weights(str(file))
     if weights.config is not None:
         return None

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.transforms.v2.functional import resize
 
 from vidtrain.data.clips.crop import Crop
 from vidtrain.data.clips.transforms import CROPS, EvalCrops, TrainCrop
@@ -98,6 +100,14 @@ def test_both_ways_of_scaling_a_region_show_the_same_picture() -> None:
     assert abs(int(out[0, 0, -1, 0]) - int(ramp[0, 0, 59, 0])) <= 3
     flipped = Crop((60, 100), 10, 20, 48, flip=True, region=(30, 40)).apply(ramp)
     assert np.array_equal(flipped, out[:, :, ::-1])
+
+
+@pytest.mark.parametrize("region", [(30, 40), (48, 31), (60, 100)])
+def test_a_region_is_scaled_as_torchvision_does(region: tuple[int, int]) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 60, 100, 3), dtype=np.uint8)
+    images = torch.from_numpy(frames[:, : region[0], : region[1]].copy()).permute(0, 3, 1, 2)
+    wanted = resize(images, [48, 48], antialias=True).permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(Crop((60, 100), 0, 0, 48, region=region).apply(frames), wanted)
 
 
 @pytest.mark.parametrize("crops", CROPS)

@@ -6,9 +6,9 @@ import pytest
 import torchvision.models.video as tv
 
 from vidtrain.data.settings import SamplerConfig, TransformConfig
-from vidtrain.models.weights import LAYOUTS
 from vidtrain.models.weights.expects import IMAGENET, Expects, clips
 from vidtrain.models.weights.layout import Layout
+from vidtrain.models.weights.zoos import LAYOUTS
 
 
 def layout(name: str) -> Layout:

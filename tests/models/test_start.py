@@ -14,6 +14,7 @@ import vidtrain
 from vidtrain.errors import CheckpointError, ConfigError
 from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.weights.from_2d import fit_input
+from vidtrain.models.weights.start import _PUBLISHED
 
 CLIP = {"num_frames": 6, "size": 32}
 WITH_BACKBONE = [
@@ -173,3 +174,8 @@ def test_no_network(name: str, options: dict[str, Any], cache: Path, monkeypatch
 def test_starts_that_cannot_be(name: str, options: dict[str, Any], message: str) -> None:
     with torch.device("meta"), pytest.raises(ConfigError, match=message):
         vidtrain.create_model(name, num_classes=5, **CLIP, **options)
+
+
+def test_every_published_name_is_one_of_torchvision() -> None:
+    for name, published in _PUBLISHED.items():
+        assert all(torchvision.models.get_weight(weights).url for weights in published.values()), name

@@ -14,7 +14,7 @@ import vidtrain
 from vidtrain.engine.parameters import Layered, parameter_groups
 from vidtrain.errors import ConfigError
 from vidtrain.models.layers.positions import sincos_table, wave_shift, wave_table
-from vidtrain.models.layers.transformer import Attention, Block, _turned
+from vidtrain.models.layers.transformer import Attention, Block, StochasticDepth, _turned
 from vidtrain.models.mvit import mvit_v1_b
 from vidtrain.models.swin3d import swin3d_t
 from vidtrain.models.timesformer import DividedBlock, start_as_differences, timesformer
@@ -272,6 +272,17 @@ def test_drop_path_skips_branches_in_training_only() -> None:
     assert [block.drop_path.p for block in model.blocks] == pytest.approx([0, 0.2, 0.4])
     rates = [m.p for m in mvit_v1_b(**CLIP, width=8, drop_path=0.3).modules() if hasattr(m, "mode") and hasattr(m, "p")]
     assert (rates[0], rates[-1]) == pytest.approx((0, 0.3))
+
+
+def test_stochastic_depth_is_torchvisions() -> None:
+    x = torch.randn(64, 3, 4, dtype=torch.float64)
+    for p in (0.0, 0.3, 1.0):
+        ours, theirs = StochasticDepth(p), torchvision.ops.StochasticDepth(p, "row")
+        torch.manual_seed(1)
+        got = ours(x)
+        torch.manual_seed(1)
+        assert torch.equal(got, theirs(x))
+        assert torch.equal(ours.eval()(x), x)
 
 
 # ---------------------------------------------------------------- positions

@@ -14,10 +14,10 @@ from torch import nn
 import vidtrain
 from tests.models import parity
 from vidtrain.errors import CheckpointError
-from vidtrain.models.weights import LAYOUTS
 from vidtrain.models.weights.layout import any_key, classes, count, rename
 from vidtrain.models.weights.load import describe_weights, load_weights
 from vidtrain.models.weights.read import read_weights, without_prefix
+from vidtrain.models.weights.zoos import LAYOUTS
 
 OPTIONS = {"depth": 14, "width": 4}
 

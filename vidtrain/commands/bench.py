@@ -17,6 +17,7 @@ from vidtrain.data.clips.loader import TrainLoader, choose_workers
 from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.settings import SamplerConfig, TransformConfig
+from vidtrain.engine.checkpoints.content import on_meta
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.engine.speed.bench import BenchRow, matmul_ceiling, measure
@@ -90,7 +91,7 @@ def run(call: Invocation[BenchConfig]) -> None:
         rows.append(measure(row, device, partial(_make, options, data, device), loader, seconds=seconds))
     measured = dict.fromkeys(row.precision for row in rows if row.train is not None)
     ceilings = {name: matmul_ceiling(name, device, seconds=seconds / 4) for name in measured}
-    with torch.device("meta"):
+    with on_meta():
         model = build.build_model({**options.model, "weights": None, "inflate_from": None}, _classes(options, data))
     name, costs = str(call.choices["model"]), cost(model, *clip)
     trained = f"tune={options.tune.name} {tune(model, options.tune)}"

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
-import torch
-
 from vidtrain import build
 from vidtrain.data.settings import SamplerConfig, TransformConfig
+from vidtrain.engine.checkpoints.content import on_meta
 from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.models.catalogue import catalogue
 from vidtrain.models.inspect.summary import cost, summarise, times
@@ -78,7 +77,7 @@ def _weights_text(file: str) -> str:
 def _notes(weights: Weights, name: str, options: dict[str, Any]) -> tuple[str, ...]:
     """What loading the file into its model would say: a model without values, so that none have to be made."""
     try:
-        with torch.device("meta"), catch_warnings():
+        with on_meta(), catch_warnings():
             simplefilter("ignore")  # torch's, that nothing is copied
             model = build.create_model(name, **options)
             return load_weights(model, weights).notes
@@ -91,7 +90,7 @@ def catalogue_rows(num_classes: int) -> list[CatalogueRow]:
     rows = []
     for name, entry in catalogue().items():
         frames, size = entry.clip
-        with torch.device("meta"):
+        with on_meta():
             model = build.create_model(name, num_classes=num_classes, num_frames=frames, size=size)
         rows.append(CatalogueRow(name, entry, *cost(model, frames, size)))
     return rows

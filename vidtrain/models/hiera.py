@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.ops import StochasticDepth
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
@@ -24,6 +23,7 @@ from vidtrain.models.layers.positions import Table
 from vidtrain.models.layers.resnet3d import Triple
 from vidtrain.models.layers.transformer import (
     Mlp,
+    StochasticDepth,
     TransformerOptions,
     VideoTransformer,
     check_heads,
@@ -109,7 +109,7 @@ class _Block(nn.Module):
         self.norm2 = nn.LayerNorm(out, eps=1e-6)
         self.mlp = Mlp(out, hidden)
         self.proj = nn.Linear(channels, out) if channels != out else None
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = StochasticDepth(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         normed = self.norm1(x)

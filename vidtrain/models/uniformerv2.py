@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torchvision.ops import StochasticDepth
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
@@ -20,6 +19,7 @@ from vidtrain.models.layers.positions import Table
 from vidtrain.models.layers.transformer import (
     Block,
     Mlp,
+    StochasticDepth,
     check_heads,
     drop_rates,
     init_transformer,
@@ -98,7 +98,7 @@ class _Reader(nn.Module):
         self.xattn = CrossAttention(width, heads, projected=True)
         self.norm2 = nn.LayerNorm(width, eps=_EPS)
         self.mlp = Mlp(width, round(width * mlp_ratio), gelu="quick", dropout=dropout)
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = StochasticDepth(drop_path)
         assert self.neighbours.bias is not None
         nn.init.zeros_(self.neighbours.bias)
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 
 from vidtrain.data.settings import PolicyName, TransformConfig
 from vidtrain.types import Frames
+
+if TYPE_CHECKING:  # torchvision takes as long to import as torch does
+    from torchvision.transforms import v2
 
 _ERASED = 115
 """Grey level of what random erasing removes: the usual mean, so that the model sees about 0 there."""
@@ -31,8 +32,21 @@ class Augment:
 
     transform: TransformConfig
 
+    def __post_init__(self) -> None:
+        if self._changes_anything:  # before the loader starts its processes: each would import it for itself
+            import torchvision  # noqa: F401
+
+    @property
+    def _changes_anything(self) -> bool:
+        o = self.transform
+        return bool(o.colour or o.grayscale or o.hue or o.erasing) or o.policy != PolicyName.none
+
     def apply(self, clip: Frames, rng: np.random.Generator) -> Frames:
         """uint8 (T, H, W, 3) -> the same; draws nothing for what is switched off."""
+        if not self._changes_anything:
+            return clip
+        from torchvision import tv_tensors
+
         steps = self._steps()
         images = torch.from_numpy(clip).permute(0, 3, 1, 2)
         changed = mix_colours(images, self.transform, rng)
@@ -41,11 +55,11 @@ class Augment:
                 for step in steps:
                     changed = step(tv_tensors.Video(changed))
             changed = changed.as_subclass(Tensor)
-        if changed is images:
-            return clip
         return np.ascontiguousarray(changed.permute(0, 2, 3, 1).numpy())
 
     def _steps(self) -> list[v2.Transform]:
+        from torchvision.transforms import v2
+
         options, steps = self.transform, list[v2.Transform]()
         bilinear = v2.InterpolationMode.BILINEAR
         if options.policy == PolicyName.rand_augment:
@@ -67,6 +81,8 @@ def mix_colours(images: Tensor, options: TransformConfig, rng: np.random.Generat
     """
     if not (options.colour or options.grayscale or options.hue):
         return images
+    from torchvision.transforms.v2 import functional as F
+
     brightness, contrast, saturation = (1 + options.colour * rng.uniform(-1, 1, size=3)).tolist()
     if rng.random() < options.grayscale:
         saturation = 0.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torchvision.transforms.v2 import functional as F
+import torch.nn.functional as F
 
 from vidtrain.data.flow.codes import Codes, decode, encode, mirror
 from vidtrain.errors import ConfigError
@@ -59,7 +59,8 @@ class Crop:
         cut = frames[:, self.top : self.top + height, self.left : self.left + width]
         if (height, width) != (self.size, self.size):
             images = torch.from_numpy(np.ascontiguousarray(cut)).permute(0, 3, 1, 2)
-            cut = F.resize(images, [self.size, self.size], antialias=True).permute(0, 2, 3, 1).numpy()
+            scaled = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+            cut = scaled.permute(0, 2, 3, 1).numpy()
         if not self.flip:
             return np.ascontiguousarray(cut)
         mirrored: Frames = torch.from_numpy(cut).flip(2).contiguous().numpy()  # in a seventh of numpy's time

@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,12 @@ _REQUIRED = ("format", "model", "config")
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
     import av
-    import torchvision
 
     return {
         "vidtrain": __version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__),
+        "torchvision": metadata.version("torchvision"),
         "av": av.__version__,
     }
 

@@ -15,6 +15,7 @@ from torch.nn.modules.module import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
+from torch.overrides import TorchFunctionMode
 
 from vidtrain import torch_files
 from vidtrain.errors import CheckpointError, VidtrainError
@@ -22,6 +23,7 @@ from vidtrain.plain import check_plain
 
 _SHARDS = re.compile(r"last\.\d+\.shards")  # a name, never a path
 _SPARE_BYTES = 1 << 26
+_FILLS = (torch.Tensor.normal_, nn.init.normal_, nn.init.trunc_normal_)
 _STATE_OF = {
     torch.optim.SGD: ("momentum_buffer",),
     torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
@@ -60,6 +62,23 @@ def check_content(content: dict[str, Any]) -> None:
         raise ValueError("its sharded is no name of a folder of shards")
 
 
+class _Unfilled(TorchFunctionMode):
+    """nn.init leaves tensors as they are. On the meta device there is nothing to fill, and that normal_ is written in
+    Python there costs the import of torch._dynamo, which takes as long as that of torch."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _FILLS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """Modules made in here are on the meta device: shapes without numbers."""
+    with torch.device("meta"), _Unfilled():
+        yield
+
+
 def check_size(build: Callable[[], nn.Module], weights: dict[str, torch.Tensor], source: str) -> None:
     """Refuse a model that takes far more memory than the weights that are there for it, before it takes any.
 
@@ -79,7 +98,7 @@ def check_size(build: Callable[[], nn.Module], weights: dict[str, torch.Tensor],
 
     hooks = [register_module_parameter_registration_hook(count), register_module_module_registration_hook(count)]
     try:
-        with torch.device("meta"):
+        with on_meta():
             model = build()
     finally:
         for hook in hooks:

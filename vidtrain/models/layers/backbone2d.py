@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torchvision
 from torch import fx, nn
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
@@ -129,8 +128,18 @@ def _tiny(in_channels: int) -> ImageBackbone:
     return ImageBackbone(nn.Sequential(*layers), source="tiny", in_channels=in_channels, out_channels=width)
 
 
+def image_networks() -> list[str]:
+    """The names of torchvision's classification networks."""
+    from torchvision import models
+
+    found: list[str] = models.list_models(module=models)
+    return found
+
+
 def _torchvision_net(name: str, in_channels: int) -> nn.Module:
-    known = torchvision.models.list_models(module=torchvision.models)
+    from torchvision.models import get_model
+
+    known = image_networks()
     if name not in known:
         raise ConfigError(
             f"model.backbone: got {name!r}{did_you_mean(name, [*SMALL, *known])}, expected {one_of(SMALL)}, "
@@ -138,7 +147,7 @@ def _torchvision_net(name: str, in_channels: int) -> nn.Module:
         )
     # By default these two spend a minute on scipy's truncated normal, and warn that they do.
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    net = torchvision.models.get_model(name, **options)
+    net = get_model(name, **options)
     if in_channels != 3:
         convs = ((path, module) for path, module in net.named_modules() if isinstance(module, nn.Conv2d))
         path, first = next((path, conv) for path, conv in convs if conv.in_channels == 3)

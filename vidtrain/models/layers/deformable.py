@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision.ops import deform_conv2d
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.layers.conv_rnn import ConvLSTMCell, Maps
@@ -51,6 +50,8 @@ class DeformableConvLSTMCell(ConvLSTMCell):
 
 def _deform(conv: nn.Conv2d, x: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
     if x.is_cuda:
+        from torchvision.ops import deform_conv2d
+
         out: torch.Tensor = deform_conv2d(
             x, offset.to(x.dtype), conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation
         )

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.models.layers.nonlocal_block import NonLocal, NonLocalBlock
@@ -85,41 +84,67 @@ class Shift(NamedTuple):
     every: int = 1
 
 
-class _Basic(BasicBlock):
-    def __init__(self, channels: int, planes: int, stride: int, spec: Spec) -> None:
-        super().__init__(channels, planes, stride, _shortcut(channels, planes * self.expansion, stride))
+class _Block(nn.Module):
+    """Layers in the order of torchvision's blocks: the random weights of a seed depend on it."""
+
+    expansion = 1
+    downsample: nn.Module | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu = nn.ReLU(inplace=True)
         self.fold = 0
         self.whole_block = False
+
+    def add(self, residual: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.relu(residual + (x if self.downsample is None else self.downsample(x)))
+        return out
+
+
+class _Basic(_Block):
+    def __init__(self, channels: int, planes: int, stride: int, spec: Spec) -> None:
+        super().__init__()
+        shortcut = _shortcut(channels, planes, stride)
+        self.conv1 = nn.Conv2d(channels, planes, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.downsample = shortcut
 
     def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:
         shifted = temporal_shift(x, frames, self.fold)
         out = self.relu(self.bn1(self.conv1(shifted)))
-        return _add(self, self.bn2(self.conv2(out)), shifted if self.whole_block else x)
+        return self.add(self.bn2(self.conv2(out)), shifted if self.whole_block else x)
 
 
-class _Bottleneck(Bottleneck):
+class _Bottleneck(_Block):
+    """The stride is the 3 x 3 convolution's, as in torchvision's weights ("ResNet V1.5")."""
+
+    expansion = 4
+
     def __init__(self, channels: int, planes: int, stride: int, spec: Spec) -> None:
+        super().__init__()
         shortcut = _shortcut(channels, planes * self.expansion, stride)
-        super().__init__(channels, planes, stride, shortcut, spec.groups, spec.width_per_group)
-        self.fold = 0
-        self.whole_block = False
+        width = planes * spec.width_per_group // 64 * spec.groups
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, groups=spec.groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, planes * self.expansion, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(planes * self.expansion)
+        self.downsample = shortcut
 
     def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:
         shifted = temporal_shift(x, frames, self.fold)
         out = self.relu(self.bn1(self.conv1(shifted)))
         out = self.relu(self.bn2(self.conv2(out)))
-        return _add(self, self.bn3(self.conv3(out)), shifted if self.whole_block else x)
+        return self.add(self.bn3(self.conv3(out)), shifted if self.whole_block else x)
 
 
 def _shortcut(channels: int, out: int, stride: int) -> nn.Module | None:
     if stride == 1 and channels == out:
         return None
     return nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
-
-
-def _add(block: _Basic | _Bottleneck, residual: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    out: torch.Tensor = block.relu(residual + (x if block.downsample is None else block.downsample(x)))
-    return out
 
 
 class _Stage(nn.Sequential):

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.ops import StochasticDepth
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
@@ -81,6 +80,24 @@ class Mlp(nn.Module):
         return y
 
 
+class StochasticDepth(nn.Module):
+    """Zeroes each clip of a residual branch (B, ...) with probability p in training and divides the others by 1 - p
+    (Huang et al. 2016, "Deep Networks with Stochastic Depth")."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.p == 0:
+            return x
+        kept = x.new_empty((len(x), *(1,) * (x.ndim - 1))).bernoulli_(1 - self.p)
+        return x * (kept if self.p == 1 else kept / (1 - self.p))
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
 class Block(nn.Module):
     """x + attn(norm1(x)), then x + mlp(norm2(x)); (B, N, D) -> (B, N, D).
 
@@ -107,7 +124,7 @@ class Block(nn.Module):
         self.attn = Attention(width, heads, key_bias=key_bias)
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, round(width * mlp_ratio), gelu=gelu)
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = StochasticDepth(drop_path)
 
     def forward(self, x: torch.Tensor, rotation: Rotation | None = None) -> torch.Tensor:
         x = x + self.drop_path(self.attn(self.norm1(x), rotation))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
-from torchvision.models import WeightsEnum
 
 from vidtrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 
 @contextmanager

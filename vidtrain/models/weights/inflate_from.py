@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torchvision
 from torch import nn
 
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
-from vidtrain.models.layers.backbone2d import ImageBackbone, TimmBackbone
+from vidtrain.models.layers.backbone2d import ImageBackbone, TimmBackbone, image_networks
 from vidtrain.models.layers.frame_resnet import FrameResNet
 from vidtrain.models.weights.download import downloading
 from vidtrain.models.weights.expects import NOTHING, Expects
@@ -92,7 +91,7 @@ def _published(backbone: ImageBackbone | FrameResNet) -> tuple[Weights, str]:
     name = backbone.source
     if name.startswith("timm:"):
         return _timm(name.removeprefix("timm:")), "timm"
-    if name not in torchvision.models.list_models(module=torchvision.models):
+    if name not in image_networks():
         raise ConfigError(
             f"model.pretrained: there are no published weights for backbone {name}: set model.pretrained=null, or "
             "model.backbone=resnet18"
@@ -121,7 +120,7 @@ def _weights_2d(source: str | Path) -> tuple[Weights, str]:
             weights = replace(weights, state=shorter)
         return weights, "2D"
     name = str(source)
-    known = torchvision.models.list_models(module=torchvision.models)
+    known = image_networks()
     if name not in known:
         raise ConfigError(
             f"model.inflate_from: {name} is neither a file nor a 2D CNN of torchvision{did_you_mean(name, known)}: "
@@ -132,7 +131,9 @@ def _weights_2d(source: str | Path) -> tuple[Weights, str]:
 
 def _torchvision(name: str, key: str) -> Weights:
     """The newest ImageNet weights of a CNN of torchvision, for the usual colours."""
-    entry = torchvision.models.get_model_weights(name).DEFAULT
+    from torchvision.models import get_model_weights
+
+    entry = get_model_weights(name).DEFAULT
     with downloading(name, entry, key):
         state = entry.get_state_dict(progress=False, check_hash=True)
     wanted = _HALF if name in _CONVERT_INSIDE else entry.transforms()

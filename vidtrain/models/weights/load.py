@@ -17,11 +17,11 @@ from torch import nn
 from vidtrain.errors import CheckpointError, one_of
 from vidtrain.models.layers.positions import fit_tables
 from vidtrain.models.layers.transformer import Attention
-from vidtrain.models.weights import LAYOUTS
 from vidtrain.models.weights.expects import NOTHING, Expects
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State
 from vidtrain.models.weights.read import Weights, read_weights, without_prefix
 from vidtrain.models.weights.vit_names import filled_biases, head_notes
+from vidtrain.models.weights.zoos import LAYOUTS
 
 _OWN = "vidtrain"
 _COUNTER = "num_batches_tracked"

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from vidtrain.models.mvit import DEPTHS
 from vidtrain.models.weights.expects import SLOWFAST, Expects, clips
 from vidtrain.models.weights.layout import (
     Fit,
@@ -57,6 +56,8 @@ def _flat(table: torch.Tensor) -> torch.Tensor:
 
 
 def _fit(ours: Shapes) -> Fit | None:
+    from vidtrain.models.mvit import DEPTHS  # on torchvision, which is slow to import
+
     stem = ours["conv_proj.weight"]
     if len(stem) != 5:  # of images
         return None

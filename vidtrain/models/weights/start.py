@@ -12,43 +12,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from torch import nn
-from torchvision.models import WeightsEnum
-from torchvision.models.video import (
-    MC3_18_Weights,
-    MViT_V1_B_Weights,
-    MViT_V2_S_Weights,
-    R2Plus1D_18_Weights,
-    R3D_18_Weights,
-    Swin3D_B_Weights,
-    Swin3D_S_Weights,
-    Swin3D_T_Weights,
-)
 
 from vidtrain.errors import ConfigError, one_of
-from vidtrain.models.weights.download import downloading
 from vidtrain.models.weights.expects import Expects
-from vidtrain.models.weights.inflate_from import inflate_from, start_backbones
-from vidtrain.models.weights.load import LoadReport, describe_weights, load_weights
+
+if TYPE_CHECKING:
+    from vidtrain.models.weights.load import LoadReport
 
 START_KEYS: Final = ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
 
-_PUBLISHED: Final[Mapping[str, Mapping[str, WeightsEnum]]] = {
-    "r3d_18": {"kinetics400": R3D_18_Weights.KINETICS400_V1},
-    "mc3_18": {"kinetics400": MC3_18_Weights.KINETICS400_V1},
-    "r2plus1d_18": {"kinetics400": R2Plus1D_18_Weights.KINETICS400_V1},
-    "mvit_v1_b": {"kinetics400": MViT_V1_B_Weights.KINETICS400_V1},
-    "mvit_v2_s": {"kinetics400": MViT_V2_S_Weights.KINETICS400_V1},
-    "swin3d_t": {"kinetics400": Swin3D_T_Weights.KINETICS400_V1},
-    "swin3d_s": {"kinetics400": Swin3D_S_Weights.KINETICS400_V1},
+_PUBLISHED: Final[Mapping[str, Mapping[str, str]]] = {
+    "r3d_18": {"kinetics400": "R3D_18_Weights.KINETICS400_V1"},
+    "mc3_18": {"kinetics400": "MC3_18_Weights.KINETICS400_V1"},
+    "r2plus1d_18": {"kinetics400": "R2Plus1D_18_Weights.KINETICS400_V1"},
+    "mvit_v1_b": {"kinetics400": "MViT_V1_B_Weights.KINETICS400_V1"},
+    "mvit_v2_s": {"kinetics400": "MViT_V2_S_Weights.KINETICS400_V1"},
+    "swin3d_t": {"kinetics400": "Swin3D_T_Weights.KINETICS400_V1"},
+    "swin3d_s": {"kinetics400": "Swin3D_S_Weights.KINETICS400_V1"},
     "swin3d_b": {
-        "kinetics400": Swin3D_B_Weights.KINETICS400_V1,
-        "kinetics400_imagenet22k": Swin3D_B_Weights.KINETICS400_IMAGENET22K_V1,
+        "kinetics400": "Swin3D_B_Weights.KINETICS400_V1",
+        "kinetics400_imagenet22k": "Swin3D_B_Weights.KINETICS400_IMAGENET22K_V1",
     },
 }
-"""Name of a model -> value of `pretrained` -> torchvision's weights."""
+"""Name of a model -> value of `pretrained` -> the name of torchvision's weights."""
 
 
 def start(model: nn.Module, keys: Mapping[str, Any]) -> list[LoadReport]:
@@ -64,6 +53,10 @@ def start(model: nn.Module, keys: Mapping[str, Any]) -> list[LoadReport]:
         raise ConfigError(f"{named}: a model starts from one of them")
     if not given:
         return []
+    # imported here: a network that a checkpoint fills, the most frequent one, needs none of it
+    from vidtrain.models.weights.inflate_from import inflate_from, start_backbones
+    from vidtrain.models.weights.load import load_weights
+
     (key, value), frozen = next(iter(given.items())), getattr(model, "frozen_network", None)
     if key == "weights":
         return [load_weights(model, str(value))]
@@ -92,10 +85,16 @@ def timm_colours(name: str) -> Expects | None:
 
 
 def _pretrained(model: nn.Module, choice: str) -> list[LoadReport]:
+    from vidtrain.models.weights.download import downloading
+    from vidtrain.models.weights.inflate_from import start_backbones
+    from vidtrain.models.weights.load import describe_weights, load_weights
+
     name = describe_weights(model.state_dict()).model or ""  # which published network this is: its tensors say it
     published = _PUBLISHED.get(name, {})
     if choice in published:
-        weights = published[choice]
+        from torchvision.models import get_weight
+
+        weights = get_weight(published[choice])
         with downloading(name, weights):
             state = weights.get_state_dict(progress=False, check_hash=True)
         return [load_weights(model, state)]

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidtrain.models.swin3d import PATCH, WINDOW
 from vidtrain.models.weights.expects import IMAGENET, Expects, clips
 from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, rename
 from vidtrain.models.weights.vit_names import on_meta, shapes_of
@@ -41,6 +40,8 @@ def _upstream(state: State) -> State:
 
 
 def _fit(ours: Shapes) -> Fit | None:
+    from vidtrain.models.swin3d import PATCH, WINDOW  # on torchvision, which is slow to import
+
     stem = ours["patch_embed.proj.weight"]
     if [*stem[2:]] != PATCH:
         return None

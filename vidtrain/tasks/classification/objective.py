@@ -10,8 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from vidtrain.errors import ConfigError
 from vidtrain.tasks.classification.imbalance import (
@@ -53,7 +51,7 @@ class Objective:
         self.focal_gamma = focal_gamma
         self._weights: Tensor | None = None
         self._offsets: Tensor | None = None
-        self._mixes = [(mix, alpha) for mix, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha > 0]
+        self._mixes = [(mix, alpha) for mix, alpha in (("MixUp", mixup), ("CutMix", cutmix)) if alpha > 0]
 
     def balance(
         self, class_names: Sequence[str], shares: Sequence[float], weights: ClassWeights, logit_adjust: float
@@ -73,11 +71,14 @@ class Objective:
             return clips, labels
         if any(isinstance(x, PackedSequence) for x in (clips.values() if isinstance(clips, Mapping) else [clips])):
             raise ConfigError("task.mixup and task.cutmix mix clips, and the data are features: set them to 0")
-        mix, alpha = self._mixes[int(torch.randint(len(self._mixes), ()))]
+        from torchvision import tv_tensors
+        from torchvision.transforms import v2
+
+        name, alpha = self._mixes[int(torch.randint(len(self._mixes), ()))]
         count = len(labels)
         # mixing the numbers of the clips gives each clip's shares, whatever kind of label they have
         rows = torch.arange(count, device=labels.device)
-        mixed, shares = mix(alpha=alpha, num_classes=count)(tree_map(tv_tensors.Video, clips), rows)
+        mixed, shares = getattr(v2, name)(alpha=alpha, num_classes=count)(tree_map(tv_tensors.Video, clips), rows)
         targets = labels if self.multi_label else F.one_hot(labels, num_classes).float()
         return tree_map(_as_before, mixed, clips), shares.to(targets.dtype) @ targets
 

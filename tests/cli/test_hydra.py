@@ -8,11 +8,13 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from hydra._internal.hydra import Hydra
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import Call, Run
 from vidtrain.options.commands import COMMANDS
 from vidtrain.shell.cli import split_flags
 
@@ -120,3 +122,23 @@ def test_a_sweep_in_processes_of_joblib(tiny: list[str], tmp_path: Path, vidtrai
     assert "1 of the runs failed: optimizer.lr=-1: " in done.stderr
     lines = (tmp_path / "s" / "table.txt").read_text().splitlines()
     assert ["8/8" in line for line in lines[2:]] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("given", "times"),
+    [([], 1), (["hydra.verbose=false"], 1), (["hydra.mode=RUN"], 2), (["--config-dir", "own"], 2)],
+)
+def test_composed_once_where_nothing_can_set_the_mode(
+    given: list[str], times: int, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").mkdir()
+    seen = []
+    compose = Hydra.compose_config
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        seen.append(args)
+        return compose(*args, **kwargs)
+
+    monkeypatch.setattr(Hydra, "compose_config", counted)
+    assert "slow_fusion: 400 classes" in call("inspect", "model=slow_fusion", "transform.size=16", *given).stdout
+    assert len(seen) == times

@@ -160,5 +160,7 @@ def register(*commands: str) -> None:
     """Make the schema of each command (of all, where none is named) known to Hydra as the config `schema/COMMAND`."""
     from hydra.core.config_store import ConfigStore
 
+    store = ConfigStore.instance()
     for command in commands or COMMANDS:
-        ConfigStore.instance().store(group="schema", name=command, node=schema_of(command), package="_global_")
+        if f"{command}.yaml" not in store.repo.get("schema", {}):
+            store.store(group="schema", name=command, node=schema_of(command), package="_global_")

@@ -248,6 +248,7 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     from vidtrain.options import schema as config
     from vidtrain.options.described import conf_dir
     from vidtrain.shell import hydra_errors
+    from vidtrain.shell.composing import composed_once
 
     sweep.failed.clear()
     config.register(command, "train")  # the keys of a checkpoint are those of train
@@ -257,7 +258,8 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     program = hydra.main(config_path=str(conf_dir()), config_name=command, version_base="1.3")(task(command))
     saved, sys.argv = sys.argv, ["vidtrain", *flags, *overrides]
     try:
-        program()
+        with composed_once(flags, overrides):
+            program()
     except Exception as error:
         sweep.remove_refused()
         message = hydra_errors.explain(error, command, overrides, in_sweep="-m" in flags or "--multirun" in flags)

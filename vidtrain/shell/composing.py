@@ -24,12 +24,12 @@ def composed_once(flags: Sequence[str], overrides: Sequence[str]) -> Iterator[No
     if own or usual is None or any(_OF_HYDRA.match(override) for override in overrides):
         yield
         return
-    Hydra.get_mode = _not_set
+    Hydra.get_mode = _not_set  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
-        Hydra.get_mode = usual
+        Hydra.get_mode = usual  # type: ignore[method-assign]
 
 
-def _not_set(hydra: Any, config_name: str | None, overrides: list[str]) -> None:
-    """hydra.mode where nothing sets it."""
+def _not_set(hydra: Any, config_name: str | None, overrides: list[str]) -> Any:
+    """hydra.mode where nothing sets it: None."""

@@ -241,6 +241,8 @@ def _torchvision_clips(node: Mapping[str, Any], choice: str | None) -> Expects |
         return IMAGENET
     if not isinstance(name, str) or choice not in list_models():
         return None
+    from vidtrain.models.weights.load import describe_weights
+
     with torch.device("meta"):
         shapes = build.create_model(choice, num_frames=16, size=224).state_dict()
     return describe_weights(shapes, choice).expects

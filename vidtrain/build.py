@@ -37,11 +37,11 @@ from vidtrain.data.settings import (
     SamplerConfig,
     TransformConfig,
 )
-from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.checkpoints.content import check_size
 from vidtrain.engine.parameters import Grid, parameter_groups
 from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
+from vidtrain.hub_folder import load_trained
 from vidtrain.models.tuning import as_stored, plain_weights
 from vidtrain.models.weights.start import START_KEYS, start
 from vidtrain.options.instantiate import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
@@ -325,9 +325,9 @@ def load_model(
         content: the checkpoint, when it has been loaded already.
 
     Raises:
-        CheckpointError: as `load_checkpoint`; a model that is not vidtrain's own and not trusted, or not the weights'.
+        CheckpointError: as `load_trained`; a model that is not vidtrain's own and not trusted, or not the weights'.
     """
-    content = load_checkpoint(checkpoint) if content is None else content
+    content = load_trained(checkpoint) if content is None else content
     if content.get("sharded"):
         raise CheckpointError(f"{checkpoint}: holds no weights itself, which are in parts beside it: use best.pt")
     if not content.get("class_names") or not are_texts(content["class_names"]):

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,8 +15,9 @@ from torch import nn
 
 from vidtrain import build
 from vidtrain.class_names import class_names
-from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
+from vidtrain.data.settings import SampleMode
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
+from vidtrain.hub_folder import is_hub_folder, load_trained
 from vidtrain.models.weights.expects import IMAGENET, RATES, Expects
 from vidtrain.models.weights.start import START_KEYS, timm_colours
 from vidtrain.options.given import OpenOptions
@@ -23,7 +25,7 @@ from vidtrain.options.instantiate import option_names
 from vidtrain.options.invocation import Invocation, typed
 from vidtrain.options.presets import list_models, nearest_preset, section_as_written
 from vidtrain.options.schema import TrainConfig
-from vidtrain.options.stored import check_room, checkpoint_config, usual_sections
+from vidtrain.options.stored import as_checkpoint, check_room, checkpoint_config, usual_sections
 
 if TYPE_CHECKING:
     from vidtrain.models.weights.load import WeightsInfo
@@ -105,7 +107,7 @@ class Subject:
                 raise ConfigError("checkpoint=... brings its own model: leave out model, or the checkpoint")
             if options.class_names is not None:
                 raise ConfigError("class_names goes with model.weights; checkpoint=... names its own classes")
-            file, content = options.checkpoint, load_checkpoint(options.checkpoint)
+            file, content = options.checkpoint, load_trained(options.checkpoint)
             config = checkpoint_config(content, call.composed, call.choices, file=file, trust=options.trust)
             return cls(config, content, None)
         if file is None:
@@ -145,7 +147,32 @@ class Subject:
         return self.named(options.class_names, data)
 
 
+def clips_of(config: TrainConfig) -> Expects:
+    """The clips that a network of this configuration is trained on."""
+    sampler, transform = config.sampler, config.transform
+    segments = sampler.mode is SampleMode.segments
+    return Expects(
+        mean=tuple(transform.mean),  # type: ignore[arg-type]  # three, as Preprocess checks
+        std=tuple(transform.std),  # type: ignore[arg-type]
+        size=transform.size,
+        resize=f"{transform.size}x{transform.size}" if transform.squash else transform.resize,
+        num_frames=sampler.num_frames,
+        stride=sampler.stride if sampler.fps is None and sampler.window is None and not segments else None,
+        fps=sampler.fps,
+        window=sampler.window,
+        mode=str(sampler.mode) if segments else None,
+    )
+
+
 # ---------------------------------------------------------------- options from the file
+
+
+def folder_as_checkpoint(call: Invocation[Any]) -> Invocation[Any]:
+    """model.weights=FOLDER, without a model, is checkpoint=FOLDER where `vidtrain publish` has written it: the folder
+    brings its own model and clips."""
+    file = weights_of(call.composed.model)
+    own = file is not None and call.options.checkpoint is None and call.choices.get("model") is None
+    return as_checkpoint(call, str(file)) if own and is_hub_folder(Path(str(file))) else call
 
 
 def weights_of(node: Mapping[str, Any] | None) -> Any:

@@ -53,6 +53,21 @@ def load(path: Path, *, known: Iterable[type] = (), check_sums: bool = False, zi
     return content
 
 
+def load_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a .safetensors file by their names, on the CPU.
+
+    Raises:
+        UnreadableError: it is none, or its header and its size do not fit. OSError: it cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UnreadableError(str(error).split("\n", 1)[0]) from error
+
+
 def bytes_held(tensors: Iterable[torch.Tensor]) -> int:
     """Of the memory behind them, each piece once."""
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())

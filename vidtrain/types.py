@@ -22,6 +22,9 @@ FilePath = str
 Regex = str
 """The type of an option that holds a regular expression: the command line takes it as the shell gives it, too."""
 
+Text = str
+"""The type of an option that holds any text, such as a title: the command line takes it as the shell gives it, too."""
+
 Indices = npt.NDArray[np.int64]
 """Frame numbers of a video, counted over the frames a player shows, from 0."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import builtins
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import vidtrain
@@ -16,7 +16,7 @@ from tests.models import parity
 from vidtrain.errors import CheckpointError
 from vidtrain.models.weights.layout import any_key, classes, count, rename
 from vidtrain.models.weights.load import describe_weights, load_weights
-from vidtrain.models.weights.read import read_weights, without_prefix
+from vidtrain.models.weights.read import without_prefix
 from vidtrain.models.weights.zoos import LAYOUTS
 
 OPTIONS = {"depth": 14, "width": 4}
@@ -65,9 +65,8 @@ def test_files_of_any_name(net: nn.Module, name: str, tmp_path: Path) -> None:
 
 
 def test_safetensors_and_folders_of_the_hub(net: nn.Module, tmp_path: Path) -> None:
-    safetensors = pytest.importorskip("safetensors.torch")
     file = tmp_path / "model.safetensors"
-    safetensors.save_file(net.state_dict(), file)
+    save_file(net.state_dict(), file)
     for source in (file, tmp_path):
         model = fresh()
         assert load_weights(model, source).source == str(file)
@@ -75,20 +74,6 @@ def test_safetensors_and_folders_of_the_hub(net: nn.Module, tmp_path: Path) -> N
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="cannot be read as safetensors"):
         load_weights(fresh(), file)
-
-
-def test_safetensors_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("safetensors"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    (tmp_path / "a.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="pip install safetensors"):
-        read_weights(tmp_path / "a.safetensors")
 
 
 class Code:

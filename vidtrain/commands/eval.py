@@ -22,6 +22,7 @@ from vidtrain.data.settings import EvalProtocol
 from vidtrain.engine.devices.distributed import World, join
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, one_of
+from vidtrain.hub_folder import is_hub_folder
 from vidtrain.models.two_stream import TwoStream
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections, SplitName
@@ -36,7 +37,8 @@ log = logging.getLogger("vidtrain")
 @dataclass
 class EvalCommandConfig(CheckpointSections):
     checkpoint: FilePath | None = None
-    """The .pt file to test. Data, clips and preprocessing come from it; overrides change them. null: model.weights."""
+    """The .pt file, or published folder, to test. Data, clips and preprocessing come from it; overrides change them.
+    null: model.weights."""
     class_names: FilePath | None = None
     """model.weights: names of its outputs, kinetics400 or a file with a name per line; null: as the file says."""
     split: SplitName = SplitName.test
@@ -62,6 +64,7 @@ def run(call: Invocation[EvalCommandConfig]) -> float | None:
 
 
 def _scored(call: Invocation[EvalCommandConfig], world: World) -> float | None:
+    call = published.folder_as_checkpoint(call)
     options = call.options
     subject = published.Subject.of(call)
     config = subject.config
@@ -102,9 +105,11 @@ def _folder(options: EvalCommandConfig, weights: Any, name: str) -> Path:
     """The folder for the files, which can be written to. A shared checkpoint may lie where nobody may write."""
     if options.output is not None:
         return prepare_folder(Path(options.output), "output")
-    if options.checkpoint is None:
-        return prepare_folder(Path("runs") / "eval" / Path(str(weights)).stem / name, "output")
-    home = Path(options.checkpoint).absolute().parent
+    file = options.checkpoint
+    if file is None or is_hub_folder(Path(file)):  # a published folder may be published again, without what is in here
+        stem = Path(str(weights)).stem if file is None else Path(file).absolute().name
+        return prepare_folder(Path("runs") / "eval" / stem / name, "output")
+    home = Path(file).absolute().parent
     try:
         return prepare_folder(home / "eval" / name, "output")
     except ConfigError as error:

@@ -26,11 +26,11 @@ from vidtrain.data.features.index import report_features, videos_of, write_featu
 from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.manifest.manifest import Manifest, VideoData
-from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.extract import encode
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, Preprocess, model_inputs
 from vidtrain.errors import ConfigError, DataError
+from vidtrain.hub_folder import load_trained
 from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.invocation import Invocation, plain
@@ -67,8 +67,9 @@ class ExtractCommandConfig(CheckpointSections):
 
 def run(call: Invocation[ExtractCommandConfig]) -> None:
     """Extract what is not there yet; print what was done and what could not be."""
+    call = published.folder_as_checkpoint(call)
     options = call.options
-    content = None if options.checkpoint is None else load_checkpoint(options.checkpoint)
+    content = None if options.checkpoint is None else load_trained(options.checkpoint)
     config, start = configuration(call, content)
     device = choose_device(config.trainer.device)
     precision = Precision(config.trainer.precision, device)

@@ -31,7 +31,7 @@ from vidtrain.types import BadVideo, FilePath
 @dataclass
 class PredictConfig(CheckpointSections):
     checkpoint: FilePath | None = None
-    """The .pt file to predict with; null: model.weights."""
+    """The .pt file, or published folder, to predict with; null: model.weights."""
     class_names: FilePath | None = None
     """model.weights: names of its outputs, kinetics400 or a file with a name per line; null: as the file says."""
     input: FilePath = MISSING
@@ -51,6 +51,7 @@ class PredictConfig(CheckpointSections):
 
 def run(call: Invocation[PredictConfig]) -> None:
     """Print the best classes of every readable video; those that cannot be read are errors at the end."""
+    call = published.folder_as_checkpoint(call)
     options = call.options
     subject = published.Subject.of(call)
     config = subject.config

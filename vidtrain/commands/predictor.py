@@ -23,17 +23,17 @@ from vidtrain.commands.scoring import Scorer
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.arrays import ArrayReader
-from vidtrain.data.settings import EvalConfig, EvalProtocol, SampleMode
-from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
+from vidtrain.data.settings import EvalConfig, EvalProtocol
 from vidtrain.engine.evaluator import predict_videos
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, model_inputs
 from vidtrain.errors import CheckpointError, ConfigError, DataError, VideoError, one_of
+from vidtrain.hub_folder import is_hub_folder, load_trained
 from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.models.weights.expects import Expects
 from vidtrain.options.schema import TrainConfig
 from vidtrain.options.stored import changed_eval, checkpoint_config
-from vidtrain.published import Subject
+from vidtrain.published import Subject, clips_of
 from vidtrain.tasks.classification.metrics import best_classes
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.task import Predictions, Predicts
@@ -89,19 +89,7 @@ class Predictor:
     @property
     def preprocessing(self) -> Expects:
         """The clips that the network was trained on: num_frames, stride or fps, resize, size, mean, std."""
-        sampler, transform = self.config.sampler, self.config.transform
-        segments = sampler.mode is SampleMode.segments
-        return Expects(
-            mean=tuple(transform.mean),  # type: ignore[arg-type]  # three, as Preprocess checks
-            std=tuple(transform.std),  # type: ignore[arg-type]
-            size=transform.size,
-            resize=f"{transform.size}x{transform.size}" if transform.squash else transform.resize,
-            num_frames=sampler.num_frames,
-            stride=sampler.stride if sampler.fps is None and sampler.window is None and not segments else None,
-            fps=sampler.fps,
-            window=sampler.window,
-            mode=str(sampler.mode) if segments else None,
-        )
+        return clips_of(self.config)
 
     def predict(
         self,
@@ -297,7 +285,8 @@ def load(
     """A trained network, ready to be asked about videos.
 
     Args:
-        path: a checkpoint, or the folder of a run, whose best.pt it is; with `model` a published file.
+        path: a checkpoint, the folder of a run, whose best.pt it is, or one that `vidtrain publish` has written; with
+            `model` a published file.
         model: the network of the catalogue that the published file is of; it is asked by the clips that it was
             published with. options: those of the network that the file does not show, and num_frames and size.
         class_names: of a published file that does not hold them: a list, "kinetics400", or a file of names.
@@ -317,7 +306,7 @@ def load(
         key = next(iter(options), "class_names")
         raise ConfigError(f"{key}=... goes with a published file and model=NAME; a checkpoint brings its own")
     file = str(_checkpoint_of(Path(path)))
-    content = load_checkpoint(file)
+    content = load_trained(file)
     config = checkpoint_config(content, file=file, trust=trust)
     with torch.random.fork_rng(devices=[]):  # building it draws weights, which the file's replace
         network, _ = build.load_model(file, trust=trust, content=content)
@@ -326,12 +315,13 @@ def load(
 
 
 def _checkpoint_of(path: Path) -> Path:
-    if not path.is_dir():
+    if not path.is_dir() or is_hub_folder(path):
         return path
     found = [file for name in ("best.pt", "last.pt") if (file := path / name).is_file()]
     if not found:
         raise CheckpointError(
-            f"{path}: holds neither best.pt nor last.pt; a folder of published weights needs model=NAME"
+            f"{path}: holds neither best.pt nor last.pt, and `vidtrain publish` has not written it; a folder of "
+            "somebody else's weights needs model=NAME"
         )
     return found[0]
 

@@ -36,7 +36,8 @@ FINISHED_FILE = "result.json"
 """Written last: its presence says that the run is complete."""
 RUNS = Path("runs")
 """Of all runs, in the working directory."""
-_FORMATS = ("folder", "list", "table", "index", "features")  # choices of data that say nothing about the data
+FORMATS = ("folder", "list", "table", "index", "features")
+"""Choices of data that say nothing about the data."""
 _SAY_LITTLE = ("videos", "video", "clips", "data", "dataset", "datasets", "frames", "images", "raw", "train", "root")
 _NOT_COMPARED = ("resume", "resume_changed", "run_dir", "hydra")
 # what changes neither weights nor the choice of the best; everything else does, or may
@@ -194,7 +195,7 @@ def folder_name(path: str | Path) -> str:
 def _data_folder(choice: str, wanted: dict[str, Any]) -> str:
     """The name of the data in a run's folder. Folders of the same name in different places get a number."""
     root = (wanted.get("data") or {}).get("root")
-    if choice not in _FORMATS or root is None or not folder_name(str(root)):
+    if choice not in FORMATS or root is None or not folder_name(str(root)):
         return choice
     names = (folder_name(str(root)) + (f"_{number}" if number > 1 else "") for number in itertools.count(1))
     return next(name for name in names if _root_of_runs(RUNS / name) in (None, Path(str(root)).absolute()))

@@ -22,11 +22,11 @@ from vidtrain.data.features.nearest import Vectors, nearest, recall, unit_mean, 
 from vidtrain.data.features.subsets import sources_of
 from vidtrain.data.formats.features import features
 from vidtrain.data.manifest.manifest import FeatureInfo, Manifest, VideoData
-from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.engine.extract import encode
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.errors import ConfigError, DataError, one_of
+from vidtrain.hub_folder import load_trained
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections, SplitName
 from vidtrain.options.stored import with_values
@@ -153,7 +153,7 @@ def _query_vectors(call: Invocation[SearchConfig], data: VideoData, info: Featur
         dtype=extract.FeatureType(made.get("dtype")),
         trust=options.trust,
     )
-    content = load_checkpoint(checkpoint)
+    content = load_trained(checkpoint)
     as_made = replace(with_values(call, made, ("sampler", "transform")), options=wanted)
     config, _ = extract.configuration(as_made, content)
     precision = Precision(config.trainer.precision, choose_device(config.trainer.device))

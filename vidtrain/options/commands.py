@@ -117,6 +117,12 @@ COMMANDS: Final = {
         groups="",
         positional="runs",
     ),
+    "publish": Command(
+        "write a checkpoint as a folder for the Hugging Face hub, with a model card",
+        "vidtrain publish checkpoint=best.pt output=my_model license=apache-2.0",
+        schema="vidtrain.commands.publish.PublishConfig",
+        groups="",
+    ),
     "bench": Command(
         "measure a model: clips/s of training and testing, memory, FLOP utilisation; by precision, with torch.compile",
         "vidtrain bench model=r3d_18 batch_size=[16,32] precision=[bf16] output=bench.json",

@@ -1,6 +1,6 @@
 """Options that hold a path, which is taken as the shell gives it: input="clip (1).mp4", data.root=~/ucf, output=a=b.
 
-Regular expressions (the type Regex) are taken so, too, commas included.
+Regular expressions (the type Regex) and free texts (Text) are taken so, too, commas included.
 
 Which options these are is read from where they are defined, by the type FilePath or Path: the fields of the schemas,
 and the parameters of the functions that datasets and models name by `_target_`. No import of hydra or torch until an
@@ -30,6 +30,8 @@ _ALWAYS = {"data.root": "FilePath", **{f"model.{key}": "FilePath | None" for key
 # Hydra's own, in which ${now:...} is meant to be one
 _WITH_INTERPOLATION = {"hydra.run.dir": "FilePath", "hydra.sweep.dir": "FilePath"}
 _FOLDERS_OF_HYDRA = ("run_dir", "resume")  # put by Hydra into its own configuration, which resolves what is in them
+# types of options whose values are taken as the shell gives them, and those of them in which a comma says nothing
+_AS_GIVEN, _WHOLE = re.compile(r"\b(FilePath|Path|Regex|Text)\b"), re.compile(r"\b(Regex|Text)\b")
 _OVERRIDE = re.compile(r"(\+{0,2})([^=~+\s][^=\s]*)=(.*)", re.DOTALL)
 # what Hydra's users write into a path; other names with ${ in them are those of files
 _INTERPOLATION = re.compile(r"\$\{(?:oc\.env:[A-Za-z_]\w*(?:,[^{}$]*)?|[A-Za-z_]\w*(?:\.\w+)+)\}")
@@ -61,13 +63,13 @@ def quote_paths(
             continue
         key, text = found.group(2), found.group(3)
         exists = _exists(text, roots)
-        interpolation = key in _WITH_INTERPOLATION or ("Regex" not in kind and not exists and _interpolates(text))
+        interpolation = key in _WITH_INTERPOLATION or (not _WHOLE.search(kind) and not exists and _interpolates(text))
         if not text.strip():
             hint = ", or null for none" if "None" in kind else ""
             raise ConfigError(f"{key}={text}: no path after the equals sign (an unset variable of the shell?){hint}")
         if key in _FOLDERS_OF_HYDRA and "${" in text and not _in_quotes(text):
             raise ConfigError(f"{key}={text}: a run folder cannot have ${{ in its name")
-        single = not multirun or "Regex" in kind or exists
+        single = not multirun or _WHOLE.search(kind) or exists
         if (text == "null" and "None" in kind) or (text[0] == "[" and ("list" in kind or "Sequence" in kind)):
             value = text
         elif single or (swept := _sweep(text, interpolation)) is None:
@@ -163,7 +165,7 @@ def annotation(
     for function in [target] if target is not None else _targets(group, (names or {}).get(group), config_dir):
         kinds.add(_options(function).get(option))
     for kind in sorted(filter(None, kinds)):
-        if re.search(r"(Path|Regex)\b", kind):
+        if _AS_GIVEN.search(kind):
             return kind
     # an own function may say `weights: str`, or nothing; but `weights: bool` is no path
     own = [kind for kind in kinds if kind is not None]
@@ -172,7 +174,7 @@ def annotation(
 
 @lru_cache
 def _schema_paths(command: str) -> dict[str, str]:
-    return {key: kind for key, kind, _, _ in fields(command) if "FilePath" in kind or "Regex" in kind}
+    return {key: kind for key, kind, _, _ in fields(command) if _AS_GIVEN.search(kind)}
 
 
 def _targets(group: str, names: list[str] | None, config_dir: Path | None) -> list[str]:

@@ -95,6 +95,16 @@ def changed_eval(evaluation: EvalConfig, choice: str | None, given: Mapping[str,
     return changed
 
 
+def as_checkpoint(call: Invocation[Any], file: str) -> Invocation[Any]:
+    """What the user composed with model.weights=file, as if it were checkpoint=file."""
+    changed = copy.deepcopy(call.composed)
+    OmegaConf.set_struct(changed, False)
+    del changed.model["weights"]
+    if not changed.model:
+        changed.model = None
+    return replace(call, composed=changed, options=replace(call.options, checkpoint=file))
+
+
 def with_values(call: Invocation[Any], values: Mapping[str, Any], sections: Sequence[str]) -> Invocation[Any]:
     """What the user composed, with a file's values of the keys of these sections, taken for what they say."""
     changed = copy.deepcopy(call.composed)

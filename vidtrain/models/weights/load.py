@@ -191,7 +191,7 @@ def describe_weights(source: str | Path | Mapping[str, torch.Tensor] | Weights, 
         layout=known,
         model=model,
         options={key: value for key, value in options.items() if key != "num_classes"},
-        num_classes=options.get("num_classes"),
+        num_classes=options.get("num_classes", len(weights.class_names) or None),
         tensors=len(state),
         parameters=sum(tensor.numel() for key, tensor in state.items() if not key.endswith(_COUNTER)),
         first_keys=tuple(list(state)[:4]),
@@ -206,11 +206,13 @@ def _found(layout: Layout, weights: Weights, shapes: Shapes, name: str | None) -
     fit = layout.model(shapes)
     if fit is None:
         return None
-    if weights.config is not None:  # a checkpoint of vidtrain, whose clips are in its configuration
+    if weights.config is not None and not weights.said:  # a checkpoint, whose clips are in its configuration
         return fit, NOTHING
     model, options = next((other for other in layout.others(fit) if other[0] == name), fit)
     said, clips = layout.stated(weights.said, model)
     options |= said
+    if weights.config is not None:  # the clips stand there, the usual ones of such a net say nothing
+        return (model, options), clips
     return (model, options), layout.expects(name or model, options).at(options) | clips
 
 

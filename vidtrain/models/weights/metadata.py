@@ -8,11 +8,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vidtrain.errors import CheckpointError
 from vidtrain.plain import LONGEST_TEXT, check_plain, read_mapping
 
+SECTION: Final = "vidtrain"
+"""Key of a config.json that `vidtrain publish` has written, under which all stands that vidtrain reads of it."""
 _CONFIGS = ("config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 _MOST_CLASSES = 100_000
 _LARGEST = 1_000_000  # of any number that a net or a clip is made from
@@ -106,6 +108,13 @@ def beside_state(content: Mapping[str, Any], source: str) -> dict[str, Beside]:
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     return {"cfg": Beside(f"{source}: cfg", values)} if isinstance(values, dict) else {}
+
+
+def published_config(said: Said) -> Mapping[str, Any] | None:
+    """The configuration that `vidtrain publish` has put into a config.json; None: it has not written this one."""
+    section = said["config.json"].values.get(SECTION) if "config.json" in said else None
+    config = section.get("config") if isinstance(section, Mapping) else None
+    return config if isinstance(config, Mapping) else None
 
 
 def class_names(content: Mapping[str, Any], said: Said) -> tuple[str, ...]:

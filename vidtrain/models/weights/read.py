@@ -13,7 +13,7 @@ import torch
 
 from vidtrain import torch_files
 from vidtrain.errors import CheckpointError, one_of
-from vidtrain.models.weights.metadata import Beside, beside_folder, beside_state, class_names
+from vidtrain.models.weights.metadata import Beside, beside_folder, beside_state, class_names, published_config
 
 _WRAPPERS = (
     *("target_encoder", "ema_encoder", "encoder"),  # of V-JEPA, what it classifies with first
@@ -43,7 +43,7 @@ class Weights:
     left_out: tuple[tuple[str, str], ...] = ()
     """(key, why) of what is not a tensor."""
     config: Mapping[str, Any] | None = None
-    """The configuration of a checkpoint of vidtrain."""
+    """The configuration of a checkpoint of vidtrain, or of a folder that `vidtrain publish` has written."""
     said: Mapping[str, Beside] = field(default_factory=dict)
     """Configurations beside the tensors, by the name of their file or key: config.json, cfg."""
     class_names: tuple[str, ...] = ()
@@ -71,7 +71,8 @@ def read_weights(source: str | Path | Mapping[str, Any]) -> Weights:
     said = beside_folder(path.parent) if path.name in _IN_A_FOLDER else {}
     whole = content if isinstance(content, Mapping) else {}
     said |= beside_state(whole, str(path))
-    return replace(weights, said=said, class_names=class_names(whole, said))
+    config = published_config(said) or weights.config
+    return replace(weights, config=config, said=said, class_names=class_names(whole, said))
 
 
 def without_prefix(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -84,12 +85,8 @@ def without_prefix(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
 
 def _safetensors(path: Path) -> Any:
     try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise CheckpointError(f"{path}: reading it needs one more package: pip install safetensors") from error
-    try:
-        return load_file(path)
-    except Exception as error:  # its own error type, and OSError
+        return torch_files.load_safetensors(path)
+    except Exception as error:  # also of torch: a type that it does not know
         raise CheckpointError(f"{path}: cannot be read as safetensors ({_size(path)}): {_first_line(error)}") from error
 
 

@@ -1,0 +1,337 @@
+"""`vidtrain publish`: a folder that reads back to the bit, tells nothing of its author's machine, and runs nothing."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import vidtrain as package
+from tests.cli.conftest import Call, error_line
+from tests.cli.conftest import call as call
+from tests.cli.conftest import tiny as tiny
+from tests.cli.conftest import trained as trained
+from tests.models.parity import drawn_weights
+from vidtrain import build
+from vidtrain.commands.publish import portable
+from vidtrain.hub_folder import CARD, CONFIG, PREPROCESSORS, WEIGHTS, load_trained, read_folder
+from vidtrain.models.settings import TuneConfig, TuneName
+from vidtrain.models.tuning import tune
+from vidtrain.options.presets import model_options
+from vidtrain.reports.results import write_json
+from vidtrain.shell import cli
+
+CLIP = {"num_frames": 8, "size": 32}
+
+
+def command(*arguments: object) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([str(argument) for argument in arguments])
+    assert end.value.code == 0
+
+
+@pytest.fixture(scope="module")
+def published(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run's folder. Read it, do not change it."""
+    folder = tmp_path_factory.mktemp("published") / "model"
+    command("publish", f"checkpoint={trained / 'best.pt'}", f"output={folder}", "license=Apache-2.0")
+    return folder
+
+
+def checkpoint_of(trained: Path, file: Path, model: str, **options: Any) -> Path:
+    """A checkpoint of another network with drawn weights, as a training of it would write it."""
+    content = torch.load(trained / "best.pt", weights_only=True)
+    node = {**model_options(model, **CLIP), **options}
+    net = build.build_model(node, len(content["class_names"]))
+    drawn_weights(net)
+    content["config"]["model"] = node
+    torch.save({**content, "model": net.state_dict()}, file)
+    return file
+
+
+def logits(path: Path, **options: Any) -> torch.Tensor:
+    clips = torch.randn(2, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found: torch.Tensor = package.load(path, device="cpu", **options).model(clips)
+    return found
+
+
+# ---------------------------------------------------------------- the same network
+
+
+def test_it_reads_back_to_the_bit(trained: Path, published: Path) -> None:
+    ours, theirs = package.load(trained), package.load(published)
+    assert torch.equal(logits(trained), logits(published))
+    assert theirs.class_names == ours.class_names
+    assert theirs.preprocessing == ours.preprocessing
+    for section in ("sampler", "transform", "eval", "flow", "tune"):
+        assert getattr(theirs.config, section) == getattr(ours.config, section)
+    assert sorted(file.name for file in published.iterdir()) == [CARD, CONFIG, WEIGHTS, PREPROCESSORS[0]]
+    modes = {file.stat().st_mode for file in published.iterdir()}
+    assert modes == {(trained / "best.pt").stat().st_mode}
+
+
+def test_eval_and_predict_take_the_folder(trained: Path, published: Path, tiny: list[str], call: Call) -> None:
+    root = next(option for option in tiny if option.startswith("data.root="))
+    assert error_line(call("eval", f"checkpoint={published}", check=2)) == ("data.root is not set: expected str | Path")
+    rows = (trained / "test" / "predictions.csv").read_text()
+    for given in ("checkpoint", "model.weights"):
+        done = call("eval", f"{given}={published}", root)
+        assert "runs/eval/model/test_2x1" in done.stdout
+        assert Path("runs/eval/model/test_2x1/predictions.csv").read_text() == rows
+    videos = f"input={root.removeprefix('data.root=')}"
+    printed = [
+        call("predict", f"{given}", videos).stdout
+        for given in (f"checkpoint={trained / 'best.pt'}", f"checkpoint={published}", f"model.weights={published}")
+    ]
+    assert len(printed[0].splitlines()) == 32
+    assert printed == [printed[0]] * 3
+
+
+def test_a_training_starts_from_the_folder(published: Path, tiny: list[str], call: Call) -> None:
+    done = call("train", *tiny, "trainer.epochs=0", f"model.weights={published}", "trainer.test=false", "run_dir=run")
+    assert f"{published / WEIGHTS}: vidtrain weights, 26 tensors loaded" in done.stderr
+    assert torch.equal(logits(Path("run")), logits(published))
+
+
+def test_low_rank_updates_are_merged(trained: Path, tmp_path: Path) -> None:
+    content = torch.load(trained / "best.pt", weights_only=True)
+    net, _ = build.load_model(trained / "best.pt")
+    tune(net, TuneConfig(TuneName.lora, rank=2))
+    drawn_weights(net)
+    content["config"]["tune"] |= {"name": "lora", "rank": 2}
+    torch.save({**content, "model": net.state_dict()}, tmp_path / "last.pt")
+    command("publish", f"checkpoint={tmp_path / 'last.pt'}", f"output={tmp_path / 'out'}")
+    assert read_folder(tmp_path / "out")["model"].keys() == content["model"].keys() != net.state_dict().keys()
+    assert torch.equal(logits(tmp_path / "last.pt"), logits(tmp_path / "out"))
+
+
+def test_a_folder_can_be_published_again(published: Path, tmp_path: Path) -> None:
+    command("publish", f"checkpoint={published}", f"output={tmp_path / 'again'}")
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (published / WEIGHTS).read_bytes()
+    assert json.loads((tmp_path / "again" / CONFIG).read_text())["id2label"]["0"] == "move_left"
+
+
+TRANSFORMERS: list[tuple[str, dict[str, Any]]] = [
+    ("videomae_tiny", {}),
+    ("timesformer_tiny", {}),
+    ("vivit_tiny", {}),
+    ("vjepa2_tiny", {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [case if case[0] == "videomae_tiny" else pytest.param(*case, marks=pytest.mark.slow) for case in TRANSFORMERS],
+)
+def test_networks_that_transformers_has(model: str, options: dict[str, Any], trained: Path, tmp_path: Path) -> None:
+    """Under its names, and back to the bit; what the library makes of it is in the test below."""
+    file = checkpoint_of(trained, tmp_path / "best.pt", model, **options)
+    command("publish", f"checkpoint={file}", f"output={tmp_path / 'out'}")
+    config = json.loads((tmp_path / "out" / CONFIG).read_text())
+    assert config["model_type"] == model.removesuffix("_tiny")
+    assert config["vidtrain"]["names"] == "transformers"
+    assert config["problem_type"] == "single_label_classification"
+    assert torch.equal(logits(file), logits(tmp_path / "out"))
+    assert 'AutoModelForVideoClassification.from_pretrained("THIS_FOLDER")' in (tmp_path / "out" / CARD).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "options"), TRANSFORMERS)
+def test_transformers_loads_the_folder(model: str, options: dict[str, Any], trained: Path, tmp_path: Path) -> None:
+    """Skipped where transformers is not installed, as in CI: its logits, class names and normalised clips are ours."""
+    transformers = pytest.importorskip("transformers")
+    file = checkpoint_of(trained, tmp_path / "best.pt", model, **options)
+    command("publish", f"checkpoint={file}", f"output={tmp_path / 'out'}")
+    theirs = transformers.AutoModelForVideoClassification.from_pretrained(tmp_path / "out").eval()
+    clf = package.load(tmp_path / "out", device="cpu")
+    assert [theirs.config.id2label[n] for n in range(8)] == clf.class_names
+    frames = torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    processor = transformers.AutoVideoProcessor.from_pretrained(tmp_path / "out", do_resize=False)
+    [clip] = processor(frames.numpy(), return_tensors="pt").values()
+    mean, std = (torch.tensor(value) for value in (clf.config.transform.mean, clf.config.transform.std))
+    ours = ((frames / 255 - mean) / std).permute(3, 0, 1, 2)[None]
+    assert (clip - ours.transpose(1, 2)).abs().max() < 2e-6
+    with torch.no_grad():
+        expected, found = clf.model(ours), theirs(clip).logits
+    assert (found - expected).abs().max() < 1e-4 * expected.std()
+
+
+# ---------------------------------------------------------------- what it tells
+
+
+def test_nothing_of_the_machine_is_in_the_folder(trained: Path, tmp_path: Path) -> None:
+    """Paths, names of folders, accounts and keys of loggers: in no file, whatever section they stand in."""
+    secret = "bob_1d3f"
+    content = torch.load(trained / "best.pt", weights_only=True)
+    config = content["config"]
+    config["data"] |= {"root": f"/home/{secret}/videos"}
+    config["model"] |= {"weights": f"/home/{secret}/start.pt"}
+    config["logger"] = {"mine": {"_target_": "mine.Logger", "api_key": secret, "entity": secret}}
+    config["hook"] = {"mine": {"_target_": "mine.Hook", "to": f"{secret}@example.org"}}
+    config |= {"run_dir": f"runs/{secret}", "resume": f"/home/{secret}/run", "class_names": f"~{secret}/names.txt"}
+    config["flow"] |= {"source": "cache", "root": f"/home/{secret}/flow", "method": "dis"}
+    config["trainer"] |= {"device": f"cuda:{secret}", "num_workers": 37}
+    content |= {"note": [f"/home/{secret}/x"], "bad": {f"/home/{secret}/a.mp4": "broken"}, "temperature": 1.5}
+    torch.save(content, tmp_path / "best.pt")
+    kept = portable(config, "best.pt")
+    assert (kept["data"]["root"], kept["model"]["weights"], kept["flow"]["source"]) == (None, None, "dis")
+    assert "logger" not in kept
+    config["flow"]["source"] = "none"  # the network reads no flow
+    config["trainer"]["device"] = "cpu"
+    torch.save(content, tmp_path / "best.pt")
+    command("publish", f"checkpoint={tmp_path / 'best.pt'}", f"output={tmp_path / 'out'}")
+    for file in (tmp_path / "out").iterdir():
+        for text in (secret, str(tmp_path), str(trained), "best.pt"):
+            assert text.encode() not in file.read_bytes(), (file, text)
+    found = load_trained(tmp_path / "out")
+    assert found["temperature"] == 1.5  # what else a checkpoint says goes along
+    assert "note" not in found
+    assert found["config"]["trainer"]["num_workers"] is None
+
+
+def test_paths_of_every_dataset_are_left_out() -> None:
+    """Those that have a default, and lists of them."""
+    from tests.test_every_checkpoint import OTHERS, nodes
+
+    for name, node in nodes("data").items():
+        filled = {key: "/x/secret" if value in ("???", None) else value for key, value in node.items()}
+        filled["root"] = "/x/secret"
+        model = {"_target_": "vidtrain.models.slow_fusion.slow_fusion"}
+        kept = portable({**copy.deepcopy(OTHERS), "model": model, "data": filled}, "x.pt")["data"]
+        assert "secret" not in json.dumps(kept), name
+        assert kept["_target_"] == node["_target_"]
+    relative = {**nodes("data")["list"], "root": "bob", "train": ["bob/a.csv", "b.csv"], "test": "bob.csv"}
+    kept = portable({**copy.deepcopy(OTHERS), "model": model, "data": relative}, "x.pt")["data"]
+    assert (kept["root"], kept["train"], kept["test"]) == (None, None, None)
+
+
+# ---------------------------------------------------------------- the card
+
+
+def test_the_card_without_a_result(published: Path, trained: Path, tmp_path: Path, call: Call) -> None:
+    shutil.copy(trained / "best.pt", tmp_path / "alone.pt")
+    call("publish", "checkpoint=alone.pt", "output=out", "title=A <b>title</b> | [x](http://y)", "license=Mine only")
+    text = Path("out", CARD).read_text()
+    head = text.split("---\n")[1]
+    assert 'license: other\nlicense_name: "Mine only"' in head
+    assert "# A &lt;b&gt;title&lt;/b&gt; \\| \\[x\\](http\\://y)" in text
+    assert "It comes without the result of a test." in text
+    assert 'license: "apache-2.0"' in (published / CARD).read_text()
+
+
+# ---------------------------------------------------------------- folders that are there
+
+
+def test_a_folder_of_somebody_elses_is_not_written_to(trained: Path, call: Call) -> None:
+    Path("mine").mkdir()
+    Path("mine/config.json").write_text('{"model_type": "vivit"}')
+    line = error_line(call("publish", f"checkpoint={trained / 'best.pt'}", "output=mine", check=2))
+    assert line.startswith("output=mine: holds files that `vidtrain publish` has not written")
+    assert [file.name for file in Path("mine").iterdir()] == ["config.json"]
+    Path("file").write_text("")
+    line = error_line(call("publish", f"checkpoint={trained / 'best.pt'}", "output=file", check=2))
+    assert line == "output=file: is a file, expected a folder"
+
+
+def test_what_was_written_is_replaced_and_an_edited_card_stays(trained: Path, tmp_path: Path, call: Call) -> None:
+    call("publish", f"checkpoint={trained / 'best.pt'}", "output=out", "title=One")
+    (tmp_path / "out" / ".gitattributes").write_text("* lfs")
+    (tmp_path / "out" / PREPROCESSORS[1]).write_text("{}")  # of an earlier version, perhaps
+    call("publish", f"checkpoint={trained / 'best.pt'}", "output=out", "title=Two")
+    assert "# Two\n" in Path("out", CARD).read_text()
+    assert sorted(f.name for f in Path("out").iterdir()) == [".gitattributes", CARD, CONFIG, WEIGHTS, PREPROCESSORS[0]]
+    Path("out", CARD).write_text("my own words")
+    done = call("publish", f"checkpoint={trained / 'best.pt'}", "output=out", "title=Three")
+    assert f"out/{CARD}: somebody has edited it, so it stays" in done.stderr
+    assert Path("out", CARD).read_text() == "my own words"
+
+
+# ---------------------------------------------------------------- a stranger's folder
+
+
+def changed(config: dict[str, Any], *keys: str, to: Any) -> None:
+    for key in keys[:-1]:
+        config = config[key]
+    config[keys[-1]] = to
+
+
+Change = Callable[[dict[str, Any]], None]
+STRANGE: dict[str, tuple[Change, str]] = {
+    "code": (
+        lambda config: changed(config, "vidtrain", "config", "model", "_target_", to="os.system"),
+        r"calls model\._target_=os\.system, which is none of vidtrain's own",
+    ),
+    "nested code": (
+        lambda config: changed(config, "vidtrain", "config", "model", "net", to={"_target_": "os.system"}),
+        r"calls model\._target_=os\.system",
+    ),
+    "format": (lambda config: changed(config, "vidtrain", "folder_format", to=2), "folder_format 2, this vidtrain"),
+    "digest": (
+        lambda config: changed(config, "vidtrain", "sha256", to="0"),
+        "is not the file that config",
+    ),
+    "names": (
+        lambda config: changed(config, "vidtrain", "names", to="transformers"),
+        "not named as transformers names",
+    ),
+    "classes": (lambda config: changed(config, "id2label", to={"0": "a"}), "its weights are not those of"),
+    "no classes": (lambda config: changed(config, "id2label", to=["a"]), "names no classes"),
+    "configuration": (lambda config: changed(config, "vidtrain", "config", to=[1]), "its config is no mapping"),
+    "size": (
+        lambda config: changed(config, "vidtrain", "config", "model", "width", to=900_000),
+        "model takes|are not those of|fails with the options",
+    ),
+    "interpolation": (
+        lambda config: changed(config, "vidtrain", "config", "model", "_target_", to="${oc.env:HOME}"),
+        r"calls model\._target_=",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_a_strangers_folder_is_data(case: str, published: Path, tmp_path: Path) -> None:
+    change, message = STRANGE[case]
+    folder = Path(shutil.copytree(published, tmp_path / "out"))
+    config = json.loads((folder / CONFIG).read_text())
+    change(config)
+    write_json(folder / CONFIG, config)
+    with pytest.raises(package.VidtrainError, match=message) as caught:
+        package.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_code_beside_the_weights_is_not_imported(published: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(published, tmp_path / "out"))
+    canary = tmp_path / "canary"
+    for name in ("modeling.py", "__init__.py", "slow_fusion.py"):
+        (folder / name).write_text(f"open({str(canary)!r}, 'w')")
+    torch.save({"a": torch.zeros(1)}, folder / "pytorch_model.bin")
+    config = json.loads((folder / CONFIG).read_text())
+    auto = {"AutoConfig": "modeling.C", "AutoModelForVideoClassification": "modeling.M"}
+    write_json(folder / CONFIG, {**config, "auto_map": auto, "custom_pipelines": {"x": {"impl": "modeling.P"}}})
+    assert torch.equal(logits(folder), logits(published))
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("damage", ["a bit", "the end", "the file", "the configuration"])
+def test_a_damaged_folder_is_one_line(damage: str, published: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(published, tmp_path / "out"))
+    whole = (folder / WEIGHTS).read_bytes()
+    if damage == "a bit":
+        (folder / WEIGHTS).write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    elif damage == "the end":
+        (folder / WEIGHTS).write_bytes(whole[:-9])
+    elif damage == "the file":
+        (folder / WEIGHTS).unlink()
+    else:
+        (folder / CONFIG).write_text((folder / CONFIG).read_text()[:-9])
+    with pytest.raises(package.VidtrainError, match=r"model\.safetensors: |out: holds neither") as caught:
+        package.load(folder)
+    assert "\n" not in str(caught.value)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from vidtrain.data.features.subsets import few_of_each, with_validation
@@ -19,12 +18,12 @@ from vidtrain.options.schema import TrainConfig
 from vidtrain.reports.results import primary
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import write_csv
+from vidtrain.tasks.classification.significance import half_interval
 
 log = logging.getLogger("vidtrain")
 
 FILE = "few_shot.csv"
 _HELD_OUT = 0.2  # of the training videos, where there is no validation split
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)  # Student's, two-sided 95 %, by n - 1
 
 Train = Callable[[Invocation[TrainConfig], Callable[[VideoData], VideoData]], dict[str, Any]]
 """A training with what becomes of its data -> its result."""
@@ -72,19 +71,13 @@ def few_shot(call: Invocation[TrainConfig], options: TrainConfig, train: Train) 
             assert score is not None, "there is a test split"
             scores.append(score)
             lines.append([count, seed, f"{score:.6f}"])
-        mean, half = fmean(scores), interval(scores)
+        mean, half = fmean(scores), half_interval(scores)
         found.append({"shots": count, "mean": mean, "interval": [mean - half, mean + half], "seeds": runs})
     key = result["primary"]
     write_csv(call.folder / FILE, ["shots", "seed", key], lines)
     rows = [[str(r["shots"]), f"{r['mean']:.3f}", f"{r['interval'][1] - r['mean']:.3f}", str(runs)] for r in found]
     print(table(["videos per class", f"test {result['titles'][key]}", "+- (95 %)", "seeds"], rows))
     return found
-
-
-def interval(scores: list[float]) -> float:
-    """Half the width of the 95 % interval of the mean of n >= 2 scores."""
-    free = len(scores) - 1
-    return (_T[free - 1] if free <= len(_T) else 1.96 + 2.6 / free) * stdev(scores) / math.sqrt(len(scores))
 
 
 def _with_val(data: VideoData, options: TrainConfig) -> tuple[VideoData, str]:

@@ -23,12 +23,13 @@ from vidtrain.runs.atomic import whole_file
 
 log = logging.getLogger("vidtrain")
 
-# what is varied to repeat a setting, not to change it
-_REPEATS = ("data.fold", "data.split", "data.split_seed", "trainer.seed")
+REPEATS = ("data.fold", "data.split", "data.split_seed", "trainer.seed")
+"""What is varied to repeat a setting, not to change it."""
 
 failed: list[str] = []
 """One line for each run of the sweep that failed, wherever it was executed; decides the exit code."""
-_FAILURE = "error.json"
+FAILURE = "error.json"
+"""Of a run of a sweep: it has failed, and why."""
 _made: list[Path] = []  # the folder of the sweep and those above it that were not there, from the inside out
 
 
@@ -38,7 +39,7 @@ def record_failure(error: Exception, with_traceback: bool = False) -> None:
 
     name = HydraConfig.get().job.override_dirname
     log.error("run %s failed: %s", name, error, exc_info=error if with_traceback else None)
-    file = Path(HydraConfig.get().runtime.output_dir) / _FAILURE
+    file = Path(HydraConfig.get().runtime.output_dir) / FAILURE
     try:
         file.write_text(json.dumps({"run": name, "error": str(error)}), encoding="utf-8")
     except OSError:  # a full disk, most often what the run failed of
@@ -60,7 +61,7 @@ def forget_failure() -> None:
     from hydra.core.hydra_config import HydraConfig
 
     with suppress(OSError):
-        (Path(HydraConfig.get().runtime.output_dir) / _FAILURE).unlink()
+        (Path(HydraConfig.get().runtime.output_dir) / FAILURE).unlink()
 
 
 class SweepFailures(Callback):
@@ -86,7 +87,7 @@ class SweepFailures(Callback):
 def _failures(folder: Path) -> set[tuple[Path, int]]:
     """What failed runs below the folder of the sweep wrote, and when."""
     found = set()
-    for file in folder.rglob(_FAILURE):
+    for file in folder.rglob(FAILURE):
         with suppress(OSError):  # gone meanwhile
             found.add((file, file.stat().st_mtime_ns))
     return found
@@ -102,25 +103,18 @@ class SweepTable(Callback):
             with whole_file(folder / "table.txt", "w", encoding="utf-8") as file:
                 file.write(text + "\n")
             print(text)
-            print(f"\nalso in {folder / 'table.txt'}")
+            print(f"\nalso in {folder / 'table.txt'}; which differences are shown: vidtrain compare {folder}")
 
 
 def sweep_table(folder: Path) -> str:
     """A row per run below `folder`: what was varied, then the results. '' when there is none.
 
-    Where runs repeat a setting (_REPEATS), a second table has a row per setting: means and standard deviations.
+    Where runs repeat a setting (REPEATS), a second table has a row per setting: means and standard deviations.
     """
     runs = []
-    for run in sorted(folder.iterdir(), key=_job_number):
-        overrides = run / ".hydra" / "overrides.yaml"
-        if not overrides.exists():
-            continue
-        try:
-            varied = dict(o.lstrip("+").partition("=")[::2] for o in read_texts(overrides))
-        except (OSError, ValueError) as error:
-            log.warning("%s: is not what Hydra writes (%s); its run is not in the table", overrides, error)
-            continue
-        runs.append(({key: unquoted(value) for key, value in varied.items()}, _result(run)))
+    for run in sorted(folder.iterdir(), key=job_number):
+        if varied := varied_options(run):
+            runs.append((varied, _result(run)))
     if not runs:
         return ""
     rows = [(varied, result["summary"]) for varied, result in runs]
@@ -135,7 +129,7 @@ def sweep_table(folder: Path) -> str:
 
 def _means(runs: Sequence[tuple[dict[str, str], dict[str, Any]]], keys: Sequence[str]) -> str:
     """The table of means: a row per setting, over the runs that repeat it; '' where none do."""
-    repeats = [key for key in keys if key in _REPEATS]
+    repeats = [key for key in keys if key in REPEATS]
     if not repeats:
         return ""
     settings = [key for key in keys if key not in repeats]
@@ -176,7 +170,7 @@ def _number(result: dict[str, Any], split: str, metric: str) -> float | None:
 def _result(run: Path) -> dict[str, Any]:
     """What result.json holds, or the like for a run that has none."""
     file = run / "result.json"
-    if (run / _FAILURE).exists():  # cut off by a full disk it says so, too
+    if (run / FAILURE).exists():  # cut off by a full disk it says so, too
         return {"summary": {"test top-1": "failed"}}
     if file.exists():
         try:
@@ -189,6 +183,20 @@ def _result(run: Path) -> dict[str, Any]:
     return {"summary": {"test top-1": "unfinished"}}
 
 
-def _job_number(run: Path) -> tuple[int, str]:
+def varied_options(run: Path) -> dict[str, str]:
+    """Option -> value of a run's command line, as Hydra keeps it; {} where it keeps none, or something else."""
+    overrides = run / ".hydra" / "overrides.yaml"
+    if not overrides.exists():
+        return {}
+    try:
+        pairs = [o.lstrip("+").partition("=")[::2] for o in read_texts(overrides)]
+    except (OSError, ValueError) as error:
+        log.warning("%s: is not what Hydra writes (%s), and is ignored", overrides, error)
+        return {}
+    return {key: unquoted(value) for key, value in pairs}
+
+
+def job_number(run: Path) -> tuple[int, str]:
+    """What runs of a sweep are sorted by."""
     number = run.name.split("_", 1)[0]
-    return (int(number) if number.isdigit() else 0, run.name)
+    return (int(number) if number.isdecimal() else 0, run.name)

@@ -159,6 +159,7 @@ def _train_and_test(
         "titles": dict(task.titles),
         "best_epoch": progress.best_epoch,
         "params": params,
+        "gmac": _gmac(options, data),
         "clips_per_second": progress.clips / progress.seconds if progress.seconds else None,
         "minutes": (time.time() - started) / 60,
         "devices": world.size,
@@ -221,3 +222,18 @@ def _log_finals(trainer: Trainer, test: dict[str, Any] | None, folder: Path) -> 
             for name, truth, scores in precision_recall(TestResult.read(folder), _MOST_CURVES):
                 recorder.precision_recall(f"test/{printable(name)}", update, truth, scores)
     recorder.finish(update, values)
+
+
+def _gmac(options: TrainConfig, data: VideoData) -> float | None:
+    """10^9 multiply-adds of a clip; None of features, and where they cannot be counted, as of some model of a user's."""
+    from vidtrain.models.inspect.summary import cost
+
+    if data.features is not None:
+        return None
+    try:
+        with torch.device("meta"):  # no weights are made
+            model = build.bare_model(options.model, data.num_classes)
+        return cost(model, options.sampler.num_frames, options.transform.size)[1] / 1e9
+    except Exception as error:  # anything: it is but a number beside the result
+        log.info("the multiply-adds of the model cannot be counted: %s", error)
+        return None

@@ -103,6 +103,20 @@ COMMANDS: Final = {
         groups="model decoder sampler transform",
         from_checkpoint=True,
     ),
+    "compare": Command(
+        "put tested runs, or a sweep's, side by side: intervals, tests of the differences, videos that they differ on",
+        "vidtrain compare runs/motion/c3d/... runs/motion/slow_fusion/... output=compare.html",
+        schema="vidtrain.commands.compare.CompareConfig",
+        groups="",
+        positional="runs",
+    ),
+    "label_errors": Command(
+        "list the videos whose label is most likely wrong, by runs that were not trained on them, such as folds",
+        "vidtrain label_errors runs/sweeps/2026-11-30_19-00-00",
+        schema="vidtrain.commands.label_errors.LabelErrorsConfig",
+        groups="decoder",
+        positional="runs",
+    ),
     "report": Command(
         "write a run, or a test, as one HTML page: numbers, curves, confusion, wrong answers as clips",
         "vidtrain report runs/motion/slow_fusion/...",

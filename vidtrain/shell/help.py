@@ -18,7 +18,7 @@ _EVERY_MODEL = (  # models.weights.start
 def overview() -> str:
     lines = ["vidtrain: train, test, understand and ship video classifiers", "", "commands:"]
     for name, row in COMMANDS.items():
-        lines += [f"  {name:<8} {row.about}", f"           $ {row.example}"]
+        lines += [f"  {name:<12} {row.about}", f"               $ {row.example}"]
     lines += [
         "",
         "vidtrain COMMAND --help lists a command's options. Options are key=value, as Hydra reads them;",

@@ -1,0 +1,189 @@
+"""Settings that were tested on the same videos: which is better, by which test, and on which videos they differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from vidtrain.commands.answers import TITLES, Key, Setting, statistic_of
+from vidtrain.errors import ConfigError
+from vidtrain.reports.comparison import ComparedPair, ComparedSetting, Comparison, Disagreement
+from vidtrain.tasks.classification.significance import (
+    Bootstrap,
+    Floats,
+    TTest,
+    corrected_paired_t,
+    half_interval,
+    holm,
+    mcnemar,
+    resampled,
+    welch,
+)
+
+_REPEATED: Final = 2  # runs of a setting from which on it is known how much they differ
+
+
+def compared(settings: Sequence[Setting], keys: Sequence[Key], metric: str, reference: Setting | None) -> Comparison:
+    """Settings that were all tested on these videos."""
+    if not keys:
+        raise ConfigError(f"{settings[0].name}: no video of its test has a label")
+    scored = [_Scored(setting, keys, metric) for setting in settings]
+    statistics = [one.statistic for one in scored if one.statistic is not None]
+    columns = iter(resampled(statistics, len(keys)).T if statistics else ())
+    for one in scored:
+        one.samples = next(columns) if one.statistic is not None else None
+    scored.sort(key=lambda one: -one.value)
+    rows = [one.row() for one in scored]
+    first = next((n for n, one in enumerate(scored) if one.setting is reference), 0)
+    pairs = [_pair(scored[first], first, other, n) for n, other in enumerate(scored) if n != first]
+    adjusted = holm([pair.p for pair in pairs])
+    pairs = [replace(pair, adjusted=p) for pair, p in zip(pairs, adjusted, strict=True)]
+    disagreements = [one for pair in pairs for one in _disagreements(scored, pair, keys, metric)]
+    content = settings[0].tests[0].run.test.content
+    heading = f"{TITLES[metric]} on {len(keys)} videos of {content['split']}; {content['protocol']}"
+    return Comparison(heading, TITLES[metric], rows, pairs, disagreements, _remarks(scored))
+
+
+class _Scored:
+    """A setting on the videos of a comparison.
+
+    statistic: of its answers as one, None where there is none: mAP of several runs. samples: its resamples, (R,).
+    runs: the metric of each run by what it was tested on. overlap: test videos per training video of its folds, 0 where
+    its runs are independent.
+    """
+
+    samples: Floats | None = None
+
+    def __init__(self, setting: Setting, keys: Sequence[Key], metric: str) -> None:
+        self.setting, self.metric, self.count = setting, metric, len(keys)
+        self.runs = setting.values(metric, keys)
+        self.values = [value for values in self.runs.values() for value in values]
+        self.right = setting.credits("top1" if metric == "mean_class" else metric, keys) if metric != "map" else None
+        self.statistic = None
+        if self.right is not None:
+            self.statistic = statistic_of(metric, self.right, keys)
+        elif len(self.values) == 1:
+            self.statistic = setting.tests[0].statistic(metric, keys)
+        self.value = float(np.mean(self.values))
+        own = float(np.mean([len(part) for part in self.runs]))
+        self.overlap = own / (self.count - own) if len(self.runs) > 1 else 0.0
+
+    def row(self) -> ComparedSetting:
+        mean, tests = self.setting.mean, [test.run.test for test in self.setting.tests]
+        each = {frozenset(test.videos): test.run.test.content for test in self.setting.tests}.values()  # fold or split
+        views = {parts[-1]["views"] for test in tests if (parts := test.part("views"))}
+        several = len(self.values) >= _REPEATED
+        if several:
+            half = half_interval(self.values, self.overlap)
+            low, high = max(self.value - half, 0.0), min(self.value + half, 1.0)
+        else:
+            low, high = self._interval()
+        return ComparedSetting(
+            self.setting.name,
+            self.value,
+            *(low, high, float(np.std(self.values, ddof=1)) if several else None, len(self.values)),
+            *(mean("params"), mean("gmac"), mean("clips_per_second"), mean("minutes")),
+            next(iter(views)) if len(views) == 1 else None,
+            sum(int(content["scored"]) for content in each),
+            sum(int(content["listed"]) for content in each),
+        )
+
+    def _interval(self) -> tuple[float, float]:
+        """Of a single run: as its test has it, where that is of these videos."""
+        test = self.setting.tests[0].run.test
+        found = (test.part("intervals") or {}).get("values", {}).get(self.metric)
+        if found is not None and test.scored == self.count:
+            return found[0], found[1]
+        assert self.samples is not None
+        interval = Bootstrap.of(self.value, self.samples)
+        return interval.low, interval.high
+
+
+def _pair(first: _Scored, at: int, second: _Scored, other: int) -> ComparedPair:
+    """The test that takes most into account: over runs where both have several, else over videos."""
+    difference, others = first.value - second.value, {}
+    low, high, p, name = math.nan, math.nan, 1.0, "no test: mAP of one run against several"
+    if first.samples is not None and second.samples is not None:
+        over_videos = Bootstrap.of(difference, first.samples - second.samples)
+        low, high, p, name = over_videos.low, over_videos.high, over_videos.p, "the paired bootstrap"
+        others = {"bootstrap_low": low, "bootstrap_high": high, "bootstrap_p": p}
+    only_first = only_second = None
+    once = first.setting.answers_once and second.setting.answers_once
+    if once and first.right is not None and second.right is not None:
+        only_first, only_second = int((first.right > second.right).sum()), int((second.right > first.right).sum())
+        counted = mcnemar(only_first, only_second)
+        others |= {f"mcnemar_{key}": getattr(counted, key) for key in ("exact", "mid_p", "chi2")}
+        if first.metric != "mean_class":
+            p, name = counted.exact, "McNemar's test"
+    over_runs, how = _over_runs(first, second)
+    if over_runs is not None:
+        low, high, p, name = over_runs.low, over_runs.high, over_runs.p, how
+        others |= {f"t_{key}": getattr(over_runs, key) for key in ("low", "high", "p", "freedom")}
+    return ComparedPair(
+        first=at + 1,
+        second=other + 1,
+        difference=difference,
+        low=low,
+        high=high,
+        only_first=only_first,
+        only_second=only_second,
+        test=name,
+        p=p,
+        others=others,
+    )
+
+
+def _over_runs(first: _Scored, second: _Scored) -> tuple[TTest | None, str]:
+    if min(len(first.values), len(second.values)) < _REPEATED:
+        return None, ""
+    if len(first.runs) == len(second.runs) == 1:
+        return welch(first.values, second.values), f"Welch's test of {len(first.values)} and {len(second.values)} runs"
+    if first.runs.keys() != second.runs.keys():
+        return None, ""
+    differences = [float(np.mean(values) - np.mean(second.runs[part])) for part, values in first.runs.items()]
+    return corrected_paired_t(differences, first.overlap), f"the paired t-test over {len(differences)} folds"
+
+
+def _disagreements(
+    scored: Sequence[_Scored], pair: ComparedPair, keys: Sequence[Key], metric: str
+) -> list[Disagreement]:
+    """The videos that one has right and the other wrong, the most certain mistakes first."""
+    if pair.only_first is None:
+        return []
+    one, two = scored[pair.first - 1], scored[pair.second - 1]
+    assert one.right is not None
+    assert two.right is not None
+    found = []
+    for row in np.flatnonzero(one.right != two.right).tolist():
+        answers = [each.setting.first(keys[row]) for each in (one, two)]
+        best = [answer.top[0] for answer in answers]
+        right = pair.first if one.right[row] > two.right[row] else pair.second
+        video = answers[0]
+        found.append(
+            Disagreement(
+                (pair.first, pair.second),
+                *(video.path, video.file, (video.start, video.end), ";".join(video.labels), right),
+                (best[0][0], best[1][0]),
+                (best[0][1], best[1][1]),
+            )
+        )
+    return sorted(found, key=lambda video: -video.mistake[1])
+
+
+def _remarks(scored: Sequence[_Scored]) -> list[str]:
+    remarks = []
+    single = [one for one in scored if len(one.values) < _REPEATED]
+    if single and len(scored) > 1:
+        remarks.append(
+            "One run of a setting: its interval is over videos; what another seed would change is not in it, nor in p."
+        )
+    if len(single) < len(scored):
+        remarks.append("Several runs of a setting: mean, and the interval of the mean by Student's t over the runs.")
+    unlabelled = sum(test.unlabelled for one in scored for test in one.setting.tests)
+    if unlabelled:
+        remarks.append(f"{unlabelled} videos without a label are left out.")
+    return remarks

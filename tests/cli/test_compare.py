@@ -128,6 +128,19 @@ def test_seeds_are_one_setting_and_tested_by_welch(tmp_path: Path, compare: Comp
     assert row["only_first"] == ""  # of several answers to a video there is no right and wrong
 
 
+def test_the_same_seed_again_is_another_row(tmp_path: Path, compare: Compare) -> None:
+    for number, (seed, wrong) in enumerate([(0, 3), (1, 6), (0, 9), (1, 12)]):
+        write_run(tmp_path / "runs" / str(number), answers(slice(0, wrong)), LABELS, {"trainer.seed": seed})
+    compare("runs", output="t.csv")
+    assert [(row["run"], row["runs"], float(row["value"])) for row in rows(Path("t.csv"))] == [
+        ("runs", "2", pytest.approx(0.925)),
+        ("runs (2)", "2", pytest.approx(0.825)),
+    ]
+    write_test(tmp_path / "runs" / "0" / "eval" / "again", answers(slice(0, 3)), LABELS)
+    compare("runs/0", "runs/0/eval/again", output="t.csv")
+    assert [row["runs"] for row in rows(Path("t.csv"))] == ["1", "1"]
+
+
 def test_folds_are_tested_in_pairs(tmp_path: Path, compare: Compare) -> None:
     generator = np.random.default_rng(0)
     values: dict[str, list[float]] = {"c3d": [], "i3d": []}

@@ -127,10 +127,21 @@ class Setting:
 
 def settings_of(tests: Sequence[AnsweredTest]) -> list[Setting]:
     """In the order of their first runs."""
-    groups: dict[str, list[AnsweredTest]] = defaultdict(list)
+    groups: dict[tuple[str, int], list[AnsweredTest]] = defaultdict(list)
+    same: Counter[tuple[str, str]] = Counter()
     for test in tests:
-        groups[_what_is_repeated(test.run)].append(test)
-    return [Setting(name, members) for name, members in zip(_names(groups), groups.values(), strict=True)]
+        setting, repeat = _what_is_repeated(test.run), json.dumps([_value(test.run.config, key) for key in REPEATS])
+        # the same seed again is no other draw: a run that was made again, after a change of the labels perhaps
+        groups[setting, same[setting, repeat]].append(test)
+        same[setting, repeat] += 1
+    members = list(groups.values())
+    return [Setting(name, own) for name, own in zip(_names(members), members, strict=True)]
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    section, _, name = key.partition(".")
+    found = config.get(section)
+    return found.get(name) if isinstance(found, dict) else None
 
 
 def _what_is_repeated(run: TestedRun) -> str:
@@ -151,9 +162,9 @@ def _kept(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _names(groups: Mapping[str, Sequence[AnsweredTest]]) -> list[str]:
+def _names(groups: Sequence[Sequence[AnsweredTest]]) -> list[str]:
     """What distinguishes the settings of a sweep, or their folders."""
-    first = [members[0].run for members in groups.values()]
+    first = [members[0].run for members in groups]
     varied = [
         " ".join(
             f"{key}={value}"
@@ -164,4 +175,5 @@ def _names(groups: Mapping[str, Sequence[AnsweredTest]]) -> list[str]:
     ]
     if all(varied) and len(set(varied)) == len(varied) and all(run.is_own for run in first):
         return varied
-    return short_names([[test.run for test in members] for members in groups.values()])
+    names = short_names([[test.run for test in members] for members in groups])
+    return [f"{name} ({names[:n].count(name) + 1})" if name in names[:n] else name for n, name in enumerate(names)]

@@ -84,7 +84,7 @@ def test_what_is_not_judged_is_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     rows = find(folds(tmp_path / "sweep", left_out=(1, 3)))
     assert len(rows) == 36
     text = capsys.readouterr().out
-    assert "The videos of fold 1, 3 of 5 are not judged" in text
+    assert "The videos of folds 1, 3 of 5 are not judged" in text
     assert "1_data.fold-1: failed" in text
     find(write_test(tmp_path / "single", probabilities(), LABELS))
     assert "Only videos of the test split are judged" in capsys.readouterr().out

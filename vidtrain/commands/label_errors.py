@@ -176,9 +176,8 @@ def _coverage(runs: Sequence[TestedRun]) -> list[str]:
     missing = sorted(set(range(max(totals))) - {fold for _, fold in folds if type(fold) is int})
     if len(totals) > 1 or not missing:
         return []
-    return [
-        f"The videos of fold {one_of(map(str, missing))} of {max(totals)} are not judged: no run was tested on them."
-    ]
+    named = f"fold{'s' if len(missing) > 1 else ''} {one_of(map(str, missing))} of {max(totals)}"
+    return [f"The videos of {named} are not judged: no run was tested on them."]
 
 
 # ---------------------------------------------------------------- what is shown
@@ -223,7 +222,7 @@ def _sheet(options: LabelErrorsConfig, suspects: Sequence[Suspect], file: Path) 
             said = f"{suspect.rank}. label {suspect.label or 'none'}, suggested {suspect.suggested or 'none'}"
             titles.append(f"{said} ({suspect.score:.3f})   {_end(suspect.video.path, 70)}")
     if clips:
-        write_contact_sheet(file, clips, titles, heading="labels that are probably wrong", frames=_FRAMES)
+        write_contact_sheet(file, clips, titles, heading="labels, the most suspicious first", frames=_FRAMES)
         print_line(f"{len(clips)} of them to look at: {file}")
 
 

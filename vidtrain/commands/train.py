@@ -159,7 +159,7 @@ def _train_and_test(
         "titles": dict(task.titles),
         "best_epoch": progress.best_epoch,
         "params": params,
-        "gmac": _gmac(options, data),
+        "gmac": _gmac(options, data) if world.is_main else None,
         "clips_per_second": progress.clips / progress.seconds if progress.seconds else None,
         "minutes": (time.time() - started) / 60,
         "devices": world.size,
@@ -225,7 +225,7 @@ def _log_finals(trainer: Trainer, test: dict[str, Any] | None, folder: Path) -> 
 
 
 def _gmac(options: TrainConfig, data: VideoData) -> float | None:
-    """10^9 multiply-adds of a clip; None of features, and where they cannot be counted, as of some model of a user's."""
+    """10^9 multiply-adds of a clip; None of features, and of a model whose operations cannot be counted."""
     from vidtrain.models.inspect.summary import cost
 
     if data.features is not None:

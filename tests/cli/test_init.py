@@ -17,7 +17,7 @@ from vidtrain.data.checks.stats import Stats
 
 LAPTOP = Machine(cores=2, memory=8)
 SMALL = ["sampler.num_frames=4", "transform.size=32", "transform.resize=32", "trainer.num_workers=0"]
-SHORT = ["trainer.epochs=1", "trainer.max_batches=1", "eval.clips=1", *SMALL]
+SHORT = ["trainer.epochs=1", "trainer.max_batches=1", "eval.clips=1", "eval.figures=false", "report=false", *SMALL]
 
 
 @pytest.fixture(scope="session")

@@ -155,7 +155,7 @@ def test_a_page_has_its_sections_and_every_link_leads_somewhere(tmp_path: Path, 
     right = int((probs.argmax(1) == labels).sum())
     top1 = right / videos
     assert f"Top-1 {top1:.3f}: {right} of {videos} test videos right, 95 % interval {top1 - 0.05:.3f} to " in page.text
-    assert f"scored {videos} of {videos + 2} (1 not on disk, 1 unreadable); 8x1 clips at 32 px" in page.text
+    assert f"Scored {videos} of {videos + 2} (1 not on disk, 1 unreadable); 8x1 clips at 32 px" in page.text
     assert len([t for t in page.all("table") if t.get("class") == "confusion"]) == (classes <= 40)
     assert len([i for i in page.all("img") if i.get("class") == "pattern"]) == (classes > 40)
     assert "videos/gone.mp4" in page.text
@@ -177,6 +177,21 @@ def test_the_most_certain_errors_come_first_and_say_why_they_are_not_shown(tmp_p
     shown = re.findall(r"videos/(\d+)\.mp4", errors[: errors.index("Classes")])
     assert shown == [str(n) for n in worst]
     assert errors.count("no such file") == 5
+
+
+def test_suspects_are_those_with_an_issue_and_their_clips(tmp_path: Path) -> None:
+    write_made_test(tmp_path / "out", 3, 30)
+    lines = ["rank,path,start,label,suggested,issue,prob_suggested,file"]
+    lines += [
+        f"{n},v/{n}.mp4,{n}.5,walk,run,{'no' if n == 2 else 'yes'},0.9{n},/nowhere/secret/{n}.mp4" for n in (1, 2, 3)
+    ]
+    (tmp_path / "out" / "suspects.csv").write_text("\n".join([*lines, "4,short", ""]))
+    write_report(tmp_path / "out", tmp_path / "page.html", 2, 10)
+    page = Parsed((tmp_path / "page.html").read_text(encoding="utf-8"))
+    text = page.text[page.text.rindex("Labels that may be wrong") : page.text.rindex("Data")]
+    assert re.findall(r"v/\d\.mp4.*", text) == ["v/1.mp4 from 1.5 s", "v/1.mp4", "v/3.mp4"]
+    assert " 0.910" in text
+    assert "secret" not in text
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from vidtrain.reports.confusion import confused_pairs
 from vidtrain.reports.curves import Curves
 from vidtrain.reports.page.content import CsvRows, OptionRow, PairClips, ReportContent, confident_errors, examples
 from vidtrain.reports.page.page import write_page
-from vidtrain.reports.results import TestResult
+from vidtrain.reports.results import ScoredVideo, TestResult
 from vidtrain.tasks.classification.metrics import METRICS
 from vidtrain.terminal import EXACT_NAMES, print_line
 from vidtrain.types import FilePath
@@ -102,7 +102,7 @@ def _content(folder: Path, thumbnails: int, decoded: Thumbnails) -> ReportConten
         curves=Curves() if home is None else Curves.read(home / "metrics.jsonl"),
         numbers=_numbers(result),
         validation=_validation(result),
-        suspects=_first(_csv(f / "suspects.csv") for f in (tested, home) if f is not None),
+        **_suspects([f for f in (tested, home) if f is not None], -(-thumbnails // 2), decoded),
         splits={k: v for k, v in _mapping(result, "videos").items() if type(v) is int},
         choices={k: v for k, v in choices.items() if type(v) is str},
         options=[OptionRow(*row) for row in unusual(config, choices)],
@@ -140,6 +140,33 @@ def _of_test(test: TestResult, thumbnails: int, decoded: Thumbnails) -> dict[str
     if (not_scored := _csv(test.folder / "not_scored.csv")) is not None:
         found["not_scored"] = not_scored
     return found
+
+
+def _suspects(folders: Sequence[Path], most: int, decoded: Thumbnails) -> dict[str, Any]:
+    """What `vidtrain data label_errors` has written into the first of the folders that has it: the rows of the videos
+    whose label is probably wrong, and the clips of the first `most`."""
+    found = next((rows for folder in folders if (rows := _csv(folder / "suspects.csv")) is not None), None)
+    if found is None:
+        return {}
+    named = [dict(zip(found.header, row, strict=False)) for row in found.rows]
+    issues = [row for row in named if row.get("issue", "yes") == "yes"]
+    columns = [name for name in found.header if name not in ("file", "issue")]
+    rows = [[row.get(name, "") for name in columns] for row in issues]
+    clips = [decoded.of(_suspect(row)) for row in issues[:most] if row.get("file")]
+    return {"suspects": CsvRows(columns, rows, len(rows)), "suspect_clips": clips}
+
+
+def _suspect(row: Mapping[str, str]) -> ScoredVideo:
+    start, end, probability = (_number(row.get(name)) for name in ("start", "end", "prob_suggested"))
+    top = ((row.get("suggested", ""), probability or 0.0),)
+    return ScoredVideo(row.get("path", ""), row["file"], (row.get("label", ""),), top, start, end)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
 
 
 def _title(folder: Path, home: Path | None) -> str:
@@ -220,10 +247,6 @@ def _csv(file: Path) -> CsvRows | None:
 
 def _cells(row: Sequence[str]) -> list[str]:
     return [cell[:_LONGEST_CELL] for cell in row[:_MOST_COLUMNS]]
-
-
-def _first(found: Any) -> Any:
-    return next((one for one in found if one is not None), None)
 
 
 def _yaml(config: Mapping[str, Any]) -> str:

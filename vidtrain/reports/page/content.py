@@ -66,6 +66,7 @@ class ReportContent:
     errors: Sequence[Clip] = ()
     pairs: Sequence[PairClips] = ()
     suspects: CsvRows | None = None
+    suspect_clips: Sequence[Clip] = ()
     not_scored: CsvRows | None = None
     seconds: Sequence[float] = ()
     splits: Mapping[str, int] = field(default_factory=dict)

@@ -29,7 +29,7 @@ def verdict(content: ReportContent) -> Html:
         said = content.validation or "This run has no test."
         return element("p", said, class_="verdict")
     sentences = [sentence for sentence in (_baseline(test), _weakest(test), _confused(test)) if sentence]
-    lines = element("p", f"{scored_line(dict(test.content))}.", class_="soft")
+    lines = element("p", f"S{scored_line(dict(test.content))[1:]}.", class_="soft")
     return joined([element("p", _headline(content, test), class_="verdict"), lines, element("p", " ".join(sentences))])
 
 
@@ -48,7 +48,7 @@ def _headline(content: ReportContent, test: TestResult) -> str:
         text += f", {100 * interval['level']:.3g} % interval {ends[0]:.3f} to {ends[1]:.3f}"
         if interval["over"] != "videos":
             text += f" over {interval['count']} {interval['over']}"
-    return text[0].upper() + text[1:]
+    return f"T{text[1:]}" if text.startswith("top-") else text
 
 
 def _baseline(test: TestResult) -> str:
@@ -242,9 +242,10 @@ def views(content: ReportContent) -> Html:
 
 
 def suspects(content: ReportContent) -> Html:
-    if content.suspects is None:
+    if content.suspects is None or not content.suspects.rows:
         return _NOTHING
-    return _rows(content.suspects)
+    clips = [element("div", *map(_clip, content.suspect_clips), class_="clips")] if content.suspect_clips else []
+    return joined([*clips, _rows(content.suspects)])
 
 
 # ---------------------------------------------------------------- what it was made of

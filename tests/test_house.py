@@ -23,6 +23,7 @@ FORBIDDEN = {
     "models": (*SHELL, "vidtrain.data", "vidtrain.engine", "vidtrain.tasks", "vidtrain.reports"),
     "data": (*SHELL, "vidtrain.models", "vidtrain.engine", "vidtrain.tasks", "vidtrain.reports"),
     "engine": (*SHELL, "vidtrain.data", "vidtrain.models", "vidtrain.reports", "vidtrain.tasks.classification"),
+    "explain": (*SHELL, "vidtrain.data", "vidtrain.engine", "vidtrain.tasks", "vidtrain.reports"),
     "tasks": (*SHELL, "vidtrain.data", "vidtrain.models", "vidtrain.engine"),
     "types.py": (*SHELL, "vidtrain.data", "vidtrain.models", "vidtrain.engine", "vidtrain.reports"),
     "errors.py": (*SHELL, "torch", "numpy", "vidtrain.data", "vidtrain.models", "vidtrain.engine"),

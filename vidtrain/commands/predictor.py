@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vidtrain import build
+from vidtrain.commands.explanation import Explanation, explain
 from vidtrain.commands.inputs import Inputs
 from vidtrain.commands.prediction import Prediction
 from vidtrain.commands.scoring import Scorer
@@ -25,9 +26,12 @@ from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.arrays import ArrayReader
 from vidtrain.data.settings import EvalConfig, EvalProtocol
 from vidtrain.engine.evaluator import predict_videos
+from vidtrain.engine.extract import ViewFeatures
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, model_inputs
+from vidtrain.engine.settings import PrecisionName
 from vidtrain.errors import CheckpointError, ConfigError, DataError, VideoError, one_of
+from vidtrain.explain.methods import MapOptions
 from vidtrain.hub_folder import is_hub_folder, load_trained
 from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.models.weights.expects import Expects
@@ -176,7 +180,7 @@ class Predictor:
         given = {"clips": clips, "crops": crops, "hop": hop, "batch_size": batch_size}
         with Inputs(videos, fps) as inputs:
             views, tap = self._views(protocol, given, inputs), FeatureTap(self.model, layer)
-            found, bad = self._each(inputs, views, tap, _Features(), workers, lambda _, columns: columns["features"])
+            found, bad = self._each(inputs, views, tap, ViewFeatures(), workers, lambda _, columns: columns["features"])
         if bad:
             raise VideoError(bad[0].path, bad[0].reason)
         whole = [found[row] for row in range(len(inputs.names))]
@@ -231,17 +235,54 @@ class Predictor:
         if workers is None:
             config = self.config.trainer.num_workers
             workers = 0 if len(manifest) == 1 or arrays else choose_workers(config, self.device)
-        precision = Precision(self.config.trainer.precision, self.device)
-        scorer = Scorer(replace(self.config, eval=views), precision, workers, complete_flow=True)
-        if arrays is not None:
-            reader = replace(arrays, otherwise=scorer.parts.reader)
-            scorer.parts = replace(scorer.parts, reader=reader)
+        scorer = self._scorer(views, self.config.trainer.precision, workers, arrays)
         network: ModelRunner = scorer.network((self.model if model is None else model).eval())
         batches = scorer.batches(manifest, views.clips, views.crops, hop=views.hop, protocol=views.protocol)
         asked, size = task or self.task, views.batch_size
         for found in predict_videos(asked, network, batches, views_per_forward=size, average=scorer.average):
             found.bad += [BadVideo(manifest.paths[row], scorer.not_finite) for row in found.not_finite]
             yield found
+
+    def explain(
+        self,
+        video: Any,
+        *,
+        target: str | None = None,
+        options: MapOptions | None = None,
+        clip: int | None = None,
+        fps: float | None = None,
+        protocol: str | None = None,
+        clips: int | None = None,
+        crops: int | None = None,
+        hop: float | str | None = None,
+    ) -> Explanation:
+        """Which parts of a video speak for a class, in float32: see docs/explain.md.
+
+        Args:
+            video: one, as in `predict`. target: a class; None: the predicted one.
+            options: the method and its options; None: the method that suits the network.
+            clip: its number; None: the clip with the highest probability of the class.
+            fps, protocol, clips, crops, hop: see `predict`.
+
+        Raises:
+            VideoError: it cannot be read. ConfigError: no such class, clip or layer; a method that does not fit.
+        """
+        given = {"clips": clips, "crops": crops, "hop": hop}
+        with Inputs(video, fps) as inputs:
+            if not inputs.single:
+                raise ConfigError(f"explain takes one video, got {len(inputs.paths)}: call it for each")
+            scorer = self._scorer(self._views(protocol, given, inputs), PrecisionName.fp32, 0, inputs.reader)
+            whole = options or MapOptions()
+            found = explain(self.model.eval(), self.task, scorer, inputs.paths[0], whole, target=target, clip=clip)
+            return replace(found, path=inputs.names[0])
+
+    def _scorer(self, views: EvalConfig, precision: PrecisionName, workers: int, arrays: ArrayReader | None) -> Scorer:
+        config = replace(self.config, eval=views)
+        scorer = Scorer(config, Precision(precision, self.device), workers, complete_flow=True)
+        if arrays is not None:
+            reader = replace(arrays, otherwise=scorer.parts.reader)
+            scorer.parts = replace(scorer.parts, reader=reader)
+        return scorer
 
     def _each(
         self,
@@ -324,14 +365,3 @@ def _checkpoint_of(path: Path) -> Path:
             "somebody else's weights needs model=NAME"
         )
     return found[0]
-
-
-class _Features:
-    """Keeps what a layer makes of each view."""
-
-    def predict(self, network: Callable[[Mapping[str, Any]], Any], inputs: Mapping[str, Any]) -> Tensor:
-        features: Tensor = network(inputs)
-        return features.float()
-
-    def columns(self, views: Tensor, targets: Tensor, average: str) -> dict[str, Tensor]:
-        return {"features": views}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -68,3 +68,14 @@ def _check_alone(run: Callable[[Tensor], Tensor], x: Tensor, together: Tensor) -
         raise ConfigError(
             "this layer's output for a clip depends on the other clips of its batch: choose another layer"
         )
+
+
+class ViewFeatures:
+    """Keeps what a network finds in each view, where a task would keep its verdict: see tasks.task.Predicts."""
+
+    def predict(self, network: Callable[[Mapping[str, Any]], Any], inputs: Mapping[str, Any]) -> Tensor:
+        features: Tensor = network(inputs)
+        return features.float()
+
+    def columns(self, views: Tensor, targets: Tensor, average: str) -> dict[str, Tensor]:
+        return {"features": views}

@@ -77,6 +77,13 @@ COMMANDS: Final = {
         groups="model decoder sampler transform flow eval",
         from_checkpoint=True,
     ),
+    "explain": Command(
+        "show what in a video speaks for a class: a map over its frames, as PNG and MP4, and what the map is worth",
+        "vidtrain explain checkpoint=best.pt input=clip.mp4 output=explained",
+        schema="vidtrain.commands.explain.ExplainConfig",
+        groups="model decoder sampler transform flow eval",
+        from_checkpoint=True,
+    ),
     "inspect": Command(
         "list all models; print one's layers, sizes, receptive fields and cost; tell what a file of weights is",
         "vidtrain inspect model=c3d num_classes=101",

@@ -31,8 +31,28 @@ def _channels_last(module: nn.Module, output: torch.Tensor) -> bool:
         return True
     if isinstance(module, (nn.modules.conv._ConvNd, nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)):
         return False
-    # A layer of the model's own: tokens (N, L, C), or a map as its parts read it.
+    # A layer of the model's own, or a norm: its last layer with weights says how many channels there are, and where
+    # that many stand at one end only they are there. A Swin block is (N, T, H, W, C), its linear layers lie deeper.
+    width = _width(module)
+    first, last = output.shape[1] == width, output.shape[-1] == width
+    if first != last:
+        return last
+    # else tokens (N, L, C), or a map as its parts read it
     children = list(module.children())
     has_linear = any(isinstance(child, nn.Linear) for child in children)
     has_conv = any(isinstance(child, nn.modules.conv._ConvNd) for child in children)
     return has_linear and not has_conv if output.ndim > 3 else not has_conv
+
+
+def _width(module: nn.Module) -> int | None:
+    """Channels that the last of the module's layers gives, in the order in which they were made; None: it has none."""
+    for layer in reversed(list(module.modules())):
+        if isinstance(layer, nn.Linear):
+            return layer.out_features
+        if isinstance(layer, nn.modules.conv._ConvNd):
+            return layer.out_channels
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            return layer.num_features
+        if isinstance(layer, nn.LayerNorm):
+            return layer.normalized_shape[-1]
+    return None

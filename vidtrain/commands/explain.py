@@ -1,0 +1,97 @@
+"""vidtrain explain: which parts of a video speak for a class, as a map over its frames."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from vidtrain import published
+from vidtrain.commands.inputs import find_inputs
+from vidtrain.commands.predictor import Predictor
+from vidtrain.commands.scoring import prepare_folder
+from vidtrain.engine.precision import choose_device
+from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.explain.methods import MapOptions, Method
+from vidtrain.explain.score import Fill
+from vidtrain.options.invocation import Invocation
+from vidtrain.options.schema import CheckpointSections
+from vidtrain.ranges import number
+from vidtrain.terminal import print_line, printable
+from vidtrain.types import FilePath
+
+
+@dataclass
+class ExplainConfig(CheckpointSections):
+    checkpoint: FilePath | None = None
+    """The .pt file whose network is explained; null: model.weights."""
+    class_names: FilePath | None = None
+    """model.weights: names of its outputs, kinetics400 or a file with a name per line; null: as the file says."""
+    input: FilePath = MISSING
+    """A video, a folder of videos, or a glob in quotes: input='clips/*.mp4'."""
+    target: str | None = None
+    """The class whose evidence is shown; null: the one that the video is classified as."""
+    method: Method = Method.auto
+    """gradcam, rollout (transformers) or occlusion (any network, slow); auto: the one that suits the network."""
+    layer: str | None = None
+    """gradcam: the module whose maps are used, such as layer4; null: the last one with maps that are fine enough."""
+    window: list[int] | None = None
+    """occlusion: frames and pixels of the box that is taken away, [4,16]; null: a quarter of the clip each way."""
+    fill: Fill = Fill.mean
+    """What is put in place of what is taken away: mean, the clip's colour; still: each pixel's mean over time."""
+    clip: int | None = number(None, least=0)
+    """Which of the video's clips (eval.clips, eval.hop), from 0; null: that with the target's highest probability."""
+    output: FilePath = "explain"
+    """Folder for the results, a folder in it for each video: strip.png, overlay.mp4, map.npy, explanation.json."""
+    trust: list[str] = field(default_factory=list)
+    """Modules outside vidtrain that the checkpoint's configuration may call."""
+
+
+def run(call: Invocation[ExplainConfig]) -> None:
+    """Explain every readable video; those that cannot be read are errors at the end."""
+    options = call.options
+    if options.window is not None and len(options.window) != 2:
+        raise ConfigError(f"window={options.window}: expected two numbers, frames and pixels: window=[4,16]")
+    subject = published.Subject.of(call)
+    config = subject.config
+    paths = find_inputs(options.input)
+    output = prepare_folder(Path(options.output), "output")
+    device = choose_device(config.trainer.device)
+    model, names = subject.classifier(options)
+    multi_label = bool((subject.content or {}).get("multi_label"))
+    predictor = Predictor(config, model, names, device, multi_label=multi_label)
+    window = None if options.window is None else (options.window[0], options.window[1])
+    how = MapOptions(options.method, options.layer, window, options.fill, config.eval.batch_size)
+
+    bad: list[VideoError] = []
+    for path, folder in zip(paths, _folders(paths), strict=True):
+        try:
+            found = predictor.explain(path, target=options.target, options=how, clip=options.clip)
+        except VideoError as error:
+            bad.append(error)
+            continue
+        found.save(output / folder)
+        for line in found.lines():
+            print_line(line)
+        print_line(f"  {output / folder / 'strip.png'}, overlay.mp4")
+    if len(bad) == 1:
+        raise bad[0]
+    if bad:
+        for one in bad:
+            print(printable(f"vidtrain: {one}"), file=sys.stderr)
+        raise DataError(f"{len(bad)} of {len(paths)} videos could not be read or have no finite scores")
+
+
+def _folders(paths: Sequence[str]) -> list[str]:
+    """A name for each video: that of its file without the suffix, and a number where several share it."""
+    stems = [Path(path).stem for path in paths]
+    total, seen = Counter(stems), Counter[str]()
+    found = []
+    for stem in stems:
+        seen[stem] += 1
+        found.append(stem if total[stem] == 1 else f"{stem}_{seen[stem]}")
+    return found

@@ -1,0 +1,190 @@
+"""What in a video a network decides by: the answer of `vidtrain explain`, and of a Predictor's explain."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from vidtrain.commands.scoring import Scorer, prepare_folder
+from vidtrain.data.clips.dataset import EvalViews
+from vidtrain.data.jobs.progress import ProgressBar
+from vidtrain.data.manifest.manifest import Manifest
+from vidtrain.engine.preprocess import ModelRunner
+from vidtrain.errors import ConfigError, VideoError, did_you_mean, one_of
+from vidtrain.explain.deletion import Deletion, deletion
+from vidtrain.explain.methods import MapOptions, evidence_map
+from vidtrain.explain.score import ClassScore
+from vidtrain.reports.explanation import frame_scores, write_overlay, write_strip
+from vidtrain.reports.results import write_json
+from vidtrain.runs.atomic import whole_file
+from vidtrain.tasks.classification.task import Classification
+from vidtrain.tasks.task import Task
+from vidtrain.types import Frames, Indices
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which parts of a clip of a video speak for a class.
+
+    target: the class. probability: that the clip has it. predicted: the class of the whole video.
+    clip: which of `clips` it is, from 0. indices, seconds: of the clip's frames in the video, (T,).
+    frames: what the network saw, uint8 (T, H, W, 3). values: of the map, float32 (T, H, W) in [0, 1], the largest 1.
+    method: gradcam, rollout or occlusion; layer: of Grad-CAM. deletion: what the map is worth, see Deletion.
+    """
+
+    path: str
+    target: str
+    probability: float
+    predicted: str
+    clip: int
+    clips: int
+    indices: Indices
+    seconds: npt.NDArray[np.float64]
+    frames: Frames
+    values: npt.NDArray[np.float32]
+    method: str
+    layer: str | None
+    deletion: Deletion
+
+    @property
+    def frame_scores(self) -> npt.NDArray[np.float32]:
+        """(T,): how much of the map falls on each frame, 1 for the most."""
+        return frame_scores(self.values)
+
+    def save(self, folder: str | Path) -> None:
+        """Write overlay.mp4, strip.png, map.npy (`values`) and explanation.json (the rest) to a folder."""
+        folder = prepare_folder(Path(folder), "output")
+        heading = f"{self.target} {self.probability:.3f}   {self._made_by}   {Path(self.path).name}"
+        write_strip(folder / "strip.png", self.frames, self.values, self.seconds, heading)
+        write_overlay(folder / "overlay.mp4", self.frames, self.values, self.seconds)
+        with whole_file(folder / "map.npy") as file:
+            np.save(file, self.values)
+        write_json(folder / "explanation.json", self._facts())
+
+    @property
+    def _made_by(self) -> str:
+        return self.method if self.layer is None else f"{self.method} of {self.layer}"
+
+    def _facts(self) -> dict[str, Any]:
+        names = ("path", "target", "probability", "predicted", "clip", "clips", "method", "layer")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "frames": self.indices.tolist(),
+            "seconds": [round(s, 4) for s in self.seconds.tolist()],
+            "frame_scores": [round(s, 4) for s in self.frame_scores.tolist()],
+            "deletion": asdict(self.deletion),
+        }
+
+    def lines(self) -> list[str]:
+        """What it says, for a terminal."""
+        order = np.argsort(-self.frame_scores, kind="stable")[:3]
+        most = ", ".join(f"{self.seconds[n]:.2f} s" for n in sorted(order))
+        other = "" if self.predicted == self.target else f"; the video is classified as {self.predicted}"
+        where = f"clip {self.clip} of {self.clips}, {self.seconds[0]:.2f} s to {self.seconds[-1]:.2f} s"
+        lines = [f"{self.path}: {self.target} {self.probability:.4f} ({where}){other}"]
+        if not self.values.any():
+            return [*lines, f"  {self._made_by}: nothing in this clip speaks for {self.target}"]
+        lines.append(f"  {self._made_by}; most of it at {most}")
+        note = "" if self.deletion.faithful else ": the class does not depend on what the map marks, do not rely on it"
+        return [*lines, f"  {self.deletion}{note}"]
+
+
+def explain(
+    model: nn.Module,
+    task: Task,
+    scorer: Scorer,
+    path: str,
+    options: MapOptions,
+    *,
+    target: str | None = None,
+    clip: int | None = None,
+) -> Explanation:
+    """Explain a video.
+
+    Args:
+        model: in eval mode. scorer: whose views are looked at, in its arithmetic.
+        target: a class; None: the one that the video is classified as.
+        clip: its number; None: the clip with the highest probability of the class.
+
+    Raises:
+        VideoError: it cannot be read, or the network's output is not finite.
+        ConfigError: no such class or clip; see evidence_map.
+    """
+    if not isinstance(task, Classification):
+        raise ConfigError(f"{type(task).__name__} gives no classes to explain")
+    network = scorer.network(model)
+    views = EvalViews(Manifest.of([path], [-1]), scorer.parts, scorer.config.eval)
+    with views.reader.open(path) as video:
+        indices, crops = views.indices(video, 0), len(views.cuts.all(video.info))
+        if clip is not None and not 0 <= clip < len(indices):
+            raise ConfigError(f"clip={clip}: {path} has {len(indices)} clips, the last is clip={len(indices) - 1}")
+        part = max(1, options.batch_size // crops)
+        logits = torch.cat(
+            [
+                _logits(network, views.read(video, 0, indices[at : at + part]), options.batch_size)
+                for at in range(0, len(indices), part)
+            ]
+        )
+        probs = task.columns(logits[:, None], torch.full((len(logits),), -1), "")["probs"]
+        mean = task.columns(logits[None], torch.tensor([-1]), scorer.average)["probs"][0]
+        if not probs.isfinite().all():
+            raise VideoError(path, scorer.not_finite)
+        number = int(mean.argmax()) if target is None else class_number(task.class_names, target)
+        own = probs[:, number]
+        first, end = (0, len(own)) if clip is None else (clip * crops, (clip + 1) * crops)
+        best = first + int(own[first:end].argmax())
+        shown = indices[best // crops]
+        read = {name: value[best % crops][None] for name, value in views.read(video, 0, shown[None]).items()}
+        times = video.info.times
+        seconds = shown / video.info.fps if times is None else times[shown]
+    inputs = network.ready({name: torch.from_numpy(value)[None] for name, value in read.items()})
+    score = ClassScore(model, network, number, task.multi_label)
+    with ExitStack() as stack:
+        bars: list[ProgressBar] = []
+
+        def step(boxes: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(ProgressBar(boxes, "occluding", unit="box")))
+            bars[0].step()
+
+        found = evidence_map(score, inputs, options, step)
+    return Explanation(
+        path=path,
+        target=task.class_names[number],
+        probability=float(own[best]),
+        predicted=task.class_names[int(mean.argmax())],
+        clip=best // crops,
+        clips=len(indices),
+        indices=shown,
+        seconds=np.asarray(seconds, np.float64),
+        frames=read["rgb"][0],
+        values=found.values.cpu().numpy(),
+        method=str(found.method),
+        layer=found.layer,
+        deletion=deletion(score, inputs, found.values, fill=options.fill, batch_size=options.batch_size),
+    )
+
+
+def class_number(class_names: list[str], name: str) -> int:
+    """Raises ConfigError for a name that is none of the classes."""
+    if name not in class_names:
+        hint = did_you_mean(name, class_names)
+        raise ConfigError(f"target={name}: the network has no such class{hint}; it has: {one_of(class_names)}")
+    return class_names.index(name)
+
+
+@torch.inference_mode()
+def _logits(network: ModelRunner, views: dict[str, Frames], batch_size: int) -> Tensor:
+    """(N, K) on the CPU, of N views."""
+    found = []
+    for at in range(0, len(views["rgb"]), batch_size):
+        part = {name: torch.from_numpy(value[at : at + batch_size])[None] for name, value in views.items()}
+        found.append(network(network.ready(part)).float().cpu())
+    return torch.cat(found)

@@ -1,0 +1,58 @@
+"""Grad-CAM: a layer's maps, weighted by the gradient of the class's logit (Selvaraju et al. 2017, "Grad-CAM: Visual
+Explanations from Deep Networks via Gradient-based Localization")."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vidtrain.errors import ConfigError
+from vidtrain.explain.score import ClassScore, Inputs, resized
+from vidtrain.explain.traced import LayerOutput, TracedPass
+
+
+def gradcam(score: ClassScore, inputs: Inputs, layer: str | None = None) -> tuple[Tensor, str]:
+    """One clip -> (float32 (T, H, W) >= 0, the layers that it is of).
+
+    Each position's activations are weighted by the gradient at this very position, not by its mean over all of them
+    (Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM"): where the mean over positions is what the head reads
+    both are the same, and where recurrent cells or attention follow, the mean would mix up the frames.
+
+    Args:
+        layer: the name of a module; None: the last one with maps of four positions a side, see TracedPass.last_maps;
+            of a network of towers side by side, one of each, whose maps are added.
+
+    Raises:
+        ConfigError: no such layer; no layer with positions has a gradient.
+    """
+    outputs = TracedPass(score, inputs)
+    if layer is not None:
+        chosen = [outputs.named(layer, score.model)]
+    else:
+        towers = tuple(getattr(score.model, "towers", ())) or ("",)
+        chosen = [found for tower in towers if (found := _preferred(outputs, tower)) is not None]
+    maps = [cam for one in chosen if (cam := _cam(outputs, one)) is not None]
+    if not maps:
+        where = f"layer={layer}" if layer is not None else type(score.model).__name__
+        raise ConfigError(
+            f"{where}: no gradient of the class reaches a layer with positions, as in frozen networks: "
+            "method=occlusion needs none"
+        )
+    whole = torch.stack([resized(map_, outputs.clip) for map_ in maps]).sum(0)
+    return whole.clamp_min(0), ", ".join(one.name for one in chosen)
+
+
+def _preferred(outputs: TracedPass, tower: str) -> LayerOutput | None:
+    return next((one for one in outputs.last_maps(tower) if _cam(outputs, one) is not None), None)
+
+
+def _cam(outputs: TracedPass, layer: LayerOutput) -> Tensor | None:
+    """(T', H', W'): what each position adds to the logit, to first order; None where it does not depend on them."""
+    gradient = outputs.gradient(layer)
+    if gradient is None:
+        return None
+    slopes = layer.as_map(gradient, outputs.clip, outputs.patches)
+    maps = layer.as_map([call.detach() for call in layer.calls], outputs.clip, outputs.patches)
+    if slopes is None or maps is None or not slopes.any():
+        return None
+    return (slopes * maps).sum(0)

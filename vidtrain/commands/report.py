@@ -151,9 +151,9 @@ def _suspects(folders: Sequence[Path], most: int, decoded: Thumbnails) -> dict[s
     named = [dict(zip(found.header, row, strict=False)) for row in found.rows]
     issues = [row for row in named if row.get("issue", "yes") == "yes"]
     columns = [name for name in found.header if name not in ("file", "issue")]
-    rows = [[row.get(name, "") for name in columns] for row in issues]
+    table = [[row.get(name, "") for name in columns] for row in issues]
     clips = [decoded.of(_suspect(row)) for row in issues[:most] if row.get("file")]
-    return {"suspects": CsvRows(columns, rows, len(rows)), "suspect_clips": clips}
+    return {"suspects": CsvRows(columns, table, len(table)), "suspect_clips": clips}
 
 
 def _suspect(row: Mapping[str, str]) -> ScoredVideo:

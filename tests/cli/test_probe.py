@@ -48,6 +48,7 @@ def test_train_and_eval(folders: dict[str, Path], call: Call, tmp_path: Path, he
     assert result["test"]["top1"] > 0.6  # chance is 0.125
     assert len((tmp_path / "r" / "test" / "predictions.csv").read_text().splitlines()) == 9
     assert ("nothing here is trained by gradient" in done.stderr) == (head != "linear")
+    assert "features kept in memory" in done.stderr
     again = call("eval", "checkpoint=r/best.pt", "output=again")
     assert json.loads((tmp_path / "again" / "result.json").read_text())["top1"] == result["test"]["top1"]
     assert "scored 8 of 8" in again.stdout

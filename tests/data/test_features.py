@@ -213,6 +213,29 @@ def test_what_makes_a_file_unfinished(tmp_path: Path, sources: list[Video]) -> N
     folder.close()
 
 
+def test_files_that_fit_are_read_once(tmp_path: Path, sources: list[Video]) -> None:
+    made(tmp_path / "out", sources)
+    for most, kept in ((1.0, True), (1e-9, False), (0, False)):
+        data = features(tmp_path / "out", memory_gb=most, max_clips=2)
+        assert data.features is not None
+        assert (data.features.kept is not None) == kept
+        clips = TrainSequences(data.splits["train"], data.features, PARTS, seed=0)
+        views = EvalSequences(data.splits["train"], data.features, batch_size=8)
+        first = only(views[0])
+        assert np.array_equal(first.numpy(), vectors(0, clips_of(FRAMES[0])))
+        first.zero_()  # a sample is its owner's
+        path = Path(data.splits["train"].paths[0])
+        whole = path.read_bytes()
+        path.unlink()
+        assert (views[0].inputs is not None) == kept
+        if kept:
+            assert np.array_equal(only(views[0]).numpy(), vectors(0, clips_of(FRAMES[0])))
+            found = {tuple(only(clips[epoch, 0, 0])[:, 0].tolist()) for epoch in range(40)}
+            every = vectors(0, clips_of(FRAMES[0]))[:, 0].tolist()
+            assert found == {(every[n], every[n + 1]) for n in range(len(every) - 1)}  # stretches are drawn as before
+        path.write_bytes(whole)
+
+
 def test_a_video_begun_anew(tmp_path: Path, sources: list[Video]) -> None:
     folder = FeatureFolder(tmp_path / "out", MADE, "float16")
     folder.add(sources[0], 0, 5, vectors(9, 3))

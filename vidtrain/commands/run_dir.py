@@ -53,7 +53,7 @@ _MAY_CHANGE_ON_RESUME = (
         "trainer.save_minutes",
     ),
     *("trainer.keep_last", "trainer.test", "trainer.profile", "trainer.on_oom", "trainer.max_skipped"),
-    *("trainer.patience", "data.max_bad_fraction"),
+    *("trainer.patience", "data.max_bad_fraction", "data.memory_gb"),
 )
 
 

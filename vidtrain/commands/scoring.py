@@ -94,7 +94,11 @@ class Scorer:
             views = EvalSequences(manifest, features, batch_size=evaluation.batch_size, num_classes=num_classes)
         pinned, limit = self.precision.device.type == "cuda", self.config.trainer.data_timeout
         rows = range(len(views)) if all_processes else self.world.part(len(views))
-        return eval_loader(views, Workers(self.workers, pinned, limit), rows=rows)
+        return eval_loader(views, Workers(self.workers_for(features), pinned, limit), rows=rows)
+
+    def workers_for(self, features: FeatureInfo | None) -> int:
+        """Decoding processes; none for features that this process keeps in its memory."""
+        return 0 if features is not None and features.kept is not None else self.workers
 
     def score(
         self,

@@ -119,7 +119,7 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
         on_error.callback(recorder.close)
         trainer = Trainer(
             step,
-            _loader(settings, clips, scorer),
+            _loader(settings, clips, scorer, scorer.workers_for(data.features)),
             Plan(settings, options.schedule),
             Outputs(checkpoints, recorder),
             validate=validate if "val" in data.splits else None,
@@ -225,10 +225,10 @@ def measured_step(
     return Step(network, build.build_optimizer(optimizer, model), task)
 
 
-def _loader(settings: TrainerConfig, clips: TrainClips, scorer: Scorer) -> TrainLoader:
+def _loader(settings: TrainerConfig, clips: TrainClips, scorer: Scorer, workers: int) -> TrainLoader:
     return TrainLoader(
         clips,
-        Workers(scorer.workers, scorer.precision.device.type == "cuda", settings.data_timeout),
+        Workers(workers, scorer.precision.device.type == "cuda", settings.data_timeout),
         batch_size=settings.batch_size,
         most=settings.max_batches,
         fixed=settings.overfit,
@@ -268,6 +268,10 @@ def _log_setup(call: Invocation[TrainConfig], data: VideoData, model: nn.Module,
     if "val" not in data.splits:
         log.info("no validation split: the last epoch is kept; data.val_fraction=0.1 would hold out a part")
     devices, each = f"{scorer.world.size} x " if scorer.world.size > 1 else "", " each" if scorer.world.size > 1 else ""
+    workers = scorer.workers_for(data.features)
+    decoding = f"{workers} decoding processes" if workers else "decoding in the main process"
+    if data.features is not None and data.features.kept is not None:
+        decoding, each = "features kept in memory", ""
     log.info(
         "model %s: %.3f M parameters on %s%s, %s, %s%s",
         call.choices.get("model"),
@@ -275,7 +279,7 @@ def _log_setup(call: Invocation[TrainConfig], data: VideoData, model: nn.Module,
         devices,
         scorer.precision.device.type if devices else scorer.precision.device,
         scorer.precision.name,
-        f"{scorer.workers} decoding processes" if scorer.workers else "decoding in the main process",
-        each if scorer.workers else "",
+        decoding,
+        each if workers else "",
     )
     log.info("run folder: %s", call.folder)

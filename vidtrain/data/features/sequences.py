@@ -14,8 +14,21 @@ from vidtrain.errors import ConfigError, VideoError
 from vidtrain.types import BadVideo, Sample
 
 
+def _read(path: str, info: FeatureInfo) -> Features:
+    """(clips, D), or (clips, P, D): memory-mapped, or what is kept of it.
+
+    Raises:
+        VideoError: as `open_features`.
+    """
+    if info.kept is None:
+        return open_features(path, info.length, info.tokens)
+    if path not in info.kept:
+        info.kept[path] = np.array(open_features(path, info.length, info.tokens))
+    return info.kept[path]
+
+
 def _in_a_row(features: Features) -> torch.Tensor:
-    """(clips, D), or (clips, P, D) -> (L, D): tokens stand clip by clip."""
+    """(clips, D), or (clips, P, D) -> (L, D): tokens stand clip by clip. A copy, which may be changed."""
     return torch.from_numpy(np.array(features)).flatten(0, -2)
 
 
@@ -46,7 +59,7 @@ class TrainSequences(TrainClips):
         self.targets = Targets(manifest, num_classes)
 
     def _load(self, row: int, rng: np.random.Generator, bad: tuple[BadVideo, ...]) -> list[Sample]:
-        features = open_features(self.manifest.paths[row], self.info.length, self.info.tokens)
+        features = _read(self.manifest.paths[row], self.info)
         if self.info.max_clips is not None:
             start = int(rng.integers(max(0, len(features) - self.info.max_clips) + 1))
             features = features[start : start + self.info.max_clips]
@@ -71,7 +84,7 @@ class EvalSequences(EvalViews):
     def __getitem__(self, row: int) -> Sample:
         target = self.targets[row]
         try:
-            features = open_features(self.manifest.paths[row], self.info.length, self.info.tokens)
+            features = _read(self.manifest.paths[row], self.info)
         except VideoError as error:
             return Sample(None, target, row, (BadVideo(error.path, error.reason),))
         return Sample({"features": _in_a_row(features)}, target, row)

@@ -133,6 +133,8 @@ class FeatureInfo:
     tokens: int | None = None
     checkpoint: str | None = None
     """The file whose network made them, where it lay then."""
+    kept: dict[str, npt.NDArray[np.floating[Any]]] | None = field(default=None, compare=False, repr=False)
+    """What has been read, by file, where all of it fits into memory; None: files are read each time."""
 
     @property
     def _what(self) -> str:

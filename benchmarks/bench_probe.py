@@ -48,8 +48,8 @@ def main() -> None:
         print(f"{label:30}  {wall:7.3f}  {cpu:17.3f}  {first / cpu:13.0f}")
     threads = os.environ.get("OMP_NUM_THREADS")
     print(
-        f"features: {size / 1e6:.1f} MB of files. Times as fast: by processor seconds, which do not depend on what else "
-        f"runs. {platform.machine()}, {os.cpu_count()} cores, OMP_NUM_THREADS={threads}, "
+        f"features: {size / 1e6:.1f} MB of files. Times as fast: by processor seconds, which depend little on what "
+        f"else runs. {platform.machine()}, {os.cpu_count()} cores, OMP_NUM_THREADS={threads}, "
         f"python {platform.python_version()}, torch {torch.__version__}"
     )
 

@@ -42,7 +42,7 @@ from vidtrain.engine.checkpoints.content import check_size
 from vidtrain.engine.parameters import Grid, parameter_groups
 from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
-from vidtrain.models.tuning import plain_weights
+from vidtrain.models.tuning import as_stored, plain_weights
 from vidtrain.models.weights.start import START_KEYS, start
 from vidtrain.options.instantiate import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
 from vidtrain.options.presets import list_models, model_options
@@ -333,14 +333,14 @@ def load_model(
     if not content.get("class_names") or not are_texts(content["class_names"]):
         raise CheckpointError(f"{checkpoint}: names no classes")
     node = from_file(content["config"].get("model") or {}, str(checkpoint), trust)
-    build = partial(bare_model, node, len(content["class_names"]))
+    classes, tuned, weights = len(content["class_names"]), content["config"].get("tune"), content["model"]
+    build = partial(as_stored, partial(bare_model, node, classes), tuned, classes, weights)
     if may_call(node, "model"):
-        check_size(build, content["model"], str(checkpoint))
+        check_size(build, weights, str(checkpoint))
     model = build()
     try:
-        tuned = content["config"].get("tune")
         alpha = tuned.get("alpha") if isinstance(tuned, dict) else None
-        model.load_state_dict(plain_weights(content["model"], alpha))
+        model.load_state_dict(plain_weights(weights, alpha))
     except RuntimeError as error:
         first = str(error).split("\n")[1:2]
         raise CheckpointError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,3 +77,30 @@ def test_corrections_for_unequal_classes(tiny: list[str], call: Call, made: dict
     assert weights[task.class_names.index("move_left")].item() == pytest.approx(3 / ((3 + 7) / 8))
     assert offsets.tolist() == pytest.approx([0.5 * math.log(1 / 8)] * 8)
     assert task.objective.focal_gamma == 1.5
+
+
+def test_tune(tiny: list[str], call: Call, made: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    """What is trained is what `tune` says, with its numbers, at the optimizer as in the log."""
+    short = [*tiny, "trainer.epochs=1", "trainer.max_batches=1", "trainer.test=false"]
+
+    def trained(*options: str) -> tuple[Any, dict[str, Any], str]:
+        log = call("train", *short, *options, f"run_dir={len(list(tmp_path.iterdir()))}").stderr
+        step = made["TrainingStep"]
+        groups = step["args"][1].param_groups
+        model = step["args"][0].model
+        own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in own.values()}
+        return model, own, log
+
+    model, own, log = trained("tune=lora", "tune.rank=3", "tune.alpha=6", "tune.targets=[net.3,net.6]")
+    layers = {name.rpartition(".weight_lora_a")[0]: p for name, p in own.items() if name.endswith("_lora_a")}
+    assert {name: len(p) for name, p in layers.items()} == {"net.3": 3, "net.6": 3}
+    assert model.get_submodule("net.3").lora_scale == 2.0
+    assert "tune=lora: trains " in log
+    assert "head, LoRA rank 3 on 2 layers" in log
+    assert {name.rpartition(".")[0] for name in trained("tune=last", "tune.blocks=1")[1]} == {"net.9", "net.10", "head"}
+    model, own, log = trained("tune=probe", "tune.pooling=attentive", "tune.layer=net.4", "tune.heads=2")
+    assert all(name.startswith("heads.0.") for name in own)
+    assert (model.network.layer, model.network.tokens) == ("net.4", True)
+    assert model.heads[0].pooler.cross_attention_block.xattn.heads == 2
+    assert "a query and a linear layer on net.4" in log

@@ -116,3 +116,27 @@ def test_few_shots(folders: dict[str, Path], call: Call, tmp_path: Path) -> None
     ):
         done = call("train", "model=probe", *wrong, *of(folders["vectors"]), "run_dir=w", check=2)
         assert message in done.stderr.splitlines()[-1]
+
+
+def test_a_probe_of_the_model_of_the_run(tiny: list[str], call: Call, tmp_path: Path) -> None:
+    """tune=probe: trained, stopped, resumed, tested, and read back from best.pt as what it is."""
+    options = [*tiny, "model.width=4", "tune=probe", "tune.pooling=attentive", "optimizer=adamw"]
+    call("train", *options, "run_dir=whole")
+    whole = json.loads((tmp_path / "whole" / "result.json").read_text())
+    model, content = load_model(tmp_path / "whole" / "best.pt")
+    layer = model.network.layer  # type: ignore[union-attr]
+    assert content["config"]["tune"]["layer"] == layer
+    assert layer.startswith("net.")  # type: ignore[union-attr, operator]
+    call("eval", "checkpoint=whole/best.pt", "output=again")
+    again = json.loads((tmp_path / "again" / "result.json").read_text())
+    assert again["loss"] == pytest.approx(whole["test"]["loss"], abs=1e-5)
+    call("train", *options, "run_dir=parts", "schedule=constant", "trainer.epochs=1")
+    call("train", *options, "run_dir=parts", "schedule=constant", "resume=parts", "resume_changed=true")
+    call("train", *options, "run_dir=once", "schedule=constant")
+    parts, once = (load_model(tmp_path / name / "best.pt")[0].state_dict() for name in ("parts", "once"))
+    assert all(torch.equal(parts[key], value) for key, value in once.items())
+
+
+def test_a_probe_of_a_probe_is_a_mistake(folders: dict[str, Path], call: Call) -> None:
+    done = call("train", "model=probe", "tune=probe", *of(folders["vectors"]), "run_dir=r", check=2)
+    assert "is a head on a frozen network itself: take tune=full" in done.stderr.splitlines()[-1]

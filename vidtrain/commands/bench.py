@@ -24,7 +24,7 @@ from vidtrain.engine.speed.timing import Step
 from vidtrain.errors import ConfigError, one_of
 from vidtrain.models.inspect.summary import cost
 from vidtrain.models.settings import TuneConfig
-from vidtrain.models.tuning import tune
+from vidtrain.models.tuning import tune, with_probe
 from vidtrain.options.invocation import Invocation
 from vidtrain.ranges import LONGEST, number
 from vidtrain.reports.bench import Report
@@ -92,6 +92,7 @@ def run(call: Invocation[BenchConfig]) -> None:
     ceilings = {name: matmul_ceiling(name, device, seconds=seconds / 4) for name in measured}
     with torch.device("meta"):
         model = build.build_model({**options.model, "weights": None, "inflate_from": None}, _classes(options, data))
+        model = with_probe(model, options.tune, num_classes=_classes(options, data), clip=clip)
     name, costs = str(call.choices["model"]), cost(model, *clip)
     trained = f"tune={options.tune.name} {tune(model, options.tune)}"
     report = Report(name, clip, *costs, device, ceilings, rows, with_data=data is not None, trained=trained)
@@ -105,6 +106,8 @@ def _make(options: BenchConfig, data: VideoData | None, device: torch.device, ro
     classes, multi_label = _classes(options, data), data is not None and data.multi_label
     precision = Precision(PrecisionName(row.precision), device)
     model = build.build_model(options.model, classes).to(device)
+    clip = options.sampler.num_frames, options.transform.size
+    model = with_probe(model, options.tune, num_classes=classes, clip=clip)
     tune(model, options.tune)
     task = Classification([str(n) for n in range(classes)], multi_label)
     step = training.measured_step(model, options.optimizer, options.transform, precision, task)

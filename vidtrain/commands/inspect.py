@@ -16,7 +16,7 @@ from vidtrain.models.catalogue import catalogue
 from vidtrain.models.inspect.summary import cost, summarise, times
 from vidtrain.models.layers.example import input_shapes
 from vidtrain.models.settings import TuneConfig
-from vidtrain.models.tuning import tune
+from vidtrain.models.tuning import tune, with_probe
 from vidtrain.models.weights.load import describe_weights, load_weights
 from vidtrain.models.weights.read import Weights, read_weights
 from vidtrain.options.invocation import Invocation
@@ -103,5 +103,6 @@ def _one_model(options: InspectConfig, name: str) -> str:
     shapes = input_shapes(model, frames, size)
     inputs = ", ".join((f"{name} " if len(shapes) > 1 else "") + times(shape) for name, shape in shapes.items())
     head = f"{name}: {options.num_classes} classes, input {inputs} (C x T x H x W)"
+    model = with_probe(model, options.tune, num_classes=options.num_classes, clip=(frames, size))
     trained = tune(model, options.tune)
     return f"{head}\n{summarise(model, frames, size).to_text()}\ntune={options.tune.name}: {trained}"

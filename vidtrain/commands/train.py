@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from copy import deepcopy
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from vidtrain.engine.schedule import check_schedule
 from vidtrain.engine.signals import StopSignals
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import CheckpointError, ConfigError, LoaderError, VidtrainError
+from vidtrain.models.tuning import as_stored
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import TrainConfig
 from vidtrain.plain import read_json
@@ -193,7 +195,8 @@ def _tested(
         best = trainer.keep_best()
         if not options.trainer.test or "test" not in data.splits:
             return None
-        model = build.bare_model(options.model, data.num_classes).to(scorer.precision.device)
+        bare = partial(build.bare_model, options.model, data.num_classes)
+        model = as_stored(bare, asdict(options.tune), data.num_classes, best["model"]).to(scorer.precision.device)
         model.load_state_dict(best["model"])
         try:
             return scorer.report(trainer.step.task, model, data, "test", folder / "test")

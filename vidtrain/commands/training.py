@@ -41,7 +41,7 @@ from vidtrain.errors import CheckpointError, ConfigError, VidtrainError, one_of
 from vidtrain.loggers.logger import LoggedRun, Logger
 from vidtrain.loggers.recorder import RunRecorder
 from vidtrain.models.layers.checkpointing import checkpoint_activations
-from vidtrain.models.tuning import plain_weights, tune
+from vidtrain.models.tuning import plain_weights, tune, with_probe
 from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import TrainConfig
 from vidtrain.plain import read_mapping
@@ -59,6 +59,8 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
     model = build.build_model(options.model, data.num_classes).to(precision.device)
     build.check_reads(model, data)
     build.check_flow(model, options.flow, multi_label=data.multi_label)
+    clip = options.sampler.num_frames, options.transform.size
+    model = with_probe(model, options.tune, num_classes=data.num_classes, clip=clip)
     data = probing.with_what_it_needs(options, model, data)
     _log_setup(call, data, model, scorer)
     log.info("tune=%s: %s", options.tune.name.value, tune(model, options.tune))

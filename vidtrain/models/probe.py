@@ -22,8 +22,8 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.feature_rnn import frozen_network, vector_length
-from vidtrain.models.layers.attentive import AttentivePooler, check_probe
-from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip, make_head
+from vidtrain.models.layers.attentive import AttentiveHead, check_probe
+from vidtrain.models.layers.classifier import LinearHead, check_at_least, check_choice, check_clip
 from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.ranges import Range
 
@@ -32,32 +32,6 @@ ENTRIES = {"probe": Entry(Family.PROBE, "Alain and Bengio 2016", (16, 112))}
 HEADS = ("linear", "attentive", "knn", "prototypes")
 _TINY = 1e-6
 _SAME = 1 - 1e-5  # cosine of a video with itself, within float32's rounding
-
-
-class _Linear(nn.Module):
-    """Vectors (B, D) -> logits (B, K)."""
-
-    def __init__(self, width: int, num_classes: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.head = make_head(width, num_classes)
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.dropout(vectors))
-        return logits
-
-
-class _Attentive(nn.Module):
-    """Tokens (B, L, D), of which those are read that are `there`, bool (B, L) -> logits (B, K)."""
-
-    def __init__(self, width: int, num_classes: int, dropout: float, heads: int) -> None:
-        super().__init__()
-        self.pooler = AttentivePooler(width, depth=0, heads=heads, norm_eps=1e-5)
-        self.read = _Linear(width, num_classes, dropout)
-
-    def forward(self, tokens: Tensor, there: Tensor) -> Tensor:
-        logits: Tensor = self.read(self.pooler(tokens, there))
-        return logits
 
 
 class FeatureProbe(nn.Module):
@@ -81,7 +55,7 @@ class FeatureProbe(nn.Module):
     ) -> None:
         super().__init__()
         self.in_features = width if network is None else None
-        self.inputs = ("features",) if network is None else ("rgb",)
+        self.inputs = ("features",) if network is None else tuple(getattr(network.model, "inputs", ("rgb",)))
         self.num_classes, self.width, self.size = num_classes, width, size
         self.network = network
         if network is not None:
@@ -110,12 +84,12 @@ class FeatureProbe(nn.Module):
         """Of a parameter's learning rate and weight decay."""
         return 1.0, 1.0
 
-    def read(self, x: Tensor | PackedSequence) -> tuple[Tensor, Tensor]:
-        """Features as a batch holds them, (B, L, D), or clips (B, 3, T, H, W) -> (vectors (B, L, D), the last of them
+    def read(self, x: Any) -> tuple[Tensor, Tensor]:
+        """Features as a batch holds them, (B, L, D), or what the network reads -> (vectors (B, L, D), the last of them
         padding in shorter videos; bool (B, L), which are none)."""
         if self.network is not None:
-            assert isinstance(x, Tensor)
-            check_clip(x, "probe", size=self.size)
+            if self.size is not None:
+                check_clip(x, "probe", size=self.size)
             with torch.no_grad():
                 vectors = self.network(x)
             x = vectors if vectors.ndim == 3 else vectors[:, None]
@@ -285,6 +259,16 @@ def _unit(vectors: Tensor) -> Tensor:
     return F.normalize(vectors, dim=1)
 
 
+def one_probe(tap: FeatureTap, *, num_classes: int, width: int, heads: int | None) -> GradientProbe:
+    """A single probe of any network. width: channels of what the tap gives. heads: of the attention over its tokens;
+    None: a linear layer on one vector."""
+    if heads is not None:
+        check_probe(0, heads, width, "tune.heads")
+    head = LinearHead(width, num_classes) if heads is None else AttentiveHead(width, num_classes, 0.0, heads)
+    own: dict[str, Any] = {"network": tap, "size": None, "uses_tokens": heads is not None}
+    return GradientProbe(head, [(1.0, 1.0)], num_classes=num_classes, width=width, **own)
+
+
 def probe(
     *,
     num_classes: int,
@@ -338,9 +322,9 @@ def probe(
     check_grid("decay_factors", decay_factors, 0)
     factors = list(product(lr_factors, decay_factors))
     if head == "linear":
-        return GradientProbe(_Linear(width, num_classes, dropout), factors, **common)
+        return GradientProbe(LinearHead(width, num_classes, dropout), factors, **common)
     check_probe(0, probe_heads, width)
-    one = _Attentive(width, num_classes, dropout, probe_heads)
+    one = AttentiveHead(width, num_classes, dropout, probe_heads)
     return GradientProbe(one, factors, uses_tokens=True, **common)
 
 

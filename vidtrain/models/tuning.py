@@ -1,18 +1,24 @@
-"""Which parameters of a network are trained, and how: all, the head, the last blocks, the norms, low-rank updates."""
+"""Which parameters of a network are trained, and how: all, the head, the last blocks, the norms, low-rank updates, or a
+new head on the frozen network."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from vidtrain.errors import ConfigError, did_you_mean
+from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
 from vidtrain.models.layers.checkpointing import repeated_blocks
+from vidtrain.models.layers.example import as_input, input_shapes
+from vidtrain.models.layers.feature_tap import FeatureTap, last_positions
 from vidtrain.models.layers.low_rank import add_low_rank, has_low_rank, merged, weight_names
-from vidtrain.models.settings import TuneConfig, TuneName
+from vidtrain.models.layers.model_copy import copy_on_meta
+from vidtrain.models.probe import FeatureProbe, one_probe
+from vidtrain.models.settings import PoolingName, TuneConfig, TuneName
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _CONVS = nn.modules.conv._ConvNd
@@ -21,13 +27,16 @@ _CONVS = nn.modules.conv._ConvNd
 def tune(model: nn.Module, options: TuneConfig) -> str:
     """Freeze what is not trained, add low-rank updates; to be called once, before the optimizer is made.
 
-    What a network itself has frozen stays so. Returns what is trained, for the log.
+    What a network itself has frozen stays so. Of tune=probe the model is what `with_probe` made. Returns what is
+    trained, for the log.
 
     Raises:
         ConfigError: more blocks than there are, no layer of that name, or a network that does not name its head.
     """
     what = "everything"
-    if options.name is not TuneName.full:
+    if options.name is TuneName.probe:
+        what = f"{'a query and ' * (options.pooling is PoolingName.attentive)}a linear layer on {options.layer}"
+    elif options.name is not TuneName.full:
         usual = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         heads = _heads(model, options.name)
         trained = {name for name in usual if _below(name, heads)}
@@ -60,6 +69,57 @@ def trained_share(model: nn.Module) -> str:
 def _percent(part: int, whole: int) -> str:
     share = 100 * part / max(whole, 1)
     return f"{share:.0f}" if share >= 10 else f"{share:.2g}"
+
+
+def with_probe(model: nn.Module, options: TuneConfig, *, num_classes: int, clip: tuple[int, int]) -> nn.Module:
+    """The model itself, but with tune=probe a new head on what the frozen model finds; fills in `options.layer`.
+
+    Args:
+        clip: frames and pixels of a side of what it will read.
+
+    Raises:
+        ConfigError: no such layer, heads that do not fit it, or a model that reads features, which is a head itself.
+    """
+    if options.name is not TuneName.probe:
+        return model
+    if "features" in getattr(model, "inputs", ()) or isinstance(model, FeatureProbe):
+        raise ConfigError(f"tune=probe: {type(model).__name__} is a head on a frozen network itself: take tune=full")
+    attends = options.pooling is PoolingName.attentive
+    example = as_input({n: torch.empty(1, *shape, device="meta") for n, shape in input_shapes(model, *clip).items()})
+    with torch.no_grad():
+        twin = copy_on_meta(model)
+        if options.layer is None:
+            options.layer = last_positions(twin, example) if attends else "features"
+        width = int(FeatureTap(twin, options.layer, tokens=attends)(example).shape[-1])
+    like = next(model.parameters())
+    return _probe(model, options, num_classes, width).to(like.device)
+
+
+def _probe(model: nn.Module, options: TuneConfig, num_classes: int, width: int) -> FeatureProbe:
+    attends = options.pooling is PoolingName.attentive
+    tap = FeatureTap(model, options.layer, tokens=attends)
+    return one_probe(tap, num_classes=num_classes, width=width, heads=options.heads if attends else None)
+
+
+def as_stored(
+    build: Callable[[], nn.Module], section: Any, num_classes: int, weights: Mapping[str, Tensor]
+) -> nn.Module:
+    """The network that a checkpoint's weights are of: what `build` makes, or a probe of it.
+
+    section: the file's `tune`, a stranger's data.
+
+    Raises:
+        CheckpointError: it says tune=probe, but not of what.
+    """
+    if not isinstance(section, Mapping) or section.get("name") != TuneName.probe.value:
+        return build()
+    layer, pooling, mean = section.get("layer"), section.get("pooling"), weights.get("mean")
+    heads: Any = section.get("heads")
+    known = type(layer) is str and type(heads) is int and pooling in list(PoolingName)
+    if not known or heads < 1 or not isinstance(mean, Tensor) or mean.ndim != 1 or not len(mean):
+        raise CheckpointError("tune=probe: the file lacks its layer, pooling, heads or weights")
+    options = TuneConfig(TuneName.probe, layer=layer, pooling=PoolingName(pooling), heads=heads)
+    return _probe(build(), options, num_classes, len(mean))
 
 
 def plain_weights(weights: Mapping[str, Tensor], alpha: Any) -> Mapping[str, Tensor]:

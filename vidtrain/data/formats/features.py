@@ -35,8 +35,9 @@ def features(
     info = read_info(folder, max_clips)
     data = read_index(folder)
     unused = "the groups sampler, transform, decoder and eval's clips and crops are not used"
-    kept = {} if _fit(data.splits.values(), memory_gb * 1e9) else None
-    return replace(data, features=replace(info, kept=kept), notes=(*data.notes, f"{info.protocol}; {unused}"))
+    if _fit(data.splits.values(), memory_gb * 1e9):
+        info = replace(info, kept={})
+    return replace(data, features=info, notes=(*data.notes, f"{info.protocol}; {unused}"))
 
 
 def _fit(splits: Iterable[Manifest], most: float) -> bool:

@@ -7,15 +7,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from vidtrain.errors import ConfigError
-from vidtrain.models.layers.classifier import check_at_least
+from vidtrain.models.layers.classifier import LinearHead, check_at_least
 from vidtrain.models.layers.transformer import Block, Mlp, init_transformer
 
 
-def check_probe(depth: int, heads: int, width: int) -> None:
-    """Refuse options probe_depth and probe_heads that do not fit tokens of `width` channels."""
+def check_probe(depth: int, heads: int, width: int, key: str = "model.probe_heads") -> None:
+    """Refuse options probe_depth and probe_heads (or `key`) that do not fit tokens of `width` channels."""
     check_at_least("probe_depth", depth, 0)
     if heads < 1 or width % heads:
-        raise ConfigError(f"model.probe_heads: got {heads}, expected a divisor of the width of the tokens, {width}")
+        raise ConfigError(f"{key}: got {heads}, expected a divisor of the width of the tokens, {width}")
 
 
 class CrossAttention(nn.Module):
@@ -77,3 +77,16 @@ class AttentivePooler(nn.Module):
         query = self.query_tokens.repeat(len(tokens), 1, 1)
         out: torch.Tensor = self.cross_attention_block(query, tokens, there)[:, 0]
         return out
+
+
+class AttentiveHead(nn.Module):
+    """Tokens (B, L, D), of which those are read that are `there`, bool (B, L) -> logits (B, K)."""
+
+    def __init__(self, width: int, num_classes: int, dropout: float, heads: int) -> None:
+        super().__init__()
+        self.pooler = AttentivePooler(width, depth=0, heads=heads, norm_eps=1e-5)
+        self.read = LinearHead(width, num_classes, dropout)
+
+    def forward(self, tokens: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.read(self.pooler(tokens, there))
+        return logits

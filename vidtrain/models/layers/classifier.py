@@ -54,6 +54,19 @@ def make_head(num_features: int, num_classes: int) -> nn.Linear:
     return head
 
 
+class LinearHead(nn.Module):
+    """Vectors (B, D) -> logits (B, K)."""
+
+    def __init__(self, width: int, num_classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.head = make_head(width, num_classes)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.dropout(vectors))
+        return logits
+
+
 def renew_head(model: nn.Module, name: str, num_classes: int) -> None:
     """Put a fresh linear layer with `num_classes` outputs where `name` stands; device and dtype stay."""
     old = model.get_submodule(name)

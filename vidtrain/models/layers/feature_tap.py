@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,20 +45,22 @@ class FeatureTap(nn.Module):
         self.layer = layer
         self.tokens = tokens
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor | Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """x: what the model is called with, a clip or a dict of several inputs."""
         if self.layer == "features":
-            return self._read(self.model.forward_features(x), len(x))  # type: ignore[operator]
+            return self._read(self.model.forward_features(x), _clips(x))  # type: ignore[operator]
         if self.layer == "embed":
-            return self._read(self.model.embed(x), len(x))  # type: ignore[operator]
-        return self._hooked(x)
+            return self._read(self.model.embed(x), _clips(x))  # type: ignore[operator]
+        return self._hooked(x, _clips(x))
 
-    def _hooked(self, x: torch.Tensor) -> torch.Tensor:
+    def _hooked(self, x: torch.Tensor | Mapping[str, torch.Tensor], clips: int) -> torch.Tensor:
         found: list[torch.Tensor] = []
 
         def keep(module: nn.Module, _: Any, output: Any) -> None:
             tensor = first_tensor(output)
             if tensor is not None and tensor.is_floating_point():
-                found.append(self._read(channels_second(module, tensor), len(x)))
+                read = self._read(channels_second(module, tensor), clips)
+                found.append(read.clone() if self.tokens else read)  # a layer after it may work in place
 
         # for this call only: a copy of this module then has no hook that writes here
         handle = self.model.get_submodule(self.layer).register_forward_hook(keep)
@@ -71,10 +75,49 @@ class FeatureTap(nn.Module):
             raise ConfigError(
                 f"layer={self.layer}: it runs several times, with tokens of {shapes}: choose another layer"
             )
-        return torch.stack(found).mean(0)
+        return found[0] if len(found) == 1 else torch.stack(found).mean(0)
 
     def _read(self, output: torch.Tensor, clips: int) -> torch.Tensor:
         return _tokens(output, clips) if self.tokens else _vectors(output, clips)
+
+
+def last_positions(model: nn.Module, x: torch.Tensor | Mapping[str, torch.Tensor]) -> str:
+    """The name of the last layer, of those that run once, that gives several positions per clip: what a head with
+    attention can read. Runs the model on x, once.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    runs: dict[str, list[torch.Tensor]] = {}
+
+    def note(name: str, module: nn.Module, _: Any, output: Any) -> None:
+        tensor = first_tensor(output)
+        if tensor is not None:
+            runs.setdefault(name, []).append(tensor)
+
+    handles = [m.register_forward_hook(partial(note, name)) for name, m in model.named_modules() if name]
+    try:
+        model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    once = {name: outputs[0] for name, outputs in runs.items() if len(outputs) == 1}
+    several = [name for name, tensor in once.items() if _has_positions(model.get_submodule(name), tensor, _clips(x))]
+    if not several:
+        raise ConfigError(f"{type(model).__name__} has no layer with several positions per clip: take pooling=mean")
+    # a container gives what its last part gives, whose type says how it is laid out
+    same = [name for name in several if once[name] is once[several[-1]]]
+    parts = [name for name in same if not any(model.get_submodule(name).children())]
+    return parts[-1] if parts else same[0]
+
+
+def _has_positions(module: nn.Module, output: torch.Tensor, clips: int) -> bool:
+    output = channels_second(module, output)
+    return output.ndim > 2 and len(output) % clips == 0 and len(output) // clips * output[0, 0].numel() > 1
+
+
+def _clips(x: torch.Tensor | Mapping[str, torch.Tensor]) -> int:
+    return len(x if isinstance(x, torch.Tensor) else next(iter(x.values())))
 
 
 def _tokens(output: torch.Tensor, clips: int) -> torch.Tensor:

@@ -26,7 +26,8 @@ def channels_second(module: nn.Module, output: torch.Tensor) -> torch.Tensor:
 
 
 def _channels_last(module: nn.Module, output: torch.Tensor) -> bool:
-    if isinstance(module, (nn.Linear, nn.RNNBase, nn.MultiheadAttention)):
+    # a subclass of nn.LayerNorm may norm maps
+    if isinstance(module, (nn.Linear, nn.RNNBase, nn.MultiheadAttention)) or type(module) is nn.LayerNorm:
         return True
     if isinstance(module, (nn.modules.conv._ConvNd, nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)):
         return False

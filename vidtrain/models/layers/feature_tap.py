@@ -82,8 +82,8 @@ class FeatureTap(nn.Module):
 
 
 def last_positions(model: nn.Module, x: torch.Tensor | Mapping[str, torch.Tensor]) -> str:
-    """The name of the last layer, of those that run once, that gives several positions per clip: what a head with
-    attention can read. Runs the model on x, once.
+    """The name of the last layer, of those that run once, that gives several positions per clip, with more than one
+    channel: what a head with attention can read. Runs the model on x, once.
 
     Raises:
         ConfigError: there is none.
@@ -113,7 +113,9 @@ def last_positions(model: nn.Module, x: torch.Tensor | Mapping[str, torch.Tensor
 
 def _has_positions(module: nn.Module, output: torch.Tensor, clips: int) -> bool:
     output = channels_second(module, output)
-    return output.ndim > 2 and len(output) % clips == 0 and len(output) // clips * output[0, 0].numel() > 1
+    if output.ndim < 3 or len(output) % clips:
+        return False
+    return output.shape[1] > 1 and len(output) // clips * output[0, 0].numel() > 1
 
 
 def _clips(x: torch.Tensor | Mapping[str, torch.Tensor]) -> int:

@@ -16,9 +16,15 @@ from torch import nn
 import vidtrain
 from tests.cli.conftest import Call, Done, error_line
 from tests.models import parity
+from tests.models.test_movinet import theirs as movinet_file
 from tests.models.test_parity_inception_tsn import _hassony2
 from tests.models.test_parity_resnets import MMA, PSF, renamed
-from tests.models.test_parity_transformers import _hub_videomae, _hub_vivit, _mmaction_timesformer
+from tests.models.test_parity_transformers import (
+    _hub_videomae,
+    _hub_vivit,
+    _mmaction_timesformer,
+    _mmaction_uniformerv2,
+)
 from vidtrain.data.motion.motion import CLASSES
 
 State = dict[str, torch.Tensor]
@@ -60,6 +66,31 @@ def swin(state: State) -> State:
     return out
 
 
+def torchvision_mvit(state: State) -> State:
+    """torchvision's names; its head has a dropout in front."""
+    return {key.replace("head.", "head.1."): tensor for key, tensor in state.items()}
+
+
+def movinet(state: State) -> State:
+    model = vidtrain.create_model("movinet_tiny", num_classes=8)
+    model.load_state_dict(state)
+    return movinet_file(model, split=False)
+
+
+PTV: list[tuple[str, Any]] = [
+    (r"^conv1\.", "blocks.0.conv."),
+    (r"^bn1\.", "blocks.0.norm."),
+    (r"^layer(\d)\.(\d+)\.downsample\.0\.", r"blocks.\1.res_blocks.\2.branch1_conv."),
+    (r"^layer(\d)\.(\d+)\.downsample\.1\.", r"blocks.\1.res_blocks.\2.branch1_norm."),
+    *(
+        (rf"^layer(\d)\.(\d+)\.{ours}{n}\.", rf"blocks.\1.res_blocks.\2.branch2.{theirs}_{letter}.")
+        for n, letter in enumerate("abc", 1)
+        for ours, theirs in (("conv", "conv"), ("bn", "norm"))
+    ),
+    (r"^fc\.", "blocks.5.proj."),
+]
+
+
 Zoo = tuple[str, Callable[[], nn.Module], Callable[[State], State], list[str], str]
 ZOOS: dict[str, Zoo] = {
     "torchvision": ("mc3_18", lambda: net("mc3_18"), own, FAST, "torchvision video ResNet"),
@@ -98,6 +129,32 @@ ZOOS: dict[str, Zoo] = {
         FAST,
         "facebookresearch V-JEPA 2",
     ),
+}
+# zoos whose nets have a clip of their own, which their tensors tell
+ZOOS |= {
+    "PyTorchVideo": ("slow_r50", lambda: net("slow_r50", **THIN), lambda s: renames(s, PTV), FAST, "PyTorchVideo"),
+    "MViT": (
+        "mvit_v2_s",
+        lambda: net("mvit_v2_s", num_frames=4, size=32, width=8, depths=[1, 1, 2, 1]),
+        torchvision_mvit,
+        FAST,
+        "torchvision MViT",
+    ),
+    "Hiera": (
+        "hiera_b",
+        lambda: net("hiera_b", num_frames=4, size=32, width=16, heads=2, stages=[1, 1, 1, 1]),
+        lambda s: {key.replace("head.", "head.projection."): tensor for key, tensor in s.items()},
+        [*FAST, "model.heads=2"],
+        "facebookresearch Hiera",
+    ),
+    "UniFormerV2": (
+        "uniformerv2_b16",
+        lambda: net("uniformerv2_b16", size=32, width=64, depth=3, heads=1, read_after=2),
+        _mmaction_uniformerv2,
+        FAST[1:],
+        "MMAction2 UniFormerV2",
+    ),
+    "MoViNet": ("movinet_tiny", lambda: net("movinet_tiny"), movinet, FAST, "MoViNet-pytorch"),
 }
 QUICK = ("PySlowFast", "TimeSformer")  # the latter reads its clip out of sections that are not there yet
 

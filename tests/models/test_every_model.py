@@ -131,6 +131,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("feature_rnn", {"network": "tiny", "network_options": None, "head": "attention", "norm": "batch", "cell": "gru"}),
     ("two_stream", {"fusion": "concat", "segments": 3, "schedule": "joint"}),
     ("two_stream", {"backbone": "resnet18", "rgb_share": 0.3, "schedule": "joint", "dropout": 0.0}),
+    ("timm_frames", {"head": "statistics"}),
     ("timm_frames", {"head": "attentive", "probe_depth": 1, "time_positions": False}),
     ("timm_frames", {"head": "recurrent", "cell": "gru", "hidden": 8, "bidirectional": True, "read": "mean"}),
     ("rcn", {"cell": "lstm", "norm": False, "head": "last"}),

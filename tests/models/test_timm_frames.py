@@ -38,6 +38,7 @@ def clips(frames: int = 5, size: int = 32) -> torch.Tensor:
     ("options", "blind"),
     [
         ({"head": "mean"}, True),
+        ({"head": "statistics"}, True),
         ({"head": "attentive", "time_positions": False, "probe_depth": 1}, True),
         ({"head": "attentive"}, False),
         ({"head": "recurrent", "hidden": 16}, False),
@@ -66,14 +67,29 @@ def test_the_attentive_head_reads_the_tokens_of_all_frames() -> None:
         torch.testing.assert_close(model.forward_features(x), model.join.pooler(tokens))
 
 
+def test_statistics_are_mean_and_change() -> None:
+    model, x = small(head="statistics"), clips()
+    with torch.no_grad():
+        maps = torch.stack([model.backbone(x[:, :, frame]) for frame in range(5)], 1)  # (B, T, D, H', W')
+        mean, change = model.forward_features(x).chunk(2, 1)
+        torch.testing.assert_close(mean, maps.mean((1, 3, 4)))
+        torch.testing.assert_close(change, maps.std(1, correction=0).mean((2, 3)), rtol=1e-3, atol=2e-3)
+        still = x[:, :, :1].expand_as(x)
+        assert model.forward_features(still).chunk(2, 1)[1].max() < 2e-3  # the root of the least variance
+        assert change.mean() > 0.02
+    model.train()(still).sum().backward()  # where nothing changes the gradient is finite, too
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
 @pytest.mark.parametrize("options", [{}, {"head": "recurrent", "hidden": 8, "layers": 2}])
 def test_streaming(options: dict[str, Any]) -> None:
     model, x = small(**options), clips(7)
     with torch.no_grad():
         _, state = model.stream(x[:, :, :3])
         torch.testing.assert_close(model.stream(x[:, :, 3:], state)[0], model(x))
-    with pytest.raises(ConfigError, match=r"model\.head: got attentive, which reads all frames at once"):
-        small(head="attentive").stream(x)
+    for head in ("attentive", "statistics"):
+        with pytest.raises(ConfigError, match=rf"model\.head: got {head}, which reads all frames at once"):
+            small(head=head).stream(x)
     with pytest.raises(ConfigError, match=r"model\.bidirectional"):
         small(head="recurrent", bidirectional=True).stream(x)
 
@@ -90,7 +106,7 @@ def test_frozen() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"head": "mea"}, r"model\.head: got 'mea' \(did you mean mean\?\), expected mean, attentive, recurrent"),
+        ({"head": "mea"}, r"model\.head: got 'mea' \(did you mean mean\?\), expected mean, statistics, attentive"),
         ({"head": "attentive", "probe_heads": 5}, r"model\.probe_heads: got 5, expected a divisor of .*, 128"),
         ({"head": "attentive", "probe_depth": -1}, r"model\.probe_depth: got -1, expected 0 or more"),
         ({"head": "recurrent", "cell": "lsm"}, r"model\.cell: got 'lsm'"),

@@ -1,6 +1,7 @@
-"""An image network of timm on each frame, and what joins the frames: their mean, an attentive probe over the tokens of
-all frames, or a recurrent network. timm has the published image encoders: DINOv3 (Siméoni et al. 2025), SigLIP 2
-(Tschannen et al. 2025), Perception Encoder (Bolya et al. 2025), ConvNeXt, EfficientNet-Lite and many more.
+"""An image network of timm on each frame, and what joins the frames: their mean, their mean and deviation over time, an
+attentive probe over the tokens of all frames, or a recurrent network. timm has the published image encoders: DINOv3
+(Siméoni et al. 2025), SigLIP 2 (Tschannen et al. 2025), Perception Encoder (Bolya et al. 2025), ConvNeXt,
+EfficientNet-Lite and many more.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool
 
 ENTRIES = {"timm_frames": Entry(Family.FRAMES, "Wightman 2019", (8, 224))}
 
-HEADS = ("mean", "attentive", "recurrent")
+_LEAST_VARIANCE = 1e-6  # whose root has a gradient where nothing changes
+HEADS = ("mean", "statistics", "attentive", "recurrent")
 
 
 class _TokenReader(nn.Module):
@@ -39,6 +41,17 @@ class _TokenReader(nn.Module):
             tokens = F.layer_norm(tokens, (width,)) + waves
         out: torch.Tensor = self.pooler(tokens.flatten(1, 2))
         return out
+
+
+class _Statistics(nn.Module):
+    """Tokens (B, T, N, D) -> (B, 2 D): the mean over all of them, and the standard deviation over the T frames at each
+    of the N positions, averaged over these, which is how much there changes (statistics pooling, Snyder et al. 2018, of
+    each position)."""
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        variance = tokens.float().var(1, correction=0)  # bf16 would round the squares
+        deviation = (variance + _LEAST_VARIANCE).sqrt().mean(1)
+        return torch.cat([tokens.mean((1, 2)), deviation.to(tokens)], 1)
 
 
 class _Shift:
@@ -79,7 +92,7 @@ class TimmFrames(OnFrames):
         *,
         num_classes: int,
         backbone: ImageBackbone,
-        join: _TokenReader | SequenceEncoder | TimePool,
+        join: _TokenReader | _Statistics | SequenceEncoder | TimePool,
         num_features: int,
         shift: _Shift | None,
         frozen: bool,
@@ -96,7 +109,7 @@ class TimmFrames(OnFrames):
         check_clip(x, "timm_frames")
         if self.shift is not None:
             self.shift.frames = x.shape[2]
-        if isinstance(self.join, _TokenReader):
+        if isinstance(self.join, (_TokenReader, _Statistics)):
             return self.join(self.per_frame(x, self.backbone.tokens)), ()
         features, state = self.join(self.per_frame(x, self.backbone.pooled), state)
         return features, state
@@ -104,10 +117,9 @@ class TimmFrames(OnFrames):
     def stream(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
         if self.shift is not None:
             raise ConfigError(f"model.n_div: got {self.shift.n_div}, but shifted frames look ahead and cannot stream")
-        if isinstance(self.join, _TokenReader):
-            raise ConfigError(
-                "model.head: got attentive, which reads all frames at once: only mean and recurrent stream"
-            )
+        if isinstance(self.join, (_TokenReader, _Statistics)):
+            name = "statistics" if isinstance(self.join, _Statistics) else "attentive"
+            raise ConfigError(f"model.head: got {name}, which reads all frames at once: only mean and recurrent stream")
         if isinstance(self.join, SequenceEncoder):
             self.join.check_can_stream()
         return super().stream(x, state)
@@ -155,8 +167,9 @@ def timm_frames(
     frozen: it is not trained; no gradient and no activations of it are kept.
     n_div: as in TSM, 1 / n_div of the channels move one frame each way before each residual block of a CNN; None: the
         frames do not see each other before the head.
-    head: "mean" of the frames' pooled vectors; "attentive", one query over the tokens of all frames, as V-JEPA 2's
-        probe; "recurrent", cells over the pooled vectors.
+    head: "mean" of the frames' pooled vectors; "statistics", the mean over all positions of all frames and beside it
+        the standard deviation over time at each position, averaged over positions; "attentive", one query over the
+        tokens of all frames, as V-JEPA 2's probe; "recurrent", cells over the pooled vectors.
     probe_depth, probe_heads: of the attentive head, the blocks of self-attention before the query and the attention
         heads; None for heads of 64 channels.
     time_positions: the attentive head's tokens, normalised, get waves that mark their frame; without them it is blind
@@ -171,9 +184,9 @@ def timm_frames(
     if backbone in SMALL:
         net = image_backbone(backbone)
     else:
-        net = timm_backbone(backbone, "tokens" if head == "attentive" else "pooled", size=size)
+        net = timm_backbone(backbone, "tokens" if head in ("attentive", "statistics") else "pooled", size=size)
     width = net.out_channels
-    join: _TokenReader | SequenceEncoder | TimePool
+    join: _TokenReader | _Statistics | SequenceEncoder | TimePool
     if head == "attentive":
         heads = (width // 64 if width % 64 == 0 else 1) if probe_heads is None else probe_heads
         check_probe(probe_depth, heads, width)
@@ -181,8 +194,8 @@ def timm_frames(
     elif head == "recurrent":
         join = SequenceEncoder(width, cell=cell, hidden=hidden, layers=layers, bidirectional=bidirectional, head=read)
     else:
-        join = TimePool(width, "mean")
-    features = join.features if isinstance(join, SequenceEncoder) else width
+        join = _Statistics() if head == "statistics" else TimePool(width, "mean")
+    features = join.features if isinstance(join, SequenceEncoder) else width * (1 + isinstance(join, _Statistics))
     return TimmFrames(
         num_classes=num_classes,
         backbone=net,

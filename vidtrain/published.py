@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from vidtrain import build
 from vidtrain.class_names import class_names
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
-from vidtrain.models.weights.expects import RATES, Expects
+from vidtrain.models.weights.expects import IMAGENET, RATES, Expects
 from vidtrain.models.weights.load import WeightsInfo, describe_weights, load_weights
 from vidtrain.models.weights.read import Weights, read_weights
 from vidtrain.models.weights.start import START_KEYS, timm_colours
@@ -81,7 +82,9 @@ class Subject:
         for key, value in options.items():
             sections[homes.get(key, "model")][key] = value
         given = frozenset(f"{homes.get(key, 'model')}.{key}" for key in options)
-        config = checkpoint_config({"config": sections}, settle=partial(_settle, start=start), given=given)
+        config = checkpoint_config(
+            {"config": sections}, settle=partial(_settle, start=start, choice=model), given=given
+        )
         check_room(config.sampler, config.transform, config.eval, config.trainer)
         return cls(config, None, start)
 
@@ -174,7 +177,7 @@ def configuration(call: Invocation[Any]) -> tuple[TrainConfig, PublishedFile | N
     sections = usual_sections()
     if start is not None:
         sections["model"] = {**dict.fromkeys(START_KEYS), **section_as_written(start.preset)}
-    settle = partial(_settle, start=start)
+    settle = partial(_settle, start=start, choice=call.choices.get("model"))
     config = checkpoint_config({"config": sections}, call.composed, call.choices, settle=settle)
     check_room(config.sampler, config.transform, config.eval, config.trainer)
     return config, start
@@ -183,14 +186,15 @@ def configuration(call: Invocation[Any]) -> tuple[TrainConfig, PublishedFile | N
 def begin(call: Invocation[TrainConfig]) -> tuple[Invocation[TrainConfig], PublishedFile | None]:
     """The published file of a whole configuration, and the configuration with what it says; None: there is none."""
     start = start_of(call.composed.model, call.choices.get("model"))
-    _settle(OpenOptions(call.composed), start)
+    _settle(OpenOptions(call.composed), start, call.choices.get("model"))
     options: TrainConfig = typed(call.composed)
     check_room(options.sampler, options.transform, options.eval, options.trainer)
     return replace(call, options=options), start
 
 
-def _settle(options: OpenOptions, start: PublishedFile | None) -> None:
-    """Set what the user has not given as the published file wants it, or as timm's weights do; and log it.
+def _settle(options: OpenOptions, start: PublishedFile | None, choice: str | None) -> None:
+    """Set what the user has not given as the published file wants it, or as the weights of timm or torchvision that
+    model.pretrained names do; and log it. choice: of the group `model`.
 
     A clip has one rate, and a crop keeps its share of the frame: a rate of the user's own takes all of the file's
     out, a size of the user's own scales the short side.
@@ -200,6 +204,8 @@ def _settle(options: OpenOptions, start: PublishedFile | None) -> None:
         source, net, expects = start.weights.source, _net_options(start), start.info.expects
     elif (name := _timm_name(options.value("model"))) is not None and (colours := timm_colours(name)) is not None:
         source, expects = f"timm's {name}", colours
+    elif (found := _torchvision_clips(options.value("model"), choice)) is not None:
+        source, expects = f"torchvision's {options.value('model.pretrained')}", found
     else:
         return
     if "transform.size" in options.given and expects.size is not None:
@@ -219,6 +225,18 @@ def _timm_name(node: Mapping[str, Any]) -> str | None:
     own = str(node.get("_target_", "")).endswith(".timm_frames")
     starts = any(node.get(key) for key in ("pretrained", "backbone_weights"))
     return name.removeprefix("timm:") if starts and name != "tiny" and (own or name.startswith("timm:")) else None
+
+
+def _torchvision_clips(node: Mapping[str, Any], choice: str | None) -> Expects | None:
+    """What torchvision's weights of a video network expect, or those of a 2D backbone, which say the colours alone."""
+    name = node.get("pretrained")
+    if name == "imagenet":
+        return IMAGENET
+    if not isinstance(name, str) or choice not in list_models():
+        return None
+    with torch.device("meta"):
+        shapes = build.create_model(choice, num_frames=16, size=224).state_dict()
+    return describe_weights(shapes, choice).expects
 
 
 def _net_options(start: PublishedFile) -> dict[str, Any]:

@@ -276,3 +276,12 @@ def test_the_built_in_data_written_to_a_folder(tmp_path: Path, call: Call) -> No
     (file,) = (tmp_path / "my_conf" / "experiment").iterdir()
     done = call("train", "--config-dir", "my_conf", f"experiment={file.stem}", "run_dir=run", *SHORT)
     assert "scored " in done.stdout
+
+
+def test_a_single_class_is_refused(clip: Path, tmp_path: Path, call: Call) -> None:
+    root = clips_of(tmp_path / "clips", clip, {"walk": 3})
+    assert "holds one class folder only (walk), expected two or more" in error_line(call("init", root, check=2))
+    (tmp_path / "list.csv").write_text("".join(f"clips/walk/{n:03}.mp4,walk\n" for n in range(3)))
+    line = error_line(call("init", tmp_path / "list.csv", check=2))
+    assert "has a single class, walk, and nothing to distinguish it from: expected a folder per class" in line
+    assert not (tmp_path / "my_conf").exists()

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torchvision.models import ResNet18_Weights
+from torchvision.models.video import MC3_18_Weights
 
 import vidtrain
 from tests.cli.conftest import Call, Done, error_line
@@ -353,3 +355,38 @@ def test_what_cannot_be_tested_is_one_line(trained: Path, tiny: list[str], call:
     torch.save(renames({k: v for k, v in state.items() if not k.startswith("fc.")}, PSF), "body.pyth")
     line = last_line(call("eval", "model.weights=body.pyth", *data(tiny), check=2))
     assert "body.pyth: it has no classification head" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "url", "said"),
+    [
+        (
+            ["model=mc3_18", "model.pretrained=kinetics400", "transform.size=56"],
+            MC3_18_Weights.KINETICS400_V1.url,
+            "from torchvision's kinetics400, where not given: transform.mean=[0.43216,0.394666,0.37645] "
+            "transform.std=[0.22803,0.22145,0.216989] transform.resize=64x85 sampler.fps=15.0\n",
+        ),
+        (
+            ["model=single_frame", "model.backbone=resnet18", "model.pretrained=imagenet"],
+            ResNet18_Weights.DEFAULT.url,
+            "from torchvision's imagenet, where not given: transform.mean=[0.485,0.456,0.406] "
+            "transform.std=[0.229,0.224,0.225]\n",
+        ),
+    ],
+)
+def test_names_of_published_weights_bring_their_clips(
+    options: list[str],
+    url: str,
+    said: str,
+    tiny: list[str],
+    call: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cached = tmp_path / "hub" / "checkpoints" / Path(url).name
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"no weights")  # nothing is fetched, and the run ends where they are read
+    done = call("train", *data(tiny), *options, "run_dir=r", check=2)
+    assert said in done.stderr
+    assert "model.pretrained: the weights of" in last_line(done)

@@ -76,6 +76,11 @@ def run(call: Invocation[InitConfig]) -> None:
     whole = _built(format_, {**given, **_UNCUT})
     if "train" not in whole.splits:
         raise DataError(f"{source}: holds no training videos, only {', '.join(whole.splits)}")
+    if whole.num_classes < 2 and not whole.multi_label:
+        raise DataError(
+            f"{source}: has a single class, {printable(whole.class_names[0])}, and nothing to distinguish it from: "
+            "expected a folder per class, or a list with two labels or more"
+        )
     some = _some(whole)
     probes = _look(some, processors() if options.num_workers is None else max(options.num_workers, 1))
     stats, machine = collect(some, probes), _machine(options.device)

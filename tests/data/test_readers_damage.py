@@ -39,6 +39,12 @@ DAMAGED = {
     "mpeg4": (Kind("mpeg4", "mp4", {"g": "12"}), tail),
     "mjpeg": (Kind("mjpeg", "avi", {"huffman": "optimal"}, "yuvj420p"), tail),
     "mjpeg-middle": (Kind("mjpeg", "avi", {"huffman": "default"}, "yuvj420p"), middle),
+    "wmv1": (Kind("wmv1", "asf", {"g": "12"}), tail),
+    "wmv2": (Kind("wmv2", "avi", {"g": "12"}), tail),
+    "msmpeg4": (Kind("msmpeg4", "avi", {"g": "12"}), tail),
+    "png": (Kind("png", "mov", {}, "rgb24"), lambda data: data[: -len(data) // 4] + bytes(len(data) // 4)),
+    "ffv1": (Kind("ffv1", "mkv", {"level": "3", "g": "4"}), tail),
+    "ffv1-middle": (Kind("ffv1", "avi", {"level": "3", "g": "4", "slices": "4"}), middle),
     "vp9": (Kind("libvpx-vp9", "webm", {"g": "12", "deadline": "realtime", "cpu-used": "8"}), tail),
 }
 
@@ -70,6 +76,40 @@ def test_zeros_behind_the_data_of_slices_are_no_damage(params: str, content: str
 def test_zeros_between_a_jpegs_scan_and_its_end_are_no_damage(huffman: str, content: str, tmp_path: Path) -> None:
     source = make(Kind("mjpeg", "avi", {"huffman": huffman}, "yuvj420p"), content, tmp_path)
     path = rewrite(source, tmp_path / "filled.avi", lambda n, data, key: (data[:-2] + bytes(40) + data[-2:], key))
+    assert sound(path, PyAVReader()) == ""
+
+
+CHECKED = {
+    "ffv1": (Kind("ffv1", "mkv", {"level": "3", "g": "1", "slicecrc": "1"}), [29]),
+    "ffv1-golomb": (Kind("ffv1", "mkv", {"level": "3", "g": "1", "coder": "0", "slices": "4"}), [29]),
+    "ffv1-without": (Kind("ffv1", "mkv", {"level": "3", "g": "1", "slicecrc": "0"}), range(29, 37)),
+}
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_checksums_are_compared(name: str, tmp_path: Path) -> None:
+    """One byte in every fifth packet is another; where there is no checksum a sound file is accepted, too."""
+    kind, accepted = CHECKED[name]
+    source = make(kind, "scene", tmp_path)
+    assert sound(source, PyAVReader()) == ""
+
+    def change(number: int, data: bytes, key: bool) -> tuple[bytes, bool]:
+        at = len(data) // 2
+        return (data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :] if number % 5 == 4 else data), key
+
+    given, wrong = read_each(rewrite(source, tmp_path / f"changed.{kind.suffix}", change), full_decode(source))
+    assert given in accepted
+    assert wrong == [] or name == "ffv1-without"
+
+
+def test_zeros_before_the_start_codes_of_mpeg2_are_no_damage(tmp_path: Path) -> None:
+    """Any number of them may stand there (ISO/IEC 13818-2, 5.2.3), and behind the last slice."""
+    source = make(Kind("mpeg2video", "mkv", {"g": "12", "bf": "2"}), "scene", tmp_path)
+    path = rewrite(
+        source,
+        tmp_path / "stuffed.mkv",
+        lambda n, data, key: (data.replace(b"\0\0\1", bytes(n % 4) + b"\0\0\1") + bytes(20), key),
+    )
     assert sound(path, PyAVReader()) == ""
 
 

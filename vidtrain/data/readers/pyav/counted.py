@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from av.video.frame import VideoFrame
 
 from vidtrain.data.readers.pyav.damage import filled, fingerprint, look_for
+from vidtrain.data.readers.pyav.frame_numbers import TemporalReferences, skip_test
 from vidtrain.data.readers.pyav.holes import Holes, find_holes
 from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, true_keyframes
 from vidtrain.data.readers.pyav.opening import OpenFile
@@ -35,11 +36,17 @@ class Counted:
         self._test = keyframe_test(file.stream.codec_context)
         self._worth: list[Worth | None] = []  # of each packet's mark as a keyframe
         self._broken: set[int] = set()  # packets that spoil those after them, up to the next keyframe
+        self._skip_test = skip_test(file.stream.codec_context)
+        self._skips: set[int] = set()  # packets behind which others are missing, by the numbers of frames
+        self._numbers = TemporalReferences.of(file.stream.codec_context)
         packets = [frame.pts for frame in self._all()]
         # A number that is none of ours is PyAV's guess for a frame without one.
         times = [self._times[n] if n is not None and 0 <= n < len(self._times) else None for n in packets]
         self._number = {packet: number for number, packet in enumerate(packets)}
         self._holes = find_holes(file, self._positions, self._sizes, *file.entries("pos"))
+        if self._numbers is not None:
+            self._holes = self._holes._replace(skips=self._numbers.skips())
+        self._numbers = None
         self.count = len(packets)
         known = [time for time in times if time is not None]
         # By FFmpeg or a muxer, in file order.
@@ -61,7 +68,7 @@ class Counted:
                 yield number, frame
             if number == wanted[-1]:
                 break
-        broken = self._broken | self._holes.damaged | self._holes.joints
+        broken = self._broken | self._skips | self._holes.all
         self._refuse_changed(seen)
         starts = [place for place, key in enumerate(true_keyframes(self._worth)) if key]
         for number, packet in packets.items():
@@ -97,11 +104,17 @@ class Counted:
         self._file.reopen()
         self._doubtful = False
         self._positions, self._sizes, self._times, self._worth, self._broken = [], [], [], [], set[int]()
+        self._skips = set()
+        skips = self._skip_test() if self._skip_test else None
         for number, packet in enumerate(self._file.packets()):
             self._positions.append(packet.pos)
             self._sizes.append(packet.size)
             self._times.append(packet.pts)
             self._worth.append(self._test(bytes(memoryview(packet)[:HEAD])) if packet.is_keyframe else None)
+            if self._numbers is not None:
+                self._numbers.add(bytes(memoryview(packet)[:HEAD]))
+            if skips is not None and skips(packet):
+                self._skips.add(number - 1)
             packet.pts = number
             doubt = self._look(packet)
             if (packet.is_corrupt and not self._holes.only_joints) or (doubt is not None and doubt.broken):

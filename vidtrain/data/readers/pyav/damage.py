@@ -10,15 +10,18 @@ run of zeros is a reason to look, and no proof:
     JPEG                          Zeros are valid codes. Of a sound scan the decoder needs the last byte, and no more:
                                   a damaged one is out of step. Tried out with ones in place of the byte and behind it.
 
-Proof is what does not fit: NAL units that are longer than their packet, VP8, VP9 and AV1 that begin with zeros.
+Proof is what does not fit: NAL units that are longer than their packet, VP8, VP9 and AV1 that begin with zeros, and the
+checksums of FFV1's slices (RFC 9043, 4.9.3), in whose place the decoder puts the last frame's without a mark.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import av
@@ -27,6 +30,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from vidtrain.data.readers.pyav.convert import ONE_THREAD
+from vidtrain.data.readers.pyav.frame_numbers import parameter_sets
 from vidtrain.data.readers.pyav.keyframes import Bits, length_size, nal_units, slice_header
 from vidtrain.data.readers.pyav.opening import STRICT, packet_of
 
@@ -37,6 +41,9 @@ _H264_SLICES: Final = frozenset({1, 2, 5})
 _H264_PPS: Final = 8
 _HEVC_SLICES: Final = 32  # NAL unit types below this one
 _START_CODE: Final = b"\0\0\1"
+
+_FFV1_FOOTER: Final = 8  # bytes: size 3, status 1, CRC 4
+_REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte's bits
 
 _JPEG_ENTROPY_CODED: Final = re.compile(rb"\xff[\xc0-\xfe]")  # what ends it, restart markers among them
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
@@ -68,6 +75,8 @@ def look_for(context: VideoCodecContext) -> Look:
         return _Nals(context)
     if context.name == "mjpeg":
         return _Jpegs(context)
+    if context.name == "ffv1":
+        return _ffv1(context)
     return _LOOKS.get(context.name, lambda packet: None)
 
 
@@ -95,7 +104,7 @@ class _Nals:
         self._zeros = bytes(3) if self._size else _ZEROS
         self._cavlc = frozenset[int]()  # the parameter sets of slices without arithmetic coding
         if self._h264:
-            self._note(_parameter_sets(extra))
+            self._note(parameter_sets(extra))
 
     def __call__(self, packet: Packet[Any]) -> Doubt | None:
         data = bytes(packet)
@@ -150,22 +159,35 @@ def _filled(data: bytes, least: int) -> bytes:
     return re.sub(rb"\0{%d,}" % least, lambda run: b"\xff" * len(run[0]), data)
 
 
-def _parameter_sets(extra: bytes) -> list[bytes]:
-    """The NAL units of H.264's extradata, which has a form of its own in MP4 (ISO/IEC 14496-15, 5.3.3.1)."""
-    if not extra or not extra[0]:
-        return list(nal_units(extra, 0))
-    units, at = [], 5
-    for mask in (31, 255):  # the sequence's, then the pictures'
-        count, at = (extra[at] & mask if at < len(extra) else 0), at + 1
-        for _ in range(count):
-            length = int.from_bytes(extra[at : at + 2], "big")
-            units.append(extra[at + 2 : at + 2 + length])
-            at += 2 + length
-    return units
-
-
 def _with_zeros(packet: Packet[Any]) -> Doubt | None:
     return Doubt() if _ZEROS in bytes(packet) else None
+
+
+def _ffv1(context: VideoCodecContext) -> Look:
+    """Version 3 has a global header, and slices that end with their size, a status byte and a CRC where they have one.
+
+    Slices that are as long as this says to the byte do have one.
+    """
+
+    def look(packet: Packet[Any]) -> Doubt | None:
+        data = bytes(packet)
+        if data.endswith(_ZEROS):
+            return BROKEN
+        ends = [len(data)]
+        while ends[-1] > _FFV1_FOOTER:
+            size = int.from_bytes(data[ends[-1] - _FFV1_FOOTER : ends[-1] - _FFV1_FOOTER + 3], "big")
+            ends.append(ends[-1] - _FFV1_FOOTER - size)
+        if ends[-1]:
+            return None
+        slices = (data[begin:end] for end, begin in pairwise(ends))
+        return BROKEN if any(map(_crc32_remainder, slices)) else None
+
+    return look if context.extradata else lambda packet: None
+
+
+def _crc32_remainder(data: bytes) -> int:
+    """0 for data that end with their CRC-32, highest bit first, from 0: zlib's is the same from the lowest bit on."""
+    return zlib.crc32(data.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
 
 
 def _arithmetic(packet: Packet[Any]) -> Doubt | None:
@@ -209,7 +231,8 @@ class _Jpegs:
             decoder = av.CodecContext.create("mjpeg", "r")
             assert isinstance(decoder, VideoCodecContext)
             decoder.width, decoder.height = self._context.width, self._context.height
-            decoder.extradata, decoder.thread_count, decoder.options = self._context.extradata, 1, dict(STRICT)
+            decoder.extradata, decoder.thread_count = self._context.extradata, 1
+            decoder.options = {"err_detect": STRICT["mjpeg"]}
             self._decoder = decoder
         try:
             frames = self._decoder.decode(packet_of(data))

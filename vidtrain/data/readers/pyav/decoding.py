@@ -3,12 +3,13 @@
 A broken picture spoils those that refer to it, directly or through others, and FFmpeg marks the broken one at best.
 Here a frame is refused as well when, between the keyframe that it is decoded from and itself, a packet did not become
 a sound picture: one that the decoder complains of, that comes out marked as corrupt, that does not come out at all,
-whose damage shows in its bytes (see `damage`) or behind which others are missing (see `holes`). Packets that no other
-refers to spoil nothing. Where zeros may stand in place of data that the decoder does not miss, the run is decoded once
-more with something else in their place, and frames that come out different are refused.
+whose damage shows in its bytes (see `damage`) or behind which others are missing (see `holes` and `frame_numbers`).
+Packets that no other refers to spoil nothing. Where zeros may stand in place of data that the decoder does not miss,
+the run is decoded once more with something else in their place, and frames that come out different are refused.
 
-What is left: bytes that were changed and still decode without a complaint, which no decoder sees; and Matroska and
-MPEG program streams that lost packets whole between two keyframes.
+What is left: bytes that were changed and still decode without a complaint, which no decoder sees; and packets that were
+lost whole between two keyframes, where neither container nor codec counts them (MPEG-4, H.263, VP8, VP9 in anything but
+MPEG-TS): a recording with uneven times looks the same.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from av.video.stream import VideoStream
 
 from vidtrain.data.readers.pyav.counted import Counted
 from vidtrain.data.readers.pyav.damage import filled, fingerprint, look_for
+from vidtrain.data.readers.pyav.frame_numbers import skip_test
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.packed import PackedTable, scan_packed, units
 from vidtrain.data.readers.pyav.packets import PacketTable, scan
@@ -112,6 +114,7 @@ class _Indexed:
         self.table = table
         self._unreferred = unreferred_test(file.stream.codec_context)
         self._look = look_for(file.stream.codec_context)
+        self._skip_test = skip_test(file.stream.codec_context)
         self._place = {pts: place for place, pts in enumerate(table.pts.tolist())}
         self._visible = frozenset(table.shown.tolist())
         self._packets: Iterator[tuple[int, Packet[VideoStream]]] = iter(())
@@ -208,18 +211,21 @@ class _Indexed:
             sparing: skip what no other refers to.
             fill: put something else in the place of doubtful zeros.
         """
-        if self._complained or self._broken - self.table.holes.joints:
+        if self._complained or self._broken - self.table.holes.joints - self.table.holes.skips:
             self._restart()  # FFmpeg's H.264 decoder remembers errors beyond a flush, and patches up sound frames
         self._go_to(run.start)
         self._file.stream.codec_context.flush_buffers()
         wanted, last = set(run.wanted), run.wanted[-1]
         holes = self.table.holes
-        self._broken = broken = set(holes.damaged | holes.joints)
+        self._broken = broken = set(holes.all)
         self._doubtful = self._complained = False
+        skips = self._skip_test() if self._skip_test else None
         due = set[int]()  # what has to come out, since other pictures may refer to it
         for place, packet in self._from(run.start):
             alone = self._unreferred(packet)
             if not (sparing and alone) or place in wanted:
+                if skips is not None and skips(packet):
+                    broken.add(place - 1)
                 doubt = self._look(packet)
                 cut = packet.is_corrupt and not holes.only_joints
                 if cut or place in holes.damaged or (doubt is not None and doubt.broken):

@@ -7,7 +7,7 @@
     AVI, Matroska, FLV    a packet is followed by zeros where the header of something else is due, or in AVI by anything
               that is not the four letters of a chunk
 
-Otherwise Matroska, FLV and program streams say nothing of the kind.
+Otherwise Matroska, FLV and program streams say nothing of the kind; what the codec says: `frame_numbers`.
 """
 
 from __future__ import annotations
@@ -40,10 +40,16 @@ class Holes(NamedTuple):
 
     damaged: those that may themselves lack a part.
     joints: those that are whole.
+    skips: those behind which the frames' own numbers skip some, see `frame_numbers`.
     """
 
     damaged: frozenset[int] = frozenset()
     joints: frozenset[int] = frozenset()
+    skips: frozenset[int] = frozenset()
+
+    @property
+    def all(self) -> frozenset[int]:
+        return self.damaged | self.joints | self.skips
 
     @property
     def only_joints(self) -> bool:

@@ -25,8 +25,16 @@ _LOCAL: Final = {"protocol_whitelist": "file"}
 # Reaches the decoders that FFmpeg opens while it probes, and no others: they then read headers and decode no picture,
 # which takes 1 ms instead of 20 for 1280x720 H.264.
 _PROBE_HEADERS: Final = {"skip_frame": "all"}
-# FFmpeg's decoder of JPEGs patches up broken ones without a mark unless it is told to give up.
-STRICT: Final = {"err_detect": "explode"}
+STRICT: Final = {
+    "mjpeg": "explode",
+    "png": "crccheck+explode",
+    **dict.fromkeys(("msmpeg4v1", "msmpeg4v2", "msmpeg4"), "bitstream+explode"),
+    **dict.fromkeys(("wmv1", "wmv2"), "bitstream+buffer+explode"),
+}
+"""FFmpeg's option err_detect for decoders that patch up broken frames without a mark unless they are told to give up.
+
+It makes those of H.264 and MPEG-1 and -2 refuse more sound frames and not see more damage.
+"""
 # Titles that are not UTF-8 are no reason to refuse a file. From PyAV 19 on they never are.
 _LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
@@ -72,8 +80,8 @@ class OpenFile:
         try:
             self.stream = self._choose()
             self.stream.codec_context.thread_count = 1
-            if self.stream.codec_context.name == "mjpeg":
-                self.stream.codec_context.options = dict(STRICT)
+            if (strict := STRICT.get(self.stream.codec_context.name)) is not None:
+                self.stream.codec_context.options = {"err_detect": strict}
         except BaseException:
             self.container.close()
             raise

@@ -16,7 +16,7 @@ when the file ends within it. The table holds for files whose packets carry a pt
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final
 
@@ -26,6 +26,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from vidtrain.data.readers.pyav.damage import look_for
+from vidtrain.data.readers.pyav.frame_numbers import TemporalReferences, skip_test
 from vidtrain.data.readers.pyav.holes import NO_HOLES, Holes, find_holes
 from vidtrain.data.readers.pyav.index import read_index
 from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, refers_ahead_test, true_keyframes
@@ -107,11 +108,12 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
     if not (reorders or context.name in _IN_ORDER) or _may_hold_fields(file) or loses_palette(file):
         return None
     peek = _PEEKS.get(context.name)
-    index = read_index(file) if peek is None and not inspect else None
+    numbers = TemporalReferences.of(context)
+    index = read_index(file) if peek is None and numbers is None and not inspect else None
     if index is not None:
         told = _Columns(key=index.key.tolist(), hidden=index.hidden.tolist(), false_keys=index.false_keys)
         return _table(index.pts, told, NO_HOLES, reorders=reorders)
-    columns = _read(file, peek, inspect=inspect)
+    columns = _read(file, peek, numbers, inspect=inspect)
     if columns is None or not columns.pts or None in columns.pts:
         return None
     pts, unit = np.array(columns.pts, dtype=np.int64), file.stream.time_base or Fraction(1)
@@ -127,7 +129,10 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
     if holes.damaged and stores_no_pts(file):
         return None  # the pts of what follows are made up
     jump = jump_ticks(unit) if allows_new_clocks(file) else None
-    return _table(pts, columns, holes, reorders=reorders, jump=jump)
+    table = _table(pts, columns, holes, reorders=reorders, jump=jump)
+    if table is None or numbers is None or not (skips := numbers.skips()):
+        return table
+    return replace(table, holes=holes._replace(skips=skips), damaged=table.damaged + len(skips))
 
 
 def false_keys(table: PacketTable) -> str:
@@ -155,11 +160,17 @@ def stores_no_pts(file: OpenFile) -> bool:
 
 
 def _read(
-    file: OpenFile, peek: Callable[[Packet[VideoStream]], bool | None] | None, *, inspect: bool
+    file: OpenFile,
+    peek: Callable[[Packet[VideoStream]], bool | None] | None,
+    numbers: TemporalReferences | None,
+    *,
+    inspect: bool,
 ) -> _Columns | None:
     """The columns, or None as soon as a packet is of a kind that cannot be counted."""
     columns, look = _Columns(), look_for(file.stream.codec_context)
     test, refers_ahead = keyframe_test(file.stream.codec_context), refers_ahead_test(file.stream.codec_context)
+    skips = begin() if inspect and (begin := skip_test(file.stream.codec_context)) else None
+    skipped: list[int] = []
     worth: list[Worth | None] = []
     cut = False
     for packet in file.packets():
@@ -172,6 +183,10 @@ def _read(
         worth.append(test(bytes(memoryview(packet)[:HEAD])) if packet.is_keyframe else None)
         if not columns.refers_ahead:
             columns.refers_ahead = refers_ahead(bytes(memoryview(packet)[:HEAD]))
+        if numbers is not None:
+            numbers.add(bytes(memoryview(packet)[:HEAD]))
+        if skips is not None and skips(packet):
+            skipped.append(len(columns.pts))
         doubt = look(packet) if inspect else None
         if doubt is not None and doubt.broken:
             columns.damaged += 1
@@ -184,6 +199,7 @@ def _read(
         columns.hidden.append(hidden)
         cut = packet.is_corrupt
     columns.key = true_keyframes(worth)
+    columns.damaged += sum(not columns.key[place] for place in skipped)
     # FFmpeg mends the marks of some packets as it reads them, but not those in the index, by which it seeks.
     columns.index, indexed = file.entries("pos", "is_keyframe")
     columns.false_keys = max(sum(mark is not None for mark in worth), int(indexed.sum())) - sum(columns.key)

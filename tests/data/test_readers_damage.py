@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.encodes import Kind, _filled_slices, _h264, _hevc, make, rewrite, sound
+from tests.data.encodes import Kind, _all_keys, _filled_slices, _h264, _hevc, make, rewrite, sound
 from tests.data.test_readers_sound import read_each
 from tests.videos import Pictures, full_decode, needs_encoder
 from vidtrain.data.readers.pyav.damage import look_for
@@ -179,3 +179,21 @@ def test_errors_of_one_read_do_not_reach_the_next(tmp_path: Path) -> None:
         for number in range(36):
             with contextlib.suppress(VideoError):
                 np.testing.assert_array_equal(video.read(np.array([number]))[0], whole[number])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Kind("mpeg4", "avi", {"g": "12"}),
+        Kind("h263p", "avi", {"g": "12"}, None, _all_keys),
+        Kind("flv", "flv", {"g": "12"}),
+        Kind("wmv2", "avi", {"g": "12"}),
+        Kind("svq1", "mov", {"g": "12"}, "yuv410p"),
+    ],
+    ids=lambda kind: kind.codec,
+)
+def test_a_file_that_has_lost_its_first_frame(kind: Kind, tmp_path: Path) -> None:
+    """Decoders begin with grey in its place: what is shown before the second keyframe is refused, the rest is right."""
+    source = make(kind, "scene", tmp_path)
+    path = rewrite(source, tmp_path / f"headless.{kind.suffix}", lambda n, data, key: (data, key) if n else None)
+    assert read_each(path, full_decode(source)) == (24, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from av.video.frame import VideoFrame
 
@@ -14,6 +15,11 @@ from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.packets import stores_no_pts
 from vidtrain.data.readers.pyav.timing import timing
 from vidtrain.errors import VideoError
+
+_STARTS_ANYWHERE: Final = frozenset(
+    {"mpeg4", "h263", "h263p", "flv", "wmv1", "wmv2", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "svq1"}
+)
+"""FFmpeg's decoders that begin at any frame, with grey in place of what it refers to and without a mark."""
 
 
 class Counted:
@@ -34,6 +40,7 @@ class Counted:
         self._positions: list[int | None] = []  # of each packet in the file
         self._times: list[int | None] = []  # the pts of each packet
         self._test = keyframe_test(file.stream.codec_context)
+        self._headless = False  # the first frame refers to one before it, which the file has lost
         self._worth: list[Worth | None] = []  # of each packet's mark as a keyframe
         self._broken: set[int] = set()  # packets that spoil those after them, up to the next keyframe
         self._skip_test = skip_test(file.stream.codec_context)
@@ -74,7 +81,10 @@ class Counted:
         for number, packet in packets.items():
             # A picture that is shown before the keyframe that it lies behind needs the one before that.
             keys = (key for key in starts if key <= packet and self._number.get(key, number + 1) <= number)
-            start = max(keys, default=0)
+            start = max(keys, default=-1 if self._headless else 0)
+            if start < 0:
+                reason = f"frame {number} of {self.count} refers to one before the beginning of the file"
+                raise VideoError(self._file.path, reason)
             if any(start <= place < packet for place in broken) or packet in self._holes.damaged:
                 reason = f"frame {number} of {self.count} follows a broken one, which it may refer to"
                 raise VideoError(self._file.path, reason)
@@ -110,7 +120,10 @@ class Counted:
             self._positions.append(packet.pos)
             self._sizes.append(packet.size)
             self._times.append(packet.pts)
-            self._worth.append(self._test(bytes(memoryview(packet)[:HEAD])) if packet.is_keyframe else None)
+            worth = self._test(bytes(memoryview(packet)[:HEAD]))
+            self._worth.append(worth if packet.is_keyframe else None)
+            if not number and self._file.stream.codec_context.name in _STARTS_ANYWHERE:
+                self._headless = worth is Worth.FALSE
             if self._numbers is not None:
                 self._numbers.add(bytes(memoryview(packet)[:HEAD]))
             if skips is not None and skips(packet):

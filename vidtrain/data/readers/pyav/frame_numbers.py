@@ -24,6 +24,8 @@ from vidtrain.data.readers.pyav.keyframes import HEAD, Bits, length_size, nal_un
 
 _SLICES: Final = frozenset({1, 2, 5})
 _IDR, _SPS, _PPS = 5, 7, 8
+_HEADER: Final = 16  # bytes of a slice in which its frame_num lies
+_BEGIN: Final = 24  # bytes of a packet
 _REFERRED: Final = 0x60  # nal_ref_idc
 _WITH_CHROMA: Final = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})  # profile_idc
 _CYCLE: Final = 255  # the longest list of offsets in a parameter set
@@ -59,6 +61,10 @@ class _H264:
         return self._skips
 
     def _skips(self, packet: Packet[VideoStream]) -> bool:
+        begin = bytes(memoryview(packet)[:_BEGIN])
+        at = self._size or begin.find(b"\0\0\1") + 3
+        if len(begin) > at and begin[at] & 31 in _SLICES:  # of most packets
+            return self._skips_before(begin[at:], begin[at] & 31)
         for unit in nal_units(bytes(memoryview(packet)[:HEAD]), self._size):
             kind = unit[0] & 31 if unit else 0
             if kind in _SLICES:
@@ -80,11 +86,17 @@ class _H264:
 
     def _number(self, slice_: bytes) -> int | None:
         """frame_num; None where it is not known or where gaps are allowed."""
-        bits = Bits(slice_[1:16].replace(b"\0\0\3", b"\0\0"))
-        bits.golomb(), bits.golomb()
-        before, length = self._widths.get(self._sequence.get(bits.golomb(), -1), (0, 0))
-        bits.take(before)
-        return bits.take(length) if length else None
+        data = slice_[1:_HEADER].replace(b"\0\0\3", b"\0\0")
+        rest, left, code = int.from_bytes(data, "big"), 8 * len(data), 0
+        for _ in range(3):  # first_mb_in_slice, slice_type, pic_parameter_set_id: Bits.golomb takes three times as long
+            left = 2 * rest.bit_length() - left - 1
+            if left < 0:
+                return None
+            code = (rest >> left) - 1
+            rest &= (1 << left) - 1
+        before, length = self._widths.get(self._sequence.get(code, -1), (0, 0))
+        left -= before + length
+        return rest >> left & ((1 << length) - 1) if length and left >= 0 else None
 
     def _note(self, unit: bytes) -> None:
         data = unit[1:].replace(b"\0\0\3", b"\0\0")

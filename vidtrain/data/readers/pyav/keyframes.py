@@ -129,12 +129,13 @@ class Bits:
 
     def golomb(self) -> int:
         """An unsigned Exp-Golomb code; 0 where there is none."""
-        zeros = 0
-        while not self.take(1):
-            zeros += 1
-            if zeros > 31:
-                return 0
-        return (1 << zeros) - 1 + self.take(zeros)
+        rest = self._value & ((1 << self._left) - 1)
+        zeros = self._left - rest.bit_length()
+        if not rest or zeros > 31:
+            self._left = max(self._left - zeros - 1, 0)
+            return 0
+        self._left -= 2 * zeros + 1
+        return (rest >> self._left) - 1
 
 
 def slice_header(nal: bytes) -> tuple[int, int, int]:

@@ -78,6 +78,12 @@ def test_a_test_leaves_its_figures(tmp_path: Path) -> None:
     assert {"views averaged", "top-1"} <= set(texts(tmp_path / "figures" / "views.svg"))
 
 
+def test_views_of_several_labels_are_drawn_by_the_number_that_was_kept(tmp_path: Path) -> None:
+    result = {"multi_label": True, "views": [{"views": n, "top1": n / 4} for n in (1, 2, 3)]}
+    assert write_test_figures(tmp_path / "figures", result, {"top1": "top-1", "map": "mAP"}, "map") == ["views"]
+    assert "top-1" in texts(tmp_path / "figures" / "views.svg")
+
+
 def test_of_400_classes_the_pairs_and_the_ends_are_named() -> None:
     result = made_result(400, 1200)
     pairs = confused_pairs(result["confusion"], 25)

@@ -57,6 +57,7 @@ def few_shot(call: Invocation[TrainConfig], options: TrainConfig, train: Train) 
             seed = options.trainer.seed + number
             own = deepcopy(options)
             own.trainer.seed, own.probe.shots, own.resume = seed, [], None
+            own.eval.figures = False  # of dozens of trainings, each of which takes a second
             folder = call.folder / "few_shot" / f"{count}_{seed}"
             folder.mkdir(parents=True, exist_ok=True)
 

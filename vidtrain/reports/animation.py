@@ -35,7 +35,7 @@ def labelled_grid(clips: Sequence[Frames], labels: Sequence[str], columns: int =
     columns = min(columns, len(clips))
     rows = -(-len(clips) // columns)
     grid = np.full((frames, rows * (height + _STRIP), columns * width, 3), 255, dtype=np.uint8)
-    font = ImageFont.load_default(11)
+    font = ImageFont.load_default(10)
     for number, (clip, label) in enumerate(zip(clips, labels, strict=True)):
         top, left = number // columns * (height + _STRIP), number % columns * width
         strip = Image.new("RGB", (width, _STRIP), "white")

@@ -106,6 +106,11 @@ def reliability_title(calibration: Mapping[str, Any]) -> str:
     return text.strip()
 
 
+def views_key(views: Sequence[Mapping[str, Any]], primary: str) -> str:
+    """Which number a views curve is of: the test's primary one, or top1 where only that was kept."""
+    return primary if any(row.get(primary) is not None for row in views) else "top1"
+
+
 def views_figure(views: Sequence[Mapping[str, Any]], key: str, title: str) -> Figure | None:
     """The number of a test over how many views of each video are averaged; None with fewer than two points."""
     points = [(row["views"], row[key]) for row in views if row.get(key) is not None]
@@ -130,13 +135,14 @@ def write_test_figures(folder: Path, result: Mapping[str, Any], titles: Mapping[
     """
     from vidtrain.reports.confusion import confusion_figure
 
-    confusion, names = result.get("confusion"), result.get("class_names")
+    confusion, names, views = result.get("confusion"), result.get("class_names"), result.get("views") or ()
+    curve = views_key(views, primary)
     key = class_number(multi_label=bool(result.get("multi_label")))
     drawn: dict[str, Callable[[], Figure | None]] = {
         "confusion": lambda: confusion_figure(np.asarray(confusion), names) if confusion and names else None,
         "classes": lambda: class_bars_figure(result.get("classes") or (), key),
         "reliability": lambda: reliability_figure(result.get("calibration") or {}),
-        "views": lambda: views_figure(result.get("views") or (), primary, titles.get(primary, primary)),
+        "views": lambda: views_figure(views, curve, titles.get(curve, curve)),
     }
     return write_each(folder, drawn)
 

@@ -10,7 +10,7 @@ from vidtrain.reports.page.charts import confusion_pattern, confusion_table, dat
 from vidtrain.reports.page.content import Clip, CsvRows, ReportContent
 from vidtrain.reports.page.markup import Html, Number, element, escape, joined, table
 from vidtrain.reports.results import TestResult, scored_line
-from vidtrain.reports.score_figures import CLASS_NUMBERS, class_number, ranked_classes, reliability_title
+from vidtrain.reports.score_figures import CLASS_NUMBERS, class_number, ranked_classes, reliability_title, views_key
 from vidtrain.reports.table import counted
 
 _MOST_CLASSES = 1000  # rows of the table of classes
@@ -233,8 +233,8 @@ def _decisions(test: TestResult) -> list[Html]:
 
 
 def views(content: ReportContent) -> Html:
-    test, key = content.test, content.primary
-    rows = () if test is None else test.part("views") or ()
+    rows = () if content.test is None else content.test.part("views") or ()
+    key = views_key(rows, content.primary)
     points = [(float(row["views"]), float(row[key])) for row in rows if row.get(key) is not None]
     if len(points) < 2:
         return _NOTHING

@@ -132,6 +132,26 @@ def test_rollout_of_divided_attention_is_that_of_the_whole_matrices() -> None:
     assert torch.allclose(found, small, rtol=1e-4, atol=1e-9)
 
 
+def test_rollout_ends_in_a_reader() -> None:
+    """V-JEPA 2: attention over all patches, then one query that reads them."""
+    model = create_model("vjepa2_tiny", num_classes=5, num_frames=T, size=64).eval()
+    inputs = {"rgb": torch.randn(1, 3, T, 64, 64, generator=torch.Generator().manual_seed(0))}
+    score = score_of(model, 2)
+    with _Weights() as attention:
+        traced = TracedPass(score, inputs)
+    slopes = torch.autograd.grad(traced.logit.sum(), [one.weights for one in attention.found])
+    *blocks, reader = [
+        (o.weights * s).clamp_min(0).mean(1)[0].detach() for o, s in zip(attention.found, slopes, strict=True)
+    ]
+    relevance = torch.eye(64)
+    for weights in blocks:
+        relevance = relevance + weights @ relevance
+    assert (len(blocks), len(reader)) == (4, 1)
+    wanted = (reader @ relevance).view(1, 1, 4, 4, 4)
+    wanted = nn.functional.interpolate(wanted, size=(T, 64, 64), mode="trilinear")[0, 0]
+    assert torch.allclose(rollout(score, inputs), wanted, rtol=1e-4, atol=1e-9)
+
+
 def test_rollout_of_joint_attention_is_that_of_the_whole_matrices() -> None:
     model = net("vivit_tiny", tubelet=2)
     score, inputs = score_of(model, 4), {"rgb": clip()}
@@ -194,14 +214,6 @@ def test_a_frozen_network_is_explained_by_occlusion() -> None:
     found = evidence_map(score, inputs, MapOptions(window=(4, 16), batch_size=32))
     assert found.method == Method.occlusion
     assert found.values.max() == 1
-
-
-def test_auto_takes_rollout_where_it_is_defined() -> None:
-    inputs = {"rgb": clip()}
-    assert evidence_map(score_of(net("vivit_tiny", tubelet=2), 0), inputs, MapOptions()).method == Method.rollout
-    of_hiera = evidence_map(score_of(net("hiera_tiny"), 0), inputs, MapOptions())
-    assert of_hiera.method == Method.gradcam
-    assert str(of_hiera.layer).startswith("blocks.")
 
 
 def test_deletion_takes_the_share_that_is_marked() -> None:

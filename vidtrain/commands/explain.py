@@ -36,7 +36,7 @@ class ExplainConfig(CheckpointSections):
     target: str | None = None
     """The class whose evidence is shown; null: the one that the video is classified as."""
     method: Method = Method.auto
-    """gradcam, rollout (transformers) or occlusion (any network, slow); auto: the one that suits the network."""
+    """rollout (transformers), gradcam, occlusion (any network, slow); auto: the first that proves true on the clip."""
     layer: str | None = None
     """gradcam: the module whose maps are used, such as layer4; null: the last one with maps that are fine enough."""
     window: list[int] | None = None

@@ -5,28 +5,33 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vidtrain.commands.scoring import Scorer, prepare_folder
+from vidtrain.commands.inputs import Inputs
+from vidtrain.commands.scoring import Scorer, prepare_folder, scorer_of
 from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.manifest.manifest import Manifest
+from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelRunner
+from vidtrain.engine.settings import PrecisionName
 from vidtrain.errors import ConfigError, VideoError, did_you_mean, one_of
-from vidtrain.explain.deletion import Deletion, deletion
-from vidtrain.explain.methods import MapOptions, evidence_map
+from vidtrain.explain.deletion import Deletion
+from vidtrain.explain.methods import EvidenceMap, MapOptions, evidence_map
 from vidtrain.explain.score import ClassScore
 from vidtrain.reports.explanation import frame_scores, write_overlay, write_strip
 from vidtrain.reports.results import write_json
 from vidtrain.runs.atomic import whole_file
 from vidtrain.tasks.classification.task import Classification
-from vidtrain.tasks.task import Task
 from vidtrain.types import Frames, Indices
+
+if TYPE_CHECKING:
+    from vidtrain.commands.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -97,55 +102,110 @@ class Explanation:
 
 
 def explain(
-    model: nn.Module,
-    task: Task,
-    scorer: Scorer,
-    path: str,
-    options: MapOptions,
+    predictor: Predictor,
+    video: Any,
     *,
     target: str | None = None,
+    options: MapOptions | None = None,
     clip: int | None = None,
+    fps: float | None = None,
+    **views: Any,
 ) -> Explanation:
-    """Explain a video.
+    """Which parts of a video speak for a class, in float32: see docs/explain.md. It is a method of Predictor.
 
     Args:
-        model: in eval mode. scorer: whose views are looked at, in its arithmetic.
-        target: a class; None: the one that the video is classified as.
+        video: one, as in `predict`. target: a class; None: the one that the video is classified as.
+        options: the method and what belongs to it; None: the method that suits the network.
         clip: its number; None: the clip with the highest probability of the class.
+        fps, views: see `predict`, which takes protocol, clips, crops, hop and batch_size.
 
     Raises:
         VideoError: it cannot be read, or the network's output is not finite.
-        ConfigError: no such class or clip; see evidence_map.
+        ConfigError: no such class, clip or layer; a method that does not fit.
     """
+    task = predictor.task
     if not isinstance(task, Classification):
         raise ConfigError(f"{type(task).__name__} gives no classes to explain")
-    network = scorer.network(model)
+    with Inputs(video, fps) as inputs:
+        if not inputs.single:
+            raise ConfigError(f"explain takes one video, got {len(inputs.paths)}: call it for each")
+        seen = predictor.views(views.pop("protocol", None), views, inputs)
+        precision = Precision(PrecisionName.fp32, predictor.device)
+        scorer = scorer_of(predictor.config, seen, precision, 0, inputs.reader)
+        network = scorer.network(predictor.model.eval())
+        shown = _shown_clip(network, task, scorer, inputs.paths[0], target, clip)
+        score = ClassScore(predictor.model, network, shown.number, task.multi_label)
+        found = _mapped(score, network.ready(shown.inputs), options or MapOptions())
+    return Explanation(
+        path=inputs.names[0],
+        target=task.class_names[shown.number],
+        probability=shown.probability,
+        predicted=task.class_names[shown.predicted],
+        clip=shown.clip,
+        clips=shown.clips,
+        indices=shown.indices,
+        seconds=shown.seconds,
+        frames=shown.inputs["rgb"][0, 0].numpy(),
+        values=found.values.cpu().numpy(),
+        method=str(found.method),
+        layer=found.layer,
+        deletion=found.deletion,
+    )
+
+
+@dataclass(frozen=True)
+class _ShownClip:
+    """inputs: of one view, as a Batch has them. number: of the class that is explained; the rest as in Explanation."""
+
+    inputs: dict[str, Tensor]
+    number: int
+    predicted: int
+    probability: float
+    clip: int
+    clips: int
+    indices: Indices
+    seconds: npt.NDArray[np.float64]
+
+
+def _shown_clip(
+    network: ModelRunner, task: Classification, scorer: Scorer, path: str, target: str | None, clip: int | None
+) -> _ShownClip:
+    """The view of a video in which the class has the highest probability, of one clip or of all."""
     views = EvalViews(Manifest.of([path], [-1]), scorer.parts, scorer.config.eval)
     with views.reader.open(path) as video:
         indices, crops = views.indices(video, 0), len(views.cuts.all(video.info))
         if clip is not None and not 0 <= clip < len(indices):
             raise ConfigError(f"clip={clip}: {path} has {len(indices)} clips, the last is clip={len(indices) - 1}")
-        part = max(1, options.batch_size // crops)
-        logits = torch.cat(
-            [
-                _logits(network, views.read(video, 0, indices[at : at + part]), options.batch_size)
-                for at in range(0, len(indices), part)
-            ]
-        )
+        size = views.batch_size
+        step = max(1, size // crops)
+        starts = range(0, len(indices), step)
+        logits = torch.cat([_logits(network, views.read(video, 0, indices[at : at + step]), size) for at in starts])
         probs = task.columns(logits[:, None], torch.full((len(logits),), -1), "")["probs"]
         mean = task.columns(logits[None], torch.tensor([-1]), scorer.average)["probs"][0]
         if not probs.isfinite().all():
             raise VideoError(path, scorer.not_finite)
-        number = int(mean.argmax()) if target is None else class_number(task.class_names, target)
-        own = probs[:, number]
-        first, end = (0, len(own)) if clip is None else (clip * crops, (clip + 1) * crops)
-        best = first + int(own[first:end].argmax())
-        shown = indices[best // crops]
-        read = {name: value[best % crops][None] for name, value in views.read(video, 0, shown[None]).items()}
-        times = video.info.times
-        seconds = shown / video.info.fps if times is None else times[shown]
-    inputs = network.ready({name: torch.from_numpy(value)[None] for name, value in read.items()})
-    score = ClassScore(model, network, number, task.multi_label)
+        predicted = int(mean.argmax())
+        number = predicted if target is None else class_number(task.class_names, target)
+        first, end = (0, len(probs)) if clip is None else (clip * crops, (clip + 1) * crops)
+        best = first + int(probs[first:end, number].argmax())
+        chosen, crop = divmod(best, crops)
+        read = views.read(video, 0, indices[chosen : chosen + 1])
+        times, rate = video.info.times, video.info.fps
+    shown = indices[chosen]
+    return _ShownClip(
+        inputs={name: torch.from_numpy(value[crop][None, None]) for name, value in read.items()},
+        number=number,
+        predicted=predicted,
+        probability=float(probs[best, number]),
+        clip=chosen,
+        clips=len(indices),
+        indices=shown,
+        seconds=np.asarray(shown / rate if times is None else times[shown], np.float64),
+    )
+
+
+def _mapped(score: ClassScore, inputs: dict[str, Tensor], options: MapOptions) -> EvidenceMap:
+    """With a bar while occlusion works."""
     with ExitStack() as stack:
         bars: list[ProgressBar] = []
 
@@ -154,22 +214,7 @@ def explain(
                 bars.append(stack.enter_context(ProgressBar(boxes, "occluding", unit="box")))
             bars[0].step()
 
-        found = evidence_map(score, inputs, options, step)
-    return Explanation(
-        path=path,
-        target=task.class_names[number],
-        probability=float(own[best]),
-        predicted=task.class_names[int(mean.argmax())],
-        clip=best // crops,
-        clips=len(indices),
-        indices=shown,
-        seconds=np.asarray(seconds, np.float64),
-        frames=read["rgb"][0],
-        values=found.values.cpu().numpy(),
-        method=str(found.method),
-        layer=found.layer,
-        deletion=deletion(score, inputs, found.values, fill=options.fill, batch_size=options.batch_size),
-    )
+        return evidence_map(score, inputs, options, step)
 
 
 def class_number(class_names: list[str], name: str) -> int:

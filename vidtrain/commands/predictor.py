@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from vidtrain import build
-from vidtrain.commands.explanation import Explanation, explain
+from vidtrain.commands.explanation import explain
 from vidtrain.commands.inputs import Inputs
 from vidtrain.commands.prediction import Prediction
-from vidtrain.commands.scoring import Scorer
+from vidtrain.commands.scoring import scorer_of
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.arrays import ArrayReader
@@ -29,9 +28,7 @@ from vidtrain.engine.evaluator import predict_videos
 from vidtrain.engine.extract import ViewFeatures
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, model_inputs
-from vidtrain.engine.settings import PrecisionName
 from vidtrain.errors import CheckpointError, ConfigError, DataError, VideoError, one_of
-from vidtrain.explain.methods import MapOptions
 from vidtrain.hub_folder import is_hub_folder, load_trained
 from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.models.weights.expects import Expects
@@ -138,7 +135,7 @@ class Predictor:
             return Prediction(name, list(zip(names, values.tolist(), strict=True)), probs)
 
         with Inputs(videos, fps) as inputs:
-            views = self._views(protocol, given, inputs)
+            views = self.views(protocol, given, inputs)
             found, bad = self._each(inputs, views, self.model, self.task, workers, prediction)
         if bad and inputs.single:
             raise VideoError(bad[0].path, bad[0].reason)
@@ -179,7 +176,7 @@ class Predictor:
             raise ConfigError(f"features are those of RGB: {type(self.model).__name__} reads optical flow, too")
         given = {"clips": clips, "crops": crops, "hop": hop, "batch_size": batch_size}
         with Inputs(videos, fps) as inputs:
-            views, tap = self._views(protocol, given, inputs), FeatureTap(self.model, layer)
+            views, tap = self.views(protocol, given, inputs), FeatureTap(self.model, layer)
             found, bad = self._each(inputs, views, tap, ViewFeatures(), workers, lambda _, columns: columns["features"])
         if bad:
             raise VideoError(bad[0].path, bad[0].reason)
@@ -215,6 +212,8 @@ class Predictor:
             raise VideoError(whole[0].path, whole[0].error)
         return whole[0] if inputs.single else whole
 
+    explain = explain
+
     def predictions(
         self,
         manifest: Manifest,
@@ -235,54 +234,14 @@ class Predictor:
         if workers is None:
             config = self.config.trainer.num_workers
             workers = 0 if len(manifest) == 1 or arrays else choose_workers(config, self.device)
-        scorer = self._scorer(views, self.config.trainer.precision, workers, arrays)
+        precision = Precision(self.config.trainer.precision, self.device)
+        scorer = scorer_of(self.config, views, precision, workers, arrays)
         network: ModelRunner = scorer.network((self.model if model is None else model).eval())
         batches = scorer.batches(manifest, views.clips, views.crops, hop=views.hop, protocol=views.protocol)
         asked, size = task or self.task, views.batch_size
         for found in predict_videos(asked, network, batches, views_per_forward=size, average=scorer.average):
             found.bad += [BadVideo(manifest.paths[row], scorer.not_finite) for row in found.not_finite]
             yield found
-
-    def explain(
-        self,
-        video: Any,
-        *,
-        target: str | None = None,
-        options: MapOptions | None = None,
-        clip: int | None = None,
-        fps: float | None = None,
-        protocol: str | None = None,
-        clips: int | None = None,
-        crops: int | None = None,
-        hop: float | str | None = None,
-    ) -> Explanation:
-        """Which parts of a video speak for a class, in float32: see docs/explain.md.
-
-        Args:
-            video: one, as in `predict`. target: a class; None: the predicted one.
-            options: the method and its options; None: the method that suits the network.
-            clip: its number; None: the clip with the highest probability of the class.
-            fps, protocol, clips, crops, hop: see `predict`.
-
-        Raises:
-            VideoError: it cannot be read. ConfigError: no such class, clip or layer; a method that does not fit.
-        """
-        given = {"clips": clips, "crops": crops, "hop": hop}
-        with Inputs(video, fps) as inputs:
-            if not inputs.single:
-                raise ConfigError(f"explain takes one video, got {len(inputs.paths)}: call it for each")
-            scorer = self._scorer(self._views(protocol, given, inputs), PrecisionName.fp32, 0, inputs.reader)
-            whole = options or MapOptions()
-            found = explain(self.model.eval(), self.task, scorer, inputs.paths[0], whole, target=target, clip=clip)
-            return replace(found, path=inputs.names[0])
-
-    def _scorer(self, views: EvalConfig, precision: PrecisionName, workers: int, arrays: ArrayReader | None) -> Scorer:
-        config = replace(self.config, eval=views)
-        scorer = Scorer(config, Precision(precision, self.device), workers, complete_flow=True)
-        if arrays is not None:
-            reader = replace(arrays, otherwise=scorer.parts.reader)
-            scorer.parts = replace(scorer.parts, reader=reader)
-        return scorer
 
     def _each(
         self,
@@ -304,7 +263,7 @@ class Predictor:
                 found[row] = made(inputs.names[row], columns)
         return found, bad
 
-    def _views(self, protocol: str | None, given: Mapping[str, Any], inputs: Inputs) -> EvalConfig:
+    def views(self, protocol: str | None, given: Mapping[str, Any], inputs: Inputs) -> EvalConfig:
         """The run's views with a choice of conf/eval and the arguments that were given on top."""
         own = {key: value for key, value in given.items() if value is not None}
         views = changed_eval(self.config.eval, protocol, own)

@@ -25,7 +25,8 @@ from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.clips.workers import Workers
 from vidtrain.data.features.sequences import EvalSequences
 from vidtrain.data.manifest.manifest import FeatureInfo, Manifest, VideoData
-from vidtrain.data.settings import EvalProtocol
+from vidtrain.data.readers.arrays import ArrayReader
+from vidtrain.data.settings import EvalConfig, EvalProtocol
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.evaluator import evaluate, merged
 from vidtrain.engine.precision import Precision
@@ -222,6 +223,17 @@ class Scorer:
 def _or_none(value: Any) -> Any:
     """JSON has no nan, which a number is that no video with a known target gives."""
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def scorer_of(
+    config: TrainConfig, views: EvalConfig, precision: Precision, workers: int, arrays: ArrayReader | None = None
+) -> Scorer:
+    """A Scorer by other views than the run's, of videos without flow in the cache, too. arrays: those in memory."""
+    scorer = Scorer(replace(config, eval=views), precision, workers, complete_flow=True)
+    if arrays is not None:
+        reader = replace(arrays, otherwise=scorer.parts.reader)
+        scorer.parts = replace(scorer.parts, reader=reader)
+    return scorer
 
 
 def refuse_not_finite(result: dict[str, Any], folder: Path) -> None:

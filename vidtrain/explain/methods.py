@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from vidtrain.errors import ConfigError
+from vidtrain.explain.deletion import Deletion, deletion
 from vidtrain.explain.gradcam import gradcam
 from vidtrain.explain.occlusion import occlusion
 from vidtrain.explain.rollout import rollout
@@ -21,15 +21,18 @@ log = logging.getLogger("vidtrain")
 
 class Method(Choice):
     auto = "auto"
-    gradcam = "gradcam"
     rollout = "rollout"
+    gradcam = "gradcam"
     occlusion = "occlusion"
 
 
 @dataclass(frozen=True)
 class MapOptions:
-    """method: auto takes rollout where it is defined, else Grad-CAM, and occlusion where no gradient passes. layer: of
-    Grad-CAM; None: chosen, see `gradcam`. window, fill: of occlusion, which see. batch_size: clips per forward pass."""
+    """method: auto takes the first of rollout, Grad-CAM and occlusion that is defined for the network and, on this
+    clip, marks what the class depends on more than on as much elsewhere.
+    layer: of Grad-CAM; None: chosen, see `gradcam`. window: of occlusion, which see. fill: of occlusion and deletion.
+    batch_size: clips per forward pass.
+    """
 
     method: Method = Method.auto
     layer: str | None = None
@@ -41,11 +44,12 @@ class MapOptions:
 @dataclass(frozen=True)
 class EvidenceMap:
     """values: float32 (T, H, W) in [0, 1], the largest 1; all 0 where nothing in the clip speaks for the class.
-    method: that it was made by. layer: of Grad-CAM, its layers."""
+    method: that it was made by. layer: of Grad-CAM, its layers. deletion: what deleting the marked part costs."""
 
     values: Tensor
     method: Method
-    layer: str | None = None
+    layer: str | None
+    deletion: Deletion
 
 
 def evidence_map(
@@ -67,35 +71,32 @@ def evidence_map(
             f"window={list(options.window)}: expected frames and pixels within the clip of {frames} frames, "
             f"{sides[0]} x {sides[1]} pixels"
         )
+    wanted = [options.method]
     if options.method == Method.auto:
-        return _suitable(score, inputs, options, each)
-    if options.method == Method.gradcam:
-        values, layer = gradcam(score, inputs, options.layer)
-        return EvidenceMap(to_unit_range(values), Method.gradcam, layer)
-    if options.method == Method.rollout:
-        return EvidenceMap(to_unit_range(rollout(score, inputs)), Method.rollout)
-    values = occlusion(
-        score, inputs, window=options.window, fill=options.fill, batch_size=options.batch_size, each=each
-    )
-    return EvidenceMap(to_unit_range(values), Method.occlusion)
-
-
-def _suitable(
-    score: ClassScore, inputs: Inputs, options: MapOptions, each: Callable[[int], None] | None
-) -> EvidenceMap:
-    """The first of the methods that is defined for the network and finds something."""
-    wanted = [Method.gradcam] if options.layer is not None else [Method.rollout, Method.gradcam, Method.occlusion]
-    found = None
+        wanted = [Method.gradcam] if options.layer is not None else [m for m in Method if m != Method.auto]
     for method in wanted:
-        one = MapOptions(method, options.layer, options.window, options.fill, options.batch_size)
         try:
-            found = evidence_map(score, inputs, one, each)
+            values, layer = _values(score, inputs, method, options, each)
         except ConfigError as error:
             if method == wanted[-1]:
                 raise
             log.debug("%s", error)
             continue
-        if torch.any(found.values):
+        values = to_unit_range(values)
+        found = EvidenceMap(
+            values, method, layer, deletion(score, inputs, values, fill=options.fill, batch_size=options.batch_size)
+        )
+        if found.deletion.faithful and values.any():
             break
-    assert found is not None
     return found
+
+
+def _values(
+    score: ClassScore, inputs: Inputs, method: Method, options: MapOptions, each: Callable[[int], None] | None
+) -> tuple[Tensor, str | None]:
+    if method == Method.gradcam:
+        return gradcam(score, inputs, options.layer)
+    if method == Method.rollout:
+        return rollout(score, inputs), None
+    window, fill, size = options.window, options.fill, options.batch_size
+    return occlusion(score, inputs, window=window, fill=fill, batch_size=size, each=each), None

@@ -1,0 +1,171 @@
+"""The intervals of a test: how often they hold the truth, and what they are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.tasks.made import scores_of
+from vidtrain.tasks.classification import intervals as module
+from vidtrain.tasks.classification import metrics
+from vidtrain.tasks.classification.intervals import interval, intervals, student
+from vidtrain.tasks.classification.per_class import PerClass
+from vidtrain.tasks.classification.scores import ClassScores
+
+CLASSES = 8
+WATCHED = ("top1", "mean_class", "macro_f1")
+
+
+def made(videos: int, rng: np.random.Generator, groups: int | None = None) -> tuple[ClassScores, Tensor | None]:
+    """The scores of a network that is better at some classes; videos of a group are easy or difficult together."""
+    labels = rng.integers(CLASSES, size=videos)
+    group = None if groups is None else rng.integers(groups, size=videos)
+    scores = rng.normal(size=(videos, CLASSES))
+    scores[np.arange(videos), labels] += 2 + 0.1 * labels
+    if groups is not None:
+        scores[np.arange(videos), labels] += rng.normal(0, 0.7, groups)[group]
+    probs = torch.tensor(scores).softmax(1).float()
+    return scores_of(probs, torch.tensor(labels)), None if group is None else torch.tensor(group)
+
+
+def covered(tests: int, videos: int, groups: int | None = None) -> dict[str, float]:
+    """The share of the intervals of so many tests that hold the value of 300,000 videos."""
+    every, _ = made(300_000, np.random.default_rng(1), None if groups is None else 150_000)
+    truth = {**every.summary(), "macro_f1": PerClass.of(every.probs, every.labels).macro_f1}
+    rng, found = np.random.default_rng(2), dict.fromkeys(WATCHED, 0)
+    for _ in range(tests):
+        ends = intervals(*made(videos, rng, groups))
+        assert ends is not None
+        for key in WATCHED:
+            low, high = ends["values"][key]
+            found[key] += low <= truth[key] <= high
+    return {key: count / tests for key, count in found.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("groups", [None, 40])
+def test_of_a_thousand_intervals_94_to_96_percent_hold_the_truth(groups: int | None) -> None:
+    found = covered(1000, 200, groups)
+    least = 0.94 if groups is None else 0.93
+    assert least <= found["top1"] <= 0.96, found
+    assert all(0.93 <= share <= 0.96 for share in found.values()), found  # of few videos per class
+
+
+def test_intervals_hold_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, of fewer tests and resamples."""
+    monkeypatch.setattr(module, "RESAMPLES", 300)
+    found = covered(120, 100)
+    assert all(0.90 <= share <= 0.99 for share in found.values()), found
+
+
+def exact(videos: int, right: int) -> tuple[float, float]:
+    """Of an accuracy: the same interval from the binomial law that its resamples have."""
+    from scipy import stats
+
+    counts = np.arange(videos + 1)
+    law = stats.binom.pmf(counts, videos, right / videos)
+    place, there = np.cumsum(law) - law / 2, law > 1e-15
+    tail = stats.norm.cdf(-np.sqrt(videos / (videos - 1)) * stats.t.ppf(0.975, videos - 1))
+    low, high = np.interp([tail, 1 - tail], place[there], counts[there] / videos)
+    return float(low), float(high)
+
+
+@pytest.mark.parametrize("videos", [65, 200])
+def test_the_interval_of_an_accuracy_is_centred_on_its_level(videos: int) -> None:
+    """Worked out, not drawn: the coverage averaged over accuracies of 0.5 to 0.95."""
+    from scipy import stats
+
+    ends = np.array([exact(videos, right) if 0 < right < videos else (0, 1) for right in range(videos + 1)])
+    shares = []
+    for truth in np.linspace(0.5, 0.95, 91):
+        holds = (ends[:, 0] <= truth + 1e-12) & (truth <= ends[:, 1] + 1e-12)
+        shares.append((stats.binom.pmf(np.arange(videos + 1), videos, truth) * holds).sum())
+    assert 0.945 <= np.mean(shares) <= 0.956
+    for right in (videos // 2, videos * 4 // 5):
+        hits = torch.arange(videos) < right
+        scores = scores_of(torch.eye(2)[(~hits).long()], torch.zeros(videos).long())
+        found = intervals(scores, None)
+        assert found is not None
+        assert found["values"]["top1"] == pytest.approx(exact(videos, right), abs=0.02)
+
+
+def test_quantiles_of_student() -> None:
+    from scipy import stats
+
+    for freedom in (4, 5, 10, 64, 1000):
+        assert student(0.975, freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=0.01)
+
+
+def by_hand(scores: ClassScores, rows: np.ndarray) -> dict[str, float]:
+    """The metrics of the videos that a resample has drawn."""
+    drawn = scores_of(scores.probs[rows], scores.labels[rows], hits=scores.clip_hits[rows])
+    every = drawn.summary()
+    return {**every, "macro_f1": PerClass.of(drawn.probs, drawn.labels).macro_f1}
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("groups", [None, 12])
+def test_a_resample_is_a_test_of_the_videos_it_draws(several: bool, groups: int | None) -> None:
+    """With ties, with classes that a resample does not have."""
+    generator = torch.Generator().manual_seed(3)
+    probs = torch.randint(0, 9, (40, 7), generator=generator) / 9
+    labels = torch.randint(0, 7, (40,), generator=generator)
+    if several:
+        labels = (torch.rand(40, 7, generator=generator) < 0.15).float()
+    scores = scores_of(probs, labels, hits=torch.rand(40, generator=generator).double())
+    group = None if groups is None else torch.randint(0, groups, (40,), generator=generator)
+    unit = np.arange(40) if group is None else np.unique(group.numpy(), return_inverse=True)[1]
+    resampled = module._resampled(scores)
+    wanted = {"top1", "clip_top1", "map"} if several else {"top1", "top5", "clip_top1", "mean_class", "macro_f1"}
+    assert resampled.keys() == wanted
+    weights = next(module._draws(unit, int(unit.max()) + 1))[:25]
+    found = {key: metric(weights) for key, metric in resampled.items()}
+    for number, drawn in enumerate(weights):
+        if group is not None:
+            assert all(len(set(drawn[unit == u])) == 1 for u in set(unit))
+        hand = by_hand(scores, np.repeat(np.arange(40), drawn.astype(int)))
+        for key in wanted:
+            assert found[key][number] == pytest.approx(hand[key], abs=1e-9), key
+
+
+def test_groups_make_an_interval_wider() -> None:
+    """Ten copies of each video are no more than that video."""
+    scores, _ = made(30, np.random.default_rng(0))
+    many = scores_of(scores.probs.repeat(10, 1), scores.labels.repeat(10))
+    alone, copies = intervals(scores, None), intervals(many, torch.arange(30).repeat(10))
+    pretended = intervals(many, None)
+    assert alone is not None
+    assert copies is not None
+    assert pretended is not None
+    assert (copies["over"], copies["count"], pretended["over"], pretended["count"]) == ("groups", 30, "videos", 300)
+    assert copies["values"]["top1"] == alone["values"]["top1"]
+    widths = [high - low for low, high in (copies["values"]["top1"], pretended["values"]["top1"])]
+    assert widths[1] < widths[0] / 2.5  # about the root of ten
+
+
+def test_all_right_is_not_certain() -> None:
+    scores = scores_of(torch.eye(3).repeat(10, 1), torch.arange(3).repeat(10))
+    found = intervals(scores, None)
+    assert found is not None
+    assert found["values"]["top1"] == [pytest.approx(0.025 ** (1 / 30)), 1.0]  # Clopper and Pearson
+    assert interval(np.zeros(5), 30) == [0.0, pytest.approx(1 - 0.025 ** (1 / 30))]
+
+
+def test_few_videos_have_no_interval() -> None:
+    scores, _ = made(4, np.random.default_rng(0))
+    assert intervals(scores, None) is None
+    scores, _ = made(40, np.random.default_rng(0))
+    assert intervals(scores, torch.arange(40) % 4) is None
+    assert intervals(scores, torch.arange(40) % 5) is not None
+    unknown = scores_of(torch.rand(9, 3), torch.full((9,), -1))
+    assert unknown.report()["intervals"] is None
+
+
+def test_the_same_videos_give_the_same_interval() -> None:
+    scores, _ = made(50, np.random.default_rng(0))
+    first = scores.report()["intervals"]
+    assert first == scores_of(scores.probs, scores.labels).report()["intervals"]
+    assert set(first["values"]) <= {metric.key for metric in metrics.METRICS}
+    assert first["values"]["balanced_accuracy"] == first["values"]["mean_class"]

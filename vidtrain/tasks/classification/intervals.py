@@ -1,0 +1,168 @@
+"""How sure the numbers of a test are: bootstrap intervals over its videos, or over groups of them.
+
+The interval is the percentile one, expanded for few units (Hesterberg 2015, "What teachers should know about the
+bootstrap", section 4.3), of the mid-distribution (Ma, Genton and Parzen 2011): an accuracy over n videos takes n + 1
+values, and plain percentiles of it are wide or narrow as they happen to fall between two of them. Of 1,000 simulated
+tests of 200 videos 94 to 96 % have the truth in it (tests/tasks/test_intervals.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from statistics import NormalDist
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from vidtrain.tasks.classification.metrics import Scored, any_hit, topk_hits
+
+LEVEL: Final = 0.95
+RESAMPLES: Final = 1000
+LEAST: Final = 5
+"""Videos or groups: fewer say nothing about how others would come out."""
+_SEED: Final = 0
+_AT_ONCE: Final = 1 << 22  # weights of videos held at a time
+_MOST_RANKED: Final = 1 << 20  # pairs of a video and a class whose ranking is resampled: seconds
+
+Weights = npt.NDArray[np.float64]
+"""(R, n): how often each video is drawn, in each of R resamples."""
+Resampled = Callable[[Weights], npt.NDArray[np.float64]]
+"""A metric of each resample, (R,)."""
+
+
+def intervals(scored: Scored, groups: Tensor | None) -> dict[str, Any] | None:
+    """The 95 % intervals of a test as result.json holds them; None for fewer than LEAST videos or groups.
+
+    groups: int64 (n,), numbers of what the videos belong to; None: each is by itself. The same videos in the same order
+    give the same interval, however many processes have scored them.
+    """
+    videos = len(scored.probs)
+    unit = np.arange(videos) if groups is None else np.unique(groups.numpy(), return_inverse=True)[1]
+    units = int(unit.max()) + 1 if videos else 0
+    if units < LEAST:
+        return None
+    metrics = _resampled(scored)
+    found: dict[str, list[npt.NDArray[np.float64]]] = {key: [] for key in metrics}
+    for weights in _draws(unit, units):
+        for key, metric in metrics.items():
+            found[key].append(metric(weights))
+    ends = {key: interval(np.concatenate(parts), units) for key, parts in found.items()}
+    if "mean_class" in ends:
+        ends["balanced_accuracy"] = ends["mean_class"]
+    over = "videos" if groups is None else "groups"
+    return {"level": LEVEL, "resamples": RESAMPLES, "over": over, "count": units, "values": ends}
+
+
+def interval(resamples: npt.NDArray[np.float64], units: int) -> list[float]:
+    """[low, high] of a number in [0, 1], from its resamples (R,) over `units` videos or groups.
+
+    Where all resamples are 0, or all 1, the interval is that of Clopper and Pearson: n right answers of n do not mean
+    that the next one is sure to be right.
+    """
+    values, counts = np.unique(np.round(resamples[~np.isnan(resamples)], 12), return_counts=True)
+    if not len(values):
+        return [0.0, 1.0]
+    tail = (1 - LEVEL) / 2
+    if len(values) == 1 and values[0] in (0, 1):
+        room = 1 - tail ** (1 / units)
+        return [1 - room, 1.0] if values[0] else [0.0, room]
+    wide = NormalDist().cdf(-math.sqrt(units / (units - 1)) * student(1 - tail, units - 1))
+    place = (np.cumsum(counts) - counts / 2) / counts.sum()
+    low, high = np.interp([wide, 1 - wide], place, values)
+    return [float(low), float(high)]
+
+
+def student(share: float, freedom: int) -> float:
+    """The quantile of Student's t, to 0.01 from four degrees of freedom on (Abramowitz and Stegun 26.7.5)."""
+    x = NormalDist().inv_cdf(share)
+    terms = (
+        (x**3 + x) / 4,
+        (5 * x**5 + 16 * x**3 + 3 * x) / 96,
+        (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
+    )
+    return x + sum(term / freedom**power for power, term in enumerate(terms, 1))
+
+
+def _draws(unit: npt.NDArray[np.int64], units: int) -> Iterator[Weights]:
+    """RESAMPLES draws of the units with replacement, a part of them at a time."""
+    rng = np.random.default_rng(_SEED)
+    size = max(1, _AT_ONCE // len(unit))
+    for first in range(0, RESAMPLES, size):
+        count = min(size, RESAMPLES - first)
+        drawn = rng.integers(units, size=(count, units)) + units * np.arange(count)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units)[:, unit].astype(np.float64)
+
+
+def _resampled(scored: Scored) -> dict[str, Resampled]:
+    """By key of metrics.METRICS those that have an interval here."""
+    probs, labels = scored.probs, scored.labels
+    found = {"clip_top1": _share(scored.clip_hits)}
+    if labels.ndim == 2:
+        found["top1"] = _share(any_hit(probs, labels))
+        if probs.numel() <= _MOST_RANKED:
+            found["map"] = _mean_average_precision(probs, labels)
+        return found
+    found["top1"] = _share(topk_hits(probs, labels, 1))
+    if probs.shape[1] > 5:
+        found["top5"] = _share(topk_hits(probs, labels, 5))
+    best = probs.argmax(1)
+    right, classes = (best == labels).numpy(), probs.shape[1]
+    support, predicted = _sums(labels, classes), _sums(best, classes)
+
+    def recall(weights: Weights) -> npt.NDArray[np.float64]:
+        return _mean(support(weights * right), support(weights))
+
+    def f1(weights: Weights) -> npt.NDArray[np.float64]:
+        return _mean(2 * support(weights * right), support(weights) + predicted(weights))
+
+    return {**found, "mean_class": recall, "macro_f1": f1}
+
+
+def _share(hits: Tensor) -> Resampled:
+    values = hits.double().numpy()
+    return lambda weights: weights @ values / weights.sum(1)
+
+
+def _sums(classes: Tensor, count: int) -> Resampled:
+    """Of weights (R, n) the sum over the videos of each class, (R, K)."""
+    order = np.argsort(classes.numpy(), kind="stable")
+    ends = np.searchsorted(classes.numpy()[order], np.arange(count), "right")
+
+    def sums(weights: Weights) -> npt.NDArray[np.float64]:
+        running = np.cumsum(weights[:, order], 1)
+        return np.diff(np.concatenate([np.zeros((len(weights), 1)), running], 1)[:, ends], axis=1, prepend=0.0)
+
+    return sums
+
+
+def _mean(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The mean of part / whole (R, K) over the classes that have a whole."""
+    shares = np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
+    return shares.sum(1) / np.maximum((whole > 0).sum(1), 1)
+
+
+def _mean_average_precision(probs: Tensor, labels: Tensor) -> Resampled:
+    """Equal scores share a rank, as in per_class.one_against_rest."""
+    ranked = []
+    for scores, true in zip(probs.T.numpy(), labels.T.numpy() > 0, strict=True):
+        order = np.argsort(-scores, kind="stable")
+        # how many videos score as high as each of those that have the class, or higher
+        upto = np.searchsorted(-scores[order], -scores[order][true[order]], "right")
+        ranked.append((order, true[order], upto))
+
+    def precision(weights: Weights) -> npt.NDArray[np.float64]:
+        parts, wholes = np.zeros((len(ranked), len(weights))), np.zeros((len(ranked), len(weights)))
+        for k, (order, true, upto) in enumerate(ranked):
+            if not len(upto):
+                continue
+            drawn = weights[:, order]
+            own, every = np.cumsum(drawn[:, true], 1), np.cumsum(drawn, 1)[:, upto - 1]
+            at = np.searchsorted(np.flatnonzero(true), upto, "left") - 1  # the last of them within `upto`
+            share = np.divide(own[:, at], every, out=np.zeros_like(every), where=every > 0)
+            parts[k], wholes[k] = (drawn[:, true] * share).sum(1), own[:, -1]
+        return _mean(parts.T, wholes.T)
+
+    return precision

@@ -287,6 +287,7 @@ def protocol(sampler: SamplerConfig, transform: TransformConfig, evaluation: Eva
     if evaluation.hop is not None:
         every = f"{evaluation.hop} frames" if isinstance(evaluation.hop, int) else evaluation.hop
         views = f"a clip every {every} x {evaluation.crops} crops"
+    views += "" if evaluation.max_views is None else f", {evaluation.max_views} of them at most"
     if whose is not EvalProtocol.vidtrain:
         views += f", frames and crops as {whose}"
     return f"{rate} at {transform.size} px ({side} {scale}), {views}, {evaluation.average} averaged"

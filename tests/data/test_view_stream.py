@@ -34,6 +34,7 @@ from vidtrain.engine.settings import PrecisionName
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.task import Predictions
 from vidtrain.types import Batch, Frames, ViewPart
+from vidtrain.views import spread_views
 
 CPU = torch.device("cpu")
 PRECISION = Precision(PrecisionName.fp32, CPU)
@@ -219,3 +220,50 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
         tracemalloc.stop()
         assert count == frames - 15
     assert peaks[2] < peaks[1] + 500_000  # all views of the longer one are 19 MB, its frames 1.2 MB
+
+
+# ---------------------------------------------------------------- fewer views than there are
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 100])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"clips": 5},
+        {"clips": 4, "crops": 3},
+        {"hop": 4, "crops": 3},
+        {"clips": 2, "spec": SamplerConfig(4, mode="segments"), "crops": 3, "protocol": EvalProtocol.tsm},
+        {"clips": 4, "flow": ComputedFlow(OpenCVFlow(next(iter(OPENCV))))},
+    ],
+    ids=str,
+)
+def test_fewer_views_are_those_that_lie_farthest_apart(paths: list[str], options: dict[str, Any], most: int) -> None:
+    """In whole videos and in parts."""
+    rows = [0, 1, 2, 4]
+    every, fewer = views_of(paths, **options), views_of(paths, **options, max_views=most)
+    parts = {name: gathered(iter(ViewStream(fewer, rows, size=2)), 2, name) for name in every[0].inputs or ()}
+    assert parts
+    for row in rows:
+        whole, some = every[row].inputs, fewer[row].inputs
+        assert whole is not None
+        assert some is not None
+        kept = sorted(spread_views(len(whole["rgb"]), most))
+        assert len(kept) == min(most, len(whole["rgb"]))
+        for name, found in parts.items():
+            assert torch.equal(some[name], whole[name][kept])
+            assert torch.equal(found[row], whole[name][kept])
+    if "hop" not in options:
+        assert fewer.per_video == min(most, every.per_video or 0)
+
+
+def test_the_order_of_views() -> None:
+    assert spread_views(10, 64) == (4, 9, 0, 2, 6, 1, 3, 5, 7, 8)
+    assert spread_views(10, 3) == (4, 9, 0)
+    assert spread_views(1, 5) == (0,)
+    assert spread_views(0, 5) == ()
+    for total in (2, 3, 7, 30, 200):
+        order = spread_views(total, total)
+        assert sorted(order) == list(range(total))
+        for count in range(2, total):  # none of the others lies farther from those before
+            gap = [min(abs(view - other) for other in order[:count]) for view in range(total)]
+            assert gap[order[count]] == max(gap)

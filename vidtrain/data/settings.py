@@ -162,6 +162,9 @@ class EvalConfig:
     """Slide over the whole video instead: a test clip every so many source frames (16) or seconds (0.5s); null: no."""
     crops: int = number(1, least=1, most=10)
     """Crops per clip in testing: 1 (centre), 3 (along the longer side), 5 (and corners), 10 (and mirrored)."""
+    max_views: int | None = number(None, least=1)
+    """Test only so many of the views (clips x crops) of a video, those that lie farthest apart, as the views curve of a
+    test with all of them shows it; null: all."""
     val_clips: int = number(1, least=1)
     """Clips per video in the validation after an epoch (centre crop)."""
     batch_size: int = number(32, least=1)

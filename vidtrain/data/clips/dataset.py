@@ -24,6 +24,7 @@ from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.settings import EvalConfig, EvalProtocol, SamplerConfig, TransformConfig
 from vidtrain.errors import DataError, VideoError
 from vidtrain.types import BadVideo, Frames, Indices, Sample
+from vidtrain.views import spread_views
 
 MAX_REPLACEMENTS = 20
 """Broken videos in a row before the dataset is given up: then the reader or the disk is at fault."""
@@ -166,6 +167,8 @@ class EvalViews(Dataset[Sample]):
     Attributes:
         batch_size: views of a batch, about.
         per_video: V; None where it differs.
+
+    With `max_views` V is that number at most, see `chosen`.
     """
 
     def __init__(
@@ -182,7 +185,8 @@ class EvalViews(Dataset[Sample]):
         self.cuts = EvalCrops(parts.transform, evaluation.crops, evaluation.protocol)
         self.evaluation = evaluation
         self.batch_size = evaluation.batch_size
-        self.per_video = evaluation.clips * evaluation.crops if evaluation.hop is None else None
+        views = evaluation.clips * evaluation.crops
+        self.per_video = min(views, evaluation.max_views or views) if evaluation.hop is None else None
         self.flow = parts.flow
         self.targets = Targets(manifest, num_classes)
 
@@ -193,7 +197,8 @@ class EvalViews(Dataset[Sample]):
         target = self.targets[row]
         try:
             with self.reader.open(self.manifest.paths[row]) as video:
-                views = self.read(video, row, self.indices(video, row))
+                indices, kept = self.chosen(video, self.indices(video, row))
+                views = {name: x[kept] for name, x in self.read(video, row, indices).items()}
         except VideoError as error:
             return Sample(None, target, row, (BadVideo(error.path, error.reason),))
         return Sample({name: torch.from_numpy(values) for name, values in views.items()}, target, row)
@@ -212,6 +217,16 @@ class EvalViews(Dataset[Sample]):
             if views.hop is None:
                 return uniform_clips(*length, views.clips, times=info.times, **seconds)
             return sliding_clips(*length, views.hop, times=info.times, **seconds)
+
+    def chosen(self, video: OpenVideo, indices: Indices) -> tuple[Indices, slice | Indices]:
+        """Of clips (clips, T) those that have a view among the `max_views` of vidtrain/views.py, and which of the views
+        of these clips they are, ascending; all without `max_views`."""
+        most, crops = self.evaluation.max_views, len(self.cuts.all(video.info))
+        if most is None or most >= len(indices) * crops:
+            return indices, slice(None)
+        views = np.array(sorted(spread_views(len(indices) * crops, most)), dtype=np.int64)
+        clips, place = np.unique(views // crops, return_inverse=True)
+        return indices[clips], place * crops + views % crops
 
     def read(self, video: OpenVideo, row: int, indices: Indices) -> dict[str, Frames]:
         """The views of these clips (clips, T), N = clips x crops, from one decoding pass: "rgb" (N, T, size, size, 3),

@@ -70,9 +70,10 @@ class ViewStream(IterableDataset[ViewPart]):
         target = self._views.targets[row]
         try:
             with self._views.reader.open(self._views.manifest.paths[row]) as video:
-                indices = self._views.indices(video, row)
-                total = len(indices) * len(self._views.cuts.all(video.info))
-                for part in self._parts(video, row, indices):
+                indices, kept = self._views.chosen(video, self._views.indices(video, row))
+                numbers = np.arange(len(indices) * len(self._views.cuts.all(video.info)))[kept]
+                total = len(numbers)
+                for part in self._parts(video, row, indices, numbers):
                     if part is None:
                         first = 0
                         continue
@@ -82,23 +83,29 @@ class ViewStream(IterableDataset[ViewPart]):
         except VideoError as error:
             yield ViewPart({}, 0, 0, target, row, place, BadVideo(error.path, error.reason))
 
-    def _parts(self, video: OpenVideo, row: int, indices: Indices) -> Iterator[dict[str, torch.Tensor] | None]:
-        """(N, T, H, W, C) of each input; None: it starts again."""
+    def _parts(
+        self, video: OpenVideo, row: int, indices: Indices, numbers: Indices
+    ) -> Iterator[dict[str, torch.Tensor] | None]:
+        """(N, T, H, W, C) of each input; None: it starts again. numbers: ascending, of the views that are wanted."""
         cuts = self._views.cuts.all(video.info)
         if self._views.flow is not None:
             # flow is read for given frames, not while they pass: the frames between two parts are decoded twice
             clips = max(1, self._size // len(cuts))
             reads = (self._views.read(video, row, indices[at : at + clips]) for at in range(0, len(indices), clips))
-            yield from self._filled(view for read in reads for view in zip(*read.values(), strict=True))
+            yield from self._filled((view for read in reads for view in zip(*read.values(), strict=True)), numbers)
             return
         try:
-            yield from self._filled((view,) for clip in cut_clips(video, indices, cuts, pieces=False) for view in clip)
+            cut = cut_clips(video, indices, cuts, pieces=False)
+            yield from self._filled(((view,) for clip in cut for view in clip), numbers)
         except OutOfOrderError:
             yield None
-            yield from self._filled((view,) for clip in cut_clips(video, indices, cuts, pieces=True) for view in clip)
+            cut = cut_clips(video, indices, cuts, pieces=True)
+            yield from self._filled(((view,) for clip in cut for view in clip), numbers)
 
-    def _filled(self, views: Iterator[tuple[Frames, ...]]) -> Iterator[dict[str, torch.Tensor]]:
-        """Stacked, `size` at a time. views: RGB of each, and flow where there is some."""
+    def _filled(self, views: Iterator[tuple[Frames, ...]], numbers: Indices) -> Iterator[dict[str, torch.Tensor]]:
+        """Those of `numbers`, stacked, `size` at a time. views: RGB of each, and flow where there is some."""
+        wanted = set(numbers.tolist())
+        views = (view for number, view in enumerate(views) if number in wanted)
         while waiting := list(islice(views, self._size)):
             columns = (torch.from_numpy(np.stack(column)) for column in zip(*waiting, strict=True))
             yield dict(zip(("rgb", "flow"), columns, strict=False))

@@ -239,7 +239,7 @@ def scored(world: World, hop: int | None = None) -> dict[str, Any]:
 
     scorer = Scorer(cfg, Precision(PrecisionName.fp32, CPU), 0, world)
     scorer.parts = replace(scorer.parts, reader=Noting())
-    scores = scorer.score(TASK, Net(), DATA, "val", 2, 1, hop)
+    scores = scorer.score(TASK, Net(), DATA, "val", replace(scorer.plain_views, clips=2, hop=hop))
     return {"opened": seen, "videos": scores.predictions.videos.tolist(), "probs": scores.probs.tolist()}
 
 

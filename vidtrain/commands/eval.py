@@ -15,6 +15,7 @@ import numpy.typing as npt
 from torch import nn
 
 from vidtrain import build, published
+from vidtrain.commands.calibrating import calibrate, check_calibration
 from vidtrain.commands.scoring import Scorer, prepare_folder, refuse_not_finite
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import IntLists, Manifest, VideoData
@@ -26,7 +27,8 @@ from vidtrain.hub_folder import is_hub_folder
 from vidtrain.models.two_stream import TwoStream
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections, SplitName
-from vidtrain.reports.results import scored_line
+from vidtrain.ranges import number
+from vidtrain.reports.results import interval_line, scored_line
 from vidtrain.reports.table import table
 from vidtrain.terminal import printable
 from vidtrain.types import FilePath
@@ -45,6 +47,15 @@ class EvalCommandConfig(CheckpointSections):
     """Which split to score: train, val or test."""
     stream: str | None = None
     """Of a two-stream network: test rgb or flow alone, by that stream's own classifier."""
+    calibrate: bool = False
+    """Fit a temperature to the probabilities of the val split and keep it in the checkpoint: predict, vidtrain.load and
+    later tests give calibrated probabilities."""
+    reject_precision: float | None = number(None, above=0, below=1)
+    """Choose on val the probability below which an answer is "unknown", so that this share of the others is right, and
+    keep it in the checkpoint; null: as it is there."""
+    conformal_coverage: float | None = number(None, above=0, below=1)
+    """Choose on val from which probability on classes form a prediction set, so that this share of the sets hold the
+    class, and keep it in the checkpoint; null: as it is there."""
     output: FilePath | None = None
     """Folder for the results; null: eval/ beside the checkpoint, or runs/eval/ where that cannot be written."""
     trust: list[str] = field(default_factory=list)
@@ -77,7 +88,9 @@ def _scored(call: Invocation[EvalCommandConfig], world: World) -> float | None:
         _answer_by(model, options.stream)
     build.check_reads(model, data)
     build.check_flow(model, config.flow)
-    task = build.build_task(config.task, data.class_names, multi_label=data.multi_label)
+    kept = (subject.content or {}).get("calibration")
+    task = build.build_task(config.task, data.class_names, multi_label=data.multi_label, calibration=kept)
+    check_calibration(options, task)
     for note in data.notes:
         log.info("note: %s", note)
     split = str(options.split)
@@ -92,8 +105,10 @@ def _scored(call: Invocation[EvalCommandConfig], world: World) -> float | None:
     name = "_".join(part for part in parts if part is not None)
     folder = _folder(options, config.model.get("weights"), name) if world.is_main else Path()
 
+    model.to(device)
+    calibrate(options, task, scorer, model, data)
     result = scorer.report(
-        task, model.to(device), data, split, folder, show=lambda found: _print(found, task.titles, split)
+        task, model, data, split, folder, show=lambda found: _print(found, task.titles, task.primary, split)
     )
     if world.is_main:
         print(printable(f"predictions: {folder / 'predictions.csv'}"))
@@ -124,12 +139,13 @@ def _answer_by(model: nn.Module, stream: str) -> None:
     model.answer_by(stream)
 
 
-def _print(result: dict[str, Any], titles: Mapping[str, str], split: str) -> None:
+def _print(result: dict[str, Any], titles: Mapping[str, str], primary: str, split: str) -> None:
     columns = {key: title for key, title in titles.items() if key in result}
     cells = [f"{result[key]:.4f}" for key in columns]
     header = ["split", *columns.values(), "scored"]
     print(table(header, [[split, *cells, f"{result['scored']}/{result['listed']}"]]))
-    print(scored_line(result), flush=True)
+    lines = interval_line(result, primary, titles[primary]), scored_line(result)
+    print(*filter(None, lines), sep="\n", flush=True)
 
 
 def with_classes_of(data: VideoData, class_names: Sequence[str]) -> VideoData:

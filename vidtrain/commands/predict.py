@@ -58,8 +58,9 @@ def run(call: Invocation[PredictConfig]) -> None:
     paths = find_inputs(options.input)
     device = choose_device(config.trainer.device)
     model, names = subject.classifier(options)
-    multi_label = bool((subject.content or {}).get("multi_label"))
-    predictor = Predictor(config, model, names, device, multi_label=multi_label)
+    content = subject.content or {}
+    multi_label, calibration = bool(content.get("multi_label")), content.get("calibration")
+    predictor = Predictor(config, model, names, device, multi_label=multi_label, calibration=calibration)
     if options.timeline:
         show_timelines(predictor, paths, options)
         return

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vidtrain import build
+from vidtrain.commands.calibrating import note_other_protocol
 from vidtrain.commands.explanation import explain
 from vidtrain.commands.inputs import Inputs
 from vidtrain.commands.prediction import Prediction
@@ -58,9 +59,10 @@ class Predictor:
         device: torch.device,
         *,
         multi_label: bool = False,
+        calibration: Any = None,
         source: str = "",
     ) -> None:
-        """source: the file it comes from.
+        """calibration: what the checkpoint holds of it. source: the file it comes from.
 
         Raises:
             ConfigError: it reads other things than videos.
@@ -71,15 +73,20 @@ class Predictor:
         self.config = config
         self.model = model.to(device).eval()
         self.class_names = list(class_names)
-        self.task = build.build_task(config.task, class_names, multi_label=multi_label)
+        self.task = build.build_task(config.task, class_names, multi_label=multi_label, calibration=calibration)
+        if isinstance(self.task, Classification):
+            note_other_protocol(self.task.calibration, self._protocol)
         self.device = device
         self.source = source
 
     def __repr__(self) -> str:
         name = str(self.config.model.get("_target_")).rpartition(".")[2]
-        seen = build.protocol(self.config.sampler, self.config.transform, self.config.eval)
         classes = f"{len(self.class_names)} classes ({one_of(self.class_names, 3)})"
-        return f"<vidtrain {name} from {self.source}: {classes}; {seen}; on {self.device}>"
+        return f"<vidtrain {name} from {self.source}: {classes}; {self._protocol}; on {self.device}>"
+
+    @property
+    def _protocol(self) -> str:
+        return build.protocol(self.config.sampler, self.config.transform, self.config.eval)
 
     def to(self, device: str | torch.device) -> Predictor:
         """Move the network: "cpu", "cuda", "cuda:1", "mps" or "auto". Returns itself."""
@@ -127,12 +134,14 @@ class Predictor:
         if top < 1:
             raise ConfigError(f"top={top}: must be at least 1")
         given = {"clips": clips, "crops": crops, "hop": hop, "batch_size": batch_size}
+        calibration = self.task.calibration
 
         def prediction(name: str, columns: Mapping[str, Tensor]) -> Prediction:
             probs = columns["probs"]
             values, classes = best_classes(probs, top)
             names = [self.class_names[n] for n in classes.tolist()]
-            return Prediction(name, list(zip(names, values.tolist(), strict=True)), probs)
+            rejected = bool(calibration.rejects(probs))
+            return Prediction(name, list(zip(names, values.tolist(), strict=True)), probs, rejected)
 
         with Inputs(videos, fps) as inputs:
             views = self.views(protocol, given, inputs)
@@ -237,7 +246,7 @@ class Predictor:
         precision = Precision(self.config.trainer.precision, self.device)
         scorer = scorer_of(self.config, views, precision, workers, arrays)
         network: ModelRunner = scorer.network((self.model if model is None else model).eval())
-        batches = scorer.batches(manifest, views.clips, views.crops, hop=views.hop, protocol=views.protocol)
+        batches = scorer.batches(manifest, views)
         asked, size = task or self.task, views.batch_size
         for found in predict_videos(asked, network, batches, views_per_forward=size, average=scorer.average):
             found.bad += [BadVideo(manifest.paths[row], scorer.not_finite) for row in found.not_finite]
@@ -310,8 +319,15 @@ def load(
     config = checkpoint_config(content, file=file, trust=trust)
     with torch.random.fork_rng(devices=[]):  # building it draws weights, which the file's replace
         network, _ = build.load_model(file, trust=trust, content=content)
-    labels, multi_label = content["class_names"], bool(content.get("multi_label"))
-    return Predictor(config, network, labels, choose_device(str(device)), multi_label=multi_label, source=file)
+    return Predictor(
+        config,
+        network,
+        content["class_names"],
+        choose_device(str(device)),
+        multi_label=bool(content.get("multi_label")),
+        calibration=content.get("calibration"),
+        source=file,
+    )
 
 
 def _checkpoint_of(path: Path) -> Path:

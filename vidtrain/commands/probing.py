@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -53,8 +54,7 @@ def fit(model: nn.Module, scorer: Scorer, data: VideoData, *, resumed: bool) -> 
     def ready() -> Iterator[tuple[Any, Tensor]]:
         batches = scorer.batches(
             manifest_of(data, "train"),
-            1,
-            1,
+            scorer.plain_views,
             num_classes=data.num_classes,
             features=data.features,
             all_processes=True,
@@ -107,9 +107,8 @@ def choose(grid: Grid, scorer: Scorer, task: Task, data: VideoData, folder: Path
     if len(grid.members) < 2:
         return
     cfg = scorer.config.eval
-    batches = scorer.batches(
-        manifest_of(data, "val"), cfg.val_clips, 1, num_classes=data.num_classes, features=data.features
-    )
+    views = replace(scorer.plain_views, clips=cfg.val_clips)
+    batches = scorer.batches(manifest_of(data, "val"), views, num_classes=data.num_classes, features=data.features)
     network, every = scorer.network(_All(grid)), cast("Task", _Members(task))  # of a task it asks for these two
     own = evaluate(every, network, batches, views_per_forward=cfg.batch_size, average=scorer.average)
     predictions = merged(scorer.world.gather(own))

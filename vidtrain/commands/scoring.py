@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from vidtrain import build
@@ -25,6 +26,7 @@ from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.clips.workers import Workers
 from vidtrain.data.features.sequences import EvalSequences
 from vidtrain.data.manifest.manifest import FeatureInfo, Manifest, VideoData
+from vidtrain.data.manifest.splits import StrangersRegex, find_groups
 from vidtrain.data.readers.arrays import ArrayReader
 from vidtrain.data.settings import EvalConfig, EvalProtocol
 from vidtrain.engine.devices.distributed import World
@@ -32,6 +34,7 @@ from vidtrain.engine.evaluator import evaluate, merged
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.errors import ConfigError, DataError, LoaderError, VidtrainError, one_of
+from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.schema import TrainConfig
 from vidtrain.reports.figures import FIGURES
 from vidtrain.reports.result_format import RESULT_FORMAT
@@ -76,11 +79,8 @@ class Scorer:
     def batches(
         self,
         manifest: Manifest,
-        clips: int,
-        crops: int,
+        views: EvalConfig,
         *,
-        hop: float | str | None = None,
-        protocol: EvalProtocol = EvalProtocol.vidtrain,
         num_classes: int | None = None,
         features: FeatureInfo | None = None,
         all_processes: bool = False,
@@ -89,13 +89,17 @@ class Scorer:
 
         all_processes: each process gets all videos; false: its part.
         """
-        evaluation = replace(self.config.eval, clips=clips, crops=crops, hop=hop, protocol=protocol)
-        views = EvalViews(manifest, self.parts, evaluation, num_classes=num_classes)
+        made = EvalViews(manifest, self.parts, views, num_classes=num_classes)
         if features is not None:
-            views = EvalSequences(manifest, features, batch_size=evaluation.batch_size, num_classes=num_classes)
+            made = EvalSequences(manifest, features, batch_size=views.batch_size, num_classes=num_classes)
         pinned, limit = self.precision.device.type == "cuda", self.config.trainer.data_timeout
-        rows = range(len(views)) if all_processes else self.world.part(len(views))
-        return eval_loader(views, Workers(self.workers_for(features), pinned, limit), rows=rows)
+        rows = range(len(made)) if all_processes else self.world.part(len(made))
+        return eval_loader(made, Workers(self.workers_for(features), pinned, limit), rows=rows)
+
+    @property
+    def plain_views(self) -> EvalConfig:
+        """One centre clip and crop of each video, by vidtrain's own rules."""
+        return replace(self.config.eval, clips=1, crops=1, hop=None, protocol=EvalProtocol.vidtrain, max_views=None)
 
     def workers_for(self, features: FeatureInfo | None) -> int:
         """Decoding processes; none for features that this process keeps in its memory."""
@@ -107,10 +111,7 @@ class Scorer:
         model: nn.Module,
         data: VideoData,
         split: str,
-        clips: int,
-        crops: int,
-        hop: float | str | None = None,
-        protocol: EvalProtocol = EvalProtocol.vidtrain,
+        views: EvalConfig,
         each: Callable[[Predictions], None] | None = None,
     ) -> Scores:
         """The scores of every readable video of a split; of several processes each scores its part.
@@ -118,13 +119,11 @@ class Scorer:
         each: see `evaluate`.
         """
         manifest, features = manifest_of(data, split), data.features
-        batches = self.batches(
-            manifest, clips, crops, hop=hop, protocol=protocol, num_classes=data.num_classes, features=features
-        )
+        batches = self.batches(manifest, views, num_classes=data.num_classes, features=features)
         quiet = not sys.stderr.isatty() or not self.world.is_main
         bar = tqdm(batches, desc=split, unit="batch", leave=False, disable=quiet)
         with self.world.sharing(LoaderError):
-            size, average = self.config.eval.batch_size, self.average
+            size, average = views.batch_size, self.average
             own = evaluate(task, self.network(model), bar, views_per_forward=size, average=average, each=each)
         scores = task.scores(merged(self.world.gather(own)))
         if self.world.is_main:
@@ -136,9 +135,20 @@ class Scorer:
         root = self.config.data.get("root")
         return ListedVideos(manifest.paths, "" if root is None else str(root), manifest.starts, manifest.ends)
 
+    def _groups(self, names: list[str]) -> Tensor | None:
+        """Numbers of the groups that `data.group_by` finds in names; a name without one is a group of its own."""
+        group_by = self.config.data.get("group_by")
+        if group_by is None or not names:
+            return None
+        strange = ORIGIN in self.config.data
+        found = find_groups(names, StrangersRegex(group_by) if strange else str(group_by))
+        numbers: dict[str, int] = {}
+        keys = (group or f"\0{name}" for group, name in zip(found, names, strict=True))
+        return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys])
+
     def validate(self, task: Task, model: nn.Module, data: VideoData, clips: int) -> Scores:
         """Score the validation split; videos without a finite output are only warned of, since training goes on."""
-        scores = self.score(task, model, data, "val", clips, 1)
+        scores = self.score(task, model, data, "val", replace(self.plain_views, clips=clips))
         rows = scores.predictions.not_finite
         if rows and self.world.is_main:
             first, videos = data.splits["val"].paths[rows[0]], len(data.splits["val"])
@@ -171,9 +181,9 @@ class Scorer:
         videos = self._listed(manifest)
         partial = PartialPredictions(self.world.from_main(folder), self.world.rank, task, videos)
         with partial:
-            views = evaluation.clips, evaluation.crops, evaluation.hop, evaluation.protocol
-            scores = self.score(task, model, data, split, *views, each=partial.add)
+            scores = self.score(task, model, data, split, evaluation, each=partial.add)
         predictions = scores.predictions
+        predictions.groups = self._groups([videos.name(row) for row in predictions.videos.tolist()])
         result: dict[str, Any] = {
             "format": RESULT_FORMAT,
             "split": split,

@@ -52,12 +52,25 @@ def scored_line(test: dict[str, Any]) -> str:
     return f"scored {test['scored']} of {test['listed']}{reasons}; {test['protocol']}"
 
 
+def interval_line(test: dict[str, Any], primary: str, title: str) -> str:
+    """'top-1 0.892 (95 % interval 0.80-0.95 over 65 videos)'; "" where there is none."""
+    found = test.get("intervals")
+    if not found or primary not in found["values"]:
+        return ""
+    low, high = found["values"][primary]
+    return (
+        f"{title} {test[primary]:.3f} ({found['level'] * 100:g} % interval {low:.2f}-{high:.2f} "
+        f"over {found['count']} {found['over']})"
+    )
+
+
 def print_result(result: dict[str, Any]) -> None:
     """The table of one run."""
     cells = result["summary"]
     print(table(list(cells), [list(cells.values())]))
-    if result["test"]:
-        print(scored_line(result["test"]))
+    if test := result["test"]:
+        key = result["primary"]
+        print(*filter(None, (interval_line(test, key, result["titles"][key]), scored_line(test))), sep="\n")
     print(f"checkpoint: {result['checkpoint']}")
 
 

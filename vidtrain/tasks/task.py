@@ -24,13 +24,15 @@ class Predictions:
 
     columns: by name, (n, ...) on the CPU, see Task.columns; none where n is 0. videos: int64 (n,), rows of the
     manifest. bad: videos that could not be read. not_finite: rows, ascending, of videos for which the network's output
-    was not finite. Neither are among the n.
+    was not finite. Neither are among the n. groups: int64 (n,), numbers of what the videos belong to, such as a
+    recording; None where nobody has said, and each is by itself.
     """
 
     columns: dict[str, Tensor]
     videos: Tensor
     bad: list[BadVideo] = field(default_factory=list)
     not_finite: list[int] = field(default_factory=list)
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.videos)

@@ -48,6 +48,7 @@ def check_content(content: dict[str, Any]) -> None:
     if type(content["config"]) is not dict:
         raise ValueError("its config is no mapping")
     check_plain(content["config"], "config")
+    check_plain(content.get("calibration"), "calibration")
     done = content.get("progress", {"update": 0, "epoch": 0})
     if type(done) is not dict or not all(
         type(done.get(k)) is int and 0 <= done[k] < 1 << 53 for k in ("update", "epoch")

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from vidtrain.ranges import Range
 from vidtrain.tasks.classification import metrics
+from vidtrain.tasks.classification.calibration import UNKNOWN, Calibration
 from vidtrain.tasks.classification.imbalance import ClassWeights
 from vidtrain.tasks.classification.objective import Objective
 from vidtrain.tasks.classification.predictions import PredictionsFile
-from vidtrain.tasks.classification.scores import ClassScores
+from vidtrain.tasks.classification.scores import MOST_VIEWS, ClassScores
 from vidtrain.tasks.task import Forward, Predictions
 from vidtrain.types import Batch
+from vidtrain.views import spread_views
 
 
 class Classification:
@@ -30,6 +32,7 @@ class Classification:
         label_smoothing, mixup, cutmix, focal_gamma: see objective.py.
         class_weights, logit_adjust: corrections for classes of unequal size, see imbalance.py; in training alone.
         class_shares: (K,) the share of the training clips that each class is drawn with; None: not for training.
+        calibration: what the checkpoint holds of it, a stranger's plain values; None: nothing.
     """
 
     measures: Sequence[str] = ("top1",)
@@ -46,11 +49,13 @@ class Classification:
         focal_gamma: Annotated[float, Range(least=0, most=10)] = 0.0,
         logit_adjust: Annotated[float, Range(least=0, most=10)] = 0.0,
         class_shares: Sequence[float] | None = None,
+        calibration: Any = None,
     ) -> None:
         self.class_names = list(class_names)
         self.multi_label = multi_label
         self.titles: Mapping[str, str] = {m.key: m.title for m in metrics.METRICS if not m.detail}
         self.primary = "map" if multi_label else "top1"
+        self.calibration = Calibration.of(calibration)
         self.objective = Objective(
             multi_label=multi_label,
             label_smoothing=label_smoothing,
@@ -72,35 +77,54 @@ class Classification:
         return logits.float()
 
     def columns(self, views: Tensor, targets: Tensor, average: str) -> dict[str, Tensor]:
-        """probs float32 (B, K), labels as the targets, clip_hits float64 (B,), see ClassScores.
+        """probs float32 (B, K), labels as the targets, clip_hits float64 (B,), view_hits bool (B, MOST_VIEWS) and
+        view_count int64 (B,), see ClassScores; and, where a temperature changes probs, uncalibrated as they.
 
         views: logits (B, V, K). Where they hold nan or +inf, so do the probabilities hold nan; -inf is the logit of a
         class that is ruled out. average: "logits" averages these over the views, all else the probabilities.
         """
         if self.multi_label:  # a softmax makes nan of +inf by itself
             views = views.masked_fill(views == torch.inf, torch.nan)
-        probs = self._squashed(views)
-        mean = self._squashed(views.mean(1)) if average == "logits" else probs.mean(1)
-        best = probs.argmax(2)
-        right = targets.gather(1, best) > 0 if targets.ndim == 2 else best == targets[:, None]
-        return {"probs": mean, "labels": targets, "clip_hits": right.double().mean(1)}
+        probs, total = self._squashed(views), views.shape[1]
+
+        def mean(some: Tensor | slice) -> Tensor:
+            return self._squashed(views[:, some].mean(1)) if average == "logits" else probs[:, some].mean(1)
+
+        def right(best: Tensor) -> Tensor:
+            return targets.gather(1, best) > 0 if targets.ndim == 2 else best == targets[:, None]
+
+        every, order = mean(slice(None)), torch.tensor(spread_views(total, min(total - 1, MOST_VIEWS)))
+        fewer = [mean(order[:count].sort().values) for count in range(1, len(order) + 1)]
+        hits = right(torch.stack([one.argmax(1) for one in (*fewer, every)], 1))
+        padding = hits[:, -1:].expand(-1, max(0, MOST_VIEWS - hits.shape[1]))  # more than there are: all there are
+        found = {
+            "probs": self.calibration.apply(every, multi_label=self.multi_label),
+            "labels": targets,
+            "clip_hits": right(probs.argmax(2)).double().mean(1),
+            "view_hits": torch.cat([hits, padding], 1)[:, :MOST_VIEWS],
+            "view_count": torch.full((len(views),), total),
+        }
+        return found if self.calibration.temperature is None else {**found, "uncalibrated": every}
 
     def _squashed(self, logits: Tensor) -> Tensor:
         return logits.sigmoid() if self.multi_label else logits.softmax(-1)
 
     def scores(self, predictions: Predictions) -> ClassScores:
-        return ClassScores.of(predictions, self.class_names)
+        return ClassScores.of(predictions, self.class_names, self.calibration)
 
     def file(self, file: Path, paths: Sequence[str], top: int = 5) -> PredictionsFile:
         return PredictionsFile(file, paths, self.class_names, top)
 
     def lines(self, predictions: Predictions, top: int) -> list[str]:
-        """'walk 0.9100, run 0.0900'."""
-        best, classes = metrics.best_classes(predictions.columns["probs"], top)
-        return [
+        """'walk 0.9100, run 0.0900'; 'unknown (walk 0.5100, run 0.4900)' below the threshold of the calibration."""
+        probs = predictions.columns["probs"]
+        best, classes = metrics.best_classes(probs, top)
+        said = [
             ", ".join(f"{self.class_names[c]} {p:.4f}" for p, c in zip(*row, strict=True))
             for row in zip(best.tolist(), classes.tolist(), strict=True)
         ]
+        rejected = self.calibration.rejects(probs).tolist()
+        return [f"{UNKNOWN} ({line})" if no else line for line, no in zip(said, rejected, strict=True)]
 
     def describe(self) -> dict[str, Any]:
         return {"class_names": self.class_names, "multi_label": self.multi_label}

@@ -71,6 +71,33 @@ def test_a_joint_of_recordings_is_no_damage_and_a_lost_end_is(tmp_path: Path) ->
     assert min(accepted) > COUNT
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("libx264", "mpeg2video"), ("mpeg2video", "libx264"), ("mpeg4", "libx264")]
+)
+def test_a_joint_of_two_codecs_is_refused(first: str, second: str, tmp_path: Path) -> None:
+    """FFmpeg keeps the decoder of the first, and gives nothing of the second."""
+    paths = [make(Kind(codec, "ts", {"g": "12"}), "scene", tmp_path) for codec in (first, second)]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(path.read_bytes() for path in paths))
+    with pytest.raises(VideoError, match="recordings of different codecs are joined in it"):
+        PyAVReader().open(str(joined))
+
+
+def test_a_damaged_table_of_programs_names_no_codec(tmp_path: Path) -> None:
+    path = make(Kind("libx264", "ts", {"g": "12"}), "scene", tmp_path)
+    data = path.read_bytes()
+    at = data.index(b"\x1b\xe1\x00", len(data) // 2)  # H.264 in stream 0x100
+    path.write_bytes(data[:at] + b"\x02" + data[at + 1 :])
+    assert sound(path, PyAVReader()) == ""
+
+
+def test_mpeg1_and_mpeg2_have_one_decoder(tmp_path: Path) -> None:
+    one, two = (make(Kind(codec, "ts", {"g": "12"}), "scene", tmp_path) for codec in ("mpeg1video", "mpeg2video"))
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(one.read_bytes() + two.read_bytes())
+    assert sound(joined, PyAVReader()) == ""
+
+
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video", "mpeg4"])
 def test_lost_transport_packets(codec: str, tmp_path: Path) -> None:
     """Some in a row are missing; of exactly 16 of a stream no trace would be left, they are counted modulo 16."""

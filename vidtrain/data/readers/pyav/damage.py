@@ -180,14 +180,21 @@ def _ffv1(context: VideoCodecContext) -> Look:
         if ends[-1]:
             return None
         slices = (data[begin:end] for end, begin in pairwise(ends))
-        return BROKEN if any(map(_crc32_remainder, slices)) else None
+        return BROKEN if any(map(crc32_remainder, slices)) else None
 
     return look if context.extradata else lambda packet: None
 
 
-def _crc32_remainder(data: bytes) -> int:
-    """0 for data that end with their CRC-32, highest bit first, from 0: zlib's is the same from the lowest bit on."""
-    return zlib.crc32(data.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+def crc32_remainder(data: bytes, start: int = 0) -> int:
+    """0 for data that end with their CRC-32, highest bit first.
+
+    zlib's begins with the lowest bit, and inverts what it is given and gives.
+
+    Args:
+        data: with the CRC.
+        start: 0 or 0xFFFFFFFF, what the register holds at first.
+    """
+    return zlib.crc32(data.translate(_REVERSED), start ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
 
 
 def _arithmetic(packet: Packet[Any]) -> Doubt | None:

@@ -2,7 +2,8 @@
 
     MPEG-TS   each stream counts its transport packets, modulo 16 (ISO/IEC 13818-1, 2.4.3): a number that is skipped
               is a hole, and so is a packet that does not start with the synchronisation byte or is marked as erroneous.
-              A gap between two whole frames is a joint (`cat a.ts b.ts`): it spoils only what refers across it
+              A gap between two whole frames is a joint (`cat a.ts b.ts`): it spoils only what refers across it. A joint
+              of two codecs is an error
     AVI       the index at the end of the file names packets that are not found where they should be
     AVI, Matroska, FLV    a packet is followed by zeros where the header of something else is due, or in AVI by anything
               that is not the four letters of a chunk
@@ -18,14 +19,30 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vidtrain.data.readers.pyav.damage import crc32_remainder
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.truncation import announced_bytes
+from vidtrain.errors import VideoError
 
 Longs = npt.NDArray[np.int64]
 
 _SYNC: Final = 0x47
 _PACKET: Final = 188
 _LAYOUTS: Final = ((0, 188), (4, 192), (0, 204))  # (bytes before the packet, distance): plain, Blu-ray, with parity
+_PROGRAM_MAP: Final = 2  # table_id
+_STREAM_TYPES: Final = {  # MPEG-1 and -2 have one decoder
+    0x01: "MPEG-2",
+    0x02: "MPEG-2",
+    0x10: "MPEG-4",
+    0x1B: "H.264",
+    0x24: "HEVC",
+    0x33: "VVC",
+    0x42: "AVS",
+    0xD1: "Dirac",
+    0xD2: "AVS2",
+    0xD4: "AVS3",
+    0xEA: "VC-1",
+}
 _AVI_CHUNK_HEADER: Final = 8  # bytes; the index points to it, the packet's position is behind it
 _BEFORE_DATA: Final = {"avi": 0, "matroska": 4, "flv": 16}  # bytes from a packet's position to its data, at most
 _HEADER: Final = 16  # bytes in which the next header begins
@@ -68,6 +85,9 @@ def find_holes(file: OpenFile, positions: Sequence[int | None], sizes: Sequence[
         positions: where each packet lies in the file, in file order; None where that is not known.
         sizes: their bytes.
         index: where FFmpeg's index of the stream has packets; empty where it is not known.
+
+    Raises:
+        VideoError: an MPEG-TS whose stream goes on in another codec; FFmpeg decodes nothing of that, or garbage.
     """
     name = file.container.format.name
     if name == "mpegts":
@@ -86,7 +106,11 @@ def find_holes(file: OpenFile, positions: Sequence[int | None], sizes: Sequence[
 
 
 def _transport_holes(path: str, stream: int) -> tuple[Longs, Longs]:
-    """Byte offsets at which a stream's transport packets do not follow each other: holes, and joints."""
+    """Byte offsets at which a stream's transport packets do not follow each other: holes, and joints.
+
+    Raises:
+        VideoError: the stream goes on in another codec.
+    """
     data = np.memmap(path, np.uint8, "r")
     for before, step in _LAYOUTS:
         count = (len(data) - before - _PACKET) // step + 1
@@ -95,17 +119,26 @@ def _transport_holes(path: str, stream: int) -> tuple[Longs, Longs]:
     else:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     heads = np.lib.stride_tricks.as_strided(data[before:], (count, _HEAD), (step, 1), writeable=False)
+    tables = set[bytes]()
     lost, mine, ours = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros((0, _HEAD), np.uint8)]
     for first in range(0, count, _CHUNK):
         head = np.array(heads[first : first + _CHUNK])
         fine = (head[:, 0] == _SYNC) & (head[:, 1] < 0x80)
         lost.append(first + np.flatnonzero(~fine & np.append(True, fine[:-1])))  # where each run of them begins
+        # Without an adaptation field, and at the beginning of a section.
+        begins = fine & (head[:, 1] & 0x40 > 0) & (head[:, 3] & 0x30 == 0x10) & (head[:, 4] == 0)
+        for row in (first + np.flatnonzero(begins & (head[:, 5] == _PROGRAM_MAP))).tolist():
+            tables.add(data[before + row * step + _HEAD - 1 : before + row * step + _PACKET].tobytes())
         # With a payload; packets without do not count.
         rows = np.flatnonzero(fine & ((head[:, 1] & 0x1F) == stream >> 8) & (head[:, 2] == stream & 0xFF))
         head = head[rows]
         has_payload = head[:, 3] & 0x10 > 0
         mine.append(first + rows[has_payload])
         ours.append(head[has_payload])
+    codecs = {_STREAM_TYPES[kind] for table in tables if (kind := _stream_type(table, stream)) in _STREAM_TYPES}
+    if len(codecs) > 1:
+        reason = f"recordings of different codecs are joined in it ({', '.join(sorted(codecs))})"
+        raise VideoError(path, f"{reason}, and only one of them would be read: convert each before joining them")
     packets, head = np.concatenate(mine), np.concatenate(ours)
     counters, begins = head[:, 3] & 0x0F, head[:, 1] & 0x40 > 0
     has_field = (head[:, 3] & 0x20 > 0) & (head[:, 4] > 0)
@@ -122,6 +155,20 @@ def _transport_holes(path: str, stream: int) -> tuple[Longs, Longs]:
     joints = np.append(joints, np.array(begun, np.int64))
     holes = np.setdiff1d(np.flatnonzero(jumps), joints)
     return before + step * np.union1d(np.concatenate(lost), packets[holes]), before + step * packets[joints]
+
+
+def _stream_type(table: bytes, stream: int) -> int:
+    """What the table of a program says of a stream (ISO/IEC 13818-1, 2.4.4.8); -1 for nothing, or if it is damaged."""
+    end = 3 + (int.from_bytes(table[1:3], "big") & 0xFFF)
+    if end > len(table) or crc32_remainder(table[:end], 0xFFFFFFFF):
+        return -1
+    end -= 4
+    at = 12 + (int.from_bytes(table[10:12], "big") & 0xFFF)
+    while at + 5 <= end:
+        if int.from_bytes(table[at + 1 : at + 3], "big") & 0x1FFF == stream:
+            return table[at]
+        at += 5 + (int.from_bytes(table[at + 3 : at + 5], "big") & 0xFFF)
+    return -1
 
 
 def _begins(heads: npt.NDArray[np.uint8], first: int, last: int) -> bool:

@@ -33,28 +33,27 @@ class Augment:
     transform: TransformConfig
 
     def __post_init__(self) -> None:
-        if self._changes_anything:  # before the loader starts its processes: each would import it for itself
-            import torchvision  # noqa: F401
+        options = self.transform
+        if options.colour or options.grayscale or options.hue or self._draws:
+            import torchvision  # noqa: F401 - before the loader starts its processes: each would import it for itself
 
     @property
-    def _changes_anything(self) -> bool:
-        o = self.transform
-        return bool(o.colour or o.grayscale or o.hue or o.erasing) or o.policy != PolicyName.none
+    def _draws(self) -> bool:
+        return bool(self.transform.erasing) or self.transform.policy != PolicyName.none
 
     def apply(self, clip: Frames, rng: np.random.Generator) -> Frames:
         """uint8 (T, H, W, 3) -> the same; draws nothing for what is switched off."""
-        if not self._changes_anything:
-            return clip
-        from torchvision import tv_tensors
-
-        steps = self._steps()
         images = torch.from_numpy(clip).permute(0, 3, 1, 2)
         changed = mix_colours(images, self.transform, rng)
-        if steps:
+        if self._draws:
+            from torchvision import tv_tensors
+
             with seeded(rng):
-                for step in steps:
+                for step in self._steps():
                     changed = step(tv_tensors.Video(changed))
             changed = changed.as_subclass(Tensor)
+        if changed is images:
+            return clip
         return np.ascontiguousarray(changed.permute(0, 2, 3, 1).numpy())
 
     def _steps(self) -> list[v2.Transform]:

@@ -116,6 +116,7 @@ def row_shares(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 def pooled(counts: npt.NDArray[Any], most: int) -> npt.NDArray[np.int64]:
     """At most `most` rows and columns of (K, K), each the sum of neighbours."""
-    starts = np.arange(0, len(counts), -(-len(counts) // most))
-    rows = np.add.reduceat(counts, starts, axis=0, dtype=np.int64)
+    block = -(-len(counts) // most)
+    starts = np.arange(0, len(counts), block)
+    rows = np.stack([counts[start : start + block].sum(0, dtype=np.int64) for start in starts])
     return np.asarray(np.add.reduceat(rows, starts, axis=1))

@@ -25,9 +25,8 @@ def whole_file(
         before: called when the new file is on the disk, before it takes its place.
     """
     part = path.with_name(f".{path.name}.part")
-    part.unlink(
-        missing_ok=True
-    )  # what a crash has left, or a stranger's link to something that is not to be written to
+    # what a crash has left, or a stranger's link to something that is not to be written to
+    part.unlink(missing_ok=True)
     try:
         with part.open(mode.replace("w", "x"), **text) as file:
             yield file

@@ -215,6 +215,17 @@ def test_several_labels_are_compared_by_map(tmp_path: Path, compare: Compare) ->
     assert "not comparable" in compare.refused("runs", "single")
 
 
+def test_intervals_are_those_of_the_tests(tmp_path: Path, compare: Compare) -> None:
+    intervals = {"level": 0.95, "resamples": 1000, "over": "groups", "count": 9, "values": {"top1": [0.51, 0.99]}}
+    views = [{"views": count, "top1": 0.5} for count in (1, 2, 20)]
+    write_test(tmp_path / "a", answers([0, 1, 2]), LABELS, intervals=intervals, views=views)
+    text = compare("a")
+    assert re.search(r"^ +1  0\.950    0\.510-0\.990     20   60/60  a$", text, re.MULTILINE)
+    assert "The intervals of single runs are over groups of videos" in text
+    write_test(tmp_path / "b", answers([0])[:30], LABELS[:30])
+    assert "0.510" not in compare("a", "b", common=True)  # which is of other videos
+
+
 def test_metrics(pair: tuple[Path, Path], compare: Compare) -> None:
     assert "mean class on 60 videos" in compare(*pair, metric="mean_class")
     assert "metric=map: these tests have top1, mean_class" in compare.refused(*pair, metric="map")

@@ -138,7 +138,7 @@ def _parts(settings: Sequence[Setting], *, common: bool, anyway: bool) -> list[t
     shared = frozenset.intersection(*groups)
     if common and shared:
         return [(settings, [key for key in settings[0].keys if key in shared])]
-    if anyway and not common:
+    if anyway:
         return [(part, part[0].keys) for part in groups.values()]
     sizes = [f"{one_of((setting.name for setting in part), 3)}: {len(keys)}" for keys, part in groups.items()]
     allowed = f"common=true compares on the {len(shared)} that all have; " if shared else ""

@@ -183,6 +183,11 @@ def _remarks(scored: Sequence[_Scored]) -> list[str]:
         )
     if len(single) < len(scored):
         remarks.append("Several runs of a setting: mean, and the interval of the mean by Student's t over the runs.")
+    if any((one.setting.tests[0].run.test.part("intervals") or {}).get("over") == "groups" for one in single):
+        remarks.append(
+            "The intervals of single runs are over groups of videos; differences and p take each video by itself, "
+            "which is too sure of them where videos of a group are alike."
+        )
     unlabelled = sum(test.unlabelled for one in scored for test in one.setting.tests)
     if unlabelled:
         remarks.append(f"{unlabelled} videos without a label are left out.")

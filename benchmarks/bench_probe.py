@@ -1,12 +1,13 @@
 """What an epoch of a probe costs on features that `vidtrain extract` has written, and over the videos themselves.
 
-    python benchmarks/bench_probe.py UCF101_ROOT
+    python benchmarks/bench_probe.py                                             # 64 clips of the built-in dataset
+    python benchmarks/bench_probe.py data=ucf101 data.root=DIR data.val_fraction=0.2 transform=crop
 
-Three trainings of one probe, a grid of nine linear layers on a frozen ResNet-18 (random weights: they do not change
-the time) over clips of 8 frames at 112 px: over videos; on features that are read in every epoch; on features that are
-kept in memory. The time of an epoch is that of a run of many epochs less that of a run of one, by their difference in
-epochs: starting the program, the extraction and the test are not in it, the validation and the checkpoint of each epoch
-are. Linux, since it counts processor seconds of all processes.
+Three trainings of one probe, a grid of nine linear layers on a frozen ResNet-18 (random weights: they do not change the
+time) over clips of 8 frames: over videos; on features that are read in every epoch; on features that are kept in
+memory. The time of an epoch is that of a run of many epochs less that of a run of one, by their difference in epochs:
+starting the program, the extraction and the test are not in it, the validation and the checkpoint of each epoch are.
+Linux, since it counts processor seconds of all processes.
 """
 
 from __future__ import annotations
@@ -22,23 +23,24 @@ from pathlib import Path
 
 import torch
 
-CLIP = ["sampler.num_frames=8", "sampler.stride=4", "transform=crop"]
+CLIP = ["sampler.num_frames=8", "sampler.stride=2", "trainer.num_workers=0"]
+BUILT_IN = ["data=motion", "data.train_scenes=8", "data.val_scenes=2", "data.test_scenes=1", "transform=small"]
 RUN = ["model=probe", "trainer.batch_size=32", "trainer.test=false", "logger=jsonl", "trainer.num_workers=0"]
-OVER_VIDEOS = ["data=ucf101", "data.val_fraction=0.2", "model.network=resnet18", "model.clip=8", *CLIP]
 
 
 def main() -> None:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("root", type=Path, help="folder of UCF101, or of some of its classes")
-    parser.add_argument("--epochs", type=int, default=100, help="of the longer run on features (default 100)")
+    parser.add_argument("data", nargs="*", default=BUILT_IN, help="options of the data and the transform")
+    parser.add_argument("--epochs", type=int, default=60, help="of the longer run on features (default 60)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        home, root = Path(name), f"data.root={options.root.absolute()}"
-        spent(home, "extract", "model=late_fusion", "model.backbone=resnet18", "data=ucf101", root,
-              "data.val_fraction=0.2", *CLIP, "output=features", "trainer.num_workers=0")  # fmt: skip
+        home = Path(name)
+        net = ["model=late_fusion", "model.backbone=resnet18"]
+        spent(home, "extract", *net, *options.data, *CLIP, "output=features")
         size = sum(file.stat().st_size for file in (home / "features").rglob("*.npy"))
-        rows = {"over videos": epoch(home, "videos", 2, *OVER_VIDEOS, root)}
+        over = [*options.data, *CLIP, "model.network=resnet18", "model.clip=8"]
+        rows = {"over videos": epoch(home, "videos", 2, *over)}
         for kept, memory in (("read in every epoch", 0), ("kept in memory", 1)):
             what = ["data=features", f"data.root={home / 'features'}", f"data.memory_gb={memory}"]
             rows[f"features, {kept}"] = epoch(home, f"memory_{memory}", options.epochs, *what)

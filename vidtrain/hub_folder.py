@@ -26,7 +26,6 @@ from vidtrain.engine.checkpoints.checkpoint import FORMAT, load_checkpoint
 from vidtrain.engine.checkpoints.content import check_content
 from vidtrain.errors import CheckpointError
 from vidtrain.models.weights.metadata import SECTION, Beside, class_names
-from vidtrain.models.weights.to_transformers import from_transformers
 from vidtrain.plain import read_mapping
 from vidtrain.reports.results import write_json
 from vidtrain.runs.atomic import settle, whole_file
@@ -164,7 +163,11 @@ def _weights(file: Path, section: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         state = torch_files.load_safetensors(file)
     except (torch_files.UnreadableError, OSError) as error:
         raise CheckpointError(f"{file}: cannot be read as safetensors: {error}") from error
-    return from_transformers(state, str(file)) if section.get("names") == TRANSFORMERS else state
+    if section.get("names") != TRANSFORMERS:
+        return state
+    from vidtrain.models.weights.to_transformers import from_transformers  # with all architectures and layouts
+
+    return from_transformers(state, str(file))
 
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:

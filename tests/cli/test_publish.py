@@ -226,6 +226,35 @@ def test_the_card_without_a_result(published: Path, trained: Path, tmp_path: Pat
     assert 'license: "apache-2.0"' in (published / CARD).read_text()
 
 
+def test_the_card_states_the_test(trained: Path, published: Path) -> None:
+    result = json.loads((trained / "test" / "result.json").read_text())
+    low, high = result["intervals"]["values"]["top1"]
+    text = (published / CARD).read_text()
+    interval = f"95 % interval {low:.3f} to {high:.3f} over 8 videos"
+    assert f"**top-1 {result['top1']:.3f}** ({interval}) on 8 of the 8 videos of the test split of motion." in text
+    assert f"| top-1 | {result['top1']:.4f} | {interval} |" in text
+    assert f"Scored 8 of 8 videos. Protocol: {result['protocol']}." in text
+    worst = min(result["classes"], key=lambda row: row["recall"])
+    assert f"{worst['name'].replace('_', chr(92) + '_')} ({worst['recall']:.2f} of {worst['support']})" in text
+
+
+def test_only_the_result_of_this_very_file_is_stated(trained: Path, tmp_path: Path, call: Call) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    call("publish", f"checkpoint={run / 'last.pt'}", "output=last")
+    assert "It comes without the result of a test." in Path("last", CARD).read_text()
+    call("publish", f"checkpoint={run / 'last.pt'}", "output=named", f"result={run / 'test'}")
+    assert "on 8 of the 8 videos" in Path("named", CARD).read_text()
+    found = json.loads((run / "test" / "result.json").read_text())
+    names = [f"other {name}" for name in found["class_names"]]
+    rows = [{**row, "name": name} for row, name in zip(found["classes"], names, strict=True)]
+    write_json(run / "test" / "result.json", {**found, "class_names": names, "classes": rows})
+    line = error_line(call("publish", f"checkpoint={run / 'best.pt'}", "output=other", check=2))
+    assert "is of other classes than the checkpoint's" in line
+    assert not Path("other").exists()
+    line = error_line(call("publish", f"checkpoint={run / 'best.pt'}", "output=other", "result=nowhere", check=2))
+    assert line.startswith("result=nowhere: ")
+
+
 # ---------------------------------------------------------------- folders that are there
 
 

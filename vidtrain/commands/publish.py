@@ -53,6 +53,8 @@ class PublishConfig:
     """The .pt file to publish, such as best.pt of a run; low-rank updates (tune=lora) are merged."""
     output: FilePath = MISSING
     """Folder to write: a new one, an empty one, or one that an earlier publish has written."""
+    result: FilePath | None = None
+    """Folder of a test, or its result.json, for the model card; null: that of the run which the checkpoint lies in."""
     license: Text | None = None
     """Of the weights, for the model card: apache-2.0, cc-by-nc-4.0 ...; null: the card says that none is stated."""
     title: Text | None = None
@@ -75,6 +77,7 @@ def run(call: Invocation[PublishConfig]) -> None:
     clips = clips_of(config)
     theirs, reason = _in_transformers(model, state, clips)
     kept = {"config": portable(content["config"], file, options.trust), **_more(content)}
+    card = card_of(vars(options), content, config, model, theirs)
     _check_output(output)
     written = write_folder(
         prepare_folder(output, "output"),
@@ -82,7 +85,7 @@ def run(call: Invocation[PublishConfig]) -> None:
         state if theirs is None else theirs.state,
         transformers=None if theirs is None else _with_task(theirs, multi_label=bool(content.get("multi_label"))),
         preprocessors=_preprocessors(clips, theirs) if model_inputs(model) != ("features",) else {},
-        card=card_of(vars(options), content, config, model, theirs),
+        card=card,
     )
     if not written:
         log.warning("%s: somebody has edited it, so it stays; remove it for one of these results", output / CARD)

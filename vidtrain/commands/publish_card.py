@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, Final
 
 from torch import nn
 
 from vidtrain import build
-from vidtrain.commands.run_dir import FORMATS
+from vidtrain.commands.run_dir import FINISHED_FILE, FORMATS
+from vidtrain.errors import ConfigError, DataError
 from vidtrain.models.catalogue import catalogue
 from vidtrain.models.weights.to_transformers import TransformersModel
 from vidtrain.options.schema import TrainConfig
+from vidtrain.plain import read_json
 from vidtrain.published import clips_of
-from vidtrain.reports.model_card import ModelCard
+from vidtrain.reports.model_card import ModelCard, Tested
+from vidtrain.reports.results import TestResult
+from vidtrain.tasks.task import Task
+
+log = logging.getLogger("vidtrain")
+
+_TEST: Final = "test"
+"""Folder of a run's test."""
 
 
 def card_of(
@@ -27,8 +37,11 @@ def card_of(
     """The Markdown of the card.
 
     Args:
-        given: by the names of the command's options: checkpoint, license, title, dataset.
+        given: by the names of the command's options: checkpoint, result, license, title, dataset.
         content, config: of the checkpoint. theirs: the network in transformers, where it is there.
+
+    Raises:
+        ConfigError: result=... names no result of this network.
     """
     choices = content.get("choices")
     names = choices if isinstance(choices, dict) else {}
@@ -49,13 +62,73 @@ def card_of(
         dataset=dataset,
         primary=task.primary,
         titles=task.titles,
-        tested=None,
+        tested=_tested(given, content, task),
         training=_training(content, config),
         versions={str(key): str(value) for key, value in dict(content.get("versions") or {}).items()},
         license=given.get("license"),
         architecture=None if theirs is None else theirs.config["architectures"][0],
         notes=[] if theirs is None else theirs.notes,
     ).to_markdown()
+
+
+def _tested(given: Mapping[str, str | None], content: Mapping[str, Any], task: Task) -> Tested | None:
+    """The result that is named, or the one of the run that the checkpoint lies in, where it is of this very file."""
+    named = given.get("result")
+    folder = Path(named) if named is not None else _test_of(Path(str(given["checkpoint"])), content)
+    if folder is None:
+        return None
+    if folder.name == "result.json":
+        folder = folder.parent
+    try:
+        result = TestResult.read(folder)
+    except DataError as error:
+        if named is not None:
+            raise ConfigError(f"result={named}: {error}") from None
+        log.warning("%s: the model card is written without a result", error)
+        return None
+    if list(result.class_names) != list(content["class_names"]):
+        raise ConfigError(f"result={folder}: is of other classes than the checkpoint's: give result=FOLDER of its test")
+    return _facts(result.content, task)
+
+
+def _test_of(checkpoint: Path, content: Mapping[str, Any]) -> Path | None:
+    """The folder of the run's test, if it was the test of this file: the run's result names it, and its epoch."""
+    home = checkpoint.absolute().parent
+    try:
+        run = read_json(home / FINISHED_FILE)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(run, dict) or run.get("test") is None or not (home / _TEST / FINISHED_FILE).is_file():
+        return None
+    same = PurePath(str(run.get("checkpoint"))).name == checkpoint.name
+    if not same or content.get("epoch") not in (run.get("best_epoch"), 0):
+        log.warning("%s: is not the file whose test stands in %s: the model card has no result", checkpoint, home)
+        return None
+    return home / _TEST
+
+
+def _facts(result: Mapping[str, Any], task: Task) -> Tested:
+    """What the card shows of a result.json that has been checked."""
+    intervals, rows = result.get("intervals") or {}, result.get("classes") or []
+    recalls = [
+        (row["name"], row["recall"], row["support"]) for row in rows if row["support"] and row["recall"] is not None
+    ]
+    return Tested(
+        split=result["split"],
+        protocol=result["protocol"],
+        scored=result["scored"],
+        listed=result["listed"],
+        missing=result["missing"],
+        unreadable=result["unreadable"],
+        not_finite=len(result["not_finite"]),
+        values={key: float(result[key]) for key in task.titles if type(result.get(key)) in (int, float)},
+        intervals={key: (low, high) for key, (low, high) in intervals.get("values", {}).items()},
+        level=intervals.get("level", 0.95),
+        count=intervals.get("count", 0),
+        over=intervals.get("over", "videos"),
+        weakest=sorted(recalls, key=lambda row: row[1])[:5] if len(recalls) > 1 else [],
+        unseen=sum(not row["support"] for row in rows),
+    )
 
 
 def _training(content: Mapping[str, Any], config: TrainConfig) -> Sequence[str]:

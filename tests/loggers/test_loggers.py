@@ -9,7 +9,7 @@ import logging
 import shutil
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,9 @@ class Noting(Logger):
     def finish(self, update: int, values: Mapping[str, float]) -> None:
         self._note("finish", update, dict(values))
 
+    def files(self, files: Sequence[Path]) -> None:
+        self._note("files", [file.name for file in files])
+
     def close(self) -> None:
         self._note("close")
 
@@ -169,7 +172,7 @@ class Noting(Logger):
 CLIPS = torch.zeros(3, 2, 4, 5, 6, 3, dtype=torch.uint8), torch.tensor([0, 1, -1])
 
 
-@pytest.mark.parametrize("bad", ["start", "scalars", "image", "video", "precision_recall", "finish", "close"])
+@pytest.mark.parametrize("bad", ["start", "scalars", "image", "video", "precision_recall", "finish", "files", "close"])
 def test_a_logger_that_fails_is_skipped_and_closed_and_the_others_go_on(
     tmp_path: Path, bad: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -181,14 +184,15 @@ def test_a_logger_that_fails_is_skipped_and_closed_and_the_others_go_on(
         record.clips(update, *CLIPS)
         record.precision_recall("pr/a", update, np.array([True, False]), np.array([0.5, 0.25], np.float32))
     record.finish(2, {"test/top1": 0.5})
+    record.files([tmp_path / "result.json"])
     record.close()
     each = ["scalars", "image", "image", "video", "precision_recall"]
-    assert [call[0] for call in good.seen] == ["start", *each * 2, "finish", "close"]
+    assert [call[0] for call in good.seen] == ["start", *each * 2, "finish", "files", "close"]
     assert good.seen[1] == ("scalars", "val", 1, 1.0, {"loss": 0.5})
     assert good.seen[3] == ("image", "clips", 1, (6 * 5, 4 * 6, 3), np.uint8)
     assert good.seen[4] == ("video", "clips/video", 1, (4, 5 + 16, 3 * 6, 3), np.uint8)
     assert good.seen[5] == ("precision_recall", "pr/a", 1, [True, False], [0.5, 0.25])
-    assert good.seen[-2] == ("finish", 2, {"test/top1": 0.5})
+    assert good.seen[-3:-1] == [("finish", 2, {"test/top1": 0.5}), ("files", ["result.json"])]
     methods = [call[0] for call in broken.seen]
     assert methods.count(bad) == (2 if bad == "close" else 1)
     assert methods[-1] == "close"

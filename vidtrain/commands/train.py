@@ -47,6 +47,8 @@ from vidtrain.terminal import print_line, printable
 log = logging.getLogger("vidtrain")
 
 _MOST_CURVES = 20  # of precision over recall, a class each
+_LOGGED = ("result.json", "predictions.csv", "not_scored.csv")
+"""Files of the test that loggers are handed."""
 
 
 def run(call: Invocation[TrainConfig]) -> float | None:
@@ -207,7 +209,7 @@ def _tested(
 
 
 def _log_finals(trainer: Trainer, test: dict[str, Any] | None, folder: Path) -> None:
-    """Hand the loggers what the run ends with: the best validation, and of the test numbers, figures, curves.
+    """Hand the loggers what the run ends with: the best validation, and of the test numbers, figures, curves, files.
 
     folder: of the test.
     """
@@ -222,6 +224,8 @@ def _log_finals(trainer: Trainer, test: dict[str, Any] | None, folder: Path) -> 
             for name, truth, scores in precision_recall(TestResult.read(folder), _MOST_CURVES):
                 recorder.precision_recall(f"test/{printable(name)}", update, truth, scores)
     recorder.finish(update, values)
+    if test is not None:
+        recorder.files([file for name in _LOGGED if (file := folder / name).is_file()])
 
 
 def _gmac(options: TrainConfig, data: VideoData) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,11 @@ class LoggedRun:
 class Logger:
     """A destination of numbers and figures. A subclass overrides what it has a use for.
 
-    Its `__init__` takes the keys of its YAML file, conf/logger/NAME.yaml, and does nothing that may fail; `start` opens
-    what is written to. All of it happens in the main process alone. An exception from any method ends no training: it
-    is logged once, and from then on the logger is skipped. `close` is called at the end of every run, whatever ended
-    it, also after a failure, perhaps without `start`.
+    Its `__init__` takes the keys of its YAML file, conf/logger/NAME.yaml, and does nothing that may fail, but for
+    options that it refuses (ConfigError, before the training begins); `start` opens what is written to. All of it
+    happens in the main process alone. An exception from any other method ends no training: it is logged once, and from
+    then on the logger is skipped. `close` is called at the end of every run, whatever ended it, also after a failure,
+    perhaps without `start`.
 
     Attributes:
         output: what it writes into the run's folder, for messages: "metrics.jsonl".
@@ -63,6 +64,9 @@ class Logger:
     def finish(self, update: int, values: Mapping[str, float]) -> None:
         """The final numbers of a run that was trained to its end, by names such as test/top1 and val/top1."""
 
+    def files(self, files: Sequence[Path]) -> None:
+        """Files of the test of a finished run, to be kept with it: result.json, predictions.csv, not_scored.csv."""
+
     def close(self) -> None:
         """Write what is left, and end every thread and process of the logger's own."""
 
@@ -74,3 +78,26 @@ def reason(error: Exception) -> str:
 
 def cannot_write(output: str, folder: Path, error: Exception) -> str:
     return f"{output} in {folder} cannot be written ({reason(error)}); the training goes on without"
+
+
+_NOT_COMPARED = ("logger", "hook", "data.root", "class_names", "resume", "run_dir")
+"""Options that say nothing about what is learned."""
+
+
+def flat_options(options: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """The numbers, words and switches of a configuration by their dotted keys; of what a section calls, its name."""
+    return dict(_scalars(options))
+
+
+def _scalars(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
+    """(dotted key, value) of what TensorBoard can show of a configuration; of what a section calls, its name."""
+    for name, value in options.items():
+        key = f"{prefix}{name}"
+        if key in _NOT_COMPARED:
+            continue
+        if isinstance(value, Mapping):
+            yield from _scalars(value, f"{key}.")
+        elif name == "_target_":
+            yield prefix.rstrip("."), str(value).rpartition(".")[2]
+        elif isinstance(value, (bool, int, float, str)):
+            yield key, value

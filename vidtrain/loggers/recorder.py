@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +59,10 @@ class RunRecorder:
     def finish(self, update: int, values: Mapping[str, float]) -> None:
         """The final numbers; see Logger.finish."""
         self._each(lambda logger: logger.finish(update, dict(values)))
+
+    def files(self, files: Sequence[Path]) -> None:
+        """Files of the test; see Logger.files."""
+        self._each(lambda logger: logger.files(files))
 
     def _drawn(self, name: str, draw: Callable[[], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8] | None:
         """None where no logger shows it, or it cannot be drawn, which is logged once."""

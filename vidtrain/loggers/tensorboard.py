@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.loggers.logger import LoggedRun, Logger
+from vidtrain.loggers.logger import LoggedRun, Logger, flat_options
 
 
 class TensorBoard(Logger):
@@ -35,7 +35,7 @@ class TensorBoard(Logger):
         # purge_step hides the points that a killed run had written after its last checkpoint
         purge = None if run.resumed_at is None else run.resumed_at[0] + 1
         self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=purge)
-        self._options = dict(_scalars(run.config))
+        self._options = flat_options(run.config)
 
     def scalars(self, kind: str, update: int, epoch: float, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -84,21 +84,3 @@ class TensorBoard(Logger):
         the same error from the next call, where it is logged in one line."""
         if self._before is not None and not isinstance(args.exc_value, OSError):
             self._before(args)
-
-
-_NOT_COMPARED = ("logger", "hook", "data.root", "class_names", "resume", "run_dir")
-"""Options that say nothing about what is learned."""
-
-
-def _scalars(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
-    """(dotted key, value) of what TensorBoard can show of a configuration; of what a section calls, its name."""
-    for name, value in options.items():
-        key = f"{prefix}{name}"
-        if key in _NOT_COMPARED:
-            continue
-        if isinstance(value, Mapping):
-            yield from _scalars(value, f"{key}.")
-        elif name == "_target_":
-            yield prefix.rstrip("."), str(value).rpartition(".")[2]
-        elif isinstance(value, (bool, int, float, str)):
-            yield key, value

@@ -16,6 +16,7 @@ from tests.videos import scene
 from vidtrain.errors import ConfigError
 from vidtrain.explain.methods import MapOptions, Method
 from vidtrain.reports.explanation import frame_scores, overlay
+from vidtrain.tasks.classification.calibration import Calibration
 
 FILES = {"strip.png", "overlay.mp4", "map.npy", "explanation.json"}
 
@@ -74,6 +75,17 @@ def test_the_clip_and_the_class_that_are_asked_for(trained: Path, videos: Path) 
     asked = clf.explain(videos / "other.mp4", target=other)
     assert (asked.target, asked.predicted) == (other, clf.predict(videos / "other.mp4").label)
     assert f"; the video is classified as {asked.predicted}" in asked.lines()[0]
+
+
+def test_probabilities_are_those_at_the_temperature(trained: Path, videos: Path) -> None:
+    clf = vidtrain.load(trained, device="cpu")
+    options = MapOptions(layer="net")
+    plain = clf.explain(videos / "other.mp4", options=options)
+    clf.task.calibration = Calibration(temperature=0.05)
+    found = clf.explain(videos / "other.mp4", options=options)
+    assert found.probability > plain.probability + 0.01
+    for one in (plain, found):
+        assert one.deletion.whole == pytest.approx(one.probability, abs=1e-5)
 
 
 def test_arrays_and_methods(trained: Path) -> None:

@@ -28,7 +28,7 @@ from vidtrain.types import FilePath
 @dataclass
 class ExplainConfig(CheckpointSections):
     checkpoint: FilePath | None = None
-    """The .pt file whose network is explained; null: model.weights."""
+    """The .pt file, or published folder, whose network is explained; null: model.weights."""
     class_names: FilePath | None = None
     """model.weights: names of its outputs, kinetics400 or a file with a name per line; null: as the file says."""
     input: FilePath = MISSING
@@ -53,6 +53,7 @@ class ExplainConfig(CheckpointSections):
 
 def run(call: Invocation[ExplainConfig]) -> None:
     """Explain every readable video; those that cannot be read are errors at the end."""
+    call = published.folder_as_checkpoint(call)
     options = call.options
     if options.window is not None and len(options.window) != 2:
         raise ConfigError(f"window={options.window}: expected two numbers, frames and pixels: window=[4,16]")
@@ -62,8 +63,9 @@ def run(call: Invocation[ExplainConfig]) -> None:
     output = prepare_folder(Path(options.output), "output")
     device = choose_device(config.trainer.device)
     model, names = subject.classifier(options)
-    multi_label = bool((subject.content or {}).get("multi_label"))
-    predictor = Predictor(config, model, names, device, multi_label=multi_label)
+    content = subject.content or {}
+    multi_label, calibration = bool(content.get("multi_label")), content.get("calibration")
+    predictor = Predictor(config, model, names, device, multi_label=multi_label, calibration=calibration)
     window = None if options.window is None else (options.window[0], options.window[1])
     how = MapOptions(options.method, options.layer, window, options.fill, config.eval.batch_size)
 

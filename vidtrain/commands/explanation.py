@@ -134,7 +134,8 @@ def explain(
         scorer = scorer_of(predictor.config, seen, precision, 0, inputs.reader)
         network = scorer.network(predictor.model.eval())
         shown = _shown_clip(network, task, scorer, inputs.paths[0], target, clip)
-        score = ClassScore(predictor.model, network, shown.number, task.multi_label)
+        temperature = task.calibration.temperature or 1.0
+        score = ClassScore(predictor.model, network, shown.number, task.multi_label, temperature)
         found = _mapped(score, network.ready(shown.inputs), options or MapOptions())
     return Explanation(
         path=inputs.names[0],

@@ -25,13 +25,14 @@ class ClassScore:
     """The output of a network for one class.
 
     model: in eval mode. call: inputs of N clips -> logits (N, K). target: the class. multi_label: its probability is
-    the sigmoid of its logit, not the softmax.
+    the sigmoid of its logit, not the softmax. temperature: by which the logits of a probability are divided.
     """
 
     model: nn.Module
     call: Callable[[Mapping[str, Tensor]], Tensor]
     target: int
     multi_label: bool = False
+    temperature: float = 1.0
 
     def logit(self, inputs: Inputs) -> Tensor:
         """float32 (N,), with a gradient."""
@@ -40,7 +41,7 @@ class ClassScore:
     def log_prob(self, inputs: Inputs) -> Tensor:
         """The logarithm of the class's probability, float32 (N,), without a gradient."""
         with torch.no_grad():
-            logits = self.call(inputs).float()
+            logits = self.call(inputs).float() / self.temperature
         logs = F.logsigmoid(logits) if self.multi_label else logits.log_softmax(1)
         return logs[:, self.target]
 

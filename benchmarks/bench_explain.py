@@ -1,7 +1,7 @@
-"""The table of benchmarks/explain.md: are the maps of `vidtrain explain` faithful? From the folders of finished runs.
+"""Are the maps of `vidtrain explain` faithful? A table by model and method, from the folders of finished runs.
 
     vidtrain train experiment=motion_32 data.root=data/motion_36 model=tsm_tiny run_dir=runs/tsm_tiny ...
-    python benchmarks/bench_explain.py runs/tsm_tiny runs/convlstm_tiny --write benchmarks/explain.md
+    python benchmarks/bench_explain.py runs/tsm_tiny runs/convlstm_tiny --write explain.md
 
 Of each run some test videos that one clip is enough to classify rightly are explained by every method that is defined
 for the network. What the map marks most, a fifth of the clip's pixels, is taken away; so is as much elsewhere

@@ -19,18 +19,17 @@ NETS: dict[str, tuple[float, int, dict[str, Any], tuple[Method, ...]]] = {
     "slow_fusion": (3e-3, 50, {}, (Method.gradcam, Method.occlusion)),
     "vivit_tiny": (2e-3, 60, {**_SMALL_VIT, "tubelet": 2}, (Method.rollout, Method.occlusion)),
     "timesformer_tiny": (2e-3, 80, _SMALL_VIT, (Method.rollout, Method.occlusion)),
-    "videomae_tiny": (2e-3, 80, {**_SMALL_VIT, "tubelet": 2}, (Method.rollout, Method.gradcam)),
-    "uniformerv2_tiny": (2e-3, 80, _SMALL_VIT, (Method.rollout, Method.gradcam)),
+    "videomae_tiny": (2e-3, 80, {**_SMALL_VIT, "tubelet": 2}, (Method.rollout,)),
+    "uniformerv2_tiny": (2e-3, 80, _SMALL_VIT, (Method.rollout,)),
     "convlstm_tiny": (5e-3, 60, {}, (Method.gradcam, Method.occlusion)),
     "tsm_tiny": (3e-3, 60, {}, (Method.gradcam, Method.occlusion)),
-    "slowfast_tiny": (5e-3, 120, {}, (Method.gradcam, Method.occlusion)),
     "swin3d_t": (
         2e-3,
         60,
         {"width": 24, "depths": [1, 1], "heads": [1, 2], "window": [4, 4, 4]},
         (Method.occlusion,),
     ),
-    "hiera_tiny": (2e-3, 80, {"stages": [1, 1], "pools": 1, "window_stages": 1}, (Method.gradcam, Method.occlusion)),
+    "hiera_tiny": (2e-3, 80, {"stages": [1, 1], "pools": 1, "window_stages": 1}, (Method.occlusion,)),
 }
 _QUICK = ("slow_fusion", "vivit_tiny")
 

@@ -1,5 +1,5 @@
-"""Faithful on the built-in motion: of a network of each family that distinguishes two directions, deleting what the map
-marks costs more probability than deleting as much elsewhere. All slow; their quick sibling is test_known_evidence.py.
+"""Faithful on the built-in motion: of a network that distinguishes two directions, deleting what the map
+marks costs more probability than deleting as much elsewhere. Slow; its quick sibling is test_known_evidence.py.
 """
 
 from __future__ import annotations
@@ -22,12 +22,6 @@ FRAMES, SIZE = 8, 32
 # steps and learning rate
 FAMILIES: dict[str, tuple[int, float, dict[str, Any]]] = {
     "slow_fusion": (80, 3e-3, {}),
-    "csn_tiny": (100, 3e-3, {}),
-    "slowfast_tiny": (100, 3e-3, {}),
-    "tsm_tiny": (100, 3e-3, {}),
-    "convlstm_tiny": (120, 3e-3, {}),
-    "videomae_tiny": (400, 1e-3, {"patch": 8, "tubelet": 2}),
-    "timesformer_tiny": (200, 1e-3, {"patch": 8}),
 }
 
 

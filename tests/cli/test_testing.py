@@ -12,8 +12,12 @@ import pytest
 
 import vidtrain
 from tests.cli.conftest import Call, error_line
+from vidtrain.commands.calibrating import check_calibration
+from vidtrain.commands.eval import EvalCommandConfig
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from vidtrain.errors import ConfigError
 from vidtrain.reports.results import TestResult
+from vidtrain.tasks.classification.task import Classification
 
 
 def result(folder: str | Path) -> dict[str, Any]:
@@ -104,6 +108,9 @@ def test_calibration_is_kept_in_the_checkpoint(trained: Path, call: Call) -> Non
 
     other = call("eval", "checkpoint=best.pt", "eval.clips=3", "output=other")
     assert "the checkpoint was calibrated with " in other.stderr
+    call("publish", "checkpoint=sure.pt", "output=folder")
+    assert vidtrain.load("folder", device="cpu").predict(raw.file).label == "unknown"
+    assert "publish it again" in error_line(call("eval", "checkpoint=folder", "calibrate=true", check=2))
     call("eval", "checkpoint=best.pt", "calibrate=true", "output=third")
     assert load_checkpoint("best.pt")["calibration"]["threshold"] is None  # it was one of other probabilities
 
@@ -112,6 +119,8 @@ def test_mistakes_of_a_calibration(trained: Path, call: Call) -> None:
     best = f"checkpoint={trained / 'best.pt'}"
     before = (trained / "best.pt").read_bytes()
     assert "is chosen on val" in error_line(call("eval", best, "split=val", "calibrate=true", check=2))
+    with pytest.raises(ConfigError, match="leave stream=rgb out"):
+        check_calibration(EvalCommandConfig(checkpoint="x.pt", stream="rgb", calibrate=True), Classification("ab"))
     assert "must be above 0 and below 1" in error_line(call("eval", best, "reject_precision=1", check=2))
     line = error_line(call("eval", best, "reject_precision=0.999", "output=out", check=2))
     assert "no threshold reaches it on the 8 videos of val, the best is " in line

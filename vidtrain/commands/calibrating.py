@@ -16,6 +16,7 @@ from vidtrain.commands.scoring import Scorer, prepare_folder
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from vidtrain.errors import ConfigError, DataError
+from vidtrain.hub_folder import is_hub_folder
 from vidtrain.tasks.classification.calibration import (
     Calibration,
     answers,
@@ -36,6 +37,7 @@ class Wanted(Protocol):
 
     checkpoint: str | None
     split: Any
+    stream: str | None
     calibrate: bool
     reject_precision: float | None
     conformal_coverage: float | None
@@ -51,6 +53,12 @@ def check_calibration(options: Wanted, task: Task) -> None:
         raise ConfigError(f"{key}: {type(task).__name__} gives no probabilities of classes")
     if options.checkpoint is None:
         raise ConfigError(f"{key} is kept in a checkpoint, and model.weights names a published file: train from it")
+    if is_hub_folder(Path(options.checkpoint)):
+        raise ConfigError(
+            f"{key} is kept in a checkpoint: calibrate the .pt file that was published, and publish it again"
+        )
+    if options.stream is not None:
+        raise ConfigError(f"{key} is of the whole network: leave stream={options.stream} out")
     if str(options.split) == "val":
         raise ConfigError(f"{key} is chosen on val: test another split, split=test, to see what it does")
     if task.multi_label and options.conformal_coverage is not None:

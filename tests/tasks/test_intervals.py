@@ -84,6 +84,11 @@ def test_the_interval_of_an_accuracy_is_centred_on_its_level(videos: int) -> Non
         shares.append((stats.binom.pmf(np.arange(videos + 1), videos, truth) * holds).sum())
     assert 0.945 <= np.mean(shares) <= 0.956
     for right in (videos // 2, videos * 4 // 5):
+        law = stats.binom.pmf(np.arange(videos + 1), videos, right / videos)
+        resamples = np.repeat(
+            np.arange(videos + 1) / videos, np.round(law * 1e6).astype(int)
+        )  # as many as one may like
+        assert interval(resamples, videos) == pytest.approx(exact(videos, right), abs=1e-3)
         hits = torch.arange(videos) < right
         scores = scores_of(torch.eye(2)[(~hits).long()], torch.zeros(videos).long())
         found = intervals(scores, None)

@@ -42,6 +42,12 @@ ALLOWED = {
         "trainer.data_timeout, trainer.rank_timeout": "waits forever, as it says",
         "prepare.crf": "lossless",
         "prepare.min_psnr": "no copy is refused",
+        "segments.smoothing, segments.min_seconds, segments.merge_seconds": "off",
+        "segments.threshold": "the most probable class, however improbable",
+        "clip": "the first one",
+        "clips": "label_errors: no contact sheet",
+        "thumbnails": "no file is opened",
+        "port": "any that is free",
     },
     "-1": {"transform.mean": "a mean of the user's own"},
     "1e30": {

@@ -64,7 +64,7 @@ def test_flow_train_eval_predict(motion: list[str], tiny: list[str], call: Call,
         predictions(tmp_path / "again")[1:], predictions(tmp_path / "computed")[1:], strict=True
     ):
         assert cached[0] == computed[0]
-        assert float(cached[3]) == pytest.approx(float(computed[3]), abs=0.01)  # JPEGs and rounding
+        assert float(cached[4]) == pytest.approx(float(computed[4]), abs=0.01)  # JPEGs and rounding
 
     # a video that the cache has no flow of: an error in a test, computed in a prediction
     tested = Path(predictions(tmp_path / "again")[1][0])

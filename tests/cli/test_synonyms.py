@@ -21,7 +21,7 @@ def keys(command: str) -> tuple[str, ...]:
     run_dir.register()
     chosen = {"train": ["data=folder", "optimizer=adamw"], "data": ["data=folder"], "bench": ["model=c3d"]}
     found = all_keys(command, chosen.get(command, []))
-    assert len(found) > 4
+    assert len(found) > 1  # board has two
     return tuple(found)
 
 

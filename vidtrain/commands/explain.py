@@ -39,7 +39,7 @@ class ExplainConfig(CheckpointSections):
     """rollout (transformers), gradcam, occlusion (any network, slow); auto: the first that proves true on the clip."""
     layer: str | None = None
     """gradcam: the module whose maps are used, such as layer4; null: the last one with maps that are fine enough."""
-    window: list[int] | None = None
+    window: list[int] | None = number(None, least=1)
     """occlusion: frames and pixels of the box that is taken away, [4,16]; null: a quarter of the clip each way."""
     fill: Fill = Fill.mean
     """What is put in place of what is taken away: mean, the clip's colour; still: each pixel's mean over time."""

@@ -247,7 +247,9 @@ def _check_types(function: Any, options: Mapping[str, Any], section: str) -> Non
             continue  # many write "weights: str = None"
         if key in hints and not _fits(value, hints[key]):
             wanted = _type_name(hints[key])
-            if value is None:  # as data.root of a published folder
+            if (
+                value is None and key in parameters and default is inspect.Parameter.empty
+            ):  # data.root of a published folder
                 raise ConfigError(f"{section}.{key} is not set: expected {wanted}")
             raise ConfigError(f"{section}.{key}={value!r}: expected {wanted}, got {type(value).__name__}")
 

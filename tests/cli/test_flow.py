@@ -67,7 +67,7 @@ def test_flow_train_eval_predict(motion: list[str], tiny: list[str], call: Call,
         assert float(cached[4]) == pytest.approx(float(computed[4]), abs=0.01)  # JPEGs and rounding
 
     # a video that the cache has no flow of: an error in a test, computed in a prediction
-    tested = Path(predictions(tmp_path / "again")[1][0])
+    tested = Path(predictions(tmp_path / "again")[1][1])
     file_of(cache, video_id(str(tested))).unlink()
     call("eval", f"checkpoint={checkpoint}", "output=less")
     assert "there is no flow of it in" in (tmp_path / "less" / "not_scored.csv").read_text()

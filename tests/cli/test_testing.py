@@ -12,12 +12,11 @@ import pytest
 
 import vidtrain
 from tests.cli.conftest import Call, error_line
-from vidtrain.commands.calibrating import check_calibration
+from vidtrain.commands.calibrating import check_can_be_kept
 from vidtrain.commands.eval import EvalCommandConfig
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from vidtrain.errors import ConfigError
 from vidtrain.reports.results import TestResult
-from vidtrain.tasks.classification.task import Classification
 
 
 def result(folder: str | Path) -> dict[str, Any]:
@@ -120,7 +119,7 @@ def test_mistakes_of_a_calibration(trained: Path, call: Call) -> None:
     before = (trained / "best.pt").read_bytes()
     assert "is chosen on val" in error_line(call("eval", best, "split=val", "calibrate=true", check=2))
     with pytest.raises(ConfigError, match="leave stream=rgb out"):
-        check_calibration(EvalCommandConfig(checkpoint="x.pt", stream="rgb", calibrate=True), Classification("ab"))
+        check_can_be_kept(EvalCommandConfig(checkpoint="x.pt", stream="rgb", calibrate=True))
     assert "must be above 0 and below 1" in error_line(call("eval", best, "reject_precision=1", check=2))
     line = error_line(call("eval", best, "reject_precision=0.999", "output=out", check=2))
     assert "no threshold reaches it on the 8 videos of val, the best is " in line

@@ -43,14 +43,12 @@ class Wanted(Protocol):
     conformal_coverage: float | None
 
 
-def check_calibration(options: Wanted, task: Task) -> None:
-    """Raise ConfigError, before any work, for a calibration that cannot be made or kept."""
+def check_can_be_kept(options: Wanted) -> None:
+    """Raise ConfigError, before anything is read, for a calibration that no file could keep."""
     given = _given(options)
     if not given:
         return
     key = next(iter(given))
-    if not isinstance(task, Classification):
-        raise ConfigError(f"{key}: {type(task).__name__} gives no probabilities of classes")
     if options.checkpoint is None:
         raise ConfigError(f"{key} is kept in a checkpoint, and model.weights names a published file: train from it")
     if is_hub_folder(Path(options.checkpoint)):
@@ -61,6 +59,16 @@ def check_calibration(options: Wanted, task: Task) -> None:
         raise ConfigError(f"{key} is of the whole network: leave stream={options.stream} out")
     if str(options.split) == "val":
         raise ConfigError(f"{key} is chosen on val: test another split, split=test, to see what it does")
+
+
+def check_calibration(options: Wanted, task: Task) -> None:
+    """Raise ConfigError, before any work, for a calibration that the task cannot have, or the disk not take."""
+    given = _given(options)
+    if not given:
+        return
+    assert options.checkpoint is not None  # as check_can_be_kept has seen
+    if not isinstance(task, Classification):
+        raise ConfigError(f"{next(iter(given))}: {type(task).__name__} gives no probabilities of classes")
     if task.multi_label and options.conformal_coverage is not None:
         raise ConfigError("conformal_coverage: prediction sets are of one class per video, this dataset has several")
     prepare_folder(Path(options.checkpoint).absolute().parent, "checkpoint")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from torch import nn
 
 from vidtrain import build, published
-from vidtrain.commands.calibrating import calibrate, check_calibration
+from vidtrain.commands.calibrating import calibrate, check_calibration, check_can_be_kept
 from vidtrain.commands.scoring import Scorer, prepare_folder, refuse_not_finite
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import IntLists, Manifest, VideoData
@@ -75,6 +75,7 @@ def run(call: Invocation[EvalCommandConfig]) -> float | None:
 
 
 def _scored(call: Invocation[EvalCommandConfig], world: World) -> float | None:
+    check_can_be_kept(call.options)
     call = published.folder_as_checkpoint(call)
     options = call.options
     subject = published.Subject.of(call)

@@ -122,6 +122,7 @@ def test_auto_keeps_the_faster_and_says_both(costly: str, wins: str) -> None:
     assert graphs() == before
 
 
+@pytest.mark.slow
 @compiler
 def test_compiled_is_the_same_network_for_everybody_else() -> None:
     torch.manual_seed(0)

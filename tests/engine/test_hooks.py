@@ -214,31 +214,30 @@ def test_the_examples_of_the_documentation_run(
     files: dict[str, str] = {}
     for name, body in blocks:
         files[name] = files.get(name, "") + textwrap.dedent(body)
-    assert set(files) == {"mycode.py", "my_conf/logger/wandb.yaml", "my_conf/hook/weight_norm.yaml"}
-    files["wandb.py"] = """
+    assert set(files) == {"mycode.py", "my_conf/logger/aim.yaml", "my_conf/hook/weight_norm.yaml"}
+    files["aim.py"] = """
 logged = []
 class Run:
-    def log(self, values, step): logged.append((step, values))
-    def finish(self): logged.append("finished")
-def init(project, name, config):
-    logged.append((project, name, config["trainer"]["epochs"]))
-    return Run()
+    def __init__(self, experiment): logged.append(experiment)
+    def __setitem__(self, key, value): logged.append((key, value["trainer"]["epochs"]))
+    def track(self, values, step): logged.append((step, values))
+    def close(self): logged.append("closed")
 """
     for name, body in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(body)
     monkeypatch.syspath_prepend(tmp_path)
-    own = ["--config-dir", "my_conf", "logger=[jsonl,wandb]", "hook=weight_norm", "hook.weight_norm.every=2"]
+    own = ["--config-dir", "my_conf", "logger=[jsonl,aim]", "hook=weight_norm", "hook.weight_norm.every=2"]
     call("train", *tiny, *own, "trainer.epochs=1", "trainer.max_batches=2", "trainer.test=false", "run_dir=run")
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
     norms = [(r["update"], r["weight_norm"]) for r in records if "weight_norm" in r]
     assert [update for update, _ in norms] == [2]
     assert norms[0][1] > 1
-    logged = sys.modules["wandb"].logged
-    assert (logged[0], logged[-1]) == (("videos", "run", 1), "finished")
+    logged = sys.modules["aim"].logged
+    assert (logged[:2], logged[-1]) == (["videos", ("config", 1)], "closed")
     assert (2, {"train/weight_norm": norms[0][1]}) in logged
-    assert len(logged) == len(records) + 2
-    for name in ("wandb", "mycode"):
+    assert len(logged) == len(records) + 3
+    for name in ("aim", "mycode"):
         sys.modules.pop(name)
 
 

@@ -50,6 +50,7 @@ def test_it_learns_and_is_kept_and_resumes_bit_for_bit(tmp_path: Path) -> None:
     assert of(parts["log"], "train_epoch") == trained  # the running totals of the task's measures are kept, too
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo's meeting by a file")
 def test_two_processes_train_it_together(tmp_path: Path) -> None:
     zero, one = run_pair("tests.tasks.second", tmp_path)

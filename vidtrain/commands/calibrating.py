@@ -102,6 +102,11 @@ def calibrate(options: Wanted, task: Task, scorer: Scorer, model: nn.Module, dat
         file = Path(options.checkpoint)
         save_checkpoint(file, {**load_checkpoint(file), "calibration": asdict(task.calibration)})
         log.info("%s; kept in %s", _said(task.calibration), file)
+        if options.calibrate and task.calibration.at_its_bound:
+            log.warning(
+                "the temperature stands at its bound: val has no answer that is wrong with some confidence, or none that "
+                "is right, so it says nothing of how sure the network may be; calibrate by more or harder videos"
+            )
 
 
 def _chosen(options: Wanted, calibration: Calibration, scores: ClassScores) -> Calibration:

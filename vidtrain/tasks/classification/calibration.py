@@ -101,6 +101,11 @@ class Calibration:
             raise CheckpointError(f"the checkpoint's calibration cannot be used: temperature {found.temperature}")
         return found
 
+    @property
+    def at_its_bound(self) -> bool:
+        """The temperature is the lowest or the highest that is tried: no other fits better, however far from 1."""
+        return self.temperature is not None and not 1.01 * LOWEST < self.temperature < 0.99 * HIGHEST
+
     def apply(self, probs: Tensor, *, multi_label: bool) -> Tensor:
         """float32 (..., K): the probabilities at the temperature; as they are without one."""
         if self.temperature is None:

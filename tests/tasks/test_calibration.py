@@ -72,8 +72,9 @@ def test_all_right_and_all_wrong_have_a_temperature_too() -> None:
     assert fit_temperature(probs, torch.arange(3)) > 1  # of those with no loss at all the mildest
     assert fit_temperature(probs * 0.7 + 0.1, torch.arange(3)) < 0.06  # below, the loss is 0
     assert fit_temperature(probs, torch.arange(3).roll(1)) == pytest.approx(20, rel=1e-4)
-    for labels, bound in ((torch.arange(3), True), (torch.arange(3).roll(1), True), (torch.tensor([0, 1, 0]), False)):
-        assert Calibration(fit_temperature(probs * 0.7 + 0.1, labels)).at_its_bound == bound
+    soft, right = (probs * 0.7 + 0.1).repeat(4, 1), torch.arange(3).repeat(4)
+    for labels, bound in ((right, True), (right.roll(1), True), (torch.cat([right[:-1], right[:1]]), False)):
+        assert Calibration(fit_temperature(soft, labels)).at_its_bound == bound
     assert not Calibration().at_its_bound
     assert Calibration(20.0).apply(probs, multi_label=False).isfinite().all()
     assert Calibration(0.05).apply(probs, multi_label=True).isfinite().all()

@@ -103,8 +103,8 @@ class Calibration:
 
     @property
     def at_its_bound(self) -> bool:
-        """The temperature is the lowest or the highest that is tried: no other fits better, however far from 1."""
-        return self.temperature is not None and not 1.01 * LOWEST < self.temperature < 0.99 * HIGHEST
+        """The temperature is about the lowest or the highest that is tried, as without a wrong or a right answer."""
+        return self.temperature is not None and not 1.2 * LOWEST < self.temperature < HIGHEST / 1.2
 
     def apply(self, probs: Tensor, *, multi_label: bool) -> Tensor:
         """float32 (..., K): the probabilities at the temperature; as they are without one."""

@@ -104,7 +104,7 @@ def calibrate(options: Wanted, task: Task, scorer: Scorer, model: nn.Module, dat
         log.info("%s; kept in %s", _said(task.calibration), file)
         if options.calibrate and task.calibration.at_its_bound:
             log.warning(
-                "the temperature stands at its bound: of the answers on val none is confident and wrong, or none is right. "
+                "the temperature stands at its bound: no answer on val is confident and wrong, or none is right. "
                 "It says nothing of how sure the network may be: calibrate by more or harder videos"
             )
 

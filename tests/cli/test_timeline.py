@@ -15,13 +15,15 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 
 import vidtrain
 from tests.cli.conftest import Call, environment, error_line
 from tests.videos import scene, write_video
 from vidtrain.commands.predictor import Predictor
-from vidtrain.commands.timeline import Slider, default_hop
+from vidtrain.commands.timeline import Slider, _Found, default_hop
 from vidtrain.data.clips.sampling import sliding_clips
+from vidtrain.data.clips.stream import BrokenClip, ClipBatch
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.settings import SamplerConfig
 from vidtrain.errors import ConfigError
@@ -116,6 +118,16 @@ def test_a_broken_stretch_is_skipped_and_said(clf: Predictor, tmp_path: Path, ca
     ((start, end),) = other.unreadable
     assert 0 < start < end < other.seconds
     assert re.search(r"broken\.mp4: \d+ of \d+ windows are skipped, the first at [\d.]+ s: ", caplog.text)
+
+
+def test_what_was_seen_before_a_restart_is_void(clf: Predictor) -> None:
+    slider, found = Slider(clf, EVERYTHING), [_Found(), _Found()]
+    clips, rows, none = torch.zeros(2, 8, 32, 32, 3, dtype=torch.uint8), torch.tensor([0, 1]), torch.empty(0).long()
+    slider._collect(ClipBatch(clips, rows, torch.tensor([3, 4]), torch.tensor([9, 9])), found)
+    assert [list(one.probs) for one in found] == [[3], [4]]
+    slider._collect(ClipBatch(torch.empty(0), none, none, none, broken=[BrokenClip(0, 1, "x")], restarted=[0]), found)
+    assert [list(one.probs) for one in found] == [[], [4]]
+    assert [one.broken for one in found] == [{1: "x"}, {}]
 
 
 def test_files_that_others_read(call: Call, trained: Path, video: Path, tmp_path: Path) -> None:

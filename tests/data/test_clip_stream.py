@@ -22,7 +22,7 @@ from vidtrain.data.readers import streaming
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.pyav.reader import PyAVReader, PyAVVideo
 from vidtrain.data.settings import SamplerConfig, TransformConfig
-from vidtrain.errors import ConfigError
+from vidtrain.errors import ConfigError, VideoError
 from vidtrain.types import Frames, Indices, VideoInfo
 
 SPEC = SamplerConfig(num_frames=4, stride=2)
@@ -191,6 +191,42 @@ def test_a_frame_that_comes_twice(videos: list[Path]) -> None:
     ended, bad = gathered(iter(stream(Manifest.of([str(videos[0])], [0]), reader=OutOfOrder())))
     assert not bad
     assert torch.equal(ended[0], expected(videos[0], None))
+
+
+class Spoiled(OutOfOrder):
+    """As OutOfOrder, and a frame that the pass gives is refused when it is read."""
+
+    def open(self, path: str) -> OpenVideo:
+        video = super().open(path)
+        read = video.read
+
+        def refusing(indices: Indices, size: tuple[int, int] | None = None) -> Frames:
+            if 20 in indices:
+                raise VideoError(path, "frame 20 is spoiled")
+            return read(indices, size)
+
+        video.read = refusing  # type: ignore[method-assign]
+        return video
+
+
+@pytest.mark.parametrize("batch_size", [3, 5, 100])
+def test_clips_of_frames_that_turn_out_to_be_spoiled_are_void(videos: list[Path], batch_size: int) -> None:
+    manifest = Manifest.of([str(videos[0]), str(videos[1])], [0, 0])
+    batches = stream(manifest, reader=Spoiled(), hop=3, batch_size=batch_size, skip_broken=True)
+    kept: dict[tuple[int, int], torch.Tensor] = {}
+    broken: list[tuple[int, int]] = []
+    for batch in batches:
+        for row in batch.restarted:
+            kept = {key: view for key, view in kept.items() if key[0] != row}
+        kept |= dict(zip(zip(batch.videos.tolist(), batch.numbers.tolist(), strict=True), batch.views, strict=True))
+        broken += [(clip.video, clip.number) for clip in batch.broken]
+    indices = sliding_clips(61, 25, SPEC, 3)
+    assert broken == [(0, n) for n, clip in enumerate(indices.tolist()) if 20 in clip]
+    assert broken == [(0, 6)]  # frames 18, 20, 22, 24
+    whole = expected(videos[0], 3)
+    assert [n for row, n in sorted(kept) if row == 0] == [n for n in range(len(indices)) if (0, n) not in broken]
+    assert all(torch.equal(view, whole[n]) for (row, n), view in kept.items() if row == 0)
+    assert len([1 for row, _ in kept if row == 1]) == len(expected(videos[1], 3))  # a sound one beside it
 
 
 class Endless:

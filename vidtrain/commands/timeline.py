@@ -115,7 +115,9 @@ class Slider:
             for row, bad in batch.bad:
                 yield VideoTimeline(paths[row], error=bad.reason)
 
-    def _collect(self, batch: ClipBatch, found: Sequence[_Found]) -> None:
+    def _collect(self, batch: ClipBatch, found: list[_Found]) -> None:
+        for row in batch.restarted:
+            found[row] = _Found()
         for clip in batch.broken:
             found[clip.video].broken[clip.number] = clip.reason
         if not len(batch):

@@ -57,7 +57,8 @@ class ClipBatch:
     views: uint8 (N, T, H, W, 3), N may be 0. videos: int64 (N,), rows in the manifest. numbers: int64 (N,), place of
     the clip among those of its video, ascending from 0; a second 0 starts the video again. totals: int64 (N,),
     clips of its video. ends: videos of which nothing more comes. bad: videos given up, with their rows.
-    broken: clips that are skipped, of a stream that goes on behind them.
+    broken: clips that are skipped, of a stream that goes on behind them. restarted: rows of which all that came before
+    this batch is void.
     """
 
     views: torch.Tensor
@@ -67,6 +68,7 @@ class ClipBatch:
     ends: list[VideoEnd] = field(default_factory=list)
     bad: list[tuple[int, BadVideo]] = field(default_factory=list)
     broken: list[BrokenClip] = field(default_factory=list)
+    restarted: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -156,7 +158,11 @@ class ClipStream(IterableDataset[ClipBatch]):
             waiting.ends.append(VideoEnd(row, len(indices), info.num_frames, info.fps, info.times))
 
     def _readable(self, video: OpenVideo, row: int, indices: Indices, waiting: _Waiting) -> Iterator[ClipBatch]:
-        """As many clips as can be read. Where one cannot, those from there on are read by themselves for a while."""
+        """As many clips as can be read.
+
+        One pass may find only at its end that frames it has given are spoiled. So after any complaint the video begins
+        again, in pieces that are given when they are sound; where one is not, clips are read by themselves for a while.
+        """
         cut, first, sound, pieces = self.cuts.all(video.info)[0], 0, _SOUND, False
         while first < len(indices):
             try:
@@ -169,10 +175,13 @@ class ClipStream(IterableDataset[ClipBatch]):
                     first, sound = first + 1, sound + 1
                     if len(waiting.clips) == self.batch_size:
                         yield waiting.batch()
-            except OutOfOrderError:
-                first, pieces = 0, True
-            except VideoError as error:
-                if sound < _SOUND:  # one by itself: it is this one
+            except (OutOfOrderError, VideoError) as error:
+                if not pieces:
+                    yield waiting.batch()  # void as far as it is of this video
+                    waiting.restarted.append(row)
+                    first, pieces = 0, True
+                    continue
+                if isinstance(error, VideoError) and sound < _SOUND:  # one by itself: it is this one
                     waiting.broken.append(BrokenClip(row, first, error.reason))
                     first += 1
                 sound = 0
@@ -235,6 +244,7 @@ class _Waiting:
         self.ends: list[VideoEnd] = []
         self.bad: list[tuple[int, BadVideo]] = []
         self.broken: list[BrokenClip] = []
+        self.restarted: list[int] = []
 
     def add(self, clip: Frames, row: int, number: int, total: int) -> None:
         self.clips.append(clip)
@@ -244,6 +254,7 @@ class _Waiting:
         """What has been gathered; begins again."""
         places = torch.tensor(self.places, dtype=torch.int64).reshape(-1, 3)
         views = torch.from_numpy(np.stack(self.clips)) if self.clips else torch.empty(0, dtype=torch.uint8)
-        made = ClipBatch(views, places[:, 0], places[:, 1], places[:, 2], self.ends, self.bad, self.broken)
+        made = ClipBatch(views, places[:, 0], places[:, 1], places[:, 2], self.ends, self.bad)
+        made.broken, made.restarted = self.broken, self.restarted
         self._clear()
         return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,14 +31,6 @@ NETS: dict[str, tuple[float, int, dict[str, Any], tuple[Method, ...]]] = {
     "hiera_tiny": (2e-3, 80, {"stages": [1, 1], "pools": 1, "window_stages": 1}, (Method.occlusion,)),
 }
 _QUICK = ("slow_fusion", "vivit_tiny")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(

@@ -4,7 +4,6 @@ marks costs more probability than deleting as much elsewhere. Slow; its quick si
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,14 +22,6 @@ FRAMES, SIZE = 8, 32
 FAMILIES: dict[str, tuple[int, float, dict[str, Any]]] = {
     "slow_fusion": (80, 3e-3, {}),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _scenes(split: int, count: int) -> tuple[Tensor, Tensor]:

@@ -190,5 +190,5 @@ def _remarks(scored: Sequence[_Scored]) -> list[str]:
         )
     unlabelled = sum(test.unlabelled for one in scored for test in one.setting.tests)
     if unlabelled:
-        remarks.append(f"{unlabelled} videos without a label are left out.")
+        remarks.append(f"{unlabelled} videos without a label are excluded.")
     return remarks

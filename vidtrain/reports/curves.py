@@ -89,7 +89,7 @@ class Panel:
 def panels(curves: Curves, metrics: Sequence[tuple[str, str]]) -> list[Panel]:
     """What is drawn of a training: loss, the first of the metrics that was logged, and the learning rate.
 
-    metrics: (key, title), the first one that a run is judged by. Panels without points are left out.
+    metrics: (key, title), the first one that a run is judged by. Panels without points are skipped.
     """
     epochs, val = "training", "validation"
     found = [Panel("loss", {epochs: curves.of("train_epoch", "loss"), val: curves.of("val", "loss")})]

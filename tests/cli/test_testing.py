@@ -12,6 +12,7 @@ import pytest
 
 import vidtrain
 from tests.cli.conftest import Call, error_line
+from vidtrain.commands import calibrating
 from vidtrain.commands.calibrating import check_can_be_kept
 from vidtrain.commands.eval import EvalCommandConfig
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
@@ -76,7 +77,7 @@ def test_the_curve_over_views_is_what_fewer_views_score(trained: Path, call: Cal
             assert f", {views} of them at most" in result("some")["protocol"]
 
 
-def test_calibration_is_kept_in_the_checkpoint(trained: Path, call: Call) -> None:
+def test_calibration_is_kept_in_the_checkpoint(trained: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(trained / "best.pt", "best.pt")
     options = ["checkpoint=best.pt", "split=train", "reject_precision=0.05", "conformal_coverage=0.6"]
     done = call("eval", *options, "calibrate=true", "output=first")
@@ -90,6 +91,11 @@ def test_calibration_is_kept_in_the_checkpoint(trained: Path, call: Call) -> Non
     assert first["rejection"]["threshold"] == stored["threshold"]
     assert first["conformal"]["threshold"] == stored["cutoff"]
     assert TestResult.read("first").part("rejection")["wanted_precision"] == 0.05
+
+    with monkeypatch.context() as patch:  # another process has calibrated it while this one scored
+        patch.setattr(calibrating, "load_checkpoint", lambda file: {**plain, "calibration": {**stored, "videos": 7}})
+        done = call("eval", "checkpoint=best.pt", "calibrate=true", "output=late", check=2)
+        assert "has been calibrated by another process meanwhile" in done.stderr.splitlines()[-1]
 
     call("eval", "checkpoint=best.pt", "split=train", "output=again")  # what is kept is used
     assert result("again")["calibration"] == first["calibration"]

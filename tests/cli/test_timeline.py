@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ import torch
 import vidtrain
 from tests.cli.conftest import Call, environment, error_line
 from tests.videos import scene, write_video
+from vidtrain.commands import predict as predict_module
+from vidtrain.commands import timeline as timeline_module
 from vidtrain.commands.predictor import Predictor
 from vidtrain.commands.timeline import Slider, _Found, default_hop
 from vidtrain.data.clips.sampling import sliding_clips
 from vidtrain.data.clips.stream import BrokenClip, ClipBatch
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.settings import SamplerConfig
-from vidtrain.errors import ConfigError
+from vidtrain.errors import ConfigError, VideoError
 from vidtrain.tasks.settings import SegmentsConfig
 
 EVERYTHING = SegmentsConfig(smoothing=0, threshold=0)
@@ -182,6 +185,54 @@ def test_files_that_others_read(call: Call, trained: Path, video: Path, tmp_path
     # the same command again: the same folder, another video of the name another one
     call("predict", *options, "eval.hop=2")
     assert [file.name for file in (tmp_path / "out").iterdir() if file.is_dir()] == [odd.name]
+
+
+def test_a_link_among_the_files_is_replaced_not_followed(
+    call: Call, trained: Path, video: Path, tmp_path: Path
+) -> None:
+    home, outside = tmp_path / "out" / video.name, tmp_path / "outside"
+    home.mkdir(parents=True)
+    outside.write_text("mine")
+    for name in ("timeline.png", ".overlay.mp4.part", "overlay.mp4", "segments.csv", "windows.npz"):
+        (home / name).symlink_to(outside)
+    options = [f"checkpoint={trained / 'best.pt'}", f"input={video}", "timeline=true", "overlay=true", "eval.hop=8"]
+    call("predict", *options, "output=out")
+    assert outside.read_text() == "mine"
+    assert not any(file.is_symlink() for file in home.iterdir())
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / video.name).symlink_to(tmp_path / "out")
+    assert "is a link" in error_line(call("predict", *options, "output=two", check=2))
+
+
+def test_a_video_whose_overlay_cannot_be_keeps_its_segments(
+    call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = np.zeros((12, 2, 1000, 3), np.uint8) + np.arange(12, dtype=np.uint8)[:, None, None, None]
+    wide = write_video(tmp_path / "wide.mkv", frames, codec="ffv1")
+    options = [f"checkpoint={trained / 'best.pt'}", f"input={wide}", "timeline=true", "segments.threshold=0"]
+    call("predict", *options, "output=out", "overlay=true")
+    with av.open(str(tmp_path / "out" / "wide.mkv" / "overlay.mp4")) as container:
+        assert container.streams.video[0].width == 4096
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise VideoError("wide.mkv", "no")
+
+    monkeypatch.setattr(timeline_module, "encode_video", broken)
+    done = call("predict", *options, "output=again", "overlay=true")
+    assert "wide.mkv: no overlay (wide.mkv: no)" in done.stderr
+    assert (tmp_path / "again" / "segments.csv").read_text().count("wide.mkv") >= 1
+    monkeypatch.setattr(predict_module, "write_files", broken)
+    call("predict", *options, "output=third", check=2)
+    assert (tmp_path / "third" / "segments.csv").read_text().count("wide.mkv") >= 1  # what is known is not lost
+
+
+def test_a_folder_for_each_name_without_making_all_of_them(tmp_path: Path) -> None:
+    tracemalloc.start()
+    try:
+        assert timeline_module._home(tmp_path, "a.mp4") == tmp_path / "a.mp4"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_several_videos_of_one_name(call: Call, trained: Path, video: Path, tmp_path: Path) -> None:

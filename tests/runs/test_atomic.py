@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from vidtrain.errors import VidtrainError
 from vidtrain.runs.atomic import settle, whole_file
 
 KILLED = """
@@ -34,6 +35,22 @@ def test_the_new_file_takes_the_place_of_the_old_one(old: Path) -> None:
         file.write("n\u00e9w\n")
         assert old.read_bytes() == b"old"
     assert old.read_bytes() == "n\u00e9w\n".encode()
+    assert [path.name for path in old.parent.iterdir()] == ["a.json"]
+
+
+def test_two_writers_at_once_leave_a_whole_file(old: Path) -> None:
+    """The one that began first is told; what the other has half written takes nobody's place."""
+    first, second = whole_file(old), whole_file(old)
+    one = first.__enter__()
+    one.write(b"first")
+    other = second.__enter__()
+    other.write(b"sec")
+    with pytest.raises(VidtrainError, match=r"a\.json: another process writes it at the same time"):
+        first.__exit__(None, None, None)
+    assert old.read_bytes() == b"old"
+    other.write(b"ond")
+    second.__exit__(None, None, None)
+    assert old.read_bytes() == b"second"
     assert [path.name for path in old.parent.iterdir()] == ["a.json"]
 
 

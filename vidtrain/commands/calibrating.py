@@ -15,7 +15,7 @@ from vidtrain import build
 from vidtrain.commands.scoring import Scorer, prepare_folder
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from vidtrain.errors import ConfigError, DataError
+from vidtrain.errors import CheckpointError, ConfigError, DataError
 from vidtrain.hub_folder import is_hub_folder
 from vidtrain.tasks.classification.calibration import (
     Calibration,
@@ -100,7 +100,10 @@ def calibrate(options: Wanted, task: Task, scorer: Scorer, model: nn.Module, dat
         log.warning("the threshold or the sets that the checkpoint held were those of its former temperature: dropped")
     if scorer.world.is_main and options.checkpoint is not None:
         file = Path(options.checkpoint)
-        save_checkpoint(file, {**load_checkpoint(file), "calibration": asdict(task.calibration)})
+        content = load_checkpoint(file)
+        if Calibration.of(content.get("calibration")) != before:
+            raise CheckpointError(f"{file}: has been calibrated by another process meanwhile: run this again")
+        save_checkpoint(file, {**content, "calibration": asdict(task.calibration)})
         log.info("%s; kept in %s", _said(task.calibration), file)
         if options.calibrate and task.calibration.at_its_bound:
             log.warning(

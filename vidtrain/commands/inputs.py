@@ -47,7 +47,7 @@ class Inputs:
         several = isinstance(videos, (list, tuple))
         if isinstance(videos, (str, os.PathLike)):
             found: Sequence[Any] = find_inputs(os.fspath(videos))
-            self.single = Path(videos).is_file()
+            self.single = Path(videos).exists() and not Path(videos).is_dir()  # a pipe too, which the reader refuses
         else:
             found, self.single = (videos if several else [videos]), not several
         if not len(found):

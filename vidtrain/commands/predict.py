@@ -91,18 +91,21 @@ def show_timelines(predictor: Predictor, paths: Sequence[str], options: PredictC
         raise ConfigError("overlay=true writes a video: give output=FOLDER")
     done: list[VideoTimeline] = []
     slider = Slider(predictor, options.segments, hop=predictor.config.eval.hop)
-    for video in slider.timelines(paths):
-        done.append(video)
-        if video.error is not None:
-            print(printable(f"vidtrain: {video.path}: {video.error}"), file=sys.stderr)
-            continue
-        print(printable(video.summary))
-        if video.segments:
-            print(segments_table(video.segments), flush=True)
+    try:
+        for video in slider.timelines(paths):
+            done.append(video)
+            if video.error is not None:
+                print(printable(f"vidtrain: {video.path}: {video.error}"), file=sys.stderr)
+                continue
+            print(printable(video.summary))
+            if video.segments:
+                print(segments_table(video.segments), flush=True)
+            if folder is not None:
+                write_files(folder, video, predictor, overlay=options.overlay)
+    finally:  # what ends it before, Ctrl-C too, loses none of those that are done
         if folder is not None:
-            write_files(folder, video, predictor, overlay=options.overlay)
+            write_segments_csv(folder / "segments.csv", done)
     if folder is not None:
-        write_segments_csv(folder / "segments.csv", done)
         print(printable(f"files: {folder}"))
     failed = sum(video.error is not None for video in done)
     if failed:

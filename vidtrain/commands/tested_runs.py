@@ -3,7 +3,6 @@ whatever holds these. All of it is a stranger's data."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +44,9 @@ class TestedRun:
     def number(self, key: str) -> float | None:
         """A number of the run's result.json."""
         value = self.result.get(key)
-        return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return None
+        return float(value) if abs(value) < 1e300 else None  # neither nan nor an integer that no float holds
 
 
 def tested_runs(paths: Sequence[str]) -> tuple[list[TestedRun], list[str]]:

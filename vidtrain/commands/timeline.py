@@ -5,12 +5,14 @@ The temporal contract is the checkpoint's: a window is a clip as it was trained 
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -31,12 +33,12 @@ from vidtrain.engine.evaluator import predict_views
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import model_inputs
 from vidtrain.engine.settings import PrecisionName
-from vidtrain.errors import ConfigError, did_you_mean
+from vidtrain.errors import ConfigError, VideoError, did_you_mean
 from vidtrain.plain import read_mapping
 from vidtrain.ranges import check_fields
 from vidtrain.reports.segments import clock, write_boris_csv, write_segments_csv, write_segments_json, write_vtt
 from vidtrain.reports.timeline import Overlay, timeline_figure
-from vidtrain.runs.atomic import settle, whole_file
+from vidtrain.runs.atomic import make_parent, settle, whole_file
 from vidtrain.segments import Segment, Windows
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.segments.decode import find_segments
@@ -44,6 +46,7 @@ from vidtrain.tasks.settings import SegmentsConfig
 
 log = logging.getLogger("vidtrain")
 
+_LONGEST_SIDE = 4096  # of an overlay: H.264 has an end
 _OVERLAY_SIDE = 360, 720  # pixels of the short side, least and most: what is drawn can be read, and files stay small
 
 
@@ -193,7 +196,9 @@ def write_files(folder: Path, video: VideoTimeline, predictor: Predictor, *, ove
     windows.npz: starts, ends float64 (n,) seconds, probs float32 (n, K), class_names.
     """
     assert video.windows is not None
-    home = prepare_folder(_home(folder, video.path), "output")
+    home = _home(folder, video.path)
+    make_parent(home / "segments.csv", folder)  # not through a link in a stranger's folder
+    prepare_folder(home, "output")
     windows = video.windows
     write_segments_csv(home / "segments.csv", [video])
     write_boris_csv(home / "boris.csv", video)
@@ -211,13 +216,17 @@ def write_files(folder: Path, video: VideoTimeline, predictor: Predictor, *, ove
         home / "timeline.png", video.seconds, video.segments, windows, predictor.class_names, video.unreadable
     )
     if overlay:
-        _write_overlay(home / "overlay.mp4", video, predictor)
+        try:
+            _write_overlay(home / "overlay.mp4", video, predictor)
+        except (av.error.FFmpegError, VideoError, ConfigError) as error:
+            log.warning("%s: no overlay (%s)", video.path, error)
 
 
 def _home(folder: Path, path: str) -> Path:
     """A folder for a video's files; videos of one name have one each."""
-    names = (Path(path).name, *(f"{Path(path).name}_{n}" for n in range(2, 10**6)))
-    return next(home for name in names if not _of_another(home := folder / name, path))
+    name = Path(path).name
+    names = itertools.chain([name], (f"{name}_{n}" for n in itertools.count(2)))
+    return next(home for one in names if not _of_another(home := folder / one, path))
 
 
 def _of_another(home: Path, path: str) -> bool:
@@ -234,7 +243,8 @@ def _write_overlay(file: Path, video: VideoTimeline, predictor: Predictor) -> No
         info = opened.info
         least, most = _OVERLAY_SIDE
         height, width = info.scaled(min(most, max(least, min(info.height, info.width))))
-        size = max(2, height // 2 * 2), max(2, width // 2 * 2)
+        scale = min(1.0, _LONGEST_SIDE / max(height, width))
+        size = max(2, round(height * scale) // 2 * 2), max(2, round(width * scale) // 2 * 2)
         drawing = Overlay(size, video.seconds, video.segments, predictor.class_names)
         times = Timeline(info.num_frames, info.fps, info.times).seconds(np.arange(info.num_frames))
         frames = (
@@ -242,5 +252,9 @@ def _write_overlay(file: Path, video: VideoTimeline, predictor: Predictor) -> No
             for frame, second in zip(walk(video.path, opened, size), times.tolist(), strict=True)
         )
         part = file.with_name(f".{file.name}.part")
-        encode_video(part, frames, size, timestamps(opened), crf=23, gop=50)
-        settle(part, file)
+        part.unlink(missing_ok=True)  # perhaps a link to what is not to be written to
+        try:
+            encode_video(part, frames, size, timestamps(opened), crf=23, gop=50)
+            settle(part, file)
+        finally:
+            part.unlink(missing_ok=True)

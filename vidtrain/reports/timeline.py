@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.reports.figures import figure_label, new_figure, quiet_fonts
+from vidtrain.runs.atomic import whole_file
 from vidtrain.segments import Segment, Windows
 from vidtrain.terminal import printable
 
@@ -68,8 +69,8 @@ def timeline_figure(
     axes.set_xlim(0, seconds / scale)
     axes.set_xlabel(unit)
     axes.grid(axis="x", alpha=0.3)
-    with quiet_fonts():
-        figure.savefig(str(file), format="png")
+    with quiet_fonts(), whole_file(file) as out:
+        figure.savefig(out, format="png")
 
 
 class Overlay:

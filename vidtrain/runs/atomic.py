@@ -23,22 +23,42 @@ def whole_file(
     Args:
         mode: "wb" or "w". text: encoding, errors and newline of `open`.
         before: called when the new file is on the disk, before it takes its place.
+
+    Raises:
+        VidtrainError: another process has begun to write it meanwhile, and goes on; `path` is as it was.
     """
     part = path.with_name(f".{path.name}.part")
     # what a crash has left, or a stranger's link to something that is not to be written to
     part.unlink(missing_ok=True)
+    own: os.stat_result | None = None
     try:
         with part.open(mode.replace("w", "x"), **text) as file:
+            own = os.fstat(file.fileno())
             yield file
             file.flush()
             os.fsync(file.fileno())
         if before is not None:
             before()
+        _check_still(part, own, path)
         part.replace(path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        if own is not None and _is_still(part, own):
+            part.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _check_still(part: Path, own: os.stat_result, path: Path) -> None:
+    if not _is_still(part, own):
+        raise VidtrainError(f"{path}: another process writes it at the same time; run this again when that has ended")
+
+
+def _is_still(part: Path, own: os.stat_result) -> bool:
+    """Whether the file of this name is the one that was opened, not one that somebody has put there since."""
+    try:
+        return os.path.samestat(part.stat(follow_symlinks=False), own)
+    except OSError:
+        return False
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -18,6 +18,7 @@ from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
 from vidtrain.reports.figures import quiet_fonts
 from vidtrain.reports.stats import stats_figure, stats_text
+from vidtrain.runs.atomic import whole_file
 from vidtrain.terminal import note_lines, print_line
 
 
@@ -33,8 +34,8 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     clip = None if spec.mode is SampleMode.segments else float(np.median(needed(stats, spec) / stats.fps))
     folder = Path(options.output) if options.output is not None else default_folder(call, "stats")
     folder.mkdir(parents=True, exist_ok=True)
-    with quiet_fonts():
-        stats_figure(name, stats, clip_seconds=clip).savefig(folder / "stats.png")
+    with quiet_fonts(), whole_file(folder / "stats.png") as file:
+        stats_figure(name, stats, clip_seconds=clip).savefig(file, format="png")
     print_line(f"plots: {folder / 'stats.png'}")
 
 

@@ -33,7 +33,7 @@ SHORT, CROP, FRAMES, STRIDE = 128, 112, 16, 4
 SPEC = SamplerConfig(FRAMES, STRIDE)
 TRANSFORM = TransformConfig(size=CROP, resize=SHORT)
 READER = AnyReader(PyAVReader())
-PARTS = ClipParts(READER, SPEC, TRANSFORM)
+CLIP_PARTS = ClipParts(READER, SPEC, TRANSFORM)
 OURS = "vidtrain"
 
 
@@ -112,7 +112,7 @@ def _places(path: str, number: int) -> tuple[Any, Any]:
 
 
 def _our_clip(path: str, number: int) -> torch.Tensor:
-    inputs = TrainClips(Manifest.of([path], [0]), PARTS, seed=0)[(0, 0, number)].inputs
+    inputs = TrainClips(Manifest.of([path], [0]), CLIP_PARTS, seed=0)[(0, 0, number)].inputs
     assert inputs is not None
     return inputs["rgb"]
 
@@ -161,7 +161,7 @@ def _view_contestants(path: str) -> dict[str, Callable[[int], Any]]:
     info, _ = _places(path, 0)
     wanted = uniform_clips(info.num_frames, info.fps, SPEC, 10)
     cuts = EvalCrops(TRANSFORM, 3).all(info)
-    views = EvalViews(Manifest.of([path], [0]), PARTS, EvalConfig(clips=10, crops=3))
+    views = EvalViews(Manifest.of([path], [0]), CLIP_PARTS, EvalConfig(clips=10, crops=3))
 
     def one_by_one(cut: Crop, indices: Any) -> None:
         with READER.open(path) as video:
@@ -205,7 +205,7 @@ def loader(videos: dict[str, Path], folder: Path, rounds: int, avi: Path | None)
     paths = files * (180 // len(files))
     size = scaled_size(info, SHORT)
     seconds = ((FRAMES - 1) * STRIDE + 1) / info.fps
-    clips = TrainClips(Manifest.of(paths, [0] * len(paths)), PARTS, seed=0)
+    clips = TrainClips(Manifest.of(paths, [0] * len(paths)), CLIP_PARTS, seed=0)
     found: dict[str, Callable[[int], Any]] = {OURS: lambda n: TrainLoader(clips, Workers(2), batch_size=4).epoch(n)}
     if peers.have_decord():
         decord = peers.DecordClips(paths, FRAMES, STRIDE, size, CROP)

@@ -19,7 +19,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import vidtrain
@@ -29,7 +28,8 @@ from vidtrain.data.motion.made import FPS
 from vidtrain.data.motion.motion_long import motion_long
 from vidtrain.segments import Segment
 from vidtrain.tasks.segments.decode import find_segments
-from vidtrain.tasks.segments.metrics import THRESHOLDS, ByVideo, frame_accuracy, mean_average_precision
+from vidtrain.tasks.segments.frame_metrics import frame_accuracy, frame_labels
+from vidtrain.tasks.segments.metrics import THRESHOLDS, ByVideo, mean_average_precision
 from vidtrain.tasks.settings import SegmentsConfig
 
 GRID = {"smoothing": [0.0, 0.5, 1.0], "threshold": [0.3, 0.5, 0.7, 0.9], "min_seconds": [0.0, 0.5, 1.0]}
@@ -51,12 +51,12 @@ def segmented(timelines: Sequence[VideoTimeline], names: Sequence[str], config: 
 
 def scores(truth: ByVideo, found: ByVideo, seconds: dict[str, float], names: Sequence[str]) -> dict[str, float]:
     precision = mean_average_precision(truth, found, names)
-    frames = [frame_accuracy(truth[path], found[path], seconds[path], FPS) for path in truth]
+    frames = [[frame_labels(own[path], names, seconds[path], FPS) for path in truth] for own in (truth, found)]
     return {
         "mAP@0.5": float(precision[THRESHOLDS.index(0.5)]),
         "mAP@0.75": float(precision[THRESHOLDS.index(0.75)]),
         "mAP@0.5:0.95": float(precision.mean()),
-        "frame accuracy": float(np.mean(frames)),
+        "frame accuracy": frame_accuracy(*frames),
     }
 
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from vidtrain.errors import ConfigError
 from vidtrain.segments import Segment, Windows
 from vidtrain.tasks.segments.decode import find_segments
-from vidtrain.tasks.segments.metrics import average_precision, frame_accuracy, mean_average_precision
 from vidtrain.tasks.settings import SegmentsConfig
 
 NAMES = ["rest", "walk", "run"]
@@ -146,77 +145,3 @@ def test_segments_of_a_lower_threshold_cover_those_of_a_higher_one(made: Windows
     low, high = (find_segments(made, NAMES, SegmentsConfig(threshold=t)) for t in (0.4, 0.6))
     for at in np.linspace(made.starts.min(), made.ends.max(), 50):
         assert covered(low, at) or not covered(high, at)
-
-
-# ---------------------------------------------------------------- how right they are
-
-
-def segment(start: float, end: float, score: float = 1.0, label: str = "walk") -> Segment:
-    return Segment(start, end, label, score)
-
-
-def test_average_precision_by_hand() -> None:
-    truth = {"a": [segment(0, 10), segment(20, 30)], "b": [segment(5, 15)]}
-    # right, wrong (too short), a second one for a segment that is taken, right at 0.5 alone
-    found = {
-        "a": [segment(0, 10, 0.9), segment(20, 24, 0.8), segment(0, 9, 0.7)],
-        "b": [segment(5, 11, 0.6)],
-        "c": [segment(0, 5, 0.1)],
-    }
-    at_half, at_most = average_precision(truth, found, "walk", [0.5, 0.95])
-    # recall 1/3 at precision 1; 2/3 at 2 of 4
-    assert at_half == pytest.approx(1 / 3 * 1 + 1 / 3 * 0.5)
-    assert at_most == pytest.approx(1 / 3)
-    assert np.isnan(average_precision(truth, found, "run", [0.5])).all()
-    assert mean_average_precision(truth, found, ["walk"], [0.5])[0] == at_half
-    assert average_precision(truth, {}, "walk", [0.5])[0] == 0
-
-
-def published(truth: Any, found: Any, label: str, threshold: float) -> float:
-    """ActivityNet's evaluator step by step, as its description says, one detection after the other."""
-    wanted = [(video, s) for video, all_ in truth.items() for s in all_ if s.label == label]
-    ranked = sorted(((s, v) for v, all_ in found.items() for s in all_ if s.label == label), key=lambda p: -p[0].score)
-    locked: set[int] = set()
-    hits: list[int] = []
-    for s, video in ranked:
-        rows = [(n, w) for n, (v, w) in enumerate(wanted) if v == video]
-        rows.sort(key=lambda row: -(max(0.0, min(s.end, row[1].end) - max(s.start, row[1].start))) / (
-            max(s.end, row[1].end) - min(s.start, row[1].start)
-            if min(s.end, row[1].end) > max(s.start, row[1].start) else s.seconds + row[1].seconds
-        ))  # fmt: skip
-        hit = 0
-        for n, w in rows:
-            shared = max(0.0, min(s.end, w.end) - max(s.start, w.start))
-            if shared / (s.seconds + w.seconds - shared) < threshold:
-                break
-            if n not in locked:
-                locked.add(n)
-                hit = 1
-                break
-        hits.append(hit)
-    area, best = 0.0, 0.0
-    precisions = [sum(hits[: k + 1]) / (k + 1) for k in range(len(hits))]
-    for k in reversed(range(len(hits))):
-        best = max(best, precisions[k])
-        area += hits[k] / len(wanted) * best
-    return area
-
-
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0.3, 0.5, 0.75]))
-def test_average_precision_is_activitynets(seed: int, threshold: float) -> None:
-    rng = np.random.default_rng(seed)
-
-    def made(count: int) -> list[Segment]:
-        starts = rng.uniform(0, 20, count)
-        return [segment(s, s + rng.uniform(1, 8), float(rng.random())) for s in starts.tolist()]
-
-    truth = {video: made(int(rng.integers(1, 5))) for video in "ab"}
-    found = {video: made(int(rng.integers(0, 8))) for video in "abc"}
-    wanted = published(truth, found, "walk", threshold)
-    assert average_precision(truth, found, "walk", [threshold])[0] == pytest.approx(wanted, abs=1e-9)
-
-
-def test_accuracy_per_frame() -> None:
-    truth, found = [segment(0, 2), segment(4, 6, label="run")], [segment(1, 3), segment(4, 6)]
-    assert frame_accuracy(truth, found, 8, 10) == pytest.approx((1 + 1 + 2) / 8)
-    assert frame_accuracy([], [], 8, 10) == 1

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,20 @@ import torch
 from tests.cli.conftest import Call, Done, environment
 from tests.videos import scene, write_video
 from vidtrain import build, create_model, load_model
-from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
+from vidtrain.data.clips.sampling import ClipSpec, sliding_clips, uniform_clips
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.features.index import clip_seconds
 from vidtrain.data.formats.features import features
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.settings import TransformConfig
 from vidtrain.engine.preprocess import Preprocess
+from vidtrain.types import Indices
 
 CLIP = [
     *["sampler.num_frames=4", "sampler.stride=2", "transform.size=32", "transform.resize=40", "eval.batch_size=3"],
     "trainer.num_workers=0",
 ]
+SPEC = ClipSpec(num_frames=4, stride=2)
 NET = ["model=slow_fusion", "model.width=4"]
 LENGTHS = {"train/a": (40, 11, 25), "train/b": (30, 18, 7), "test/a": (22,), "test/b": (33,)}
 
@@ -59,13 +62,17 @@ def of(videos: Path) -> list[str]:
     return ["data=folder", f"data.root={videos}", "data.val_fraction=0"]
 
 
-def by_hand(model: torch.nn.Module, path: str, hop: int | str) -> torch.Tensor:
-    """The features of each clip of a file, one after the other."""
-    spec, found = ClipSpec(num_frames=4, stride=2), []
+def by_hand(
+    model: torch.nn.Module,
+    path: str,
+    clips: Callable[[int, float], Indices] = lambda *own: sliding_clips(*own, SPEC, 7),
+) -> torch.Tensor:
+    """The features of each clip of a file, one after the other. clips: of a number of frames and their rate."""
+    found = []
     preprocess = Preprocess([0.45] * 3, [0.225] * 3, torch.device("cpu"))
     with PyAVReader().open(path) as video, torch.no_grad():
         cut = EvalCrops(TransformConfig(size=32, resize=40)).all(video.info)[0]
-        for clip in sliding_clips(video.info.num_frames, video.info.fps, spec, hop):
+        for clip in clips(video.info.num_frames, video.info.fps):
             frames = torch.from_numpy(cut.apply(video.read(clip, cut.read_size)))
             found.append(model.forward_features(preprocess({"rgb": frames[None]})["rgb"]))  # type: ignore[operator]
     return torch.cat(found)
@@ -120,9 +127,13 @@ def test_features_are_those_of_a_plain_loop(
     data = features(tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out" / "report.csv").open()))
     assert len(rows) == 8
+
+    def expected(frames: int, fps: float) -> Indices:
+        return sliding_clips(frames, fps, SPEC, hop or 7)
+
     for row in rows:
         found = torch.from_numpy(np.load(tmp_path / "out" / row["file"]))
-        torch.testing.assert_close(found, by_hand(model, row["path"], hop or 7), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found, by_hand(model, row["path"], expected), rtol=1e-5, atol=1e-5)
         assert len(found) == int(row["clips"])
     # numbers of both splits, in the order of the data
     for split, lengths in (("train", (40, 11, 25, 30, 18, 7)), ("test", (22, 33))):
@@ -130,8 +141,41 @@ def test_features_are_those_of_a_plain_loop(
         for row, length in enumerate(lengths):
             clips = np.load(data.splits[split].paths[row], mmap_mode="r")
             seconds = clip_seconds(tmp_path / "out", split, row)
-            assert len(seconds) == len(clips) == len(sliding_clips(length, 10, ClipSpec(4, 2), hop or 7))
+            assert len(seconds) == len(clips) == len(expected(length, 10))
             assert seconds[-1].tolist() == pytest.approx([length / 10 - 0.7, length / 10])
+
+
+@pytest.mark.parametrize(
+    ("given", "spec", "clips"),
+    [
+        (["sampler.mode=segments"], ClipSpec(4, mode="segments"), 1),
+        (["sampler.mode=segments", "clips=3"], ClipSpec(4, mode="segments"), 3),
+        (["clips=2"], SPEC, 2),
+    ],
+    ids=["segments", "clips of segments", "clips"],
+)
+def test_clips_spread_over_each_video(
+    videos: Path, call: Call, tmp_path: Path, given: list[str], spec: ClipSpec, clips: int
+) -> None:
+    model = create_model("slow_fusion", num_classes=2, width=4).eval()
+    torch.save(model.state_dict(), tmp_path / "net.pt")
+    whole = ["extract", *NET, "model.weights=net.pt", *of(videos), *CLIP, *given, "output=out", "dtype=float32"]
+    out = call(*whole).stdout.splitlines()
+    assert out[1] == f"{8 * clips} clips, 32 numbers each"
+    reader = "feature_rnn" if clips > 1 else "probe"
+    assert out[-1] == f"train on them with: vidtrain train model={reader} data=features data.root=out"
+    rows = list(csv.DictReader((tmp_path / "out" / "report.csv").open()))
+    for row in rows:
+        found = torch.from_numpy(np.load(tmp_path / "out" / row["file"]))
+        expected = by_hand(model, row["path"], lambda *own: uniform_clips(*own, spec, clips))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    own = uniform_clips(40, 10, spec, clips)
+    seconds = np.stack([own.min(1), own.max(1) + 1], 1) / 10
+    assert clip_seconds(tmp_path / "out", "train", 0).tolist() == pytest.approx(seconds)
+    assert call(*whole).stdout.startswith("8 of 8 videos have features in out (0 now, 8 before)")
+    other = [option for option in whole if not option.startswith("clips=")]
+    said = call(*other, f"clips={clips + 1}", check=2).stderr
+    assert f"made with clips={clips}, now it is {clips + 1}" in said
 
 
 def test_from_a_checkpoint(trained: Path, call: Call, tmp_path: Path) -> None:
@@ -285,7 +329,9 @@ def test_mistakes_are_one_line(videos: Path, call: Call, trained: Path) -> None:
         ([*NET, *data, "output=o", "hop=0"], "hop=0: must be at least 1"),
         ([*NET, *data, "output=o", "hop=0.5"], "hop=0.5: must be a whole number of frames, such as 16, or seconds"),
         ([*NET, *data, "output=o", "eval.clips=3"], "eval.clips: extract reads eval.batch_size only"),
-        ([*NET, *data, "output=o", "sampler=segments"], "cannot slide"),
+        ([*NET, *data, "output=o", "sampler=segments", "hop=8"], "cannot slide"),
+        ([*NET, *data, "output=o", "clips=0"], "clips=0: must be at least 1 and at most 10000"),
+        ([*NET, *data, "output=o", "clips=2", "hop=8"], "clips=2 spreads clips over a video, hop=8 sets"),
         ([*NET, *data, "output=o", "dtype=int8"], "dtype"),
         ([*NET, *data, "output=o", "sampler.strid=3"], "no key 'sampler.strid' (did you mean stride?)"),
         (["model=slow_fusion", *data, "output=o", "model.widht=3"], "no key 'model.widht' (did you mean width?)"),

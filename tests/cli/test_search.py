@@ -43,6 +43,23 @@ def test_a_video_finds_itself(index: Path, call: Call, tmp_path: Path) -> None:
         assert item["query"] == item["video"]
 
 
+def test_an_index_of_clips_spread_over_the_videos(trained: Path, call: Call, tmp_path: Path) -> None:
+    """The query's clips are spread as those of the index; a number that no extraction writes is refused."""
+    spread = ["sampler.num_frames=4", "sampler.mode=segments", "clips=2", "dtype=float32", "output=spread"]
+    call("extract", f"checkpoint={trained / 'best.pt'}", *spread)
+    query = sources_of(features(tmp_path / "spread").splits["test"])[3]
+    call("search", f"query={query}", "index=spread", "top=1", "output=found.json")
+    (item,) = json.loads((tmp_path / "found.json").read_text())
+    assert item["video"] == query
+    assert item["cosine"] == pytest.approx(1, abs=1e-4)
+    settings = tmp_path / "spread" / "features.json"
+    content = json.loads(settings.read_text())
+    assert content["made_by"]["clips"] == 2
+    for wrong in ("2", 10**9, [2], True):
+        settings.write_text(json.dumps({**content, "made_by": {**content["made_by"], "clips": wrong}}))
+        assert "clips=" in error_line(call("search", f"query={query}", "index=spread", check=2))
+
+
 def test_recall_of_a_split(index: Path, call: Call, tmp_path: Path) -> None:
     call("search", "split=test", f"index={index}", "output=recall.json")
     found = json.loads((tmp_path / "recall.json").read_text())

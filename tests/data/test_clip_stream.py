@@ -13,7 +13,7 @@ import torch
 
 from tests.videos import coded, needs_encoder, number_of, read, scene, write_video
 from vidtrain.data.clips.dataset import ClipParts
-from vidtrain.data.clips.sampling import sliding_clips
+from vidtrain.data.clips.sampling import sliding_clips, uniform_clips
 from vidtrain.data.clips.stream import ClipBatch, ClipStream
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.clips.workers import Workers
@@ -130,6 +130,19 @@ def test_broken_videos_are_named(videos: list[Path], tmp_path: Path) -> None:
     assert list(ended) == [2]
     assert sorted(bad) == [0, 1, 3]
     assert "the segment begins at 9 s" in bad[3]
+
+
+@pytest.mark.parametrize(("mode", "clips"), [("segments", 1), ("segments", 3), ("clip", 4)])
+def test_clips_spread_over_each_video(videos: list[Path], mode: Any, clips: int) -> None:
+    spec = SamplerConfig(num_frames=4, stride=2, mode=mode)
+    ended, bad = gathered(iter(stream(Manifest.of(map(str, videos), [0, 1, 0]), spec=spec, clips=clips)))
+    assert not bad
+    for row, path in enumerate(videos):
+        with PyAVReader().open(str(path)) as video:
+            info, cut = video.info, CUTS.all(video.info)[0]
+            own = uniform_clips(info.num_frames, info.fps, spec, clips)
+            one_by_one = [cut.apply(video.read(clip, cut.read_size)) for clip in own]
+        assert torch.equal(ended[row], torch.from_numpy(np.stack(one_by_one)))
 
 
 def test_segments_cannot_slide() -> None:

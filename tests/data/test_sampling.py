@@ -7,7 +7,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vidtrain.data.clips.sampling import ClipSpec, random_clip, sliding_clips, uniform_clips
+from vidtrain.data.clips.sampling import (
+    ClipSpec,
+    check_covers,
+    covering_clips,
+    random_clip,
+    sliding_clips,
+    uniform_clips,
+)
 from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import ShortPolicy
 from vidtrain.errors import ConfigError, DataError
@@ -240,6 +247,26 @@ def test_sliding_needs_a_clip_that_is_shorter_than_the_video() -> None:
         sliding_clips(100, 25, ClipSpec(8, mode="segments"), 10)
     with pytest.raises(ConfigError, match="hop=0: must be at least 1"):
         sliding_clips(100, 25, ClipSpec(8), 0)
+
+
+def test_all_of_a_video_is_a_number_of_clips_or_their_distance() -> None:
+    whole, clip = ClipSpec(4, mode="segments"), ClipSpec(4, stride=2)
+    assert covering_clips(12, 25, whole, clips=3).tolist() == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+    assert covering_clips(20, 10, clip, clips=3, first=0.5)[:, 0].tolist() == [5, 9, 13]
+    assert covering_clips(20, 10, clip, hop=6)[:, 0].tolist() == [0, 6, 12, 13]
+    for spec, hop, clips, said in (
+        (clip, 4, 3, "clips=3 spreads clips over a video, hop=4 sets their distance: give one of them"),
+        (clip, None, 0, "clips=0: must be a whole number from 1 to 10000"),
+        (clip, None, 10_001, "clips=10001: must be"),
+        (clip, None, "3", "clips=3: must be a whole number"),
+        (whole, None, None, "cannot slide"),
+        (whole, 4, None, "cannot slide"),
+        (clip, "4", None, "hop=4: must be a whole number of frames"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            check_covers(spec, hop, clips)  # type: ignore[arg-type]
+    check_covers(whole, None, 1)
+    check_covers(clip, "0.5s", None)
 
 
 @given(totals, rates, specs, seeds, st.integers(2, 5))

@@ -19,13 +19,15 @@ from torch import nn
 from vidtrain import build, published
 from vidtrain.commands.videos import listed, override, printable
 from vidtrain.data.clips.loader import choose_workers
-from vidtrain.data.clips.stream import ClipBatch, ClipStream, check_slides
+from vidtrain.data.clips.sampling import MOST_CLIPS, check_covers
+from vidtrain.data.clips.stream import ClipBatch, ClipStream
 from vidtrain.data.clips.workers import Workers
 from vidtrain.data.features.files import Done, FeatureFolder, Video
 from vidtrain.data.features.index import report_features, videos_of, write_feature_index
 from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.manifest.manifest import Manifest, VideoData
+from vidtrain.data.settings import SampleMode
 from vidtrain.engine.extract import encode
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, Preprocess, model_inputs
@@ -36,7 +38,7 @@ from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import CheckpointSections, TrainConfig
 from vidtrain.options.stored import checkpoint_config
-from vidtrain.ranges import Choice
+from vidtrain.ranges import Choice, number
 from vidtrain.types import BadVideo, FilePath
 
 log = logging.getLogger("vidtrain")
@@ -59,6 +61,8 @@ class ExtractCommandConfig(CheckpointSections):
     """Keep the layer's output at every position, for probes with attention; false: its mean, one vector per clip."""
     hop: int | float | str | None = None
     """From one clip to the next: source frames (16) or seconds (0.5s); null: clips neither overlap nor leave gaps."""
+    clips: int | None = number(None, least=1, most=MOST_CLIPS)
+    """So many clips of each video, spread over it evenly, instead of hop; null: all of it, of mode=segments one."""
     dtype: FeatureType = FeatureType.float16
     """Of the numbers on disk: float16 or float32."""
     trust: list[str] = field(default_factory=list)
@@ -73,7 +77,7 @@ def run(call: Invocation[ExtractCommandConfig]) -> None:
     config, start = configuration(call, content)
     device = choose_device(config.trainer.device)
     precision = Precision(config.trainer.precision, device)
-    check_slides(config.sampler)
+    check_covers(config.sampler, options.hop, spread_clips(options, config))
     data = build.build_data(config.data)
     if data.features is not None:
         raise ConfigError("extract reads videos: data=features holds features already")
@@ -105,7 +109,7 @@ def configuration(
     options, composed, choices = call.options, call.composed, call.choices
     for key in composed.eval or ():
         if key != "batch_size":
-            raise ConfigError(f"eval.{key}: extract reads eval.batch_size only; hop=... sets where clips begin")
+            raise ConfigError(f"eval.{key}: extract reads eval.batch_size only; hop=... or clips=... sets its clips")
     if content is not None:
         if composed.model is not None:
             raise ConfigError("checkpoint=... brings its own model: leave out model, or the checkpoint")
@@ -155,7 +159,15 @@ def settings_of(
     own = {"layer": network.layer, "hop": options.hop, "dtype": str(options.dtype), "trainer.precision": precision.name}
     if network.tokens:  # a folder of an earlier version has no such key
         own["tokens"] = True
+    if (clips := spread_clips(options, config)) is not None:
+        own["clips"] = clips
     return {**made, **own, "weights": weights_hash(network)}
+
+
+def spread_clips(options: ExtractCommandConfig, config: TrainConfig) -> int | None:
+    """How many clips are spread over each video; None: they follow each other."""
+    whole = config.sampler.mode == SampleMode.segments and options.hop is None
+    return 1 if whole and options.clips is None else options.clips
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -183,7 +195,8 @@ def _extract(
     found = _Found(videos, {key: done for key, done in known.items() if done is not None}, set(), {})
     jobs = [video for video in videos if video.key not in found.done]
     parts = build.make_parts(config.decoder, config.sampler, config.transform)
-    clips = ClipStream(manifest_of_videos(jobs), parts, hop=options.hop, batch_size=config.eval.batch_size)
+    hop, spread = options.hop, spread_clips(options, config)
+    clips = ClipStream(manifest_of_videos(jobs), parts, hop=hop, clips=spread, batch_size=config.eval.batch_size)
     workers, pinned = choose_workers(config.trainer.num_workers, precision.device), precision.device.type == "cuda"
     batches = clips.loader(Workers(workers, pinned, config.trainer.data_timeout))
     preprocess = Preprocess(config.transform.mean, config.transform.std, precision.device)
@@ -198,7 +211,7 @@ def _extract(
     if not found.done:
         first = found.bad[videos[0].key]
         raise DataError(f"none of the {len(videos)} videos could be read; the first: {first.path}: {first.reason}")
-    write_feature_index(folder.folder, data, found.done, config.sampler, options.hop)
+    write_feature_index(folder.folder, data, found.done, config.sampler, hop, spread)
     report_features(folder.folder, videos, found.done, found.made, found.bad)
     return found
 
@@ -250,6 +263,8 @@ def _summary(found: _Found, folder: FeatureFolder, data: VideoData, output: Path
     ]
     if "train" in data.splits:
         root = override("data.root", output)
-        reader = "model=probe model.head=attentive" if folder.tokens else "model=feature_rnn"
+        reader = "model=feature_rnn" if clips > len(found.done) else "model=probe"  # which reads no order
+        if folder.tokens:
+            reader = "model=probe model.head=attentive"
         lines.append(f"train on them with: vidtrain train {reader} data=features {root}")
     return printable(lines)

@@ -150,6 +150,7 @@ def _query_vectors(call: Invocation[SearchConfig], data: VideoData, info: Featur
         layer=str(made.get("layer")),
         tokens=info.tokens is not None,
         hop=made.get("hop"),
+        clips=made.get("clips"),
         dtype=extract.FeatureType(made.get("dtype")),
         trust=options.trust,
     )
@@ -168,7 +169,8 @@ def _query_vectors(call: Invocation[SearchConfig], data: VideoData, info: Featur
             )
     parts = build.make_parts(config.decoder, config.sampler, config.transform)
     manifest = extract.manifest_of_videos([Video(path) for path in paths])
-    clips = ClipStream(manifest, parts, hop=wanted.hop, batch_size=config.eval.batch_size)
+    spread = extract.spread_clips(wanted, config)
+    clips = ClipStream(manifest, parts, hop=wanted.hop, clips=spread, batch_size=config.eval.batch_size)
     preprocess = Preprocess(config.transform.mean, config.transform.std, precision.device)
     frozen = ModelRunner(network.to(precision.device), preprocess, precision)
     found: dict[int, list[Any]] = {}

@@ -20,8 +20,8 @@ import torch
 from vidtrain.commands.predictor import Predictor
 from vidtrain.commands.scoring import Scorer, prepare_folder
 from vidtrain.data.clips.loader import choose_workers
-from vidtrain.data.clips.sampling import sliding_clips
-from vidtrain.data.clips.stream import ClipBatch, ClipStream, VideoEnd, check_slides
+from vidtrain.data.clips.sampling import check_slides, sliding_clips
+from vidtrain.data.clips.stream import ClipBatch, ClipStream, VideoEnd
 from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.prepare.frames import timestamps

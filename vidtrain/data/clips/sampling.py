@@ -39,7 +39,8 @@ each gives one frame, a random one in training, the middle one in testing:
     training  .  x  .| x  .  .| .  .  x| .  x  .
     testing   .  x  .| .  x  .| .  x  .| .  x  .
 
-`sliding_clips` covers the whole video, a clip every `hop` source frames or every so many seconds.
+`sliding_clips` covers the whole video, a clip every `hop` source frames or every so many seconds; `covering_clips` is
+that, or `uniform_clips`.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ from vidtrain.data.readers.timeline import Seconds, Timeline, hop_seconds
 from vidtrain.data.settings import ClipSpec
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.types import Indices
+
+MOST_CLIPS = 10_000
+"""Spread over one video."""
 
 
 def random_clip(
@@ -166,8 +170,7 @@ def sliding_clips(
         DataError: the video is too short and spec.short is "error", or the segment is empty.
     """
     seconds = hop_seconds(hop)
-    if spec.mode == "segments":
-        raise ConfigError("a clip of segments covers the whole video: it cannot slide (sampler.mode=clip can)")
+    check_slides(spec)
     stretch = _Stretch.of(Timeline(total, video_fps, times), spec, first, last)
     room = stretch.room
     if seconds is not None:
@@ -177,6 +180,44 @@ def sliding_clips(
     else:
         begins = stretch.after_each_other()
     return stretch.clips(np.append(begins[begins < room], room))
+
+
+def covering_clips(
+    total: int,
+    video_fps: float,
+    spec: ClipSpec,
+    *,
+    hop: float | str | None = None,
+    clips: int | None = None,
+    first: float | None = None,
+    last: float | None = None,
+    times: Seconds | None = None,
+) -> Indices:
+    """All of a video: `clips` clips spread over it as in `uniform_clips`, or without that number as in `sliding_clips`.
+
+    The other arguments, the result and the errors are theirs; `check_covers` says beforehand what does not fit.
+    """
+    if clips is None:
+        return sliding_clips(total, video_fps, spec, hop, first=first, last=last, times=times)
+    return uniform_clips(total, video_fps, spec, clips, first=first, last=last, times=times)
+
+
+def check_covers(spec: ClipSpec, hop: float | str | None, clips: int | None) -> None:
+    """Raise ConfigError for what `covering_clips` cannot do with any video."""
+    if clips is not None and hop is not None:
+        raise ConfigError(f"clips={clips} spreads clips over a video, hop={hop} sets their distance: give one of them")
+    if clips is not None and not (type(clips) is int and 1 <= clips <= MOST_CLIPS):
+        raise ConfigError(f"clips={clips}: must be a whole number from 1 to {MOST_CLIPS}")
+    if clips is None:
+        check_slides(spec)
+    hop_seconds(hop)
+
+
+def check_slides(spec: ClipSpec) -> ClipSpec:
+    """Raise ConfigError for clips that cannot follow each other; else give them back."""
+    if spec.mode == "segments":
+        raise ConfigError("a clip of segments covers the whole video: it cannot slide (sampler.mode=clip can)")
+    return spec
 
 
 def _parts(start: int, stop: int, spec: ClipSpec) -> tuple[Indices, Indices]:

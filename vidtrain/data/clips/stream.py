@@ -1,4 +1,4 @@
-"""All clips of whole videos, one after the other, for a network that is run over each of them.
+"""All clips of whole videos, one after the other or so many of each, for a network that is run over each of them.
 
 A video is opened once and decoded once. What is held of it are the frames of one clip and of the batch being filled, so
 memory does not depend on its length.
@@ -16,14 +16,14 @@ from torch.utils.data import DataLoader, IterableDataset
 from vidtrain.data.clips.crop import Crop
 from vidtrain.data.clips.dataset import ClipParts, as_video_error, seconds_of
 from vidtrain.data.clips.hand_over import HandOver
-from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
+from vidtrain.data.clips.sampling import check_covers, covering_clips
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.clips.workers import Batches, Board, Workers, process_context
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.streaming import OutOfOrderError, stream
 from vidtrain.data.readers.timeline import Seconds
-from vidtrain.errors import ConfigError, VideoError
+from vidtrain.errors import VideoError
 from vidtrain.types import BadVideo, Frames, Indices
 
 _SOUND = 16
@@ -86,6 +86,7 @@ class ClipStream(IterableDataset[ClipBatch]):
     Args:
         hop: from the start of a clip to that of the next, as in `sliding_clips`; None: clips follow each other without
             a gap or an overlap. The last clip of a video ends where the video ends.
+        clips: so many of each video instead, spread over it as in `uniform_clips`.
         skip_broken: a clip that cannot be read is listed, and the stream goes on; false: its video is given up.
     """
 
@@ -95,15 +96,17 @@ class ClipStream(IterableDataset[ClipBatch]):
         parts: ClipParts,
         *,
         hop: float | str | None,
+        clips: int | None = None,
         batch_size: int,
         skip_broken: bool = False,
     ) -> None:
         self.manifest = manifest
         self.skip_broken = skip_broken
         self.reader = parts.reader
-        self.spec = check_slides(parts.sampler)
+        self.spec = parts.sampler
+        check_covers(self.spec, hop, clips)
         self.cuts = EvalCrops(parts.transform)
-        self.hop = hop
+        self.hop, self.clips = hop, clips
         self.batch_size = batch_size
         self._next = process_context().Value("q", 0)
         self._board: Board | None = None
@@ -188,11 +191,10 @@ class ClipStream(IterableDataset[ClipBatch]):
 
     def _indices(self, video: OpenVideo, row: int) -> Indices:
         """int64 (clips, T)."""
-        info = video.info
+        info, seconds = video.info, seconds_of(self.manifest, row)
         with as_video_error(self.manifest.paths[row]):
-            return sliding_clips(
-                info.num_frames, info.fps, self.spec, self.hop, times=info.times, **seconds_of(self.manifest, row)
-            )
+            length = (info.num_frames, info.fps, self.spec)
+            return covering_clips(*length, hop=self.hop, clips=self.clips, times=info.times, **seconds)
 
     def _clips(
         self, video: OpenVideo, row: int, indices: Indices, waiting: _Waiting, *, pieces: bool
@@ -205,13 +207,6 @@ class ClipStream(IterableDataset[ClipBatch]):
 
 def _as_is(batch: ClipBatch) -> ClipBatch:
     return batch
-
-
-def check_slides(spec: ClipSpec) -> ClipSpec:
-    """Raise ConfigError for clips that cannot follow each other; else give them back."""
-    if spec.mode == "segments":
-        raise ConfigError("a clip of segments covers the whole video: it cannot slide (sampler.mode=clip can)")
-    return spec
 
 
 def cut_clips(video: OpenVideo, indices: Indices, cuts: Sequence[Crop], *, pieces: bool) -> Iterator[list[Frames]]:

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.data.clips.dataset import seconds_of
-from vidtrain.data.clips.sampling import ClipSpec, sliding_clips
+from vidtrain.data.clips.sampling import ClipSpec, covering_clips
 from vidtrain.data.features.files import Done, Video
 from vidtrain.data.jobs.journal import REPORT, write_report
 from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import Manifest, StringArray, VideoData
-from vidtrain.data.readers.timeline import Timeline, unpacked
+from vidtrain.data.readers.timeline import Seconds, Timeline, unpacked
 from vidtrain.plain import map_array
 from vidtrain.runs.atomic import whole_file
 from vidtrain.types import BadVideo
@@ -32,7 +32,12 @@ def videos_of(manifest: Manifest) -> list[Video]:
 
 
 def write_feature_index(
-    folder: Path, data: VideoData, done: Mapping[str, Done], spec: ClipSpec, hop: float | str | None
+    folder: Path,
+    data: VideoData,
+    done: Mapping[str, Done],
+    spec: ClipSpec,
+    hop: float | str | None,
+    clips: int | None = None,
 ) -> VideoData:
     """Write the lists: the rows of `data` with the files of their features; returns what was written.
 
@@ -41,7 +46,7 @@ def write_feature_index(
 
     Args:
         done: by Video.key.
-        spec, hop: which clips were taken.
+        spec, hop, clips: which clips were taken, as in `covering_clips`.
     """
     splits, notes = {}, list(data.notes)
     for split, manifest in data.splits.items():
@@ -57,21 +62,25 @@ def write_feature_index(
         if lost:
             where = "excluded" if split == "train" else "listed as missing"
             notes.append(f"{split}: {len(lost)} videos have no features ({where}), see {REPORT}")
-        _write_seconds(folder, split, kept, spec, hop)
+        _write_seconds(folder, split, [_seconds_of_clips(one, spec, hop, clips) for one in kept])
     # a clip that was not mirrored has no mirrored features
     made = replace(data, splits=splits, flip_pairs=(), notes=tuple(notes))
     write_index(folder, made)
     return made
 
 
-def _write_seconds(folder: Path, split: str, videos: Sequence[Done], spec: ClipSpec, hop: float | str | None) -> None:
+def _seconds_of_clips(one: Done, spec: ClipSpec, hop: float | str | None, clips: int | None) -> Seconds:
+    """float64 (clips, 2): when each clip begins and ends."""
+    line = Timeline(one.frames, one.fps, unpacked(one.times, one.frames))
+    length = (one.frames, one.fps, spec)
+    found = covering_clips(*length, hop=hop, clips=clips, first=one.start, last=one.end, times=line.times)
+    return line.seconds(np.stack([found.min(1), found.max(1) + 1], 1))
+
+
+def _write_seconds(folder: Path, split: str, videos: Sequence[Seconds]) -> None:
     offsets = np.zeros(len(videos) + 1, dtype=np.int64)
-    np.cumsum([one.clips for one in videos], out=offsets[1:])
-    seconds = np.empty((offsets[-1], 2))
-    for first, last, one in zip(offsets[:-1], offsets[1:], videos, strict=True):
-        line = Timeline(one.frames, one.fps, unpacked(one.times, one.frames))
-        clips = sliding_clips(one.frames, one.fps, spec, hop, first=one.start, last=one.end, times=line.times)
-        seconds[first:last] = line.seconds(np.stack([clips.min(1), clips.max(1) + 1], 1))
+    np.cumsum([len(one) for one in videos], out=offsets[1:])
+    seconds = np.concatenate(videos) if videos else np.empty((0, 2))
     for name, column in (("clips", offsets), ("seconds", seconds)):
         with whole_file(folder / f"{split}.{name}.npy") as handle:
             np.save(handle, column)

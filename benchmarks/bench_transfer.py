@@ -34,14 +34,14 @@ FEATURES = {
 """Name -> what is read of the frames."""
 PROBE = ["model=probe", "model.lr_factors=[1.0]", "model.decay_factors=[1.0]", "optimizer=adamw", "optimizer.lr=3e-4"]
 PROBE += ["optimizer.weight_decay=30", "trainer.epochs=20"]
-SMALL = ["experiment=ucf101_transfer", "sampler.num_frames=4", "transform.size=96", "transform.resize=96"]
+SMALL = ["experiment=ucf101_transfer", "sampler.num_frames=4", "transform.size=64", "transform.resize=64"]
 SMALL += ["trainer.epochs=4", "trainer.batch_size=8", "trainer.num_workers=0", "eval.val_clips=1"]
 ROWS: dict[str, tuple[str, list[str]]] = {
     "features, mean": ("mean", PROBE),
     "features, statistics": ("statistics", PROBE),
     "features, statistics, 4 clips": ("statistics_4", PROBE),
-    "features, prototypes": ("statistics_4", ["model=probe", "model.head=prototypes"]),
-    "features, kNN": ("statistics_4", ["model=probe", "model.head=knn"]),
+    "features, prototypes": ("statistics", ["model=probe", "model.head=prototypes"]),
+    "features, kNN": ("statistics", ["model=probe", "model.head=knn"]),
     "tune=probe": ("", [*SMALL]),
     "tune=last": ("", [*SMALL, "tune=last", "tune.blocks=2"]),
     "tune=lora": ("", [*SMALL, "tune=lora", "optimizer.lr=2e-3"]),

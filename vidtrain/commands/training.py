@@ -33,6 +33,7 @@ from vidtrain.engine.preprocess import ModelRunner, Preprocess, model_inputs
 from vidtrain.engine.schedule import Plan
 from vidtrain.engine.settings import CompileMode, OnOom, Strategy, TrainerConfig
 from vidtrain.engine.speed.compiling import choose_compile
+from vidtrain.engine.speed.convolutions import check_convolutions
 from vidtrain.engine.speed.timing import Step, random_batch
 from vidtrain.engine.state import Outputs
 from vidtrain.engine.step import TrainingStep
@@ -128,6 +129,7 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
             hooks=standard_hooks(settings, options.data.get("max_bad_fraction", 0.1) * len(clips)) | own_hooks,
         )
         if data.features is None:
+            _check_convolutions(options, step, world)
             log.info("trainer.%s", _compile(options, step, content, len(trainer.clips), world))
         if content is not None:
             with restoring(checkpoints.last):
@@ -203,6 +205,15 @@ def _compile(
             mode = CompileMode.on if content.get("compiled") else CompileMode.off
     batch = random_clips(options.sampler, options.transform, step, settings.batch_size // world.size)
     return choose_compile(mode, step, batch, batches=batches * settings.epochs)
+
+
+def _check_convolutions(options: TrainConfig, step: TrainingStep, world: World) -> None:
+    """Wrong kernels make a training that learns little and says nothing, so they are looked for before it starts."""
+    settings = options.trainer
+    if settings.check_convolutions and step.precision.device.type == "cuda":
+        batch = random_clips(options.sampler, options.transform, step, settings.batch_size // world.size)
+        for note in check_convolutions(step.network, batch.inputs):
+            log.warning("%s", note)
 
 
 def random_clips(sampler: SamplerConfig, transform: TransformConfig, step: TrainingStep, batch_size: int) -> Batch:

@@ -23,9 +23,6 @@ _SHOWN: Final = (
     *("transformers", "optuna", "wandb", "mlflow", "trackio", "onnx", "onnxruntime"),
 )
 _CODECS: Final = ("h264", "hevc", "av1", "vp9", "vp8", "mpeg4", "mpeg2video", "mjpeg", "prores", "wmv3")
-# cuDNN's versions with a faulty bf16 kernel for 3D convolutions (9.8 to 9.10) and those that PyTorch goes around
-# because of it, at several times the memory and time: pytorch/pytorch #163539, #166122, #166643; mended by 9.15
-_CUDNN_FAULTY, _CUDNN_MENDED = 90800, 91500
 _BF16_ERROR: Final = 0.02
 """Of the deviation. bf16 keeps 8 bits, so a sound kernel is wrong by about 0.002; a faulty one by about 1."""
 
@@ -84,14 +81,12 @@ def devices() -> list[Finding]:
 
 def cudnn_found(version: int) -> Finding:
     """version: as torch.backends.cudnn.version() has it, 91002 is 9.10.2."""
+    from vidtrain.engine.speed.convolutions import known_faults
+
     major, rest = (version // 10000, version % 10000) if version >= 90000 else (version // 1000, version % 1000)
-    text = f"{major}.{rest // 100}.{rest % 100}"
-    advice = (
-        f"cuDNN {text} is one of those (9.8 to 9.14) with which 3D convolutions in bf16 are wrong, or slow and large "
-        "because PyTorch avoids it (pytorch issues #163539, #166122): pip install -U 'nvidia-cudnn-cu12>=9.15' (cu13 "
-        "for CUDA 13), or trainer.precision=fp16"
-    )
-    return Finding("cuDNN", text, advice * (_CUDNN_FAULTY <= version < _CUDNN_MENDED))
+    fix = "pip install -U 'nvidia-cudnn-cu12>=9.15' (cu13 for CUDA 13), or trainer.precision=fp16"
+    known = known_faults(version)
+    return Finding("cuDNN", f"{major}.{rest // 100}.{rest % 100}", f"{known}: {fix}" if known else "")
 
 
 def conv3d_bf16_error(device: str) -> float:

@@ -1,8 +1,9 @@
 """Are a GPU's 3D convolutions right in half precision, and no slower than in full?
 
-cuDNN 9.8 to 9.14 have kernels that are not, for some shapes and some GPUs: pytorch/pytorch issues 163539, 166122,
-166643, 174051. A version says nothing about the shapes of a model, so these are tried: each 3D convolution that the
-model calls, forward and backward, in half precision and in float32 on the same numbers.
+cuDNN 9.8 to 9.14 have kernels that are not, for some shapes and some GPUs, or PyTorch goes around them at several times
+the memory and time: pytorch/pytorch issues 163539, 166122, 166643, 174051. A version says nothing about the shapes of a
+model, so these are tried: each 3D convolution that the model calls, forward and backward, in half precision and in
+float32 on the same numbers.
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ def known_faults(version: int | None) -> str | None:
         return None
     return (
         f"cuDNN {version // 10000}.{version // 100 % 100}.{version % 100} has 3D convolutions that are wrong or slow "
-        "in bfloat16 for some shapes (pytorch issues 163539, 166122, 166643, 174051); 9.15 and later have not"
+        "in bfloat16 for some shapes (pytorch issues #163539, #166122, #166643, #174051)"
     )
 
 

@@ -26,7 +26,7 @@ from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.devices.memory_format import benefits_from_channels_last, to_channels_last
 from vidtrain.engine.devices.parallel import gathered, parallel
 from vidtrain.engine.ema import EMA
-from vidtrain.engine.hooks import Hook, standard_hooks
+from vidtrain.engine.hooks import Hook, SweptRun, standard_hooks
 from vidtrain.engine.parameters import Grid
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelRunner, Preprocess, model_inputs
@@ -126,7 +126,11 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
             Plan(settings, options.schedule),
             Outputs(checkpoints, recorder),
             validate=validate if "val" in data.splits else None,
-            hooks=standard_hooks(settings, options.data.get("max_bad_fraction", 0.1) * len(clips)) | own_hooks,
+            hooks={
+                **standard_hooks(settings, options.data.get("max_bad_fraction", 0.1) * len(clips)),
+                **({} if options.sweep.trial is None else {"sweep.trial": SweptRun(folder)}),
+                **own_hooks,
+            },
         )
         if data.features is None:
             _check_convolutions(options, step, world)

@@ -37,6 +37,7 @@ _THE_DISK = (
 _OF_EVERY_MODEL = tuple(
     f"model.{key}" for key in ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
 )
+_OF_A_RUN = ("sweep.trial", "resume")  # what a sweep gives a run besides what is varied
 _FROM_CHECKPOINT = ("model", "data", "decoder", "sampler", "transform", "flow", "eval", "trainer")
 
 
@@ -132,6 +133,10 @@ def _main(argv: list[str]) -> int:
     overrides = [f"++{o}" if o.split("=", 1)[0] in _OF_EVERY_MODEL else o for o in overrides]
     if folder is not None:
         _refuse_shadowed_configs(folder)
+    if in_sweep and command == "train":
+        from vidtrain.shell import sweeper
+
+        sweeper.register()
     if in_sweep:
         _refuse_ignored_launchers(overrides, folder)
         counted = "++hydra.callbacks.failures._target_=vidtrain.commands.sweep.SweepFailures"
@@ -230,7 +235,7 @@ def _name_jobs(overrides: list[str]) -> list[str]:
     except OverrideParseException:  # reported when Hydra reads them
         return []
     fixed = [o.get_key_element().lstrip("+~") for o in parsed if not o.is_sweep_override()]
-    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(dict.fromkeys(fixed))}]"]
+    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(dict.fromkeys([*fixed, *_OF_A_RUN]))}]"]
 
 
 def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
@@ -304,6 +309,12 @@ def task(command: str) -> Callable[[Any], Any]:
             raise
         except Exception as error:
             mistake = users_mistake(error)
+            if (
+                in_sweep
+                and isinstance(mistake, StoppedError)
+                and HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"
+            ):
+                raise SystemExit(report(mistake)) from None  # the sweep was told to, not this run of it
             if in_sweep:
                 sweep.record_failure(mistake or error, with_traceback=mistake is None)
                 return None

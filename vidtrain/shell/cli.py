@@ -37,7 +37,6 @@ _THE_DISK = (
 _OF_EVERY_MODEL = tuple(
     f"model.{key}" for key in ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
 )
-_OF_A_RUN = ("sweep.trial", "resume")  # what a sweep gives a run besides what is varied
 _FROM_CHECKPOINT = ("model", "data", "decoder", "sampler", "transform", "flow", "eval", "trainer")
 
 
@@ -133,14 +132,10 @@ def _main(argv: list[str]) -> int:
     overrides = [f"++{o}" if o.split("=", 1)[0] in _OF_EVERY_MODEL else o for o in overrides]
     if folder is not None:
         _refuse_shadowed_configs(folder)
-    if in_sweep and command == "train":
-        from vidtrain.shell import sweeper
-
-        sweeper.register()
     if in_sweep:
-        _refuse_ignored_launchers(overrides, folder)
-        counted = "++hydra.callbacks.failures._target_=vidtrain.commands.sweep.SweepFailures"
-        overrides = [*overrides, *_name_jobs(overrides), counted]
+        from vidtrain.shell import multirun
+
+        overrides = multirun.prepared(command, overrides, folder)
     return _run_hydra(command, flags, overrides)
 
 
@@ -207,35 +202,6 @@ def _refuse_shadowed_configs(folder: Path) -> None:
         name = file.relative_to(folder)
         if (conf_dir() / name).is_file():
             raise ConfigError(f"{file} has the name of vidtrain's own {name} and would be ignored: rename it")
-
-
-def _refuse_ignored_launchers(overrides: list[str], folder: Path | None) -> None:
-    """Hydra chooses the launcher before it reads the experiments of a sweep, and ignores the one they name."""
-    from vidtrain.options.described import conf_dir
-
-    swept = [o.split("=", 1)[1] for o in overrides if o.startswith("experiment=")]
-    for name in (n for names in swept for n in names.split(",") if "," in names):
-        for parent in (conf_dir(), *([folder] if folder else [])):
-            file = parent / "experiment" / f"{name}.yaml"
-            text = file.read_text(encoding="utf-8") if file.is_file() else ""
-            if found := re.search(r"^\s*-\s*override\s+/?hydra/launcher:\s*(\S+)", text, re.MULTILINE):
-                raise ConfigError(
-                    f"{file} names a launcher, which a sweep over experiments ignores: "
-                    f"give hydra/launcher={found.group(1)} on the command line"
-                )
-
-
-def _name_jobs(overrides: list[str]) -> list[str]:
-    """Name a sweep's folders by what varies (run_dir.sweep_folder): Hydra would use all overrides."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    except OverrideParseException:  # reported when Hydra reads them
-        return []
-    fixed = [o.get_key_element().lstrip("+~") for o in parsed if not o.is_sweep_override()]
-    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(dict.fromkeys([*fixed, *_OF_A_RUN]))}]"]
 
 
 def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:

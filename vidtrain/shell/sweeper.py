@@ -36,7 +36,7 @@ from vidtrain.commands.sweeps.scheduler import POLL, Scheduler, Source
 from vidtrain.commands.sweeps.sources import GridSource, OptunaSource
 from vidtrain.commands.sweeps.space import read_space
 from vidtrain.commands.sweeps.study import Study, check_search
-from vidtrain.commands.sweeps.workers import LauncherWorkers, ProcessWorkers, Workers, gpu_slots, quoted
+from vidtrain.commands.sweeps.workers import LauncherWorkers, ProcessWorkers, RunWorkers, gpu_slots, quoted
 from vidtrain.engine.signals import StopSignals, exit_code
 from vidtrain.errors import ConfigError, StoppedError
 from vidtrain.options.paths import expand_home
@@ -147,7 +147,7 @@ class _Sweeper(Sweeper):
         own = [text for text in self.space.overrides(run.varied) if not text.lstrip("+").startswith("resume=")]
         return [*own, "resume=auto", f"sweep.trial={run.number}"]
 
-    def _schedule(self, source: Source, workers: Workers) -> None:
+    def _schedule(self, source: Source, workers: RunWorkers) -> None:
         scheduler = Scheduler(self.record, source, workers, self._overrides, retries=self.options.retries)
         began = time.monotonic()
         with StopSignals() as stop:
@@ -164,7 +164,7 @@ class _Sweeper(Sweeper):
         if slots > 1:
             log.info("%d workers were busy %.0f %% of the time", slots, 100 * scheduler.busy / passed / slots)
 
-    def _stop(self, received: str, workers: Workers, scheduler: Scheduler) -> None:
+    def _stop(self, received: str, workers: RunWorkers, scheduler: Scheduler) -> None:
         log.info("%s received: %d runs save and end", received, len(scheduler.running))
         workers.stop(at_once=False)
         left, until = {run.number for run in scheduler.running}, time.monotonic() + _GRACE
@@ -180,7 +180,7 @@ class _Sweeper(Sweeper):
             exit_code(received),
         )
 
-    def _workers(self, jobs: int | None) -> Workers:
+    def _workers(self, jobs: int | None) -> RunWorkers:
         """Processes of this machine, or jobs of the launcher that the user has chosen."""
         if not self._in_process():
             return LauncherWorkers(self.launcher.launch, self.record.folder, jobs or 1)

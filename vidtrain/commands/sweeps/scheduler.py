@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from vidtrain.commands.sweep import write_failure
 from vidtrain.commands.sweeps.record import OVER, RunState, SweepRecord, SweepRun, forget_failure, shown
-from vidtrain.commands.sweeps.workers import Ended, Workers
+from vidtrain.commands.sweeps.workers import Ended, RunWorkers
 
 log = logging.getLogger("vidtrain")
 
@@ -47,7 +47,7 @@ class Scheduler:
         self,
         record: SweepRecord,
         source: Source,
-        workers: Workers,
+        workers: RunWorkers,
         overrides: Callable[[SweepRun], Sequence[str]],
         *,
         retries: int,

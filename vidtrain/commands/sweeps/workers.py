@@ -36,7 +36,7 @@ class Ended:
     reason: str
 
 
-class Workers(Protocol):
+class RunWorkers(Protocol):
     """Executes runs, several at once."""
 
     def free(self) -> bool:

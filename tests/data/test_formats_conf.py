@@ -26,8 +26,7 @@ def test_each_option_is_there_with_its_default(name: str) -> None:
             assert key == "root" or options[key] == "???"
         else:
             assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
-            default = parameter.default
-            assert options[key] == (list(default) if isinstance(default, tuple) else default), key
+            assert options[key] == parameter.default, key
 
 
 @pytest.mark.parametrize("name", OURS)

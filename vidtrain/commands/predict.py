@@ -12,12 +12,15 @@ from omegaconf import MISSING
 
 from vidtrain import published
 from vidtrain.commands.inputs import find_inputs
+from vidtrain.commands.live import watch
 from vidtrain.commands.predictor import Predictor
 from vidtrain.commands.scoring import prepare_folder
 from vidtrain.commands.timeline import Slider, VideoTimeline, write_files
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.engine.precision import choose_device
 from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.live.settings import LiveConfig
+from vidtrain.live.sources import live_source
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections
 from vidtrain.ranges import number
@@ -35,16 +38,18 @@ class PredictConfig(CheckpointSections):
     class_names: FilePath | None = None
     """model.weights: names of its outputs, kinetics400 or a file with a name per line; null: as the file says."""
     input: FilePath = MISSING
-    """A video, a folder of videos, or a glob in quotes: input='clips/*.mp4'."""
+    """A video, a folder of videos, or a glob in quotes: input='clips/*.mp4'. Or a stream: a camera (0), an address
+    (rtsp://, http://), a pipe (-); see live.*."""
     top: int = number(5, least=1)
     """Classes to print per video."""
     output: FilePath | None = None
-    """Also write the predictions to this .csv file; with timeline, all files to this folder."""
+    """Also write the predictions to this .csv file; with timeline, all files to this folder; of a stream, too."""
     timeline: bool = False
     """Slide over each video, of any length, and say what happens when; eval.hop is the distance of the windows."""
     segments: SegmentsConfig = field(default_factory=SegmentsConfig)
     overlay: bool = False
     """timeline with output: also write each video with its labels and a strip of its timeline drawn over it."""
+    live: LiveConfig = field(default_factory=LiveConfig)
     trust: list[str] = field(default_factory=list)
     """Modules outside vidtrain that the checkpoint's configuration may call."""
 
@@ -55,12 +60,16 @@ def run(call: Invocation[PredictConfig]) -> None:
     options = call.options
     subject = published.Subject.of(call)
     config = subject.config
-    paths = find_inputs(options.input)
+    source = live_source(options.input, options.live)
+    paths = [] if source is not None else find_inputs(options.input)
     device = choose_device(config.trainer.device)
     model, names = subject.classifier(options)
     content = subject.content or {}
     multi_label, calibration = bool(content.get("multi_label")), content.get("calibration")
     predictor = Predictor(config, model, names, device, multi_label=multi_label, calibration=calibration)
+    if source is not None:
+        watch(predictor, source, options)
+        return
     if options.timeline:
         show_timelines(predictor, paths, options)
         return

@@ -31,7 +31,7 @@ from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import ClipSpec
 from vidtrain.engine.evaluator import predict_views
 from vidtrain.engine.precision import Precision
-from vidtrain.engine.preprocess import model_inputs
+from vidtrain.engine.preprocess import ModelRunner, model_inputs
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.errors import ConfigError, VideoError, did_you_mean
 from vidtrain.plain import read_mapping
@@ -80,25 +80,36 @@ class Slider:
     Args:
         config: how windows become segments.
         hop: from a window to the next, as in `sliding_clips`; None: a quarter of a window.
+        asked: what the user has given for it, for messages.
+
+    Attributes:
+        spec, hop: of the windows. network: as the task calls it. scorer: the configuration of the windows.
 
     Raises:
         ConfigError: a network that reads flow or gives no classes, clips of segments, a background that is no class.
     """
 
-    def __init__(self, predictor: Predictor, config: SegmentsConfig, *, hop: float | str | None = None) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        config: SegmentsConfig,
+        *,
+        hop: float | str | None = None,
+        asked: str = "timeline=true",
+    ) -> None:
         if not isinstance(predictor.task, Classification):
-            raise ConfigError(f"timeline=true shows classes, {type(predictor.task).__name__} gives none")
+            raise ConfigError(f"{asked} shows classes, {type(predictor.task).__name__} gives none")
         if model_inputs(predictor.model) != ("rgb",):
-            raise ConfigError(f"timeline=true reads RGB: {type(predictor.model).__name__} also requires optical flow")
+            raise ConfigError(f"{asked} reads RGB: {type(predictor.model).__name__} also requires optical flow")
         config.check(predictor.class_names)
         self._task = predictor.task
         self._config = config
         self._own = predictor.config
         self._device = predictor.device
-        spec = check_slides(self._own.sampler)
-        self._hop = default_hop(spec) if hop is None else hop
-        self._scorer = Scorer(self._own, Precision(self._own.trainer.precision, self._device), 0)
-        self._network = self._scorer.network(predictor.model.eval())
+        self.spec = check_slides(self._own.sampler)
+        self.hop = default_hop(self.spec) if hop is None else hop
+        self.scorer = Scorer(self._own, Precision(self._own.trainer.precision, self._device), 0)
+        self.network = self.scorer.network(predictor.model.eval())
 
     def timelines(self, paths: Sequence[str], *, workers: int | None = None) -> Iterator[VideoTimeline]:
         """The timeline of each video, as it is finished. What is held of one are its windows' times and probabilities.
@@ -109,7 +120,7 @@ class Slider:
             workers = choose_workers(self._own.trainer.num_workers, self._device)
         manifest, found = Manifest.of(paths, [-1] * len(paths)), [_Found() for _ in paths]
         size, limit = self._own.eval.batch_size, self._own.trainer.data_timeout
-        clips = ClipStream(manifest, self._scorer.parts, hop=self._hop, batch_size=size, skip_broken=True)
+        clips = ClipStream(manifest, self.scorer.parts, hop=self.hop, batch_size=size, skip_broken=True)
         for batch in clips.loader(Workers(workers, self._device.type == "cuda", limit)):
             self._collect(batch, found)
             for end in batch.ends:
@@ -118,6 +129,16 @@ class Slider:
             for row, bad in batch.bad:
                 yield VideoTimeline(paths[row], error=bad.reason)
 
+    def probabilities(self, clips: torch.Tensor, network: ModelRunner | None = None) -> npt.NDArray[np.float32]:
+        """float32 (N, K) of uint8 clips (N, T, H, W, 3); rows that are not finite are of clips without an answer.
+
+        network: asked in place of the predictor's own.
+        """
+        views = predict_views(self._task, network or self.network, {"rgb": clips[:, None]}, len(clips))
+        unknown = torch.zeros(len(clips), views.shape[2]) if self._task.multi_label else torch.full((len(clips),), -1)
+        found: npt.NDArray[np.float32] = self._task.columns(views, unknown, self.scorer.average)["probs"].numpy()
+        return found
+
     def _collect(self, batch: ClipBatch, found: list[_Found]) -> None:
         for row in batch.restarted:
             found[row] = _Found()
@@ -125,20 +146,18 @@ class Slider:
             found[clip.video].broken[clip.number] = clip.reason
         if not len(batch):
             return
-        views = predict_views(self._task, self._network, {"rgb": batch.views[:, None]}, len(batch))
-        unknown = torch.zeros(len(batch), views.shape[2]) if self._task.multi_label else torch.full((len(batch),), -1)
-        probs = self._task.columns(views, unknown, self._scorer.average)["probs"].numpy()
+        probs = self.probabilities(batch.views)
         for row, number, own in zip(batch.videos.tolist(), batch.numbers.tolist(), probs, strict=True):
             if np.isfinite(own).all():
                 found[row].probs[number] = own
             else:
-                found[row].broken[number] = self._scorer.not_finite
+                found[row].broken[number] = self.scorer.not_finite
 
     def _finished(self, path: str, end: VideoEnd, found: _Found) -> VideoTimeline:
         line = Timeline(end.frames, end.fps, end.times)
         if not found.probs:
             return VideoTimeline(path, line.end, error=next(iter(found.broken.values())))
-        indices = sliding_clips(end.frames, end.fps, self._own.sampler, self._hop, times=end.times)
+        indices = sliding_clips(end.frames, end.fps, self._own.sampler, self.hop, times=end.times)
         starts, ends = line.seconds(indices.min(1)), line.seconds(indices.max(1) + 1)
         numbers = np.array(sorted(found.probs), dtype=np.int64)
         probs = np.stack([found.probs[number] for number in numbers.tolist()])

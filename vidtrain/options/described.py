@@ -108,7 +108,7 @@ def _default(value: ast.expr | None) -> str:
         factory = next((k.value for k in value.keywords if k.arg == "default_factory"), None)
         if isinstance(factory, ast.Lambda):
             return ast.unparse(factory.body)
-        return "[]"
+        return "{}" if isinstance(factory, ast.Name) and factory.id == "dict" else "[]"
     if isinstance(value, ast.Attribute):  # an Enum's member
         return value.attr
     text = ast.unparse(value).strip("'")

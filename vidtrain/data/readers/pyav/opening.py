@@ -92,7 +92,7 @@ class OpenFile:
             stream = self.container.streams[self._index]
             if isinstance(stream, VideoStream):
                 return stream
-        stream = _default_video(self.path, self.container)
+        stream = default_video(self.path, self.container)
         self._index = stream.index
         return stream
 
@@ -186,7 +186,7 @@ def _look(path: str) -> tuple[Glance, bytes | None]:
     return seen, movie
 
 
-def _default_video(path: str, container: InputContainer) -> VideoStream:
+def default_video(path: str, container: InputContainer) -> VideoStream:
     """The stream that the ffmpeg command takes by default; the cover image of a song is not one."""
     streams = container.streams.video
     if not streams:

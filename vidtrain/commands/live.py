@@ -1,0 +1,95 @@
+"""vidtrain predict of a stream: a line of JSON per window on stdout, all else on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import torch
+
+from vidtrain.commands.live_answers import Answer, Asked, asked_of, whole
+from vidtrain.commands.live_output import Said
+from vidtrain.commands.predictor import Predictor
+from vidtrain.commands.timeline import Slider
+from vidtrain.data.clips.transforms import EvalCrops
+from vidtrain.engine.signals import StopSignals
+from vidtrain.errors import ConfigError
+from vidtrain.live.capture import Capture
+from vidtrain.live.settings import LiveConfig
+from vidtrain.live.sources import Source
+from vidtrain.live.windows import LiveWindow, hold_of, newest
+
+_POLL: Final = 0.2  # seconds within which Ctrl-C is noticed
+_READ_AHEAD: Final = 64  # frames of a pipe or a file
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """at_once: windows in a forward pass. drop: those that are late by more than `late` seconds are dropped."""
+
+    at_once: int
+    drop: bool
+    late: float
+
+
+def watch(predictor: Predictor, source: Source, options: Any) -> None:
+    """Answer for a stream until it ends, or SIGINT or SIGTERM does.
+
+    Args:
+        options: the command's, see PredictConfig.
+
+    Raises:
+        VideoError: it does not open, or was cut and does not open again.
+        ConfigError: what the Slider says; alarms of classes that do not exist.
+    """
+    live: LiveConfig = options.live
+    live.alarm.check(predictor.class_names)
+    if options.overlay:
+        raise ConfigError("overlay=true draws over files: a stream is none")
+    config = predictor.config
+    slider = Slider(predictor, options.segments, hop=config.eval.hop, asked="a stream")
+    size = config.transform.size
+    asked = asked_of(slider, live.state, size)
+    # the first pass takes longest: not while frames wait
+    slider.probabilities(torch.zeros(1, slider.spec.num_frames, size, size, 3, dtype=torch.uint8))
+    drop = source.passes if live.drop is None else live.drop
+    pace = _Pace(1 if drop else config.eval.batch_size, drop, live.late)
+    hold = hold_of(slider.spec, whole(slider.hop), size)
+    if not drop:
+        hold = replace(hold, frames=_READ_AHEAD, seconds=0.0)
+    crops = EvalCrops(config.transform)
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopSignals())
+        said = stack.enter_context(Said(predictor, source, options))
+        capture = stack.enter_context(Capture(source, live, lambda info: crops.all(info)[0], hold, drop=drop))
+        for answer in _answers(asked, capture, pace, stop, said):
+            said.add(answer)
+    if capture.opened:
+        said.summary(capture)
+    if capture.error is not None:
+        raise capture.error
+
+
+def _answers(asked: Asked, capture: Capture, pace: _Pace, stop: StopSignals, said: Said) -> Iterator[Answer | None]:
+    """One after the other; None where there is nothing to say for a moment."""
+    waiting: deque[LiveWindow] = deque()
+    over = False
+    while stop.received is None and not (over and not waiting):
+        if pace.drop or len(waiting) < pace.at_once:
+            for frame in capture.take(0 if waiting else _POLL):
+                waiting.extend(asked.add(frame))
+            if not waiting and capture.is_done and not over:
+                over = True
+                waiting.extend(asked.end())
+        if pace.drop:
+            said.dropped(newest(waiting, time.monotonic(), pace.late), capture.lost)
+        if not waiting:
+            yield None
+            continue
+        part = [waiting.popleft() for _ in range(min(pace.at_once, len(waiting)))]
+        said.seen(part)
+        yield from asked.answers(part)

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo table test test-all lint types format clean
+.PHONY: help install demo table test test-all lint types format wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ types: install
 format: install  ## Put the code into the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+wheel:  ## Build dist/vidtrain-*.whl from the last commit; the same commit gives the same bytes
+	@rm -rf build/wheel; umask 022; mkdir -p build/wheel dist; git archive HEAD | tar -x -C build/wheel; \
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(PYTHON) -m pip wheel -q --no-deps -w dist build/wheel; rm -rf build/wheel
 
 clean:  ## Remove .venv and caches; data/ and runs/ stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -23,24 +23,32 @@ from typing import Any
 import timm
 import torch
 
-EXTRACT = ["sampler.num_frames=8", "sampler.stride=8", "transform.size=128", "transform.resize=128"]
-EXTRACT += ["transform.squash=true", "trainer.num_workers=0", "eval.batch_size=8"]
-NET = ["model=timm_frames", "model.backbone=tf_efficientnet_lite0"]
-PROBE = ["model=probe", "optimizer=adamw", "optimizer.lr=1e-3", "optimizer.weight_decay=0.01", "trainer.epochs=40"]
-SMALL = ["experiment=ucf101_transfer", "sampler.num_frames=4", "transform.size=96", "transform.resize=104"]
-SMALL += ["trainer.epochs=4", "trainer.batch_size=8", "trainer.num_workers=0"]
+EXTRACT = ["model=timm_frames", "model.backbone=tf_efficientnet_lite0", "data=ucf101", "sampler.mode=segments"]
+EXTRACT += ["sampler.num_frames=8", "transform.size=128", "transform.resize=128", "transform.squash=true"]
+EXTRACT += ["trainer.num_workers=0", "eval.batch_size=8"]
+FEATURES = {
+    "mean": ["model.head=mean"],
+    "statistics": ["model.head=statistics"],
+    "statistics_4": ["model.head=statistics", "clips=4"],
+}
+"""Name -> what is read of the frames."""
+PROBE = ["model=probe", "model.lr_factors=[1.0]", "model.decay_factors=[1.0]", "optimizer=adamw", "optimizer.lr=3e-4"]
+PROBE += ["optimizer.weight_decay=30", "trainer.epochs=20"]
+SMALL = ["experiment=ucf101_transfer", "sampler.num_frames=4", "transform.size=64", "transform.resize=64"]
+SMALL += ["trainer.epochs=4", "trainer.batch_size=8", "trainer.num_workers=0", "eval.val_clips=1"]
 ROWS: dict[str, tuple[str, list[str]]] = {
-    "probe, mean": ("mean", PROBE),
-    "probe, statistics": ("statistics", PROBE),
-    "prototypes, statistics": ("statistics", ["model=probe", "model.head=prototypes"]),
-    "kNN, statistics": ("statistics", ["model=probe", "model.head=knn"]),
+    "features, mean": ("mean", PROBE),
+    "features, statistics": ("statistics", PROBE),
+    "features, statistics, 4 clips": ("statistics_4", PROBE),
+    "features, prototypes": ("statistics", ["model=probe", "model.head=prototypes"]),
+    "features, kNN": ("statistics", ["model=probe", "model.head=knn"]),
     "tune=probe": ("", [*SMALL]),
     "tune=last": ("", [*SMALL, "tune=last", "tune.blocks=2"]),
     "tune=lora": ("", [*SMALL, "tune=lora", "optimizer.lr=2e-3"]),
     "tune=full": ("", [*SMALL, "tune=full", "optimizer.lr=5e-4"]),
     "scratch": ("", [*SMALL, "tune=full", "model.backbone_weights=null"]),
 }
-"""Name -> (the head whose features are extracted first, or "" for a training on videos; the training's options)."""
+"""Name -> (the FEATURES that it is trained on, or "" for a training on videos; the training's options)."""
 
 
 def main() -> None:
@@ -67,15 +75,13 @@ def folder_of(name: str, seed: int, options: argparse.Namespace) -> Path:
 
 
 def run(name: str, seed: int, options: argparse.Namespace) -> None:
-    head, given = ROWS[name]
+    made, given = ROWS[name]
     root, start = f"data.root={options.root.absolute()}", [f"model.backbone_weights={options.weights.absolute()}"]
     if "model.backbone_weights=null" in given:
         start = []
-    if head:
-        features = options.output / f"features_{head}"
-        spent(
-            features, "extract", *NET, f"model.head={head}", *start, "data=ucf101", root, *EXTRACT, f"output={features}"
-        )
+    if made:
+        features = options.output / f"features_{made}"
+        spent(features, "extract", *EXTRACT, *FEATURES[made], *start, root, f"output={features}")
         given, root, start = [*given, "data=features"], f"data.root={features.absolute()}", []
     folder = folder_of(name, seed, options)
     spent(folder, "train", *given, root, *start, f"trainer.seed={seed}", f"run_dir={folder}", "resume=auto")

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 # Stands in front of multiprocessing's own `-c CODE ARGUMENTS`, which Python hands on as arguments; then runs that.
 _FIRST: Final = "import sys; sys.path[:1] = [p for p in sys.path[:1] if p]; del sys.argv[1]; exec(sys.argv.pop(1))"
+SHARED_MEMORY: Final = "/dev/shm"
 _flags: Any = util._args_from_interpreter_flags  # type: ignore[attr-defined]
 
 
@@ -42,3 +43,12 @@ def _with_first() -> list[str]:
 def processors() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def shared_memory() -> tuple[int, int]:
+    """(free, all) bytes of the system's shared memory; (0, 0) where it has no limit of its own."""
+    try:
+        found = os.statvfs(SHARED_MEMORY)
+    except (AttributeError, OSError):
+        return 0, 0
+    return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -63,24 +64,60 @@ def test_every_folder_of_configs_is_packaged() -> None:
     assert {m.rstrip(".") for m in modules} <= set(packages)
 
 
+def built(source: Path, output: Path) -> Path:
+    """The wheel that `make wheel` makes of a tree."""
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        output,
+        source,
+    ]
+    subprocess.run(command, check=True, timeout=300, env=environment)
+    return next(output.glob("*.whl"))
+
+
 @pytest.mark.slow
-def test_wheel_carries_the_configs_and_runs_anywhere(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", tmp_path, ROOT], check=True, timeout=300
-    )
-    wheel = next(tmp_path.glob("*.whl"))
+def test_the_wheel_has_the_package_and_its_configs_alone_and_runs_anywhere(tmp_path: Path, tiny: list[str]) -> None:
+    pytest.importorskip("setuptools", minversion="78.1.1")
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\n")
+    for tree in ("one", "two"):
+        for name in (n for n in files if n and (ROOT / n).is_file()):
+            (tmp_path / tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / tree / name)
+    wheel, again = (built(tmp_path / tree, tmp_path / f"{tree}_wheel") for tree in ("one", "two"))
+    assert wheel.read_bytes() == again.read_bytes()
+    assert wheel.stat().st_size < 2_000_000
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
         names = set(archive.namelist())
     for file in (ROOT / "conf").rglob("*.yaml"):
         assert f"vidtrain/conf/{file.relative_to(ROOT / 'conf').as_posix()}" in names
-    code = "import vidtrain.shell.cli as c; print(c.__file__); c.main(['train', '--cfg', 'job'])"
-    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=True
-    )
-    assert str(tmp_path / "site") in done.stdout
-    assert "_target_: vidtrain.models" in done.stdout
+    assert {f"vidtrain/{f.relative_to(ROOT / 'vidtrain').as_posix()}" for f in ROOT.glob("vidtrain/**/*.py")} <= names
+    assert {name.split("/")[0].split(".")[0].split("-")[0] for name in names} == {"vidtrain"}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+    code = "import sys, vidtrain.shell.cli as c; print(c.__file__, flush=True); c.main(sys.argv[1:])"
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "COMP_LINE": "vidtrain train experiment=de"}
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        assert str(tmp_path / "site") in done.stdout
+        return done.stdout
+
+    assert "_target_: vidtrain.models" in run("train", "--cfg", "job")
+    assert "experiment=demo" in run("-sc", "query=bash")
+    assert "8/8" in run("train", "experiment=demo", *tiny, "trainer.epochs=1")
 
 
 def complete(line: str) -> list[str]:

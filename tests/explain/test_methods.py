@@ -12,7 +12,7 @@ from tests.explain.made import score_of
 from vidtrain import create_model
 from vidtrain.errors import ConfigError
 from vidtrain.explain.deletion import deletion, marked
-from vidtrain.explain.gradcam import _cam, gradcam
+from vidtrain.explain.gradcam import _cam, gradcams
 from vidtrain.explain.methods import MapOptions, Method, evidence_map
 from vidtrain.explain.rollout import _Weights, rollout
 from vidtrain.explain.score import ClassScore, Fill, filling, without
@@ -67,19 +67,21 @@ def test_the_chosen_layer_is_passed_by_all_that_reaches_the_class(name: str) -> 
     """Replaced by a constant it leaves the logit without a trace of the clip."""
     model = net(name, **({"patch": 8} if "former" in name else {"tubelet": 2} if name == "vivit_tiny" else {}))
     score = score_of(model, 2)
-    _, layer = gradcam(score, {"rgb": clip()})
-    kept: list[Any] = []
-    handle = model.get_submodule(layer).register_forward_hook(lambda *call: kept.append(call[2]))
-    first = score.logit({"rgb": clip()})
-    handle.remove()
-    handle = model.get_submodule(layer).register_forward_hook(lambda *_: kept[0])
-    assert torch.equal(score.logit({"rgb": clip(1)}), first)
-    handle.remove()
-    assert not torch.equal(score.logit({"rgb": clip(1)}), first)
+    layers = [layer for _, layer in gradcams(score, {"rgb": clip()})]
+    assert len(layers) == len(set(layers)) == (1 if name in ("slow_fusion", "convlstm_attention_tiny") else 3)
+    for layer in layers:
+        kept: list[Any] = []
+        handle = model.get_submodule(layer).register_forward_hook(lambda *call: kept.append(call[2]))  # noqa: B023
+        first = score.logit({"rgb": clip()})
+        handle.remove()
+        handle = model.get_submodule(layer).register_forward_hook(lambda *_: kept[0])  # noqa: B023
+        assert torch.equal(score.logit({"rgb": clip(1)}), first), layer
+        handle.remove()
+        assert not torch.equal(score.logit({"rgb": clip(1)}), first)
 
 
 def test_two_towers_have_a_layer_each() -> None:
-    _, layers = gradcam(score_of(net("slowfast_tiny"), 1), {"rgb": clip()})
+    _, layers = gradcams(score_of(net("slowfast_tiny"), 1), {"rgb": clip()})[0]
     slow, fast = layers.split(", ")
     assert (slow.partition(".")[0], fast.partition(".")[0]) == ("slow", "fast")
 
@@ -88,7 +90,7 @@ def test_flow_and_rgb_are_both_explained() -> None:
     model = net("two_stream_tiny")
     inputs = {"rgb": clip(), "flow": torch.rand(1, 2, T - 1, SIZE, SIZE) * 2 - 1}
     score = ClassScore(model, lambda both: model({name: both[name] for name in model.inputs}), 1)
-    _, layers = gradcam(score, inputs)
+    _, layers = gradcams(score, inputs)[0]
     assert [layer.partition(".")[0] for layer in layers.split(", ")] == ["rgb", "flow"]
     mask = torch.zeros(1, T, SIZE, SIZE, dtype=torch.bool)
     mask[0, 2, :4] = True

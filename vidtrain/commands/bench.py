@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -21,6 +22,7 @@ from vidtrain.engine.checkpoints.content import on_meta
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.engine.speed.bench import BenchRow, matmul_ceiling, measure
+from vidtrain.engine.speed.convolutions import check_convolutions
 from vidtrain.engine.speed.timing import Step
 from vidtrain.errors import ConfigError, one_of
 from vidtrain.models.inspect.summary import cost
@@ -98,8 +100,24 @@ def run(call: Invocation[BenchConfig]) -> None:
     trained = f"tune={options.tune.name} {tune(model, options.tune)}"
     report = Report(name, clip, *costs, device, ceilings, rows, with_data=data is not None, trained=trained)
     print(f"\n{report.to_text()}")
+    for note in _convolution_notes(options, data, device, [name for name in measured if name != PrecisionName.fp32]):
+        print(note)
     if options.output is not None:
         write_json(Path(options.output), report.to_json())
+
+
+def _convolution_notes(
+    options: BenchConfig, data: VideoData | None, device: torch.device, names: Sequence[str]
+) -> list[str]:
+    """What is wrong or slow with the model's 3D convolutions in these half precisions, on a GPU."""
+    notes = []
+    for name in names if device.type == "cuda" else ():
+        step, batch = _make(options, data, device, BenchRow(options.batch_size[0], name, compiled=False))
+        try:
+            notes += check_convolutions(step.training.network, batch.inputs)
+        except ConfigError as error:
+            notes.append(str(error))
+    return notes
 
 
 def _make(options: BenchConfig, data: VideoData | None, device: torch.device, row: BenchRow) -> tuple[Step, Batch]:

@@ -39,7 +39,7 @@ RUNS = Path("runs")
 FORMATS = ("folder", "list", "table", "index", "features")
 """Choices of data that say nothing about the data."""
 _SAY_LITTLE = ("videos", "video", "clips", "data", "dataset", "datasets", "frames", "images", "raw", "train", "root")
-_NOT_COMPARED = ("resume", "resume_changed", "run_dir", "hydra")
+_NOT_COMPARED = ("resume", "resume_changed", "run_dir", "hydra", "sweep")
 # what changes neither weights nor the choice of the best; everything else does, or may
 _MAY_CHANGE_ON_RESUME = (
     *(

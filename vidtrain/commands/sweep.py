@@ -30,6 +30,8 @@ failed: list[str] = []
 """One line for each run of the sweep that failed, wherever it was executed; decides the exit code."""
 FAILURE = "error.json"
 """Of a run of a sweep: it has failed, and why."""
+RECORD = "sweep.json"
+"""In the folder of a sweep: which runs it has, see commands/sweeps/record.py."""
 _made: list[Path] = []  # the folder of the sweep and those above it that were not there, from the inside out
 
 
@@ -39,11 +41,15 @@ def record_failure(error: Exception, with_traceback: bool = False) -> None:
 
     name = HydraConfig.get().job.override_dirname
     log.error("run %s failed: %s", name, error, exc_info=error if with_traceback else None)
-    file = Path(HydraConfig.get().runtime.output_dir) / FAILURE
+    write_failure(Path(HydraConfig.get().runtime.output_dir), name, str(error))
+
+
+def write_failure(run: Path, name: str, reason: str) -> None:
+    """Write down in the folder of a run that it failed."""
     try:
-        file.write_text(json.dumps({"run": name, "error": str(error)}), encoding="utf-8")
+        (run / FAILURE).write_text(json.dumps({"run": name, "error": reason}), encoding="utf-8")
     except OSError:  # a full disk, most often what the run failed of
-        failed.append(f"{name}: {error}")
+        failed.append(f"{name}: {reason}")
 
 
 def remove_refused() -> None:
@@ -184,7 +190,10 @@ def _result(run: Path) -> dict[str, Any]:
 
 
 def varied_options(run: Path) -> dict[str, str]:
-    """Option -> value of a run's command line, as Hydra keeps it; {} where it keeps none, or something else."""
+    """Option -> value of a run's command line, as Hydra keeps it; {} where it keeps none, or something else.
+
+    Without those that say how it is carried out, not what it is.
+    """
     overrides = run / ".hydra" / "overrides.yaml"
     if not overrides.exists():
         return {}
@@ -193,7 +202,7 @@ def varied_options(run: Path) -> dict[str, str]:
     except (OSError, ValueError) as error:
         log.warning("%s: is not what Hydra writes (%s), and is ignored", overrides, error)
         return {}
-    return {key: unquoted(value) for key, value in pairs}
+    return {key: unquoted(value) for key, value in pairs if key != "resume" and not key.startswith("sweep.")}
 
 
 def job_number(run: Path) -> tuple[int, str]:

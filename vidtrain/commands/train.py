@@ -26,6 +26,7 @@ from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.engine.checkpoints.checkpoint import versions
 from vidtrain.engine.devices.distributed import World, join
+from vidtrain.engine.hooks import Pruned
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
 from vidtrain.engine.signals import StopSignals
@@ -144,8 +145,8 @@ def _train_and_test(
     if world.is_main:
         write_json(folder / run_dir.CONFIG_FILE, compared)  # from now on resume=auto finds this run
     with closing(trainer.recorder):
-        _fit(trainer)
-        test = _tested(trainer, scorer, options, data, folder)
+        pruned = _fit(trainer)
+        test = _tested(trainer, scorer, options, data, folder, wanted=not pruned)
         if world.is_main:
             _log_finals(trainer, test, folder / "test")
     task = trainer.step.task
@@ -172,31 +173,37 @@ def _train_and_test(
         "environment": {**versions(), "platform": platform.platform(), "device": device_name(device)},
         "folder": str(folder),
         "checkpoint": str(trainer.checkpoints.best),
+        **({"pruned": True} if pruned else {}),
     }
     return {**result, "summary": summary_cells(result)}
 
 
-def _fit(trainer: Trainer) -> None:
+def _fit(trainer: Trainer) -> bool:
+    """Returns whether the sweep that this is a run of has ended it."""
     settings, processes = trainer.settings, trainer.world.size
     try:
         if settings.epochs:
             trainer.fit()
         else:
             trainer.checkpoints.save_best({"model": trainer.checkpoints.weights(trainer.model), "epoch": 0})
+    except Pruned:
+        log.info("pruned by its sweep in epoch %d; it is not tested", trainer.progress.epoch + 1)
+        return True
     except torch.OutOfMemoryError as error:  # trainer.on_oom=fail, or several devices
         raise VidtrainError(
             f"{str(error).split('. ', 1)[0]}: {settings.batch_size // processes} clips at a time are too many; "
             "lower trainer.batch_size (trainer.accumulate makes up for it), or set trainer.checkpoint_activations=true"
         ) from error
+    return False
 
 
 def _tested(
-    trainer: Trainer, scorer: Scorer, options: TrainConfig, data: VideoData, folder: Path
+    trainer: Trainer, scorer: Scorer, options: TrainConfig, data: VideoData, folder: Path, *, wanted: bool
 ) -> dict[str, Any] | None:
     """The test of the best weights; None where there is none."""
     with StopSignals("trained, but not tested; the same command with resume=auto goes on from there") as stop:
         best = trainer.keep_best()
-        if not options.trainer.test or "test" not in data.splits:
+        if not (wanted and options.trainer.test) or "test" not in data.splits:
             return None
         bare = partial(build.bare_model, options.model, data.num_classes)
         model = as_stored(bare, asdict(options.tune), data.num_classes, best["model"]).to(scorer.precision.device)

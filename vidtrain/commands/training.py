@@ -26,13 +26,14 @@ from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.devices.memory_format import benefits_from_channels_last, to_channels_last
 from vidtrain.engine.devices.parallel import gathered, parallel
 from vidtrain.engine.ema import EMA
-from vidtrain.engine.hooks import Hook, standard_hooks
+from vidtrain.engine.hooks import Hook, SweptRun, standard_hooks
 from vidtrain.engine.parameters import Grid
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelRunner, Preprocess, model_inputs
 from vidtrain.engine.schedule import Plan
 from vidtrain.engine.settings import CompileMode, OnOom, Strategy, TrainerConfig
 from vidtrain.engine.speed.compiling import choose_compile
+from vidtrain.engine.speed.convolutions import check_convolutions
 from vidtrain.engine.speed.timing import Step, random_batch
 from vidtrain.engine.state import Outputs
 from vidtrain.engine.step import TrainingStep
@@ -125,9 +126,14 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
             Plan(settings, options.schedule),
             Outputs(checkpoints, recorder),
             validate=validate if "val" in data.splits else None,
-            hooks=standard_hooks(settings, options.data.get("max_bad_fraction", 0.1) * len(clips)) | own_hooks,
+            hooks={
+                **standard_hooks(settings, options.data.get("max_bad_fraction", 0.1) * len(clips)),
+                **({} if options.sweep.trial is None else {"sweep.trial": SweptRun(folder)}),
+                **own_hooks,
+            },
         )
         if data.features is None:
+            _check_convolutions(options, step, world)
             log.info("trainer.%s", _compile(options, step, content, len(trainer.clips), world))
         if content is not None:
             with restoring(checkpoints.last):
@@ -203,6 +209,15 @@ def _compile(
             mode = CompileMode.on if content.get("compiled") else CompileMode.off
     batch = random_clips(options.sampler, options.transform, step, settings.batch_size // world.size)
     return choose_compile(mode, step, batch, batches=batches * settings.epochs)
+
+
+def _check_convolutions(options: TrainConfig, step: TrainingStep, world: World) -> None:
+    """Wrong kernels make a training that learns little and says nothing, so they are looked for before it starts."""
+    settings = options.trainer
+    if settings.check_convolutions and step.precision.device.type == "cuda":
+        batch = random_clips(options.sampler, options.transform, step, settings.batch_size // world.size)
+        for note in check_convolutions(step.network, batch.inputs):
+            log.warning("%s", note)
 
 
 def random_clips(sampler: SamplerConfig, transform: TransformConfig, step: TrainingStep, batch_size: int) -> Batch:

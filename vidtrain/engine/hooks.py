@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -20,6 +22,17 @@ from vidtrain.tasks.task import Scores
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
+
+
+VALIDATIONS: Final = "validations.jsonl"
+"""Of a run of a sweep: what its validations found. One that was killed may have an epoch twice, with equal values."""
+PRUNE: Final = "prune"
+"""Of a run of a sweep: the sweep wants no more of it."""
+_LOOKS_EVERY: Final = 0.5  # seconds
+
+
+class Pruned(Exception):  # noqa: N818, it is no error
+    """The sweep that this training is a run of wants no more of it: what was best so far is kept."""
 
 
 class Hook:
@@ -177,6 +190,35 @@ class EarlyStopping(Hook):
         if trainer.validate is not None and progress.epoch - progress.best_epoch >= self.epochs:
             log.info("no better since epoch %d: stopped (trainer.patience=%d)", progress.best_epoch, self.epochs)
             progress.stopped_early = True
+
+
+class SweptRun(Hook):
+    """Of a run of a sweep: writes what each validation found to `folder`, and ends the run where the sweep asks for it.
+
+    The sweep and its runs may be processes of different machines, so they speak by files: VALIDATIONS, a JSON object
+    per line, and PRUNE, which is there or not.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._looked = -_LOOKS_EVERY
+
+    def on_validation(self, trainer: Training, scores: Scores) -> None:
+        if trainer.world.is_main:
+            values = scores.summary()
+            line = json.dumps({"epoch": trainer.progress.epoch, "primary": values[scores.primary], **values})
+            with (self.folder / VALIDATIONS).open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+
+    def on_update(self, trainer: Training, group: Sequence[Batch]) -> bool:
+        now = time.monotonic()
+        if not trainer.world.is_main or now - self._looked < _LOOKS_EVERY:
+            return False
+        self._looked = now
+        return trainer.progress.best_epoch > 0 and (self.folder / PRUNE).exists()
+
+    def on_found(self, trainer: Training) -> None:
+        raise Pruned
 
 
 class Profiler(Hook):

@@ -45,13 +45,13 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
 class Precision:
     """autocast and loss scaling for one device.
 
-    name: fp32, bf16 or fp16. The scaler does nothing unless name is fp16.
+    name: fp32, bf16 or fp16; dtype: what it computes in, None for float32. The scaler does nothing unless name is fp16.
     """
 
     def __init__(self, wanted: PrecisionName, device: torch.device) -> None:
         self.device = device
         self.name = _choose(wanted, device).value
-        self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.name)
+        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.name)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
 
     @property
@@ -60,9 +60,9 @@ class Precision:
         return torch.device("cpu") if self.device.type == "mps" else self.device
 
     def autocast(self) -> AbstractContextManager[object]:
-        if self._dtype is None:
+        if self.dtype is None:
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=self._dtype)
+        return torch.autocast(self.device.type, dtype=self.dtype)
 
 
 def _choose(wanted: PrecisionName, device: torch.device) -> PrecisionName:

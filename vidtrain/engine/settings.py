@@ -62,6 +62,9 @@ class TrainerConfig:
     """Steps whose gradients are averaged before one update."""
     precision: PrecisionName = PrecisionName.auto
     """fp32, bf16, fp16 (with loss scaling) or auto: bf16 or fp16 on a GPU, fp32 elsewhere."""
+    check_convolutions: bool = True
+    """On a GPU, in bf16 or fp16: try the model's 3D convolutions against float32 first; cuDNN 9.8 to 9.14 have wrong
+    ones."""
     compile: CompileMode = CompileMode.auto
     """torch.compile: on, off, or auto: measured in trainings of more than 20 minutes, and kept where it is faster."""
     device: str = "auto"

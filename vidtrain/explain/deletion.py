@@ -29,6 +29,11 @@ class Deletion:
     def faithful(self) -> bool:
         return self.without_marked < self.without_random
 
+    @property
+    def gain(self) -> float:
+        """How much more of the probability is lost with what is marked than with as much elsewhere."""
+        return self.without_random - self.without_marked
+
     def __str__(self) -> str:
         return (
             f"without the {self.share:.0%} that it marks most: {self.without_marked:.4f}; "

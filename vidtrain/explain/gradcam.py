@@ -10,9 +10,16 @@ from vidtrain.errors import ConfigError
 from vidtrain.explain.score import ClassScore, Inputs, resized
 from vidtrain.explain.traced import LayerOutput, TracedPass
 
+LAYERS = 8
+"""Of a network with attention so many are tried."""
 
-def gradcam(score: ClassScore, inputs: Inputs, layer: str | None = None) -> tuple[Tensor, str]:
-    """One clip -> (float32 (T, H, W) >= 0, the layers that it is of).
+
+def gradcams(score: ClassScore, inputs: Inputs, layer: str | None = None) -> list[tuple[Tensor, str]]:
+    """One clip -> (float32 (T, H, W) >= 0, the layers that it is of): one map, or of a network with attention several.
+
+    Attention moves what a position has seen to others, so that the last layer's maps need not lie over what they are
+    made of (a Video Swin's lay elsewhere): then LAYERS layers from the first to the last have a map each, and their
+    deletion says which is right.
 
     Each channel is weighted by the mean of its gradient over all positions. The gradient at each position itself
     (Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM") was tried: it is the same where the head reads a mean,
@@ -27,20 +34,35 @@ def gradcam(score: ClassScore, inputs: Inputs, layer: str | None = None) -> tupl
         ConfigError: no such layer; no layer with positions has a gradient.
     """
     outputs = TracedPass(score, inputs)
+    towers = tuple(getattr(score.model, "towers", ())) or ("",)
     if layer is not None:
-        chosen = [outputs.named(layer, score.model)]
+        chosen = [[outputs.named(layer, score.model)]]
+    elif towers == ("",) and outputs.has_attention():
+        chosen = [[one] for one in _spread(list(outputs.maps_of_all()))]
     else:
-        towers = tuple(getattr(score.model, "towers", ())) or ("",)
-        chosen = [found for tower in towers if (found := _preferred(outputs, tower)) is not None]
-    maps = [cam for one in chosen if (cam := _cam(outputs, one)) is not None]
+        chosen = [[found for tower in towers if (found := _preferred(outputs, tower)) is not None]]
+    maps = [cam for layers in chosen if (cam := _together(outputs, layers)) is not None]
     if not maps:
         where = f"layer={layer}" if layer is not None else type(score.model).__name__
         raise ConfigError(
             f"{where}: no gradient of the class reaches a layer with positions, as in frozen networks: "
             "method=occlusion needs none"
         )
+    return maps
+
+
+def _spread(layers: list[LayerOutput]) -> list[LayerOutput]:
+    """LAYERS of them, the first and the last among them, evenly."""
+    count = min(LAYERS, len(layers))
+    return [layers[round(n * (len(layers) - 1) / max(1, count - 1))] for n in range(count)]
+
+
+def _together(outputs: TracedPass, layers: list[LayerOutput]) -> tuple[Tensor, str] | None:
+    maps = [cam for one in layers if (cam := _cam(outputs, one)) is not None]
+    if not maps:
+        return None
     whole = torch.stack([resized(map_, outputs.clip) for map_ in maps]).sum(0)
-    return whole.clamp_min(0), ", ".join(one.name for one in chosen)
+    return whole.clamp_min(0), ", ".join(one.name for one in layers)
 
 
 def _preferred(outputs: TracedPass, tower: str) -> LayerOutput | None:

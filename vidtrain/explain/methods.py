@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from vidtrain.errors import ConfigError
 from vidtrain.explain.deletion import Deletion, deletion
-from vidtrain.explain.gradcam import gradcam
+from vidtrain.explain.gradcam import gradcams
 from vidtrain.explain.occlusion import occlusion
 from vidtrain.explain.rollout import rollout
 from vidtrain.explain.score import ClassScore, Fill, Inputs, clip_shape, to_unit_range
@@ -76,27 +76,30 @@ def evidence_map(
         wanted = [Method.gradcam] if options.layer is not None else [m for m in Method if m != Method.auto]
     for method in wanted:
         try:
-            values, layer = _values(score, inputs, method, options, each)
+            maps = _maps(score, inputs, method, options, each)
         except ConfigError as error:
             if method == wanted[-1]:
                 raise
             log.debug("%s", error)
             continue
-        values = to_unit_range(values)
-        found = EvidenceMap(
-            values, method, layer, deletion(score, inputs, values, fill=options.fill, batch_size=options.batch_size)
-        )
-        if found.deletion.faithful and values.any():
+        tested = []
+        for values, layer in maps:
+            unit = to_unit_range(values)
+            without = deletion(score, inputs, unit, fill=options.fill, batch_size=options.batch_size)
+            tested.append(EvidenceMap(unit, method, layer, without))
+        found = max(tested, key=lambda one: (bool(one.values.any()), one.deletion.gain))
+        if found.deletion.faithful and found.values.any():
             break
     return found
 
 
-def _values(
+def _maps(
     score: ClassScore, inputs: Inputs, method: Method, options: MapOptions, each: Callable[[int], None] | None
-) -> tuple[Tensor, str | None]:
+) -> Sequence[tuple[Tensor, str | None]]:
+    """(the map, the layer that it is of), one or several, of which deletion chooses."""
     if method == Method.gradcam:
-        return gradcam(score, inputs, options.layer)
+        return gradcams(score, inputs, options.layer)
     if method == Method.rollout:
-        return rollout(score, inputs), None
+        return [(rollout(score, inputs), None)]
     window, fill, size = options.window, options.fill, options.batch_size
-    return occlusion(score, inputs, window=window, fill=fill, batch_size=size, each=each), None
+    return [(occlusion(score, inputs, window=window, fill=fill, batch_size=size, each=each), None)]

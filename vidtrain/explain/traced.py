@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.explain.score import ClassScore, Inputs, clip_shape
@@ -16,6 +17,7 @@ from vidtrain.models.layers.outputs import channels_second, first_tensor
 Grid = tuple[int, int, int]
 OTHER_TOKENS = 5
 """Tokens before those of the patches, at most: a class token and four registers."""
+_ATTENTION = ("SoftmaxBackward", "ScaledDotProduct")
 _SIDE = 4
 """Positions of a side that a map should have: fewer show where in the clip something is too coarsely."""
 
@@ -155,13 +157,29 @@ class TracedPass:
                 side_branches.append(layer)
         yield from side_branches
 
+    def maps_of_all(self) -> Iterator[LayerOutput]:
+        """Layers with maps through which all of the clip reaches the class, the last first, each output once."""
+        seen: set[int] = set()
+        for layer in self.last_maps():
+            if id(layer.calls[-1]) not in seen and self._all_passes(layer.calls):
+                seen.add(id(layer.calls[-1]))
+                yield layer
+
+    def has_attention(self) -> bool:
+        """Whether a softmax lies between the clip and the logit."""
+        return any(node.name().startswith(_ATTENTION) for node in self._nodes_before(()))
+
     def _depends_on(self, layer: LayerOutput) -> bool:
         return all(call.requires_grad for call in layer.calls)
 
     def _all_passes(self, calls: list[Tensor]) -> bool:
         """Whether every way from the logit back to the clip leads through one of these outputs."""
-        stops = {call.grad_fn for call in calls}
         clips = list(self._inputs.values())
+        nodes = self._nodes_before({call.grad_fn for call in calls})
+        return not any(getattr(node, "variable", None) is clip for node in nodes for clip in clips)
+
+    def _nodes_before(self, stops: Collection[Node | None]) -> Iterator[Node]:
+        """What the logit was computed by, back to the clip or to one of `stops`, which are not among them."""
         seen = set(stops)
         waiting = [self.logit.grad_fn]
         while waiting:
@@ -169,10 +187,8 @@ class TracedPass:
             if node is None or node in seen:
                 continue
             seen.add(node)
-            if any(getattr(node, "variable", None) is clip for clip in clips):
-                return False
+            yield node
             waiting += [before for before, _ in node.next_functions]
-        return True
 
 
 def _is_below(name: str, module: str) -> bool:

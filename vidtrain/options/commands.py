@@ -138,6 +138,12 @@ COMMANDS: Final = {
         groups="",
         positional="runs",
     ),
+    "doctor": Command(
+        "look at this machine and installation: versions, GPU, decoders, limits, what to change; for bug reports",
+        "vidtrain doctor output=doctor.txt",
+        schema="vidtrain.commands.doctor.DoctorCommandConfig",
+        groups="",
+    ),
     "publish": Command(
         "write a checkpoint as a folder for the Hugging Face hub, with a model card",
         "vidtrain publish checkpoint=best.pt output=my_model license=apache-2.0",

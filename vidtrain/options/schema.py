@@ -38,6 +38,57 @@ class SplitName(Choice):
     test = "test"
 
 
+class SweepSampler(Choice):
+    tpe = "tpe"
+    random = "random"
+    grid = "grid"
+    cmaes = "cmaes"
+
+
+class SweepPruner(Choice):
+    none = "none"
+    median = "median"
+    halving = "halving"
+    hyperband = "hyperband"
+
+
+class SweepDirection(Choice):
+    maximize = "maximize"
+    minimize = "minimize"
+
+
+@dataclass
+class SweepConfig:
+    jobs: int | None = number(None, least=1)
+    """-m: runs at once, each a process of its own, spread over the GPUs; null: one after the other in this process,
+    with hydra/sweeper=optuna one per GPU."""
+    resume: FilePath | None = None
+    """-m: auto continues the newest unfinished sweep of this very command, or starts one; or the folder of a sweep."""
+    retries: int = number(0, least=0)
+    """-m: times that a run which has failed is tried again."""
+    space: dict[str, Any] = field(default_factory=dict)
+    """Of a YAML: option -> what it is varied over, in Hydra's grammar, 'tag(log, interval(1e-4, 1e-1))', or a list."""
+    trials: int | None = number(None, least=1)
+    """optuna: runs in all; null: 20, of sampler=grid all."""
+    sampler: SweepSampler = SweepSampler.tpe
+    """optuna: tpe, random, grid or cmaes."""
+    startup_trials: int = number(8, least=0)
+    """optuna: runs drawn at random before tpe learns from the others, and before any is pruned."""
+    seed: int = number(0, least=0, most=2**32 - 1)
+    """optuna: of what is drawn; the trainer's is trainer.seed."""
+    objectives: list[str] = field(default_factory=list)
+    """What is best: [], the validation metric that chooses best.pt; or names of one or several: top1, loss ... of that
+    epoch's validation, test.top1 ..., gmac, params, minutes, clips_per_second."""
+    directions: list[SweepDirection] = field(default_factory=list)
+    """maximize or minimize, one per objective; []: losses and costs are minimized."""
+    pruner: SweepPruner = SweepPruner.none
+    """optuna: ends runs whose validations are worse than the others': median, halving or hyperband."""
+    prune_after: int = number(1, least=0)
+    """optuna: epochs for which no run is pruned."""
+    trial: int | None = number(None, least=0)
+    """Set by the sweep: the number of this run in it."""
+
+
 @dataclass
 class TrainConfig:
     task: Any = MISSING
@@ -53,6 +104,7 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     logger: Any = field(default_factory=dict)
     hook: Any = field(default_factory=dict)
     run_dir: FilePath | None = None

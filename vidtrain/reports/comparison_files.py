@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from vidtrain.reports.comparison import FEW, ComparedSetting, Comparison, what_differs
+from vidtrain.reports.table import markdown_table, markdown_text
 from vidtrain.terminal import EXACT_NAMES, printable
 
 _MORE: Final = 200  # videos on the page
@@ -18,30 +19,18 @@ _MORE: Final = 200  # videos on the page
 def to_markdown(comparisons: Sequence[Comparison]) -> str:
     parts = []
     for comparison in comparisons:
-        parts += [_markdown_text(comparison.heading), _markdown_table(*_run_second(*comparison.cells()))]
-        parts += [_markdown_text(note) for note in comparison.notes]
+        parts += [markdown_text(comparison.heading), markdown_table(*_run_second(*comparison.cells()))]
+        parts += [markdown_text(note) for note in comparison.notes]
         if comparison.pairs:
-            parts += [_markdown_text(comparison.pairs_line()), _markdown_table(*comparison.pair_cells())]
+            parts += [markdown_text(comparison.pairs_line()), markdown_table(*comparison.pair_cells())]
             head, rows = comparison.disagreement_cells(FEW)
-            parts += [_markdown_text(what_differs(comparison, len(rows))), _markdown_table(head, rows)] if rows else []
+            parts += [markdown_text(what_differs(comparison, len(rows))), markdown_table(head, rows)] if rows else []
     return "\n\n".join(parts)
 
 
 def _run_second(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
     """The name beside the rank: what is wider than a page is cut on its right."""
     return [header[0], header[-1], *header[1:-1]], [[row[0], row[-1], *row[1:-1]] for row in rows]
-
-
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    kept = [c for c in range(len(header)) if any(row[c] for row in rows)]
-    lines = [[header[c] for c in kept], ["---"] * len(kept), *([_markdown_text(r[c]) for c in kept] for r in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _markdown_text(text: str) -> str:
-    """A name as it is, whatever Markdown or HTML would read in it."""
-    escaped = html.escape(printable(text), quote=False)
-    return "".join(f"\\{c}" if c in "\\`*_[]|~#" else c for c in escaped)
 
 
 _COLUMNS: Final[Mapping[str, Callable[[ComparedSetting], Any]]] = {

@@ -1,7 +1,8 @@
-"""Plain-text tables for the terminal and for files."""
+"""Tables: plain text for the terminal and for files, and Markdown."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 
 from vidtrain.terminal import printable
@@ -21,6 +22,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
     rule = "  ".join("-" * w for w in widths)
     return "\n".join([show(lines[0]), rule, *[show(line) for line in lines[1:]]])
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same in Markdown. header: as it is; rows: whatever is in them is text."""
+    kept = [c for c in range(len(header)) if any(row[c] for row in rows)]
+    lines = [[header[c] for c in kept], ["---"] * len(kept), *([markdown_text(r[c]) for c in kept] for r in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def markdown_text(text: str) -> str:
+    """A name as it is, whatever Markdown or HTML would read in it."""
+    escaped = html.escape(printable(text), quote=False)
+    return "".join(f"\\{c}" if c in "\\`*_[]|~#" else c for c in escaped)
 
 
 def counted(count: int, word: str) -> str:

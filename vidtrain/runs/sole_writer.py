@@ -40,6 +40,21 @@ def sole_writer(folder: Path, key: str) -> Iterator[None]:
         lock.release()
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process, this one excluded, writes to `folder` at this moment. False where there are no locks."""
+    if not (folder / LOCK).exists():
+        return False
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        return False
+    lock.release()
+    return False
+
+
 def _acquire(lock: FileLock, folder: Path, key: str) -> None:
     try:
         try:

@@ -133,9 +133,9 @@ def _main(argv: list[str]) -> int:
     if folder is not None:
         _refuse_shadowed_configs(folder)
     if in_sweep:
-        _refuse_ignored_launchers(overrides, folder)
-        counted = "++hydra.callbacks.failures._target_=vidtrain.commands.sweep.SweepFailures"
-        overrides = [*overrides, *_name_jobs(overrides), counted]
+        from vidtrain.shell import multirun
+
+        overrides = multirun.prepared(command, overrides, folder)
     return _run_hydra(command, flags, overrides)
 
 
@@ -202,35 +202,6 @@ def _refuse_shadowed_configs(folder: Path) -> None:
         name = file.relative_to(folder)
         if (conf_dir() / name).is_file():
             raise ConfigError(f"{file} has the name of vidtrain's own {name} and would be ignored: rename it")
-
-
-def _refuse_ignored_launchers(overrides: list[str], folder: Path | None) -> None:
-    """Hydra chooses the launcher before it reads the experiments of a sweep, and ignores the one they name."""
-    from vidtrain.options.described import conf_dir
-
-    swept = [o.split("=", 1)[1] for o in overrides if o.startswith("experiment=")]
-    for name in (n for names in swept for n in names.split(",") if "," in names):
-        for parent in (conf_dir(), *([folder] if folder else [])):
-            file = parent / "experiment" / f"{name}.yaml"
-            text = file.read_text(encoding="utf-8") if file.is_file() else ""
-            if found := re.search(r"^\s*-\s*override\s+/?hydra/launcher:\s*(\S+)", text, re.MULTILINE):
-                raise ConfigError(
-                    f"{file} names a launcher, which a sweep over experiments ignores: "
-                    f"give hydra/launcher={found.group(1)} on the command line"
-                )
-
-
-def _name_jobs(overrides: list[str]) -> list[str]:
-    """Name a sweep's folders by what varies (run_dir.sweep_folder): Hydra would use all overrides."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    except OverrideParseException:  # reported when Hydra reads them
-        return []
-    fixed = [o.get_key_element().lstrip("+~") for o in parsed if not o.is_sweep_override()]
-    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(dict.fromkeys(fixed))}]"]
 
 
 def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
@@ -304,6 +275,12 @@ def task(command: str) -> Callable[[Any], Any]:
             raise
         except Exception as error:
             mistake = users_mistake(error)
+            if (
+                in_sweep
+                and isinstance(mistake, StoppedError)
+                and HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"
+            ):
+                raise SystemExit(report(mistake)) from None  # the sweep was told to, not this run of it
             if in_sweep:
                 sweep.record_failure(mistake or error, with_traceback=mistake is None)
                 return None

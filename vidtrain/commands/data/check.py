@@ -15,6 +15,7 @@ from vidtrain.commands.videos import data_root, load, num_workers, override
 from vidtrain.data.checks.check import Problem, find_group_leaks, find_problems, report_problems, without_unusable
 from vidtrain.data.checks.probe import Depth, Probe
 from vidtrain.data.checks.probes import Probes, Settings, absolute
+from vidtrain.data.checks.segments import coverage_lines
 from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import VideoData
@@ -41,7 +42,7 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     rate = f" in {seconds:.1f} s ({new / seconds:.0f} files/s)" if new else ""
     print_line(f"{rows} rows, {len(probes)} files: {new} probed{rate}{known}")
 
-    for line in note_lines(data.notes):
+    for line in note_lines([*data.notes, *coverage_lines(data, probes)]):
         print(line)
     problems = find_problems(data, probes, options.sampler, leaks)
     if problems:

@@ -10,6 +10,7 @@ from vidtrain.commands.data.check import default_folder, gather, probe_settings
 from vidtrain.commands.videos import data_root, load, num_workers
 from vidtrain.data.checks.probe import Depth
 from vidtrain.data.checks.probes import FILE, Probes
+from vidtrain.data.checks.segments import coverage_lines
 from vidtrain.data.checks.stats import advice, collect, needed
 from vidtrain.data.clips.crop import exact_size
 from vidtrain.data.settings import SampleMode, StatsConfig
@@ -29,7 +30,7 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     probes, _ = gather(data, Probes(_probes_folder(call)), settings, num_workers(options), "opening")
     stats = collect(data, probes)
     print(stats_text(name, stats))
-    said = advice(stats, spec, short_side=min(exact_size(options.transform.resize)))
+    said = coverage_lines(data, probes) + advice(stats, spec, short_side=min(exact_size(options.transform.resize)))
     print("\n".join(["", *(f"- {sentence}" for sentence in said), *note_lines(data.notes)]))
     clip = None if spec.mode is SampleMode.segments else float(np.median(needed(stats, spec) / stats.fps))
     folder = Path(options.output) if options.output is not None else default_folder(call, "stats")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import pickle
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -17,11 +16,12 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
+from vidtrain.children import SHARED_MEMORY, shared_memory
+
 log = logging.getLogger("vidtrain")
 
 _Item = TypeVar("_Item")
 
-_SHARED = "/dev/shm"
 _KEPT_FREE = 0.25  # share of it left to other programs, and to workers that ask in the same moment
 
 
@@ -100,15 +100,6 @@ class _Tensors(pickle.Pickler):
         return (int, ())
 
 
-def shared_memory() -> tuple[int, int]:
-    """(free, all) bytes of the system's shared memory; (0, 0) where it has no limit of its own."""
-    try:
-        found = os.statvfs(_SHARED)
-    except (AttributeError, OSError):
-        return 0, 0
-    return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-
-
 _said: list[bool] = []
 
 
@@ -120,7 +111,7 @@ def warn_once(item: Piped[Any]) -> None:
             "%s has %.0f MB free, too few for batches of %.0f MB from each worker: they cross through pipes, which is "
             "slower; give the container more (docker run --shm-size=8g, or --ipc=host), or use fewer workers or a "
             "smaller batch",
-            _SHARED,
+            SHARED_MEMORY,
             item.room / 1e6,
             len(item) / 1e6,
         )

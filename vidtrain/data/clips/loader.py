@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Sampler, default_collate, get_worker_info
 
-from vidtrain.children import processors
+from vidtrain.children import processors, shared_memory
 from vidtrain.data.clips.dataset import EvalViews, TrainClips
-from vidtrain.data.clips.hand_over import HandOver, shared_memory
+from vidtrain.data.clips.hand_over import HandOver
 from vidtrain.data.clips.view_stream import ViewStream
 from vidtrain.data.clips.workers import Batches, Noted, Workers
 from vidtrain.data.manifest.manifest import Manifest

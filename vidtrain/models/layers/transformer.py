@@ -131,6 +131,30 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
+class PatchConv3d(nn.Conv3d):
+    """A 3D convolution whose stride is its kernel, as one matrix product. (B, C, T, H, W) -> (B, D, T', H', W'); what
+    does not fill a patch at the far ends is left out, as by nn.Conv3d, whose weights these are.
+
+    On a GPU it does not depend on cuDNN's 3D kernels, some of which are wrong or slow in bfloat16. On the CPU it is as
+    fast as the convolution or faster (docs/speed.md).
+    """
+
+    def __init__(self, channels: int, width: int, kernel: tuple[int, int, int]) -> None:
+        super().__init__(channels, width, kernel, stride=kernel)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        size = self.kernel_size
+        grid = [extent // step for extent, step in zip(input.shape[2:], size, strict=True)]
+        if min(grid) == 0:
+            return super().forward(input)  # its error says what does not fit
+        for axis, (count, step) in enumerate(zip(grid, size, strict=True)):
+            input = input.narrow(2 + axis, 0, count * step)
+        (t, h, w), (a, b, c) = grid, size
+        patches = input.reshape(*input.shape[:2], t, a, h, b, w, c).permute(0, 2, 4, 6, 1, 3, 5, 7)
+        tokens = F.linear(patches.reshape(len(input), t * h * w, -1), self.weight.flatten(1), self.bias)
+        return tokens.transpose(1, 2).unflatten(2, (t, h, w))
+
+
 class PatchEmbed(nn.Module):
     """Patches as tokens: a convolution whose stride is its kernel. (B, 3, T, H, W) -> (B, D, T', H', W') where patches
     are `tubelet` frames long, (B, 3, H, W) -> (B, D, H', W') without it."""
@@ -140,7 +164,7 @@ class PatchEmbed(nn.Module):
         if tubelet is None:
             self.proj: nn.Module = nn.Conv2d(3, width, patch, stride=patch)
         else:
-            self.proj = nn.Conv3d(3, width, (tubelet, patch, patch), stride=(tubelet, patch, patch))
+            self.proj = PatchConv3d(3, width, (tubelet, patch, patch))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.proj(x)

@@ -1,0 +1,332 @@
+"""Files with segments, as each program writes them. Those of BORIS, ELAN, Label Studio, DeepEthogram, THUMOS14 and
+EPIC-KITCHENS are made after their documented exports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.videos import numbered, write_video
+from vidtrain.data.formats.segments import segments
+from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.errors import DataError
+from vidtrain.segments import Segment
+
+ROOT = "videos"
+
+
+def read(folder: Path, **options: Any) -> VideoData:
+    (folder / ROOT).mkdir(exist_ok=True)
+    for name in ("a.mp4", "b.mkv"):
+        (folder / ROOT / name).touch()
+    options = {"val_fraction": 0, "test_fraction": 0, **options}
+    return segments(folder / ROOT, **options)
+
+
+def rows(data: VideoData, split: str = "train") -> list[tuple[str, float, float, str]]:
+    m = data.splits[split]
+    assert m.starts is not None
+    assert m.ends is not None
+    columns = zip(m.paths, m.starts.tolist(), m.ends.tolist(), m.labels.tolist(), strict=True)
+    return [(Path(p).name, round(s, 3), round(e, 3), data.class_names[n]) for p, s, e, n in columns]
+
+
+TWO = [("a.mp4", 1.5, 4.25, "walk"), ("a.mp4", 3.0, 5.0, "run"), ("b.mkv", 0.0, 62.5, "walk")]
+
+TABLES = {
+    "plain.csv": "video,start,end,label\na.mp4,1.5,4.25,walk\na.mp4,3,5,run\nb.mkv,0,62.5,walk\n",
+    "semicolons.csv": "File Name;Start (s);End (s);Class\na;1,5;4,25;walk\na;3;5;run\nb;0;62,5;walk\n",
+    "clocks.tsv": "clip\tstart_time\tend_time\taction\na\t00:00:01.5\t0:04.25\twalk\na\t0:03\t0:05\trun\n"
+    "b\t0:00:00\t00:01:02.500\twalk\n",
+    "durations.csv": "path,onset,duration,event\na.mp4,1.5,2.75,walk\na.mp4,3,2,run\nb.mkv,0,62.5,walk\n",
+    # ours: what predict wrote comes back
+    "segments.csv": "file,start,end,label,score\n/x/a.mp4,1.500,4.250,walk,0.9\n/x/a.mp4,3.000,5.000,run,0.8\n"
+    "/x/b.mkv,0.000,62.500,walk,0.7\n",
+    "epic.csv": "narration_id,participant_id,video_id,narration_timestamp,start_timestamp,stop_timestamp,start_frame,"
+    "stop_frame,narration,verb,verb_class\nP01_0,P01,a,00:00:01.089,00:00:01.50,00:00:04.25,90,255,walk,walk,3\n"
+    "P01_1,P01,a,00:00:03.00,00:00:03.00,00:00:05.00,180,300,run,run,1\n"
+    "P01_2,P01,b,00:00:00.10,00:00:00.00,00:01:02.50,0,3750,walk,walk,3\n",
+    "Charades_v1_train.csv": "id,subject,scene,actions,length\na,S1,Kitchen,walk 1.50 4.25;run 3.00 5.00,20.1\n"
+    "b,S2,Hall,walk 0.00 62.50,70\nq,S3,Hall,,9.0\n",
+    "boris_aggregated.csv": "Observation id,Observation date,Description,Media file,Total length,FPS,Subject,Behavior,"
+    "Behavioral category,Modifiers,Behavior type,Start (s),Stop (s),Duration (s),Comment start,Comment stop\n"
+    "o1,2021-12-06 13:26:24,,T:/Old Videos/a.mp4,1381.010,29.97,No focal subject,walk,,,STATE,1.5,4.25,2.75,,\n"
+    "o1,2021-12-06 13:26:24,,T:/Old Videos/a.mp4,1381.010,29.97,No focal subject,run,,,STATE,3.0,5.0,2.0,,\n"
+    "o1,2021-12-06 13:26:24,,T:/Old Videos/a.mp4,1381.010,29.97,No focal subject,jump,,,POINT,3.0,3.0,0,,\n"
+    "o2,2021-12-06 13:26:24,,T:\\Old Videos\\b.mkv,1381.010,29.97,No focal subject,walk,,,STATE,0,62.5,62.5,,\n",
+    "boris_events.tsv": "Observation id\to1\n\nMedia file(s)\n\nIndependent variables\n\nTime\tMedia file path\t"
+    "Total length\tFPS\tSubject\tBehavior\tBehavioral category\tModifiers\tComment\tStatus\n"
+    "1.5\t/x/a.mp4\t90\t25\tA\twalk\t\t\t\tSTART\n3.0\t/x/a.mp4\t90\t25\tB\trun\t\t\t\tSTART\n"
+    "4.25\t/x/a.mp4\t90\t25\tA\twalk\t\t\t\tSTOP\n5.0\t/x/a.mp4\t90\t25\tB\trun\t\t\t\tSTOP\n"
+    "0.0\t/x/b.mkv\t90\t25\tA\twalk\t\t\t\tSTART\n7.0\t/x/b.mkv\t90\t25\tA\tjump\t\t\t\tPOINT\n"
+    "62.5\t/x/b.mkv\t90\t25\tA\twalk\t\t\t\tSTOP\n",
+    "elan_tiers.tsv": "File Path\tBegin Time - ss.msec\tEnd Time - ss.msec\tDuration - ss.msec\twho\tcalm\n"
+    "file:///x/a.mp4\t1.5\t4.25\t2.75\twalk\t\nfile:///x/a.mp4\t3.0\t5.0\t2.0\t\trun\n"
+    "file:///x/b.mkv\t0.0\t62.5\t62.5\twalk\t\n",
+    "own.json": json.dumps(
+        {"file": "a.mp4", "segments": [{"start": s, "end": e, "label": n} for _, s, e, n in TWO[:2]]}
+    ),
+    "thumos_14.json": json.dumps(
+        {
+            "version": "Thumos14-30fps",
+            "database": {
+                "a": {
+                    "subset": "training",
+                    "duration": 90.0,
+                    "annotations": [
+                        {"label": "walk", "segment": [1.5, 4.25], "segment(frames)": [45, 127], "label_id": 7},
+                        {"label": "run", "segment": [3, 5]},
+                        {"label": "Ambiguous", "segment": [7, 8]},
+                    ],
+                },
+                "v_b": {"subset": "training", "annotations": [{"label": "walk", "segment": [0, 62.5]}]},
+            },
+        }
+    ),
+    "project.boris": json.dumps(
+        {
+            "project_format_version": "7.0",
+            "behaviors_conf": {
+                "0": {"type": "State event", "code": "walk"},
+                "1": {"type": "Point event", "code": "hop"},
+            },
+            "observations": {
+                "o1": {
+                    "file": {"1": ["C:\\old\\a.mp4"], "2": []},
+                    "time offset": 0.0,
+                    "events": [
+                        [1.5, "A", "walk", "", ""],
+                        [2.0, "A", "hop", "", ""],
+                        [3.0, "B", "run", "", ""],
+                        [4.25, "A", "walk", "", ""],
+                        [5.0, "B", "run", "", ""],
+                    ],
+                },
+                "o2": {
+                    "file": {"1": ["b.mkv"]},
+                    "events": [[0.0, "", "walk", "", "", 0], [62.5, "", "walk", "", "", 9]],
+                },
+            },
+        }
+    ),
+    "studio.json": json.dumps(
+        [
+            {
+                "id": 1,
+                "data": {"video": "/data/upload/1/0123abcd-a.mp4"},
+                "annotations": [
+                    {
+                        "was_cancelled": False,
+                        "result": [
+                            {"type": "labels", "value": {"start": 1.5, "end": 4.25, "labels": ["walk"], "channel": 0}},
+                            {"type": "labels", "value": {"start": 3.0, "end": 5.0, "labels": ["run"]}},
+                            {"type": "choices", "value": {"choices": ["good"]}},
+                        ],
+                    },
+                    {"was_cancelled": True, "result": [{"value": {"start": 9, "end": 10, "labels": ["walk"]}}]},
+                ],
+            },
+            {
+                "data": {"video": "/data/local-files/?d=x/b.mkv"},
+                "annotations": [{"result": [{"value": {"start": 0, "end": 62.5, "labels": ["walk"]}}]}],
+            },
+        ]
+    ),
+    "elan.eaf": """<?xml version="1.0" encoding="UTF-8"?>
+<ANNOTATION_DOCUMENT AUTHOR="" FORMAT="3.0" VERSION="3.0">
+  <HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">
+    <MEDIA_DESCRIPTOR MEDIA_URL="file:///C:/old%20one/a.mp4" MIME_TYPE="video/mp4"/></HEADER>
+  <TIME_ORDER><TIME_SLOT TIME_SLOT_ID="ts1" TIME_VALUE="1500"/><TIME_SLOT TIME_SLOT_ID="ts2" TIME_VALUE="3000"/>
+    <TIME_SLOT TIME_SLOT_ID="ts3" TIME_VALUE="4250"/><TIME_SLOT TIME_SLOT_ID="ts4" TIME_VALUE="5000"/>
+    <TIME_SLOT TIME_SLOT_ID="ts5"/></TIME_ORDER>
+  <TIER LINGUISTIC_TYPE_REF="t" TIER_ID="A"><ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1"
+    TIME_SLOT_REF1="ts1" TIME_SLOT_REF2="ts3"><ANNOTATION_VALUE>walk</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION>
+    </ANNOTATION><ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a2" TIME_SLOT_REF1="ts3" TIME_SLOT_REF2="ts5">
+    <ANNOTATION_VALUE>walk</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION></TIER>
+  <TIER LINGUISTIC_TYPE_REF="t" TIER_ID="run"><ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a3"
+    TIME_SLOT_REF1="ts2" TIME_SLOT_REF2="ts4"><ANNOTATION_VALUE></ANNOTATION_VALUE></ALIGNABLE_ANNOTATION>
+    </ANNOTATION><ANNOTATION><REF_ANNOTATION ANNOTATION_ID="a4" ANNOTATION_REF="a3">
+    <ANNOTATION_VALUE>a word on it</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION></TIER>
+</ANNOTATION_DOCUMENT>
+""",
+}
+ONE_VIDEO = ("own.json", "elan.eaf")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_segments_of_each_program(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(TABLES[name], encoding="utf-8")
+    data = read(tmp_path, annotations=str(tmp_path / name))
+    assert sorted(rows(data)) == (TWO[:2] if name in ONE_VIDEO else TWO)
+
+
+def test_what_is_no_segment_is_counted(tmp_path: Path) -> None:
+    for name, note in (
+        ("boris_aggregated.csv", "1 annotations are single points in time"),
+        ("boris_events.tsv", "1 annotations are single points in time"),
+        ("project.boris", "1 annotations are single points in time"),
+        ("elan.eaf", "1 annotations have no time of their own"),
+        ("thumos_14.json", "1 annotations are of a label in data.exclude (Ambiguous)"),
+        ("Charades_v1_train.csv", "1 videos have no segment and are not listed (q)"),
+    ):
+        (tmp_path / name).write_text(TABLES[name], encoding="utf-8")
+        assert any(note in line for line in read(tmp_path, annotations=str(tmp_path / name)).notes), name
+    (tmp_path / "x.csv").write_text("video,start,end,label\na,2,2,walk\na,3,1,walk\na,-0.5,4,walk\n")
+    data = read(tmp_path, annotations=str(tmp_path / "x.csv"))
+    assert rows(data) == [("a.mp4", 0.0, 4.0, "walk")]
+    assert any("2 annotations have no length" in note for note in data.notes)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """a.mp4: 10 frames at 5 per second. vfr.mkv: frames at 0, 1, 2, 3, 10 fifths of a second."""
+    folder = tmp_path_factory.mktemp("clips")
+    write_video(folder / "a.mp4", numbered(10), fps=5)
+    write_video(folder / "vfr.mkv", numbered(5), fps=5, times=[0, 1, 2, 3, 10])
+    return folder
+
+
+def test_frames_become_seconds_by_the_frames_own_times(clips: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"val_fraction": 0, "test_fraction": 0}
+    file = tmp_path / "f.csv"
+    file.write_text("video,start_frame,end_frame,label\na,2,7,walk\nvfr,1,4,run\na,8,15,walk\n")
+    found = rows(segments(clips, annotations=str(file), **options))
+    assert found == [("a.mp4", 0.4, 1.4, "walk"), ("vfr.mkv", 0.2, 2.0, "run"), ("a.mp4", 1.6, 3.0, "walk")]
+    assert rows(segments(clips, annotations=str(file), fps=10, **options))[1] == ("vfr.mkv", 0.1, 0.4, "run")
+    # the unit decides where the names do not
+    file.write_text("video,start,end,label\na,2,7,walk\n")
+    assert rows(segments(clips, annotations=str(file), unit="frames", **options)) == [("a.mp4", 0.4, 1.4, "walk")]
+    assert rows(segments(clips, annotations=str(file), unit="milliseconds", **options))[0][1:3] == (0.002, 0.007)
+    # DeepEthogram: a row per frame; two behaviors at once, one until the end
+    lines = [",background,walk,run", *(f"{n},{int(n < 2)},{int(2 <= n < 6)},{int(n >= 5)}" for n in range(10))]
+    (tmp_path / "deg").mkdir()
+    (tmp_path / "deg" / "a_labels.csv").write_text("\n".join(lines) + "\n")
+    found = rows(segments(clips, annotations=str(tmp_path / "deg"), **options))
+    assert found == [("a.mp4", 0.4, 1.2, "walk"), ("a.mp4", 1.0, 2.0, "run")]
+    # Label Studio: frames from 1, the last one included
+    value = {"ranges": [{"start": 3, "end": 7}], "timelinelabels": ["walk"]}
+    task = {"data": {"video": "a.mp4"}, "annotations": [{"result": [{"type": "timelinelabels", "value": value}]}]}
+    (tmp_path / "ls.json").write_text(json.dumps([task]))
+    assert rows(segments(clips, annotations=str(tmp_path / "ls.json"), **options)) == [("a.mp4", 0.4, 1.4, "walk")]
+
+
+def test_lists_of_thumos(tmp_path: Path) -> None:
+    folder = tmp_path / "annotation"
+    folder.mkdir()
+    (folder / "walk_val.txt").write_text("a  1.5 4.25\nb 0.0 62.5\n")
+    (folder / "Ambiguous_val.txt").write_text("a  8 9\n")
+    (folder / "run_val.txt").write_text("a  3.0 5.0\n")
+    (folder / "run_test.txt").write_text("c  3.0 5.0\na 3.0 6.0\n")
+    data = read(tmp_path, annotations=str(folder))
+    assert sorted(rows(data)) == TWO
+    assert rows(data, "test") == [("a.mp4", 3.0, 6.0, "run")]
+    assert data.splits["test"].missing == ("c",)
+
+
+def test_elans_export_without_a_header(tmp_path: Path) -> None:
+    lines = ["A\t\t00:00:01.500\t1.5\t00:00:04.250\t4.25\t00:00:02.750\t2.75\twalk", "run\t\t00:00:03.000\t3.0\t"
+             "00:00:05.000\t5.0\t00:00:02.000\t2.0\trun"]  # fmt: skip
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    assert rows(read(tmp_path, annotations=str(tmp_path / "a.txt"))) == TWO[:2]
+
+
+def test_splits_are_the_files_or_cut_by_video(tmp_path: Path) -> None:
+    text = "video,start,end,label,split\n" + "".join(f"v{n},{k},{k + 1},walk,\n" for n in range(8) for k in range(3))
+    (tmp_path / "x.csv").write_text(text)
+    (tmp_path / ROOT).mkdir()
+    for n in range(8):
+        (tmp_path / ROOT / f"v{n}.mp4").touch()
+    data = segments(tmp_path / ROOT, annotations=str(tmp_path / "x.csv"), val_fraction=0.25, test_fraction=0.25)
+    homes = {split: set(m.paths) for split, m in data.splits.items()}
+    assert sum(map(len, homes.values())) == 8  # no video in two splits
+    assert {split: len(m) for split, m in data.splits.items()} == {s: 3 * len(p) for s, p in homes.items()}
+    (tmp_path / "y.csv").write_text(text.replace("walk,\n", "walk,test\n", 9))
+    data = segments(tmp_path / ROOT, annotations=str(tmp_path / "y.csv"), val_fraction=0)
+    assert len(data.splits["test"]) == 9
+    one = segments(tmp_path / ROOT, train=str(tmp_path / "x.csv"), test=str(tmp_path / "y.csv"), val_fraction=0)
+    assert {split: len(m) for split, m in one.splits.items()} == {"train": 24, "test": 24}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("x.csv", "video,start,end,label\na,1,2\n", "x.csv:2: got 'a,1,2', expected 4 fields"),
+        ("x.csv", "video,start,end,label\na,1,two,walk\n", "expected a video, a label, a start and an end"),
+        ("x.csv", "video,start,label\na,1,walk\n", "no column for their end (its columns are video, start, label)"),
+        ("x.csv", "video,end,label\na,1,walk\n", "no column for the start of segments"),
+        ("x.csv", "video,start,end,kind\na,1,2,walk\n", "data.label_column names it"),
+        ("x.csv", "video,start,end,label\na,nan,inf,walk\n", "expected a video, a label, a start and an end"),
+        ("x.csv", "", "empty"),
+        ("x.txt", "a 1 2\n", "no list of THUMOS"),
+        ("walk_val.txt", "a 1\n", "expected a video, a start and an end in seconds"),
+        ("x.json", "[1, 2]", "none of the JSON files with segments that are known"),
+        ("x.json", '{"a": {"annotations": [{"segment": [1], "label": "x"}]}}', "segment: [start, end] and label"),
+        (
+            "x.boris",
+            '{"observations": {"o": {"file": {"1": ["a", "b"]}, "events": []}}}',
+            "one video in player 1, not 2",
+        ),
+        (
+            "x.boris",
+            '{"observations": {"o": {"file": {"1": ["a"]}, "events": [[1, "", "w", ""]]}}}',
+            "an end of it, too",
+        ),
+        ("x.csv", "time,file,behavior,status\n1,a,w,START\n2,a,w,START\n", "START and STOP of a behavior in turn"),
+        ("x.csv", "time,file,behavior,status\n1,a,w,STOP\n", "START and STOP of a behavior in turn"),
+        ("x.eaf", "<a><b></a>", "not a file of ELAN that can be read (mismatched tag"),
+        ("x.eaf", '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "it declares a document type or entities"),
+        ("x.eaf", "<a>" * 40, "elements more than 32 deep"),
+        ("x.eaf", "<a></a>", "the annotations hold no segment"),
+        ("x.doc", "a", "expected an annotation file that ends in"),
+    ],
+)
+def test_refused(tmp_path: Path, name: str, text: str, why: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError) as error:
+        read(tmp_path, annotations=str(tmp_path / name))
+    assert why in str(error.value)
+
+
+def test_options_that_make_no_sense(tmp_path: Path) -> None:
+    (tmp_path / "plain.csv").write_text(TABLES["plain.csv"])
+    file = str(tmp_path / "plain.csv")
+    for options, why in (
+        ({}, "set data.annotations=FILE"),
+        ({"annotations": file, "train": file}, "set data.annotations=FILE"),
+        ({"annotations": file, "unit": "frame"}, "unit=frame: expected one of auto, seconds, frames, milliseconds"),
+        ({"annotations": file, "fps": 0.0}, "fps=0.0"),
+        ({"annotations": file, "start_column": "begin"}, "no column 'begin' (data.start_column)"),
+        ({"annotations": file, "val_fraction": 2}, "val_fraction=2"),
+    ):
+        with pytest.raises(DataError) as error:
+            read(tmp_path, **options)
+        assert why in str(error.value)
+
+
+def test_what_predict_writes_comes_back(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from vidtrain.reports.segments import write_boris_csv, write_segments_csv, write_segments_json
+
+    video: Any = SimpleNamespace(path="a.mp4", seconds=9.0, segments=[Segment(s, e, n, 0.9) for _, s, e, n in TWO[:2]])
+    write_segments_csv(tmp_path / "1.csv", [video])
+    write_boris_csv(tmp_path / "2.csv", video)
+    write_segments_json(tmp_path / "3.json", video, {"class_names": ["walk"]})
+    for name in ("1.csv", "2.csv", "3.json"):
+        assert rows(read(tmp_path, annotations=str(tmp_path / name))) == TWO[:2]
+
+
+def test_real_files(test_videos: Path, tmp_path: Path) -> None:
+    file = test_videos / "annotations" / "charades" / "Charades_v1_test_200.csv"
+    (tmp_path / "YSKX3.mp4").touch()
+    (tmp_path / "T5ECU.mp4").touch()
+    data = segments(tmp_path, test=str(file))
+    found = data.splits["test"]
+    assert len(found) == 5 + 14
+    assert found.starts is not None
+    assert np.isclose(found.starts[4], 5.4)
+    assert len(found.missing) > 1000

@@ -1,0 +1,146 @@
+"""What a sweep leaves beside its runs: sweep.csv, sweep.md, sweep.png; and which run is the best."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from vidtrain.commands.run_dir import read_result
+from vidtrain.commands.sweep import FAILURE
+from vidtrain.commands.sweeps.objectives import PRIMARY, best_of, describe, validations, values_of
+from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun, shown
+from vidtrain.errors import ConfigError
+from vidtrain.options.paths import unquoted
+from vidtrain.plain import read_json
+from vidtrain.reports.sweep_figure import SweptPoint, write_sweep_figure
+from vidtrain.reports.table import counted, markdown_table, markdown_text
+from vidtrain.runs.atomic import whole_file, write_csv
+
+log = logging.getLogger("vidtrain")
+
+CSV: Final = "sweep.csv"
+MARKDOWN: Final = "sweep.md"
+FIGURE: Final = "sweep.png"
+
+
+@dataclass(frozen=True)
+class _Row:
+    run: SweepRun
+    state: RunState
+    values: list[float]
+    summary: Mapping[str, str]
+    error: str = ""
+
+
+def write_files(record: SweepRecord) -> None:
+    """Log the best run and write the files. What cannot be written is logged: it ends no sweep."""
+    rows = [_row(record, run) for run in record.runs]
+    scored = {row.run.number: row.values for row in rows if row.state is RunState.finished and row.values}
+    best = best_of(scored, record.objectives)
+    for number in best:
+        log.info("%s", _said(record, rows[number]))
+    try:
+        _write_csv(record, rows)
+        _write_markdown(record, rows, best)
+        _write_figure(record, rows, best)
+    except (OSError, ValueError) as error:
+        log.warning("%s: the tables and the figure of the sweep are not written: %s", record.folder, error)
+
+
+def _row(record: SweepRecord, run: SweepRun) -> _Row:
+    folder, state = record.folder / run.folder, record.state(run)
+    names, summary = [name for name, _ in record.objectives], {}
+    values: list[float] = []
+    if state is RunState.finished:
+        result = read_result(folder) or {}
+        summary = {str(key): str(value) for key, value in result.get("summary", {}).items()}
+        try:
+            values = values_of(folder, names)
+        except ConfigError as error:
+            return _Row(run, state, [], summary, str(error))
+    elif state is RunState.pruned and len(names) == 1 and (found := validations(folder)):
+        last = found[max(found)]
+        values = [last[names[0]]] if names[0] in last else []
+    return _Row(run, state, values, summary, _reason(folder) if state is RunState.failed else "")
+
+
+def _reason(folder: Path) -> str:
+    try:
+        content: Any = read_json(folder / FAILURE)
+        return str(content["error"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "failed"
+
+
+def _said(record: SweepRecord, row: _Row) -> str:
+    folder = record.folder / row.run.folder
+    one = "best" if len(record.objectives) == 1 else "beaten by none"
+    found = describe(row.values, _labelled(record))
+    return f"{one}: run {row.run.number}, {shown(row.run.varied)}: {found} ({folder})"
+
+
+def _labelled(record: SweepRecord) -> list[tuple[str, str]]:
+    """The objectives, with 'val top-1' for the one that a run chooses by itself."""
+    folders = (record.folder / run.folder for run in record.runs)
+    result = next((found for folder in folders if (found := read_result(folder)) is not None), None)
+    own = PRIMARY if result is None else f"val {result['primary']}"
+    return [(own if name == PRIMARY else name, direction) for name, direction in record.objectives]
+
+
+def _keys(record: SweepRecord) -> list[str]:
+    return list(dict.fromkeys(key for run in record.runs for key in run.varied))
+
+
+def _header(record: SweepRecord, rows: Sequence[_Row]) -> tuple[list[str], list[str]]:
+    """(all columns, those of the summaries)."""
+    summary = list(dict.fromkeys(name for row in rows for name in row.summary))
+    names = [name for name, _ in _labelled(record)]
+    return ["run", "state", *(key.lstrip("+") for key in _keys(record)), *names, *summary, "folder", "error"], summary
+
+
+def _cells(record: SweepRecord, row: _Row, summary: Sequence[str], digits: str) -> list[str]:
+    values = [format(value, digits) for value in row.values] or [""] * len(record.objectives)
+    varied = [unquoted(row.run.varied.get(key, "")) for key in _keys(record)]
+    rest = [row.summary.get(name, "") for name in summary]
+    return [str(row.run.number), row.state.value, *varied, *values, *rest, row.run.folder, row.error]
+
+
+def _write_csv(record: SweepRecord, rows: Sequence[_Row]) -> None:
+    header, summary = _header(record, rows)
+    write_csv(record.folder / CSV, header, [_cells(record, row, summary, ".17g") for row in rows])
+
+
+def _write_markdown(record: SweepRecord, rows: Sequence[_Row], best: Sequence[int]) -> None:
+    header, summary = _header(record, rows)
+    states = [row.state for row in rows]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in RunState if state in states)
+    parts = [
+        f"# {markdown_text(record.folder.name)}",
+        f"{counted(len(rows), 'run')}: {counts}. "
+        + markdown_text("; ".join(f"{direction} {name}" for name, direction in _labelled(record))),
+        *(markdown_text(_said(record, rows[number])) for number in best),
+        markdown_table([markdown_text(name) for name in header], [_cells(record, row, summary, ".4g") for row in rows]),
+        f"![the objective over what was varied]({FIGURE})",
+    ]
+    with whole_file(record.folder / MARKDOWN, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write("\n\n".join(parts) + "\n")
+
+
+def _write_figure(record: SweepRecord, rows: Sequence[_Row], best: Sequence[int]) -> None:
+    keys = _keys(record)
+    points = [
+        SweptPoint(
+            row.run.number,
+            [unquoted(row.run.varied.get(key, "")) for key in keys],
+            row.values,
+            best=row.run.number in best,
+            pruned=row.state is RunState.pruned,
+        )
+        for row in rows
+        if row.values
+    ]
+    if len(points) > 1 and keys:
+        write_sweep_figure(record.folder / FIGURE, [key.lstrip("+") for key in keys], _labelled(record), points)

@@ -1,0 +1,116 @@
+"""What a sweep optimises: names and directions from its options, values from what its runs wrote."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from vidtrain.commands.run_dir import read_result
+from vidtrain.engine.hooks import VALIDATIONS
+from vidtrain.errors import ConfigError
+from vidtrain.options.schema import SweepDirection
+from vidtrain.plain import parse_json
+
+PRIMARY: Final = "primary"
+"""The objective where none is named: the validation metric that chooses best.pt."""
+COSTS: Final = ("gmac", "params", "minutes")
+"""Numbers of result.json that are the better the smaller they are."""
+_OF_THE_RUN: Final = (*COSTS, "clips_per_second")
+_LARGEST: Final = 1 << 24  # bytes of validations.jsonl
+
+
+def chosen_objectives(names: Sequence[str], directions: Sequence[str]) -> list[tuple[str, str]]:
+    """(name, maximize or minimize) of each.
+
+    Raises:
+        ConfigError: there are not as many directions, or a name comes twice.
+    """
+    names = list(names) or [PRIMARY]
+    if directions and len(directions) != len(names):
+        raise ConfigError(
+            f"sweep.directions={list(map(str, directions))}: expected one per objective; there are {len(names)}"
+        )
+    if len(set(names)) < len(names):
+        raise ConfigError(f"sweep.objectives={names}: a name comes twice")
+    usual = [SweepDirection.minimize if _is_cost(name) else SweepDirection.maximize for name in names]
+    return list(zip(names, map(str, directions or usual), strict=True))
+
+
+def _is_cost(name: str) -> bool:
+    return name in COSTS or name.rpartition(".")[2] == "loss"
+
+
+def values_of(folder: Path, names: Sequence[str]) -> list[float]:
+    """The objectives of the finished run in `folder`.
+
+    Raises:
+        ConfigError: it has not one of them; the message says which it has.
+    """
+    result = read_result(folder)
+    known = {} if result is None else _known(result, validations(folder))
+    missing = [name for name in names if name not in known]
+    if missing:
+        hint = "" if PRIMARY in known else "; without a val split there is only the test's, such as test.top1"
+        raise ConfigError(f"sweep.objectives: the run has no '{missing[0]}'; it has {', '.join(known) or 'none'}{hint}")
+    return [known[name] for name in names]
+
+
+def _known(result: Mapping[str, Any], found: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+    known: dict[str, Any] = dict(found.get(result.get("best_epoch", 0), {}))
+    if isinstance(result["val"], dict):
+        known |= result["val"]
+        known[PRIMARY] = result["val"].get(result["primary"])
+    known |= {name: result.get(name) for name in _OF_THE_RUN}
+    if isinstance(result["test"], dict):
+        known |= {f"test.{name}": value for name, value in result["test"].items()}
+    return {name: float(value) for name, value in known.items() if _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+
+
+def validations(folder: Path) -> dict[int, dict[str, float]]:
+    """Epoch -> what its validation found, of the run in `folder`, which may be writing it: a torn line is skipped."""
+    file = folder / VALIDATIONS
+    try:
+        if file.stat().st_size > _LARGEST:
+            return {}
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    found: dict[int, dict[str, float]] = {}
+    for line in lines:
+        try:
+            values: Any = parse_json(line)
+        except ValueError:
+            continue
+        if isinstance(values, dict) and type(values.get("epoch")) is int:
+            found[values["epoch"]] = {
+                name: float(value) for name, value in values.items() if name != "epoch" and _is_number(value)
+            }
+    return found
+
+
+def describe(values: Sequence[float], objectives: Sequence[tuple[str, str]]) -> str:
+    """'top1 0.500, gmac 1.2'."""
+    return ", ".join(f"{name} {value:.4g}" for value, (name, _) in zip(values, objectives, strict=True))
+
+
+def best_of(scored: Mapping[int, Sequence[float]], objectives: Sequence[tuple[str, str]]) -> list[int]:
+    """The numbers of the runs that no other one beats in every objective; of one objective the first of the best."""
+
+    def better(one: Sequence[float]) -> tuple[float, ...]:
+        signs = (1 if direction == SweepDirection.maximize else -1 for _, direction in objectives)
+        return tuple(sign * value for sign, value in zip(signs, one, strict=True))
+
+    ranked = {number: better(values) for number, values in scored.items()}
+    if len(objectives) == 1:
+        return [max(ranked, key=lambda number: (ranked[number], -number))] if ranked else []
+    return [number for number, mine in ranked.items() if not any(_dominates(other, mine) for other in ranked.values())]
+
+
+def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(a >= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)

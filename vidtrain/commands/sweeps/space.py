@@ -1,0 +1,146 @@
+"""What a sweep varies: read from overrides in Hydra's grammar, and from the option sweep.space of a YAML."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vidtrain.errors import ConfigError
+
+OF_THE_SWEEP = ("sweep.", "resume", "hydra.", "hydra/")
+"""Options, or the beginnings of their names, that say how a sweep is carried out, not what its runs are."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An option and what it is varied over.
+
+    key: with Hydra's + and ++. text: the values as they were given. values: all of them, each as an override has it,
+    or None of an interval from low to high. step: of a range of numbers, None: any number. integer: whole numbers only.
+    log: drawn evenly in its logarithm.
+    """
+
+    key: str
+    text: str
+    values: tuple[str, ...] | None = None
+    low: float = 0.0
+    high: float = 0.0
+    step: float | None = None
+    integer: bool = False
+    log: bool = False
+
+    @property
+    def name(self) -> str:
+        """The option, as tables and figures show it."""
+        return self.key.lstrip("+")
+
+    @property
+    def is_range(self) -> bool:
+        """Whether it is a range of numbers, in which one value is near another."""
+        return self.high > self.low
+
+
+@dataclass(frozen=True)
+class Space:
+    """The overrides of a sweep: key -> value of those that all runs share, and the axes.
+
+    order: the keys of both, as they were given.
+    """
+
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    axes: tuple[Axis, ...] = ()
+    order: tuple[str, ...] = ()
+
+    def overrides(self, varied: Mapping[str, str]) -> list[str]:
+        """Of the run with these values of the axes."""
+        values = {**self.fixed, **varied}
+        return [f"{key}={values[key]}" if not key.startswith("~") else key for key in self.order]
+
+    def grid(self) -> Iterator[dict[str, str]]:
+        """The values of the axes of every run of the grid; the last axis varies fastest.
+
+        Raises:
+            ConfigError: an axis is an interval.
+        """
+        for axis in self.axes:
+            if axis.values is None:
+                raise ConfigError(
+                    f"{axis.name}={axis.text}: a grid takes no interval: give values, or draw them with "
+                    "hydra/sweeper=optuna"
+                )
+        for chosen in itertools.product(*(axis.values or () for axis in self.axes)):
+            yield dict(zip((axis.key for axis in self.axes), chosen, strict=True))
+
+    def size(self) -> float:
+        """How many runs the grid has; infinity where an axis is an interval."""
+        return math.prod(math.inf if axis.values is None else len(axis.values) for axis in self.axes)
+
+
+def read_space(arguments: Sequence[str], more: Mapping[str, Any], loader: Any = None) -> Space:
+    """The space of a command line.
+
+    Args:
+        arguments: overrides in Hydra's grammar; of an option that is given twice the last counts.
+        more: sweep.space, option -> its values: a text in the grammar, or a list. The command line goes first.
+        loader: Hydra's config loader, for glob(...).
+
+    Raises:
+        ConfigError: what it says cannot be varied over.
+        hydra.errors.HydraException: it is not in the grammar.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    given = [f"{key}={_written(key, values)}" for key, values in _flat(more)]
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides([*given, *arguments])
+    last = {override.get_key_element(): override for override in parsed}
+    fixed, axes = {}, []
+    for key, override in last.items():
+        if override.is_sweep_override():
+            axes.append(_axis(key, override))
+        else:
+            fixed[key] = "" if override.is_delete() else override.get_value_element_as_str()
+    return Space(fixed, tuple(axes), tuple(last))
+
+
+def _axis(key: str, override: Any) -> Axis:
+    text, swept = override.get_value_string(), override.value()
+    log = "log" in getattr(swept, "tags", ())
+    name = key.lstrip("+")
+    if override.is_interval_sweep():
+        low, high = swept.start, swept.end
+        if not (math.isfinite(low) and math.isfinite(high) and low < high and (low > 0 or not log)):
+            allowed = "two numbers, the lower one first" + (" and above 0, because of its tag log" if log else "")
+            raise ConfigError(f"{name}={text}: expected {allowed}")
+        return Axis(key, text, low=low, high=high, integer=isinstance(low, int) and isinstance(high, int), log=log)
+    values = tuple(dict.fromkeys(override.sweep_string_iterator()))
+    if not values:
+        raise ConfigError(f"{name}={text}: holds no value")
+    if not override.is_range_sweep() or swept.shuffle or len(values) < 2:
+        return Axis(key, text, values)
+    numbers = sorted(float(value) for value in values)
+    integer = all(isinstance(number, int) for number in (swept.start, swept.stop, swept.step))
+    return Axis(
+        key, text, values, numbers[0], numbers[-1], abs(float(swept.step)), integer, log and abs(swept.step) == 1
+    )
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _written(key: str, values: Any) -> str:
+    """As an override has it."""
+    from hydra.core.override_parser.types import Override
+
+    if isinstance(values, str):
+        return values
+    if not isinstance(values, (list, tuple)) or not values:
+        raise ConfigError(f"sweep.space: {key}: expected a text in Hydra's grammar or a list of values, got {values!r}")
+    return f"choice({','.join(Override._get_value_element_as_str(value) for value in values)})"

@@ -1,0 +1,244 @@
+"""Segments of untrimmed videos: labels with a start and an end, as programs for it and public datasets write them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from vidtrain.data.formats._files.annotation_tables import TableColumns, read_annotation_table
+from vidtrain.data.formats._files.annotation_trees import read_annotation_json, read_eaf
+from vidtrain.data.formats._files.annotations import Annotation, Annotations, check_size
+from vidtrain.data.formats._files.finish import SPLITS, finish, val_is_test
+from vidtrain.data.formats._files.places import find_by_name
+from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
+from vidtrain.data.formats._files.text import BadRows, check_root, find_file, read_classes, some, without_gc
+from vidtrain.data.formats.cutting import cut_splits
+from vidtrain.data.manifest.files import Disk, is_video, natural_key
+from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.manifest.splits import SplitOptions
+from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.readers.timeline import Timeline
+from vidtrain.errors import DataError, VideoError, did_you_mean, one_of
+from vidtrain.types import FilePath, Regex
+
+_TABLES: Final = (".csv", ".tsv", ".txt")
+_TREES: Final = (".json", ".boris", ".eaf")
+_UNITS: Final = ("auto", "seconds", "frames", "milliseconds")
+_WORDS: Final = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval"), "test"),
+}
+_UPLOADED: Final = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the names of uploaded files
+
+
+@without_gc
+def segments(
+    root: str | Path,
+    *,
+    annotations: FilePath | None = None,
+    train: FilePath | None = None,
+    val: FilePath | None = None,
+    test: FilePath | None = None,
+    unit: str = "auto",
+    fps: float | None = None,
+    file_column: str | None = None,
+    label_column: str | None = None,
+    start_column: str | None = None,
+    end_column: str | None = None,
+    classes: FilePath | None = None,
+    exclude: Sequence[str] = ("Ambiguous",),
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    split_seed: int = 0,
+    group_by: Regex | None = None,
+) -> VideoData:
+    """A row per segment: its video, start, end and label. A video may have many, and they may overlap.
+
+    An annotation file is a table (.csv, .tsv, .txt) with a column each for video, start, end (or duration) and label,
+    in seconds, as clocks, or in frames; or what one of these writes: BORIS (tabular or aggregated events, .boris),
+    ELAN (.eaf, tab-delimited export), Label Studio (JSON), DeepEthogram, ActivityNet, THUMOS14, Charades,
+    EPIC-KITCHENS, `vidtrain predict timeline=true`. A folder stands for all such files below it. Videos are found by
+    their path, or by their name anywhere below root; what is not on disk goes to `Manifest.missing`.
+
+    Args:
+        root: folder that the videos lie below.
+        annotations: the file or folder, below root or from the working directory, with the segments of all splits.
+            Splits that the file names are taken, the others are cut by video.
+        train, val, test: a file or folder for each split, instead of `annotations`.
+        unit: of the times in tables: "seconds" (clocks, too), "frames", "milliseconds"; "auto": frames where the only
+            columns are called so.
+        fps: the rate of the frames that annotations count; None: those of the video, by their own times.
+        file_column, label_column, start_column, end_column: of tables; None: found by the names that are usual.
+        classes: file of class names in the order of their numbers. None: the sorted labels.
+        exclude: labels that are no classes; their segments are skipped.
+        val_fraction: share of the training videos held out for validation, where there is no such split; 0: none.
+        test_fraction: the same for testing, used when train is the only split.
+        split_seed: chooses the videos held out.
+        group_by: a regular expression on the path below root. Videos whose match (its first bracket, if any) is the
+            same are never parted.
+
+    Raises:
+        DataError: no such file, none that is known, or rows that cannot be used: the first is shown.
+    """
+    cut = SplitOptions(val_fraction, test_fraction, split_seed, group_by)
+    if unit not in _UNITS:
+        raise DataError(f"unit={unit}: expected one of {one_of(_UNITS)}{did_you_mean(unit, _UNITS)}")
+    if fps is not None and not (math.isfinite(fps) and fps > 0):
+        raise DataError(f"fps={fps}: expected frames per second, above 0")
+    root = check_root(root)
+    named = {"train": train, "val": val, "test": test}
+    given = {split: name for split, name in named.items() if name is not None}
+    if (annotations is None) == (not given):
+        raise DataError("set data.annotations=FILE, or a file for each split: data.train, data.val, data.test")
+    columns = TableColumns(file_column, label_column, start_column, end_column, unit)
+    bad, notes = BadRows(), list[str]()
+    sources: list[tuple[str | None, Annotations]] = []
+    for split, name in (("annotations", annotations),) if annotations is not None else given.items():
+        for file in _files(name or "", root, split):
+            sources.append((None if annotations is not None else split, _read(file, columns, bad)))
+    bad.check()
+    where = _Videos(root, {video for _, source in sources for video in source.videos}, fps)
+    tables = _tables(sources, set(exclude), where, notes)
+    if classes is not None:
+        names = read_classes(find_file(classes, root, "classes"))
+    else:
+        names = tuple(sorted({label for rows in tables.values() for (label,) in rows.labels}))
+    numbers = check_labels(tables, names, bad)
+    bad.check()
+    splits = {split: build_manifest(rows, numbers, where.paths.get) for split, rows in tables.items()}
+    if "train" not in splits and annotations is not None and "val" in splits:
+        splits = {"train": splits.pop("val"), **splits}  # THUMOS14: what is trimmed trains, nobody uses it
+        notes.append("train: the validation videos, since the annotations name none for training, as THUMOS14's")
+    splits, cuts = cut_splits(splits, names, root, cut)
+    if annotations is not None:
+        splits, more = val_is_test(splits, "the annotations name no other")
+        cuts += more
+    return finish(names, splits, root, notes=[*notes, *where.disk.notes("the annotations"), *cuts])
+
+
+def _files(name: str, root: Path, key: str) -> list[Path]:
+    """The annotation file, or all those below a folder."""
+    for folder in (root / Path(name).expanduser(), Path(name).expanduser()):
+        if folder.is_dir():
+            kinds = (*_TABLES, *_TREES)
+            found = [p for p in folder.rglob("*") if p.suffix.lower() in kinds and p.is_file() and p.name[0] != "."]
+            if not found:
+                raise DataError(f"data.{key}={name}: no annotation file ({one_of(kinds, 9)}) below {folder}")
+            return sorted(found, key=lambda path: natural_key(str(path)))
+    return [find_file(name, root, key)]
+
+
+def _read(file: Path, columns: TableColumns, bad: BadRows) -> Annotations:
+    check_size(file)
+    into, kind = Annotations(file, bad), file.suffix.lower()
+    if kind in _TABLES:
+        read_annotation_table(into, columns)
+    elif kind == ".eaf":
+        read_eaf(into)
+    elif kind in _TREES:
+        read_annotation_json(into)
+    else:
+        raise DataError(f"{file}: expected an annotation file that ends in {one_of((*_TABLES, *_TREES), 9)}")
+    return into
+
+
+def _tables(
+    sources: Iterable[tuple[str | None, Annotations]], exclude: set[str], where: _Videos, notes: list[str]
+) -> dict[str, Rows]:
+    """The rows of each split; notes say what is no segment."""
+    tables: dict[str, Rows] = {}
+    origin: dict[str, list[tuple[int, str]]] = {}
+    skipped: Counter[str] = Counter()
+    quiet: list[str] = []
+    for split, source in sources:
+        skipped += source.skipped
+        busy = set()
+        for one in source.found:
+            busy.add(one.video)
+            if one.label in exclude:
+                skipped[f"are of a label in data.exclude ({one.label})"] += 1
+                continue
+            home = split or _WORDS.get(one.subset.strip().lower(), "train")
+            if home not in tables:
+                origin[home] = []
+                tables[home] = Rows(source.file, origin[home].__getitem__, starts=[], ends=[], entry=source.entries)
+            start, end = where.seconds(one)
+            rows = tables[home]
+            assert rows.starts is not None
+            assert rows.ends is not None
+            origin[home].append((one.place, f"{one.video} {one.start:g} {one.end:g} {one.label}"))
+            rows.names.append(one.video)
+            rows.labels.append((one.label,))
+            rows.starts.append(start)
+            rows.ends.append(end)
+        quiet += [video for video in source.videos if video not in busy]
+    if not tables:
+        raise DataError(
+            "the annotations hold no segment" + (f": {sum(skipped.values())} {_first(skipped)}" if skipped else "")
+        )
+    notes += [f"{count} annotations {reason} and are skipped" for reason, count in skipped.items()]
+    if quiet:
+        notes.append(f"{len(quiet)} videos have no segment and are not listed ({some(quiet)})")
+    return {split: tables[split] for split in SPLITS if split in tables}
+
+
+def _first(skipped: Counter[str]) -> str:
+    return next(iter(skipped))
+
+
+class _Videos:
+    """Where the videos are that annotations name: by the path, or by the name wherever it is below the root."""
+
+    def __init__(self, root: Path, names: set[str], fps: float | None) -> None:
+        self.disk, self._fps = Disk([root]), fps
+        self._lines: dict[str, Timeline | None] = {}
+        self.paths = {name: path for name in names if (path := self.disk.find(name)) is not None}
+        lost = {name: _stems(name) for name in names if name not in self.paths}
+        if lost:
+            found = find_by_name([root], {stem for stems in lost.values() for stem in stems})
+            self.paths |= {
+                n: path for n, stems in lost.items() if (path := next(filter(None, map(found.get, stems)), None))
+            }
+
+    def seconds(self, one: Annotation) -> tuple[float, float]:
+        """From when to when, whatever it is counted in; an end beyond the video stays there, for who checks it."""
+        if not one.frames:
+            return one.start, one.end
+        if self._fps is not None:
+            return one.start / self._fps, one.end / self._fps
+        path = self.paths.get(one.video)
+        if path is None:  # not on disk: it is listed as missing, with any times
+            return 0.0, math.inf
+        if path not in self._lines:
+            self._lines[path] = _timeline(path)
+        line = self._lines[path]
+        if line is None:
+            return 0.0, math.inf
+        start, end = line.seconds(np.minimum([int(one.start), int(one.end)], line.total)).tolist()
+        beyond = max(0.0, one.end - line.total) / line.fps
+        return start + max(0.0, one.start - line.total) / line.fps, end + beyond
+
+
+def _timeline(path: str) -> Timeline | None:
+    """When the frames of a video are shown; None of one that cannot be opened: training and tests will name it."""
+    try:
+        with AnyReader(PyAVReader()).open(path) as video:
+            info = video.info
+            return Timeline(info.num_frames, info.fps, info.times)
+    except VideoError:
+        return None
+
+
+def _stems(name: str) -> list[str]:
+    """What a video may be called below the root: its file name, in any container."""
+    last = re.split(r"[\\/]", name.rstrip("\\/"))[-1]
+    stem = last.rpartition(".")[0] if is_video(last) else last
+    return list(dict.fromkeys((stem, _UPLOADED.sub("", stem), f"v_{stem}", stem.removeprefix("v_"))))

@@ -20,7 +20,7 @@ from vidtrain.engine.signals import StopSignals
 from vidtrain.errors import ConfigError
 from vidtrain.live.capture import Capture
 from vidtrain.live.settings import LiveConfig
-from vidtrain.live.sources import Source
+from vidtrain.live.sources import StreamSource
 from vidtrain.live.windows import LiveWindow, hold_of, newest
 
 _POLL: Final = 0.2  # seconds within which Ctrl-C is noticed
@@ -36,7 +36,7 @@ class _Pace:
     late: float
 
 
-def watch(predictor: Predictor, source: Source, options: Any) -> None:
+def watch(predictor: Predictor, source: StreamSource, options: Any) -> None:
     """Answer for a stream until it ends, or SIGINT or SIGTERM does.
 
     Args:

@@ -25,7 +25,7 @@ from vidtrain.live.alarm import Alarm, Alarms
 from vidtrain.live.capture import Capture
 from vidtrain.live.latency import Latencies
 from vidtrain.live.settings import LiveConfig
-from vidtrain.live.sources import Source
+from vidtrain.live.sources import StreamSource
 from vidtrain.live.windows import LiveWindow
 from vidtrain.reports.segments import COLUMNS, clock
 from vidtrain.segments import Segment
@@ -42,7 +42,7 @@ class Said:
     options: the command's, see PredictConfig.
     """
 
-    def __init__(self, predictor: Predictor, source: Source, options: Any) -> None:
+    def __init__(self, predictor: Predictor, source: StreamSource, options: Any) -> None:
         assert isinstance(predictor.task, Classification)
         self._names, self._calibration = predictor.class_names, predictor.task.calibration
         self._source = source

@@ -25,7 +25,7 @@ from vidtrain.data.readers.pyav.opening import STRICT, default_video
 from vidtrain.errors import VideoError
 from vidtrain.live.clock import StreamClock
 from vidtrain.live.settings import LiveConfig
-from vidtrain.live.sources import Source, SourceKind, open_source
+from vidtrain.live.sources import SourceKind, StreamSource, open_source
 from vidtrain.types import Frames, VideoInfo
 
 log = logging.getLogger("vidtrain")
@@ -88,7 +88,7 @@ class Capture:
     """
 
     def __init__(
-        self, source: Source, config: LiveConfig, cut_of: Callable[[VideoInfo], Cut], hold: Hold, *, drop: bool
+        self, source: StreamSource, config: LiveConfig, cut_of: Callable[[VideoInfo], Cut], hold: Hold, *, drop: bool
     ) -> None:
         self._source, self._config, self._cut_of, self._hold, self._drop = source, config, cut_of, hold, drop
         self._frames: deque[LiveFrame] = deque()

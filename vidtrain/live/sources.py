@@ -57,7 +57,7 @@ _SECRET: Final = re.compile(
 
 
 @dataclass(frozen=True)
-class Source:
+class StreamSource:
     """Where a stream comes from.
 
     name: for logs and files, without passwords. address: what is opened. format: FFmpeg's name; None: it is found out.
@@ -75,7 +75,7 @@ class Source:
         return self.kind in (SourceKind.camera, SourceKind.network)
 
 
-def live_source(text: str, config: LiveConfig) -> Source | None:
+def live_source(text: str, config: LiveConfig) -> StreamSource | None:
     """What input= names, where it is a stream; None for files, folders and globs.
 
     Raises:
@@ -90,22 +90,22 @@ def live_source(text: str, config: LiveConfig) -> Source | None:
     return source
 
 
-def _source(text: str, config: LiveConfig) -> Source | None:
+def _source(text: str, config: LiveConfig) -> StreamSource | None:
     kinds, shown = SourceKind, masked(text)
     if text == "-":
-        return Source(kinds.pipe, "stdin", "-", config.format, config.options)
+        return StreamSource(kinds.pipe, "stdin", "-", config.format, config.options)
     with suppress(OSError, ValueError):  # no such file, too long a name, a zero in it
         mode = Path(text).stat().st_mode
         if stat.S_ISFIFO(mode):
-            return Source(kinds.pipe, shown, text, config.format, config.options)
+            return StreamSource(kinds.pipe, shown, text, config.format, config.options)
         if stat.S_ISCHR(mode) and sys.platform == "linux":
-            return Source(kinds.camera, shown, text, config.format or "v4l2", config.options)
+            return StreamSource(kinds.camera, shown, text, config.format or "v4l2", config.options)
         if config.follow and stat.S_ISREG(mode):
-            return Source(kinds.file, text, text, config.format, config.options)
+            return StreamSource(kinds.file, text, text, config.format, config.options)
         return None
     scheme, there, rest = text.partition(":")
     if scheme in _DEVICES and there:
-        return Source(kinds.camera, shown, rest, scheme, config.options)
+        return StreamSource(kinds.camera, shown, rest, scheme, config.options)
     if text.isdecimal() and text.isascii():
         kind = config.format or _CAMERAS.get(sys.platform)
         if kind is None:
@@ -113,12 +113,12 @@ def _source(text: str, config: LiveConfig) -> Source | None:
         if kind == "dshow":
             raise ConfigError(f"input={text}: Windows calls cameras by name: input='dshow:video=NAME'")
         device = f"/dev/video{text}" if kind == "v4l2" else text
-        return Source(kinds.camera, f"camera {text}", device, kind, config.options)
+        return StreamSource(kinds.camera, f"camera {text}", device, kind, config.options)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is None:
         return None
     if scheme.lower() not in _PROTOCOLS:
         raise ConfigError(f"input={shown}: {scheme}:// is none of {one_of(_PROTOCOLS)}")
-    return Source(kinds.network, shown, text, config.format, config.options)
+    return StreamSource(kinds.network, shown, text, config.format, config.options)
 
 
 def masked(address: str) -> str:
@@ -137,7 +137,7 @@ def masked(address: str) -> str:
     return start[0] + before + _SECRET.sub(r"\1***", after)
 
 
-def open_source(source: Source, config: LiveConfig, stopped: Callable[[], bool]) -> InputContainer:
+def open_source(source: StreamSource, config: LiveConfig, stopped: Callable[[], bool]) -> InputContainer:
     """Open it; close what is returned, or PyAV leaks it.
 
     Args:
@@ -159,20 +159,20 @@ def open_source(source: Source, config: LiveConfig, stopped: Callable[[], bool])
         raise VideoError(source.name, _why(error, source, config)) from None
 
 
-def _defaults(source: Source) -> dict[str, str]:
+def _defaults(source: StreamSource) -> dict[str, str]:
     if source.kind is SourceKind.network and urlsplit(source.address).scheme.lower() in ("rtsp", "rtsps"):
         return {"rtsp_transport": "tcp"}  # over UDP a lost packet spoils all up to the next keyframe
     return {}
 
 
-def _protocols(source: Source) -> str:
+def _protocols(source: StreamSource) -> str:
     if source.kind is SourceKind.network:
         return _PROTOCOLS[source.address.partition(":")[0].lower()]
     # a camera is no protocol; pipes and files are read here: a playlist in them leads nowhere
     return "none"
 
 
-def _why(error: Exception, source: Source, config: LiveConfig) -> str:
+def _why(error: Exception, source: StreamSource, config: LiveConfig) -> str:
     if isinstance(error, av.error.ExitError):
         return f"does not answer within {config.timeout:g} s (live.timeout)"
     if not isinstance(error, av.error.FFmpegError) and isinstance(error, ValueError):

@@ -42,14 +42,17 @@ _OF_THE_FOLDER: Final = ("folder_format", "names", "sha256", "card_sha256")
 """Keys of the section that describe the folder; all others are those of a checkpoint."""
 
 
-def is_hub_folder(path: Path) -> bool:
-    """Whether `vidtrain publish` has written this folder."""
+def is_hub_folder(path: Path, *, damaged: bool = True) -> bool:
+    """Whether `vidtrain publish` has written this folder.
+
+    damaged: the answer of one whose config.json cannot be read, with weights beside it; `read_folder` says why.
+    """
     if not (path / CONFIG).is_file():
         return False
     try:
         return isinstance(read_mapping(path / CONFIG).get(SECTION), dict)
     except (OSError, ValueError):
-        return False
+        return damaged and (path / WEIGHTS).is_file()
 
 
 def load_trained(path: str | Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,6 +73,26 @@ def test_two_processes_have_the_numbers_of_one(
     assert "trainer.epochs was 1, is 2" in refused.stderr
     vidtrain("train", *together, *told)
     assert (tmp_path / "stopped" / "result.json").is_file()
+
+
+@pytest.mark.slow
+def test_intervals_of_two_processes_are_those_of_one(trained: Path, tmp_path: Path, vidtrain: Run) -> None:
+    """Over groups, whose videos do not lie in one process."""
+    root = Path(load_checkpoint(trained / "best.pt")["config"]["data"]["root"])
+    for split in ("train", "test"):
+        for name in sorted({file.parent.name for file in root.rglob("*.mp4")}):
+            (tmp_path / "videos" / split / name).mkdir(parents=True)
+            for number, file in enumerate(sorted(root.glob(f"*/*/{name}/*.mp4"))[:4]):
+                shutil.copy(file, tmp_path / "videos" / split / name / f"g{(number + len(name)) % 6}_{number}.mp4")
+    own = ["data=folder", "data.root=videos", "data.val_fraction=0", r"data.group_by=(g\d)_", "eval.clips=2"]
+    found = []
+    for devices in (1, 2):
+        options = [*own, f"trainer.devices={devices}", "trainer.num_workers=0", f"output=out{devices}"]
+        vidtrain("eval", f"checkpoint={trained / 'best.pt'}", *options)
+        found.append(json.loads((tmp_path / f"out{devices}" / "result.json").read_text())["intervals"])
+    assert found[0] == found[1]
+    assert (found[0]["over"], found[0]["count"]) == ("groups", 6)
+    assert found[0]["values"]["top1"][0] < found[0]["values"]["top1"][1]
 
 
 @pytest.mark.slow

@@ -88,6 +88,26 @@ def test_probabilities_are_those_at_the_temperature(trained: Path, videos: Path)
         assert one.deletion.whole == pytest.approx(one.probability, abs=1e-5)
 
 
+def test_a_published_folder_is_explained_as_its_checkpoint(call: Call, trained: Path, videos: Path) -> None:
+    call("publish", f"checkpoint={trained / 'best.pt'}", "output=out")
+    options = MapOptions(layer="net.1")
+    found, expected = (
+        vidtrain.load(path, device="cpu").explain(videos / "other.mp4", options=options) for path in ("out", trained)
+    )
+    assert np.array_equal(found.values, expected.values)
+    assert found.lines() == expected.lines()
+    assert found.deletion == expected.deletion
+    done = call("explain", "checkpoint=out", f"input={videos / 'other.mp4'}", "layer=net.1", "output=explained")
+    assert done.stdout.splitlines()[:3] == expected.lines()
+
+
+def test_a_video_of_one_frame_names_it_once(trained: Path) -> None:
+    found = vidtrain.load(trained, device="cpu").explain(scene(1, 48, 64), options=MapOptions(layer="net.1"))
+    assert found.indices.tolist() == [0] * 8
+    assert found.values.any()
+    assert found.lines()[1].endswith("; most of it at 0.00 s")
+
+
 def test_arrays_and_methods(trained: Path) -> None:
     clf = vidtrain.load(trained, device="cpu")
     options = MapOptions(Method.occlusion, window=(4, 16))

@@ -264,6 +264,10 @@ def test_a_folder_of_somebody_elses_is_not_written_to(trained: Path, call: Call)
     line = error_line(call("publish", f"checkpoint={trained / 'best.pt'}", "output=mine", check=2))
     assert line.startswith("output=mine: holds files that `vidtrain publish` has not written")
     assert [file.name for file in Path("mine").iterdir()] == ["config.json"]
+    Path("mine/config.json").write_text("{")
+    Path("mine/model.safetensors").write_bytes(b"")
+    line = error_line(call("publish", f"checkpoint={trained / 'best.pt'}", "output=mine", check=2))
+    assert line.startswith("output=mine: holds files that `vidtrain publish` has not written")
     Path("file").write_text("")
     line = error_line(call("publish", f"checkpoint={trained / 'best.pt'}", "output=file", check=2))
     assert line == "output=file: is a file, expected a folder"
@@ -361,6 +365,11 @@ def test_a_damaged_folder_is_one_line(damage: str, published: Path, tmp_path: Pa
         (folder / WEIGHTS).unlink()
     else:
         (folder / CONFIG).write_text((folder / CONFIG).read_text()[:-9])
-    with pytest.raises(package.VidtrainError, match=r"model\.safetensors: |out: holds neither") as caught:
+    file = (
+        r"config\.json: cannot be read as a configuration: "
+        if damage == "the configuration"
+        else r"model\.safetensors: "
+    )
+    with pytest.raises(package.VidtrainError, match=file) as caught:
         package.load(folder)
     assert "\n" not in str(caught.value)

@@ -147,6 +147,9 @@ def test_what_is_no_result(tmp_path: Path, text: str) -> None:
         lambda rows: [{**row, "top1": "nobody"} for row in rows],
         lambda rows: [{**row, "label": "nobody"} for row in rows],
         lambda rows: [{key: row[key] for key in row if key != "file"} for row in rows],
+        lambda rows: [{**row, "start": "0", "end": "nan"} for row in rows],
+        lambda rows: [{**row, "start": "-1", "end": "2"} for row in rows],
+        lambda rows: [{**row, "start": "1", "end": "inf"} for row in rows],
         lambda rows: [{**row, "path": "x" * 200_000} for row in rows],  # csv's own limit
     ],
 )

@@ -54,6 +54,16 @@ def test_two_writers_at_once_leave_a_whole_file(old: Path) -> None:
     assert [path.name for path in old.parent.iterdir()] == ["a.json"]
 
 
+def test_a_folder_of_that_name_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    with (
+        pytest.raises(VidtrainError, match=r"a\.json: is a folder, and a file of this name"),
+        whole_file(tmp_path / "a.json"),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
 @pytest.mark.parametrize("error", [OSError, ValueError, KeyboardInterrupt])
 def test_an_error_leaves_the_old_one_and_nothing_else(old: Path, error: type[BaseException]) -> None:
     with pytest.raises(error), whole_file(old) as file:  # noqa: PT012

@@ -90,7 +90,7 @@ class Explanation:
     def lines(self) -> list[str]:
         """What it says, for a terminal."""
         order = np.argsort(-self.frame_scores, kind="stable")[:3]
-        most = ", ".join(f"{self.seconds[n]:.2f} s" for n in sorted(order))
+        most = ", ".join(dict.fromkeys(f"{self.seconds[n]:.2f} s" for n in sorted(order)))  # a frame may be repeated
         other = "" if self.predicted == self.target else f"; the video is classified as {self.predicted}"
         where = f"clip {self.clip} of {self.clips}, {self.seconds[0]:.2f} s to {self.seconds[-1]:.2f} s"
         lines = [f"{self.path}: {self.target} {self.probability:.4f} ({where}){other}"]

@@ -190,7 +190,7 @@ def _preprocessors(clips: Expects, theirs: TransformersModel | None) -> dict[str
 
 def _check_output(folder: Path) -> None:
     """Refuse a folder that holds anything but what an earlier publish has written."""
-    if not folder.exists() or is_hub_folder(folder):
+    if not folder.exists() or is_hub_folder(folder, damaged=False):
         return
     if not folder.is_dir():
         raise ConfigError(f"output={folder}: is a file, expected a folder")

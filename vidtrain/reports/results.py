@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -196,8 +197,10 @@ class TestResult:
         labels = tuple(filter(None, row["label"].split(";") if self.multi_label else [row["label"]]))
         if unknown := [name for name in (*labels, *(name for name, _ in top)) if name not in known]:
             raise ValueError(f"{unknown[0][:80]!r} is none of the classes")
-        seconds = (float(row[name]) if row.get(name) else None for name in ("start", "end"))
-        return ScoredVideo(row["path"], row["file"], labels, top, *seconds)
+        start, end = (float(row[name]) if row.get(name) else None for name in ("start", "end"))
+        if not all(value is None or 0 <= value < math.inf for value in (start, end)):
+            raise ValueError(f"start={row.get('start')} end={row.get('end')}: expected seconds of the file")
+        return ScoredVideo(row["path"], row["file"], labels, top, start, end)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:

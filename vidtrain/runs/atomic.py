@@ -25,8 +25,11 @@ def whole_file(
         before: called when the new file is on the disk, before it takes its place.
 
     Raises:
-        VidtrainError: another process has begun to write it meanwhile, and goes on; `path` is as it was.
+        VidtrainError: there is a folder of this name; another process has begun to write it meanwhile, and goes on;
+            `path` is as it was.
     """
+    if path.is_dir() and not path.is_symlink():
+        raise VidtrainError(f"{path}: is a folder, and a file of this name is to be written: move it out of the way")
     part = path.with_name(f".{path.name}.part")
     # what a crash has left, or a stranger's link to something that is not to be written to
     part.unlink(missing_ok=True)

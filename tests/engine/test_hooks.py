@@ -17,8 +17,9 @@ from tests.cli.conftest import Call
 from tests.cli.conftest import call as call
 from tests.cli.conftest import tiny as tiny
 from tests.engine.test_trainer import SCORES, Clips, assert_equal, resumed, trainer
+from vidtrain.engine import hooks
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
-from vidtrain.engine.hooks import Hook
+from vidtrain.engine.hooks import PRUNE, VALIDATIONS, Hook, Pruned, SweptRun
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import LoaderError, StoppedError, VidtrainError
 from vidtrain.tasks.task import Scores
@@ -242,7 +243,7 @@ class Run:
 
 
 OWN = '''
-from vidtrain.engine.hooks import Hook
+from vidtrain.engine.hooks import PRUNE, VALIDATIONS, Hook, Pruned, SweptRun
 
 
 class Freeze(Hook):
@@ -304,3 +305,37 @@ MISTAKES = {
     "hook.mine.after=1 hook.mine._target_=collections.UserDict": "hook.mine: expected a vidtrain.engine.hooks.Hook, ",
     "hook.mine.afer=1": "no key 'hook.mine.afer'",
 }
+
+
+class Asks(Hook):
+    """What a sweep does while a run is executed: asks for its end after some validations."""
+
+    def __init__(self, folder: Path, after: int) -> None:
+        self.folder, self.after = folder, after
+
+    def on_validation(self, trainer: Trainer, scores: Scores) -> None:
+        if trainer.progress.epoch == self.after:
+            (self.folder / PRUNE).touch()
+
+
+def test_a_run_of_a_sweep_writes_its_validations_and_ends_when_it_is_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "_LOOKS_EVERY", 0.0)
+    training = with_hooks(tmp_path, Clips(), SweptRun(tmp_path), Asks(tmp_path, 2), epochs=5)
+    with pytest.raises(Pruned):
+        training.fit()
+    lines = [json.loads(line) for line in (tmp_path / VALIDATIONS).read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert all(line["primary"] == line["top1"] >= 0 and line["loss"] > 0 for line in lines)
+    updates = training.progress.update
+    assert updates == 2 * len(training.clips) + 1  # the first one after it was asked
+    assert load_checkpoint(tmp_path / "best.pt")["epoch"] in (1, 2)
+
+
+def test_a_run_without_a_validation_is_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "_LOOKS_EVERY", 0.0)
+    (tmp_path / PRUNE).touch()
+    training = with_hooks(tmp_path, Clips(), SweptRun(tmp_path), epochs=2, val_every=2)
+    training.fit()
+    assert training.progress.epoch == 2

@@ -77,6 +77,7 @@ class _Sweeper(Sweeper):
             raise ConfigError(f"{folder} holds a sweep: sweep.resume={folder} continues it; or take another folder")
         if existing is not None:
             refuse_other_sweep(existing, self.kind, self.space)
+            log.info("sweep continued: %s", folder)
         self.record = existing or SweepRecord(folder, self.kind, compared_options(self.space), {}, self.objectives)
         self.record.space = {axis.key: axis.text for axis in self.space.axes}
         self.record.objectives = self.objectives
@@ -132,7 +133,6 @@ class _Sweeper(Sweeper):
             return given, True
         with read_write(self._config), open_dict(self._config):
             self._config.hydra.sweep.dir = str(found)  # for Hydra's callbacks
-        log.info("sweep continued: %s", found)
         return found, True
 
     def _named(self, number: int, varied: dict[str, str]) -> SweepRun:

@@ -38,6 +38,7 @@ def import_optuna() -> Any:
             f"hydra/sweeper=optuna: Optuna is not there: pip install 'vidtrain[optuna]' ({error})"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     return optuna
 
 
@@ -155,9 +156,7 @@ class Study:
                     study_name=folder.name or "sweep",
                     directions=[direction for _, direction in self.objectives],
                 )
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
-                    self._copy.set_metric_names([name for name, _ in self.objectives])
+                self._copy.set_metric_names([name for name, _ in self.objectives])
             frozen = {trial.number: trial for trial in self._study.trials}
             for number in [number for number in self._over if number not in self._copied]:
                 one = frozen[self._trials[number].number]

@@ -1,0 +1,194 @@
+"""What Optuna draws for a sweep, and that it is the same whether the sweep was cut or not."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from vidtrain.commands.sweeps.objectives import best_of, chosen_objectives, validations, values_of
+from vidtrain.commands.sweeps.record import SweepRecord, SweepRun
+from vidtrain.commands.sweeps.sources import OptunaSource
+from vidtrain.commands.sweeps.space import Space, read_space
+from vidtrain.commands.sweeps.study import STUDY, Study, check_search
+from vidtrain.engine.hooks import PRUNE, VALIDATIONS
+from vidtrain.errors import ConfigError
+from vidtrain.options.schema import SweepConfig, SweepDirection, SweepPruner, SweepSampler
+
+optuna = pytest.importorskip("optuna", reason="needs vidtrain[optuna]")
+
+PRIMARY = [("primary", "maximize")]
+NUMBERS = read_space(["lr=tag(log, interval(0.001, 1))", "width=range(1,64)", "drop=range(0,0.5,0.1)"], {})
+
+
+def score(varied: dict[str, str]) -> float:
+    """The best learning rate is 0.1."""
+    return -abs(math.log10(float(varied["lr"])) + 1)
+
+
+def search(space: Space, options: SweepConfig, count: int, *, cut_every: int = 1000) -> list[dict[str, str]]:
+    """What one worker tries; after every `cut_every` runs another process goes on."""
+    tried: list[dict[str, str]] = []
+    study = Study(space, options, PRIMARY)
+    for number in range(count):
+        if number and number % cut_every == 0:
+            study = Study(space, options, PRIMARY)
+            for earlier, varied in enumerate(tried):
+                study.restore(earlier, varied)
+                study.tell(earlier, [score(varied)], pruned=False)
+            study.resumed()
+        varied = study.ask(number)
+        assert varied is not None
+        tried.append(varied)
+        study.tell(number, [score(varied)], pruned=False)
+    return tried
+
+
+@pytest.mark.parametrize("sampler", [SweepSampler.tpe, SweepSampler.random])
+def test_a_cut_changes_nothing_of_what_is_drawn(sampler: SweepSampler) -> None:
+    options = SweepConfig(sampler=sampler, startup_trials=4)
+    whole = search(NUMBERS, options, 12)
+    assert search(NUMBERS, options, 12, cut_every=3) == whole
+    assert search(NUMBERS, SweepConfig(sampler=sampler, startup_trials=4, seed=1), 4) != whole[:4]
+    assert len({json.dumps(varied) for varied in whole}) == 12
+
+
+def test_tpe_and_cmaes_find_what_is_good() -> None:
+    pytest.importorskip("cmaes")
+    for sampler in (SweepSampler.tpe, SweepSampler.cmaes):
+        tried = search(NUMBERS, SweepConfig(sampler=sampler, startup_trials=5), 40, cut_every=20)
+        first, last = (sum(map(score, part)) / 10 for part in (tried[:10], tried[-10:]))
+        assert last > first + 0.2, sampler
+
+
+def test_values_are_those_of_the_space() -> None:
+    space = read_space(["a=int(interval(1,3))", "b=range(0,0.5,0.1)", "c='x y',z", "d=tag(log,range(1,9))"], {})
+    for varied in search(read_space(["lr=interval(0.1,1)"], {}), SweepConfig(), 3):
+        assert 0.1 <= float(varied["lr"]) <= 1
+    study = Study(space, SweepConfig(), PRIMARY)
+    for number in range(20):
+        varied = study.ask(number)
+        assert varied is not None
+        assert varied["a"] in "123"
+        assert varied["b"] in ("0.0", "0.1", "0.2", "0.30000000000000004", "0.4", "0", "0.3")
+        assert varied["c"] in ("'x y'", "z")
+        assert 1 <= int(varied["d"]) <= 8
+
+
+def test_no_combination_comes_twice_and_the_space_has_an_end() -> None:
+    space = read_space(["a=1,2", "b=x,y,z"], {})
+    study, tried = Study(space, SweepConfig(startup_trials=2), PRIMARY), []
+    while (varied := study.ask(len(tried))) is not None:
+        tried.append(varied)
+        study.tell(len(tried) - 1, [1.0], pruned=False)
+    assert sorted(map(str, tried)) == sorted(map(str, space.grid()))
+
+
+def test_a_run_that_is_worse_than_the_others_is_pruned() -> None:
+    study = Study(NUMBERS, SweepConfig(pruner=SweepPruner.median, startup_trials=2, prune_after=2), PRIMARY)
+    for number, level in enumerate([0.8, 0.9, 0.1]):
+        study.ask(number)
+        asked = []
+        for epoch in (1, 2, 3):
+            study.report(number, epoch, level)
+            asked.append(study.wants_no_more(number))
+        if level > 0.5:
+            assert not any(asked)
+            study.tell(number, [level], pruned=False)
+    assert asked == [False, True, True]  # optuna's first step after the warm-up is prune_after itself
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "said"),
+    [
+        (["a=1"], SweepConfig(), "nothing is varied"),
+        (["a=x,y"], SweepConfig(sampler=SweepSampler.cmaes), "needs numbers"),
+        (["a=1,2"], SweepConfig(objectives=["top1", "gmac"], pruner=SweepPruner.median), "no run is pruned"),
+        (["a=1,2"], SweepConfig(objectives=["top1", "gmac"], sampler=SweepSampler.cmaes), "has one objective"),
+    ],
+)
+def test_options_that_do_not_go_together(arguments: list[str], options: SweepConfig, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_search(read_space(arguments, {}), options, chosen_objectives(options.objectives, options.directions))
+
+
+def test_directions_go_by_the_names_unless_they_are_given() -> None:
+    assert chosen_objectives([], []) == PRIMARY
+    found = chosen_objectives(["top1", "gmac", "test.loss"], [])
+    assert [direction for _, direction in found] == ["maximize", "minimize", "minimize"]
+    assert chosen_objectives(["gmac"], [SweepDirection.maximize]) == [("gmac", "maximize")]
+    with pytest.raises(ConfigError, match="one per objective; there are 1"):
+        chosen_objectives(["gmac"], [SweepDirection.maximize] * 2)
+
+
+def finished(folder: Path, top1: float, gmac: float, **more: object) -> None:
+    folder.mkdir(parents=True)
+    result = {"summary": {}, "test": {"top1": 0.3}, "val": {"top1": top1}, "primary": "top1", "best_epoch": 2}
+    (folder / "result.json").write_text(json.dumps({**result, "gmac": gmac, "checkpoint": "", **more}))
+    lines = [{"epoch": epoch, "primary": top1, "loss": 1 / epoch} for epoch in (1, 2, 3)]
+    (folder / VALIDATIONS).write_text("".join(f"{json.dumps(line)}\n" for line in lines) + '{"epoch": 4, "lo')
+
+
+def test_objectives_are_read_from_what_a_run_wrote(tmp_path: Path) -> None:
+    finished(tmp_path / "a", 0.5, 2.0)
+    assert values_of(tmp_path / "a", ["primary", "top1", "loss", "gmac", "test.top1"]) == [0.5, 0.5, 0.5, 2.0, 0.3]
+    assert list(validations(tmp_path / "a")) == [1, 2, 3]
+    with pytest.raises(ConfigError, match=r"the run has no 'top2'; it has primary, loss, top1, gmac, test\.top1$"):
+        values_of(tmp_path / "a", ["top2"])
+    finished(tmp_path / "b", 0.5, 2.0, val=None)
+    (tmp_path / "b" / VALIDATIONS).unlink()
+    with pytest.raises(ConfigError, match=r"without a val split there is only the test's, such as test\.top1"):
+        values_of(tmp_path / "b", ["primary"])
+
+
+def test_the_best_are_those_that_none_beats() -> None:
+    scored = {0: [0.5, 9.0], 1: [0.7, 10.0], 2: [0.5, 8.0], 3: [0.6, 11.0]}
+    assert best_of(scored, [("top1", "maximize"), ("gmac", "minimize")]) == [1, 2]
+    assert best_of({0: [0.5], 1: [0.7], 2: [0.7]}, [("top1", "maximize")]) == [1]
+    assert best_of({0: [0.5], 1: [0.7]}, [("loss", "minimize")]) == [0]
+    assert best_of({}, PRIMARY) == []
+
+
+def source_in(folder: Path, options: SweepConfig, wanted: int = 4) -> OptunaSource:
+    runs = [SweepRun(n, f"{n}_run", {"lr": f"0.{n + 1}", "width": "3", "drop": "0.1"}) for n in range(3)]
+    record = SweepRecord(folder, "optuna", {}, {}, PRIMARY, runs)
+    study = Study(NUMBERS, options, record.objectives)
+    return OptunaSource(record, study, lambda number, varied: SweepRun(number, f"{number}_run", varied), wanted)
+
+
+def test_runs_of_an_earlier_process_are_told_to_the_study_and_copied_for_optuna(tmp_path: Path) -> None:
+    finished(tmp_path / "0_run", 0.5, 1)
+    finished(tmp_path / "1_run", 0.25, 1, pruned=True)
+    source = source_in(tmp_path, SweepConfig())
+    source.close()
+    url = f"sqlite:///{tmp_path / STUDY}"
+    study = optuna.load_study(study_name=tmp_path.name, storage=url)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED"]  # the third goes on
+    assert study.best_value == 0.5
+    assert study.best_params == {"lr": 0.1, "width": 3, "drop": 0.1}
+    assert study.trials[0].user_attrs == {"folder": "0_run"}
+    assert source.propose() is not None
+    assert source.propose() is None  # four are wanted
+    assert json.loads((tmp_path / "sweep.json").read_text())["runs"][3]["folder"] == "3_run"
+
+
+def test_a_run_is_asked_to_end_by_a_file(tmp_path: Path) -> None:
+    finished(tmp_path / "0_run", 0.5, 1)
+    finished(tmp_path / "1_run", 0.6, 1)
+    source = source_in(tmp_path, SweepConfig(pruner=SweepPruner.median, startup_trials=2))
+    run, folder = SweepRun(2, "2_run", {}), tmp_path / "2_run"
+    source.watch(run)
+    folder.mkdir()
+    (folder / VALIDATIONS).write_text('{"epoch": 1, "primary": 0.9}\n')
+    source.watch(run)
+    assert not (folder / PRUNE).exists()
+    (folder / VALIDATIONS).write_text('{"epoch": 1, "primary": 0.9}\n{"epoch": 2, "primary": 0.1}\n' * 2)
+    source.watch(run)
+    assert not (folder / PRUNE).exists()  # its best is what counts
+    (folder / VALIDATIONS).unlink()
+    source = source_in(tmp_path, SweepConfig(pruner=SweepPruner.median, startup_trials=2))
+    (folder / VALIDATIONS).write_text('{"epoch": 1, "primary": 0.1}\n{"epoch": 2, "primary": 0.1}\n')
+    source.watch(run)
+    assert (folder / PRUNE).exists()

@@ -1,0 +1,131 @@
+"""Processes of a sweep: how they end, what is known of it, and that none outlives the one that has started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from vidtrain.commands.sweeps import workers
+from vidtrain.commands.sweeps.workers import Ended, LauncherWorkers, ProcessWorkers, gpu_slots, quoted
+
+
+def end_of(pool: ProcessWorkers | LauncherWorkers) -> Ended:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if found := pool.ended():
+            return found[0]
+        time.sleep(0.02)
+    raise AssertionError("it does not end")
+
+
+def test_a_mistake_is_told_as_the_process_has_printed_it(tmp_path: Path) -> None:
+    pool = ProcessWorkers([], 1)
+    assert pool.free()
+    pool.start(3, tmp_path / "a, (b)", ["trainer.ephocs=1"])
+    assert not pool.free()
+    ended = end_of(pool)
+    assert (ended.number, ended.cut) == (3, False)
+    assert ended.reason.startswith("no key 'trainer.ephocs' (did you mean trainer.epochs?)")
+    assert pool.free()
+    assert "vidtrain: error: no key" in (tmp_path / "a, (b)" / "output.txt").read_text()
+
+
+SLEEPER = "import os, sys, time; print(os.environ.get('CUDA_VISIBLE_DEVICES')); sys.stdout.flush(); time.sleep(60)"
+
+
+def test_each_slot_has_its_gpus_and_a_killed_process_is_to_be_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "command", lambda code: [sys.executable, "-c", SLEEPER])
+    pool = ProcessWorkers([], 3, ["0,1", "2,3"])
+    for number in range(3):
+        pool.start(number, tmp_path / str(number), [])
+    assert not pool.free()
+    files = [tmp_path / str(number) / "output.txt" for number in range(3)]
+    until = time.monotonic() + 30
+    while not all(file.read_text() for file in files) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert [file.read_text().strip() for file in files] == ["0,1", "2,3", "0,1"]
+    assert pool.ended() == []
+    pool.stop(at_once=False)
+    assert end_of(pool) == Ended(0, True, "ended by SIGTERM")
+    pool.stop(at_once=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "expected"),
+    [
+        (0, "", (False, "")),
+        (75, "vidtrain: SIGTERM received", (True, "told to stop")),
+        (-9, "", (True, "ended by SIGKILL")),
+        (2, "a\nvidtrain: error: no data\nb\n", (False, "no data")),
+        (1, "Traceback\nKeyError: 'x'\n", (False, "exit code 1: KeyError: 'x'")),
+        (1, "", (False, "exit code 1: it printed nothing")),
+    ],
+)
+def test_how_a_process_has_ended(tmp_path: Path, code: int, output: str, expected: tuple[bool, str]) -> None:
+    (tmp_path / "output.txt").write_text(output)
+    assert workers._how(0, code, tmp_path / "output.txt") == Ended(0, *expected)
+
+
+def test_a_run_ends_with_the_sweep_that_has_started_it() -> None:
+    code = "import os, threading, time; from vidtrain.shell.sweep_child import _end_with; "
+    code += "threading.Thread(target=_end_with, args=(0,), daemon=True).start(); print(1, flush=True); time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdin is not None
+    child.stdout.readline()
+    assert child.poll() is None
+    child.stdin.close()  # as the end of the other process does
+    assert child.wait(timeout=30) == -signal.SIGTERM
+
+
+def test_a_job_of_a_launcher(tmp_path: Path) -> None:
+    seen, go = [], threading.Event()
+
+    def launch(jobs: list[list[str]], number: int) -> None:
+        seen.append((jobs, number))
+        go.wait(30)
+        if number == 1:
+            raise OSError("no such partition\nmore")
+
+    pool = LauncherWorkers(launch, tmp_path, 2)
+    for number in range(2):
+        pool.start(number, tmp_path / f"{number}_x=1", ["a=1"])
+    assert not pool.free()
+    assert pool.ended() == []
+    go.set()
+    found: list[Ended] = []
+    until = time.monotonic() + 30
+    while len(found) < 2 and time.monotonic() < until:
+        found += pool.ended()
+        time.sleep(0.02)
+    reasons = {ended.number: ended.reason for ended in found}
+    assert reasons == {0: "", 1: "OSError: no such partition"}
+    job = ["a=1", f"hydra.sweep.dir='{tmp_path}'", "hydra.sweep.subdir='0_x=1'"]
+    assert ([job], 0) in seen
+
+
+def test_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "cuda", SimpleNamespace(device_count=lambda: 4))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpu_slots(1) == ["0", "1", "2", "3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-a,5,7")
+    assert gpu_slots(2) == ["3,GPU-a", "5,7"]
+    assert gpu_slots(3) == ["3,GPU-a,5"]
+    monkeypatch.setattr(torch, "cuda", SimpleNamespace(device_count=lambda: 0))
+    assert gpu_slots(1) == []
+
+
+def test_a_path_as_hydra_reads_it() -> None:
+    assert quoted("a b/${x}'y") == r"'a b/\${x}\'y'"
+    assert os.sep in quoted(Path("a") / "b")

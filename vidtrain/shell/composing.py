@@ -31,5 +31,5 @@ def composed_once(flags: Sequence[str], overrides: Sequence[str]) -> Iterator[No
         Hydra.get_mode = usual  # type: ignore[method-assign]
 
 
-def _not_set(hydra: Any, config_name: str | None, overrides: list[str]) -> Any:
+def _not_set(hydra: Any, *given: Any, **more: Any) -> Any:  # Hydra 1.4 hands on more than 1.3
     """hydra.mode where nothing sets it: None."""

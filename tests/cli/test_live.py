@@ -213,6 +213,33 @@ def test_ctrl_c_ends_it_in_this_process(call: Call, trained: Path, monkeypatch: 
     assert set(threading.enumerate()) <= before  # nothing goes on behind it
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="the memory of a process is read from /proc")
+@pytest.mark.parametrize("frames", [6_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("options", [["live.drop=false"], ["live.drop=true", "live.state=endless"]])
+def test_memory_is_flat(
+    piped: Piped, frames: int, options: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Black frames without end, a window every 100 of them, segments and lines to files."""
+    used: list[int] = []
+    pages = Path("/proc/self/statm")
+
+    class Measured(Said):
+        def add(self, answer: Any) -> None:
+            super().add(answer)
+            if answer is not None:
+                used.append(int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+                if answer.last.number >= frames:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(live_module, "Said", Measured)
+    raw = ["live.format=rawvideo", "live.options={video_size: 32x32, pixel_format: rgb24}", "live.options.framerate=25"]
+    done = piped(Path("/dev/zero"), *raw, *options, "eval.hop=100", "output=out", "live.report=0.5")
+    count = len(lines(done))
+    assert count > frames / 100 if "live.drop=false" in options else count > 3
+    half = len(used) // 2
+    assert max(used[half:]) - max(used[:half]) < 4 << 20, [n >> 20 for n in used]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_a_summary(trained: Path, tmp_path: Path, number: int) -> None:

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.live.served import served
+from tests.live.served import rtsp, served
 from tests.videos import coded, number_of, scene, write_video
 from vidtrain.data.clips.crop import Crop
 from vidtrain.errors import ConfigError, VideoError
@@ -84,6 +84,15 @@ def test_an_address_that_is_cut_20_times_goes_on(recording: Path, caplog: pytest
     assert str(capture.error).endswith("3 times it could not be opened again")
     assert "opening it again in 0.01 s, try 1" in caplog.text
     assert "opening it again in 0.02 s, try 3" in caplog.text
+
+
+def test_rtsp_that_is_cut_goes_on(recording: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with rtsp(recording.read_bytes(), sessions=20) as (address, played):
+        frames, capture = captured(address)
+    assert len(played) == capture.opened == 20
+    # the last one of each is still in the making: nothing but the next tells that it is whole
+    assert [number_of(f.image) for f in frames] == [*range(39)] * 20
+    assert "s3cret" not in caplog.text + str(capture.error)
 
 
 def test_cut_in_the_middle_of_a_frame(recording: Path) -> None:

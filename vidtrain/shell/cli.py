@@ -37,6 +37,8 @@ _THE_DISK = (
 _OF_EVERY_MODEL = tuple(
     f"model.{key}" for key in ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
 )
+_OF_ANY_KEYS = ("live.options",)
+"""Sections that no schema lists the keys of."""
 _FROM_CHECKPOINT = ("model", "data", "decoder", "sampler", "transform", "flow", "eval", "trainer")
 
 
@@ -129,7 +131,7 @@ def _main(argv: list[str]) -> int:
     overrides = quote_paths(overrides, command, multirun=in_sweep, config_dir=folder)
     if command in FROM_CHECKPOINT:
         overrides = [_add_below_checkpoint(o) for o in overrides]
-    overrides = [f"++{o}" if o.split("=", 1)[0] in _OF_EVERY_MODEL else o for o in overrides]
+    overrides = [f"++{o}" if _no_schema_lists(o.split("=", 1)[0]) else o for o in overrides]
     if folder is not None:
         _refuse_shadowed_configs(folder)
     if in_sweep:
@@ -175,6 +177,10 @@ def _data_action(overrides: list[str]) -> list[str]:
     if any(o.startswith("action=") for o in overrides):
         return overrides
     return ["action=info", *overrides]
+
+
+def _no_schema_lists(key: str) -> bool:
+    return key in _OF_EVERY_MODEL or key in _OF_ANY_KEYS or key.rpartition(".")[0] in _OF_ANY_KEYS
 
 
 def _add_below_checkpoint(override: str) -> str:

@@ -8,6 +8,7 @@ Prints lines of three columns, separated by tabs: what, measured, wanted.
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 import subprocess
@@ -123,5 +124,14 @@ def csv(folder: str) -> None:
     print(f"a Kinetics CSV of 240,000 rows, to the first batch of 8 clips\t{seconds:.2f} s\t< 3 s")
 
 
+def main() -> None:
+    tasks = {"opens": opens, "lists": lists, "make": make, "open": open_, "csv": csv}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=tasks, help="make, open and csv are the parts of lists")
+    parser.add_argument("path", help="opens: a video; lists: a folder with small.mp4 to write to")
+    given = parser.parse_args()
+    tasks[given.task](given.path)
+
+
 if __name__ == "__main__":
-    {"opens": opens, "lists": lists, "make": make, "open": open_, "csv": csv}[sys.argv[1]](sys.argv[2])
+    main()

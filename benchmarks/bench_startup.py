@@ -1,13 +1,14 @@
 """How long commands take to start: CPU time until the first frame is asked for, beside that of importing PyTorch.
 
-    python benchmarks/bench_startup.py CHECKPOINT VIDEO [RUNS]
+    python benchmarks/bench_startup.py CHECKPOINT VIDEO [--runs 5]
 
-Prints the median of RUNS (5) processes each. CPU time, user and system, of the whole process: the wall clock would
+Prints the median of so many processes each. CPU time, user and system, of the whole process: the wall clock would
 measure what else the machine does.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from statistics import median
@@ -47,7 +48,13 @@ def seconds(script: str, *arguments: str, runs: int) -> float:
     return median(found)
 
 
-def main(checkpoint: str, video: str, runs: int = 5) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("video")
+    parser.add_argument("--runs", type=int, default=5, help="processes of each command, whose median is printed")
+    given = parser.parse_args()
+    checkpoint, video, runs = given.checkpoint, given.video, given.runs
     torch = seconds(IMPORT, runs=runs)
     print(f"import torch                        {torch:5.2f} s")
     for title, script, command in (
@@ -61,4 +68,4 @@ def main(checkpoint: str, video: str, runs: int = 5) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], *map(int, sys.argv[3:4]))
+    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 import re
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
 from vidtrain import create_model
@@ -76,9 +77,12 @@ def numeric_fields(schema: type, prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def refusal(schema: type, key: str, value: Any) -> str | None:
-    """What is said of a value, None when it is taken. Of a number that is no int OmegaConf says it, with the key."""
-    cfg = OmegaConf.structured(schema)
+def refusal(cfg: DictConfig, key: str, value: Any) -> str | None:
+    """What is said of a value, None when it is taken. Of a number that is no int OmegaConf says it, with the key.
+
+    cfg: the defaults of a command, as they are again afterwards.
+    """
+    default = functools.reduce(dict.__getitem__, key.split("."), OmegaConf.to_container(cfg))
     try:
         OmegaConf.update(cfg, key, value)
         check_numbers(cfg)
@@ -87,6 +91,8 @@ def refusal(schema: type, key: str, value: Any) -> str | None:
         return first if any(key in line for line in rest) else f"without the key: {error}"
     except ConfigError as error:
         return str(error)
+    finally:
+        OmegaConf.update(cfg, key, default)
     return None
 
 
@@ -101,18 +107,19 @@ def test_there_are_as_many_as_one_would_think() -> None:
 
 @pytest.mark.parametrize("command", SCHEMAS)
 def test_every_number_of_a_schema(command: str) -> None:
-    schema = SCHEMAS[command]
-    for key, hint in numeric_fields(schema):
+    cfg = OmegaConf.structured(SCHEMAS[command])
+    for key, hint in numeric_fields(SCHEMAS[command]):
         for name, value in HOSTILE.items():
             names = {key, f"{command} {key}"}
             allowed = any(names & set(keys.split(", ")) for keys in ALLOWED.get(name, {}))
             values = [value] * 3 if hint is list else value
-            said = refusal(schema, key, values)
+            said = refusal(cfg, key, values)
             assert (said is None) == allowed, f"{command}: {key}={name}: {said}"
             assert not (allowed and name in NEVER)
             if said is not None:
                 assert re.match(rf"{re.escape(key)}=.*: must be |Value '", said), said
                 assert "\n" not in said
+    assert cfg == OmegaConf.structured(SCHEMAS[command])
 
 
 @pytest.mark.parametrize("command", SCHEMAS)

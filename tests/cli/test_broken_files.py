@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.conftest import Call
+from tests.cli.conftest import NUMBERS_ONLY, Call
 from tests.cli.test_runs import rows_of
 from vidtrain.data.motion.motion import Recipe, make_motion
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
@@ -17,7 +17,7 @@ from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 TINY = [
     *["data=folder", "sampler.num_frames=8", "sampler.stride=1", "transform.size=32", "transform.resize=32"],
     *["trainer.epochs=2", "trainer.batch_size=8", "trainer.num_workers=0", "eval.clips=2", "schedule.warmup_epochs=0"],
-    *["eval.figures=false", "report=false"],
+    *NUMBERS_ONLY,
 ]
 BROKEN = ("train/move_up/00000.mp4", "train/grow/00002.mp4", "test/shrink/00000.mp4")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Call, Done, error_line
+from tests.cli.conftest import NUMBERS_ONLY, Call, Done, error_line
 from tests.videos import remux, scene, write_video
 from vidtrain.data.manifest.index import read_index
 
@@ -137,6 +137,7 @@ def test_training_from_the_index(call: Call, clips: Path) -> None:
         *["sampler.num_frames=8", "sampler.stride=1", "transform.size=32", "transform.resize=32", "eval.clips=1"],
         *["trainer.epochs=1", "trainer.batch_size=4", "trainer.num_workers=0", "trainer.device=cpu"],
         *["data.max_bad_fraction=0", "schedule.warmup_epochs=0", "model=single_frame", "run_dir=run"],
+        *NUMBERS_ONLY,
     ]
     out = call(*command, *quick).stdout
     assert "3/4" in out

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Call, error_line
+from tests.cli.conftest import NUMBERS_ONLY, Call, error_line
 from tests.videos import scene, write_video
 
 
@@ -78,9 +78,9 @@ def test_a_sweep_over_folds_ends_in_one_row(call: Call, tmp_path: Path) -> None:
         for number in range(4):
             write_video(tmp_path / "clips" / label / f"{number}.mp4", scene(8, seed=number), codec="mpeg4", options={})
     small = ["sampler.num_frames=4", "sampler.stride=1", "transform.size=32", "transform.resize=32", "model.width=2"]
-    small += ["trainer.epochs=1", "trainer.batch_size=4", "trainer.num_workers=0", "eval.clips=1", "report=false"]
+    small += ["trainer.epochs=1", "trainer.batch_size=4", "trainer.num_workers=0", "eval.clips=1", *NUMBERS_ONLY]
     folds = ["data=folder", "data.root=clips", "data.folds=2", "data.fold=0,1", "data.val_fraction=0"]
-    done = call("train", "-m", *folds, *small, "schedule.warmup_epochs=0", "eval.figures=false", "hydra.sweep.dir=s")
+    done = call("train", "-m", *folds, *small, "schedule.warmup_epochs=0", "hydra.sweep.dir=s")
     for text in (done.stdout, (tmp_path / "s" / "table.txt").read_text()):
         assert re.search(
             r"mean and standard deviation over data.fold:\nruns +test top-1 +std.*\n[- ]+\n *2/2 +0\.\d{3}", text

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Call, error_line
+from tests.cli.conftest import NUMBERS_ONLY, Call, error_line
 from vidtrain.data.manifest.index import read_index
 
 SMALL = [
     *["sampler.num_frames=8", "sampler.stride=1", "transform.size=32", "transform.resize=32", "trainer.epochs=1"],
     *["trainer.batch_size=8", "trainer.num_workers=0", "eval.clips=2", "schedule.warmup_epochs=0"],
-    *["eval.figures=false", "report=false"],
+    *NUMBERS_ONLY,
 ]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cli.conftest import Call, Done, environment
+from tests.cli.conftest import NUMBERS_ONLY, Call, Done, environment
 from tests.videos import scene, write_video
 from vidtrain import build, create_model, load_model
 from vidtrain.data.clips.sampling import ClipSpec, sliding_clips, uniform_clips
@@ -86,7 +86,7 @@ def test_extract_train_eval(videos: Path, call: Call, tmp_path: Path) -> None:
     info = call("data", "info", "data=features", "data.root=out").stdout
     assert "features: 2 classes" in info
     assert re.search(r"all videos +6 +2", info)
-    small = ["model.hidden=8", "trainer.epochs=2", "trainer.batch_size=3", "trainer.num_workers=0"]
+    small = ["model.hidden=8", "trainer.epochs=2", "trainer.batch_size=3", "trainer.num_workers=0", *NUMBERS_ONLY]
     run = ["train", "model=feature_rnn", "data=features", "data.root=out", *small, "schedule.warmup_epochs=0"]
     call(*run, "data.max_clips=3", "run_dir=r")
     result = json.loads((tmp_path / "r" / "result.json").read_text())
@@ -366,7 +366,7 @@ def test_from_videos_directly(videos: Path, call: Call, tmp_path: Path) -> None:
     """The same model without an extraction: the frozen network runs in every step."""
     small = ["model=feature_rnn_tiny", "model.network_options={width: 4}", "model.hidden=8", "trainer.epochs=1"]
     clip = [*CLIP, "sampler.num_frames=12", "sampler.stride=1", "trainer.batch_size=3", "schedule.warmup_epochs=0"]
-    call("train", *small, *of(videos), *clip, "eval.clips=2", "run_dir=r")
+    call("train", *small, *of(videos), *clip, "eval.clips=2", *NUMBERS_ONLY, "run_dir=r")
     model, content = load_model(tmp_path / "r" / "best.pt")
     assert content["config"]["model"]["in_features"] is None
     assert model(torch.zeros(1, 3, 12, 32, 32)).shape == (1, 2)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.cli.conftest import Call, error_line
+from tests.cli.conftest import NUMBERS_ONLY, Call, error_line
 from tests.videos import numbered, write_video
 from vidtrain.commands.first_choices import Chosen, GivenWeights, Machine, TrainingVideos, choose, to_yaml
 from vidtrain.data.checks.stats import Stats
 
 LAPTOP = Machine(cores=2, memory=8)
 SMALL = ["sampler.num_frames=4", "transform.size=32", "transform.resize=32", "trainer.num_workers=0"]
-SHORT = ["trainer.epochs=1", "trainer.max_batches=1", "eval.clips=1", "eval.figures=false", "report=false", *SMALL]
+SHORT = ["trainer.epochs=1", "trainer.max_batches=1", "eval.clips=1", *NUMBERS_ONLY, *SMALL]
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cli.conftest import Call
+from tests.cli.conftest import NUMBERS_ONLY, Call
 from vidtrain import load_model
 from vidtrain.data.formats.features import features
 from vidtrain.shell import cli
 
 FAST = ["trainer.num_workers=0", "trainer.epochs=10", "schedule.warmup_epochs=0", "trainer.batch_size=8"]
+FAST += NUMBERS_ONLY
 
 
 @pytest.fixture(scope="module")

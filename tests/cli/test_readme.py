@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import vidtrain
-from tests.cli.conftest import Call
+from tests.cli.conftest import NUMBERS_ONLY, Call
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -61,7 +61,7 @@ def test_the_own_model_and_the_own_data_set(
     shown = call("inspect", "--config-dir", "my_conf", "model=mine", "num_classes=2").stdout
     assert shown.startswith("mine: 2 classes, input 3 x ")
     small = ["sampler.num_frames=4", "transform.size=32", "transform.resize=32", "trainer.num_workers=0"]
-    done = call(*train, *small, "trainer.epochs=1", "model.width=8", "eval.clips=1")
+    done = call(*train, *small, "trainer.epochs=1", "model.width=8", "eval.clips=1", *NUMBERS_ONLY)
     assert "data mine: 2 classes; videos: train 8, test 4" in done.stderr
     assert "4/4" in done.stdout
     (best,) = tmp_path.glob("runs/mine/mine/*/best.pt")

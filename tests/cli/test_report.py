@@ -21,12 +21,15 @@ from vidtrain.reports.results import ScoredVideo, TestResult
 from vidtrain.shell import cli
 
 
+DRAWN = ["report=true", "eval.figures=true", "logger=[jsonl,tensorboard]"]
+
+
 @pytest.fixture(scope="module")
 def reported(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run with its figures and its page. Read it, do not change it."""
     folder = tmp_path_factory.mktemp("reported") / "run"
     with pytest.raises(SystemExit) as end:
-        cli.main(["train", *tiny, "trainer.epochs=1", "report=true", "eval.figures=true", f"run_dir={folder}"])
+        cli.main(["train", *tiny, "trainer.epochs=1", *DRAWN, f"run_dir={folder}"])
     assert end.value.code == 0
     return folder
 

@@ -56,7 +56,7 @@ def test_folders_of_one_name_get_numbers(tmp_path: Path, monkeypatch: pytest.Mon
 SMALL = [
     *["sampler.num_frames=4", "sampler.stride=1", "transform.size=32", "transform.resize=32", "trainer.epochs=1"],
     *["trainer.num_workers=0", "trainer.test=false", "schedule.warmup_epochs=0", "logger=none", "model.width=4"],
-    "report=false",
+    *["eval.figures=false", "report=false"],
 ]
 
 

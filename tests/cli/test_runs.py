@@ -13,7 +13,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.cli.conftest import Call, Run, environment, error_line
+from tests.cli.conftest import NUMBERS_ONLY, Call, Run, environment, error_line
 from vidtrain import load_model
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 
@@ -185,7 +185,7 @@ def test_bad_videos_are_replaced_in_training_and_named_in_testing(call: Call, tr
 SMALL = [
     *["sampler.num_frames=8", "sampler.stride=1", "transform.size=32", "transform.resize=32", "trainer.epochs=1"],
     *["trainer.batch_size=4", "trainer.num_workers=0", "eval.clips=2", "schedule.warmup_epochs=0"],
-    *["eval.figures=false", "report=false"],
+    *NUMBERS_ONLY,
 ]
 
 

@@ -13,17 +13,22 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
 
 from tests.cli.conftest import Call, Run
+from vidtrain.commands import run_dir
 from vidtrain.options.commands import COMMANDS
+from vidtrain.options.described import conf_dir
+from vidtrain.options.schema import register
 from vidtrain.shell.cli import split_flags
+from vidtrain.shell.composing import composed_without_copies
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_flags_may_stand_between_overrides(vidtrain: Run) -> None:
-    out = vidtrain("train", "trainer.epochs=3", "--cfg", "job", "trainer.seed=5", "-p", "trainer").stdout
+def test_flags_may_stand_between_overrides(call: Call) -> None:
+    out = call("train", "trainer.epochs=3", "--cfg", "job", "trainer.seed=5", "-p", "trainer").stdout
     shown = yaml.safe_load(out)
     assert (shown["epochs"], shown["seed"]) == (3, 5)
 
@@ -35,20 +40,20 @@ def test_split_flags_gives_flags_their_values() -> None:
     assert overrides == ["a=1", "b=2"]
 
 
-def test_info_shows_the_defaults_list(vidtrain: Run) -> None:
-    assert "model/slow_fusion" in vidtrain("train", "--info", "defaults").stdout
+def test_info_shows_the_defaults_list(call: Call) -> None:
+    assert "model/slow_fusion" in call("train", "--info", "defaults").stdout
 
 
-def test_job_keeps_the_working_directory_and_has_our_name(vidtrain: Run) -> None:
-    job = yaml.safe_load(vidtrain("train", "--cfg", "hydra").stdout)["hydra"]["job"]
+def test_job_keeps_the_working_directory_and_has_our_name(call: Call) -> None:
+    job = yaml.safe_load(call("train", "--cfg", "hydra").stdout)["hydra"]["job"]
     assert (job["chdir"], job["name"]) == (False, "train")
-    assert "vidtrain" in vidtrain("train", "--hydra-help").stdout
+    assert "vidtrain" in call("train", "--hydra-help").stdout
 
 
-def test_a_users_config_dir_adds_a_choice(vidtrain: Run, tmp_path: Path) -> None:
+def test_a_users_config_dir_adds_a_choice(call: Call, tmp_path: Path) -> None:
     (tmp_path / "mine" / "data").mkdir(parents=True)
     (tmp_path / "mine" / "data" / "clips.yaml").write_text("_target_: a.b\nroot: /clips\n")
-    out = vidtrain("train", "--config-dir", "mine", "data=clips", "--cfg", "job", "-p", "data").stdout
+    out = call("train", "--config-dir", "mine", "data=clips", "--cfg", "job", "-p", "data").stdout
     assert yaml.safe_load(out)["root"] == "/clips"
 
 
@@ -120,27 +125,40 @@ def test_the_wheel_has_the_package_and_its_configs_alone_and_runs_anywhere(tmp_p
     assert "8/8" in run("train", "experiment=demo", *tiny, "trainer.epochs=1")
 
 
-def complete(line: str) -> list[str]:
-    env = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
-    done = subprocess.run(
-        [sys.executable, "-m", "vidtrain", "-sc", "query=bash"],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return done.stdout.split()
+def test_a_users_list_of_defaults_may_name_a_choice(call: Call, tmp_path: Path) -> None:
+    """By an interpolation in it, which Hydra resolves when the choices are known."""
+    for name, text in {
+        "experiment/mine": "# @package _global_\ndefaults:\n  - /notes: of_${experiment}\n",
+        "notes/of_mine": "# @package trainer\nseed: 77\n",
+    }.items():
+        (tmp_path / "own" / name).parent.mkdir(parents=True)
+        (tmp_path / "own" / f"{name}.yaml").write_text(text)
+    out = call("train", "--config-dir", "own", "experiment=mine", "--cfg", "job", "-p", "trainer.seed").stdout
+    assert out.split() == ["77"]
 
 
-def test_shell_completion_of_commands_groups_and_keys(vidtrain: Run) -> None:
+def test_composed_the_same_without_copies() -> None:
+    register()
+    run_dir.register()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        usual = compose("train", ["model=c3d", "trainer.epochs=3"])
+        with composed_without_copies():
+            assert compose("train", ["model=c3d", "trainer.epochs=3"]) == usual
+
+
+def test_shell_completion_of_commands_groups_and_keys(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def complete(line: str) -> list[str]:
+        monkeypatch.setenv("COMP_LINE", line)
+        monkeypatch.setenv("COMP_POINT", str(len(line)))
+        return call("-sc", "query=bash").stdout.split()
+
     assert complete("vidtrain ") == list(COMMANDS)
     assert complete("vidtrain tr") == ["train"]
     assert "model=slow_fusion" in complete("vidtrain train model=slow")
     assert "trainer.epochs=" in complete("vidtrain train trainer.ep")
     odd = r"vidtrain train data=folder data.root='my clips (1)' run_dir=~/a\ b data.val_fr"
     assert complete(odd) == ["data.val_fraction="]
-    assert "complete -o nospace" in vidtrain("--shell-completion", "install=bash").stdout
+    assert "complete -o nospace" in call("--shell-completion", "install=bash").stdout
 
 
 def test_hydra_is_pinned() -> None:

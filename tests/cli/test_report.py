@@ -20,7 +20,6 @@ from vidtrain.commands.thumbnails import Thumbnails
 from vidtrain.reports.results import ScoredVideo, TestResult
 from vidtrain.shell import cli
 
-
 DRAWN = ["report=true", "eval.figures=true", "logger=[jsonl,tensorboard]"]
 
 

@@ -225,7 +225,7 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     from vidtrain.options import schema as config
     from vidtrain.options.described import conf_dir
     from vidtrain.shell import hydra_errors
-    from vidtrain.shell.composing import composed_once
+    from vidtrain.shell.composing import composed_once, composed_without_copies
 
     sweep.failed.clear()
     config.register(command, "train")  # the keys of a checkpoint are those of train
@@ -235,7 +235,7 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     program = hydra.main(config_path=str(conf_dir()), config_name=command, version_base="1.3")(task(command))
     saved, sys.argv = sys.argv, ["vidtrain", *flags, *overrides]
     try:
-        with composed_once(flags, overrides):
+        with composed_once(flags, overrides), composed_without_copies():
             program()
     except Exception as error:
         sweep.remove_refused()

@@ -60,6 +60,7 @@ def test_a_grid_goes_on_where_it_was_cut_and_may_grow(tiny: list[str], call: Cal
     assert "sweep.trial" not in (tmp_path / "s" / "table.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_as_a_process(tiny: list[str], call: Call, tmp_path: Path) -> None:
     """With the user's own configs, and a mistake that shows as it does in this process."""
     (tmp_path / "my conf" / "experiment").mkdir(parents=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, FigureBase
 
+_MOST_COLUMNS: Final = 4
 _MOST_OPTIONS: Final = 12
 _MOST_WORDS: Final = 30  # of an option whose values are no numbers
 _FEW: Final = 5  # numbers that have a tick each
@@ -49,8 +50,8 @@ def sweep_figure(options: Sequence[str], objectives: Sequence[tuple[str, str]], 
     shown = shown or list(range(min(1, len(options))))
     scales = [_Scale([point.varied[n] for point in points]) for n in shown]
     panels = len(shown) + (len(objectives) > 1)
-    columns = min(4, panels)
-    rows = -(-panels // columns)
+    rows = -(-panels // _MOST_COLUMNS)
+    columns = -(-panels // rows)
     parallel = len(shown) > 1
     figure = new_figure(figsize=(max(5.0, 3.4 * columns), 2.9 * rows + (3.2 if parallel else 0)))
     upper: FigureBase = figure
@@ -90,11 +91,12 @@ class _Scale:
         low, high = min(values), max(values)
         return [(value - low) / (high - low) if high > low else 0.5 for value in values]
 
-    def ends(self) -> tuple[str, str]:
-        """What stands at 0 and at 1."""
-        if self.words:
-            return figure_label(self.words[0], 16), figure_label(self.words[-1], 16)
-        return f"{min(self.positions):.4g}", f"{max(self.positions):.4g}"
+    def marks(self) -> list[tuple[float, str]]:
+        """(share, what stands there) of the ends, and of a few words also of those between."""
+        if len(self.words) > 1:
+            shown = self.words if len(self.words) <= _FEW else [self.words[0], self.words[-1]]
+            return [(self.words.index(word) / (len(self.words) - 1), figure_label(word, 20)) for word in shown]
+        return [(0.0, f"{min(self.positions):.4g}"), (1.0, f"{max(self.positions):.4g}")]
 
 
 def _number(text: str) -> float | None:
@@ -128,7 +130,7 @@ def _draw_option(ax: Axes, scale: _Scale, points: Sequence[SweptPoint], n: int) 
     elif not scale.words and len(set(scale.positions)) <= _FEW:
         ax.set_xticks(sorted(set(scale.positions)))
     if scale.words:
-        ax.set_xticks(range(len(scale.words)), [figure_label(word, 16) for word in scale.words], parse_math=False)
+        ax.set_xticks(range(len(scale.words)), [figure_label(word, 20) for word in scale.words], parse_math=False)
         ax.set_xlim(-0.5, len(scale.words) - 0.5)
         if max(map(len, scale.words)) * len(scale.words) > 24:
             ax.tick_params(axis="x", labelrotation=30)
@@ -167,7 +169,7 @@ def _draw_parallel(
     low, high = min(values), max(values)
     heights = [(value - low) / (high - low) if high > low else 0.5 for value in values]
     shares = [scale.shares() for scale in scales]
-    ends = [*(scale.ends() for scale in scales), (f"{low:.4g}", f"{high:.4g}")]
+    marks = [*(scale.marks() for scale in scales), [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")]]
     order = sorted(range(len(scored)), key=lambda i: heights[i] if objective[1] == "maximize" else -heights[i])
     for i in order:
         good = heights[i] if objective[1] == "maximize" else 1 - heights[i]
@@ -180,9 +182,12 @@ def _draw_parallel(
     ax.tick_params(axis="x", length=0)
     ax.set_yticks([])
     ax.set_ylim(-0.12, 1.12)
-    for place, (bottom, top) in enumerate(ends):
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+    for place, texts in enumerate(marks):
         ax.axvline(place, color="#888888", linewidth=0.8, zorder=0)
-        for text, height, side in ((bottom, -0.03, "top"), (top, 1.03, "bottom")):
-            ax.text(place, height, text, ha="center", va=side, fontsize=8, parse_math=False)
+        for share, text in texts:
+            side = "top" if share == 0 else "bottom" if share == 1 else "center"
+            height = share + {"top": -0.03, "bottom": 0.03, "center": 0.0}[side]
+            ax.text(place, height, text, ha="center", va=side, fontsize=8, parse_math=False, bbox=box)
     for side in ("top", "right", "bottom", "left"):
         ax.spines[side].set_visible(False)

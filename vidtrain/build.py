@@ -20,6 +20,7 @@ from torch import nn
 
 from vidtrain.data.clips.dataset import ClipParts, TrainClips
 from vidtrain.data.clips.transforms import EvalCrops
+from vidtrain.data.clips.windows import TrainWindows
 from vidtrain.data.features.sequences import TrainSequences
 from vidtrain.data.flow.files import read_settings
 from vidtrain.data.flow.methods import OPENCV, OpenCVFlow
@@ -206,17 +207,14 @@ def make_parts(
 
 
 def train_clips(data: VideoData, parts: ClipParts, *, seed: int) -> TrainClips:
-    """The items of the training split, as training takes them.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """The items of the training split, as training takes them; raises ConfigError where there is none."""
     if "train" not in data.splits:
         raise ConfigError(f"split=train: this dataset has {one_of(data.splits)}")
     manifest, count = data.splits["train"], data.num_classes
     if data.features is not None:
         return TrainSequences(manifest, data.features, parts, seed=seed, num_classes=count)
-    return TrainClips(manifest, parts, seed=seed, flip_labels=flip_labels(data), num_classes=count)
+    made = TrainWindows if data.untrimmed else TrainClips
+    return made(manifest, parts, seed=seed, flip_labels=flip_labels(data), num_classes=count)
 
 
 def build_optimizer(node: Mapping[str, Any], model: nn.Module) -> torch.optim.Optimizer:

@@ -87,3 +87,34 @@ class Segment:
     @property
     def seconds(self) -> float:
         return self.end - self.start
+
+
+@dataclass(frozen=True, eq=False)
+class Annotated:
+    """What happens in a video when, beside the windows that it is seen through: the target of an untrimmed video.
+
+    seconds: its length. windows: float64 (L, 2), from when to when each goes. truth: float64 (n, 3): start, end, class
+    number of each segment.
+    """
+
+    seconds: float
+    windows: Floats
+    truth: Floats
+
+    def table(self) -> Floats:
+        """float64 (1 + L + n, 3), from which `of` makes it again: rows of length, windows and segments, by the third
+        number: -2, -1, a class."""
+        length = np.array([[0.0, self.seconds, -2.0]])
+        windows = np.concatenate([self.windows, np.full((len(self.windows), 1), -1.0)], 1)
+        return np.concatenate([length, windows, self.truth.reshape(-1, 3)])
+
+    @classmethod
+    def of(cls, table: Floats) -> Annotated:
+        """From `table`."""
+        kind = table[:, 2]
+        return cls(float(table[kind == -2, 1][0]), table[kind == -1, :2], table[kind >= 0])
+
+    @property
+    def grid(self) -> Floats:
+        """float64 (L,), seconds: the centres of the windows."""
+        return self.windows.mean(1)

@@ -120,7 +120,7 @@ class Sample:
     inputs: by name, each with one entry per view: "rgb" uint8 (V, T, H, W, 3); beside it "flow" uint8
     (V, T - 1, H, W, 2), the codes of data/flow/codes.py; or "features" alone, of the whole video, float (L, D).
     target: class number, -1 when unknown; in a multi-label dataset float32 (K,), 1 for the classes of the video and 0
-    for the others. video: row in the manifest.
+    for the others; of an untrimmed video float64 (n, 3), the table of segments.Annotated. video: row in the manifest.
     bad: the videos that were found broken on the way. In testing a broken video has no views and inputs is None;
     in training another video stands in its place.
     """
@@ -136,12 +136,12 @@ class Batch:
     """What leaves the loader, and, with inputs that are ready for a model, what a task is given.
 
     inputs: as in a Sample, with a dimension B before the others, features as B sequences; engine/preprocess.py says
-    what becomes of each on the device. targets: int64 (B,), or float32 (B, K) of a multi-label dataset. videos: int64
-    (B,). bad: broken videos met while it was made; in testing they are not among the B.
+    what becomes of each on the device. targets: int64 (B,), or float32 (B, K) of a multi-label dataset, or Sequences
+    of tables. videos: int64 (B,). bad: broken videos met while it was made; in testing they are not among the B.
     """
 
     inputs: dict[str, Any]
-    targets: torch.Tensor
+    targets: Any
     videos: torch.Tensor
     bad: list[BadVideo] = field(default_factory=list)
 

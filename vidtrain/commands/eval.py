@@ -17,8 +17,9 @@ from torch import nn
 from vidtrain import build, published
 from vidtrain.commands.calibrating import calibrate, check_calibration, check_can_be_kept
 from vidtrain.commands.scoring import Scorer, prepare_folder, refuse_not_finite
+from vidtrain.commands.training import for_task
 from vidtrain.data.clips.loader import choose_workers
-from vidtrain.data.manifest.manifest import IntLists, Manifest, VideoData
+from vidtrain.data.manifest.manifest import IntLists, Manifest, SegmentLists, VideoData
 from vidtrain.data.settings import EvalProtocol
 from vidtrain.engine.devices.distributed import World, join
 from vidtrain.engine.precision import Precision, choose_device
@@ -82,7 +83,7 @@ def _scored(call: Invocation[EvalCommandConfig], world: World) -> float | None:
     config = subject.config
     join(config.trainer.rank_timeout)  # in force from here on
     device = choose_device(config.trainer.device, world.local_rank if world.size > 1 else None)
-    data = build.build_data(config.data)
+    data = for_task(config.task, build.build_data(config.data))
     model, names = subject.classifier(options, data.class_names)
     data = with_classes_of(data, names)
     if options.stream is not None:
@@ -166,6 +167,9 @@ def with_classes_of(data: VideoData, class_names: Sequence[str]) -> VideoData:
 
 
 def _renumbered(manifest: Manifest, number: npt.NDArray[np.int64]) -> Manifest:
-    tags = manifest.tags and IntLists.of(number[tags].tolist() for tags in manifest.tags)
+    tags, segments = manifest.tags and IntLists.of(number[tags].tolist() for tags in manifest.tags), manifest.segments
+    if segments is not None:
+        times, classes = segments.values[:, :2], number[segments.values[:, 2].astype(np.int64)]
+        segments = SegmentLists(np.column_stack([times, classes]), segments.offsets)
     labels = np.where(manifest.labels >= 0, number[manifest.labels], -1)
-    return dataclasses.replace(manifest, labels=labels, tags=tags)
+    return dataclasses.replace(manifest, labels=labels, tags=tags, segments=segments)

@@ -27,6 +27,7 @@ from vidtrain.data.features.index import report_features, videos_of, write_featu
 from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.manifest.manifest import Manifest, VideoData
+from vidtrain.data.manifest.untrimmed import untrimmed
 from vidtrain.data.settings import SampleMode
 from vidtrain.engine.extract import encode
 from vidtrain.engine.precision import Precision, choose_device
@@ -63,6 +64,9 @@ class ExtractCommandConfig(CheckpointSections):
     """From one clip to the next: source frames (16) or seconds (0.5s); null: clips neither overlap nor leave gaps."""
     clips: int | None = number(None, least=1, most=MOST_CLIPS)
     """So many clips of each video, spread over it evenly, instead of hop; null: all of it, of mode=segments one."""
+    untrimmed: bool = False
+    """Of data whose rows are segments take the whole videos, each once, with what happens in them when: for
+    task=segments model=segment_head. false: the segments, each by itself."""
     dtype: FeatureType = FeatureType.float16
     """Of the numbers on disk: float16 or float32."""
     trust: list[str] = field(default_factory=list)
@@ -81,6 +85,8 @@ def run(call: Invocation[ExtractCommandConfig]) -> None:
     data = build.build_data(config.data)
     if data.features is not None:
         raise ConfigError("extract reads videos: data=features holds features already")
+    if options.untrimmed:
+        data = untrimmed(data)
     # a published file keeps its head, which layer=... may ask for
     outputs = data.num_classes if start is None else start.info.num_classes or data.num_classes
     network = tapped_network(options, config, content, data, outputs)
@@ -264,7 +270,9 @@ def _summary(found: _Found, folder: FeatureFolder, data: VideoData, output: Path
     if "train" in data.splits:
         root = override("data.root", output)
         reader = "model=feature_rnn" if clips > len(found.done) else "model=probe"  # which reads no order
-        if folder.tokens:
+        if data.untrimmed:
+            reader = "model=segment_head task=segments"
+        elif folder.tokens:
             reader = "model=probe model.head=attentive"
         lines.append(f"train on them with: vidtrain train {reader} data=features {root}")
     return printable(lines)

@@ -31,6 +31,7 @@ from vidtrain.reports.segments import COLUMNS, clock
 from vidtrain.segments import Segment
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.segments.online import OnlineSegments
+from vidtrain.tasks.segments.task import Segments
 from vidtrain.terminal import EXACT_NAMES
 
 log = logging.getLogger("vidtrain")
@@ -43,7 +44,7 @@ class Said:
     """
 
     def __init__(self, predictor: Predictor, source: StreamSource, options: Any) -> None:
-        assert isinstance(predictor.task, Classification)
+        assert isinstance(predictor.task, (Classification, Segments))
         self._names, self._calibration = predictor.class_names, predictor.task.calibration
         self._source = source
         self._live: LiveConfig = options.live

@@ -25,6 +25,7 @@ from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections
 from vidtrain.ranges import number
 from vidtrain.reports.segments import segments_table, write_segments_csv
+from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.settings import SegmentsConfig
 from vidtrain.tasks.task import PredictionsWriter, Task
 from vidtrain.terminal import printable
@@ -73,6 +74,10 @@ def run(call: Invocation[PredictConfig]) -> None:
     if options.timeline:
         show_timelines(predictor, paths, options)
         return
+    if isinstance(predictor.task, Segments):
+        raise ConfigError(
+            "this checkpoint was trained with task=segments, to say what happens when: give timeline=true"
+        )
     task, manifest = predictor.task, Manifest.of(paths, [-1] * len(paths))
 
     bad: list[BadVideo] = []

@@ -38,6 +38,7 @@ from vidtrain.options.stored import changed_eval, checkpoint_config
 from vidtrain.published import Subject, clips_of
 from vidtrain.tasks.classification.metrics import best_classes
 from vidtrain.tasks.classification.task import Classification
+from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.task import Predictions, Predicts
 from vidtrain.types import BadVideo
 
@@ -129,6 +130,8 @@ class Predictor:
             DataError: none of several can; there is none.
             ConfigError: a value that its argument cannot have.
         """
+        if isinstance(self.task, Segments):
+            raise ConfigError("this network was trained with task=segments: clf.timeline(video) says what happens when")
         if not isinstance(self.task, Classification):
             raise ConfigError(f"{type(self.task).__name__} gives no classes: see vidtrain predict")
         if top < 1:

@@ -22,6 +22,7 @@ from vidtrain import build
 from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.clips.loader import eval_loader
 from vidtrain.data.clips.protocols import check_clips
+from vidtrain.data.clips.sampling import check_slides, default_hop
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.clips.workers import Workers
 from vidtrain.data.features.sequences import EvalSequences
@@ -36,7 +37,7 @@ from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.errors import ConfigError, DataError, LoaderError, VidtrainError, one_of
 from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.schema import TrainConfig
-from vidtrain.reports.figures import FIGURES
+from vidtrain.reports.figures import FIGURES, write_image
 from vidtrain.reports.result_format import RESULT_FORMAT
 from vidtrain.reports.results import write_json
 from vidtrain.reports.score_figures import write_test_figures
@@ -101,6 +102,13 @@ class Scorer:
         """One centre clip and crop of each video, by vidtrain's own rules."""
         return replace(self.config.eval, clips=1, crops=1, hop=None, protocol=EvalProtocol.vidtrain, max_views=None)
 
+    def views_of(self, data: VideoData, views: EvalConfig) -> EvalConfig:
+        """The views of a test; over untrimmed videos the centre crop slides, whatever else is set."""
+        if not data.untrimmed or data.features is not None:
+            return views
+        hop = default_hop(check_slides(self.config.sampler)) if self.config.eval.hop is None else self.config.eval.hop
+        return replace(views, clips=1, crops=1, hop=hop, protocol=EvalProtocol.vidtrain, max_views=None)
+
     def workers_for(self, features: FeatureInfo | None) -> int:
         """Decoding processes; none for features that this process keeps in its memory."""
         return 0 if features is not None and features.kept is not None else self.workers
@@ -118,7 +126,7 @@ class Scorer:
 
         each: see `evaluate`.
         """
-        manifest, features = manifest_of(data, split), data.features
+        manifest, features, views = manifest_of(data, split), data.features, self.views_of(data, views)
         batches = self.batches(manifest, views, num_classes=data.num_classes, features=features)
         quiet = not sys.stderr.isatty() or not self.world.is_main
         bar = tqdm(batches, desc=split, unit="batch", leave=False, disable=quiet)
@@ -176,14 +184,15 @@ class Scorer:
 
         show: is called with the result in the main process, before anything is written that could fail.
         """
-        evaluation = self.config.eval
+        evaluation = self.views_of(data, self.config.eval)
         manifest = manifest_of(data, split)
         videos = self._listed(manifest)
         partial = PartialPredictions(self.world.from_main(folder), self.world.rank, task, videos)
         with partial:
             scores = self.score(task, model, data, split, evaluation, each=partial.add)
         predictions = scores.predictions
-        predictions.groups = self._groups([videos.name(row) for row in predictions.videos.tolist()])
+        predictions.names = [videos.name(row) for row in predictions.videos.tolist()]
+        predictions.groups = self._groups(predictions.names)
         result: dict[str, Any] = {
             "format": RESULT_FORMAT,
             "split": split,
@@ -226,6 +235,8 @@ class Scorer:
         write_json(folder / "result.json", {key: _or_none(value) for key, value in result.items()})
         if evaluation.figures:
             write_test_figures(folder / FIGURES, result, task.titles, task.primary)
+            for name, draw in scores.figures().items() if data.untrimmed else ():
+                write_image(folder / FIGURES / f"{name}.png", draw())
         partial.remove()
         return result
 

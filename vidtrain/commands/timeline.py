@@ -20,7 +20,7 @@ import torch
 from vidtrain.commands.predictor import Predictor
 from vidtrain.commands.scoring import Scorer, prepare_folder
 from vidtrain.data.clips.loader import choose_workers
-from vidtrain.data.clips.sampling import check_slides, sliding_clips
+from vidtrain.data.clips.sampling import check_slides, default_hop, sliding_clips
 from vidtrain.data.clips.stream import ClipBatch, ClipStream, VideoEnd
 from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import Manifest
@@ -28,7 +28,6 @@ from vidtrain.data.prepare.frames import timestamps
 from vidtrain.data.prepare.video import check_encoder, encode_video
 from vidtrain.data.readers.streaming import walk
 from vidtrain.data.readers.timeline import Timeline
-from vidtrain.data.settings import ClipSpec
 from vidtrain.engine.evaluator import predict_views
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelRunner, model_inputs
@@ -42,6 +41,7 @@ from vidtrain.runs.atomic import make_parent, settle, whole_file
 from vidtrain.segments import Segment, Windows
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.segments.decode import find_segments
+from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.settings import SegmentsConfig
 
 log = logging.getLogger("vidtrain")
@@ -97,7 +97,7 @@ class Slider:
         hop: float | str | None = None,
         asked: str = "timeline=true",
     ) -> None:
-        if not isinstance(predictor.task, Classification):
+        if not isinstance(predictor.task, (Classification, Segments)):
             raise ConfigError(f"{asked} shows classes, {type(predictor.task).__name__} gives none")
         if model_inputs(predictor.model) != ("rgb",):
             raise ConfigError(f"{asked} reads RGB: {type(predictor.model).__name__} also requires optical flow")
@@ -135,6 +135,8 @@ class Slider:
         network: asked in place of the predictor's own.
         """
         views = predict_views(self._task, network or self.network, {"rgb": clips[:, None]}, len(clips))
+        if isinstance(self._task, Segments):
+            return self._task.probabilities(views).numpy()
         unknown = torch.zeros(len(clips), views.shape[2]) if self._task.multi_label else torch.full((len(clips),), -1)
         found: npt.NDArray[np.float32] = self._task.columns(views, unknown, self.scorer.average)["probs"].numpy()
         return found
@@ -181,13 +183,6 @@ def segments_config(options: Mapping[str, Any]) -> SegmentsConfig:
     config = SegmentsConfig(**options)
     check_fields(config)
     return config
-
-
-def default_hop(spec: ClipSpec) -> int | str:
-    """A quarter of a clip's span, in frames, or in seconds where the clip is measured in these."""
-    if spec.fps is not None:
-        return f"{max(spec.num_frames / spec.fps / 4, 0.001):.3f}s"
-    return max(1, spec.span(0.0) // 4)
 
 
 @dataclass

@@ -137,7 +137,7 @@ def _train_and_test(
     precision = Precision(settings.precision, device)
     scorer = Scorer(options, precision, choose_workers(settings.num_workers, device, world.size), world)
     training.seed_everything(settings.seed, settings.deterministic)
-    data = change(training.data_of(options.data, world))
+    data = training.for_task(options.task, change(training.data_of(options.data, world)))
     check_few_shot(options, data, world.size)
     if start is not None and not settings.epochs:  # what is tested is the file's own head
         data = with_classes_of(data, class_names(start.info, options.class_names, data.class_names))

@@ -19,6 +19,7 @@ from vidtrain.data.clips.dataset import TrainClips
 from vidtrain.data.clips.loader import TrainLoader, class_shares
 from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.manifest.untrimmed import untrimmed
 from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.engine.checkpoints.checkpoint import Checkpoints
 from vidtrain.engine.checkpoints.content import restoring
@@ -43,6 +44,7 @@ from vidtrain.loggers.logger import LoggedRun, Logger
 from vidtrain.loggers.recorder import RunRecorder
 from vidtrain.models.layers.checkpointing import checkpoint_activations
 from vidtrain.models.tuning import plain_weights, tune, with_probe
+from vidtrain.options.instantiate import may_read
 from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import TrainConfig
 from vidtrain.plain import read_mapping
@@ -83,6 +85,7 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
         clips.manifest,
         data.num_classes,
         balance=options.sampler.class_balance,
+        weights=clips.weights,
         flip=options.transform.flip,
         flip_labels=build.flip_labels(data) if data.features is None else None,
     ).tolist()
@@ -142,6 +145,22 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
             log.info("resumed from %s: epoch %d, update %d", checkpoints.last, progress.epoch, progress.update)
         on_error.pop_all()
     return trainer
+
+
+def for_task(node: Mapping[str, Any], data: VideoData) -> VideoData:
+    """The dataset as the task of a section reads it: where that has `untrimmed`, whole videos with their segments.
+
+    Raises:
+        ConfigError: the data are whole videos with segments, which this task cannot read.
+        DataError: the task reads segments, and the data have no times.
+    """
+    if may_read(node, "untrimmed"):
+        return untrimmed(data)
+    if data.untrimmed:
+        raise ConfigError(
+            "these are features of untrimmed videos: give task=segments, or extract without untrimmed=true"
+        )
+    return data
 
 
 def data_of(section: Mapping[str, Any], world: World) -> VideoData:

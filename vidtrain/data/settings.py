@@ -105,6 +105,8 @@ class SamplerConfig(ClipSpec):
     """Training clips of each opened video; a batch has trainer.batch_size / clips_per_video different videos."""
     class_balance: float = number(0.0, least=0, most=1)
     """0: every video once an epoch; 1: every class as often as the others; 0.5: by the square root of its size."""
+    background: float | None = number(None, least=0, below=1)
+    """task=segments: share of the training windows in which nothing happens; null: as in the videos."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vidtrain.engine.preprocess import ModelRunner
-from vidtrain.sequences import Sequences
+from vidtrain.sequences import Sequences, stacked
 from vidtrain.tasks.task import Predictions, Predicts, Task
 from vidtrain.types import Batch, ViewPart, split_inputs
 
@@ -70,18 +70,23 @@ def predict_videos(
             kept.append(predict_views(task, network, inputs, views_per_forward))
             if batch.first + len(batch) == batch.total:
                 views = torch.cat(parts.pop(batch.place), 1)
-                columns = task.columns(views, torch.as_tensor(batch.target)[None], average)
+                columns = task.columns(views, stacked([batch.target]), average)
                 done[batch.place] = _of_videos(columns, torch.tensor([batch.video]))
         while place in done:
             yield done.pop(place)
             place += 1
 
 
-def _of_videos(columns: dict[str, Tensor], videos: Tensor) -> Predictions:
+def _of_videos(columns: dict[str, Tensor | Sequences], videos: Tensor) -> Predictions:
     """Without the videos that have a number that is not finite in one of the columns."""
-    finite = torch.stack([column.reshape(len(videos), -1).isfinite().all(1) for column in columns.values()]).all(0)
+    finite = torch.stack([_finite(column) for column in columns.values()]).all(0)
     kept = {name: column[finite] for name, column in columns.items()}
     return Predictions(kept, videos[finite], not_finite=videos[~finite].tolist())
+
+
+def _finite(column: Tensor | Sequences) -> Tensor:
+    """bool (n,)."""
+    return column.finite() if isinstance(column, Sequences) else column.reshape(len(column), -1).isfinite().all(1)
 
 
 def merged(parts: Sequence[Predictions]) -> Predictions:

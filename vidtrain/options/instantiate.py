@@ -196,6 +196,11 @@ def option_names(node: Mapping[str, Any], section: str) -> frozenset[str]:
     return frozenset(inspect.signature(_function_of(node, section)[0]).parameters)
 
 
+def may_read(node: Mapping[str, Any], kind: str) -> bool:
+    """Whether the class that a task's node names has an attribute of this name, such as `untrimmed`, that is true."""
+    return bool(getattr(_function_of(node, "task")[0], kind, False))
+
+
 def nothing_for(node: Mapping[str, Any], keys: Iterable[str], section: str) -> dict[str, Any]:
     """The value that switches each of these options off: None, False where the node's function expects a bool, or its
     default when that is empty.

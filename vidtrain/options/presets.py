@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from omegaconf import DictConfig, OmegaConf
 
 from vidtrain.options.described import conf_dir
 
+_NO_CLASSIFIERS: Final = ("segment_head",)  # say when, of features of whole videos
+
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names that create_model knows, in alphabetical order, that match a shell pattern."""
-    return sorted(fnmatch.filter((file.stem for file in (conf_dir() / "model").glob("*.yaml")), pattern))
+    """Names of the classifiers that create_model knows, in alphabetical order, that match a shell pattern."""
+    names = (file.stem for file in (conf_dir() / "model").glob("*.yaml") if file.stem not in _NO_CLASSIFIERS)
+    return sorted(fnmatch.filter(names, pattern))
 
 
 def model_section(name: str) -> DictConfig:

@@ -66,6 +66,15 @@ def write_figure(figure: Figure, folder: Path, name: str) -> None:
             figure.set_layout_engine("none")  # it stays where it was put: placing the parts takes half of the time
 
 
+def write_image(file: Path, image: npt.NDArray[np.uint8]) -> None:
+    """Write uint8 (H, W, 3) as a PNG. Raises OSError, DataError as `write_figure`."""
+    from PIL import Image
+
+    make_parent(file, file.parent.parent)
+    with whole_file(file) as out:
+        Image.fromarray(image).save(out, format="PNG")
+
+
 def read_figure(file: Path) -> npt.NDArray[np.uint8]:
     """The pixels of a PNG that `write_figure` has written, uint8 (H, W, 3)."""
     from PIL import Image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,50 @@ def timeline_figure(
     axes.grid(axis="x", alpha=0.3)
     with quiet_fonts(), whole_file(file) as out:
         figure.savefig(out, format="png")
+
+
+@dataclass(frozen=True)
+class CompareRow:
+    """A video of `comparison_image`. seconds: its length."""
+
+    title: str
+    seconds: float
+    truth: Sequence[Segment]
+    found: Sequence[Segment]
+
+
+def comparison_image(rows: Sequence[CompareRow], class_names: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """uint8 (H, W, 3): of each video what truly happens above what was found, whose bars are the fainter the lower
+    their score; classes by colour."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.patches import Patch
+
+    figure = new_figure(figsize=(12, 0.9 + 0.9 * len(rows)))
+    for axes, row in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        for level, segments in ((0, row.truth), (1, row.found)):
+            for s in segments:
+                strength = 1.0 if not level else 0.15 + 0.85 * s.score
+                colour = colour_of(s.label, class_names)
+                axes.broken_barh([(s.start, s.seconds)], (level - 0.45, 0.9), color=colour, alpha=strength, linewidth=0)
+        axes.set_yticks([0, 1], ["truth", "found"], fontsize=8)
+        axes.set_ylim(1.5, -0.5)
+        axes.set_xlim(0, row.seconds)
+        axes.set_title(figure_label(row.title, 80), fontsize=8, loc="left", parse_math=False)
+        axes.tick_params(labelsize=8)
+    shown = [name for name in class_names if any(s.label == name for row in rows for s in (*row.truth, *row.found))]
+    names = shown[:_MOST_ROWS]
+    figure.legend(
+        [Patch(color=colour_of(name, class_names)) for name in names],
+        [figure_label(name).replace("$", "\\$") for name in names],
+        loc="outside lower center",
+        ncols=8,
+        fontsize=8,
+        frameon=False,
+    )
+    canvas = FigureCanvasAgg(figure)
+    with quiet_fonts():
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 class Overlay:

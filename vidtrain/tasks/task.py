@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vidtrain.sequences import Sequences
 from vidtrain.types import BadVideo, Batch
 
 Forward = Callable[[Mapping[str, Any]], Any]
@@ -22,17 +23,19 @@ Forward = Callable[[Mapping[str, Any]], Any]
 class Predictions:
     """What a network made of n videos, each once.
 
-    columns: by name, (n, ...) on the CPU, see Task.columns; none where n is 0. videos: int64 (n,), rows of the
-    manifest. bad: videos that could not be read. not_finite: rows, ascending, of videos for which the network's output
-    was not finite. Neither are among the n. groups: int64 (n,), numbers of what the videos belong to, such as a
-    recording; None where nobody has said, and each is by itself.
+    columns: by name, (n, ...) on the CPU, or n Sequences, see Task.columns; none where n is 0. videos: int64 (n,),
+    rows of the manifest. bad: videos that could not be read. not_finite: rows, ascending, of videos for which the
+    network's output was not finite. Neither are among the n. groups: int64 (n,), numbers of what the videos belong to,
+    such as a recording; None where nobody has said, and each is by itself. names: what the list calls the videos; None
+    in a validation.
     """
 
-    columns: dict[str, Tensor]
+    columns: dict[str, Any]
     videos: Tensor
     bad: list[BadVideo] = field(default_factory=list)
     not_finite: list[int] = field(default_factory=list)
     groups: Tensor | None = None
+    names: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -50,8 +53,12 @@ class Predictions:
         full = [part for part in parts if len(part)]
         if not full:
             return cls({}, torch.empty(0, dtype=torch.int64), bad, not_finite)
-        columns = {name: torch.cat([part.columns[name] for part in full]) for name in full[0].columns}
+        columns = {name: _joined([part.columns[name] for part in full]) for name in full[0].columns}
         return cls(columns, torch.cat([part.videos for part in full]), bad, not_finite)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    return Sequences.joined(parts) if isinstance(parts[0], Sequences) else torch.cat(list(parts))
 
 
 class Scores(Protocol):
@@ -112,10 +119,10 @@ class Predicts(Protocol):
         """What is kept of each of N views until its video is complete, (N, ...). inputs: ready, of N views."""
         ...
 
-    def columns(self, views: Tensor, targets: Tensor, average: str) -> dict[str, Tensor]:
-        """Of B videos, (B, ...) each, what scores and files are made of; a video with nan or inf in one of them is
-        named to the user and not scored. views: predictions (B, V, ...) on the CPU. average: eval.average, or "", how V
-        views become one."""
+    def columns(self, views: Tensor, targets: Any, average: str) -> dict[str, Any]:
+        """Of B videos, (B, ...) each, or Sequences where videos differ in it, what scores and files are made of; one
+        with nan or inf in one of them is named to the user and not scored. views: predictions (B, V, ...) on the CPU.
+        targets: of a Batch. average: eval.average, or "", how V views become one."""
         ...
 
 

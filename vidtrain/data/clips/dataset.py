@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
@@ -21,9 +22,11 @@ from vidtrain.data.flow.codes import Codes
 from vidtrain.data.flow.source import FlowSource
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo, VideoReader
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import EvalConfig, EvalProtocol, SamplerConfig, TransformConfig
 from vidtrain.errors import DataError, VideoError
-from vidtrain.types import BadVideo, Frames, Indices, Sample
+from vidtrain.segments import Annotated
+from vidtrain.types import BadVideo, Frames, Indices, Sample, VideoInfo
 from vidtrain.views import spread_views
 
 MAX_REPLACEMENTS = 20
@@ -74,6 +77,8 @@ class TrainClips(Dataset[Sample]):
         self.flow = parts.flow
         self.flip_labels = flip_labels
         self.targets = Targets(manifest, num_classes)
+        self.weights: npt.NDArray[np.float64] | None = None
+        """How often each row is wanted relative to the others, (N,); None: alike."""
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -104,12 +109,9 @@ class TrainClips(Dataset[Sample]):
     def _load(self, row: int, rng: np.random.Generator, bad: tuple[BadVideo, ...]) -> list[Sample]:
         path, samples = self.manifest.paths[row], []
         with self.reader.open(path) as video:
-            info, spec = video.info, self.sampler
+            info = video.info
             with as_video_error(path):
-                where = seconds_of(self.manifest, row)
-                places = random_clip(
-                    info.num_frames, info.fps, spec, rng, clips=spec.clips_per_video, times=info.times, **where
-                )
+                places = self.places(info, row, rng)
             cuts = [self.cut.draw(info, rng) for _ in places]
             for cut, (frames, codes) in zip(cuts, self._read(path, video, places, cuts), strict=True):
                 clip = {"rgb": self.augment.apply(cut.apply(frames), rng)}
@@ -118,6 +120,12 @@ class TrainClips(Dataset[Sample]):
                 inputs = {name: torch.from_numpy(values)[None] for name, values in clip.items()}
                 samples.append(Sample(inputs, self._target(row, cut), row, bad))
         return samples
+
+    def places(self, info: VideoInfo, row: int, rng: np.random.Generator) -> Indices:
+        """int64 (clips_per_video, T): the frames of the clips of a row; raises DataError where it has none."""
+        spec, where = self.sampler, seconds_of(self.manifest, row)
+        length = info.num_frames, info.fps, spec, rng
+        return random_clip(*length, clips=spec.clips_per_video, times=info.times, **where)
 
     def _read(
         self, path: str, video: OpenVideo, places: Indices, cuts: Sequence[Crop]
@@ -140,7 +148,8 @@ class TrainClips(Dataset[Sample]):
 
 
 class Targets:
-    """The target of each row as a loss takes it: a class number, or float32 (K,) of 0 and 1 in a multi-label set."""
+    """The target of each row as a loss takes it: a class number; float32 (K,) of 0 and 1 in a multi-label set; of an
+    untrimmed video its segments, float64 (n, 3)."""
 
     def __init__(self, manifest: Manifest, num_classes: int | None) -> None:
         assert manifest.tags is None or num_classes is not None, "a multi-label manifest needs num_classes"
@@ -148,6 +157,8 @@ class Targets:
         self._num_classes = num_classes
 
     def __getitem__(self, row: int) -> int | torch.Tensor:
+        if self._manifest.segments is not None:
+            return torch.from_numpy(np.array(self._manifest.segments[row]))
         if self._manifest.tags is None:
             return int(self._manifest.labels[row])
         target = torch.zeros(self._num_classes or 0)
@@ -198,10 +209,19 @@ class EvalViews(Dataset[Sample]):
         try:
             with self.reader.open(self.manifest.paths[row]) as video:
                 indices, kept = self.chosen(video, self.indices(video, row))
+                target = self.target(video.info, row, indices)
                 views = {name: x[kept] for name, x in self.read(video, row, indices).items()}
         except VideoError as error:
             return Sample(None, target, row, (BadVideo(error.path, error.reason),))
         return Sample({name: torch.from_numpy(values) for name, values in views.items()}, target, row)
+
+    def target(self, info: VideoInfo, row: int, indices: Indices) -> int | torch.Tensor:
+        """The target of a row; of an untrimmed video with the times of its clips (clips, T)."""
+        if self.manifest.segments is None:
+            return self.targets[row]
+        line = Timeline(info.num_frames, info.fps, info.times)
+        windows = line.seconds(np.stack([indices.min(1), indices.max(1) + 1], 1))
+        return torch.from_numpy(Annotated(line.end, windows, self.manifest.segments[row]).table())
 
     def indices(self, video: OpenVideo, row: int) -> Indices:
         """int64 (clips, T): the frames of the clips of a row.

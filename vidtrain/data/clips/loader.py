@@ -17,7 +17,7 @@ from vidtrain.data.clips.view_stream import ViewStream
 from vidtrain.data.clips.workers import Batches, Noted, Workers
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.errors import ConfigError
-from vidtrain.sequences import Sequences
+from vidtrain.sequences import Sequences, stacked
 from vidtrain.types import Batch, Indices, Sample, ViewPart
 
 
@@ -99,22 +99,37 @@ def balanced_weights(manifest: Manifest, balance: float) -> npt.NDArray[np.float
     return np.array(sizes, dtype=np.float64) ** -balance
 
 
+def row_weights(
+    manifest: Manifest, balance: float, weights: npt.NDArray[np.float64] | None
+) -> npt.NDArray[np.float64] | None:
+    """How often each row is wanted relative to the others, float64 (N,); None: all alike. weights: TrainClips.weights,
+    on top of which classes are balanced."""
+    balanced = balanced_weights(manifest, balance)
+    if balanced is None or weights is None:
+        return weights if balanced is None else balanced
+    return balanced * weights
+
+
 def class_shares(
-    manifest: Manifest, num_classes: int, *, balance: float = 0.0, flip: float = 0.0, flip_labels: Indices | None = None
+    manifest: Manifest,
+    num_classes: int,
+    *,
+    balance: float = 0.0,
+    weights: npt.NDArray[np.float64] | None = None,
+    flip: float = 0.0,
+    flip_labels: Indices | None = None,
 ) -> npt.NDArray[np.float64]:
     """float64 (K,): the share of the training clips that have each class, as they are drawn.
 
-    balance: see `balanced_weights`. flip: chance of a clip to be mirrored, which exchanges classes by flip_labels.
+    balance: see `balanced_weights`. weights: see `row_weights`. flip: chance of a clip to be mirrored, which exchanges
+    classes by flip_labels.
     """
-    rows = balanced_weights(manifest, balance)
+    rows = row_weights(manifest, balance, weights)
     rows = np.ones(len(manifest)) if rows is None else rows
-    if manifest.tags is None:
-        labels = manifest.labels
-        found = np.bincount(labels[labels >= 0], rows[labels >= 0], minlength=num_classes)
-    else:
-        lengths = np.diff(manifest.tags.offsets)
-        found = np.bincount(manifest.tags.values, np.repeat(rows, lengths), minlength=num_classes)
-    found = found / max(1.0, rows.sum())
+    labels = manifest.labels if manifest.tags is None else manifest.tags.values
+    each = rows if manifest.tags is None else np.repeat(rows, np.diff(manifest.tags.offsets))
+    sums = np.bincount(labels[labels >= 0], each[labels >= 0], minlength=num_classes)
+    found: npt.NDArray[np.float64] = sums / (float(rows.sum()) or 1.0)
     return found if flip_labels is None else (1 - flip) * found + flip * found[flip_labels]
 
 
@@ -125,7 +140,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     columns = {name: [inputs[name] for _, inputs in whole] for name in (whole[0][1] if whole else ())}
     return Batch(
         {name: Sequences.of(each) if name == "features" else _stack(each) for name, each in columns.items()},
-        _targets([sample.target for sample, _ in whole]),
+        stacked([sample.target for sample, _ in whole]),
         torch.tensor([sample.video for sample, _ in whole], dtype=torch.int64),
         bad,
     )
@@ -139,12 +154,6 @@ def _stack(views: Sequence[torch.Tensor]) -> torch.Tensor:
             stacked: torch.Tensor = default_collate(list(views))
             return stacked
     return torch.stack(list(views))
-
-
-def _targets(targets: Sequence[int | torch.Tensor]) -> torch.Tensor:
-    """int64 (B,), or float32 (B, K) when each is a vector."""
-    vectors = [target for target in targets if isinstance(target, torch.Tensor)]
-    return torch.stack(vectors) if vectors else torch.tensor(targets, dtype=torch.int64)
 
 
 def choose_workers(wanted: int | None, device: torch.device, ranks: int = 1) -> int:
@@ -192,7 +201,8 @@ class TrainLoader:
         keys = batch_size // sampler.clips_per_video
         if ranks > 1 and len(clips) < keys:
             raise ConfigError(f"trainer.batch_size={batch_size}: more than the {len(clips)} training videos; lower it")
-        weights, seed = balanced_weights(clips.manifest, sampler.class_balance), clips.seed
+        weights = row_weights(clips.manifest, sampler.class_balance, clips.weights)
+        seed = clips.seed
         self._batches = EpochBatchSampler(
             len(clips), keys, seed=seed, weights=weights, most=most, rank=rank, ranks=ranks
         )

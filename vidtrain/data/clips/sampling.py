@@ -220,6 +220,13 @@ def check_slides(spec: ClipSpec) -> ClipSpec:
     return spec
 
 
+def default_hop(spec: ClipSpec) -> int | str:
+    """A quarter of a clip's span, in frames, or in seconds where the clip is measured in these."""
+    if spec.fps is not None:
+        return f"{max(spec.num_frames / spec.fps / 4, 0.001):.3f}s"
+    return max(1, spec.span(0.0) // 4)
+
+
 def _parts(start: int, stop: int, spec: ClipSpec) -> tuple[Indices, Indices]:
     """Where each of the num_frames parts begins and ends (not included); a part without a frame takes the one there.
 

@@ -72,7 +72,7 @@ class ViewStream(IterableDataset[ViewPart]):
             with self._views.reader.open(self._views.manifest.paths[row]) as video:
                 indices, kept = self._views.chosen(video, self._views.indices(video, row))
                 numbers = np.arange(len(indices) * len(self._views.cuts.all(video.info)))[kept]
-                total = len(numbers)
+                total, target = len(numbers), self._views.target(video.info, row, indices)
                 for part in self._parts(video, row, indices, numbers):
                     if part is None:
                         first = 0

@@ -17,6 +17,7 @@ from vidtrain.data.jobs.journal import REPORT, write_report
 from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import Manifest, StringArray, VideoData
 from vidtrain.data.readers.timeline import Seconds, Timeline, unpacked
+from vidtrain.errors import DataError
 from vidtrain.plain import map_array
 from vidtrain.runs.atomic import whole_file
 from vidtrain.types import BadVideo
@@ -58,7 +59,7 @@ def write_feature_index(
         part = manifest.take(rows)
         paths = StringArray.of(str(folder.absolute() / one.file) for one in kept)
         missing = (*manifest.missing, *(() if split == "train" else lost))
-        splits[split] = Manifest(paths, part.labels, missing=missing, tags=part.tags)
+        splits[split] = Manifest(paths, part.labels, missing=missing, tags=part.tags, segments=part.segments)
         if lost:
             where = "excluded" if split == "train" else "listed as missing"
             notes.append(f"{split}: {len(lost)} videos have no features ({where}), see {REPORT}")
@@ -106,3 +107,25 @@ def report_features(
         return {**rows, "status": status, "clips": one.clips, "file": one.file}
 
     write_report(folder, ("path", "start", "end", "status", "clips", "file", "reason"), map(line, videos))
+
+
+def times_of_clips(folder: Path, data: VideoData) -> dict[str, npt.NDArray[np.float64]]:
+    """By file of features: float64 (clips, 2), as `clip_seconds`, of all splits.
+
+    Raises:
+        DataError: the times are not there, or of other videos.
+    """
+    found: dict[str, npt.NDArray[np.float64]] = {}
+    for split, manifest in data.splits.items():
+        try:
+            offsets, seconds = (map_array(folder / f"{split}.{name}.npy") for name in ("clips", "seconds"))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{folder}: the times of clips of {split} cannot be read ({error}); extract again"
+            ) from None
+        fits = offsets.dtype == np.int64 and offsets.shape == (len(manifest) + 1,)
+        if not fits or seconds.dtype != np.float64 or seconds.shape[1:] != (2,) or not np.isfinite(seconds).all():
+            raise DataError(f"{folder}: the times of clips of {split} are of other videos; extract again")
+        for row, path in enumerate(manifest.paths):
+            found[path] = np.array(seconds[offsets[row] : offsets[row + 1]])
+    return found

@@ -11,6 +11,7 @@ from vidtrain.data.clips.dataset import ClipParts, EvalViews, Targets, TrainClip
 from vidtrain.data.features.files import Features, open_features
 from vidtrain.data.manifest.manifest import FeatureInfo, Manifest
 from vidtrain.errors import ConfigError, VideoError
+from vidtrain.segments import Annotated
 from vidtrain.types import BadVideo, Sample
 
 
@@ -30,6 +31,21 @@ def _read(path: str, info: FeatureInfo) -> Features:
 def _in_a_row(features: Features) -> torch.Tensor:
     """(clips, D), or (clips, P, D) -> (L, D): tokens stand clip by clip. A copy, which may be changed."""
     return torch.from_numpy(np.array(features)).flatten(0, -2)
+
+
+def _target(manifest: Manifest, info: FeatureInfo, row: int, taken: slice, targets: Targets) -> int | torch.Tensor:
+    """The target of a row; of an untrimmed video with the times of those of its clips that are taken.
+
+    Raises:
+        VideoError: there are none.
+    """
+    if manifest.segments is None:
+        return targets[row]
+    path = manifest.paths[row]
+    times = info.times.get(path, np.empty((0, 2)))
+    if not len(times):
+        raise VideoError(path, "the times of its clips are not known; extract again")
+    return torch.from_numpy(Annotated(float(times[-1, 1]), times[taken], manifest.segments[row]).table())
 
 
 class TrainSequences(TrainClips):
@@ -57,13 +73,15 @@ class TrainSequences(TrainClips):
         self.seed = seed
         self.sampler = replace(parts.sampler, clips_per_video=1)
         self.targets = Targets(manifest, num_classes)
+        self.weights = None
 
     def _load(self, row: int, rng: np.random.Generator, bad: tuple[BadVideo, ...]) -> list[Sample]:
-        features = _read(self.manifest.paths[row], self.info)
+        features, taken = _read(self.manifest.paths[row], self.info), slice(None)
         if self.info.max_clips is not None:
             start = int(rng.integers(max(0, len(features) - self.info.max_clips) + 1))
-            features = features[start : start + self.info.max_clips]
-        return [Sample({"features": _in_a_row(features)}, self.targets[row], row, bad)]
+            taken = slice(start, start + self.info.max_clips)
+        target = _target(self.manifest, self.info, row, taken, self.targets)
+        return [Sample({"features": _in_a_row(features[taken])}, target, row, bad)]
 
 
 class EvalSequences(EvalViews):
@@ -82,7 +100,7 @@ class EvalSequences(EvalViews):
         self.targets = Targets(manifest, num_classes)
 
     def __getitem__(self, row: int) -> Sample:
-        target = self.targets[row]
+        target = _target(self.manifest, self.info, row, slice(None), self.targets)
         try:
             features = _read(self.manifest.paths[row], self.info)
         except VideoError as error:

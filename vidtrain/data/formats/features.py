@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from vidtrain.data.features.files import read_info
+from vidtrain.data.features.index import times_of_clips
 from vidtrain.data.formats._files.text import check_root
 from vidtrain.data.manifest.index import read_index
 from vidtrain.data.manifest.manifest import Manifest, VideoData
@@ -35,6 +36,8 @@ def features(
     info = read_info(folder, max_clips)
     data = read_index(folder)
     unused = "the groups sampler, transform, decoder and eval's clips and crops are not used"
+    if data.untrimmed:
+        info = replace(info, times=times_of_clips(folder, data))
     if _fit(data.splits.values(), memory_gb * 1e9):
         info = replace(info, kept={})
     return replace(data, features=info, notes=(*data.notes, f"{info.protocol}; {unused}"))

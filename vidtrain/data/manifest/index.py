@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, VideoData
+from vidtrain.data.manifest.manifest import IntLists, Manifest, SegmentLists, StringArray, VideoData
 from vidtrain.errors import DataError
 from vidtrain.plain import map_array, read_json
 from vidtrain.runs.atomic import whole_file
@@ -30,9 +30,9 @@ SPLITS = ("train", "val", "test")
 # every column there may be, and its type
 _COLUMNS = {
     **dict.fromkeys(("paths", "missing"), np.dtype(np.uint8)),
-    **dict.fromkeys(("path_offsets", "missing_offsets", "tag_offsets"), np.dtype(np.int64)),
-    **dict.fromkeys(("labels", "tags"), np.dtype(np.int64)),
-    **dict.fromkeys(("starts", "ends"), np.dtype(np.float64)),
+    **dict.fromkeys(("path_offsets", "missing_offsets", "tag_offsets", "segment_offsets"), np.dtype(np.int64)),
+    **dict.fromkeys(("labels", "tags", "segments"), np.dtype(np.int64)),
+    **dict.fromkeys(("starts", "ends", "segment_starts", "segment_ends"), np.dtype(np.float64)),
 }
 _NEEDED = {"paths", "path_offsets", "labels", "missing", "missing_offsets"}
 Columns = dict[str, npt.NDArray[Any]]
@@ -107,6 +107,10 @@ def _columns(manifest: Manifest, folder: Path) -> tuple[Columns, bool]:
         columns["ends"] = manifest.ends
     if manifest.tags is not None:
         columns |= {"tags": manifest.tags.values, "tag_offsets": manifest.tags.offsets}
+    if manifest.segments is not None:
+        starts, ends, classes = manifest.segments.values.T
+        columns |= {"segment_starts": starts, "segment_ends": ends, "segments": classes.astype(np.int64)}
+        columns["segment_offsets"] = manifest.segments.offsets
     return columns, relative
 
 
@@ -123,8 +127,19 @@ def _manifest(folder: Path, split: str, found: Mapping[str, Any], classes: int) 
         columns.get("ends"),
         StringArray(columns["missing"], columns["missing_offsets"]),
         IntLists(columns["tags"], columns["tag_offsets"]) if "tags" in columns else None,
+        _segments(columns) if "segments" in columns else None,
         classes,
     )
+
+
+def _segments(columns: Columns) -> SegmentLists:
+    """Checked whole: there are few of them beside the videos they are of."""
+    starts, ends = columns["segment_starts"], columns["segment_ends"]
+    if not (len(starts) == len(ends) == len(columns["segments"])):
+        raise ValueError("segments without a start, an end or a class")
+    if len(starts) and not (np.isfinite(starts).all() and (starts >= 0).all() and (ends > starts).all()):
+        raise ValueError("segments that do not end after they begin")
+    return SegmentLists(np.column_stack([starts, ends, columns["segments"]]), np.array(columns["segment_offsets"]))
 
 
 @dataclass(frozen=True)
@@ -161,16 +176,22 @@ def _check(split: str, columns: Columns, classes: int) -> None:
         if column.ndim != 1 or column.dtype != _COLUMNS[name]:
             raise ValueError(f"{split}.{name}: {column.dtype} of {column.ndim} dimensions, expected {_COLUMNS[name]}")
     rows = len(columns["labels"])
-    for name, values, number in (("path", "paths", rows), ("missing", "missing", None), ("tag", "tags", rows)):
+    for name, values, number in (
+        ("path", "paths", rows),
+        ("missing", "missing", None),
+        ("tag", "tags", rows),
+        ("segment", "segments", rows),
+    ):
         if values not in columns:
             continue
         offsets = columns[f"{name}_offsets"]
         fits = len(offsets) and offsets[0] == 0 and offsets[-1] == len(columns[values])
-        if values == "tags":  # what they are is read at once by a training, path by path elsewhere
+        if values in ("tags", "segments"):  # what they are is read at once by a training, path by path elsewhere
             fits = fits and bool((offsets[1:] >= offsets[:-1]).all())
         if not fits or number not in (None, len(offsets) - 1):
             raise ValueError(f"{split}.{name}_offsets do not fit {split}.{values}")
-    _check_labels(f"{split}.tags", columns.get("tags", np.empty(0)), 0, classes)
+    for name in ("tags", "segments"):
+        _check_labels(f"{split}.{name}", columns.get(name, np.empty(0)), 0, classes)
     if any(len(columns.get(name, columns["labels"])) != rows for name in ("starts", "ends")):
         raise ValueError(f"{split}: starts or ends for another number of rows")
 

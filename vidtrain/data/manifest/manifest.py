@@ -118,6 +118,37 @@ class IntLists(Sequence["npt.NDArray[np.int64]"]):
         return IntLists.of(self[int(row)].tolist() for row in np.arange(len(self))[rows])
 
 
+class SegmentLists(Sequence["npt.NDArray[np.float64]"]):
+    """Immutable sequence of tables (n, 3): start and end in seconds and the class number of each segment of a video."""
+
+    def __init__(self, values: npt.NDArray[np.float64], offsets: npt.NDArray[np.int64]) -> None:
+        self.values = values
+        self.offsets = offsets
+
+    @classmethod
+    def of(cls, tables: Iterable[npt.NDArray[np.float64]]) -> SegmentLists:
+        """(n, 3) each, n may be 0."""
+        parts = [table.reshape(-1, 3) for table in tables]
+        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+        np.cumsum([len(part) for part in parts], out=offsets[1:])
+        return cls(np.concatenate([np.empty((0, 3)), *parts]), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    def take(self, rows: npt.NDArray[np.int64]) -> SegmentLists:
+        """The tables at `rows`, as a new array."""
+        return SegmentLists.of(self[int(row)] for row in np.arange(len(self))[rows])
+
+
 @dataclass(frozen=True)
 class FeatureInfo:
     """What a dataset of features is.
@@ -133,6 +164,8 @@ class FeatureInfo:
     tokens: int | None = None
     checkpoint: str | None = None
     """The file whose network made them, where it lay then."""
+    times: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict, compare=False, repr=False)
+    """Of untrimmed videos, by file: float64 (clips, 2), from when to when each clip goes, in seconds."""
     kept: dict[str, npt.NDArray[np.floating[Any]]] | None = field(default=None, compare=False, repr=False)
     """What has been read, by file, where all of it fits into memory; None: files are read each time."""
 
@@ -160,6 +193,7 @@ class Manifest:
     labels: int64 (N,), class numbers; -1 where unknown. Multi-label: the first class of `tags`, -1 where there is none.
     starts, ends: float64 (N,) seconds, or None when every row is a whole file; an end of inf is the end of the file.
     tags: (N,) lists of class numbers, of a multi-label set; None otherwise.
+    segments: (N,) tables of what happens when, of untrimmed videos; labels are -1 then. None otherwise.
     missing: rows of the annotation file whose video is not on disk; they are not among the N.
     """
 
@@ -169,10 +203,11 @@ class Manifest:
     ends: npt.NDArray[np.float64] | None = None
     missing: Sequence[str] = ()
     tags: IntLists | None = None
+    segments: SegmentLists | None = None
 
     def __post_init__(self) -> None:
         assert len(self.paths) == len(self.labels), "paths and labels differ in length"
-        for column in (self.starts, self.ends, self.tags):
+        for column in (self.starts, self.ends, self.tags, self.segments):
             assert column is None or len(column) == len(self.labels), "columns differ in length"
 
     @classmethod
@@ -195,6 +230,7 @@ class Manifest:
             None if self.starts is None else self.starts[rows],
             None if self.ends is None else self.ends[rows],
             tags=None if self.tags is None else self.tags.take(rows),
+            segments=None if self.segments is None else self.segments.take(rows),
         )
 
 
@@ -251,4 +287,9 @@ class VideoData:
     @property
     def multi_label(self) -> bool:
         """Whether a video may belong to any number of classes: trained with BCE, scored by mAP."""
-        return any(manifest.tags is not None for manifest in self.splits.values())
+        return self.untrimmed or any(manifest.tags is not None for manifest in self.splits.values())
+
+    @property
+    def untrimmed(self) -> bool:
+        """Whether rows are whole videos with what happens in them when; see `untrimmed.untrimmed`."""
+        return any(manifest.segments is not None for manifest in self.splits.values())

@@ -38,6 +38,7 @@ ALLOWED = {
         "transform.magnitude": "RandAugment's scale begins there",
         "transform.mean": "data that are not centred",
         "sampler.class_balance": "every video once",
+        "sampler.background": "windows in which something happens alone",
         "schedule.warmup_epochs, schedule.final_ratio": "no warm-up; down to nothing",
         "trainer.save_minutes": "after every update",
         "trainer.data_timeout, trainer.rank_timeout": "waits forever, as it says",

@@ -249,7 +249,7 @@ def to_yaml(choices: Sequence[Chosen], head: Sequence[str]) -> str:
 
 def _written(value: Any) -> str:
     if not isinstance(value, str):
-        return str(yaml.safe_dump(value)).split("\n", 1)[0]
+        return str(yaml.safe_dump(value, default_flow_style=True, width=10_000)).split("\n", 1)[0]
     style = None if value.isidentifier() else '"'
     return str(yaml.safe_dump(literal(value), default_style=style, allow_unicode=True, width=math.inf)).split("\n")[0]
 

@@ -144,6 +144,12 @@ COMMANDS: Final = {
         schema="vidtrain.commands.doctor.DoctorCommandConfig",
         groups="",
     ),
+    "convert": Command(
+        "write a configuration of PySlowFast or MMAction2 as an experiment, and say what could not be taken over",
+        "vidtrain convert config=SLOWFAST_8x8_R50.yaml",
+        schema="vidtrain.commands.convert.ConvertConfig",
+        groups="",
+    ),
     "publish": Command(
         "write a checkpoint as a folder for the Hugging Face hub, with a model card",
         "vidtrain publish checkpoint=best.pt output=my_model license=apache-2.0",

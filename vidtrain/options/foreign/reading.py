@@ -1,0 +1,197 @@
+"""A configuration of another program as plain values. Nothing in it is run: Python files are parsed, not executed."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml  # type: ignore[import-untyped]
+
+from vidtrain.errors import ConfigError
+from vidtrain.plain import MOST_DEPTH, MOST_NODES, check_plain, check_regular
+
+_LARGEST: Final = 1 << 20  # bytes of a file
+_MOST_BASES: Final = 16  # files that a Python configuration is based on, in all
+_NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A key of an experiment, "/GROUP" for the choice of a group; its value; where it comes from."""
+
+    key: str
+    value: Any
+    why: str
+
+
+@dataclass
+class Foreign:
+    """Nested plain values, with a note of what has been read of them."""
+
+    values: dict[str, Any]
+    read: set[str] = field(default_factory=set)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a dotted key, a text that is a number as a number; `default` where there is none."""
+        self.read.add(key)
+        node: Any = self.values
+        for part in key.split("."):
+            if not isinstance(node, dict) or part not in node:
+                return default
+            node = node[part]
+        return as_number(node)
+
+    def number(self, key: str) -> float | None:
+        """The value where it is a number, else None."""
+        value = self.get(key)
+        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+    def ignore(self, *keys: str) -> None:
+        """Say nothing of these: they have no counterpart that a user would miss."""
+        self.read.update(keys)
+
+    def left(self) -> list[str]:
+        """Dotted keys, with their values, that nothing has read."""
+        return [f"{key}={value}" for key, value in _leaves(self.values) if not self._was_read(key)]
+
+    def _was_read(self, key: str) -> bool:
+        parts = key.split(".")
+        return any(".".join(parts[:count]) in self.read for count in range(1, len(parts) + 1))
+
+
+def as_number(value: Any) -> Any:
+    """YAML reads 1e-4, without a point, as a text."""
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Raises ConfigError: not a YAML file of a mapping, or a larger or deeper one than any configuration."""
+    try:
+        content = yaml.safe_load(_text(file))
+        check_plain(content, file.name)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        line = " ".join(str(error).split())
+        raise ConfigError(f"config={file}: cannot be read as YAML: {line[:200]}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"config={file}: expected a mapping of sections, got {type(content).__name__}")
+    return content
+
+
+def read_python(file: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The names that a configuration of MMAction2 assigns, laid over those of the files in its `_base_`.
+
+    What is no literal, dict(...), list, name assigned before, f-string of these or arithmetic of numbers has no value,
+    and stands as its text in angle brackets.
+
+    Raises:
+        ConfigError: no Python file, a base that is not there, or one that is based on itself.
+    """
+    if file in seen or len(seen) >= _MOST_BASES:
+        raise ConfigError(f"config={file}: based on itself, or on more than {_MOST_BASES} files")
+    try:
+        tree = ast.parse(_text(file))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ConfigError(f"config={file}: not a Python file: {str(error)[:200]}") from None
+    own: dict[str, Any] = {}
+    budget = [MOST_NODES]
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            own[node.targets[0].id] = _value(node.value, own, budget, file)
+    bases = own.pop("_base_", [])
+    merged: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        below = (file.parent / str(base)).resolve()
+        if below.suffix != ".py" or not below.is_file():
+            raise ConfigError(f"config={file}: its _base_ {base} is not there: keep the folders as they are")
+        merged = _over(read_python(below, (*seen, file)), merged)
+    return _over(own, merged)
+
+
+def _text(file: Path) -> str:
+    if not file.is_file():
+        raise ConfigError(f"config={file}: no such file")
+    check_regular(file)
+    if file.stat().st_size > _LARGEST:
+        raise ConfigError(f"config={file}: larger than any configuration ({_LARGEST >> 20} MB)")
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config={file}: cannot be read: {error}") from None
+
+
+def _value(node: ast.expr, names: Mapping[str, Any], budget: list[int], file: Path, depth: int = 0) -> Any:
+    """budget: values that may still be made, as names may be used again and again."""
+    budget[0] -= 1
+    if budget[0] < 0 or depth > MOST_DEPTH * 2:
+        raise ConfigError(f"config={file}: more or deeper values than any configuration")
+
+    def inner(part: ast.expr) -> Any:
+        return _value(part, names, budget, file, depth + 1)
+
+    if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, (bool, int, float, str))):
+        return node.value
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [inner(part) for part in node.elts]
+    if isinstance(node, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.keys):
+        return {str(key.value): inner(part) for key, part in zip(node.keys, node.values, strict=True)}  # type: ignore[union-attr]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args:
+        made: dict[str, Any] = {}
+        for word in node.keywords:
+            value = inner(word.value)
+            made |= {word.arg: value} if word.arg is not None else value if isinstance(value, dict) else {}
+        return made
+    if isinstance(node, ast.Name) and node.id in names:
+        _spend(names[node.id], budget, file)
+        return names[node.id]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        value = inner(node.operand)
+        return -value if isinstance(value, (int, float)) else f"<{ast.unparse(node)[:80]}>"
+    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        left, right = inner(node.left), inner(node.right)
+        if isinstance(node.op, ast.Add) and isinstance(left, str) and isinstance(right, str):
+            return (left + right)[:1000]
+        if all(type(side) in (int, float) and abs(side) < 1e12 for side in (left, right)):
+            divides_by_zero = isinstance(node.op, ast.Div) and right == 0
+            return None if divides_by_zero else _ARITHMETIC[type(node.op)](left, right)
+    if isinstance(node, ast.JoinedStr):
+        parts = [inner(p.value) if isinstance(p, ast.FormattedValue) else inner(p) for p in node.values]
+        return "".join(str(part)[:1000] for part in parts)
+    return f"<{ast.unparse(node)[:80]}>"
+
+
+def _spend(value: Any, budget: list[int], file: Path) -> None:
+    """Charge what a value holds, twice where its name is used twice: lists of lists may be a small file without end."""
+    rest = [value]
+    while rest:
+        one = rest.pop()
+        budget[0] -= 1
+        if budget[0] < 0:
+            raise ConfigError(f"config={file}: more or deeper values than any configuration")
+        rest += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+
+
+def _over(above: Any, below: Any) -> Any:
+    """mmengine's rule: mappings are merged key by key, `_delete_` takes the lower one away, all else replaces it."""
+    if not isinstance(above, dict) or not isinstance(below, dict) or above.get("_delete_"):
+        return {key: value for key, value in above.items() if key != "_delete_"} if isinstance(above, dict) else above
+    merged = {key: _over(value, below[key]) if key in below else value for key, value in above.items()}
+    return {**below, **merged}
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node

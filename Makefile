@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo table test test-all lint types format wheel clean
+.PHONY: help install demo table test test-all lint types format docs wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ types: install
 format: install  ## Put the code into the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install  ## The documentation as a site in build/site; needs mkdocs-material (pip install -e '.[docs]')
+	$(BIN)/python -m mkdocs build --quiet
 
 wheel:  ## Build dist/vidtrain-*.whl from the last commit; the same commit gives the same bytes
 	@rm -rf build/wheel; umask 022; mkdir -p build/wheel dist; git archive HEAD | tar -x -C build/wheel; \

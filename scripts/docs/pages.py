@@ -72,9 +72,9 @@ def recipes_page() -> str:
         for file in chosen:
             text = " ".join(line.strip() for line in _head(file) if line and not line.startswith("    "))
             score = re.search(r"(?:Published|Expected|Score|Results): (.+?)(?:\. |\.$|; |$)", text)
-            what = text.split(". ")[0].rstrip(".")
+            what = re.split(r"(?<!et al)\. ", text)[0].rstrip(".")
             link = f"[{file.stem}](reference/group_experiment.md#experiment{file.stem})"
-            lines.append(f"| {link} | {_cell(what)} | {_cell(score[1] if score else '')} |")
+            lines.append(f"| {link} | {what} | {score[1] if score else ''} |")
     return "\n".join(lines)
 
 

@@ -47,7 +47,7 @@ def commands_of(file: Path) -> Iterator[Shown]:
         while text.endswith("\\"):
             after += 1
             text = f"{text[:-1]} {lines[after].lstrip('# ')}"
-        words = shlex.split(re.split(r"\s+#\s|\s{3,}ends |;", text)[0])[1:]
+        words = shlex.split(re.split(r"\s+#\s|\s{3,}ends |;|\s\|\s|\s&&\s|\s>\s", text)[0])[1:]
         if words[0] not in COMMANDS or any(word.endswith(":") for word in words[:2]):
             continue  # prose that begins with the program's name
         kept = tuple(word for word in words if word != "..." and not word.endswith("=..."))

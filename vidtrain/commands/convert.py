@@ -13,7 +13,7 @@ from vidtrain.commands.first_choices import Chosen, to_yaml
 from vidtrain.errors import ConfigError
 from vidtrain.options.described import conf_dir, group_options
 from vidtrain.options.foreign import mmaction2, pyslowfast
-from vidtrain.options.foreign.reading import Choice, Foreign, read_python, read_yaml
+from vidtrain.options.foreign.reading import Foreign, ForeignChoice, read_python, read_yaml
 from vidtrain.options.invocation import Invocation
 from vidtrain.reports.table import counted
 from vidtrain.runs.atomic import whole_file
@@ -49,7 +49,7 @@ def run(call: Invocation[ConvertConfig]) -> None:
     print_line(f"  {command}")
 
 
-def converted(source: Path) -> tuple[list[Choice], list[str]]:
+def converted(source: Path) -> tuple[list[ForeignChoice], list[str]]:
     """The choices and keys of an experiment, and what of the file has no counterpart.
 
     Raises:
@@ -76,7 +76,7 @@ def name_of(source: Path) -> str:
     return f"{name}_converted" if (conf_dir() / "experiment" / f"{name}.yaml").is_file() else name or "converted"
 
 
-def _that_exist(found: list[Choice]) -> tuple[list[Choice], list[str]]:
+def _that_exist(found: list[ForeignChoice]) -> tuple[list[ForeignChoice], list[str]]:
     """Without the options that the chosen model has not; the last word for a key counts."""
     last = {choice.key: choice for choice in found}
     model = last["/model"].value

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from vidtrain.errors import ConfigError
-from vidtrain.options.foreign.reading import Choice, Foreign
+from vidtrain.options.foreign.reading import Foreign, ForeignChoice
 
 _OF_ITS_OWN: Final = (
     *(
@@ -49,7 +49,7 @@ def is_mmaction2(values: dict[str, Any]) -> bool:
     return isinstance(values.get("model"), dict) and any(key.endswith(("_pipeline", "_dataloader")) for key in values)
 
 
-def convert(given: Foreign, name: str) -> Iterator[Choice]:
+def convert(given: Foreign, name: str) -> Iterator[ForeignChoice]:
     """The choices and keys of an experiment, in reading order.
 
     name: of the file, of which `8xb16` says how many GPUs have how many clips each.
@@ -67,50 +67,50 @@ def convert(given: Foreign, name: str) -> Iterator[Choice]:
     yield from _test(given)
 
 
-def _data(given: Foreign) -> Iterator[Choice]:
+def _data(given: Foreign) -> Iterator[ForeignChoice]:
     train = given.get("train_dataloader.dataset") or {}
     while isinstance(train, dict) and isinstance(train.get("dataset"), dict):  # RepeatDataset
         train = train["dataset"]
     file = train.get("ann_file") if isinstance(train, dict) else None
     if not isinstance(file, str):
         return
-    yield Choice("/data", "list", "train_dataloader.dataset")
+    yield ForeignChoice("/data", "list", "train_dataloader.dataset")
     prefix = train.get("data_prefix")
     root = next((path for path in prefix.values() if isinstance(path, str)), None) if isinstance(prefix, dict) else None
     if root:
-        yield Choice("data.root", root, "train_dataloader.dataset.data_prefix")
-    yield Choice("data.train", file, "train_dataloader.dataset.ann_file")
+        yield ForeignChoice("data.root", root, "train_dataloader.dataset.data_prefix")
+    yield ForeignChoice("data.train", file, "train_dataloader.dataset.ann_file")
     test = given.get("test_dataloader.dataset") or given.get("val_dataloader.dataset")
     if isinstance(test, dict) and isinstance(test.get("ann_file"), str):
         other = "" if test.get("data_prefix") == prefix else f"; its videos are below {test.get('data_prefix')}"
-        yield Choice("data.test", test["ann_file"], f"test_dataloader.dataset.ann_file{other}")
+        yield ForeignChoice("data.test", test["ann_file"], f"test_dataloader.dataset.ann_file{other}")
 
 
-def _model(given: Foreign) -> Iterator[Choice]:
+def _model(given: Foreign) -> Iterator[ForeignChoice]:
     kind = given.get("model.backbone.type")
     name = _catalogue_name(str(kind), given)
     depth = given.number("model.backbone.depth")
     if name == "slowfast_r50" and given.number("model.backbone.slow_pathway.depth") == 101:
         name = "slowfast_r101"
-    yield Choice("/model", name, f"model.backbone.type: {kind}")
+    yield ForeignChoice("/model", name, f"model.backbone.type: {kind}")
     if depth is not None and depth != 50 and name in ("tsn_r50", "tsm_r50"):
-        yield Choice("model.backbone", f"resnet{depth:g}", "model.backbone.depth")
+        yield ForeignChoice("model.backbone", f"resnet{depth:g}", "model.backbone.depth")
     elif depth is not None and depth != 50 and name in ("c2d_r50", "i3d_r50", "i3d_r50_nonlocal", "slow_r50"):
-        yield Choice("model.depth", int(depth), "model.backbone.depth")
+        yield ForeignChoice("model.depth", int(depth), "model.backbone.depth")
     if (share := given.number("model.cls_head.dropout_ratio")) is not None:
-        yield Choice("model.dropout", share, "model.cls_head.dropout_ratio")
+        yield ForeignChoice("model.dropout", share, "model.cls_head.dropout_ratio")
     if (share := given.number("model.backbone.drop_path_rate")) is not None and name.startswith(
         ("swin", "mvit", "video")
     ):
-        yield Choice("model.drop_path", share, "model.backbone.drop_path_rate")
+        yield ForeignChoice("model.drop_path", share, "model.backbone.drop_path_rate")
     start, file = given.get("model.backbone.pretrained"), given.get("load_from")
     if isinstance(file, str) and file:
-        yield Choice("model.weights", file, "load_from")
+        yield ForeignChoice("model.weights", file, "load_from")
     elif isinstance(start, str) and "resnet" in start and name in ("tsn_r50", "tsm_r50"):
-        yield Choice("model.pretrained", "imagenet", f"model.backbone.pretrained: {start}; a download")
+        yield ForeignChoice("model.pretrained", "imagenet", f"model.backbone.pretrained: {start}; a download")
     elif isinstance(start, str) and "resnet" in start:
         net = f"resnet{depth or 50:g}"
-        yield Choice("model.inflate_from", net, f"model.backbone.pretrained: {start}; a download")
+        yield ForeignChoice("model.inflate_from", net, f"model.backbone.pretrained: {start}; a download")
     elif isinstance(start, str) and start:
         given.values["start"] = f"{start}: download it, then model.weights=FILE or model.inflate_from=FILE"
     given.ignore("model.backbone")
@@ -119,7 +119,7 @@ def _model(given: Foreign) -> Iterator[Choice]:
         colours = preprocessor.get(key) if isinstance(preprocessor, dict) else None
         if isinstance(colours, list) and all(isinstance(number, (int, float)) for number in colours):
             scaled = [round(number / 255, 6) for number in colours]
-            yield Choice(f"transform.{key}", scaled, f"model.data_preprocessor.{key}, which is of 0 to 255")
+            yield ForeignChoice(f"transform.{key}", scaled, f"model.data_preprocessor.{key}, which is of 0 to 255")
 
 
 def _catalogue_name(kind: str, given: Foreign) -> str:
@@ -168,15 +168,17 @@ def _clip(given: Foreign, pipeline: str) -> dict[str, Any]:
     return next((step for step in _steps(given, pipeline) if step.get("type") in kinds), {})
 
 
-def _training_clip(given: Foreign) -> Iterator[Choice]:
+def _training_clip(given: Foreign) -> Iterator[ForeignChoice]:
     clip = _clip(given, "train_pipeline") or _clip(given, "test_pipeline")
     frames, clips = int(clip.get("clip_len") or 1), int(clip.get("num_clips") or 1)
     if clip.get("type") in ("UniformSample", "UniformSampleFrames") or frames == 1:
-        yield Choice("/sampler", "segments", f"{clip.get('type')}: a frame of each part of the video")
-        yield Choice("sampler.num_frames", frames if frames > 1 else clips, "clip_len or num_clips of it")
+        yield ForeignChoice("/sampler", "segments", f"{clip.get('type')}: a frame of each part of the video")
+        yield ForeignChoice("sampler.num_frames", frames if frames > 1 else clips, "clip_len or num_clips of it")
     elif clip:
-        yield Choice("sampler.num_frames", frames, f"{clip.get('type')}.clip_len")
-        yield Choice("sampler.stride", int(clip.get("frame_interval") or 1), f"{clip.get('type')}.frame_interval")
+        yield ForeignChoice("sampler.num_frames", frames, f"{clip.get('type')}.clip_len")
+        yield ForeignChoice(
+            "sampler.stride", int(clip.get("frame_interval") or 1), f"{clip.get('type')}.frame_interval"
+        )
     unknown = []
     for step in _steps(given, "train_pipeline"):
         kind = str(step.get("type"))
@@ -191,85 +193,87 @@ def _training_clip(given: Foreign) -> Iterator[Choice]:
     given.ignore("test_pipeline")
 
 
-def _operation(kind: str, step: dict[str, Any]) -> Iterator[Choice]:
+def _operation(kind: str, step: dict[str, Any]) -> Iterator[ForeignChoice]:
     scale = step.get("scale")
     if kind == "Resize" and isinstance(scale, list) and len(scale) == 2:
         if scale[0] == -1:
-            yield Choice("transform.resize", int(scale[1]), "Resize.scale of the training")
+            yield ForeignChoice("transform.resize", int(scale[1]), "Resize.scale of the training")
         elif scale[0] == scale[1]:
-            yield Choice("transform.size", int(scale[0]), "Resize.scale after the crop")
+            yield ForeignChoice("transform.size", int(scale[0]), "Resize.scale after the crop")
     if kind == "RandomCrop" and isinstance(step.get("size"), int):
-        yield Choice("transform.size", step["size"], "RandomCrop.size")
+        yield ForeignChoice("transform.size", step["size"], "RandomCrop.size")
     if kind == "RandomRescale" and isinstance(step.get("scale_range"), list):
         low, high = step["scale_range"]
-        yield Choice("transform.resize", int(low), "RandomRescale.scale_range")
-        yield Choice("transform.resize_max", int(high), "RandomRescale.scale_range")
+        yield ForeignChoice("transform.resize", int(low), "RandomRescale.scale_range")
+        yield ForeignChoice("transform.resize_max", int(high), "RandomRescale.scale_range")
     if kind == "RandomResizedCrop":
-        yield Choice("transform.crop", "resized", "RandomResizedCrop")
-        yield Choice("transform.area", step.get("area_range") or [0.08, 1.0], "RandomResizedCrop.area_range")
+        yield ForeignChoice("transform.crop", "resized", "RandomResizedCrop")
+        yield ForeignChoice("transform.area", step.get("area_range") or [0.08, 1.0], "RandomResizedCrop.area_range")
     if kind == "MultiScaleCrop":
         smallest = min(step.get("scales") or [1])
-        yield Choice("transform.crop", "resized", "MultiScaleCrop, whose crops are of any size and place here")
-        yield Choice("transform.area", [round(smallest**2, 3), 1.0], "MultiScaleCrop.scales")
+        yield ForeignChoice("transform.crop", "resized", "MultiScaleCrop, whose crops are of any size and place here")
+        yield ForeignChoice("transform.area", [round(smallest**2, 3), 1.0], "MultiScaleCrop.scales")
     if kind == "Flip" and (share := step.get("flip_ratio", 0.5)) != 0.5:
-        yield Choice("transform.flip", share, "Flip.flip_ratio")
+        yield ForeignChoice("transform.flip", share, "Flip.flip_ratio")
     elif kind == "Flip":
-        yield Choice("transform.flip", 0.5, "Flip")
+        yield ForeignChoice("transform.flip", 0.5, "Flip")
     if kind.endswith("RandAugment"):
-        yield Choice("transform.policy", "rand_augment", kind)
+        yield ForeignChoice("transform.policy", "rand_augment", kind)
         for key, name in (("magnitude", "magnitude"), ("num_ops", "num_layers")):
             if isinstance(step.get(name), int):
-                yield Choice(f"transform.{key}", step[name], f"{kind}.{name}")
+                yield ForeignChoice(f"transform.{key}", step[name], f"{kind}.{name}")
     if kind == "RandomErasing":
-        yield Choice("transform.erasing", step.get("erase_prob", 0.5), "RandomErasing.erase_prob")
+        yield ForeignChoice("transform.erasing", step.get("erase_prob", 0.5), "RandomErasing.erase_prob")
     if kind == "ColorJitter":
-        yield Choice("transform.colour", step.get("brightness", 0.5), "ColorJitter.brightness")
+        yield ForeignChoice("transform.colour", step.get("brightness", 0.5), "ColorJitter.brightness")
 
 
-def _optimizer(given: Foreign) -> Iterator[Choice]:
+def _optimizer(given: Foreign) -> Iterator[ForeignChoice]:
     kind = str(given.get("optim_wrapper.optimizer.type", "SGD"))
     if kind not in ("SGD", "AdamW"):
         raise ConfigError(f"optim_wrapper.optimizer.type: {kind}: known are SGD and AdamW")
-    yield Choice("/optimizer", kind.lower(), f"optim_wrapper.optimizer.type: {kind}")
+    yield ForeignChoice("/optimizer", kind.lower(), f"optim_wrapper.optimizer.type: {kind}")
     for key, of in (("lr", ""), ("weight_decay", ""), ("momentum", "SGD")):
         if of in ("", kind) and (value := given.number(f"optim_wrapper.optimizer.{key}")) is not None:
-            yield Choice(f"optimizer.{key}", value, f"optim_wrapper.optimizer.{key}")
+            yield ForeignChoice(f"optimizer.{key}", value, f"optim_wrapper.optimizer.{key}")
     if kind == "SGD":  # torch's default, which MMAction2 keeps
         nesterov = given.get("optim_wrapper.optimizer.nesterov") is True
-        yield Choice("optimizer.nesterov", nesterov, "optim_wrapper.optimizer.nesterov")
+        yield ForeignChoice("optimizer.nesterov", nesterov, "optim_wrapper.optimizer.nesterov")
     if given.number("optim_wrapper.paramwise_cfg.norm_decay_mult") == 0:
         given.ignore("optim_wrapper.paramwise_cfg.bias_decay_mult")
-        yield Choice("optimizer.decay_norms", False, "optim_wrapper.paramwise_cfg.norm_decay_mult: 0")
+        yield ForeignChoice("optimizer.decay_norms", False, "optim_wrapper.paramwise_cfg.norm_decay_mult: 0")
     given.ignore("optim_wrapper.optimizer.betas", "optim_wrapper.clip_grad.norm_type", "optim_wrapper.optimizer.eps")
     if (norm := given.number("optim_wrapper.clip_grad.max_norm")) is not None:
-        yield Choice("trainer.clip_grad", norm, "optim_wrapper.clip_grad.max_norm")
+        yield ForeignChoice("trainer.clip_grad", norm, "optim_wrapper.clip_grad.max_norm")
     if given.get("optim_wrapper.type") == "AmpOptimWrapper":
-        yield Choice("trainer.precision", "auto", "optim_wrapper.type: AmpOptimWrapper")
+        yield ForeignChoice("trainer.precision", "auto", "optim_wrapper.type: AmpOptimWrapper")
     given.ignore("optim_wrapper.type")
 
 
-def _schedule(given: Foreign) -> Iterator[Choice]:
+def _schedule(given: Foreign) -> Iterator[ForeignChoice]:
     policies = given.get("param_scheduler")
     for policy in policies if isinstance(policies, list) else []:
         kind = policy.get("type") if isinstance(policy, dict) else None
         if kind == "LinearLR":
-            yield Choice("schedule.warmup_epochs", float(policy.get("end") or 0), "param_scheduler: LinearLR.end")
+            yield ForeignChoice(
+                "schedule.warmup_epochs", float(policy.get("end") or 0), "param_scheduler: LinearLR.end"
+            )
         elif kind == "MultiStepLR":
-            yield Choice("/schedule", "step", "param_scheduler: MultiStepLR")
+            yield ForeignChoice("/schedule", "step", "param_scheduler: MultiStepLR")
             milestones = [float(step) for step in policy.get("milestones") or ()]
-            yield Choice("schedule.milestones", milestones, "MultiStepLR.milestones")
-            yield Choice("schedule.gamma", policy.get("gamma", 0.1), "MultiStepLR.gamma")
+            yield ForeignChoice("schedule.milestones", milestones, "MultiStepLR.milestones")
+            yield ForeignChoice("schedule.gamma", policy.get("gamma", 0.1), "MultiStepLR.gamma")
         elif kind == "CosineAnnealingLR":
-            yield Choice("/schedule", "cosine", "param_scheduler: CosineAnnealingLR")
+            yield ForeignChoice("/schedule", "cosine", "param_scheduler: CosineAnnealingLR")
             if isinstance(share := policy.get("eta_min_ratio"), (int, float)):
-                yield Choice("schedule.final_ratio", share, "CosineAnnealingLR.eta_min_ratio")
+                yield ForeignChoice("schedule.final_ratio", share, "CosineAnnealingLR.eta_min_ratio")
 
 
-def _loop(given: Foreign, name: str) -> Iterator[Choice]:
+def _loop(given: Foreign, name: str) -> Iterator[ForeignChoice]:
     if (epochs := given.number("train_cfg.max_epochs")) is not None:
-        yield Choice("trainer.epochs", int(epochs), "train_cfg.max_epochs")
+        yield ForeignChoice("trainer.epochs", int(epochs), "train_cfg.max_epochs")
     if (period := given.number("train_cfg.val_interval")) is not None:
-        yield Choice("trainer.val_every", int(period), "train_cfg.val_interval")
+        yield ForeignChoice("trainer.val_every", int(period), "train_cfg.val_interval")
     batch, base = given.number("train_dataloader.batch_size"), given.number("auto_scale_lr.base_batch_size")
     gpus = re.search(r"(?:^|[_-])(\d+)xb\d+", name)
     if batch is not None:
@@ -279,21 +283,21 @@ def _loop(given: Foreign, name: str) -> Iterator[Choice]:
             if gpus
             else "train_dataloader.batch_size"
         )
-        yield Choice("trainer.batch_size", count * int(batch), why)
+        yield ForeignChoice("trainer.batch_size", count * int(batch), why)
     if base is not None:
-        yield Choice("trainer.base_batch", int(base), "auto_scale_lr.base_batch_size")
+        yield ForeignChoice("trainer.base_batch", int(base), "auto_scale_lr.base_batch_size")
     given.ignore("auto_scale_lr.enable")
 
 
-def _test(given: Foreign) -> Iterator[Choice]:
+def _test(given: Foreign) -> Iterator[ForeignChoice]:
     clip = _clip(given, "test_pipeline")
     if not clip:
         return
     uniform = clip.get("type") in ("UniformSample", "UniformSampleFrames")
-    yield Choice("/eval", "mmaction2_uniform" if uniform else "mmaction2", "whose configuration this is")
+    yield ForeignChoice("/eval", "mmaction2_uniform" if uniform else "mmaction2", "whose configuration this is")
     frames = int(clip.get("clip_len") or 1)
     clips = int(clip.get("num_clips") or 1) if frames > 1 else 1 + bool(clip.get("twice_sample"))
-    yield Choice("eval.clips", clips, f"test_pipeline: {clip.get('type')}")
+    yield ForeignChoice("eval.clips", clips, f"test_pipeline: {clip.get('type')}")
     kinds = [step.get("type") for step in _steps(given, "test_pipeline")]
     crops = 3 if "ThreeCrop" in kinds else 10 if "TenCrop" in kinds else 1
-    yield Choice("eval.crops", crops, "test_pipeline: ThreeCrop, TenCrop or CenterCrop")
+    yield ForeignChoice("eval.crops", crops, "test_pipeline: ThreeCrop, TenCrop or CenterCrop")

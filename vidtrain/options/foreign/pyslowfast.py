@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from vidtrain.errors import ConfigError
-from vidtrain.options.foreign.reading import Choice, Foreign
+from vidtrain.options.foreign.reading import Foreign, ForeignChoice
 
 _DATASETS: Final = {
     "kinetics": "kinetics",
@@ -35,7 +35,7 @@ def is_pyslowfast(values: dict[str, Any]) -> bool:
     return isinstance(values.get("MODEL"), dict) and ("SOLVER" in values or "TRAIN" in values)
 
 
-def convert(given: Foreign) -> Iterator[Choice]:
+def convert(given: Foreign) -> Iterator[ForeignChoice]:
     """The choices and keys of an experiment, in reading order.
 
     Raises:
@@ -51,29 +51,29 @@ def convert(given: Foreign) -> Iterator[Choice]:
     yield from _test(given)
 
 
-def _data(given: Foreign) -> Iterator[Choice]:
+def _data(given: Foreign) -> Iterator[ForeignChoice]:
     name = str(given.get("TRAIN.DATASET", "")).lower()
     if name in _DATASETS:
-        yield Choice("/data", _DATASETS[name], f"TRAIN.DATASET: {name}")
+        yield ForeignChoice("/data", _DATASETS[name], f"TRAIN.DATASET: {name}")
     root = given.get("DATA.PATH_TO_DATA_DIR")
     if isinstance(root, str) and root and "path" not in root:
-        yield Choice("data.root", root, "DATA.PATH_TO_DATA_DIR")
+        yield ForeignChoice("data.root", root, "DATA.PATH_TO_DATA_DIR")
 
 
-def _model(given: Foreign) -> Iterator[Choice]:
+def _model(given: Foreign) -> Iterator[ForeignChoice]:
     arch = str(given.get("MODEL.ARCH", "")).lower()
     name, why = _catalogue_name(arch, given)
-    yield Choice("/model", name, why)
+    yield ForeignChoice("/model", name, why)
     depth = given.number("RESNET.DEPTH")
     if depth is not None and name in ("c2d_r50", "i3d_r50", "i3d_r50_nonlocal", "slow_r50") and int(depth) != 50:
-        yield Choice("model.depth", int(depth), "RESNET.DEPTH")
+        yield ForeignChoice("model.depth", int(depth), "RESNET.DEPTH")
     if (share := given.number("MODEL.DROPOUT_RATE")) is not None and not name.startswith("timesformer"):
-        yield Choice("model.dropout", share, "MODEL.DROPOUT_RATE")
+        yield ForeignChoice("model.dropout", share, "MODEL.DROPOUT_RATE")
     if (share := given.number("MVIT.DROPPATH_RATE")) is not None and name.startswith("mvit"):
-        yield Choice("model.drop_path", share, "MVIT.DROPPATH_RATE")
+        yield ForeignChoice("model.drop_path", share, "MVIT.DROPPATH_RATE")
     file = given.get("TRAIN.CHECKPOINT_FILE_PATH")
     if isinstance(file, str) and file:
-        yield Choice("model.weights", file, "TRAIN.CHECKPOINT_FILE_PATH")
+        yield ForeignChoice("model.weights", file, "TRAIN.CHECKPOINT_FILE_PATH")
     given.ignore(*_OF_THE_NET)
 
 
@@ -111,74 +111,76 @@ def _catalogue_name(arch: str, given: Foreign) -> tuple[str, str]:
     )
 
 
-def _clip(given: Foreign) -> Iterator[Choice]:
+def _clip(given: Foreign) -> Iterator[ForeignChoice]:
     frames, rate = given.number("DATA.NUM_FRAMES"), given.number("DATA.SAMPLING_RATE")
     sparse = given.get("DATA.INV_UNIFORM_SAMPLE") is True or str(given.get("TRAIN.DATASET")).endswith("sparse")
     if sparse:
-        yield Choice("/sampler", "segments", "DATA.INV_UNIFORM_SAMPLE: a frame of each part of the video")
+        yield ForeignChoice("/sampler", "segments", "DATA.INV_UNIFORM_SAMPLE: a frame of each part of the video")
     if frames is not None:
-        yield Choice("sampler.num_frames", int(frames), "DATA.NUM_FRAMES")
+        yield ForeignChoice("sampler.num_frames", int(frames), "DATA.NUM_FRAMES")
     if rate is not None and not sparse:
-        yield Choice("sampler.stride", int(rate), "DATA.SAMPLING_RATE, which counts frames of 30 per second")
+        yield ForeignChoice("sampler.stride", int(rate), "DATA.SAMPLING_RATE, which counts frames of 30 per second")
     repeats = given.number("AUG.NUM_SAMPLE")
     if repeats is not None and repeats > 1:
-        yield Choice("sampler.clips_per_video", int(repeats), "AUG.NUM_SAMPLE")
+        yield ForeignChoice("sampler.clips_per_video", int(repeats), "AUG.NUM_SAMPLE")
 
 
-def _pixels(given: Foreign) -> Iterator[Choice]:
+def _pixels(given: Foreign) -> Iterator[ForeignChoice]:
     if (size := given.number("DATA.TRAIN_CROP_SIZE")) is not None:
-        yield Choice("transform.size", int(size), "DATA.TRAIN_CROP_SIZE")
+        yield ForeignChoice("transform.size", int(size), "DATA.TRAIN_CROP_SIZE")
     scales = given.get("DATA.TRAIN_JITTER_SCALES")
     area = given.get("DATA.TRAIN_JITTER_SCALES_RELATIVE")
     aspect = given.get("DATA.TRAIN_JITTER_ASPECT_RELATIVE")
     if isinstance(scales, list) and len(scales) == 2:
-        yield Choice("transform.resize", int(scales[0]), "DATA.TRAIN_JITTER_SCALES")
+        yield ForeignChoice("transform.resize", int(scales[0]), "DATA.TRAIN_JITTER_SCALES")
         if not area and scales[1] > scales[0]:
-            yield Choice("transform.resize_max", int(scales[1]), "DATA.TRAIN_JITTER_SCALES")
+            yield ForeignChoice("transform.resize_max", int(scales[1]), "DATA.TRAIN_JITTER_SCALES")
     if isinstance(area, list) and area:
-        yield Choice("transform.crop", "resized", "DATA.TRAIN_JITTER_SCALES_RELATIVE")
-        yield Choice("transform.area", area, "DATA.TRAIN_JITTER_SCALES_RELATIVE")
+        yield ForeignChoice("transform.crop", "resized", "DATA.TRAIN_JITTER_SCALES_RELATIVE")
+        yield ForeignChoice("transform.area", area, "DATA.TRAIN_JITTER_SCALES_RELATIVE")
     if isinstance(aspect, list) and aspect:
-        yield Choice("transform.aspect", aspect, "DATA.TRAIN_JITTER_ASPECT_RELATIVE")
+        yield ForeignChoice("transform.aspect", aspect, "DATA.TRAIN_JITTER_ASPECT_RELATIVE")
     for key, name in (("mean", "DATA.MEAN"), ("std", "DATA.STD")):
         if isinstance(colours := given.get(name), list):
-            yield Choice(f"transform.{key}", colours, name)
+            yield ForeignChoice(f"transform.{key}", colours, name)
     if given.get("DATA.RANDOM_FLIP") is False:
-        yield Choice("transform.flip", 0.0, "DATA.RANDOM_FLIP: False")
+        yield ForeignChoice("transform.flip", 0.0, "DATA.RANDOM_FLIP: False")
     operations = re.fullmatch(r"rand-m(\d+)-n(\d+).*", str(given.get("AUG.AA_TYPE", "")))
     colour = given.number("AUG.COLOR_JITTER")
     if operations:
-        yield Choice("transform.policy", "rand_augment", "AUG.AA_TYPE, in whose place AUG.COLOR_JITTER is not used")
-        yield Choice("transform.magnitude", int(operations[1]), "AUG.AA_TYPE")
-        yield Choice("transform.num_ops", int(operations[2]), "AUG.AA_TYPE")
+        yield ForeignChoice(
+            "transform.policy", "rand_augment", "AUG.AA_TYPE, in whose place AUG.COLOR_JITTER is not used"
+        )
+        yield ForeignChoice("transform.magnitude", int(operations[1]), "AUG.AA_TYPE")
+        yield ForeignChoice("transform.num_ops", int(operations[2]), "AUG.AA_TYPE")
     elif colour:
-        yield Choice("transform.colour", colour, "AUG.COLOR_JITTER")
+        yield ForeignChoice("transform.colour", colour, "AUG.COLOR_JITTER")
     if (share := given.number("AUG.RE_PROB")) is not None:
-        yield Choice("transform.erasing", share, "AUG.RE_PROB")
+        yield ForeignChoice("transform.erasing", share, "AUG.RE_PROB")
     mixes = (("task.mixup", "MIXUP.ALPHA"), ("task.cutmix", "MIXUP.CUTMIX_ALPHA"))
     for key, name in (*mixes, ("task.label_smoothing", "MIXUP.LABEL_SMOOTH_VALUE")):
         if (value := given.number(name)) is not None:
-            yield Choice(key, value, name)
+            yield ForeignChoice(key, value, name)
 
 
-def _solver(given: Foreign) -> Iterator[Choice]:
+def _solver(given: Foreign) -> Iterator[ForeignChoice]:
     method = str(given.get("SOLVER.OPTIMIZING_METHOD", "sgd")).lower()
     if method not in _OPTIMIZERS:
         raise ConfigError(f"SOLVER.OPTIMIZING_METHOD: {method}: known are {', '.join(_OPTIMIZERS)}")
-    yield Choice("/optimizer", _OPTIMIZERS[method], f"SOLVER.OPTIMIZING_METHOD: {method}")
+    yield ForeignChoice("/optimizer", _OPTIMIZERS[method], f"SOLVER.OPTIMIZING_METHOD: {method}")
     rate = given.number("SOLVER.BASE_LR")
     if rate is not None:
-        yield Choice("optimizer.lr", rate, "SOLVER.BASE_LR")
+        yield ForeignChoice("optimizer.lr", rate, "SOLVER.BASE_LR")
     for key, name in (("weight_decay", "SOLVER.WEIGHT_DECAY"), ("layer_decay", "SOLVER.LAYER_DECAY")):
         if (value := given.number(name)) is not None and not (key == "layer_decay" and value == 1):
-            yield Choice(f"optimizer.{key}", value, name)
+            yield ForeignChoice(f"optimizer.{key}", value, name)
     if method == "sgd" and (momentum := given.number("SOLVER.MOMENTUM")) is not None:
-        yield Choice("optimizer.momentum", momentum, "SOLVER.MOMENTUM")
+        yield ForeignChoice("optimizer.momentum", momentum, "SOLVER.MOMENTUM")
     if method == "sgd" and given.get("SOLVER.NESTEROV") is False:
-        yield Choice("optimizer.nesterov", False, "SOLVER.NESTEROV")
+        yield ForeignChoice("optimizer.nesterov", False, "SOLVER.NESTEROV")
     if given.get("SOLVER.ZERO_WD_1D_PARAM") is True or method == "sgd":
         given.ignore("BN.WEIGHT_DECAY", "SOLVER.MOMENTUM")
-        yield Choice("optimizer.decay_norms", False, "SOLVER.ZERO_WD_1D_PARAM, BN.WEIGHT_DECAY: 0.0")
+        yield ForeignChoice("optimizer.decay_norms", False, "SOLVER.ZERO_WD_1D_PARAM, BN.WEIGHT_DECAY: 0.0")
     policy = str(given.get("SOLVER.LR_POLICY", "cosine"))
     steps, factors = given.get("SOLVER.STEPS"), given.get("SOLVER.LRS")
     if (
@@ -187,45 +189,47 @@ def _solver(given: Foreign) -> Iterator[Choice]:
         and isinstance(factors, list)
         and len(factors) > 1
     ):
-        yield Choice("/schedule", "step", f"SOLVER.LR_POLICY: {policy}")
-        yield Choice("schedule.milestones", [float(step) for step in steps if step], "SOLVER.STEPS")
-        yield Choice("schedule.gamma", round(float(factors[1]) / float(factors[0]), 6), "SOLVER.LRS")
+        yield ForeignChoice("/schedule", "step", f"SOLVER.LR_POLICY: {policy}")
+        yield ForeignChoice("schedule.milestones", [float(step) for step in steps if step], "SOLVER.STEPS")
+        yield ForeignChoice("schedule.gamma", round(float(factors[1]) / float(factors[0]), 6), "SOLVER.LRS")
     elif policy == "cosine":
-        yield Choice("/schedule", "cosine", "SOLVER.LR_POLICY: cosine")
+        yield ForeignChoice("/schedule", "cosine", "SOLVER.LR_POLICY: cosine")
         if (end := given.number("SOLVER.COSINE_END_LR")) is not None and rate:
-            yield Choice("schedule.final_ratio", round(end / rate, 6), "SOLVER.COSINE_END_LR over SOLVER.BASE_LR")
+            yield ForeignChoice(
+                "schedule.final_ratio", round(end / rate, 6), "SOLVER.COSINE_END_LR over SOLVER.BASE_LR"
+            )
     if (warmup := given.number("SOLVER.WARMUP_EPOCHS")) is not None:
-        yield Choice("schedule.warmup_epochs", warmup, "SOLVER.WARMUP_EPOCHS; here the rate begins at 0")
+        yield ForeignChoice("schedule.warmup_epochs", warmup, "SOLVER.WARMUP_EPOCHS; here the rate begins at 0")
 
 
-def _loop(given: Foreign) -> Iterator[Choice]:
+def _loop(given: Foreign) -> Iterator[ForeignChoice]:
     if (epochs := given.number("SOLVER.MAX_EPOCH")) is not None:
-        yield Choice("trainer.epochs", int(epochs), "SOLVER.MAX_EPOCH")
+        yield ForeignChoice("trainer.epochs", int(epochs), "SOLVER.MAX_EPOCH")
     repeats = int(given.number("AUG.NUM_SAMPLE") or 1)
     if (batch := given.number("TRAIN.BATCH_SIZE")) is not None:
         clips = int(batch) * max(repeats, 1)
-        yield Choice("trainer.batch_size", clips, "TRAIN.BATCH_SIZE, of one machine; here clips of all devices")
-        yield Choice("trainer.base_batch", clips, "so that the learning rate follows another batch size")
+        yield ForeignChoice("trainer.batch_size", clips, "TRAIN.BATCH_SIZE, of one machine; here clips of all devices")
+        yield ForeignChoice("trainer.base_batch", clips, "so that the learning rate follows another batch size")
         given.ignore("SOLVER.BASE_LR_SCALE_NUM_SHARDS", "NUM_GPUS")
     if (norm := given.number("SOLVER.CLIP_GRAD_L2NORM")) is not None:
-        yield Choice("trainer.clip_grad", norm, "SOLVER.CLIP_GRAD_L2NORM")
+        yield ForeignChoice("trainer.clip_grad", norm, "SOLVER.CLIP_GRAD_L2NORM")
     if (period := given.number("TRAIN.EVAL_PERIOD")) is not None:
-        yield Choice("trainer.val_every", int(period), "TRAIN.EVAL_PERIOD")
+        yield ForeignChoice("trainer.val_every", int(period), "TRAIN.EVAL_PERIOD")
     batches = int(given.number("BN.NUM_BATCHES_PRECISE") or 200)
     if given.get("BN.USE_PRECISE_STATS") is True:
-        yield Choice("trainer.precise_bn", batches, "BN.USE_PRECISE_STATS")
+        yield ForeignChoice("trainer.precise_bn", batches, "BN.USE_PRECISE_STATS")
     if given.get("BN.NORM_TYPE") == "sync_batchnorm":
-        yield Choice("trainer.sync_bn", True, "BN.NORM_TYPE: sync_batchnorm")
+        yield ForeignChoice("trainer.sync_bn", True, "BN.NORM_TYPE: sync_batchnorm")
     if (seed := given.number("RNG_SEED")) is not None and seed >= 0:
-        yield Choice("trainer.seed", int(seed), "RNG_SEED")
+        yield ForeignChoice("trainer.seed", int(seed), "RNG_SEED")
 
 
-def _test(given: Foreign) -> Iterator[Choice]:
+def _test(given: Foreign) -> Iterator[ForeignChoice]:
     offset = given.get("DATA.USE_OFFSET_SAMPLING") is True
     sparse = given.get("DATA.INV_UNIFORM_SAMPLE") is True
     if not sparse:  # of which PySlowFast's rule is its own
-        yield Choice("/eval", "pyslowfast_offset" if offset else "pyslowfast", "whose configuration this is")
+        yield ForeignChoice("/eval", "pyslowfast_offset" if offset else "pyslowfast", "whose configuration this is")
     if (clips := given.number("TEST.NUM_ENSEMBLE_VIEWS")) is not None:
-        yield Choice("eval.clips", int(clips), "TEST.NUM_ENSEMBLE_VIEWS")
+        yield ForeignChoice("eval.clips", int(clips), "TEST.NUM_ENSEMBLE_VIEWS")
     if (crops := given.number("TEST.NUM_SPATIAL_CROPS")) is not None:
-        yield Choice("eval.crops", int(crops), "TEST.NUM_SPATIAL_CROPS")
+        yield ForeignChoice("eval.crops", int(crops), "TEST.NUM_SPATIAL_CROPS")

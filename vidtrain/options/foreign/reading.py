@@ -27,7 +27,7 @@ _ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = {
 
 
 @dataclass(frozen=True)
-class Choice:
+class ForeignChoice:
     """A key of an experiment, "/GROUP" for the choice of a group; its value; where it comes from."""
 
     key: str
@@ -189,9 +189,9 @@ def _over(above: Any, below: Any) -> Any:
     return {**below, **merged}
 
 
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict) and node:
-        for key, value in node.items():
+def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict) and values:
+        for key, value in values.items():
             yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
     else:
-        yield prefix, node
+        yield prefix, values

@@ -167,7 +167,7 @@ def test_it_learns_what_happens_when() -> None:
     """Features that say what happens at each window, with noise: found again in videos that were not trained on."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    task, head = Segments(["walk", "run"], threshold=0.3), segment_head(**{**HEAD, "width": 32})
+    task, head = Segments(["walk", "run"]), segment_head(**{**HEAD, "width": 32})
 
     def batch(count: int) -> Batch:
         videos, features = [], []

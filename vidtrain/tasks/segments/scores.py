@@ -54,13 +54,12 @@ class SegmentScores:
     """Of n videos; implements tasks.task.Scores.
 
     The columns of `predictions`: truth Sequences (m, 3) of start, end, class; found Sequences (k, 4) with a score;
-    seconds float64 (n,), the length of each; loss float32 (n,). threshold: of the score of segments that count frame by
-    frame; for the average precision all of them are ranked.
+    seconds float64 (n,), the length of each; least float64 (n,), the score from which on segments count frame by frame,
+    as for the average precision all of them are ranked; loss float32 (n,).
     """
 
     predictions: Predictions
     class_names: Sequence[str]
-    threshold: float = 0.5
     primary: str = "map_50"
 
     @cached_property
@@ -75,8 +74,10 @@ class SegmentScores:
 
     @property
     def _kept(self) -> ByVideo:
-        """Of those found the ones that reach the threshold."""
-        return {video: [s for s in own if s.score >= self.threshold] for video, own in self.found.items()}
+        """Of those found the ones that count frame by frame."""
+        least = self.predictions.columns["least"].tolist() if len(self.predictions) else []
+        pairs = zip(self.found.items(), least, strict=True)
+        return {video: [s for s in own if s.score >= score] for (video, own), score in pairs}
 
     def _segments(self, column: str) -> dict[str, list[Segment]]:
         if not len(self.predictions):

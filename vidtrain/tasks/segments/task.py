@@ -39,9 +39,9 @@ class Segments:
     Args:
         focal_gamma: the exponent of a focal loss for a classifier's windows, 0: none.
         label_smoothing: share by which the targets of windows move towards 1/2.
-        smoothing, threshold, min_seconds, merge_seconds: how windows become segments, see SegmentsConfig. By the
-            threshold also segments of a network with points count in what is scored frame by frame.
+        smoothing, threshold, min_seconds, merge_seconds: how windows become segments, see SegmentsConfig.
         most_segments: that a network with points gives for a video.
+        least_score: of those of them that count in what is scored frame by frame.
         overlap: of soft suppression of its segments, the sigma of Bodla et al. 2017.
     """
 
@@ -63,13 +63,14 @@ class Segments:
         min_seconds: Annotated[float, Range(least=0, most=LONGEST)] = 0.0,
         merge_seconds: Annotated[float, Range(least=0, most=LONGEST)] = 0.0,
         most_segments: Annotated[int, Range(least=1, most=10_000)] = 200,
+        least_score: Annotated[float, Range(least=0, most=1)] = 0.25,
         overlap: Annotated[float, Range(above=0, most=10)] = 0.5,
     ) -> None:
         if not multi_label:
             raise ConfigError("task=segments: this checkpoint or dataset has one class per video, and no times")
         self.class_names, self.multi_label = list(class_names), True
         self.focal_gamma, self.label_smoothing = focal_gamma, label_smoothing
-        self.most_segments, self.overlap = most_segments, overlap
+        self.most_segments, self.least_score, self.overlap = most_segments, least_score, overlap
         self.config = SegmentsConfig(
             smoothing=smoothing, threshold=threshold, min_seconds=min_seconds, merge_seconds=merge_seconds
         )
@@ -119,6 +120,7 @@ class Segments:
             "truth": Sequences.of([torch.from_numpy(video.truth.reshape(-1, 3)) for video in videos]),
             "found": Sequences.of([table for table, _ in rows]),
             "seconds": torch.tensor([video.seconds for video in videos], dtype=torch.float64),
+            "least": torch.full((len(videos),), self.least_score if views.ndim == 4 else 0.0, dtype=torch.float64),
             "loss": torch.stack([loss for _, loss in rows]),
         }
 
@@ -157,7 +159,7 @@ class Segments:
         return torch.from_numpy(suppressed(placed, self.overlap)), loss
 
     def scores(self, predictions: Predictions) -> SegmentScores:
-        return SegmentScores(predictions, self.class_names, self.config.threshold)
+        return SegmentScores(predictions, self.class_names)
 
     def file(self, file: Path, paths: Sequence[str], top: int = 5) -> SegmentsFile:
         return SegmentsFile(file, paths, self.class_names)

@@ -108,7 +108,9 @@ def main() -> None:
     ]
     print("\n".join(lines))
     if options.write:
-        options.write.write_text("\n".join(lines), encoding="utf-8")
+        before = options.write.read_text(encoding="utf-8") if options.write.is_file() else ""
+        rest = before[before.index("\n## ") :] if "\n## " in before else ""  # of other commands
+        options.write.write_text("\n".join(lines) + rest, encoding="utf-8")
 
 
 if __name__ == "__main__":

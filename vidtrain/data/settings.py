@@ -216,6 +216,16 @@ class PrepareConfig:
     """prepare: seconds that one file may take; then its process is killed and the file is reported."""
 
 
+@dataclass
+class ShardConfig:
+    size: str = "1GB"
+    """shard: bytes of a shard, a number with kB, MB, GB or TB; a video that is larger gets a shard of its own."""
+    seed: int = number(0, least=0)
+    """shard: order of the training videos in the shards, which mixes the classes in each; other splits keep theirs."""
+    timeout: float = number(3600.0, above=0, most=LONGEST)
+    """shard: seconds that one shard may take; then its process is killed and it is reported."""
+
+
 class FlowSourceName(Choice):
     none = "none"
     cache = "cache"

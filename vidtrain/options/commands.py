@@ -42,6 +42,7 @@ ACTIONS: Final = {
     "make": Action("make the built-in dataset"),
     "check": Action("look into every file, write lists that open at once", "vidtrain.data.settings.CheckConfig"),
     "prepare": Action("small copies that training reads faster", "vidtrain.data.settings.PrepareConfig"),
+    "shard": Action("tar shards (WebDataset) with an index of members", "vidtrain.data.settings.ShardConfig"),
     "flow": Action("optical flow of all videos, kept in a folder", "vidtrain.data.settings.FlowCacheConfig"),
     "stats": Action("classes, durations, rates, sizes, codecs", "vidtrain.data.settings.StatsConfig", also="check"),
     "show": Action("a contact sheet of what the model will see", "vidtrain.commands.data.show.ShowConfig"),

@@ -23,6 +23,7 @@ from vidtrain.data.readers.pyav.reader import PyAVVideo
 from vidtrain.data.readers.pyav.truncation import missing_bytes
 from vidtrain.data.readers.timeline import Timeline, packed, unpacked
 from vidtrain.errors import VideoError
+from vidtrain.members import mapped, size_of
 
 Luma = npt.NDArray[np.uint8]
 
@@ -226,8 +227,8 @@ def _stored(path: str, *, hashed: bool) -> _Stored:
         if Path(path).is_dir():
             return _folder(Path(path), hashed=hashed)
         if path.endswith(PACK_EXTENSION):
-            content = hashlib.sha256(Path(path).read_bytes()).hexdigest() if hashed else ""
-            return _Stored(Path(path).stat().st_size, "jpeg", "jpack", content=content)
+            content = hashlib.sha256(mapped(path).data).hexdigest() if hashed else ""
+            return _Stored(size_of(path), "jpeg", "jpack", content=content)
         return _file(path, hashed=hashed)
     except OSError as error:
         raise VideoError(path, f"cannot be read ({error.strerror or error})") from None
@@ -241,7 +242,7 @@ def _file(path: str, *, hashed: bool) -> _Stored:
         for packet in file.packets() if hashed else ():
             digest.update(packet)
         return _Stored(
-            size=Path(path).stat().st_size,
+            size=size_of(path),
             codec=_CODECS.get(codec, codec),
             container=file.container.format.name.split(",", 1)[0],
             absent=missing_bytes(path),

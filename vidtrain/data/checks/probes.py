@@ -23,6 +23,7 @@ from vidtrain.data.jobs.pool import Outcome, run
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.timeline import unpacked
+from vidtrain.members import size_of, stretch_of
 from vidtrain.plain import as_dataclass, has_types
 
 FILE: Final = "probes.jsonl"
@@ -61,10 +62,10 @@ class _Stat:
     @classmethod
     def of(cls, path: str) -> _Stat:
         try:
-            found = Path(path).stat()
+            found = Path(stretch_of(path).file).stat()
+            size = 0 if stat.S_ISDIR(found.st_mode) else size_of(path)
         except (OSError, ValueError):
             return cls(0, 0, 0)
-        size = 0 if stat.S_ISDIR(found.st_mode) else found.st_size
         return cls(size, found.st_mtime_ns, found.st_ctime_ns)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TextIO, TypeVar
 
 from vidtrain.errors import DataError
+from vidtrain.members import size_of, stretch_of
 from vidtrain.plain import parse_json
 from vidtrain.runs.atomic import write_csv
 
@@ -38,9 +39,9 @@ class Stamp:
 def stamp_of(path: str) -> Stamp | None:
     """The stamp of a file or a folder; None where there is nothing to be read."""
     try:
-        found = Path(path).stat()
+        found = Path(stretch_of(path).file).stat()
         if not stat.S_ISDIR(found.st_mode):
-            return Stamp(found.st_size, found.st_mtime_ns)
+            return Stamp(size_of(path), found.st_mtime_ns)
         with os.scandir(path) as entries:
             inside = [entry.stat() for entry in entries]
     except (OSError, ValueError):

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from vidtrain.data.jobs.journal import Journal, Stamp, stamp_of
 from vidtrain.data.manifest.files import is_video
+from vidtrain.members import name_of
 from vidtrain.plain import as_dataclass, is_below
 
 JOURNAL: Final = "copies.jsonl"
@@ -77,7 +78,7 @@ def name_copies(
         given: names of some of the sources, which they keep.
         taken: other names that are in use.
     """
-    whole = _below_common(sources)
+    whole = below_common(sources)
     short = [_stem(name, folder) + suffix for name, folder in zip(whole, folders, strict=True)]
     count = Counter(map(_key, short))
     used = {_key(name) for name in (*given.values(), *taken)}
@@ -95,8 +96,10 @@ def name_copies(
     return names
 
 
-def _below_common(paths: Sequence[str]) -> list[str]:
-    """The paths below the folder they share; with drives and all where they share none."""
+def below_common(paths: Sequence[str]) -> list[str]:
+    """The paths below the folder they share, with drives and all where they share none; of members their names."""
+    if all(name_of(path) != path for path in paths):
+        return [name_of(path) for path in paths]
     folders = {os.path.dirname(path) for path in paths}  # noqa: PTH120 - pathlib is slow for millions
     try:
         common = os.path.join(os.path.commonpath(folders), "") if folders else ""  # noqa: PTH118

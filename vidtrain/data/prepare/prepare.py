@@ -92,7 +92,7 @@ def prepare(
     check_settings(settings)
     output = Path(output).absolute()
     sources = list(dict.fromkeys(os.path.abspath(p) for m in data.splits.values() for p in m.paths))  # noqa: PTH100
-    _check_output(output, sources, data)
+    check_output(output, sources, data)
     with sole_writer(output, "output"):
         return _fill(data, output, sources, settings, reader, workers=workers)
 
@@ -125,7 +125,7 @@ def _fill(
     )
 
 
-def _check_output(output: Path, sources: list[str], data: VideoData) -> None:
+def check_output(output: Path, sources: list[str], data: VideoData) -> None:
     if not sources:
         raise DataError("there is no video to prepare")
     inside = next((s for s in sources if s.startswith(os.path.join(output, ""))), None)  # noqa: PTH118

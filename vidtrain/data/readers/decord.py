@@ -13,6 +13,7 @@ a 340x256 clip scaled to 112x112: 0.4 levels of 255 on average, 11 at most).
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import Annotated, Any, Final
@@ -25,6 +26,7 @@ from vidtrain.data.readers.pyav.convert import scaled
 from vidtrain.data.readers.pyav.packets import PacketTable, false_keys, loses_palette
 from vidtrain.data.readers.pyav.reader import PyAVVideo, slots_of
 from vidtrain.errors import ConfigError, VideoError
+from vidtrain.members import open_bytes, stretch_of
 from vidtrain.ranges import LONGEST, Range
 from vidtrain.types import Frames, Indices, VideoInfo
 
@@ -104,7 +106,9 @@ class DecordVideo:
         """decord's reader that scales to `size` while decoding; opened again when the size changes."""
         if self._opened is None or self._opened[0] != size:
             height, width = size
-            reader = decord.VideoReader(f"file:{self._path}", num_threads=1, height=height, width=width)
+            whole = stretch_of(self._path).size is None
+            with nullcontext(f"file:{self._path}") if whole else open_bytes(self._path) as source:  # read into memory
+                reader = decord.VideoReader(source, num_threads=1, height=height, width=width)
             if len(reader) != self._info.num_frames:
                 counts = f"decord counts {len(reader)} frames, {self._info.num_frames} are shown"
                 raise VideoError(self._path, f"{counts}: use decoder=pyav")

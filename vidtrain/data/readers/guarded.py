@@ -26,6 +26,7 @@ from vidtrain.data.jobs.worker import START_SECONDS, TookTooLong, Worker, Worker
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.pyav.reader import slots_of
 from vidtrain.errors import VideoError
+from vidtrain.members import size_of
 from vidtrain.types import Frames, Indices, VideoInfo
 
 _T = TypeVar("_T")
@@ -98,7 +99,7 @@ class GuardedVideo:
     def _open(self) -> tuple[Worker, int, VideoInfo]:
         size = 0
         with contextlib.suppress(OSError, ValueError):  # the reader says what is wrong
-            size = Path(self._path).stat().st_size
+            size = size_of(self._path)
         seconds = max(self._settings.timeout, size / _BYTES_A_SECOND)
         worker = _worker_of(self._settings.reader)
         number, info = self._ask(worker, seconds, "open", str(Path(self._path).absolute()))

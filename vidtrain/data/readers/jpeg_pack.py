@@ -36,6 +36,7 @@ from vidtrain.data.readers.pyav.convert import Converter, Orientation
 from vidtrain.data.readers.pyav.opening import packet_of
 from vidtrain.data.readers.pyav.reader import slots_of
 from vidtrain.errors import VideoError
+from vidtrain.members import open_bytes, stretch_of
 from vidtrain.types import Frames, Indices, VideoInfo
 
 _MAGIC: Final = b"VIDJPACK"
@@ -63,9 +64,9 @@ class JpegPackVideo:
     def __init__(self, path: str) -> None:
         self._path = path
         try:
-            if not stat.S_ISREG(Path(path).stat().st_mode):
+            if not stat.S_ISREG(Path(stretch_of(path).file).stat().st_mode):
                 raise VideoError(path, "is not a regular file")
-            self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed by close()
+            self._file = open_bytes(path, buffering=0)
         except FileNotFoundError:
             raise VideoError(path, "no such file") from None
         except (OSError, ValueError) as error:

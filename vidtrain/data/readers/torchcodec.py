@@ -26,6 +26,7 @@ from vidtrain.data.readers.pyav.convert import Orientation, scaled
 from vidtrain.data.readers.pyav.packets import false_keys, loses_palette
 from vidtrain.data.readers.pyav.reader import PyAVVideo, slots_of
 from vidtrain.errors import ConfigError, VideoError
+from vidtrain.members import mapped, stretch_of
 from vidtrain.ranges import LONGEST, Range
 from vidtrain.types import Frames, Indices, VideoInfo
 
@@ -113,7 +114,7 @@ class TorchCodecVideo:
             if resize is not None and size != (self._info.height, self._info.width):
                 options["transforms"] = [resize(size)]
             decoder = decoder_class(
-                self._path,
+                self._path if stretch_of(self._path).size is None else mapped(self._path).tobytes(),
                 stream_index=self._stream,
                 dimension_order="NHWC",
                 num_ffmpeg_threads=1,

@@ -8,8 +8,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Final
+
+from vidtrain.members import open_bytes
 
 _MP4_STARTS: Final = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
 _MATROSKA_START: Final = b"\x1a\x45\xdf\xa3"
@@ -35,13 +36,13 @@ class Glance:
     encrypted: bool = False
 
 
-def glance(path: Path) -> tuple[Glance, bytes | None]:
+def glance(path: str) -> tuple[Glance, bytes | None]:
     """Look at a file without any video library. Raises OSError.
 
     Returns:
         What was seen, and `movie_box` of an MP4; None for other files.
     """
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         head = file.read(8)
         if head[:4] == _MATROSKA_START:
             turned = _MATROSKA_PROJECTION in file.read(_MATROSKA_HEADERS)

@@ -23,6 +23,7 @@ from vidtrain.data.readers.pyav.damage import crc32_remainder
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.truncation import announced_bytes
 from vidtrain.errors import VideoError
+from vidtrain.members import mapped
 
 Longs = npt.NDArray[np.int64]
 
@@ -111,7 +112,7 @@ def _transport_holes(path: str, stream: int) -> tuple[Longs, Longs]:
     Raises:
         VideoError: the stream goes on in another codec.
     """
-    data = np.memmap(path, np.uint8, "r")
+    data = mapped(path)
     for before, step in _LAYOUTS:
         count = (len(data) - before - _PACKET) // step + 1
         if count >= _FIRST and (data[before : before + _FIRST * step : step] == _SYNC).all():
@@ -182,7 +183,7 @@ def _without_successor(file: OpenFile, positions: Sequence[int | None], sizes: S
     before = next((size for name, size in _BEFORE_DATA.items() if file.container.format.name.startswith(name)), None)
     if before is None or None in positions or not positions:
         return np.zeros(0, np.int64)
-    starts, data = np.array(positions, np.int64), np.memmap(file.path, np.uint8, "r").view(np.ndarray)
+    starts, data = np.array(positions, np.int64), mapped(file.path)
     ends = starts + np.array(sizes, np.int64) + before
     inside = ends + _HEADER <= len(data)
     found, ends = np.zeros(len(starts), bool), ends[inside]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import struct
 from fractions import Fraction
-from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from vidtrain.data.readers.pyav.boxes import boxes
 from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, true_keyframes
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.timing import stuck
+from vidtrain.members import open_bytes
 
 _KEYFRAME, _DISCARD = 1, 2  # AVINDEX_KEYFRAME, AVINDEX_DISCARD_FRAME
 _MOST_KEYS: Final = 512  # keyframes that are looked at; with more the packets are read
@@ -57,7 +57,7 @@ def read_index(file: OpenFile) -> Index | None:
     if len(keys) > _MOST_KEYS:
         return None
     test = keyframe_test(file.stream.codec_context)
-    with Path(file.path).open("rb") as data:
+    with open_bytes(file.path) as data:
         if (positions + sizes).max() > data.seek(0, 2):
             return None
         worth = {n: test(_head(data, int(positions[n]))) for n in keys.tolist()}

@@ -19,9 +19,12 @@ from av.video.stream import VideoStream
 
 from vidtrain.data.readers.pyav.boxes import Glance, glance
 from vidtrain.errors import VideoError
+from vidtrain.members import size_of, stretch_of
 
-# Only local files: a text file called .mp4 may be a playlist, and FFmpeg would follow the addresses in it.
+# Only local files, and parts of them: a text file called .mp4 may be a playlist, and FFmpeg would follow the addresses
+# in it.
 _LOCAL: Final = {"protocol_whitelist": "file"}
+_LOCAL_PART: Final = {"protocol_whitelist": "file,subfile"}
 # Reaches the decoders that FFmpeg opens while it probes, and no others: they then read headers and decode no picture,
 # which takes 1 ms instead of 20 for 1280x720 H.264.
 _PROBE_HEADERS: Final = {"skip_frame": "all"}
@@ -48,16 +51,21 @@ class OpenFile:
     stream: VideoStream
 
     def __init__(self, path: str, timeout: float | None = None) -> None:
-        """Open a local file, under any name.
+        """Open a local file under any name, or a member of a tar file.
 
         Args:
-            path: the file.
+            path: the file, see `vidtrain.members`.
             timeout: seconds that FFmpeg may search for a packet; None means as long as it takes.
 
         Raises:
             VideoError: no such file, empty, encrypted, not a video, no video stream.
         """
         self.path = path
+        stretch = stretch_of(path)
+        # "file:" keeps names with a colon or a leading dash from being taken for something else
+        self._url = f"file:{stretch.file}"
+        if stretch.size is not None:  # FFmpeg's own window on a file costs no more than the file
+            self._url = f"subfile,,start,{stretch.start},end,{stretch.start + stretch.size},,:{self._url}"
         self._timeout = timeout
         self._index: int | None = None  # of the stream, once chosen
         self.seen, self._movie = _look(path)
@@ -67,11 +75,10 @@ class OpenFile:
         # PyAV 14 to 16 crash on options for formats without a list of streams (FLV, MPEG-TS).
         options = {} if thorough or not self.seen.declares_streams else dict(_PROBE_HEADERS)
         try:
-            # "file:" keeps names with a colon or a leading dash from being taken for something else.
             self.container = av.open(
-                f"file:{self.path}",
+                self._url,
                 options=options,
-                container_options=dict(_LOCAL),
+                container_options=dict(_LOCAL if self._url.startswith("file:") else _LOCAL_PART),
                 timeout=self._timeout,
                 **_LENIENT,
             )
@@ -165,16 +172,15 @@ def packet_of(data: bytes | bytearray) -> Packet[Any]:
 
 def _look(path: str) -> tuple[Glance, bytes | None]:
     """The mistakes that need no video library to find."""
-    file = Path(path)
     try:
-        found = file.stat()
+        found = Path(stretch_of(path).file).stat()
         if stat.S_ISDIR(found.st_mode):
             raise VideoError(path, "is a folder, not a video file")
         if not stat.S_ISREG(found.st_mode):
             raise VideoError(path, "is not a regular file")
-        if found.st_size == 0:
+        if size_of(path) == 0:
             raise VideoError(path, "the file is empty")
-        seen, movie = glance(file)
+        seen, movie = glance(path)
     except FileNotFoundError:
         raise VideoError(path, "no such file") from None
     except PermissionError:

@@ -13,8 +13,9 @@ Other containers (MPEG streams, FLV) say nothing of their length.
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 from typing import BinaryIO, Final
+
+from vidtrain.members import open_bytes, size_of
 
 _MP4_STARTS: Final = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
 _MP4_BOXES: Final = (*_MP4_STARTS, b"moof", b"mfra", b"sidx", b"ssix", b"uuid", b"meta", b"emsg", b"prft", b"udta")
@@ -24,12 +25,12 @@ _SEGMENT: Final = b"\x18\x53\x80\x67"
 
 def missing_bytes(path: str) -> int:
     """Bytes that the container announces beyond the end of the file; 0 where it says nothing. Raises OSError."""
-    return max(0, announced_bytes(path) - Path(path).stat().st_size)
+    return max(0, announced_bytes(path) - size_of(path))
 
 
 def announced_bytes(path: str) -> int:
     """Bytes that the file has by its container's word; 0 where that says nothing. Raises OSError."""
-    with Path(path).open("rb") as file:
+    with open_bytes(path) as file:
         end = file.seek(0, 2)
         file.seek(0)
         head = file.read(12)

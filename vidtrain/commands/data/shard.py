@@ -1,0 +1,40 @@
+"""vidtrain data shard: the videos of a dataset in tar files, which are read in place, and an index to train from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from vidtrain.commands.videos import listed, load, num_workers, override, printable
+from vidtrain.data.jobs.journal import REPORT
+from vidtrain.data.prepare.prepare import readable
+from vidtrain.data.prepare.shards import Sharded, write_shards
+from vidtrain.data.settings import ShardConfig
+from vidtrain.options.invocation import Invocation
+from vidtrain.options.schema import DataCommandConfig
+
+
+def run(call: Invocation[DataCommandConfig]) -> None:
+    """Write the shards to `output` and say how to train from them."""
+    options = call.options
+    workers, data = num_workers(options), load(options)
+    output = Path("shard" if options.output is None else options.output).absolute()
+    try:
+        done = write_shards(data, output, options.of(ShardConfig), workers=workers)
+    except KeyboardInterrupt:
+        print(f"finished shards are kept in {output}; the same command goes on from there", file=sys.stderr)
+        raise
+    print(summary(done, output))
+
+
+def summary(done: Sharded, output: Path) -> str:
+    """What was written, what was not, and what to do with it."""
+    shards = f"{done.made + done.kept} shards in {output} ({done.made} now, {done.kept} before)"
+    return printable(
+        [
+            f"{done.videos} videos ({readable(done.bytes)}) in {shards}",
+            *listed("bad", done.bad),
+            f"report: {output / REPORT}",
+            f"train from it with: vidtrain train data=shards {override('data.root', output)}",
+        ]
+    )

@@ -1,0 +1,185 @@
+"""Videos in tar files, read in place: shards of `vidtrain data shard`, or anybody's in WebDataset's layout."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from vidtrain.data.formats._files.finish import finish
+from vidtrain.data.formats._files.rows import Rows, build_manifest, number_labels
+from vidtrain.data.formats._files.text import BadRows, check_root, find_file, read_classes, some, without_gc
+from vidtrain.data.formats.cutting import cut_splits
+from vidtrain.data.formats.index import index
+from vidtrain.data.manifest.files import VIDEO_SUFFIXES, natural_key
+from vidtrain.data.manifest.index import FILE
+from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.manifest.splits import SplitOptions
+from vidtrain.errors import DataError
+from vidtrain.members import Member, walk_tar
+from vidtrain.plain import parse_json
+from vidtrain.types import FilePath, Regex
+
+_CLASSES: Final = "classes.txt"
+_SPLITS: Final = {"val": ("val", "valid", "validation", "dev"), "test": ("test",)}
+_LABELS: Final = (".json", ".cls", ".txt")  # files that say what is in a video, the best one first
+_LARGEST_LABEL: Final = 1 << 20  # bytes of such a file
+_Row = tuple[tuple[str, ...], float, float]
+"""Labels, start and end in seconds."""
+
+
+@without_gc
+def shards(
+    root: str | Path,
+    *,
+    classes: FilePath | None = None,
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    split_seed: int = 0,
+    group_by: Regex | None = None,
+    folds: int | None = None,
+    fold: int = 0,
+) -> VideoData:
+    """The videos in the tar files of a folder.
+
+    With the index.json that `vidtrain data shard` writes beside them the folder is read as data=index reads it, at
+    once, with the splits and rows that the dataset had. Without it the headers of all tar files are read: files of one
+    name, up to the first dot in it, are a sample: a video, and its label in a `.json` (a "label", "labels", "cls" or
+    "class", "start" and "end" in seconds), `.cls` or `.txt`. A tar file is of val (valid, validation, dev) or test
+    where this is a word of its name or its folder's, else of train. Hidden files and folders are not read.
+
+    Args:
+        root: folder with .tar files, or with folders of them.
+        classes: file of class names, as of data=list; null: classes.txt in root, if it is there. Only without an index.
+        val_fraction, test_fraction, split_seed, group_by, folds, fold: without an index as of data=list, with one as of
+            data=index.
+
+    Raises:
+        DataError: no tar file; one that is none, or is cut off; a sample with two videos, or a label that is none.
+    """
+    folder = check_root(root)
+    if (folder / FILE).is_file():
+        return index(
+            folder, val_fraction=val_fraction, split_seed=split_seed, group_by=group_by, folds=folds, fold=fold
+        )
+    cut = SplitOptions(val_fraction, test_fraction, split_seed, group_by, folds, fold)
+    found = (path.relative_to(folder) for path in folder.rglob("*.tar") if path.is_file())
+    tars = sorted((str(path) for path in found if not any(part[0] == "." for part in path.parts)), key=natural_key)
+    if not tars:
+        raise DataError(f"{folder}: holds neither {FILE} nor a .tar file; `vidtrain data shard` writes them")
+    if classes is None and (folder / _CLASSES).is_file():
+        classes = _CLASSES
+    given = None if classes is None else read_classes(find_file(classes, folder, "classes"))
+    rows: dict[str, Rows] = {}
+    for tar in tars:
+        split = _split_of(tar)
+        _read_tar(folder / tar, rows.setdefault(split, _no_rows(folder / tar)))
+    for own in rows.values():
+        if not any(own.starts or ()) and all(map(math.isinf, own.ends or ())):  # whole files, all of them
+            own.starts = own.ends = None
+    bad = BadRows()
+    multi_label = any(len(labels) != 1 for own in rows.values() for labels in own.labels)
+    names, numbers, notes = number_labels(rows, given, bad)
+    splits = {split: build_manifest(own, numbers, str, multi_label=multi_label) for split, own in rows.items()}
+    notes.append(
+        f"the headers of {len(tars)} tar files were read; `vidtrain data check` writes an index that opens at once"
+    )
+    notes += [note for own in rows.values() for note in own.notes]
+    splits, cuts = cut_splits(splits, names, folder, cut, own_names=True)
+    return finish(names, splits, folder, notes=[*notes, *cuts])
+
+
+def _split_of(name: str) -> str:
+    """The split of a tar file by its path below the root."""
+    words = set(re.split(r"[^a-z]+", name.lower()))
+    return next((split for split, own in _SPLITS.items() if words.intersection(own)), "train")
+
+
+def _no_rows(tar: Path) -> Rows:
+    rows = Rows(tar, lambda row: (row + 1, rows.names[row]), entry=True, starts=[], ends=[])
+    return rows
+
+
+def _read_tar(tar: Path, rows: Rows) -> None:
+    """Add the samples of a tar file to `rows`, whose times are seconds, 0 to inf for a whole file."""
+    assert rows.starts is not None
+    assert rows.ends is not None
+    skipped = 0
+    try:
+        with tar.open("rb") as file:
+            for key, members in _samples(file, str(tar)):
+                videos = [member for suffix, member in members if suffix in VIDEO_SUFFIXES]
+                if len(videos) > 1:
+                    raise DataError(f"{tar}: sample {key} has several videos: {some([one.name for one in videos])}")
+                beside = {suffix: member for suffix, member in members if suffix in _LABELS}
+                if not videos or not beside:
+                    skipped += 1
+                    continue
+                for labels, start, end in _rows_of(file, tar, beside):
+                    rows.names.append(videos[0].path(str(tar)))
+                    rows.labels.append(labels)
+                    rows.starts.append(start)
+                    rows.ends.append(end)
+    except OSError as error:
+        raise DataError(f"{tar}: cannot be read: {error.strerror or error}") from None
+    if skipped:
+        what = f"without a video, or without a label ({', '.join(_LABELS)})"
+        rows.notes.append(f"{tar.name}: {skipped} samples {what} are skipped")
+
+
+def _samples(file: BinaryIO, name: str) -> Iterator[tuple[str, list[tuple[str, Member]]]]:
+    """(key, (suffix, member) of each) of the samples, whose members follow each other."""
+    members: list[tuple[str, Member]] = []
+    current = ""
+    for member in list(walk_tar(file, name)):  # at once: the file is read elsewhere between two samples
+        folder, slash, base = member.name.rpartition("/")
+        stem, dot, suffix = base.partition(".")
+        key = f"{folder}{slash}{stem}"
+        if key != current and members:
+            yield current, members
+            members = []
+        current = key
+        members.append((f"{dot}{suffix}".lower(), member))
+    if members:
+        yield current, members
+
+
+def _rows_of(file: BinaryIO, tar: Path, beside: dict[str, Member]) -> list[_Row]:
+    """What the files beside a video say: the first of _LABELS that says something.
+
+    Raises:
+        DataError: none of them does.
+    """
+    for suffix in _LABELS:
+        member = beside.get(suffix)
+        if member is None:
+            continue
+        if member.size > _LARGEST_LABEL:
+            raise DataError(f"{tar}: {member.name}: a label of {member.size} bytes; at most {_LARGEST_LABEL} are read")
+        file.seek(member.start)
+        text = file.read(member.size)
+        if suffix != ".json":
+            return [((text.decode("utf-8", "replace").strip(),), 0.0, math.inf)]
+        try:
+            content = parse_json(text)
+            return [_row(row) for row in content.get("rows", [content])]
+        except (ValueError, TypeError, AttributeError):
+            if len(beside) == 1:  # else .json holds something of the writer's own
+                expected = 'a "label", "labels", "cls" or "class", and "start" and "end" as seconds'
+                raise DataError(f"{tar}: {member.name}: expected {expected}") from None
+    raise AssertionError(sorted(beside))
+
+
+def _row(content: dict[str, Any]) -> _Row:
+    """A row of a .json; raises ValueError, TypeError or AttributeError for what is none."""
+    labels = content.get("labels", [content.get(key) for key in ("label", "cls", "class") if key in content][:1])
+    start, end = content.get("start", 0.0), content.get("end", math.inf)
+    if type(labels) is not list or not all(type(label) in (int, str) for label in labels):
+        raise ValueError("labels")
+    if not labels and "labels" not in content:
+        raise ValueError("no label")
+    if type(start) not in (int, float) or type(end) not in (int, float) or not 0 <= start < end:
+        raise ValueError("times")
+    return tuple(str(label) for label in labels), float(start), float(end)

@@ -1,0 +1,295 @@
+"""The videos of a dataset in tar files as WebDataset lays them out, and an index of where in them each one lies.
+
+    <output>/train-000000.tar        archery/v_12.mp4, archery/v_12.json, archery/v_12.cls, the next video ...
+    <output>/index.json, *.npy       `data=shards data.root=<output>` trains from it
+    <output>/classes.txt             a class name per line, in the order of the numbers in the .cls
+    <output>/report.csv              a line per video and split: its shard, offset and size, or why it is in none
+    <output>/shards.jsonl            the journal
+
+A video stands once, byte by byte as it was, in the shards of each split that has rows of it. The rows of the index are
+in the dataset's own order: what a training draws from the shards is, to the bit, what it draws from the files. Shards
+that are written twice have the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from vidtrain.data.jobs.journal import Journal, Stamp, stamp_of, write_report
+from vidtrain.data.jobs.making import Job, make_all, whole
+from vidtrain.data.manifest.files import suffix_of
+from vidtrain.data.manifest.index import write_index
+from vidtrain.data.manifest.manifest import StringArray, VideoData
+from vidtrain.data.prepare.prepare import check_output
+from vidtrain.data.prepare.sample import ShardSample, samples_of
+from vidtrain.data.settings import ShardConfig
+from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.members import Member, open_bytes, walk_tar
+from vidtrain.plain import as_dataclass, is_below
+from vidtrain.runs.atomic import whole_file
+from vidtrain.runs.sole_writer import sole_writer
+from vidtrain.types import BadVideo
+
+JOURNAL: Final = "shards.jsonl"
+CLASSES: Final = "classes.txt"
+_UNITS: Final = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_SIZE: Final = re.compile(rf"([0-9]{{1,9}}(?:\.[0-9]{{1,9}})?) ?({'|'.join(_UNITS)})", re.IGNORECASE)
+_COLUMNS: Final = ("path", "split", "status", "shard", "member", "offset", "bytes", "reason")
+_ABSENT: Final = "no such file, or it cannot be read"
+
+
+@dataclass(frozen=True)
+class Sharded:
+    """What came of a run.
+
+    made, kept: shards written now, and those finished before. videos, bytes: in all of them.
+    bad: videos that are in none.
+    """
+
+    made: int
+    kept: int
+    videos: int
+    bytes: int
+    bad: tuple[BadVideo, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A finished shard. name: below the output folder. plan: see `ShardJob`. bytes: its size."""
+
+    name: str
+    plan: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ShardJob(Job):
+    """A shard to write; its source is the name of the shard."""
+
+    split: str = ""
+    samples: tuple[ShardSample, ...] = ()
+
+    @property
+    def plan(self) -> str:
+        """Digest of all that the bytes of the shard depend on."""
+        parts = (
+            [
+                sample.source,
+                sample.name,
+                sample.stamp.size,
+                sample.stamp.mtime_ns,
+                *(b.decode() for _, b in sample.beside),
+            ]
+            for sample in self.samples
+        )
+        return hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest()
+
+
+def bytes_of(size: str) -> int:
+    """shard.size as a number of bytes; raises ConfigError."""
+    found = _SIZE.fullmatch(size.strip())
+    count = 0 if found is None else int(float(found[1]) * _UNITS[found[2].lower()])
+    if not count:
+        raise ConfigError(f"shard.size={size}: expected a number above 0 with kB, MB, GB or TB, such as 1GB")
+    return count
+
+
+def write_shards(data: VideoData, output: str | Path, settings: ShardConfig, *, workers: int) -> Sharded:
+    """Write the shards that are not there yet, then the index and the report.
+
+    Args:
+        data: whose videos; of all its splits.
+        output: folder for the shards; made where there is none.
+        workers: processes, each of which writes one shard at a time.
+
+    Raises:
+        ConfigError: a setting, or an output folder, that cannot be used.
+        DataError: a video is a folder of images; none is there; a shard could not be written.
+        VidtrainError: another process writes to the folder.
+    """
+    most = bytes_of(settings.size)
+    output = Path(output).absolute()
+    paths = {split: [os.path.abspath(path) for path in m.paths] for split, m in data.splits.items()}  # noqa: PTH100
+    sources = list(dict.fromkeys(path for own in paths.values() for path in own))
+    check_output(output, sources, data)
+    stamps = _stamps(sources)
+    jobs: list[ShardJob] = []
+    for number, (split, manifest) in enumerate(data.splits.items()):
+        samples = samples_of(manifest, paths[split], data.class_names, stamps)
+        if split == "train":
+            order = np.random.default_rng((settings.seed, number)).permutation(len(samples))
+            samples = [samples[n] for n in order.tolist()]
+        jobs += _planned(split, samples, output, most)
+    with sole_writer(output, "output"):
+        made = _make(jobs, output, settings, workers=workers)
+        return _record(data, output, paths, jobs, made)
+
+
+def _stamps(sources: Sequence[str]) -> dict[str, Stamp]:
+    """Of each video that is there; raises DataError for folders, and when there is none."""
+    found = {source: stamp_of(source) for source in sources}
+    folders = [source for source, stamp in found.items() if stamp is not None and stamp.folder]
+    if folders:
+        raise DataError(
+            f"{folders[0]}: is a folder of images ({len(folders)} of {len(sources)} videos are), and a member of a "
+            "shard is one file: pack them first with `vidtrain data prepare prepare.format=jpeg`"
+        )
+    there = {source: stamp for source, stamp in found.items() if stamp is not None}
+    if not there:
+        raise DataError(f"none of the {len(sources)} videos is there; the first: {sources[0]}")
+    return there
+
+
+def _planned(split: str, samples: Sequence[ShardSample], output: Path, most: int) -> Iterator[ShardJob]:
+    """The shards of a split, each with as many videos in a row as fit into `most` bytes."""
+    parts: list[list[ShardSample]] = []
+    room = 0
+    for sample in samples:
+        if not parts or room + sample.room > most:
+            parts.append([])
+            room = 0
+        parts[-1].append(sample)
+        room += sample.room
+    for number, part in enumerate(parts):
+        name = f"{split}-{number:06}.tar"
+        yield ShardJob(name, str(output / name), None, split, tuple(part))
+
+
+def _make(jobs: Sequence[ShardJob], output: Path, settings: ShardConfig, *, workers: int) -> int:
+    """Write the shards that are not finished, delete those that are no longer wanted; returns how many were written.
+
+    Raises:
+        DataError: one could not be written.
+    """
+    with closing(Journal(output / JOURNAL, "name", _read_shard)) as journal:
+        former = set(journal.entries)
+        todo = [job for job in jobs if not _is_finished(journal, job)]
+
+        def keep(shard: Shard) -> str:
+            journal.add(shard)
+            return ""
+
+        failed = make_all(
+            partial(write_shard, output=str(output)),
+            todo,
+            "sharding",
+            done=len(jobs) - len(todo),
+            workers=workers,
+            timeout=settings.timeout,
+            made=keep,
+        )
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise DataError(
+            f"{len(failed)} of {len(jobs)} shards could not be written; the first: {name}: {reason}; the same command "
+            "goes on with those that are missing"
+        )
+    for name in former - {job.source for job in jobs}:  # of other settings, or of what the dataset was before
+        (output / name).unlink(missing_ok=True)
+    return len(todo)
+
+
+def _read_shard(content: Any) -> Shard:
+    shard = as_dataclass(Shard, content)
+    if not is_below(shard.name) or not shard.name.endswith(".tar"):  # what is no longer wanted is deleted: nothing else
+        raise ValueError(shard.name)
+    return shard
+
+
+def _is_finished(journal: Journal[Shard], job: ShardJob) -> bool:
+    entry, found = journal.entries.get(job.source), stamp_of(job.target)
+    return entry is not None and found is not None and (entry.plan, entry.bytes) == (job.plan, found.size)
+
+
+def _record(
+    data: VideoData, output: Path, paths: Mapping[str, list[str]], jobs: Sequence[ShardJob], made: int
+) -> Sharded:
+    """Write classes, report and index; `made` shards were written now."""
+    with whole_file(output / CLASSES, "w", encoding="utf-8") as file:
+        file.writelines(f"{name}\n" for name in data.class_names)
+    where: dict[str, dict[str, tuple[ShardJob, Member]]] = {split: {} for split in data.splits}
+    for job in jobs:
+        members = _members(job)
+        where[job.split] |= {sample.source: (job, members[sample.name]) for sample in job.samples}
+    splits, notes, lines = {}, list(data.notes), []
+    for split, manifest in data.splits.items():
+        found = [where[split].get(path) for path in paths[split]]
+        rows = np.array([row for row, one in enumerate(found) if one is not None], dtype=np.int64)
+        own = StringArray.of(one[1].path(one[0].target) for one in found if one is not None)
+        lost = list(dict.fromkeys(path for path in paths[split] if path not in where[split]))
+        missing = (*manifest.missing, *(() if split == "train" else lost))
+        splits[split] = replace(manifest.take(rows), paths=own, missing=missing)
+        if lost:
+            how = "excluded" if split == "train" else "listed as missing"
+            notes.append(f"{split}: {len(lost)} videos are in no shard and are {how}")
+        for path, (job, member) in where[split].items():
+            place = {"shard": job.source, "member": member.name, "offset": member.start, "bytes": member.size}
+            lines.append({"path": path, "split": split, "status": "in", **place})
+        lines += [{"path": path, "split": split, "status": "bad", "reason": _ABSENT} for path in lost]
+    write_report(output, _COLUMNS, lines)
+    write_index(output, replace(data, splits=splits, notes=tuple(notes)))
+    inside = [member for own in where.values() for _, member in own.values()]
+    bad = dict.fromkeys(str(line["path"]) for line in lines if line["status"] == "bad")
+    size = sum(member.size for member in inside)
+    return Sharded(made, len(jobs) - made, len(inside), size, tuple(BadVideo(path, _ABSENT) for path in bad))
+
+
+# ---------------------------------------------------------------- a tar file
+
+
+def write_shard(job: ShardJob, *, output: str) -> Shard:
+    """Write one shard, whole or not at all; no time, owner or order of the disk is in its bytes.
+
+    Raises:
+        VideoError: a video cannot be read, or has changed.
+        DataError: the disk is full, or may not be written to.
+    """
+    with whole(job, output) as part, tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
+        for sample in job.samples:
+            _add_video(tar, job.source, sample)
+            stem = sample.name.removesuffix(suffix_of(sample.name))
+            for suffix, content in sample.beside:
+                info = tarfile.TarInfo(stem + suffix)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return Shard(job.source, job.plan, Path(job.target).stat().st_size)
+
+
+def _add_video(tar: tarfile.TarFile, shard: str, sample: ShardSample) -> None:
+    try:
+        file = open_bytes(sample.source)
+    except OSError as error:
+        raise VideoError(shard, f"{sample.source} cannot be read ({error.strerror or error})") from None
+    with file:
+        if stamp_of(sample.source) != sample.stamp:
+            raise VideoError(shard, f"{sample.source} has changed since this run began")
+        info = tarfile.TarInfo(sample.name)
+        info.size = sample.stamp.size
+        tar.addfile(info, file)
+
+
+def _members(job: ShardJob) -> dict[str, Member]:
+    """Where the videos of a shard lie in it, by name, and what is beside them.
+
+    Raises:
+        DataError: it lacks one of them.
+    """
+    with Path(job.target).open("rb") as file:
+        found = {member.name: member for member in walk_tar(file, job.target)}
+    lost = [sample.name for sample in job.samples if sample.name not in found]
+    if lost:
+        raise DataError(f"{job.target}: lacks {lost[0]}; delete it, and give the same command again")
+    return found

@@ -15,12 +15,15 @@ import vidtrain
 from tests.models.recurrent import randomised
 from tests.videos import scene, write_video
 from vidtrain.commands.live import watch
+from vidtrain.commands.live_answers import _Sliding, asked_of
 from vidtrain.commands.predict import PredictConfig
 from vidtrain.commands.predictor import Predictor
+from vidtrain.commands.timeline import Slider
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.live.settings import LiveConfig, StateName
 from vidtrain.live.sources import live_source
+from vidtrain.tasks.settings import SegmentsConfig
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +62,17 @@ def probabilities(clf: Predictor, video: Path, first: int, last: int) -> Any:
         return clf.model(x)[0].softmax(0).numpy()
 
 
-@pytest.mark.parametrize("mode", [StateName.endless, StateName.renewed])
+RNN: dict[str, Any] = {"size": 32, "clip": 2, "network": "slow_fusion"}
+
+
 @pytest.mark.parametrize(
-    ("name", "options"),
-    [("convlstm_tiny", {"size": 32}), ("feature_rnn_tiny", {"size": 32, "clip": 2, "network": "slow_fusion"})],
+    ("name", "options", "mode"),
+    [
+        ("convlstm_tiny", {"size": 32}, StateName.endless),
+        pytest.param("feature_rnn_tiny", RNN, StateName.renewed, marks=pytest.mark.slow),
+        pytest.param("convlstm_tiny", {"size": 32}, StateName.renewed, marks=pytest.mark.slow),
+        pytest.param("feature_rnn_tiny", RNN, StateName.endless, marks=pytest.mark.slow),
+    ],
 )
 def test_a_video_played_to_it(
     trained: Path,
@@ -86,13 +96,8 @@ def test_a_video_played_to_it(
         assert np.abs([found[n] for n in clf.class_names] - expected).max() <= 1e-5
 
 
-def test_one_without_a_state_slides_and_says_so(
-    trained: Path, video: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    model = vidtrain.load(trained).model
-    timed = ("latency_ms", "time")
-    plain, one = ([{k: v for k, v in line.items() if k not in timed} for line in
-                   said(trained, model, video, mode, monkeypatch, capsys)[0]]
-                  for mode in (StateName.windows, StateName.endless))  # fmt: skip
-    assert plain == one
-    assert "live.state=endless: windows slide, as this network cannot take frame by frame: " in caplog.text
+def test_one_without_a_state_slides_and_says_so(trained: Path, caplog: pytest.LogCaptureFixture) -> None:
+    slider = Slider(vidtrain.load(trained), SegmentsConfig(), asked="a stream")
+    assert type(asked_of(slider, StateName.endless, 32)) is type(asked_of(slider, StateName.windows, 32)) is _Sliding
+    (line,) = caplog.messages
+    assert line.startswith("live.state=endless: windows slide, as this network cannot take frame by frame: ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidtrain.errors import ConfigError
@@ -35,6 +35,7 @@ def test_the_cool_down() -> None:
     assert raised(AlarmConfig(["a"], windows=1, of=1, cool_down=0), [1.0] * 3) == [0, 1, 2]
 
 
+@settings(max_examples=60)
 @given(
     probs=st.lists(st.floats(0, 1), max_size=60),
     threshold=st.floats(0, 1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidtrain.live.clock import StreamClock
@@ -37,6 +37,7 @@ def test_the_clock_on_the_wall() -> None:
     assert first + shown(again, [90.0, 90.5], [104.4, 104.9]) == [0, 0.5, 4.5, 5.0]
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.floats(-1e5, 1e5) | st.none(), st.booleans()), max_size=50), st.booleans(), st.booleans())
 def test_time_never_steps_back(frames: list[tuple[float | None, bool]], new_clocks: bool, by_arrival: bool) -> None:
     clock, last = StreamClock(), 0.0

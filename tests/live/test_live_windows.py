@@ -36,7 +36,7 @@ def streamed(times: list[float], spec: ClipSpec, hop: int | str, rate: float | N
     return found + windows.end(), most
 
 
-@settings(max_examples=80)
+@settings(max_examples=60)
 @given(
     total=st.integers(1, 120),
     fps=st.sampled_from([10.0, 24.0, 25.0, 30000 / 1001]),
@@ -70,7 +70,8 @@ def test_the_windows_of_the_whole_video(
         expected = sliding_clips(total, fps, spec, hop, times=times)
     except Exception:  # short=error
         expected = np.empty((0, spec.num_frames), np.int64)
-    windows, _ = streamed(shown, spec, hop, fps if times is None else None)
+    # of uneven frames the container may say a rate all the same
+    windows, _ = streamed(shown, spec, hop, fps if times is None else (None, 25.0)[total % 2])
     assert numbers(windows) == expected.tolist()
     line = Timeline(total, fps, times)
     assert np.allclose([w.start for w in windows], line.seconds(expected.min(1)) if len(expected) else [])
@@ -85,9 +86,9 @@ def test_the_windows_of_the_whole_video(
 def test_what_is_held_does_not_grow(fps: float | None, hop: Any, rate: float | None) -> None:
     spec = ClipSpec(num_frames=4, stride=5, fps=fps)
     rng = np.random.default_rng(0)
-    times = np.arange(900) / 25 + (rng.uniform(0, 0.01, 900) if rate is None else 0)
+    times = np.arange(400) / 25 + (rng.uniform(0, 0.01, 400) if rate is None else 0)
     windows, most = streamed(times.tolist(), spec, hop, rate)
-    assert len(windows) > 60
+    assert len(windows) > 25
     assert most <= 16 + 13 + 6  # a window, a hop, and what is not yet sure
 
 

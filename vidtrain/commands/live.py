@@ -7,19 +7,18 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import torch
 
 from vidtrain.commands.live_answers import Answer, Asked, asked_of, whole
-from vidtrain.commands.live_output import Said
+from vidtrain.commands.live_output import Said, StreamOptions
 from vidtrain.commands.predictor import Predictor
 from vidtrain.commands.timeline import Slider
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.engine.signals import StopSignals
 from vidtrain.errors import ConfigError
 from vidtrain.live.capture import Capture
-from vidtrain.live.settings import LiveConfig
 from vidtrain.live.sources import StreamSource
 from vidtrain.live.windows import LiveWindow, hold_of, newest
 
@@ -36,17 +35,14 @@ class _Pace:
     late: float
 
 
-def watch(predictor: Predictor, source: StreamSource, options: Any) -> None:
+def watch(predictor: Predictor, source: StreamSource, options: StreamOptions) -> None:
     """Answer for a stream until it ends, or SIGINT or SIGTERM does.
-
-    Args:
-        options: the command's, see PredictConfig.
 
     Raises:
         VideoError: it does not open, or was cut and does not open again.
         ConfigError: what the Slider says; alarms of classes that do not exist.
     """
-    live: LiveConfig = options.live
+    live = options.live
     live.alarm.check(predictor.class_names)
     if options.overlay:
         raise ConfigError("overlay=true draws over files: a stream is none")

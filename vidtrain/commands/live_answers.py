@@ -113,10 +113,9 @@ def whole(hop: float | str) -> int | str:
 
 def asked_of(slider: Slider, mode: StateName, size: int) -> Asked:
     """By windows or by a state, as the user says and the network can."""
-    reason = why_no_state(slider.network.model, size)
     if mode is StateName.windows:
         return _Sliding(slider)
-    if reason is not None:
+    if (reason := why_no_state(slider.network.model, size)) is not None:
         log.warning("live.state=%s: windows slide, as this network cannot take frame by frame: %s", mode, reason)
         return _Sliding(slider)
     return _Carrying(slider, mode)

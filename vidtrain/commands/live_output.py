@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -32,23 +32,34 @@ from vidtrain.segments import Segment
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.segments.online import OnlineSegments
 from vidtrain.tasks.segments.task import Segments
+from vidtrain.tasks.settings import SegmentsConfig
 from vidtrain.terminal import EXACT_NAMES
+from vidtrain.types import FilePath
 
 log = logging.getLogger("vidtrain")
+
+
+class StreamOptions(Protocol):
+    """What of PredictConfig a stream is watched by."""
+
+    live: LiveConfig
+    segments: SegmentsConfig
+    top: int
+    output: FilePath | None
+    overlay: bool
 
 
 class Said:
     """A line of JSON per answer and per alarm on stdout; latency on stderr; both lines and segments in files.
 
-    options: the command's, see PredictConfig.
+    options: the command's.
     """
 
-    def __init__(self, predictor: Predictor, source: StreamSource, options: Any) -> None:
+    def __init__(self, predictor: Predictor, source: StreamSource, options: StreamOptions) -> None:
         assert isinstance(predictor.task, (Classification, Segments))
         self._names, self._calibration = predictor.class_names, predictor.task.calibration
         self._source = source
-        self._live: LiveConfig = options.live
-        self._top: int = options.top
+        self._live, self._top = options.live, options.top
         self._alarms = Alarms(self._live.alarm)
         self._all, self._since = Latencies(), Latencies()
         self._report_at = time.monotonic() + self._live.report

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import av
 from av.container import InputContainer
 
+from vidtrain.data.readers.pyav.opening import LENIENT
 from vidtrain.errors import ConfigError, VideoError, one_of
 from vidtrain.live.byte_streams import FollowedFile, Pipe
 from vidtrain.live.settings import LiveConfig
@@ -48,7 +49,7 @@ _PROTOCOLS: Final = {
 _CAMERAS: Final = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 _DEVICES: Final = ("v4l2", "avfoundation", "dshow", "x11grab", "gdigrab", "lavfi")
 """FFmpeg's names of what input=NAME:DEVICE opens."""
-_BOUNDS: Final = {"probesize": "5000000", "analyzeduration": "5000000", "max_streams": "64"}
+_BOUNDS: Final = {"probesize": "5000000", "analyzeduration": "5000000", "max_streams": "256"}
 """Bytes, microseconds and streams that FFmpeg looks at to find out what it is given."""
 _OURS: Final = ("protocol_whitelist", "protocol_blacklist", "format_whitelist", "codec_whitelist")
 _SECRET: Final = re.compile(
@@ -154,7 +155,7 @@ def open_source(source: StreamSource, config: LiveConfig, stopped: Callable[[], 
             what = Pipe(source.address, stopped)
         elif source.kind is SourceKind.file:
             what = FollowedFile(source.address, config.idle, stopped)
-        return av.open(what, format=source.format, container_options=options, timeout=wait, metadata_errors="replace")
+        return av.open(what, format=source.format, container_options=options, timeout=wait, **LENIENT)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(source.name, _why(error, source, config)) from None
 

@@ -39,7 +39,7 @@ STRICT: Final = {
 It makes those of H.264 and MPEG-1 and -2 refuse more sound frames and not see more damage.
 """
 # Titles that are not UTF-8 are no reason to refuse a file. From PyAV 19 on they never are.
-_LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 _MARKED_DEFAULT: Final = 5_000_000  # pixels that the mark "default" counts as
 
@@ -80,7 +80,7 @@ class OpenFile:
                 options=options,
                 container_options=dict(_LOCAL if self._url.startswith("file:") else _LOCAL_PART),
                 timeout=self._timeout,
-                **_LENIENT,
+                **LENIENT,
             )
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise VideoError(self.path, _why_not_opened(error, self.seen)) from None

@@ -225,9 +225,10 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     from vidtrain.options import schema as config
     from vidtrain.options.described import conf_dir
     from vidtrain.shell import hydra_errors
-    from vidtrain.shell.composing import composed_once, composed_without_copies
+    from vidtrain.shell.composing import composed_once, composed_without_copies, ignore_notices
 
     sweep.failed.clear()
+    ignore_notices()
     config.register(command, "train")  # the keys of a checkpoint are those of train
     run_dir.register()
     # by path, not pkg://vidtrain.conf: in a clone beside an installed copy, `python -m vidtrain` imports the clone,

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 _OF_HYDRA: Final = re.compile(r"[+~]*hydra(\.mode|\.searchpath|=|$)")  # overrides that set it, or bring what may
+
+
+def ignore_notices() -> None:
+    """Hydra 1.4 gives notice at every start of what 1.5 will no longer do; 1.3 has not what is to be used instead.
+
+    It is about version_base, resolvers, and the plugins, callbacks and logging that this program itself names.
+    """
+    warnings.filterwarnings("ignore", message="(?s)Hydra configured Python logging without an execution whitelist")
+    warnings.filterwarnings("ignore", message=r"(?s)register_new_resolver\(\) is deprecated")
+    warnings.filterwarnings("ignore", message="(?s)The version_base parameter is deprecated")
+    warnings.filterwarnings("ignore", message=r"(?s)hydra\.utils\.instantiate\(\) resolved", module=r"hydra\.")
 
 
 @contextmanager

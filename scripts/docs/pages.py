@@ -17,7 +17,7 @@ from vidtrain.options.described import conf_dir, fields, group_options
 
 ROOT: Final = Path(__file__).parents[2]
 ORDER: Final = {
-    "Guides": "own_clips fine_tune few_labels long_videos timeline live features flow sweeps cluster faq",
+    "Guides": "own_clips fine_tune few_labels timeline live features flow sweeps cluster faq",
     "Data": "data segments",
     "Training": "training recipes speed",
     "Testing": "testing compare report explain",

@@ -119,12 +119,14 @@ def test_a_yaml_of_pyslowfast(tmp_path: Path) -> None:
         ("MODEL: {ARCH: x3d}\nX3D: {DEPTH_FACTOR: 5.0}", "x3d_l"),
         ("MODEL: {ARCH: mvit}\nMVIT: {REL_POS_SPATIAL: True}", "mvit_v2_s"),
         ("MODEL: {ARCH: vit}\nTIMESFORMER: {ATTENTION_TYPE: x}", "timesformer"),
-        ("MODEL: {ARCH: csn}", "csn_r101"),
+        ("MODEL: {ARCH: csn}\nDATA: {TRAIN_CROP_SIZE: 224, TEST_CROP_SIZE: 224}", "csn_r101"),
     ],
 )
 def test_architectures_of_pyslowfast(sections: str, model: str, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(f"{sections}\nSOLVER: {{BASE_LR: 0.1}}\n")
-    assert said(tmp_path / "s.yaml")[0]["/model"] == model
+    keys, left = said(tmp_path / "s.yaml")
+    assert keys["/model"] == model
+    assert not [line for line in left if line.startswith("DATA.")]
 
 
 def test_a_python_file_of_mmaction2_is_parsed_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

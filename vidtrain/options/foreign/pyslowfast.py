@@ -128,6 +128,8 @@ def _clip(given: Foreign) -> Iterator[ForeignChoice]:
 def _pixels(given: Foreign) -> Iterator[ForeignChoice]:
     if (size := given.number("DATA.TRAIN_CROP_SIZE")) is not None:
         yield ForeignChoice("transform.size", int(size), "DATA.TRAIN_CROP_SIZE")
+        if given.values["DATA"].get("TEST_CROP_SIZE") == size:
+            given.ignore("DATA.TEST_CROP_SIZE")
     scales = given.get("DATA.TRAIN_JITTER_SCALES")
     area = given.get("DATA.TRAIN_JITTER_SCALES_RELATIVE")
     aspect = given.get("DATA.TRAIN_JITTER_ASPECT_RELATIVE")

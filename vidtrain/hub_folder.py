@@ -25,6 +25,7 @@ from vidtrain import torch_files
 from vidtrain.engine.checkpoints.checkpoint import FORMAT, load_checkpoint
 from vidtrain.engine.checkpoints.content import check_content
 from vidtrain.errors import CheckpointError
+from vidtrain.export.onnx_file import read_onnx
 from vidtrain.models.weights.metadata import SECTION, Beside, class_names
 from vidtrain.plain import read_mapping
 from vidtrain.reports.results import write_json
@@ -55,12 +56,22 @@ def is_hub_folder(path: Path, *, damaged: bool = True) -> bool:
         return damaged and (path / WEIGHTS).is_file()
 
 
-def load_trained(path: str | Path) -> dict[str, Any]:
+def load_trained(path: str | Path, *, exported: bool = False) -> dict[str, Any]:
     """The content of a checkpoint, or of a folder that `vidtrain publish` has written: the same keys.
 
+    Args:
+        exported: also of an ONNX file that `vidtrain export` has written, which has no weights to give.
+
     Raises:
-        CheckpointError: see `load_checkpoint`; a folder that is damaged.
+        CheckpointError: see `load_checkpoint`; a folder that is damaged; an ONNX file, see `read_onnx`.
     """
+    if Path(path).suffix == ".onnx":
+        if not exported:
+            raise CheckpointError(
+                f"{path}: an ONNX file answers (vidtrain predict, eval, vidtrain.load), it has no weights or layers to "
+                "give: take the checkpoint that it was exported from"
+            )
+        return read_onnx(Path(path))
     return read_folder(Path(path)) if is_hub_folder(Path(path)) else load_checkpoint(path)
 
 

@@ -17,6 +17,7 @@ from vidtrain import build
 from vidtrain.class_names import class_names
 from vidtrain.data.settings import SampleMode
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
+from vidtrain.export.contract import EXPORTED
 from vidtrain.hub_folder import is_hub_folder, load_trained
 from vidtrain.models.weights.expects import IMAGENET, RATES, Expects
 from vidtrain.models.weights.start import START_KEYS, timm_colours
@@ -107,8 +108,10 @@ class Subject:
                 raise ConfigError("checkpoint=... brings its own model: leave out model, or the checkpoint")
             if options.class_names is not None:
                 raise ConfigError("class_names goes with model.weights; checkpoint=... names its own classes")
-            file, content = options.checkpoint, load_trained(options.checkpoint)
+            file, content = options.checkpoint, load_trained(options.checkpoint, exported=True)
             config = checkpoint_config(content, call.composed, call.choices, file=file, trust=options.trust)
+            if EXPORTED in content:
+                check_exported(config, content, file)
             return cls(config, content, None)
         if file is None:
             raise ConfigError(
@@ -145,6 +148,25 @@ class Subject:
             model, content = build.load_model(options.checkpoint, trust=options.trust, content=self.content)
             return model, tuple(content["class_names"])
         return self.named(options.class_names, data)
+
+
+def check_exported(config: TrainConfig, content: Mapping[str, Any], file: str) -> None:
+    """Raise ConfigError for a change of what is fixed in an exported file; it is asked on the CPU."""
+    own = checkpoint_config(content, file=file)
+    fixed = [("sampler", ("num_frames",)), ("transform", ("size", "mean", "std"))]
+    for section, key in ((section, key) for section, keys in fixed for key in keys):
+        value, kept = (getattr(getattr(one, section), key) for one in (config, own))
+        if value != kept:
+            raise ConfigError(
+                f"{section}.{key}={value}: {file} was exported with {kept}, which is fixed in it; export the "
+                "checkpoint again with the other value"
+            )
+    if config.trainer.device not in ("auto", "cpu"):
+        raise ConfigError(
+            f"trainer.device={config.trainer.device}: vidtrain asks an ONNX file on the CPU; the checkpoint runs on a "
+            "GPU, too"
+        )
+    config.trainer.device = "cpu"
 
 
 def clips_of(config: TrainConfig) -> Expects:

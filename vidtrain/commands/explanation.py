@@ -24,6 +24,7 @@ from vidtrain.errors import ConfigError, VideoError, did_you_mean, one_of
 from vidtrain.explain.deletion import Deletion
 from vidtrain.explain.methods import EvidenceMap, MapOptions, evidence_map
 from vidtrain.explain.score import ClassScore
+from vidtrain.export.network import check_has_layers
 from vidtrain.reports.explanation import frame_scores, write_overlay, write_strip
 from vidtrain.reports.results import write_json
 from vidtrain.runs.atomic import whole_file
@@ -126,6 +127,7 @@ def explain(
     task = predictor.task
     if not isinstance(task, Classification):
         raise ConfigError(f"{type(task).__name__} gives no classes to explain")
+    check_has_layers(predictor.model)
     with Inputs(video, fps) as inputs:
         if not inputs.single:
             raise ConfigError(f"explain takes one video, got {len(inputs.paths)}: call it for each")

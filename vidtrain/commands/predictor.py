@@ -30,12 +30,14 @@ from vidtrain.engine.extract import ViewFeatures
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, model_inputs
 from vidtrain.errors import CheckpointError, ConfigError, DataError, VideoError, one_of
+from vidtrain.export.contract import EXPORTED
+from vidtrain.export.network import check_has_layers
 from vidtrain.hub_folder import is_hub_folder, load_trained
 from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.models.weights.expects import Expects
 from vidtrain.options.schema import TrainConfig
 from vidtrain.options.stored import changed_eval, checkpoint_config
-from vidtrain.published import Subject, clips_of
+from vidtrain.published import Subject, check_exported, clips_of
 from vidtrain.tasks.classification.metrics import best_classes
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.segments.task import Segments
@@ -184,6 +186,7 @@ class Predictor:
             VideoError: a video cannot be read, or the layer's output is not finite.
             ConfigError: no such layer; a network that reads flow.
         """
+        check_has_layers(self.model)
         if model_inputs(self.model) != ("rgb",):
             raise ConfigError(f"features are those of RGB: {type(self.model).__name__} reads optical flow, too")
         given = {"clips": clips, "crops": crops, "hop": hop, "batch_size": batch_size}
@@ -318,8 +321,12 @@ def load(
         key = next(iter(options), "class_names")
         raise ConfigError(f"{key}=... goes with a published file and model=NAME; a checkpoint brings its own")
     file = str(_checkpoint_of(Path(path)))
-    content = load_trained(file)
+    content = load_trained(file, exported=True)
     config = checkpoint_config(content, file=file, trust=trust)
+    if EXPORTED in content:
+        config.trainer.device = str(device)
+        check_exported(config, content, file)
+        device = config.trainer.device
     with torch.random.fork_rng(devices=[]):  # building it draws weights, which the file's replace
         network, _ = build.load_model(file, trust=trust, content=content)
     return Predictor(

@@ -85,7 +85,10 @@ class ModelRunner:
         self.inputs = model_inputs(model)
 
     def ready(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """What the model reads of the inputs of a Batch, see Preprocess."""
+        """What the model reads of the inputs of a Batch, see Preprocess; a model with `takes_frames`, as an exported
+        file is, gets them as they are decoded, uint8 (N, T, H, W, C), and normalises by itself."""
+        if getattr(self.model, "takes_frames", False):
+            return {name: inputs[name].flatten(0, -5) for name in self.inputs}
         return self.preprocess(inputs, self.inputs)
 
     def __call__(self, ready: Mapping[str, Any]) -> Any:

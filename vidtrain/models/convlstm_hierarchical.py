@@ -11,7 +11,7 @@ from torch import nn
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.convlstm import ConvLSTMOptions, conv_stem
 from vidtrain.models.layers.classifier import check_at_least, check_clip
-from vidtrain.models.layers.conv_rnn import readout, time_first
+from vidtrain.models.layers.conv_rnn import by_step, readout, time_first
 from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool
 
@@ -65,7 +65,7 @@ class HierarchicalConvLSTM(RecurrentClassifier):
 
 def _take(maps: torch.Tensor, steps: int, turns: range) -> torch.Tensor:
     """Those of the steps of (T B, C, H, W) whose turn it is."""
-    frames = maps.chunk(steps) if steps else ()
+    frames = by_step(maps, steps) if steps else ()
     return torch.cat([frames[turn] for turn in turns]) if turns else maps[:0]
 
 

@@ -157,6 +157,13 @@ COMMANDS: Final = {
         schema="vidtrain.commands.publish.PublishConfig",
         groups="",
     ),
+    "export": Command(
+        "write a checkpoint as a file that runs without PyTorch: ONNX (int8, too), OpenVINO, ExecuTorch; timed",
+        "vidtrain export checkpoint=best.pt output=exported int8=true bench=true",
+        schema="vidtrain.commands.export.ExportConfig",
+        groups="model data decoder sampler transform flow eval",
+        from_checkpoint=True,
+    ),
     "bench": Command(
         "measure a model: clips/s of training and testing, memory, FLOP utilisation; by precision, with torch.compile",
         "vidtrain bench model=r3d_18 batch_size=[16,32] precision=[bf16] output=bench.json",

@@ -25,6 +25,11 @@ def time_first(x: torch.Tensor) -> torch.Tensor:
     return torch.cat(x.unbind(2))
 
 
+def by_step(x: torch.Tensor, steps: int) -> Maps:
+    """(T B, ...) -> T times (B, ...). Not by `chunk`, whose number of parts torch.export knows only for a known B."""
+    return x.unflatten(0, (steps, -1)).unbind()
+
+
 def readout(channels: int, *, norm: bool) -> nn.Module:
     """What follows the last states before they are averaged over space: BatchNorm and ReLU where there is `norm`.
 
@@ -75,7 +80,7 @@ class ConvCell(nn.Module):
         if state is not None:
             self._check(parts[0], steps, state)
         outputs = []
-        for now in zip(*(part.chunk(steps) for part in parts), strict=True):
+        for now in zip(*(by_step(part, steps) for part in parts), strict=True):
             state = self.step(now, state)
             outputs.append(state[0])
         assert state is not None, "a clip has a frame or more"

@@ -1,0 +1,183 @@
+"""An ONNX file is a stranger's data: what it says is bounded and checked, and it reaches nothing outside its folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from vidtrain.errors import CheckpointError, ConfigError
+from vidtrain.export.contract import EXPORTED, SECTION, content_of, contract_text
+from vidtrain.export.onnx_file import network_of, read_onnx
+
+SHAPES = {"rgb": (2, 4, 4, 3)}
+CONTENT: dict[str, Any] = {
+    "config": {"sampler": {"num_frames": 2}},
+    "class_names": ["walk", "run", "fall"],
+    "multi_label": False,
+    "calibration": {"temperature": 1.5},
+}
+
+
+def model_of(*, more: list[Any] | None = None, **metadata: str) -> onnx.ModelProto:
+    """The mean colour of a clip, and nothing else, with other nodes beside it."""
+    nodes = [
+        helper.make_node("Cast", ["rgb"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["numbers", "axes"], ["logits"], keepdims=0),
+        *(more or []),
+    ]
+    axes = helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3])
+    rgb = helper.make_tensor_value_info("rgb", TensorProto.UINT8, ["clips", 2, 4, 4, 3])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["clips", 3])
+    graph = helper.make_graph(nodes, "mean", [rgb], [logits], [axes])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    helper.set_model_props(model, metadata or {SECTION: contract_text(CONTENT, SHAPES)})
+    return model
+
+
+def test_what_it_says_becomes_a_content_and_a_network(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    onnx.save_model(model_of(), str(file))
+    content = read_onnx(file)
+    assert {key: content[key] for key in CONTENT} == CONTENT
+    assert content[EXPORTED] == SHAPES
+    network = network_of(file, content)
+    clips = torch.randint(0, 256, (3, 2, 4, 4, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(network(clips), clips.float().mean((1, 2, 3)), rtol=1e-5)
+    with pytest.raises(ConfigError, match="takes rgb of 2 frames of 4 x 4, got 1 of 4 x 4"):
+        network(clips[:, :1])
+
+
+def changed(**values: Any) -> str:
+    return json.dumps({**json.loads(contract_text(CONTENT, SHAPES)), **values})
+
+
+TEXTS = {
+    "no JSON": ("{", "is not what `vidtrain export` writes"),
+    "a list": ("[]", "expected a mapping, got list"),
+    "deep": ("[" * 100_000 + "]" * 100_000, "is not what `vidtrain export` writes"),
+    "newer": (changed(export_format=2), "export_format 2, this vidtrain reads 1: update vidtrain"),
+    "long": (changed(note="x" * (1 << 24)), "characters, at most 16777216 are read"),
+    "no classes": (changed(class_names=[]), "class_names: expected a list of different names"),
+    "one twice": (changed(class_names=["a", "a", "b"]), "class_names: expected a list of different names"),
+    "multi_label": (changed(multi_label=1), "multi_label: expected true or false"),
+    "config": (changed(config=[]), "its config is no mapping"),
+    "other input": (changed(inputs={"audio": {"shape": [None, 1, 1, 1, 1]}}), "expected rgb, or rgb and flow"),
+    "huge input": (changed(inputs={"rgb": {"shape": [None, 1 << 20, 4, 4, 3]}}), "inputs.rgb.shape: expected"),
+    "true is no 1": (changed(inputs={"rgb": {"shape": [None, True, 4, 4, 3]}}), "inputs.rgb.shape: expected"),
+    "no inputs": (changed(inputs=None), "is not what `vidtrain export` writes"),
+    "nan": (changed(calibration={"temperature": float("nan")}), "not a number"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), TEXTS.values(), ids=TEXTS)
+def test_another_text_is_refused(text: str, message: str) -> None:
+    with pytest.raises(CheckpointError, match=r"model\.onnx") as error:
+        content_of(text, "model.onnx")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def outside(location: str) -> onnx.ModelProto:
+    model = model_of()
+    tensor = model.graph.initializer.add()
+    tensor.CopyFrom(helper.make_tensor("far", TensorProto.FLOAT, [4], np.zeros(4, np.float32)))
+    tensor.ClearField("float_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", location
+    return model
+
+
+def hidden(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same tensor in a constant of a graph within a node's attribute."""
+    tensor = model.graph.initializer.pop()
+    node = helper.make_node("Constant", [], ["far"], value=tensor)
+    inner = helper.make_graph([node], "inner", [], [])
+    model.graph.node.append(helper.make_node("Other", [], ["x"], body=inner))
+    return model
+
+
+def looping() -> onnx.ModelProto:
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["again"])],
+        "body",
+        [helper.make_tensor_value_info(n, k, []) for n, k in (("i", TensorProto.INT64), ("go", TensorProto.BOOL))],
+        [helper.make_tensor_value_info("again", TensorProto.BOOL, [])],
+    )
+    return model_of(more=[helper.make_node("Loop", ["", ""], [], body=body)])
+
+
+MODELS: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
+    "no metadata": (lambda: model_of(other="x"), "has no metadata 'vidtrain'"),
+    "absolute": (lambda: outside("/etc/passwd"), "names weights at '/etc/passwd', outside of its folder"),
+    "above": (lambda: outside("../far.bin"), "names weights at '../far.bin', outside of its folder"),
+    "a link": (lambda: outside("link.bin"), "names weights at 'link.bin', outside of its folder"),
+    "not there": (lambda: outside("lost.bin"), "its weights 'lost.bin' are not beside it"),
+    "within a node": (lambda: hidden(outside("/etc/passwd")), "names weights at '/etc/passwd'"),
+    "a loop": (looping, "has a Loop, which may never end"),
+    "of elsewhere": (
+        lambda: model_of(more=[helper.make_node("Run", ["rgb"], ["x"], domain="evil")]),
+        "operators of 'evil', which onnxruntime does not have",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), MODELS.values(), ids=MODELS)
+def test_another_graph_is_refused(make: Callable[[], onnx.ModelProto], message: str, tmp_path: Path) -> None:
+    file = tmp_path / "here" / "model.onnx"
+    file.parent.mkdir()
+    (tmp_path / "secret.bin").write_bytes(bytes(16))
+    (file.parent / "link.bin").symlink_to(tmp_path / "secret.bin")
+    file.write_bytes(make().SerializeToString())
+    with pytest.raises(CheckpointError) as error:
+        read_onnx(file)
+    assert message in str(error.value)
+    if "metadata" in message:
+        return
+    with pytest.raises(CheckpointError, match=re.escape(message)):  # nor is it run without having been read
+        network_of(file, {EXPORTED: SHAPES, "class_names": ["a", "b", "c"]})
+
+
+def test_weights_beside_the_file_are_read(tmp_path: Path) -> None:
+    (tmp_path / "near.bin").write_bytes(bytes(16))
+    file = tmp_path / "model.onnx"
+    file.write_bytes(outside("near.bin").SerializeToString())
+    assert network_of(file, read_onnx(file)).inputs == ("rgb",)
+
+
+def test_no_file_of_onnx(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    with pytest.raises(CheckpointError, match="no such file"):
+        read_onnx(file)
+    file.write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(CheckpointError, match="no ONNX file, or damaged"):
+        read_onnx(file)
+    whole = model_of().SerializeToString()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"no ONNX file, or damaged|has no metadata"):
+        read_onnx(file)
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(CheckpointError, match="is not a regular file"):
+        read_onnx(tmp_path / "folder.onnx")
+
+
+def test_the_graph_takes_and_gives_what_the_metadata_says(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    for shapes, names, message in (
+        ({"rgb": (2, 8, 8, 3)}, ["a", "b", "c"], "its metadata says"),
+        (SHAPES, ["a", "b"], "expected logits of 2 classes"),
+    ):
+        text = contract_text({**CONTENT, "class_names": names}, shapes)
+        onnx.save_model(model_of(**{SECTION: text}), str(file))
+        with pytest.raises(CheckpointError, match=message):
+            network_of(file, read_onnx(file))

@@ -1,0 +1,240 @@
+"""The work of `vidtrain export`: each file is written, asked about real clips, and kept if it gives the same."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from vidtrain import build
+from vidtrain.commands.export_clips import ExportClips
+from vidtrain.errors import VidtrainError
+from vidtrain.export import formats, run_onnx
+from vidtrain.export.contract import contract_text
+from vidtrain.export.int8 import write_int8
+from vidtrain.export.network import Deployable, ExportedNetwork, required
+from vidtrain.export.onnx_file import open_onnx, write_onnx
+from vidtrain.export.parity import Parity, compare
+from vidtrain.export.timing import latencies
+from vidtrain.export.trace import trace
+from vidtrain.options.schema import TrainConfig
+from vidtrain.ranges import Choice
+from vidtrain.reports.results import write_json
+from vidtrain.reports.table import counted, table
+from vidtrain.runs.atomic import settle
+from vidtrain.terminal import printable
+
+REPORT: Final = "export.json"
+SCRIPT: Final = "run_onnx.py"
+_ONNX, _INT8 = "model.onnx", "model_int8.onnx"
+_MB: Final = 1e6
+
+
+class ExportFormat(Choice):
+    onnx = "onnx"
+    pt2 = "pt2"
+    openvino = "openvino"
+    executorch = "executorch"
+
+
+_PACKAGES: Final[dict[str, tuple[str, ...]]] = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "executorch": ("executorch.exir", "executorch.runtime"),
+    "int8": ("onnx", "onnxruntime.quantization"),
+}
+
+
+def check_packages(wanted: Sequence[ExportFormat], *, int8: bool) -> None:
+    """Raise ConfigError, before anything is read, for a package that is not there."""
+    for name in (*wanted, *(["int8"] if int8 else [])):
+        what = "int8=true" if name == "int8" else f"format={name}"
+        extra = str(name) if name in ("openvino", "executorch") else "export"
+        for package in _PACKAGES.get(str(name), ()):
+            required(package, what, extra)
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """What is exported. content: plain values as a checkpoint has them, see `contract_text`."""
+
+    config: TrainConfig
+    model: nn.Module
+    content: Mapping[str, Any]
+
+
+class Exporting:
+    """The files of one command.
+
+    Attributes:
+        networks: the network itself under "eager", and each file that was kept, by its format.
+        report: what export.json gets.
+    """
+
+    def __init__(self, subject: ExportSource, clips: ExportClips, folder: Path, tolerance: float) -> None:
+        config, content = subject.config, subject.content
+        self._subject, self._source, self._folder, self._tolerance = subject, clips, folder, tolerance
+        transform, frames = config.transform, config.sampler.num_frames
+        self._multi_label, self._classes = bool(content["multi_label"]), len(content["class_names"])
+        network = Deployable(subject.model.cpu(), transform.mean, transform.std, multi_label=self._multi_label)
+        self._network = network.eval()
+        side = transform.size
+        shapes = {"rgb": (frames, side, side, 3), "flow": (frames - 1, side, side, 2)}
+        self._shapes = {name: shapes[name] for name in network.inputs}
+        self._text = contract_text(content, self._shapes)
+        self._one: dict[str, Tensor] = {}
+        self.networks: dict[str, nn.Module] = {"eager": OriginalNetwork(network)}
+        self.report: dict[str, Any] = {
+            "source": content["source"],
+            "model": str(config.model.get("_target_")).rpartition(".")[2],
+            "protocol": build.protocol(config.sampler, config.transform, config.eval),
+            "inputs": {name: list(shape) for name, shape in self._shapes.items()},
+            "torch": torch.__version__,
+            "files": {},
+        }
+
+    # ------------------------------------------------------------ writing
+
+    def write(self, wanted: Sequence[ExportFormat], *, compared: int, int8: int | None) -> None:
+        """Write what is wanted.
+
+        Args:
+            compared: clips on which each file is compared. int8: clips for the ranges of the int8 file; None: no such.
+
+        Raises:
+            VidtrainError: there is no program of the network, or a file gives something else than the network.
+        """
+        clips = self._source.read(compared)
+        self._one = {name: value[:1] for name, value in clips.items()}
+        print(f"{self.report['model']}: {self.report['protocol']}, {self._classes} classes", flush=True)
+        program = trace(self._network, self._shapes)
+        # in a folder of their own until they have proved to be right; a file may come with another that holds weights
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".export") as unproved:
+            made = Path(unproved)
+            if {ExportFormat.onnx, ExportFormat.openvino} & {*wanted}:
+                write_onnx(program, made / _ONNX, self._text, self._network.inputs)
+            for one in wanted:
+                file, opened = self._written(one, program, made)
+                self._keep(str(one), file, opened, clips)
+            if int8 is not None:
+                ranges = self._source.read(int8)
+                write_int8(made / _ONNX, made / _INT8, ranges, self._text)
+                file, opened = made / _INT8, open_onnx(made / _INT8, self._shapes, self._classes)
+                self._keep("int8", file, opened, clips, tolerance=None)
+                self.report["files"]["int8"]["calibration_clips"] = len(ranges["rgb"])
+            for file in sorted(made.iterdir()):
+                if ExportFormat.onnx in wanted or not file.name.startswith(_ONNX):
+                    settle(file, self._folder / file.name)
+
+    def _written(
+        self, one: ExportFormat, program: torch.export.ExportedProgram, made: Path
+    ) -> tuple[Path, ExportedNetwork]:
+        """The file, and the network that is read back from it."""
+        shapes = self._shapes
+        if one is ExportFormat.onnx:
+            return made / _ONNX, open_onnx(made / _ONNX, shapes, self._classes)
+        if one is ExportFormat.pt2:
+            formats.write_pt2(program, file := made / "model.pt2", self._text)
+            return file, formats.open_pt2(file, shapes)
+        if one is ExportFormat.openvino:
+            formats.write_openvino(made / _ONNX, file := made / "model.xml", self._text)
+            return file, formats.open_openvino(file, shapes)
+        formats.write_executorch(program, file := made / "model.pte", self._text)
+        return file, formats.open_executorch(file, shapes)
+
+    def _keep(
+        self, name: str, file: Path, opened: ExportedNetwork, clips: Mapping[str, Tensor], **given: float | None
+    ) -> None:
+        """Compare, and report. given: tolerance, where it is another one than the command's; None: any."""
+        found = compare(self.networks["eager"], opened, clips, multi_label=self._multi_label)
+        tolerance = given.get("tolerance", self._tolerance)
+        if tolerance is not None and not found.within(tolerance):
+            raise VidtrainError(
+                f"format={name}: the file is not kept, its answers are not the network's: {found} "
+                f"(tolerance={tolerance:g})"
+            )
+        size = sum(part.stat().st_size for part in _with_weights(file))
+        self.networks[name] = opened
+        self.report["files"][name] = {"file": file.name, "bytes": size, "parity": _facts(found)}
+        print(printable(f"{self._folder / file.name}: {size / _MB:.2f} MB; {found}"), flush=True)
+
+    # ------------------------------------------------------------ measuring
+
+    def measure(self, *, seconds: float | None) -> None:
+        """Print accuracy on the split where there is one, and, unless `seconds` is None, the time of a clip."""
+        content = self._subject.content
+        data = self._source.labelled(content["class_names"])
+        rows: dict[str, dict[str, float]] = {name: {} for name in self.networks}
+        primary, title = "", ""
+        if data is not None:
+            kept = {key: content[key] for key in ("multi_label", "calibration")}
+            task = build.build_task(self._subject.config.task, content["class_names"], **kept)
+            primary, title = task.primary, f"{self._source.split} {task.titles[task.primary]}"
+            for name, network in self.networks.items():
+                rows[name][primary] = self._source.score(task, network, data)
+        if seconds is not None:
+            for name, (half, most) in latencies(self.networks, self._one, seconds=seconds).items():
+                rows[name] |= {"ms_p50": half, "ms_p95": most}
+        threads = torch.get_num_threads()
+        self.report |= {"measured": rows, "threads": threads, "measured_on": self._source.split}
+        columns = [(primary, title, "{:.4f}"), ("ms_p50", "ms p50", "{:.2f}"), ("ms_p95", "ms p95", "{:.2f}")]
+        sizes = {"eager": _bytes(self._network), **{key: one["bytes"] for key, one in self.report["files"].items()}}
+        cells = []
+        for name, row in rows.items():
+            shown = (form.format(row[key]) if key in row else "" for key, _, form in columns)
+            cells.append([name, *shown, f"{sizes[name] / _MB:.2f}"])
+        print(table(["", *(title for _, title, _ in columns), "MB"], cells))
+        if seconds is not None:
+            print(f"ms: one clip at a time, {counted(threads, 'thread')} of this CPU, decoding not included")
+
+    def finish(self) -> None:
+        """Write the report, and with an ONNX file the script that runs it; print how."""
+        write_json(self._folder / REPORT, self.report)
+        if ExportFormat.onnx not in self.networks:
+            return
+        file = self._folder / _ONNX
+        print(printable(f"vidtrain predict checkpoint={file} input=clip.mp4"))
+        if "flow" not in self._shapes:
+            shutil.copyfile(str(run_onnx.__file__), self._folder / SCRIPT)
+            print(printable(f"python {self._folder / SCRIPT} clip.mp4   (with numpy, av and onnxruntime alone)"))
+        sizes = (
+            f"--{which}Shapes=" + ",".join(f"{name}:{'x'.join(map(str, (n, *s)))}" for name, s in self._shapes.items())
+            for which, n in (("min", 1), ("opt", 8), ("max", 32))
+        )
+        line = f"trtexec --onnx={file} --saveEngine={file.with_suffix('.plan')} {' '.join(sizes)}"
+        print(printable(f"TensorRT (not tested): {line}"))
+
+
+class OriginalNetwork(nn.Module):
+    """The network that is exported, called as an ExportedNetwork is."""
+
+    takes_frames = True
+
+    def __init__(self, network: Deployable) -> None:
+        super().__init__()
+        self.inputs = network.inputs
+        self._network = network
+
+    def forward(self, frames: Tensor | Mapping[str, Tensor]) -> Tensor:
+        given = frames if isinstance(frames, Mapping) else {self.inputs[0]: frames}
+        logits: Tensor = self._network(*(given[name] for name in self.inputs))[0]
+        return logits
+
+
+def _facts(found: Parity) -> dict[str, Any]:
+    return {**asdict(found), "relative": found.relative}
+
+
+def _with_weights(file: Path) -> Iterable[Path]:
+    """A file and the one beside it with its weights: OpenVINO's .bin, a large ONNX file's .data."""
+    return [part for part in (file, file.with_suffix(".bin"), file.with_name(f"{file.name}.data")) if part.is_file()]
+
+
+def _bytes(network: nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())

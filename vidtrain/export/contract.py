@@ -1,0 +1,108 @@
+"""What an exported file says of itself, as JSON inside it: its classes, their calibration, and the clips that it takes.
+
+The text stands in the metadata of an ONNX file under SECTION, in the other formats where these keep such things. It has
+the keys of a checkpoint, without weights: one file is enough to ask the network. It is a stranger's data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from vidtrain.engine.checkpoints.checkpoint import FORMAT
+from vidtrain.engine.checkpoints.content import check_content
+from vidtrain.errors import CheckpointError
+from vidtrain.plain import are_texts, check_plain, parse_json
+
+SECTION: Final = "vidtrain"
+"""The name under which a file has the text."""
+EXPORTED: Final = "exported"
+"""Key of a checkpoint's content that came out of an exported file: its inputs, see `content_of`."""
+INPUTS: Final = ("rgb", "flow")
+"""What an exported network can read: frames as they are decoded, uint8 (clips, frames, height, width, channels)."""
+OUTPUTS: Final = ("logits", "probs")
+_EXPORT_FORMAT: Final = 1
+_LONGEST: Final = 1 << 24  # characters
+_AXES: Final = "clips, frames, height, width, channels"
+
+
+def contract_text(content: Mapping[str, Any], inputs: Mapping[str, Sequence[int]]) -> str:
+    """The JSON of a file.
+
+    Args:
+        content: plain values as a checkpoint has them: config, class_names, multi_label, calibration.
+        inputs: shape of each without the clips, (T, H, W, C).
+    """
+    several = bool(content.get("multi_label"))
+    described = {
+        name: {"shape": [None, *shape], "dtype": "uint8", "axes": _AXES, "channels": _channels(name)}
+        for name, shape in inputs.items()
+    }
+    about = {
+        "export_format": _EXPORT_FORMAT,
+        "inputs": described,
+        "outputs": {
+            "logits": "float32 (clips, classes)",
+            "probs": f"{'sigmoid' if several else 'softmax'} of the logits, before any calibration",
+        },
+        "class_names": list(content["class_names"]),
+        "multi_label": several,
+        "calibration": content.get("calibration"),
+        "config": content["config"],
+    }
+    return json.dumps(about, ensure_ascii=False)
+
+
+def _channels(name: str) -> str:
+    return "R, G, B as decoded; the graph normalises them" if name == "rgb" else "codes of the flow, right and down"
+
+
+def content_of(text: str, source: str) -> dict[str, Any]:
+    """What a checkpoint's content would be, of the text of a file; its weights are none.
+
+    Under EXPORTED stand its inputs, by name the shape of each without the clips.
+
+    Raises:
+        CheckpointError: another text than `contract_text` makes.
+    """
+    if len(text) > _LONGEST:
+        raise CheckpointError(f"{source}: its metadata has {len(text)} characters, at most {_LONGEST} are read")
+    try:
+        about = parse_json(text)
+        check_plain(about, "its metadata")
+        return _content(about, source)
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CheckpointError(f"{source}: its metadata is not what `vidtrain export` writes: {reason}") from None
+
+
+def _content(about: Any, source: str) -> dict[str, Any]:
+    if not isinstance(about, dict):
+        raise ValueError(f"expected a mapping, got {type(about).__name__}")  # noqa: TRY004 - one type for all
+    if about.get("export_format") != _EXPORT_FORMAT:
+        raise CheckpointError(
+            f"{source}: export_format {str(about.get('export_format'))[:40]}, this vidtrain reads {_EXPORT_FORMAT}: "
+            "update vidtrain, or export the checkpoint again"
+        )
+    names = about.get("class_names")
+    if not are_texts(names) or not names or len(set(names)) != len(names):
+        raise ValueError("class_names: expected a list of different names")
+    if type(about.get("multi_label")) is not bool:
+        raise ValueError("multi_label: expected true or false")
+    inputs = {name: _shape(name, value) for name, value in about["inputs"].items()}
+    if tuple(inputs) not in (INPUTS[:1], INPUTS):
+        raise ValueError(f"inputs: expected rgb, or rgb and flow, got {', '.join(inputs)[:80]}")
+    kept = {key: about.get(key) for key in ("config", "class_names", "multi_label", "calibration")}
+    content = {"format": FORMAT, "model": {}, EXPORTED: inputs, **kept}
+    check_content(content)
+    return content
+
+
+def _shape(name: str, value: Any) -> tuple[int, ...]:
+    shape = value["shape"]
+    if type(shape) is not list or len(shape) != 5 or not all(type(n) is int and 0 < n < 1 << 16 for n in shape[1:]):
+        raise ValueError(f"inputs.{name}.shape: expected [null, frames, height, width, channels]")
+    return tuple(shape[1:])

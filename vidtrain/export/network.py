@@ -1,0 +1,96 @@
+"""A network on the way out, and an exported file in the place of the network that it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from vidtrain.engine.preprocess import Preprocess, model_inputs
+from vidtrain.errors import ConfigError
+
+Arrays = Mapping[str, npt.NDArray[np.uint8]]
+Shapes = Mapping[str, tuple[int, ...]]
+"""Of inputs by name, (T, H, W, C): without the clips."""
+Run = Callable[[Arrays], npt.NDArray[np.float32]]
+"""Inputs by name, (N, T, H, W, C) each -> logits (N, K)."""
+
+
+class Deployable(nn.Module):
+    """What is exported: the network with its preprocessing before it, and the probabilities after it.
+
+    Args:
+        model: in eval mode. mean, std: see Preprocess.
+    """
+
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], *, multi_label: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.inputs = model_inputs(model)
+        self.multi_label = multi_label
+        self._preprocess = Preprocess(mean, std, torch.device("cpu"))
+
+    def forward(self, *frames: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (N, T, H, W, C) of each of `inputs` -> logits and probabilities, float32 (N, K)."""
+        ready = self._preprocess(dict(zip(self.inputs, frames, strict=True)), self.inputs)
+        logits = self.model(ready if len(self.inputs) > 1 else ready[self.inputs[0]])
+        return logits, logits.sigmoid() if self.multi_label else logits.softmax(-1)
+
+
+class ExportedNetwork(nn.Module):
+    """An exported file as the commands ask a network: it has no parameters, and takes frames as they are decoded.
+
+    Args:
+        run: asks the file.
+        shapes: of its inputs by name, (T, H, W, C).
+        source: for messages.
+    """
+
+    takes_frames = True
+    """Its graph normalises: engine/preprocess.py hands the frames on as they are."""
+
+    def __init__(self, run: Run, shapes: Shapes, source: str) -> None:
+        super().__init__()
+        self.inputs = tuple(shapes)
+        self.shapes = dict(shapes)
+        self.source = source
+        self._run = run
+
+    def forward(self, frames: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """uint8 (N, T, H, W, 3), or a mapping of several such inputs -> logits float32 (N, K) on the CPU.
+
+        Raises:
+            ConfigError: clips of another shape than the file was exported for.
+        """
+        given = frames if isinstance(frames, Mapping) else {self.inputs[0]: frames}
+        for name, shape in self.shapes.items():
+            if (got := tuple(given[name].shape[1:])) != shape:
+                raise ConfigError(
+                    f"{self.source}: takes {name} of {shape[0]} frames of {shape[1]} x {shape[2]}, got {got[0]} of "
+                    f"{got[1]} x {got[2]}: export the checkpoint again with that clip"
+                )
+        return torch.from_numpy(self._run({name: given[name].cpu().contiguous().numpy() for name in self.inputs}))
+
+
+def check_has_layers(model: nn.Module) -> None:
+    """Raise ConfigError for an exported file, whose layers and gradients nobody can ask for."""
+    if isinstance(model, ExportedNetwork):
+        raise ConfigError(f"{model.source}: an ONNX file has no layers to look into: take the checkpoint")
+
+
+def required(module: str, what: str, extra: str) -> Any:
+    """A module of an optional package.
+
+    Raises:
+        ConfigError: it is not there. what: that requires it. extra: of vidtrain, that brings it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        name = module.partition(".")[0]
+        raise ConfigError(f"{what} requires {name} ({error}): pip install 'vidtrain[{extra}]'") from None

@@ -1,0 +1,189 @@
+"""ONNX files: written by torch.export and PyTorch's exporter, and asked through onnxruntime.
+
+A file of anybody's is a graph of operators: it can compute, and neither import nor call anything. What it could still
+do is checked before it runs: name files outside its folder as weights, or loop without end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from vidtrain.errors import CheckpointError
+from vidtrain.export.contract import EXPORTED, OUTPUTS, SECTION, content_of
+from vidtrain.export.network import Arrays, ExportedNetwork, Shapes, required
+from vidtrain.plain import check_regular, is_below
+
+_LARGEST: Final = (1 << 31) - 1  # bytes: no protobuf is larger
+_INSIDE: Final = 1_800_000_000  # bytes of weights that stay in the file itself
+_LOOPS: Final = ("Loop", "Scan", "If")
+_DOMAINS: Final = ("", "ai.onnx", "com.microsoft")
+"""Of operators: ONNX's own, and those of onnxruntime's quantisation."""
+
+
+def write_onnx(program: torch.export.ExportedProgram, file: Path, text: str, inputs: tuple[str, ...]) -> None:
+    """Write a program of `trace`. Weights beyond 1.8 GB go to FILE.data beside it, as a protobuf has an end.
+
+    text: of `contract_text`. What the exporter notes of the machine that it ran on, paths of sources, is taken out.
+    """
+    with quiet():
+        made: Any = torch.onnx.export(
+            program, dynamo=True, input_names=list(inputs), output_names=list(OUTPUTS), verbose=False
+        )
+    model = made.model
+    for graph in (model.graph, *model.functions.values()):
+        graph.metadata_props.clear()
+        for node in graph.all_nodes():
+            node.metadata_props.clear()
+            node.doc_string = None
+        for value in (*graph.inputs, *graph.outputs):
+            value.metadata_props.clear()
+    model.metadata_props.clear()
+    model.metadata_props[SECTION] = text
+    held = sum(t.numel() * t.element_size() for t in program.state_dict.values())
+    made.save(str(file), external_data=held > _INSIDE)
+
+
+def read_onnx(path: Path) -> dict[str, Any]:
+    """What a file of `vidtrain export` says of itself, as a checkpoint's content, see `content_of`.
+
+    Raises:
+        CheckpointError: no such file, no ONNX, one without the metadata, or one that may not run, see `_check`.
+    """
+    return content_of(_text(_read(path), path), str(path))
+
+
+def open_onnx(path: Path, shapes: Shapes, classes: int) -> ExportedNetwork:
+    """A session of onnxruntime on the CPU, with as many threads as PyTorch has.
+
+    Args:
+        shapes: of its inputs, as its metadata has them. classes: of its outputs.
+
+    Raises:
+        CheckpointError: as `read_onnx`; other inputs or outputs than these.
+    """
+    runtime: Any = required("onnxruntime", "an ONNX file", "export")
+    model = _read(path)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    # the bytes that were checked; a file with its weights beside it is opened by its name
+    content: Any = str(path) if _beside(model) else model.SerializeToString()
+    del model
+    try:
+        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's have no base of their own
+        raise CheckpointError(f"{path}: onnxruntime does not take it: {' '.join(str(error).split())[:300]}") from None
+    del content
+    _check_ends(session, shapes, classes, path)
+
+    def run(arrays: Arrays) -> Any:
+        return session.run([OUTPUTS[0]], dict(arrays))[0]
+
+    return ExportedNetwork(run, shapes, str(path))
+
+
+def network_of(path: Path, content: Mapping[str, Any]) -> ExportedNetwork:
+    """The network of a file whose content `read_onnx` gave."""
+    return open_onnx(path, content[EXPORTED], len(content["class_names"]))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the exporters print of their own work."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+# ---------------------------------------------------------------- a file of anybody's
+
+
+def _read(path: Path) -> Any:
+    """The protobuf of a file that may run, without the weights beside it.
+
+    Raises:
+        CheckpointError: it may not, or is none.
+    """
+    onnx: Any = required("onnx", "an ONNX file", "export")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}")
+    try:
+        check_regular(path)
+        size = path.stat().st_size
+        model = onnx.load_model(str(path), format="protobuf", load_external_data=False) if size <= _LARGEST else None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # of protobuf's own kinds, which differ between its versions
+        raise CheckpointError(f"{path}: no ONNX file, or damaged ({type(error).__name__})") from None
+    if model is None:
+        raise CheckpointError(f"{path}: {size} bytes, no ONNX file has more than {_LARGEST}")
+    _check(model, path)
+    return model
+
+
+def _text(model: Any, path: Path) -> str:
+    found = [entry.value for entry in model.metadata_props if entry.key == SECTION]
+    if len(found) != 1:
+        raise CheckpointError(
+            f"{path}: has no metadata {SECTION!r}, which says what clips it takes: `vidtrain export` has not written it"
+        )
+    return str(found[0])
+
+
+def _check(model: Any, path: Path) -> None:
+    """Raise CheckpointError for weights outside of the folder, loops, and operators that onnxruntime does not bring."""
+    for part in _messages(model):
+        kind = part.DESCRIPTOR.name
+        if kind == "NodeProto":
+            if part.op_type in _LOOPS and part.domain in _DOMAINS[:2]:
+                raise CheckpointError(f"{path}: has a {part.op_type}, which may never end; vidtrain writes none")
+            if part.domain not in _DOMAINS and part.domain not in {f.domain for f in model.functions}:
+                raise CheckpointError(f"{path}: operators of {part.domain[:80]!r}, which onnxruntime does not have")
+        elif kind == "TensorProto" and part.external_data:
+            _check_beside({entry.key: entry.value for entry in part.external_data}.get("location"), path)
+
+
+def _check_beside(location: Any, path: Path) -> None:
+    inside = is_below(location) and (path.parent / location).resolve().is_relative_to(path.parent.resolve())
+    if not inside:
+        raise CheckpointError(f"{path}: names weights at {str(location)[:80]!r}, outside of its folder")
+    if not (path.parent / location).is_file():
+        raise CheckpointError(f"{path}: its weights {location[:80]!r} are not beside it")
+
+
+def _beside(model: Any) -> bool:
+    return any(part.DESCRIPTOR.name == "TensorProto" and part.external_data for part in _messages(model))
+
+
+def _messages(model: Any) -> Iterator[Any]:
+    """Every message within a protobuf, of graphs within graphs, too."""
+    rest = [model]
+    while rest:
+        one = rest.pop()
+        yield one
+        for field, value in one.ListFields():
+            if field.type == field.TYPE_MESSAGE:
+                rest += value if hasattr(value, "append") or hasattr(value, "add") else [value]
+
+
+def _check_ends(session: Any, shapes: Shapes, classes: int, path: Path) -> None:
+    """Inputs and outputs are those that the metadata names."""
+    inputs = {one.name: (one.type, tuple(one.shape[1:])) for one in session.get_inputs()}
+    if inputs != {name: ("tensor(uint8)", tuple(shape)) for name, shape in shapes.items()}:
+        raise CheckpointError(f"{path}: takes {str(inputs)[:200]}, its metadata says {dict(shapes)}")
+    outputs = {one.name: tuple(one.shape[1:]) for one in session.get_outputs()}
+    if outputs.get(OUTPUTS[0]) != (classes,):
+        raise CheckpointError(f"{path}: gives {str(outputs)[:200]}, expected {OUTPUTS[0]} of {classes} classes")

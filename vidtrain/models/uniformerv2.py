@@ -178,11 +178,11 @@ class UniFormerV2(LayerNumbers, ClipClassifier):
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 3, T, H, W) -> (B, width): the norm of the decoder's query and the mean of the frames' class tokens."""
         check_clip(x, "uniformerv2", size=self.size)
-        batch = len(x)
+        batch = x.shape[0]  # not len(): torch.export would take it for a constant
         maps = self.conv1(x)
         grid = (maps.shape[2], maps.shape[3], maps.shape[4])
         patches = frame_tokens(maps)
-        y = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + self.pos_embed
+        y = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], 1) + self.pos_embed
         y, query = self.norm_pre(y), self.query_token.repeat(batch, 1, 1)
         readers = dict(zip(self.reads, self.decoder, strict=True))
         for number, block in enumerate(self.blocks):

@@ -42,8 +42,6 @@ from vidtrain.engine.checkpoints.content import check_size
 from vidtrain.engine.parameters import Grid, parameter_groups
 from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
-from vidtrain.export.contract import EXPORTED
-from vidtrain.export.onnx_file import network_of
 from vidtrain.hub_folder import load_trained
 from vidtrain.models.tuning import as_stored, plain_weights
 from vidtrain.models.weights.start import START_KEYS, start
@@ -333,8 +331,6 @@ def load_model(
         raise CheckpointError(f"{checkpoint}: holds no weights itself, which are in parts beside it: use best.pt")
     if not content.get("class_names") or not are_texts(content["class_names"]):
         raise CheckpointError(f"{checkpoint}: names no classes")
-    if EXPORTED in content:
-        return network_of(Path(checkpoint), content), content
     node = from_file(content["config"].get("model") or {}, str(checkpoint), trust)
     classes, tuned, weights = len(content["class_names"]), content["config"].get("tune"), content["model"]
     build = partial(as_stored, partial(bare_model, node, classes), tuned, classes, weights)

@@ -18,6 +18,7 @@ from vidtrain.class_names import class_names
 from vidtrain.data.settings import SampleMode
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
 from vidtrain.export.contract import EXPORTED
+from vidtrain.export.onnx_file import network_of
 from vidtrain.hub_folder import is_hub_folder, load_trained
 from vidtrain.models.weights.expects import IMAGENET, RATES, Expects
 from vidtrain.models.weights.start import START_KEYS, timm_colours
@@ -110,8 +111,7 @@ class Subject:
                 raise ConfigError("class_names goes with model.weights; checkpoint=... names its own classes")
             file, content = options.checkpoint, load_trained(options.checkpoint, exported=True)
             config = checkpoint_config(content, call.composed, call.choices, file=file, trust=options.trust)
-            if EXPORTED in content:
-                check_exported(config, content, file)
+            config.trainer.device = device_for(config.trainer.device, config, content, file)
             return cls(config, content, None)
         if file is None:
             raise ConfigError(
@@ -145,13 +145,26 @@ class Subject:
             data: the classes of the videos, see `class_names`.
         """
         if self.start is None:
-            model, content = build.load_model(options.checkpoint, trust=options.trust, content=self.content)
-            return model, tuple(content["class_names"])
+            content = self.content or {}
+            return trained_network(options.checkpoint, content, options.trust), tuple(content["class_names"])
         return self.named(options.class_names, data)
 
 
-def check_exported(config: TrainConfig, content: Mapping[str, Any], file: str) -> None:
-    """Raise ConfigError for a change of what is fixed in an exported file; it is asked on the CPU."""
+def trained_network(file: str, content: dict[str, Any], trust: Sequence[str]) -> nn.Module:
+    """The network of what `load_trained` gave for a file, in eval mode; of an exported file that file itself."""
+    if EXPORTED in content:
+        return network_of(Path(file), content)
+    return build.load_model(file, trust=trust, content=content)[0]
+
+
+def device_for(device: str, config: TrainConfig, content: Mapping[str, Any], file: str) -> str:
+    """The device that was asked for; of an exported file the CPU.
+
+    Raises:
+        ConfigError: a change of what is fixed in an exported file; another device.
+    """
+    if EXPORTED not in content:
+        return device
     own = checkpoint_config(content, file=file)
     fixed = [("sampler", ("num_frames",)), ("transform", ("size", "mean", "std"))]
     for section, key in ((section, key) for section, keys in fixed for key in keys):
@@ -161,12 +174,11 @@ def check_exported(config: TrainConfig, content: Mapping[str, Any], file: str) -
                 f"{section}.{key}={value}: {file} was exported with {kept}, which is fixed in it; export the "
                 "checkpoint again with the other value"
             )
-    if config.trainer.device not in ("auto", "cpu"):
+    if device not in ("auto", "cpu"):
         raise ConfigError(
-            f"trainer.device={config.trainer.device}: vidtrain asks an ONNX file on the CPU; the checkpoint runs on a "
-            "GPU, too"
+            f"trainer.device={device}: vidtrain asks an ONNX file on the CPU; the checkpoint runs on a GPU, too"
         )
-    config.trainer.device = "cpu"
+    return "cpu"
 
 
 def clips_of(config: TrainConfig) -> Expects:

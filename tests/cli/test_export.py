@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from tests.cli.conftest import Call, error_line
 from vidtrain.errors import CheckpointError, ConfigError
 from vidtrain.export.contract import SECTION
 from vidtrain.hub_folder import load_trained
-from vidtrain.published import check_exported
+from vidtrain.published import device_for
 from vidtrain.shell import cli
 
 
@@ -162,7 +164,7 @@ def test_what_an_exported_file_cannot(exported: Path, video: Path, call: Call) -
     clf, content = package.load(file), load_trained(file, exported=True)
     sampler = replace(clf.config.sampler, num_frames=4)
     with pytest.raises(ConfigError, match=r"sampler\.num_frames=4: .* was exported with 8"):
-        check_exported(replace(clf.config, sampler=sampler), content, str(file))
+        device_for("auto", replace(clf.config, sampler=sampler), content, str(file))
     with pytest.raises(ConfigError, match=r"trainer\.device=cuda: vidtrain asks an ONNX file on the CPU"):
         package.load(file, device="cuda")
     with pytest.raises(CheckpointError, match="it has no weights or layers to give"):  # as publish, extract and search
@@ -208,3 +210,22 @@ def test_openvino(checkpoint: Path, call: Call) -> None:
     assert sorted(file.name for file in Path("out").iterdir()) == ["export.json", "model.bin", "model.xml"]
     model = openvino.Core().read_model("out/model.xml")
     assert json.loads(model.get_rt_info([SECTION]).astype(str))["calibration"]["temperature"] == 0.5
+
+
+@pytest.mark.slow
+def test_the_script_runs_without_pytorch(exported: Path, checkpoint: Path, video: Path, tmp_path: Path) -> None:
+    """In an environment of its own, with what its first lines name."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "fresh"], check=True)
+    python = tmp_path / "fresh" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    install = [python, "-m", "pip", "install", "-q", "numpy", "av", "onnxruntime"]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"pip installs nothing here: {done.stderr.strip().splitlines()[-1]}")
+    assert subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode
+    copied = shutil.copytree(exported, tmp_path / "elsewhere")
+    run = [python, copied / "run_onnx.py", video]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=tmp_path)
+    lines = [line.split("  ") for line in done.stdout.splitlines()]
+    wanted = package.load(checkpoint, device="cpu").predict(str(video)).top
+    assert [name for _, name in lines] == [name for name, _ in wanted]
+    assert max(abs(float(p) - q) for (p, _), (_, q) in zip(lines, wanted, strict=True)) < 1e-4

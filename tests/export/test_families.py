@@ -36,6 +36,7 @@ WRITTEN = (
     *("slow_fusion", "early_fusion", "late_fusion", "single_frame", "alternating3d"),
     *("c3d", "i3d_tiny", "s3d_tiny", "r2plus1d_tiny", "i3d_resnet_tiny", "i3d_r50_nonlocal", "slow_tiny", "csn_tiny"),
     *("x3d_tiny", "slowfast_tiny", "movinet_tiny", "movinet_tiny_stream", "inflated", "two_stream_tiny"),
+    *("r3d_18", "r2plus1d_34", "c2d_r50", "csn_r101"),
     *("tsn_tiny", "tsm_tiny", "timm_frames"),
     *("cnn_lstm_tiny", "rcn_tiny", "st_lstm_tiny", "convlstm_tiny", "convlstm_attention_tiny", "convlstm_dilated_tiny"),
     *("convlstm_deformable_tiny", "convlstm_hierarchical_tiny"),

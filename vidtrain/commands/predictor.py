@@ -30,14 +30,13 @@ from vidtrain.engine.extract import ViewFeatures
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, model_inputs
 from vidtrain.errors import CheckpointError, ConfigError, DataError, VideoError, one_of
-from vidtrain.export.contract import EXPORTED
 from vidtrain.export.network import check_has_layers
 from vidtrain.hub_folder import is_hub_folder, load_trained
 from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.models.weights.expects import Expects
 from vidtrain.options.schema import TrainConfig
 from vidtrain.options.stored import changed_eval, checkpoint_config
-from vidtrain.published import Subject, check_exported, clips_of
+from vidtrain.published import Subject, clips_of, device_for, trained_network
 from vidtrain.tasks.classification.metrics import best_classes
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.segments.task import Segments
@@ -323,12 +322,9 @@ def load(
     file = str(_checkpoint_of(Path(path)))
     content = load_trained(file, exported=True)
     config = checkpoint_config(content, file=file, trust=trust)
-    if EXPORTED in content:
-        config.trainer.device = str(device)
-        check_exported(config, content, file)
-        device = config.trainer.device
+    device = device_for(str(device), config, content, file)
     with torch.random.fork_rng(devices=[]):  # building it draws weights, which the file's replace
-        network, _ = build.load_model(file, trust=trust, content=content)
+        network = trained_network(file, content, trust)
     return Predictor(
         config,
         network,

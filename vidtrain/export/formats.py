@@ -81,6 +81,13 @@ def open_executorch(file: Path, shapes: Shapes) -> ExportedNetwork:
     method = runtime.Runtime.get().load_program(str(file)).load_method("forward")
 
     def run(arrays: Arrays) -> Any:
-        return method.execute([torch.from_numpy(arrays[name]) for name in shapes])[0].numpy().copy()
+        try:
+            found = method.execute([torch.from_numpy(arrays[name]) for name in shapes])
+        except RuntimeError as error:
+            raise NotExportableError(
+                f"format=executorch: ExecuTorch cannot run the network: {error}; its kernels have no 3D convolution, so "
+                "networks of 2D convolutions on each frame are those to try"
+            ) from None
+        return found[0].numpy().copy()
 
     return ExportedNetwork(run, shapes, str(file))

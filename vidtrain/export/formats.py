@@ -85,7 +85,7 @@ def open_executorch(file: Path, shapes: Shapes) -> ExportedNetwork:
             found = method.execute([torch.from_numpy(arrays[name]) for name in shapes])
         except RuntimeError as error:
             raise NotExportableError(
-                f"format=executorch: ExecuTorch cannot run the network: {error}; its kernels have no 3D convolution, so "
+                f"format=executorch: ExecuTorch cannot run the network: {error}; its kernels have no 3D convolution: "
                 "networks of 2D convolutions on each frame are those to try"
             ) from None
         return found[0].numpy().copy()

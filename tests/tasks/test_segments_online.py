@@ -32,7 +32,7 @@ def streamed(online: OnlineSegments, windows: Windows) -> tuple[list[Segment], i
     most = 0
     for row in zip(windows.starts, windows.ends, windows.probs, windows.numbers.tolist(), strict=True):
         found += online.add(*row)
-        most = max(most, len(online._times))
+        most = max(most, online.held)
     early = len(found)
     return found + online.end(), early, most
 

@@ -62,3 +62,8 @@ def test_a_size_that_is_none(call: Call, tiny: list[str]) -> None:
     assert error_line(call(*command, check=2)).startswith(
         "shard.size=much: expected a number above 0 with kB, MB, GB or TB"
     )
+
+
+def test_a_window_of_files_that_lie_in_no_shard(call: Call, tiny: list[str]) -> None:
+    done = call("train", "data=motion", *tiny, "sampler.shuffle_window=5", "run_dir=r", check=2)
+    assert "sampler.shuffle_window=5: mixes videos within tar files, and " in done.stderr

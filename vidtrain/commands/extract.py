@@ -153,7 +153,7 @@ def settings_of(
     """All that the numbers depend on, by the keys that set it."""
     sections = plain(config)
     unused = {
-        "sampler": ("clips_per_video", "class_balance"),
+        "sampler": ("clips_per_video", "class_balance", "shuffle_window"),
         "model": tuple(filter(build.STARTS.fullmatch, sections["model"])),
     }
     used = {"transform": ("size", "resize", "squash", "mean", "std"), "decoder": ("_target_",)}

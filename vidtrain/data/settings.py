@@ -105,6 +105,9 @@ class SamplerConfig(ClipSpec):
     """Training clips of each opened video; a batch has trainer.batch_size / clips_per_video different videos."""
     class_balance: float = number(0.0, least=0, most=1)
     """0: every video once an epoch; 1: every class as often as the others; 0.5: by the square root of its size."""
+    shuffle_window: int | None = number(None, least=1)
+    """data=shards: shards in a random order, and videos mixed within so many of them (10000), for stores that are slow
+    at reading here and there; null: a random order of all videos."""
     background: float | None = number(None, least=0, below=1)
     """task=segments: share of the training windows in which nothing happens; null: as in the videos."""
 

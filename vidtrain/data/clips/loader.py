@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Sampler, default_collate, get_worker_in
 from vidtrain.children import processors, shared_memory
 from vidtrain.data.clips.dataset import EvalViews, TrainClips
 from vidtrain.data.clips.hand_over import HandOver
+from vidtrain.data.clips.shard_order import ShardOrder
 from vidtrain.data.clips.view_stream import ViewStream
 from vidtrain.data.clips.workers import Batches, Noted, Workers
 from vidtrain.data.manifest.manifest import Manifest
@@ -31,6 +32,7 @@ class EpochBatchSampler(Sampler[list[tuple[int, int, int]]]):
         batch_size: keys in a batch.
         weights: float64 (length,), how often each row is wanted relative to the others; an epoch stays `length` keys
             long, and each row comes as often as its share says, rounded up or down at random. None: once each.
+        shards: order of the rows, see there; None: any order is as likely as another.
         most: batches of an epoch at most.
         rank, ranks: this process's place among those that share each batch.
     """
@@ -42,6 +44,7 @@ class EpochBatchSampler(Sampler[list[tuple[int, int, int]]]):
         *,
         seed: int,
         weights: npt.NDArray[np.float64] | None = None,
+        shards: ShardOrder | None = None,
         most: int | None = None,
         rank: int = 0,
         ranks: int = 1,
@@ -50,6 +53,7 @@ class EpochBatchSampler(Sampler[list[tuple[int, int, int]]]):
         self.batch_size = batch_size
         self.seed = seed
         self.weights = weights
+        self.shards = shards
         self.most = most
         self.rank = rank
         self.ranks = ranks
@@ -61,10 +65,13 @@ class EpochBatchSampler(Sampler[list[tuple[int, int, int]]]):
         return batches if self.most is None else min(batches, self.most)
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(self.length) if self.shards is None else self.shards.shuffled_shards(rng)
         copies = np.zeros(self.length, dtype=np.int64)
         if self.weights is not None:
             order, copies = self._weighted(order, self.weights)
+        elif self.shards is not None:
+            order = order[self.shards.mixed(rng)]
         for batch in range(self.start, len(self)):
             part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
             keys = list(zip(order[part].tolist(), copies[part].tolist(), strict=True))
@@ -79,7 +86,7 @@ class EpochBatchSampler(Sampler[list[tuple[int, int, int]]]):
         # the same row stands side by side: number its copies, so that each is another clip
         first = np.flatnonzero(np.diff(rows, prepend=-1))
         copies = np.arange(self.length) - np.repeat(first, np.diff(first, append=self.length))
-        shuffled = rng.permutation(self.length)
+        shuffled = rng.permutation(self.length) if self.shards is None else self.shards.mixed(rng)
         return rows[shuffled], copies[shuffled]
 
 
@@ -171,7 +178,7 @@ class TrainLoader:
     """Batches of training clips, epoch by epoch.
 
     Args:
-        clips: its sampler says how often a video comes (class_balance), its seed the order.
+        clips: its sampler says how often a video comes (class_balance), its seed and shuffle_window the order.
         batch_size: clips in a batch, a multiple of sampler.clips_per_video.
         most: batches of an epoch at most.
         fixed: every epoch has the clips of the first.
@@ -202,9 +209,16 @@ class TrainLoader:
         if ranks > 1 and len(clips) < keys:
             raise ConfigError(f"trainer.batch_size={batch_size}: more than the {len(clips)} training videos; lower it")
         weights = row_weights(clips.manifest, sampler.class_balance, clips.weights)
-        seed = clips.seed
+        window = sampler.shuffle_window
         self._batches = EpochBatchSampler(
-            len(clips), keys, seed=seed, weights=weights, most=most, rank=rank, ranks=ranks
+            len(clips),
+            keys,
+            seed=clips.seed,
+            weights=weights,
+            shards=None if window is None else ShardOrder.of(clips.manifest.paths, window),
+            most=most,
+            rank=rank,
+            ranks=ranks,
         )
         self._clips = clips
         self._fixed = fixed

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call, Run, error_line
+from vidtrain.shell.multirun import prepared
 
 MISTAKES = {
     "command": (["trian"], r"no command 'trian' \(did you mean train\?\); commands: init, train, eval,"),
@@ -80,13 +81,24 @@ def test_config_dir_that_is_not_there(call: Call) -> None:
     assert "no such folder" in error_line(call("train", "--config-dir=nowhere", check=2))
 
 
-def test_launcher_in_a_swept_experiment_is_refused(call: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize("chosen", ["launcher=submitit_slurm", "sweeper=optuna"])
+def test_launcher_or_sweeper_in_a_swept_experiment_is_refused(call: Call, tmp_path: Path, chosen: str) -> None:
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     for name in ("one", "two"):
-        text = "# @package _global_\ndefaults:\n  - override /hydra/launcher: submitit_slurm\n"
+        text = f"# @package _global_\ndefaults:\n  - override /hydra/{chosen.replace('=', ': ')}\n"
         (tmp_path / "mine" / "experiment" / f"{name}.yaml").write_text(text)
     done = call("train", "-m", "--config-dir", "mine", "experiment=one,two", check=2)
-    assert "give hydra/launcher=submitit_slurm on the command line" in error_line(done)
+    assert f"give hydra/{chosen} on the command line" in error_line(done)
+
+
+def test_the_sweeper_is_the_one_that_is_named_else_the_grid(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "search.yaml").write_text("defaults:\n  - override /hydra/sweeper: optuna\n")
+    assert prepared("train", ["a=1,2"], tmp_path)[1] == "hydra/sweeper=grid"
+    assert prepared("train", ["experiment=demo"], tmp_path)[1] == "hydra/sweeper=grid"
+    for given in (["hydra/sweeper=basic"], ["experiment=search"], ["experiment=[demo,search]"]):
+        assert "hydra/sweeper=grid" not in prepared("train", given, tmp_path)
+    assert "hydra/sweeper=grid" not in prepared("eval", ["a=1,2"], tmp_path)
 
 
 def test_a_mistake_in_a_process_of_its_own(vidtrain: Run) -> None:

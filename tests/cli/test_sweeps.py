@@ -16,6 +16,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call, environment, error_line
+from vidtrain.commands.sweep import sweep_table
+from vidtrain.commands.sweeps.objectives import validations
+from vidtrain.commands.sweeps.record import RunState, state_of
+from vidtrain.engine import hooks
 
 QUICK = [
     "trainer.epochs=1",
@@ -58,6 +62,25 @@ def test_a_grid_goes_on_where_it_was_cut_and_may_grow(tiny: list[str], call: Cal
     assert found == [("0.01", "finished"), ("-1", "failed"), ("0.02", "finished")]
     assert (tmp_path / "s" / "sweep.png").read_bytes()[:4] == b"\x89PNG"
     assert "sweep.trial" not in (tmp_path / "s" / "table.txt").read_text()
+
+
+def test_a_run_that_is_pruned_is_finished_but_not_tested(
+    tiny: list[str], call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "_LOOKS_EVERY", 0.0)
+    run = tmp_path / "s" / "0_x"
+    run.mkdir(parents=True)
+    (run / hooks.PRUNE).touch()
+    command = ["train", *tiny, *QUICK, "trainer.epochs=9", "sweep.trial=0", "hydra.run.dir=s/0_x", "resume=auto"]
+    assert "pruned by its sweep in epoch 2; it is not tested" in call(*command).stderr
+    result = json.loads((run / "result.json").read_text())
+    assert (result["pruned"], result["test"], result["best_epoch"]) == (True, None, 1)
+    assert result["val"]["top1"] == validations(run)[1]["primary"]
+    assert (run / "best.pt").is_file()
+    assert state_of(run) is RunState.pruned
+    assert sweep_table(tmp_path / "s").splitlines()[2].split()[1] == "pruned"
+    assert "was pruned by its sweep" in call("compare", "s", check=2).stderr
+    assert "is finished already" in call(*command).stderr
 
 
 @pytest.mark.slow

@@ -184,7 +184,8 @@ def _result(run: Path) -> dict[str, Any]:
         except (OSError, ValueError) as error:
             content = error
         if isinstance(content, dict) and isinstance(content.get("summary"), dict):
-            return content
+            marked = {"test top-1": "pruned"} if content.get("pruned") is True else {}
+            return {**content, "summary": {**marked, **content["summary"]}}
         log.warning("%s: cannot be read (%s)", file, content if isinstance(content, Exception) else "no results")
     return {"summary": {"test top-1": "unfinished"}}
 

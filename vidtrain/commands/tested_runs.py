@@ -109,6 +109,8 @@ def _is_test(folder: Path) -> bool:
 def _why_none(run: Path) -> str:
     if (run / FAILURE).exists():
         return "failed"
+    if (read_result(run) or {}).get("pruned") is True:
+        return "was pruned by its sweep"
     return "has not been tested" if (run / FINISHED_FILE).is_file() else "has not finished"
 
 

@@ -43,4 +43,4 @@ def counted(count: int, word: str) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return (bool(cell) and cell.lstrip("-")[:1].isdigit()) or cell in ("", "-", "failed", "unfinished")
+    return (bool(cell) and cell.lstrip("-")[:1].isdigit()) or cell in ("", "-", "failed", "pruned", "unfinished")

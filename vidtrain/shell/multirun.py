@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from vidtrain.errors import ConfigError
+from vidtrain.options.described import conf_dir
 
 _OF_A_RUN = ("sweep.trial", "resume")  # what a sweep gives a run besides what is varied
 
@@ -18,28 +20,48 @@ def prepared(command: str, overrides: list[str], folder: Path | None) -> list[st
     Raises:
         ConfigError: an experiment of the sweep names a launcher.
     """
-    if command == "train":
-        from vidtrain.shell import sweeper
-
-        sweeper.register()
     _refuse_ignored_launchers(overrides, folder)
     counted = "++hydra.callbacks.failures._target_=vidtrain.commands.sweep.SweepFailures"
-    return [*overrides, *_name_jobs(overrides), counted]
+    sweeper = _sweeper(overrides, folder) if command == "train" else []
+    return [*overrides, *sweeper, *_name_jobs(overrides), counted]
+
+
+def _sweeper(overrides: list[str], folder: Path | None) -> list[str]:
+    """vidtrain's grid takes the place of Hydra's own sweeper, where neither the user nor an experiment names one.
+
+    A sweeper that train.yaml named would win over that of an experiment.
+    """
+    from vidtrain.shell import sweeper
+
+    sweeper.register()
+    named = any(o.startswith("hydra/sweeper=") for o in overrides)
+    chosen = [name for names in _experiments(overrides) for name in names.strip("[]").split(",")]
+    named |= any(True for name in chosen for _ in _overridden(name, "sweeper", folder))
+    return [] if named else ["hydra/sweeper=grid"]
+
+
+def _experiments(overrides: list[str]) -> list[str]:
+    """The values of experiment= as they were given."""
+    return [o.split("=", 1)[1] for o in overrides if o.startswith("experiment=")]
+
+
+def _overridden(experiment: str, group: str, folder: Path | None) -> Iterator[tuple[Path, str]]:
+    """(file, choice) of a group of Hydra's that an experiment overrides."""
+    for parent in (conf_dir(), *([folder] if folder else [])):
+        file = parent / "experiment" / f"{experiment}.yaml"
+        text = file.read_text(encoding="utf-8") if file.is_file() else ""
+        if found := re.search(rf"^\s*-\s*override\s+/?hydra/{group}:\s*(\S+)", text, re.MULTILINE):
+            yield file, found.group(1)
 
 
 def _refuse_ignored_launchers(overrides: list[str], folder: Path | None) -> None:
-    """Hydra chooses the launcher before it reads the experiments of a sweep, and ignores the one they name."""
-    from vidtrain.options.described import conf_dir
-
-    swept = [o.split("=", 1)[1] for o in overrides if o.startswith("experiment=")]
-    for name in (n for names in swept for n in names.split(",") if "," in names):
-        for parent in (conf_dir(), *([folder] if folder else [])):
-            file = parent / "experiment" / f"{name}.yaml"
-            text = file.read_text(encoding="utf-8") if file.is_file() else ""
-            if found := re.search(r"^\s*-\s*override\s+/?hydra/launcher:\s*(\S+)", text, re.MULTILINE):
+    """Hydra chooses the launcher and the sweeper before it reads the experiments of a sweep, and ignores theirs."""
+    for name in (n for names in _experiments(overrides) for n in names.split(",") if "," in names):
+        for group in ("launcher", "sweeper"):
+            for file, choice in _overridden(name, group, folder):
                 raise ConfigError(
-                    f"{file} names a launcher, which a sweep over experiments ignores: "
-                    f"give hydra/launcher={found.group(1)} on the command line"
+                    f"{file} names a {group}, which a sweep over experiments ignores: "
+                    f"give hydra/{group}={choice} on the command line"
                 )
 
 

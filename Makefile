@@ -25,11 +25,14 @@ demo: install  ## Make the built-in dataset, train slow_fusion on it, test it wi
 table: install  ## The fusion ladder on the built-in dataset: single frame, late, early, slow (a few minutes each)
 	$(BIN)/vidtrain train -m experiment=demo model=single_frame,late_fusion,early_fusion,slow_fusion
 
+# with bytecode, also where the shell has switched it off: else each process compiles all tests and the package again
+PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 test: install lint types  ## Lint, types, tests (without the slow ones)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(PYTEST)
 
 test-all: install lint types  ## All tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m ''
+	$(PYTEST) -m ''
 
 lint: install
 	$(BIN)/ruff check .

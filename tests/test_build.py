@@ -183,7 +183,8 @@ def test_no_target_is_imported_without_a_look_at_where_it_comes_from() -> None:
 
     callers = []
     for file in Path(vidtrain.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        text = file.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)) if "locate(" in text else ():
             if isinstance(node, ast.FunctionDef) and "locate(" in ast.unparse(node) and node.name != "locate":
                 callers.append(f"{file.name}:{node.name}")
     assert sorted(callers) == ["instantiate.py:_allowed", "instantiate.py:_function_of"]
@@ -272,6 +273,12 @@ def test_an_optimizers_options_of_the_right_type() -> None:
 )
 def test_the_nearest_preset(name: str, options: dict[str, Any], expected: tuple[str, dict[str, Any]]) -> None:
     assert nearest_preset(name, options) == expected
+
+
+@pytest.mark.parametrize("name", vidtrain.list_models())
+def test_a_models_target_is_read_as_text(name: str) -> None:
+    """Which says whose preset it is before a hundred files are read as YAML."""
+    assert group_options("model", name, [conf_dir()])["_target_"][0] == model_section(name)["_target_"]
 
 
 def test_training_clips_are_those_of_the_training_split() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,15 +31,21 @@ FORBIDDEN = {
 }
 
 
-def imports(file: Path) -> set[str]:
+@cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
+def imports(file: Path) -> frozenset[str]:
     found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: a relative import"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("part", FORBIDDEN)
@@ -152,7 +159,7 @@ def test_no_circle_of_files_in_the_loop() -> None:
 
 def parameters_of(file: str, name: str) -> int:
     """How many __init__ of a class takes, self not counted."""
-    tree = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
+    tree = parsed(PACKAGE / file)
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
     init = next(node for node in body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
     return len(init.args.args) + len(init.args.kwonlyargs) - 1
@@ -166,7 +173,7 @@ def test_no_part_of_the_loop_takes_more_than_six() -> None:
 def test_one_name_one_class() -> None:
     found: dict[str, list[str]] = {}
     for file in PACKAGE.rglob("*.py"):
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        for node in parsed(file).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found.setdefault(node.name, []).append(str(file.relative_to(PACKAGE)))
     same = {name: sorted(files) for name, files in found.items() if len(files) > 1}
@@ -194,11 +201,12 @@ RAW_SIGNATURES = 13  # one of them is setup of a plugin of Hydra, as Hydra calls
 FEW = {"TrainLoader", "TrainClips", "EvalViews", "ClipStream", "TrainSequences", "EvalSequences", "eval_loader"}
 
 
+@cache
 def functions() -> list[tuple[str, str, list[ast.arg]]]:
     """(file, name, parameters) of every function of the package; of a class's __init__ the name is the class's."""
     found = []
     for file in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        tree = parsed(file)
         owners = {
             id(part): node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for part in node.body
         }

@@ -10,6 +10,8 @@ from types import TracebackType
 
 import numpy as np
 
+from vidtrain.data.readers.base import VideoReader
+from vidtrain.data.readers.guarded import Guarded
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.types import Frames, Indices, VideoInfo
 
@@ -68,3 +70,12 @@ def _misbehave(name: str, action: str) -> None:
         os.abort()
     if f"exit_{action}" in name:
         os._exit(3)
+
+
+GUARDED = Guarded(OddReader(), timeout=0.5)
+
+
+def process_of(reader: VideoReader) -> int:
+    """The child's process id."""
+    with reader.open("pid") as video:
+        return int.from_bytes(video.read(np.arange(3)).reshape(-1)[:8].tobytes(), "little")

@@ -17,21 +17,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from tests.data.hanging import OddReader
+from tests.data.hanging import GUARDED, OddReader, process_of
 from tests.videos import scene, write_video
-from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.guarded import Guarded
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.errors import ConfigError, VideoError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the misbehaving reader calls the C library's sleep")
-GUARDED = Guarded(OddReader(), timeout=0.5)
-
-
-def process_of(reader: VideoReader) -> int:
-    """The child's process id."""
-    with reader.open("pid") as video:
-        return int.from_bytes(video.read(np.arange(3)).reshape(-1)[:8].tobytes(), "little")
 
 
 def gone(process: int, seconds: float) -> bool:
@@ -211,7 +203,9 @@ def test_in_the_workers_of_a_loader(start: str) -> None:
 @pytest.mark.parametrize("state", ["idle", "busy", "forked"])
 def test_the_child_ends_with_its_parent(state: str, needs_proc: None) -> None:
     """Even when the parent is killed, while the child hangs, and while a fork of the parent lives on."""
-    script = "from tests.data.test_readers_guarded import *; print(process_of(GUARDED), flush=True)\n"
+    script = (
+        "import os, time; from tests.data.hanging import GUARDED, process_of; print(process_of(GUARDED), flush=True)\n"
+    )
     script += {
         "idle": "time.sleep(100)",
         "busy": "GUARDED.open('hang_open')",

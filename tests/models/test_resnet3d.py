@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,11 @@ def count(model: nn.Module) -> int:
 
 
 def gmac(model: nn.Module, frames: int, size: int) -> float:
+    """Of a model that may be changed: its BatchNorms, which count for nothing and take most of the time on meta, go."""
+    for part in list(model.modules()):
+        for name, child in part.named_children():
+            if isinstance(child, nn.BatchNorm3d):
+                setattr(part, name, nn.Identity())
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model.eval()(torch.empty(1, 3, frames, size, size, device="meta"))
@@ -58,9 +64,11 @@ def test_parameters_and_multiply_adds(name: str) -> None:
     options, params, params_101, (frames, size), cost = PUBLISHED[name]
     with torch.device("meta"):
         model = vidtrain.create_model(name, num_classes=400, **options)
-        small = vidtrain.create_model(name, num_classes=101, **options)
     assert count(model) == params
-    assert params_101 is None or count(small) == params_101
+    if params_101 is not None:
+        small = copy.deepcopy(model)
+        small.reset_head(101)
+        assert count(small) == params_101
     assert gmac(model, frames, size) == pytest.approx(cost, rel=5e-3)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 from omegaconf import DictConfig, OmegaConf
 
-from vidtrain.options.described import conf_dir
+from vidtrain.options.described import conf_dir, group_options
 
 _NO_CLASSIFIERS: Final = ("segment_head",)  # say when, of features of whole videos
 
@@ -21,12 +22,19 @@ def list_models(pattern: str = "*") -> list[str]:
 
 def model_section(name: str) -> DictConfig:
     """conf/model/NAME.yaml on top of those that its defaults name, as Hydra composes them."""
-    own = OmegaConf.load(conf_dir() / "model" / f"{name}.yaml")
-    assert isinstance(own, DictConfig)
+    bases, own = _file(name)
     section = OmegaConf.create({})
-    for base in own.pop("defaults", ["_self_"]):
+    for base in bases:
         section.merge_with(own if base == "_self_" else model_section(base))
     return section
+
+
+@cache
+def _file(name: str) -> tuple[list[str], dict[Any, Any]]:
+    """The defaults that a model's YAML names, and the rest as it is written: read once, not to be changed."""
+    own = OmegaConf.to_container(OmegaConf.load(conf_dir() / "model" / f"{name}.yaml"), resolve=False)
+    assert isinstance(own, dict)
+    return own.pop("defaults", ["_self_"]), own
 
 
 def model_options(name: str, *, num_frames: int, size: int) -> dict[str, Any]:
@@ -42,8 +50,9 @@ def nearest_preset(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str
     wanted: dict[str, Any] = {**section_as_written(name), **options}
     left = {}
     for preset in (name, *list_models()):
-        section = section_as_written(preset)
-        if section["_target_"] == wanted["_target_"]:
+        # as text first: to read a hundred YAML files takes more than a second
+        if group_options("model", preset, [conf_dir()])["_target_"][0] == wanted["_target_"]:
+            section = section_as_written(preset)
             left[preset] = {key: value for key, value in wanted.items() if section.get(key) != value}
     return min(left.items(), key=lambda found: len(found[1]))
 

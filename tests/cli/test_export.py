@@ -172,6 +172,8 @@ def test_what_an_exported_file_cannot(exported: Path, video: Path, call: Call) -
     for ask in (clf.features, clf.explain):
         with pytest.raises(ConfigError, match="an ONNX file has no layers to look into: take the checkpoint"):
             ask(str(video))
+    line = error_line(call("eval", f"checkpoint={file}", "calibrate=true", check=2))
+    assert line == "calibrate is kept in a checkpoint: calibrate the .pt file, and publish or export it again"
     line = error_line(call("export", f"checkpoint={file}", "output=out", check=2))
     assert line == f"checkpoint={file}: is an exported file: export the checkpoint it came from"
 

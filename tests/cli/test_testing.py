@@ -115,7 +115,7 @@ def test_calibration_is_kept_in_the_checkpoint(trained: Path, call: Call, monkey
     assert "the checkpoint was calibrated with " in other.stderr
     call("publish", "checkpoint=sure.pt", "output=folder")
     assert vidtrain.load("folder", device="cpu").predict(raw.file).label == "unknown"
-    assert "publish it again" in error_line(call("eval", "checkpoint=folder", "calibrate=true", check=2))
+    assert "publish or export it again" in error_line(call("eval", "checkpoint=folder", "calibrate=true", check=2))
     call("eval", "checkpoint=best.pt", "calibrate=true", "output=third")
     assert load_checkpoint("best.pt")["calibration"]["threshold"] is None  # it was one of other probabilities
 

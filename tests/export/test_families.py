@@ -12,6 +12,8 @@ from torch import Tensor
 from tests.models.parity import drawn_weights
 from vidtrain import build
 from vidtrain.commands.exporting import OriginalNetwork
+from vidtrain.errors import CheckpointError
+from vidtrain.export import onnx_file
 from vidtrain.export.contract import contract_text
 from vidtrain.export.network import Deployable
 from vidtrain.export.onnx_file import open_onnx, write_onnx
@@ -82,6 +84,20 @@ def test_an_onnx_file_gives_the_networks_logits(model: str, tmp_path: Path) -> N
     print(f"\n| `{model}` | {found.relative:.1e} |")
     assert found.within(1e-4), str(found)
     assert found.std > 1e-3  # drawn weights make it depend on the clip
+
+
+@pytest.mark.slow
+def test_weights_that_a_protobuf_has_no_room_for_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_file, "_INSIDE", 1000)
+    network, shapes = deployable("early_fusion")
+    content = {"class_names": list("abcdefgh"), "config": {}}
+    write_onnx(trace(network, shapes), tmp_path / "model.onnx", contract_text(content, shapes), network.inputs)
+    weights = tmp_path / "model.onnx.data"
+    assert weights.stat().st_size > 10 * (tmp_path / "model.onnx").stat().st_size
+    assert parity(network, shapes, open_onnx(tmp_path / "model.onnx", shapes, CLASSES)).within(1e-4)
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="onnxruntime does not take it"):
+        open_onnx(tmp_path / "model.onnx", shapes, CLASSES)
 
 
 def test_every_architecture_is_listed() -> None:

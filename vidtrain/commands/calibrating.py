@@ -51,10 +51,8 @@ def check_can_be_kept(options: Wanted) -> None:
     key = next(iter(given))
     if options.checkpoint is None:
         raise ConfigError(f"{key} is kept in a checkpoint, and model.weights names a published file: train from it")
-    if is_hub_folder(Path(options.checkpoint)):
-        raise ConfigError(
-            f"{key} is kept in a checkpoint: calibrate the .pt file that was published, and publish it again"
-        )
+    if is_hub_folder(Path(options.checkpoint)) or Path(options.checkpoint).suffix == ".onnx":
+        raise ConfigError(f"{key} is kept in a checkpoint: calibrate the .pt file, and publish or export it again")
     if options.stream is not None:
         raise ConfigError(f"{key} is of the whole network: leave stream={options.stream} out")
     if str(options.split) == "val":

@@ -3,11 +3,14 @@ learned this in seconds."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from av.video.frame import VideoFrame
 from torch import Tensor, nn
 
 from vidtrain import create_model
+from vidtrain.data.motion.scene import scene_clips
 from vidtrain.explain.score import ClassScore
 
 FRAMES, SIZE = 8, 32
@@ -41,6 +44,19 @@ def both_squares() -> Tensor:
     x[0, 0][RED] = 2.5
     x[0, 1][GREEN] = 2.5
     return x
+
+
+def directions(split: int, count: int) -> tuple[Tensor, Tensor]:
+    """Of the built-in motion: clips (2 count, 3, T, H, W) of scenes that move right, and the same backwards, and their
+    classes 0 and 1."""
+    clips = []
+    for scene in range(count):
+        planes = next(scene_clips((0, split, scene), SIZE, 2 * FRAMES))[::2]  # moves right first
+        frames = [VideoFrame.from_ndarray(plane, format="yuv420p").to_ndarray(format="rgb24") for plane in planes]
+        clips.append(np.stack(frames))
+    right = torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3)
+    right = (right.float() / 255 - 0.45) / 0.225
+    return torch.cat([right, right.flip(2)]), torch.arange(2).repeat_interleave(count)
 
 
 def trained(name: str, *, lr: float, steps: int, **options: object) -> nn.Module:

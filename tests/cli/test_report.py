@@ -85,6 +85,22 @@ def test_report_of_a_run_of_its_test_and_of_a_checkpoint(trained: Path, call: Ca
     )
 
 
+def test_the_labels_that_label_errors_suspects_are_on_the_page(trained: Path, call: Call, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    call("label_errors", run, "clips=0")
+    with (run / "suspects.csv").open(newline="", encoding="utf-8") as lines:
+        issues = [row for row in csv.DictReader(lines) if row["issue"] == "yes"]
+    assert issues, "of eight videos of a network that has hardly learned"
+    call("report", run, "thumbnails=2")
+    page = Parsed((run / "report.html").read_text(encoding="utf-8"))
+    assert "#suspects" in [link["href"] for link in page.all("a")]
+    text = page.text.splitlines()
+    for row in issues:
+        assert row["path"] in text
+        assert row["score"] in text
+    assert len(images(page)) >= 1
+
+
 def test_mistakes_are_one_line(call: Call, tmp_path: Path) -> None:
     assert error_line(call("report", "nowhere", check=2)) == "run=nowhere: no such folder"
     (tmp_path / "empty").mkdir()

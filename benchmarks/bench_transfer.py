@@ -29,7 +29,7 @@ EXTRACT += ["trainer.num_workers=0", "eval.batch_size=8"]
 FEATURES = {
     "mean": ["model.head=mean"],
     "statistics": ["model.head=statistics"],
-    "statistics_4": ["model.head=statistics", "clips=4"],
+    "statistics_16": ["model.head=statistics", "sampler.num_frames=16"],
 }
 """Name -> what is read of the frames."""
 PROBE = ["model=probe", "model.lr_factors=[1.0]", "model.decay_factors=[1.0]", "optimizer=adamw", "optimizer.lr=3e-4"]
@@ -39,7 +39,7 @@ SMALL += ["trainer.epochs=4", "trainer.batch_size=8", "trainer.num_workers=0", "
 ROWS: dict[str, tuple[str, list[str]]] = {
     "features, mean": ("mean", PROBE),
     "features, statistics": ("statistics", PROBE),
-    "features, statistics, 4 clips": ("statistics_4", PROBE),
+    "features, statistics of 16 frames": ("statistics_16", PROBE),
     "features, prototypes": ("statistics", ["model=probe", "model.head=prototypes"]),
     "features, kNN": ("statistics", ["model=probe", "model.head=knn"]),
     "tune=probe": ("", [*SMALL]),
@@ -80,7 +80,7 @@ def run(name: str, seed: int, options: argparse.Namespace) -> None:
     if "model.backbone_weights=null" in given:
         start = []
     if made:
-        features = options.output / f"features_{made}"
+        features = options.output / f"extracted_{made}"
         spent(features, "extract", *EXTRACT, *FEATURES[made], *start, root, f"output={features}")
         given, root, start = [*given, "data=features"], f"data.root={features.absolute()}", []
     folder = folder_of(name, seed, options)
@@ -114,7 +114,7 @@ def markdown(options: argparse.Namespace) -> str:
         spread = f" +- {stdev(scores):.3f}" if len(scores) > 1 else ""
         each = ", ".join(f"{score:.3f}" for score in scores)
         lines.append(f"| {name} | {fmean(scores):.3f}{spread} | {each} | {minutes:.1f} |")
-    extracted = sorted(options.output.glob("features_*.json"))
+    extracted = sorted(options.output.glob("extracted_*.json"))
     for file in extracted:
         lines.append(f"| (extraction, {file.stem.partition('_')[2]}) | | | {json.loads(file.read_text())['cpu']:.1f} |")
     versions = f"python {platform.python_version()}, torch {torch.__version__}, timm {timm.__version__}"

@@ -169,6 +169,8 @@ def test_clips_spread_over_each_video(
         found = torch.from_numpy(np.load(tmp_path / "out" / row["file"]))
         expected = by_hand(model, row["path"], lambda *own: uniform_clips(*own, spec, clips))
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    said = f"{clips} {'spread over the video' if spec == SPEC else 'of frames of the whole video'}"
+    assert f"over 4-frame clips at 32 px, {said}" in features(tmp_path / "out").features.protocol  # type: ignore[union-attr]
     own = uniform_clips(40, 10, spec, clips)
     seconds = np.stack([own.min(1), own.max(1) + 1], 1) / 10
     assert clip_seconds(tmp_path / "out", "train", 0).tolist() == pytest.approx(seconds)

@@ -179,6 +179,11 @@ class FeatureInfo:
         made = self.made_by
         hop = made.get("hop")
         every = "one after the other" if hop is None else f"a clip every {hop}{' frames' * isinstance(hop, int)}"
+        if (clips := made.get("clips")) is not None:
+            whole = (
+                "of frames of the whole video" if made.get("sampler.mode") == "segments" else "spread over the video"
+            )
+            every = f"{clips} {whole}"
         return (
             f"{self._what} (length {self.length}, layer {made.get('layer')}) of {made.get('model._target_')} over "
             f"{made.get('sampler.num_frames')}-frame clips at {made.get('transform.size')} px, {every}"

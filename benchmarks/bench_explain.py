@@ -1,7 +1,7 @@
 """Are the maps of `vidtrain explain` faithful? A table by model and method, from the folders of finished runs.
 
     vidtrain train experiment=motion_32 data.root=data/motion_36 model=tsm_tiny run_dir=runs/tsm_tiny ...
-    python benchmarks/bench_explain.py runs/tsm_tiny runs/convlstm_tiny --write explain.md
+    python benchmarks/bench_explain.py runs/tsm_tiny runs/convlstm_tiny --write FILE.md
 
 Of each run some test videos that one clip is enough to classify rightly are explained by every method that is defined
 for the network. What the map marks most, a fifth of the clip's pixels, is taken away; so is as much elsewhere
@@ -97,7 +97,7 @@ def _markdown(rows: list[list[str]]) -> str:
         f"motion alone.\n\n{table}\n\n"
         f"{datetime.date.today().isoformat()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
         f"python {platform.python_version()}, torch {torch.__version__.partition('+')[0]}.\n\n"
-        "Again: `python benchmarks/bench_explain.py RUN_FOLDERS --write benchmarks/explain.md`\n"
+        "Again: `python benchmarks/bench_explain.py RUN_FOLDERS --write FILE.md`\n"
     )
 
 

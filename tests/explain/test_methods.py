@@ -15,7 +15,7 @@ from vidtrain.explain.deletion import deletion, marked
 from vidtrain.explain.gradcam import _cam, gradcams
 from vidtrain.explain.methods import MapOptions, Method, evidence_map
 from vidtrain.explain.rollout import _Weights, rollout
-from vidtrain.explain.score import ClassScore, Fill, filling, without
+from vidtrain.explain.score import ClassScore, Fill, filling, to_unit_range, without
 from vidtrain.explain.traced import TracedPass
 from vidtrain.models.layers.outputs import channels_second
 
@@ -78,6 +78,19 @@ def test_the_chosen_layer_is_passed_by_all_that_reaches_the_class(name: str) -> 
         assert torch.equal(score.logit({"rgb": clip(1)}), first), layer
         handle.remove()
         assert not torch.equal(score.logit({"rgb": clip(1)}), first)
+
+
+def test_of_several_layers_the_one_whose_deletion_costs_most_is_shown() -> None:
+    score, inputs = score_of(net("vivit_tiny", tubelet=2), 2), {"rgb": clip()}
+    gains = {}
+    for values, layer in gradcams(score, inputs):
+        found = deletion(score, inputs, to_unit_range(values))
+        gains[layer] = found.without_random - found.without_marked
+    assert len(gains) == 3
+    shown = evidence_map(score, inputs, MapOptions(Method.gradcam))
+    assert gains[shown.layer or ""] == max(gains.values()) > min(gains.values())
+    worst = min(gains, key=lambda layer: gains[layer])
+    assert evidence_map(score, inputs, MapOptions(Method.gradcam, layer=worst)).layer == worst  # as the user says
 
 
 def test_two_towers_have_a_layer_each() -> None:

@@ -180,6 +180,8 @@ class Capture:
             self._clock.by_arrival = self._source.passes and bool(flags & _NO_TIMESTAMPS)
             self._whole = self._source.kind is SourceKind.network and _has_a_length(container)
             self.opened += 1
+            codec, said = stream.codec_context, f"{float(rate):.4g} frames/s" if rate else "no rate"
+            log.info("%s: %s, %d x %d pixels, %s", self._source.name, codec.name, codec.width, codec.height, said)
             self._decode(container, stream)
             return self._whole or not self._source.passes or self._stop.is_set()
         finally:

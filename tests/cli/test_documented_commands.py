@@ -33,6 +33,8 @@ class Shown:
     words: tuple[str, ...]
     own: bool
     """Of the user's own parts: PYTHONPATH=. or --config-dir."""
+    more: bool = False
+    """The page leaves something out: vidtrain extract ... tokens=true."""
 
     def __str__(self) -> str:
         return f"{self.place}-{'_'.join(self.words[:3])}"
@@ -51,7 +53,8 @@ def commands_of(file: Path) -> Iterator[Shown]:
         if words[0] not in COMMANDS or any(word.endswith(":") for word in words[:2]):
             continue  # prose that begins with the program's name
         kept = tuple(word for word in words if word != "..." and not word.endswith("=..."))
-        yield Shown(f"{file.name}:{number + 1}", kept, "PYTHONPATH" in line or "--config-dir" in text)
+        own = "PYTHONPATH" in line or "--config-dir" in text
+        yield Shown(f"{file.name}:{number + 1}", kept, own, more=len(kept) < len(words))
 
 
 def all_commands() -> list[Shown]:

@@ -94,6 +94,10 @@ def live_source(text: str, config: LiveConfig) -> StreamSource | None:
 def _source(text: str, config: LiveConfig) -> StreamSource | None:
     kinds, shown = SourceKind, masked(text)
     if text == "-":
+        if sys.stdin is not None and sys.stdin.isatty():
+            raise ConfigError(
+                "input=-: reads a pipe, and this is a terminal: ffmpeg ... -f mpegts - | vidtrain predict ..."
+            )
         return StreamSource(kinds.pipe, "stdin", "-", config.format, config.options)
     with suppress(OSError, ValueError):  # no such file, too long a name, a zero in it
         mode = Path(text).stat().st_mode

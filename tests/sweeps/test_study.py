@@ -55,6 +55,7 @@ def test_a_cut_changes_nothing_of_what_is_drawn(sampler: SweepSampler) -> None:
     assert len({json.dumps(varied) for varied in whole}) == 12
 
 
+@pytest.mark.slow
 def test_tpe_and_cmaes_find_what_is_good() -> None:
     pytest.importorskip("cmaes")
     for sampler in (SweepSampler.tpe, SweepSampler.cmaes):

@@ -13,6 +13,7 @@ import pytest
 from tests.videos import numbered, write_video
 from vidtrain.data.formats.segments import segments
 from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.manifest.untrimmed import untrimmed
 from vidtrain.errors import DataError
 from vidtrain.segments import Segment
 
@@ -171,7 +172,7 @@ def test_what_is_no_segment_is_counted(tmp_path: Path) -> None:
         ("project.boris", "1 annotations are single points in time"),
         ("elan.eaf", "1 annotations have no time of their own"),
         ("thumos_14.json", "1 annotations are of a label in data.exclude (Ambiguous)"),
-        ("Charades_v1_train.csv", "1 videos have no segment and are not listed (q)"),
+        ("Charades_v1_train.csv", "train: 1 videos have no segment (q): task=segments alone takes them"),
     ):
         (tmp_path / name).write_text(TABLES[name], encoding="utf-8")
         assert any(note in line for line in read(tmp_path, annotations=str(tmp_path / name)).notes), name
@@ -212,6 +213,30 @@ def test_frames_become_seconds_by_the_frames_own_times(clips: Path, tmp_path: Pa
     task = {"data": {"video": "a.mp4"}, "annotations": [{"result": [{"type": "timelinelabels", "value": value}]}]}
     (tmp_path / "ls.json").write_text(json.dumps([task]))
     assert rows(segments(clips, annotations=str(tmp_path / "ls.json"), **options)) == [("a.mp4", 0.4, 1.4, "walk")]
+
+
+def test_videos_in_which_nothing_happens(tmp_path: Path) -> None:
+    """No row is theirs, but task=segments reads them; one that is not on disk is nowhere."""
+    database: dict[str, Any] = {
+        "a": {"subset": "training", "annotations": [{"label": "walk", "segment": [1, 2]}]},
+        "b": {"subset": "training", "annotations": []},
+        "c": {"subset": "testing", "annotations": []},
+        "d": {"subset": "testing", "annotations": [{"label": "walk", "segment": [1, 2]}]},
+        "e": {"subset": "testing", "annotations": []},
+    }
+    (tmp_path / "x.json").write_text(json.dumps({"database": database}))
+    (tmp_path / ROOT).mkdir()
+    for name in "cd":
+        (tmp_path / ROOT / f"{name}.mp4").touch()
+    data = read(tmp_path, annotations=str(tmp_path / "x.json"))
+    assert rows(data) == [("a.mp4", 1, 2, "walk")]
+    assert [Path(path).name for path in data.splits["train"].quiet] == ["b.mkv"]
+    whole = untrimmed(data)
+    for split, names in (("train", ["a.mp4", "b.mkv"]), ("test", ["d.mp4", "c.mp4"])):
+        manifest = whole.splits[split]
+        assert manifest.segments is not None
+        assert [Path(path).name for path in manifest.paths] == names
+        assert [len(table) for table in manifest.segments] == [1, 0]
 
 
 def test_lists_of_thumos(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn.utils.rnn import pack_sequence
 
 from vidtrain.errors import ConfigError
-from vidtrain.models.segment_head import segment_head
+from vidtrain.models.segment_head import _halved, segment_head
 from vidtrain.segments import Annotated
 from vidtrain.sequences import Sequences, stacked
 from vidtrain.tasks.segments.detection import (
@@ -151,6 +151,14 @@ def test_a_video_is_answered_as_if_it_were_alone() -> None:
         head(pack_sequence([torch.zeros(3, 5)]))
     with pytest.raises(ConfigError, match="data=features"):
         segment_head(num_classes=2)
+
+
+def test_an_odd_end_is_halved_by_itself() -> None:
+    there = torch.tensor([[[1.0, 1, 1, 1, 1]], [[1, 1, 1, 0, 0]]])
+    x = torch.arange(1.0, 11).reshape(2, 1, 5) * there
+    half, left = _halved(x, there)
+    assert half[:, 0].tolist() == [[1.5, 3.5, 5], [6.5, 8, 0]]
+    assert left[:, 0].tolist() == [[1, 1, 1], [1, 1, 0]]
 
 
 class Plain:

@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -106,7 +107,8 @@ def segments(
             sources.append((None if annotations is not None else split, _read(file, columns, bad)))
     bad.check()
     where = _Videos(root, {video for _, source in sources for video in source.videos}, fps)
-    tables = _tables(sources, set(exclude), where, notes)
+    quiet: dict[str, list[str]] = {}
+    tables = _tables(sources, set(exclude), where, notes, quiet)
     if classes is not None:
         names = read_classes(find_file(classes, root, "classes"))
     else:
@@ -115,9 +117,14 @@ def segments(
     bad.check()
     splits = {split: build_manifest(rows, numbers, where.paths.get) for split, rows in tables.items()}
     if "train" not in splits and annotations is not None and "val" in splits:
+        quiet["train"] = quiet.pop("train", []) + quiet.pop("val", [])
         splits = {"train": splits.pop("val"), **splits}  # THUMOS14: what is trimmed trains, nobody uses it
         notes.append("train: the validation videos, since the annotations name none for training, as THUMOS14's")
     splits, cuts = cut_splits(splits, names, root, cut)
+    for split, videos in quiet.items():
+        paths = tuple(path for video in videos if (path := where.paths.get(video)) is not None)
+        if split in splits and paths:
+            splits[split] = replace(splits[split], quiet=paths)
     if annotations is not None:
         splits, more = val_is_test(splits, "the annotations name no other")
         cuts += more
@@ -151,13 +158,16 @@ def _read(file: Path, columns: TableColumns, bad: BadRows) -> Annotations:
 
 
 def _tables(
-    sources: Iterable[tuple[str | None, Annotations]], exclude: set[str], where: _Videos, notes: list[str]
+    sources: Iterable[tuple[str | None, Annotations]],
+    exclude: set[str],
+    where: _Videos,
+    notes: list[str],
+    quiet: dict[str, list[str]],
 ) -> dict[str, Rows]:
-    """The rows of each split; notes say what is no segment."""
+    """The rows of each split; notes say what is no segment, and videos without one go to `quiet`, by split."""
     tables: dict[str, Rows] = {}
     origin: dict[str, list[tuple[int, str]]] = {}
     skipped: Counter[str] = Counter()
-    quiet: list[str] = []
     for split, source in sources:
         skipped += source.skipped
         busy = set()
@@ -166,7 +176,7 @@ def _tables(
             if one.label in exclude:
                 skipped[f"are of a label in data.exclude ({one.label})"] += 1
                 continue
-            home = split or _WORDS.get(one.subset.strip().lower(), "train")
+            home = split or _home(one.subset)
             if home not in tables:
                 origin[home] = []
                 tables[home] = Rows(source.file, origin[home].__getitem__, starts=[], ends=[], entry=source.entries)
@@ -179,15 +189,23 @@ def _tables(
             rows.labels.append((one.label,))
             rows.starts.append(start)
             rows.ends.append(end)
-        quiet += [video for video in source.videos if video not in busy]
+        for video, subset in source.videos.items():
+            if video not in busy:
+                quiet.setdefault(split or _home(subset), []).append(video)
     if not tables:
         raise DataError(
             "the annotations hold no segment" + (f": {sum(skipped.values())} {_first(skipped)}" if skipped else "")
         )
     notes += [f"{count} annotations {reason} and are skipped" for reason, count in skipped.items()]
-    if quiet:
-        notes.append(f"{len(quiet)} videos have no segment and are not listed ({some(quiet)})")
+    for home, videos in quiet.items():
+        shown = f"{len(videos)} videos have no segment ({some(videos)})"
+        notes.append(f"{home}: {shown}: task=segments alone takes them, as videos in which nothing happens")
     return {split: tables[split] for split in SPLITS if split in tables}
+
+
+def _home(subset: str) -> str:
+    """The split that a file means by its own word."""
+    return _WORDS.get(subset.strip().lower(), "train")
 
 
 def _first(skipped: Counter[str]) -> str:

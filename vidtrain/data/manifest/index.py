@@ -128,7 +128,7 @@ def _manifest(folder: Path, split: str, found: Mapping[str, Any], classes: int) 
         StringArray(columns["missing"], columns["missing_offsets"]),
         IntLists(columns["tags"], columns["tag_offsets"]) if "tags" in columns else None,
         _segments(columns) if "segments" in columns else None,
-        classes,
+        classes=classes,
     )
 
 

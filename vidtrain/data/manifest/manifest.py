@@ -199,6 +199,7 @@ class Manifest:
     starts, ends: float64 (N,) seconds, or None when every row is a whole file; an end of inf is the end of the file.
     tags: (N,) lists of class numbers, of a multi-label set; None otherwise.
     segments: (N,) tables of what happens when, of untrimmed videos; labels are -1 then. None otherwise.
+    quiet: where rows are segments, the videos in which nothing happens; no row is theirs.
     missing: rows of the annotation file whose video is not on disk; they are not among the N.
     """
 
@@ -209,6 +210,7 @@ class Manifest:
     missing: Sequence[str] = ()
     tags: IntLists | None = None
     segments: SegmentLists | None = None
+    quiet: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         assert len(self.paths) == len(self.labels), "paths and labels differ in length"

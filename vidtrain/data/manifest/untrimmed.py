@@ -40,6 +40,8 @@ def _whole_videos(manifest: Manifest) -> Manifest:
     for path, (start, end), own in zip(manifest.paths, times, labels, strict=True):
         rows = tables.setdefault(path, [])
         rows += [(start, end, float(label)) for label in own if label >= 0]
+    for path in manifest.quiet:
+        tables.setdefault(path, [])
     segments = SegmentLists.of(np.array(sorted(rows), np.float64) for rows in tables.values())
     unknown = np.full(len(tables), -1, dtype=np.int64)
     missing = tuple(dict.fromkeys(manifest.missing))

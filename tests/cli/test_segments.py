@@ -31,6 +31,7 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
+@pytest.mark.slow  # its parts one by one: tests/tasks/test_segment_task.py
 def test_windows(call: Call, tmp_path: Path) -> None:
     """A classifier of windows: the segments of a test are those of `predict timeline=true`, and can be trained on."""
     data = [*LONG, f"data.root={tmp_path / 'data'}"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidtrain.data.checks.segments import coverage, coverage_lines
@@ -53,6 +53,7 @@ def test_where_there_is_nothing_to_say() -> None:
     assert coverage_lines(VideoData(("x",), {"train": manifest(("/a", 0, np.inf, 0))}), probes) == []
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 19), st.integers(1, 9), st.integers(0, 2)), min_size=1, max_size=9))
 def test_it_is_that_of_each_tenth_of_a_second(spans: list[tuple[int, int, int]]) -> None:
     rows = [("/a", start / 2, (start + length) / 2, label) for start, length, label in spans]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidtrain.data.clips.dataset import ClipParts, EvalViews
+from vidtrain.data.clips.dataset import ClipParts, EvalViews, NoTimeLeftError, as_video_error
 from vidtrain.data.clips.loader import collate, row_weights
 from vidtrain.data.clips.windows import TrainWindows
 from vidtrain.data.manifest.index import read_index, write_index
@@ -20,7 +20,7 @@ from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.segments import Annotated
 from vidtrain.sequences import Sequences
-from vidtrain.types import VideoInfo
+from vidtrain.types import Sample, VideoInfo
 
 ROWS = [("a", 1.0, 3.0, 0), ("b", 0.0, 2.0, 1), ("a", 2.0, 5.0, 1), ("a", 2.0, 5.0, 0)]
 
@@ -102,10 +102,28 @@ def test_the_centre_of_a_window_says_what_it_shows(manifest: Manifest) -> None:
         assert np.ptp(centres) > 0.7 * (high - low)
     short = VideoInfo(6, 10.0, 32, 32)
     assert clips.places(short, 0, np.random.default_rng(0)).max() == 5
-    with pytest.raises(DataError, match=r"ends at 2 s, the video at 0\.6 s"):
+    with pytest.raises(NoTimeLeftError, match=r"ends at 2 s, the video at 0\.6 s"):
         clips.places(short, 1, np.random.default_rng(0))
     with pytest.raises(ConfigError, match="cannot slide"):
         TrainWindows(manifest, ClipParts(None, SamplerConfig(mode="segments"), TransformConfig()), seed=0)  # type: ignore[arg-type]
+
+
+def test_a_row_beyond_the_end_is_no_broken_video(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips, made = TrainWindows(manifest, parts(), seed=0, num_classes=2), [Sample({}, 0, 0)]
+
+    def load(row: int, rng: np.random.Generator, bad: tuple[Any, ...]) -> list[Sample]:
+        if row == 4:
+            raise NoTimeLeftError("a", "at 8 s")
+        assert bad == ()
+        return made
+
+    with pytest.raises(NoTimeLeftError), as_video_error("a"):
+        clips.places(VideoInfo(80, 10.0, 32, 32), 4, np.random.default_rng(0))
+    monkeypatch.setattr(clips, "_load", load)
+    assert clips.clips((0, 4)) is made
+    monkeypatch.setattr(clips, "_load", lambda *_: load(4, *_[1:]))
+    with pytest.raises(DataError, match="no window of 199 lies in its video"):
+        clips.clips((0, 4))
 
 
 def test_the_share_of_the_background(manifest: Manifest) -> None:
@@ -152,8 +170,6 @@ def test_the_target_of_a_test_is_what_happens_and_its_windows(manifest: Manifest
 
 
 def test_tables_of_unequal_length_in_a_batch() -> None:
-    from vidtrain.types import Sample
-
     tables = [torch.arange(6.0).reshape(2, 3), torch.ones(1, 3), torch.empty(0, 3)]
     batch = collate([Sample({"rgb": torch.zeros(1, 1)}, table, n) for n, table in enumerate(tables)])
     assert isinstance(batch.targets, Sequences)

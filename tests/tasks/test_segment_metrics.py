@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidtrain.segments import Segment
@@ -72,6 +72,7 @@ def activitynets(truth: Any, found: Any, label: str, threshold: float) -> float:
     return area
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.3, 0.5, 0.75]))
 def test_average_precision_is_activitynets(seed: int, threshold: float) -> None:
     rng = np.random.default_rng(seed)
@@ -114,6 +115,7 @@ def thumos(truth: Any, found: Any, label: str, threshold: float) -> float:
     return total / sum(w.label == label for all_ in truth.values() for w in all_)
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.3, 0.5, 0.7]))
 def test_average_precision_is_that_of_thumos(seed: int, threshold: float) -> None:
     rng = np.random.default_rng(seed)
@@ -215,6 +217,7 @@ def levenshtein(one: list[int], other: list[int]) -> int:
     return min(levenshtein(one[:-1], other) + 1, levenshtein(one, other[:-1]) + 1, same)
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1))
 def test_frame_scores_are_those_of_ms_tcn(seed: int) -> None:
     rng = np.random.default_rng(seed)

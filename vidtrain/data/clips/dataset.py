@@ -47,6 +47,10 @@ class ClipParts:
     flow: FlowSource | None = None
 
 
+class NoTimeLeftError(VideoError):
+    """A row that lies beyond the end of its video, through no fault of the file: another row takes its place."""
+
+
 class TrainClips(Dataset[Sample]):
     """Random clips of a video per item. Keys are (epoch, row, copy), as clips/loader.py yields them.
 
@@ -95,9 +99,12 @@ class TrainClips(Dataset[Sample]):
         row = key[1]
         rng = np.random.default_rng((self.seed, *key))
         bad: list[BadVideo] = []
-        while True:
+        for attempt in range(1, 10 * MAX_REPLACEMENTS):
             try:
                 return self._load(row, rng, tuple(bad))
+            except NoTimeLeftError as error:
+                if attempt == 10 * MAX_REPLACEMENTS - 1:
+                    raise DataError(f"no window of {attempt} lies in its video; the last: {error}") from None
             except VideoError as error:
                 bad.append(BadVideo(error.path, error.reason))
             if len(bad) == MAX_REPLACEMENTS:
@@ -105,6 +112,7 @@ class TrainClips(Dataset[Sample]):
                     f"{len(bad)} videos in a row cannot be read; the last: {bad[-1].path}: {bad[-1].reason}"
                 )
             row = int(rng.integers(len(self.manifest)))
+        raise AssertionError("the last attempt raises")
 
     def _load(self, row: int, rng: np.random.Generator, bad: tuple[BadVideo, ...]) -> list[Sample]:
         path, samples = self.manifest.paths[row], []
@@ -290,6 +298,8 @@ def as_video_error(path: str) -> Iterator[None]:
     """A clip that does not fit its video is that video's fault: say which one."""
     try:
         yield
+    except VideoError:
+        raise
     except DataError as error:
         raise VideoError(path, str(error)) from error
 

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from vidtrain.data.clips.dataset import ClipParts, TrainClips
+from vidtrain.data.clips.dataset import ClipParts, NoTimeLeftError, TrainClips
 from vidtrain.data.clips.sampling import check_slides, random_clip
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.manifest.untrimmed import stretches
 from vidtrain.data.readers.timeline import Timeline
-from vidtrain.errors import DataError
 from vidtrain.types import Indices, VideoInfo
 
 
@@ -50,8 +49,9 @@ class TrainWindows(TrainClips):
         assert self.manifest.ends is not None
         line, spec = Timeline(info.num_frames, info.fps, info.times), self.sampler
         start, end = float(self.manifest.starts[row]), min(float(self.manifest.ends[row]), line.end)
-        if start >= line.end:
-            raise DataError(f"a segment ends at {start:g} s, the video at {line.end:g} s")
+        if start >= line.end - 0.5 / info.fps:  # the last segment ends where the video does, and nothing comes after it
+            path = self.manifest.paths[row]
+            raise NoTimeLeftError(path, f"a segment ends at {start:g} s, the video at {line.end:g} s")
         half = spec.span(info.fps) / info.fps / 2
         found = []
         for centre in rng.uniform(start, end, spec.clips_per_video).tolist():

@@ -28,6 +28,7 @@ from vidtrain.ranges import Choice
 from vidtrain.reports.results import write_json
 from vidtrain.reports.table import counted, table
 from vidtrain.runs.atomic import settle
+from vidtrain.tasks.classification.task import Classification
 from vidtrain.terminal import printable
 
 REPORT: Final = "export.json"
@@ -172,9 +173,9 @@ class Exporting:
         data = self._source.labelled(content["class_names"])
         rows: dict[str, dict[str, float]] = {name: {} for name in self.networks}
         primary, title = "", ""
-        if data is not None:
-            kept = {key: content[key] for key in ("multi_label", "calibration")}
-            task = build.build_task(self._subject.config.task, content["class_names"], **kept)
+        kept = {key: content[key] for key in ("multi_label", "calibration")}
+        task = build.build_task(self._subject.config.task, content["class_names"], **kept)
+        if data is not None and isinstance(task, Classification):  # other tasks' scores are of more than single clips
             primary, title = task.primary, f"{self._source.split} {task.titles[task.primary]}"
             for name, network in self.networks.items():
                 rows[name][primary] = self._source.score(task, network, data)

@@ -178,7 +178,7 @@ class UniFormerV2(LayerNumbers, ClipClassifier):
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 3, T, H, W) -> (B, width): the norm of the decoder's query and the mean of the frames' class tokens."""
         check_clip(x, "uniformerv2", size=self.size)
-        batch = x.shape[0]  # not len(): torch.export would take it for a constant
+        batch = x.shape[0]  # not len(), which torch.export takes for a constant
         maps = self.conv1(x)
         grid = (maps.shape[2], maps.shape[3], maps.shape[4])
         patches = frame_tokens(maps)

@@ -74,7 +74,7 @@ class AttentivePooler(nn.Module):
         assert there is None or not self.blocks, "the blocks would read the padding"
         for block in self.blocks:
             tokens = block(tokens)
-        query = self.query_tokens.repeat(len(tokens), 1, 1)
+        query = self.query_tokens.repeat(tokens.shape[0], 1, 1)
         out: torch.Tensor = self.cross_attention_block(query, tokens, there)[:, 0]
         return out
 

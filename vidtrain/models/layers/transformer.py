@@ -151,7 +151,7 @@ class PatchConv3d(nn.Conv3d):
             input = input.narrow(2 + axis, 0, count * step)
         (t, h, w), (a, b, c) = grid, size
         patches = input.reshape(*input.shape[:2], t, a, h, b, w, c).permute(0, 2, 4, 6, 1, 3, 5, 7)
-        tokens = F.linear(patches.reshape(len(input), t * h * w, -1), self.weight.flatten(1), self.bias)
+        tokens = F.linear(patches.reshape(input.shape[0], t * h * w, -1), self.weight.flatten(1), self.bias)
         return tokens.transpose(1, 2).unflatten(2, (t, h, w))
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.cli.conftest import Call
 from tests.cli.test_documented_commands import ROOT, Shown, commands_of
 
-PAGES = "README own_clips publish features"
+PAGES = "README own_clips testing explain publish features"
 SMALL = [
     *["sampler.num_frames=16", "sampler.stride=1", "transform.size=32", "transform.resize=32", "trainer.epochs=1"],
     *["schedule.warmup_epochs=0", "trainer.max_batches=2", "trainer.batch_size=4", "trainer.num_workers=0"],

@@ -133,15 +133,20 @@ class _Window(io.RawIOBase):
 
 
 def _check(file: BinaryIO, start: int, size: int) -> None:
-    """Raise OSError where no header of a file of `size` bytes stands before `start`: the tar was written again."""
+    """Raise OSError where the file has not the member that begins at `start`."""
     header = b""
     if start >= BLOCK:
         file.seek(start - BLOCK)
         header = file.read(BLOCK)
-    if not _is_header(header) or header[156:157] not in _REGULAR or _number(header[124:136]) != size:
-        raise OSError("the tar file has changed since its index was written, which must be made again")
+    check_header(header, size)
     if file.seek(0, os.SEEK_END) < start + size:
         raise OSError("the tar file is cut off within it")
+
+
+def check_header(header: bytes, size: int) -> None:
+    """Raise OSError where the bytes before a member are not the header of a file of `size` bytes."""
+    if not _is_header(header) or header[156:157] not in _REGULAR or _number(header[124:136]) != size:
+        raise OSError("the tar file has changed since its index was written, which must be made again")
 
 
 # ---------------------------------------------------------------- headers

@@ -38,7 +38,9 @@ class Keys(Dataset[Key]):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "ranks", [1, pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_every_video_once_and_the_same_after_a_resume(ranks: int, workers: int) -> None:
     def epoch(number: int, start: int) -> Iterator[list[list[Key]]]:
         """The batches of all ranks, one after the other."""

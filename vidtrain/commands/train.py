@@ -37,6 +37,7 @@ from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import TrainConfig
 from vidtrain.plain import read_json
 from vidtrain.ranges import Range, check_number
+from vidtrain.remote import is_url
 from vidtrain.reports.bench import device_name
 from vidtrain.reports.curves import write_learning_curves
 from vidtrain.reports.figures import FIGURES, read_figure
@@ -130,7 +131,8 @@ def _train_and_test(
     """change: what becomes of the data."""
     started, options, folder = time.time(), call.options, call.folder
     if "root" in options.data:  # a checkpoint must find its data from any working directory
-        options.data["root"] = str(Path(str(options.data["root"])).absolute())
+        root = str(options.data["root"])
+        options.data["root"] = root if is_url(root) else str(Path(root).absolute())
     build.note_flow(options.flow)
     settings = options.trainer
     device = choose_device(settings.device, world.local_rank if world.size > 1 else None)

@@ -13,6 +13,7 @@ from vidtrain.children import processors
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import ConfigError
 from vidtrain.options.schema import DataCommandConfig
+from vidtrain.remote import is_url
 from vidtrain.types import BadVideo
 
 _SHOWN = 10  # videos of a kind that are printed; the report has all
@@ -20,6 +21,11 @@ _SHOWN = 10  # videos of a kind that are printed; the report has all
 
 def load(options: DataCommandConfig) -> VideoData:
     """The dataset, or the one split of it that is asked for."""
+    root = str(options.data.get("root"))
+    if is_url(root):
+        raise ConfigError(
+            f"data.root={root}: vidtrain data {options.action} reads files of this machine: run it where they are"
+        )
     data = build.build_data(options.data)
     name = options.split
     if name is None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from vidtrain.data.features.files import FILE
 from vidtrain.data.formats._files.text import check_root
 from vidtrain.data.formats.cutting import cut_splits
-from vidtrain.data.manifest.index import read_index
+from vidtrain.data.manifest.index import fetch_index, read_index
 from vidtrain.data.manifest.manifest import VideoData, joined
 from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
+from vidtrain.remote import Cache, check_url, is_url
 from vidtrain.types import Regex
 
 
@@ -27,7 +28,7 @@ def index(
     """The splits of an index folder as they were checked or prepared; with `folds`, its videos cut again.
 
     Args:
-        root: folder with index.json.
+        root: folder with index.json; or its address in a store, see `vidtrain.remote`.
         folds, fold, val_fraction, split_seed: as of data=folder, of all the videos together, whatever their split was.
             Without folds the splits stay.
         group_by: with folds: a regular expression on the path below root; what it matches is never parted.
@@ -36,10 +37,15 @@ def index(
         DataError: no such folder, no index in it, or one of another version; folds that cannot be cut.
     """
     cut = SplitOptions(val_fraction, 0.0, split_seed, group_by, folds, fold)
-    folder = check_root(root)
-    if (folder / FILE).is_file():
-        raise DataError(f"{folder}: holds features, not videos: read them with data=features")
-    data = read_index(folder)
+    if is_url(root):
+        url = str(root).rstrip("/")
+        check_url(url)
+        folder, data = Path(url), read_index(fetch_index(url, Cache.of_this_machine()), url)
+    else:
+        folder = check_root(root)
+        if (folder / FILE).is_file():
+            raise DataError(f"{folder}: holds features, not videos: read them with data=features")
+        data = read_index(folder)
     if folds is None:
         return data
     together = joined(list(data.splits.values()))

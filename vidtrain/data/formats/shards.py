@@ -20,6 +20,7 @@ from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
 from vidtrain.members import Member, walk_tar
 from vidtrain.plain import parse_json
+from vidtrain.remote import is_url
 from vidtrain.types import FilePath, Regex
 
 _CLASSES: Final = "classes.txt"
@@ -51,7 +52,8 @@ def shards(
     where this is a word of its name or its folder's, else of train. Hidden files and folders are not read.
 
     Args:
-        root: folder with .tar files, or with folders of them.
+        root: folder with .tar files, or with folders of them; or, with an index, its address in a store (s3://,
+            https://, ...), see `vidtrain.remote`.
         classes: file of class names, as of data=list; null: classes.txt in root, if it is there. Only without an index.
         val_fraction, test_fraction, split_seed, group_by, folds, fold: without an index as of data=list, with one as of
             data=index.
@@ -59,11 +61,9 @@ def shards(
     Raises:
         DataError: no tar file; one that is none, or is cut off; a sample with two videos, or a label that is none.
     """
+    if is_url(root) or (check_root(root) / FILE).is_file():
+        return index(root, val_fraction=val_fraction, split_seed=split_seed, group_by=group_by, folds=folds, fold=fold)
     folder = check_root(root)
-    if (folder / FILE).is_file():
-        return index(
-            folder, val_fraction=val_fraction, split_seed=split_seed, group_by=group_by, folds=folds, fold=fold
-        )
     cut = SplitOptions(val_fraction, test_fraction, split_seed, group_by, folds, fold)
     found = (path.relative_to(folder) for path in folder.rglob("*.tar") if path.is_file())
     tars = sorted((str(path) for path in found if not any(part[0] == "." for part in path.parts)), key=natural_key)

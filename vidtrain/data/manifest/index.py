@@ -8,6 +8,7 @@ Paths below the folder are kept relative to it, so that a prepared copy can be m
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -18,10 +19,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 
 from vidtrain.data.manifest.manifest import IntLists, Manifest, SegmentLists, StringArray, VideoData
 from vidtrain.errors import DataError
-from vidtrain.plain import map_array, read_json
+from vidtrain.plain import map_array, parse_json, read_json
+from vidtrain.remote import Cache, read_bytes
 from vidtrain.runs.atomic import whole_file
 
 FILE = "index.json"
@@ -47,9 +50,12 @@ def write_index(folder: str | Path, data: VideoData) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FILE).unlink(missing_ok=True)
     splits: dict[str, Any] = {}
+    digest = hashlib.sha256()
     for split, manifest in data.splits.items():
         columns, relative = _columns(manifest, folder)
         for name, column in columns.items():
+            digest.update(f"{split}.{name}.{len(column)}".encode())
+            digest.update(np.ascontiguousarray(column).data)
             with whole_file(folder / f"{split}.{name}.npy") as handle:
                 np.save(handle, column)
         splits[split] = {"columns": sorted(columns), "relative": relative}
@@ -59,13 +65,17 @@ def write_index(folder: str | Path, data: VideoData) -> None:
         "flip_pairs": [list(pair) for pair in data.flip_pairs],
         "notes": list(data.notes),
         "splits": splits,
+        "content": digest.hexdigest(),  # so that a copy of index.json shows whether copies of the arrays still fit
     }
     with whole_file(folder / FILE, "w", encoding="utf-8") as file:
         file.write(json.dumps(content, indent=1) + "\n")
 
 
-def read_index(folder: str | Path) -> VideoData:
+def read_index(folder: str | Path, home: str | None = None) -> VideoData:
     """The dataset that `write_index` wrote; no row of it is read.
+
+    Args:
+        home: where the videos are that lie below the folder of the index; None: there.
 
     Raises:
         DataError: there is no index, or one that this version cannot read.
@@ -81,10 +91,44 @@ def read_index(folder: str | Path) -> VideoData:
         names, notes = tuple(content["class_names"]), tuple(content["notes"])
         pairs = tuple((left, right) for left, right in content["flip_pairs"])
         _check_names(names, pairs, notes)
-        splits = {name: _manifest(folder, name, found, len(names)) for name, found in content["splits"].items()}
+        below = os.path.join(folder if home is None else home, "")  # noqa: PTH118
+        splits = {name: _manifest(folder, name, found, below, len(names)) for name, found in content["splits"].items()}
         return VideoData(names, splits, pairs, notes)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise DataError(f"{file}: not an index that can be read ({error}); write it again") from None
+
+
+def fetch_index(url: str, cache: Cache) -> Path:
+    """The folder of this machine that holds the index of a folder in a store, fetched unless it is there.
+
+    Raises:
+        DataError: there is none, or it cannot be fetched.
+        ConfigError: see `Cache.fetch`.
+    """
+    text = read_bytes(f"{url}/{FILE}", cache.seconds)
+    try:
+        content = parse_json(text)
+        wanted = [
+            f"{split}.{name}.npy"
+            for split in SPLITS
+            for name in _COLUMNS
+            if name in content["splits"].get(split, {}).get("columns", ())
+        ]
+        whole = len(content["content"]) == hashlib.sha256().digest_size * 2
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{url}/{FILE}: not an index that can be read ({error}); write it again") from None
+    if not whole:
+        raise DataError(f"{url}/{FILE}: not an index that can be read (content); write it again")
+    folder = cache.folder / "indices" / hashlib.sha256(url.encode() + b"\0" + text).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # the processes of a training begin together
+        for name in wanted:
+            if not (folder / name).is_file():
+                with whole_file(folder / name) as file:
+                    file.write(read_bytes(f"{url}/{name}", cache.seconds))
+        with whole_file(folder / FILE) as file:
+            file.write(text)
+    return folder
 
 
 def _columns(manifest: Manifest, folder: Path) -> tuple[Columns, bool]:
@@ -114,12 +158,12 @@ def _columns(manifest: Manifest, folder: Path) -> tuple[Columns, bool]:
     return columns, relative
 
 
-def _manifest(folder: Path, split: str, found: Mapping[str, Any], classes: int) -> Manifest:
+def _manifest(folder: Path, split: str, found: Mapping[str, Any], below: str, classes: int) -> Manifest:
     if split not in SPLITS or not _COLUMNS.keys() >= {*found["columns"]} >= _NEEDED:
         raise ValueError(f"a split {split!r} of columns {found['columns']}"[:200])
     columns: Columns = {name: map_array(folder / f"{split}.{name}.npy") for name in found["columns"]}
     _check(split, columns, classes)
-    prefix = os.path.join(folder, "") if found["relative"] else ""  # noqa: PTH118
+    prefix = below if found["relative"] else ""
     return _Unread(
         StringArray(columns["paths"], columns["path_offsets"], prefix),
         columns["labels"],

@@ -1,12 +1,16 @@
-"""One reader for all that a path can be: a video file, a folder of images, a pack of JPEGs."""
+"""One reader for all that a path can be: a video file, a folder of images, a pack of JPEGs, here or in a store."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 from vidtrain.data.manifest.files import PACK_EXTENSION
 from vidtrain.data.readers.base import OpenVideo, VideoReader
+from vidtrain.errors import VideoError
+from vidtrain.remote import Cache, is_url
+from vidtrain.types import Frames, Indices, VideoInfo
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,9 @@ class AnyReader:
     video: VideoReader
 
     def open(self, path: str) -> OpenVideo:
-        """Open what `path` names; raises VideoError as the readers do."""
+        """Open what `path` names; raises VideoError as the readers do, and where a store does not give it."""
+        if is_url(path):
+            return FetchedVideo(path, self)
         if path.endswith(PACK_EXTENSION):
             from vidtrain.data.readers.jpeg_pack import JpegPackReader
 
@@ -26,3 +32,37 @@ class AnyReader:
 
             return FrameFolderReader().open(path)
         return self.video.open(path)
+
+
+class FetchedVideo:
+    """A video of a store, read from the copy that this machine keeps; errors name the video, not the copy."""
+
+    def __init__(self, path: str, reader: VideoReader) -> None:
+        self._path = path
+        file = str(Cache.of_this_machine().fetch(path))
+        try:
+            self._video = reader.open(file)
+        except VideoError as error:
+            raise VideoError(path, error.reason) from None
+
+    @property
+    def info(self) -> VideoInfo:
+        return self._video.info
+
+    def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
+        """The frames `indices` as RGB uint8 (N, H, W, 3), see `OpenVideo.read`."""
+        try:
+            return self._video.read(indices, size)
+        except VideoError as error:
+            raise VideoError(self._path, error.reason) from None
+
+    def close(self) -> None:
+        self._video.close()
+
+    def __enter__(self) -> FetchedVideo:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,219 @@
+"""Shards in a store: the frames of the files, fetched once; stores that fail, hang, cut and lack what was listed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import fsspec
+import numpy as np
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from tests.data.prepared import READER
+from tests.videos import scene, write_video
+from vidtrain import remote
+from vidtrain.data.formats.shards import shards
+from vidtrain.data.manifest.index import read_index
+from vidtrain.data.manifest.manifest import Manifest, VideoData
+from vidtrain.data.prepare.shards import write_shards
+from vidtrain.data.settings import ShardConfig
+from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.remote import Cache, check_url
+
+ROOT = "moody://bucket/set"
+
+
+class Moody(MemoryFileSystem):
+    """A store that does next what `moods` says: fails, hangs, cuts, refuses, or, at its end, answers."""
+
+    protocol = "moody"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    moods: ClassVar[list[str]] = []
+    asked: ClassVar[list[str]] = []
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        name: str = super()._strip_protocol(path.removeprefix("moody://"))
+        return name
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        self.asked.append(path)
+        mood = self.moods.pop(0) if self.moods else ""
+        if mood == "fails":
+            raise ConnectionResetError("reset\nby peer")
+        if mood == "refuses":
+            raise PermissionError("secret key abc")
+        if mood == "hangs":
+            time.sleep(3)
+        content: bytes = super().cat_file(path, start, end, **options)
+        return content[:700] if mood == "cuts" else content
+
+
+fsspec.register_implementation("moody", Moody, clobber=True)
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of four videos on this machine."""
+    home = tmp_path_factory.mktemp("local")
+    rows = [str(write_video(home / f"{n}.mp4", scene(6, seed=n))) for n in range(4)]
+    every = Manifest.of(rows, [0, 1, 0, 1])
+    write_shards(VideoData(("a", "b"), {"train": every, "test": every}), home / "out", ShardConfig(), workers=1)
+    return home / "out"
+
+
+@pytest.fixture(autouse=True)
+def cache(local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache, and the shards in the store."""
+    monkeypatch.setenv("VIDTRAIN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote, "_PAUSE", 0.001)
+    monkeypatch.setattr(Moody, "moods", [])
+    system = fsspec.filesystem("moody")
+    for file in local.iterdir():
+        if file.is_file():
+            system.pipe_file(f"/bucket/set/{file.name}", file.read_bytes())
+    Moody.asked.clear()
+    yield tmp_path / "cache"
+    Moody.store.clear()
+    remote._written.clear()
+
+
+def frames(path: str) -> np.ndarray:
+    with READER.open(path) as video:
+        return video.read(np.arange(video.info.num_frames))
+
+
+def kept(cache: Path) -> list[Path]:
+    return [file for file in (cache / "files").glob("*/*") if file.is_file()]
+
+
+def test_the_store_gives_what_the_disk_gives(local: Path, cache: Path) -> None:
+    here, there = read_index(local), shards(ROOT)
+    for split, manifest in here.splits.items():
+        assert there.splits[split].labels.tolist() == manifest.labels.tolist()
+        for path, url in zip(manifest.paths, there.splits[split].paths, strict=True):
+            assert url == path.replace(str(local), ROOT)
+            assert np.array_equal(frames(url), frames(path))
+    # fetched once, by range reads, and index arrays are not fetched again
+    count = len(Moody.asked)
+    assert len(kept(cache)) == 8
+    shards(ROOT)
+    frames(there.splits["train"].paths[0])
+    assert Moody.asked[count:] == ["bucket/set/index.json"] or Moody.asked[count:] == ["/bucket/set/index.json"]
+
+
+def test_another_index_of_the_same_names_is_fetched(local: Path, tmp_path: Path) -> None:
+    assert shards(ROOT).splits["train"].labels.tolist() == [0, 1, 0, 1]
+    shutil.copytree(local, tmp_path / "other")
+    data = read_index(local)
+    swapped = replace(data.splits["train"], labels=np.array([1, 0, 1, 0]))  # index.json differs in its digest alone
+    from vidtrain.data.manifest.index import write_index
+
+    write_index(tmp_path / "other", replace(data, splits={**data.splits, "train": swapped}))
+    for file in (tmp_path / "other").glob("*.[jn][sp]*"):
+        fsspec.filesystem("moody").pipe_file(f"/bucket/set/{file.name}", file.read_bytes())
+    assert shards(ROOT).splits["train"].labels.tolist() == [1, 0, 1, 0]
+
+
+def test_what_was_not_used_for_longest_makes_room(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = list(shards(ROOT).splits["train"].paths)
+    size = max(int(path.partition("+")[2].partition("/")[0]) for path in paths)
+    monkeypatch.setenv("VIDTRAIN_CACHE_GB", str(3.2 * size / 1e9))  # room for three of them, 0.9 of it for two
+    own = Cache.of_this_machine()
+    for age, path in enumerate(paths[:3]):
+        os.utime(own.fetch(path), (1000 + age, 1000 + age))
+    own.fetch(paths[0])  # used again
+    own.fetch(paths[3])
+    names = {path: own.fetch(path) for path in (paths[0], paths[3])}
+    assert set(kept(cache)) == set(names.values())
+    assert sum(file.stat().st_size for file in kept(cache)) <= own.most
+
+
+@pytest.mark.parametrize("mood", ["fails", "cuts"])
+def test_a_store_that_fails_for_a_while(mood: str) -> None:
+    path = shards(ROOT).splits["train"].paths[0]
+    Moody.moods[:] = [mood] * 2
+    assert len(frames(path)) == 6
+    assert not Moody.moods
+
+
+@pytest.mark.parametrize(
+    ("mood", "reason"),
+    [
+        ("fails", "cannot be fetched (3 tries; ConnectionResetError: reset)"),
+        ("cuts", "cannot be fetched (3 tries; OSError: got 700 of "),
+        ("hangs", "cannot be fetched (3 tries; no answer within 0.02 s)"),
+        ("refuses", "the store does not allow to read it"),
+    ],
+)
+def test_a_store_that_gives_nothing_is_a_broken_video(
+    mood: str, reason: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shards(ROOT).splits["train"].paths[0]
+    monkeypatch.setenv("VIDTRAIN_STORE_SECONDS", "0.02" if mood == "hangs" else "5")
+    Moody.moods[:] = [mood] * 3
+    with pytest.raises(VideoError) as error:
+        READER.open(path)
+    assert error.value.path == path
+    assert error.value.reason.startswith(reason)
+    assert not kept(cache)
+
+
+def test_what_is_not_there_any_more_or_another(local: Path) -> None:
+    path = shards(ROOT).splits["train"].paths[0]
+    tar = path.partition("@")[0].removeprefix("moody:/")
+    content = (local / "train-000000.tar").read_bytes()
+    fsspec.filesystem("moody").pipe_file(tar, b"\0" * len(content))
+    with pytest.raises(VideoError, match="the tar file has changed since its index was written"):
+        READER.open(path)
+    Moody.store.clear()
+    with pytest.raises(VideoError, match="no such file in the store"):
+        READER.open(path)
+    with pytest.raises(DataError, match=rf"^{ROOT}/index.json: no such file in the store"):
+        shards(ROOT)
+
+
+def test_errors_name_the_video_and_not_its_copy() -> None:
+    fsspec.filesystem("moody").pipe_file("/bucket/a.mp4", b"no video")
+    with pytest.raises(VideoError, match=r"^moody://bucket/a.mp4: is not a video file that FFmpeg knows$"):
+        READER.open("moody://bucket/a.mp4")
+
+
+@pytest.mark.parametrize(
+    "content", [b"[]", b"{}", b"no json", b'{"splits": {"train": 1}, "content": ""}', b"[" * 10**5]
+)
+def test_an_index_that_is_none(content: bytes) -> None:
+    fsspec.filesystem("moody").pipe_file("/bucket/set/index.json", content)
+    with pytest.raises(DataError, match=r"index.json: not an index that can be read \(.*\); write it again"):
+        shards(ROOT)
+
+
+@pytest.mark.parametrize("url", ["https://me:word@server/set", "https://server/set?X-Amz-Signature=word"])
+def test_addresses_with_secrets_are_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError, match="an address with a password or a query") as error:
+        check_url(url)
+    assert "word@" not in str(error.value)
+    assert "Signature" not in str(error.value)
+    with pytest.raises(ConfigError):
+        shards(url)
+
+
+def test_stores_that_fsspec_does_not_know() -> None:
+    with pytest.raises(ConfigError, match=r"^nope://: Protocol not known: nope; pip install 'vidtrain\[store\]'"):
+        shards("nope://bucket/set")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("VIDTRAIN_CACHE_GB", "0"), ("VIDTRAIN_STORE_SECONDS", "a"), ("VIDTRAIN_CACHE_GB", "nan")]
+)
+def test_settings_that_are_none(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, text)
+    with pytest.raises(ConfigError, match=rf"^{name}={text}: expected a number above 0"):
+        Cache.of_this_machine()

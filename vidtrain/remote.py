@@ -1,0 +1,209 @@
+"""Files in an object store or on a web server: fetched once into a folder of this machine that keeps to a size.
+
+    s3://bucket/shards/train-000003.tar@1536+203984/archery/v_12.mp4    a member of a tar file: one range read
+    https://server/clips/v_12.mp4                                       a whole file
+
+Whatever fsspec knows is a store. What was fetched is a plain file from then on, which every reader reads as any other.
+Where it lies is the machine's matter and not that of a run's configuration, and so are keys and passwords:
+
+    VIDTRAIN_CACHE            its folder; else vidtrain in XDG_CACHE_HOME or ~/.cache
+    VIDTRAIN_CACHE_GB         its size, 50; what was not used for the longest time is deleted
+    VIDTRAIN_STORE_SECONDS    how long one try may take, 60; there are three
+
+Several processes may share a cache: files get their names when they are whole. It holds to its size but for what the
+processes have fetched since each last looked, a hundredth of it each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from filelock import FileLock
+
+from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.members import BLOCK, check_header, stretch_of
+from vidtrain.terminal import printable
+
+_T = TypeVar("_T")
+
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_SECRET: Final = re.compile(r"://[^/@]*@|\?")
+_TRIES: Final = 3
+_PAUSE: Final = 0.5  # seconds before the second try, twice that before the third
+_KEPT: Final = 0.9  # share of the size that is left when files are deleted
+_written: dict[str, int] = {}  # bytes that this process has fetched into a cache since it last looked
+
+
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Whether a path names something in a store."""
+    return _URL.match(os.fspath(path)) is not None
+
+
+def check_url(url: str) -> None:
+    """Raise ConfigError for an address with a password or a signature in it: reports and configurations show paths."""
+    if _SECRET.search(url):
+        shown = printable(_SECRET.sub(lambda match: "://***@" if match[0] != "?" else "?", url).partition("?")[0])
+        raise ConfigError(
+            f"{shown}: an address with a password or a query would stand in configurations and reports: give the store "
+            "its credentials by environment variables or in fsspec's configuration (~/.config/fsspec)"
+        )
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Where fetched files lie. folder: made when the first is fetched. most: bytes. seconds: that one try may take."""
+
+    folder: Path
+    most: int
+    seconds: float
+
+    @classmethod
+    def of_this_machine(cls) -> Cache:
+        """The one that the environment asks for; raises ConfigError."""
+        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        folder = os.environ.get("VIDTRAIN_CACHE") or f"{home}/vidtrain"
+        most = int(_positive("VIDTRAIN_CACHE_GB", 50) * 10**9)
+        return cls(Path(folder).expanduser().absolute(), most, _positive("VIDTRAIN_STORE_SECONDS", 60))
+
+    def fetch(self, path: str) -> Path:
+        """The file with the bytes of `path`, a file or a member of a tar file in a store, fetched unless it is there.
+
+        Raises:
+            VideoError: it cannot be fetched.
+            ConfigError: fsspec lacks what it needs for this kind of store.
+        """
+        name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
+        file = self.folder / "files" / name[:2] / f"{name}{Path(path).suffix[:16]}"
+        try:
+            os.utime(file)  # used just now
+        except OSError:
+            self._write(file, read_bytes(path, self.seconds), path)
+        return file
+
+    def _write(self, file: Path, content: bytes, path: str) -> None:
+        part = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.part")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(content)
+            part.replace(file)
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise VideoError(path, f"cannot be kept in {self.folder} ({error.strerror or error})") from None
+        key = str(self.folder)
+        _written[key] = _written.get(key, self.most) + len(content)  # looks at its first file, too
+        if _written[key] > self.most // 100:
+            _written[key] = 0
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Delete what was not used for the longest time, where all together is too large."""
+        with FileLock(self.folder / ".lock"):
+            found = []
+            for file in (self.folder / "files").glob("*/*"):
+                with suppress(OSError):  # deleted by somebody else
+                    status = file.stat()
+                    found.append((status.st_mtime_ns, status.st_size, file))
+            total = sum(size for _, size, _ in found)
+            if total <= self.most:
+                return
+            for _, size, file in sorted(found)[:-1]:  # never the one that was fetched just now
+                with suppress(OSError):
+                    file.unlink()
+                total -= size
+                if total <= _KEPT * self.most:
+                    return
+
+
+def read_bytes(path: str, seconds: float) -> bytes:
+    """The bytes of a file or a member in a store, in three tries of `seconds` each.
+
+    Raises:
+        VideoError: it is not there, is not allowed, or the store does not answer.
+        ConfigError: fsspec lacks what it needs for this kind of store.
+    """
+    stretch = stretch_of(path)
+    reason = ""
+    for number in range(_TRIES):
+        if number:
+            time.sleep(_PAUSE * 2 ** (number - 1))
+        try:
+            return _within(seconds, lambda: _read(stretch.file, stretch.start, stretch.size))
+        except FileNotFoundError:
+            raise VideoError(path, "no such file in the store") from None
+        except PermissionError:
+            raise VideoError(path, "the store does not allow to read it") from None
+        except (ConfigError, DataError):
+            raise
+        except TimeoutError:
+            reason = f"no answer within {seconds:g} s"
+        except Exception as error:  # of whatever library the store is reached with
+            reason = printable(f"{type(error).__name__}: {error}".splitlines()[0][:200])
+    raise VideoError(path, f"cannot be fetched ({_TRIES} tries; {reason})")
+
+
+def _read(file: str, start: int, size: int | None) -> bytes:
+    system, name = _system(file)
+    if size is None:
+        whole: bytes = system.cat_file(name)
+        return whole
+    # with the header before it, which tells whether the tar file is still the one that was listed
+    found: bytes = system.cat_file(name, start=max(0, start - BLOCK), end=start + size)
+    check_header(found[:BLOCK] if start >= BLOCK else b"", size)
+    if len(found) != BLOCK + size:
+        raise OSError(f"got {len(found)} of {BLOCK + size} bytes")
+    return found[BLOCK:]
+
+
+def _system(url: str) -> tuple[Any, str]:
+    """fsspec's file system for an address, and what it calls the file."""
+    check_url(url)
+    try:
+        import fsspec  # type: ignore[import-untyped]
+
+        system, name = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        kind = url.partition("://")[0]
+        raise ConfigError(f"{kind}://: {error}; pip install 'vidtrain[store]' brings s3 and http") from None
+    return system, name
+
+
+def _within(seconds: float, work: Callable[[], _T]) -> _T:
+    """What `work` returns; TimeoutError where that takes longer: it is then left alone, since nothing can end it."""
+    found: list[_T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not found:
+        raise TimeoutError
+    return found[0]
+
+
+def _positive(name: str, default: float) -> float:
+    text = os.environ.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 10**9:
+        raise ConfigError(f"{name}={text}: expected a number above 0")
+    return value

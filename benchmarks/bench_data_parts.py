@@ -163,9 +163,9 @@ def _view_contestants(path: str) -> dict[str, Callable[[int], Any]]:
     cuts = EvalCrops(TRANSFORM, 3).all(info)
     views = EvalViews(Manifest.of([path], [0]), CLIP_PARTS, EvalConfig(clips=10, crops=3))
 
-    def one_by_one(cut: Crop, indices: Any) -> None:
+    def one_by_one(cut: Crop, indices: Any) -> Any:
         with READER.open(path) as video:
-            cut.apply(video.read(indices, cut.read_size))
+            return cut.apply(video.read(indices, cut.read_size))
 
     found: dict[str, Callable[[int], Any]] = {OURS: lambda n: views[0]}
     if peers.have_pytorchvideo():

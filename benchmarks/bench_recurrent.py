@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 import torch
@@ -56,7 +56,8 @@ class Ours(nn.Module):
         with torch.no_grad():
             self.cell.conv_x.weight.copy_(usual.conv.weight[:, :in_channels])
             self.cell.conv_h.weight.copy_(usual.conv.weight[:, in_channels:])
-            self.cell.conv_x.bias.copy_(usual.conv.bias)
+            if self.cell.conv_x.bias is not None and usual.conv.bias is not None:
+                self.cell.conv_x.bias.copy_(usual.conv.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         states: torch.Tensor = self.cell(x, self.frames)[0]
@@ -86,9 +87,10 @@ def agree(cases: dict[str, tuple[nn.Module, torch.Tensor]], frames: int) -> floa
         states = model(x)
         states.square().sum().backward()
         cell = getattr(model, "cell", None)
-        kernels = (model.conv.weight,) if cell is None else (cell.conv_x.weight, cell.conv_h.weight)
+        layers = ["conv"] if cell is None else ["cell.conv_x", "cell.conv_h"]
+        gradients = [model.get_parameter(f"{layer}.weight").grad for layer in layers]
         first = states if cell is None else states.unflatten(0, (frames, -1)).transpose(0, 1)
-        found[name] = first.detach(), torch.cat([kernel.grad for kernel in kernels], 1)
+        found[name] = first.detach(), torch.cat([gradient for gradient in gradients if gradient is not None], 1)
     states, gradient = found["usual"]
     for _, other in found.values():
         assert (other - gradient).abs().max() < 1e-4 * gradient.abs().max()
@@ -100,7 +102,7 @@ class OperatorClock(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -117,7 +119,7 @@ def profile(model: nn.Module, x: torch.Tensor) -> str:
         cpu_seconds(model, x)
     total = sum(clock.seconds.values())
     rows = [f"  {name:36s} {spent:.3f} s  {spent / total:5.1%}  {clock.calls[name]:4d} calls"
-            for name, spent in clock.seconds.most_common(8)]  # fmt: skip
+            for name, spent in sorted(clock.seconds.items(), key=lambda one: -one[1])[:8]]  # fmt: skip
     return "\n".join([*rows, f"  {'all operators':36s} {total:.3f} s"])
 
 

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,7 +33,11 @@ from vidtrain.tasks.segments.frame_metrics import frame_accuracy, frame_labels
 from vidtrain.tasks.segments.metrics import THRESHOLDS, ByVideo, mean_average_precision
 from vidtrain.tasks.settings import SegmentsConfig
 
-GRID = {"smoothing": [0.0, 0.5, 1.0], "threshold": [0.3, 0.5, 0.7, 0.9], "min_seconds": [0.0, 0.5, 1.0]}
+GRID: dict[str, Sequence[Any]] = {
+    "smoothing": [0.0, 0.5, 1.0],
+    "threshold": [0.3, 0.5, 0.7, 0.9],
+    "min_seconds": [0.0, 0.5, 1.0],
+}
 
 
 def truth_of(manifest: Manifest, names: Sequence[str]) -> ByVideo:

@@ -219,10 +219,10 @@ def bench(name: str, options: argparse.Namespace, device: torch.device, ceilings
     base = rate.get(("reference", theirs))
     clip = f"{frames} x {side} x {side}"
     results = []
-    for (who, precision), clips in rate.items():
-        mfu = None if options.cpu_time else 6e9 * gmac * clips / ceilings[precision]
+    for (who, used), clips in rate.items():
+        mfu = None if options.cpu_time else 6e9 * gmac * clips / ceilings[used]
         times = None if base is None else clips / base
-        results.append(Result(name, clip, gmac, who, precision, clips, times, mfu, notes.get((who, precision), "")))
+        results.append(Result(name, clip, gmac, who, used, clips, times, mfu, notes.get((who, used), "")))
     return results
 
 

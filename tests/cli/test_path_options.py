@@ -274,7 +274,7 @@ def test_every_option_of_a_data_set_about_a_file_is_a_path(file: Path) -> None:
     assert annotation("train", "data.root", {"data": [file.stem]}) is not None
     for key in COLUMNS | {"split_seed", "max_bad_fraction"}:
         assert annotation("train", f"data.{key}", {"data": [file.stem]}) is None
-    expression = "Regex | None" if file.stem in ("folder", "index", "list", "segments", "table") else None
+    expression = "Regex | None" if file.stem in ("folder", "index", "list", "segments", "shards", "table") else None
     assert annotation("train", "data.group_by", {"data": [file.stem]}) == expression  # as the shell gives it, too
 
 

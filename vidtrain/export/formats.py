@@ -85,8 +85,8 @@ def open_executorch(file: Path, shapes: Shapes) -> ExportedNetwork:
             found = method.execute([torch.from_numpy(arrays[name]) for name in shapes])
         except RuntimeError as error:
             raise NotExportableError(
-                f"format=executorch: ExecuTorch cannot run the network: {error}; its kernels have no 3D convolution: "
-                "networks of 2D convolutions on each frame are those to try"
+                f"format=executorch: ExecuTorch cannot run the network: {error}; it lacks kernels, such as "
+                "that of 3D convolutions"
             ) from None
         return found[0].numpy().copy()
 

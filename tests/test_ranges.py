@@ -50,6 +50,11 @@ ALLOWED = {
         "label_errors clips": "no contact sheet",
         "thumbnails": "no file is opened",
         "port": "any that is free",
+        "sweep.retries, sweep.startup_trials, sweep.prune_after": "none",
+        "sweep.seed, shard.seed": "a seed like any other",
+        "sweep.trial": "the first one",
+        "live.idle, live.reconnect, live.alarm.cool_down": "not at all",
+        "live.alarm.threshold": "the class that is the most probable, however improbable",
     },
     "-1": {"transform.mean": "a mean of the user's own"},
     "1e30": {
@@ -60,6 +65,7 @@ ALLOWED = {
         "schedule.milestones": "never reached",
         "transform.aspect": "a region one pixel high",
         "prepare.min_psnr": "every copy that is not exact is refused",
+        "tolerance": "export: whatever comes is kept",
     },
 }
 
@@ -129,7 +135,7 @@ def test_the_defaults_are_allowed(command: str) -> None:
 
 
 def test_every_exception_is_of_a_key_that_exists() -> None:
-    keys = {key for _, key in FIELDS}
+    keys = {name for command, key in FIELDS for name in (key, f"{command} {key}")}
     assert not [
         key for reasons in ALLOWED.values() for group in reasons for key in group.split(", ") if key not in keys
     ]

@@ -31,6 +31,7 @@ from filelock import FileLock
 
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.members import BLOCK, check_header, stretch_of
+from vidtrain.runs.atomic import settle
 from vidtrain.terminal import printable
 
 _T = TypeVar("_T")
@@ -94,7 +95,7 @@ class Cache:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(content)
-            part.replace(file)
+            settle(part, file)
         except OSError as error:
             with suppress(OSError):
                 part.unlink(missing_ok=True)

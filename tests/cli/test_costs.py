@@ -83,7 +83,7 @@ def test_a_data_set_a_reader_a_logger_and_a_hook_are_a_module_and_a_yaml(
         (tmp_path / "conf" / group / "own.yaml").write_text(yaml)
     chosen = ["data=own", "decoder=own", "logger=[jsonl,own]", "hook=own", f"data.root={tmp_path / 'made'}"]
     others = [option for option in tiny if not option.startswith("data.")]
-    done = call("train", "--config-dir", "conf", *chosen, *others, "trainer.epochs=1", "trainer.test=false")
+    done = call("train", "--config-dir", "conf", *others, *chosen, "trainer.epochs=1", "trainer.test=false")
     assert "note: of my own" in done.stderr
     assert (tmp_path / "opened.txt").read_text().endswith(".mp4")
     assert (tmp_path / "logged.txt").read_text() == "val"

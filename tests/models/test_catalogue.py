@@ -32,12 +32,13 @@ def test_every_model_has_an_entry_in_its_own_file() -> None:
 
 
 def test_a_models_name_stands_in_no_third_file() -> None:
-    """Its own file and its YAML; and those of published weights, which have to say whose they are."""
+    """Its own file and its YAML; and those of published weights and configurations, which say whose they are."""
     package, names = DOCS.parents[1] / "vidtrain", set(catalogue()) - {"probe"}  # also a word of tune=
+    foreign = {package / "models" / "weights", package / "options" / "foreign"}
     used = {
         (name, file.name)
         for file in package.rglob("*.py")
-        if package / "models" / "weights" not in file.parents
+        if foreign.isdisjoint(file.parents)
         for name in names & set(re.findall(r'"(\w+)"', file.read_text(encoding="utf-8")))
     }
     own = {(name, Path(str(import_module(module_of(name)).__file__)).name) for name in names}

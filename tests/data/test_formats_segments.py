@@ -305,6 +305,20 @@ def test_splits_are_the_files_or_cut_by_video(tmp_path: Path) -> None:
         ("x.eaf", "<a><b></a>", "not a file of ELAN that can be read (mismatched tag"),
         ("x.eaf", '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "it declares a document type or entities"),
         ("x.eaf", "<a>" * 40, "elements more than 32 deep"),
+        ("x.eaf", '<HEADER TIME_UNITS="PAL-frames"/>', "its TIME_UNITS are 'PAL-frames', expected 'milliseconds'"),
+        ("x.eaf", '<MEDIA_DESCRIPTOR TIME_ORIGIN="nan"/>', "TIME_ORIGIN of a MEDIA_DESCRIPTOR is no number"),
+        ("x.csv", "video,start,end,label,Set\na,1,2,w,heldout\n", "Set='heldout' of 'a' is no split that is known"),
+        (
+            "x.json",
+            '{"a": {"subset": "test_seen", "annotations": []}, "b": {"annotations": [{"segment": [1, 2], '
+            '"label": "w"}]}}',
+            "x.json: subset='test_seen' of 'a' is no split that is known: train, training, val",
+        ),
+        (
+            "x.csv",
+            "Media file,Start (s),Stop (s),Behavior\n/x/a.mp4;/x/b.mkv,1,2,w\n",
+            "x.csv:2: got '/x/a.mp4;/x/b.mkv', expected one video in player 1, not 2 one after the other",
+        ),
         ("x.eaf", "<a></a>", "the annotations hold no segment"),
         ("x.doc", "a", "expected an annotation file that ends in"),
     ],
@@ -314,6 +328,38 @@ def test_refused(tmp_path: Path, name: str, text: str, why: str) -> None:
     with pytest.raises(DataError) as error:
         read(tmp_path, annotations=str(tmp_path / name))
     assert why in str(error.value)
+
+
+def test_elan_counts_from_the_time_origin(tmp_path: Path) -> None:
+    more = ' TIME_ORIGIN="2500" MIME_TYPE="video/mp4"/><MEDIA_DESCRIPTOR MEDIA_URL="file:///x/b.mkv" MIME_TYPE="v"/>'
+    (tmp_path / "x.eaf").write_text(TABLES["elan.eaf"].replace(' MIME_TYPE="video/mp4"/>', more))
+    data = read(tmp_path, annotations=str(tmp_path / "x.eaf"))
+    assert rows(data) == [("a.mp4", 4.0, 6.75, "walk"), ("a.mp4", 5.5, 7.5, "run")]
+    assert any("names 2 media files; its segments are taken of the first" in note for note in data.notes)
+
+
+def test_a_name_with_a_semicolon_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / ROOT).mkdir()
+    (tmp_path / ROOT / "a.mp4;b.mp4").touch()
+    (tmp_path / "x.csv").write_text("Media file,Start (s),Stop (s),Behavior\na.mp4;b.mp4,1,2,w\na.mp4;,1,2,w\n")
+    assert [name for name, *_ in rows(read(tmp_path, annotations=str(tmp_path / "x.csv")))] == ["a.mp4;b.mp4", "a.mp4"]
+
+
+def test_one_name_in_two_folders(tmp_path: Path) -> None:
+    for camera in ("camA", "camB"):
+        (tmp_path / ROOT / camera).mkdir(parents=True)
+        (tmp_path / ROOT / camera / "clip.mp4").touch()
+    file = tmp_path / "x.csv"
+    for name in ("camB/clip.mp4", "C:\\x\\camB\\clip.mp4"):
+        file.write_text(f"video,start,end,label\n{name},1,2,w\n")
+        assert Path(read(tmp_path, annotations=str(file)).splits["train"].paths[0]).parent.name == "camB"
+    for name in ("clip.mp4", "clip", "/x/clip.mp4"):
+        file.write_text(f"video,start,end,label\n{name},1,2,w\n")
+        with pytest.raises(DataError, match=rf"{name}: is in 2 folders \(.*camA.*camB.*\): give its path"):
+            read(tmp_path, annotations=str(file))
+    (tmp_path / ROOT / "camA" / "clip.mp4").unlink()
+    (tmp_path / ROOT / "camA" / "clip.mp4").symlink_to(tmp_path / ROOT / "camB" / "clip.mp4")
+    assert len(read(tmp_path, annotations=str(file)).splits["train"]) == 1
 
 
 def test_options_that_make_no_sense(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -107,6 +109,8 @@ def segments(
             sources.append((None if annotations is not None else split, _read(file, columns, bad)))
     bad.check()
     where = _Videos(root, {video for _, source in sources for video in source.videos}, fps)
+    _check_one_video(sources, where, bad)
+    notes += [note for _, source in sources for note in source.notes]
     quiet: dict[str, list[str]] = {}
     tables = _tables(sources, set(exclude), where, notes, quiet)
     if classes is not None:
@@ -176,7 +180,7 @@ def _tables(
             if one.label in exclude:
                 skipped[f"are of a label in data.exclude ({one.label})"] += 1
                 continue
-            home = split or _home(one.subset)
+            home = split or _home(one.subset, source, one.video)
             if home not in tables:
                 origin[home] = []
                 tables[home] = Rows(source.file, origin[home].__getitem__, starts=[], ends=[], entry=source.entries)
@@ -191,7 +195,7 @@ def _tables(
             rows.ends.append(end)
         for video, subset in source.videos.items():
             if video not in busy:
-                quiet.setdefault(split or _home(subset), []).append(video)
+                quiet.setdefault(split or _home(subset, source, video), []).append(video)
     if not tables:
         raise DataError(
             "the annotations hold no segment" + (f": {sum(skipped.values())} {_first(skipped)}" if skipped else "")
@@ -203,9 +207,26 @@ def _tables(
     return {split: tables[split] for split in SPLITS if split in tables}
 
 
-def _home(subset: str) -> str:
-    """The split that a file means by its own word."""
-    return _WORDS.get(subset.strip().lower(), "train")
+def _home(subset: str, source: Annotations, video: str) -> str:
+    """The split that a file means by its own word, train where it has none."""
+    word = subset.strip().lower()
+    if word and word not in _WORDS:  # it may be the rows to test on
+        raise DataError(
+            f"{source.file}: {source.subset_column}={subset[:80]!r} of {video[:200]!r} is no split that is known: "
+            f"{one_of(tuple(_WORDS), 20)}; write one of these, or give a file for each split: data.train, data.test"
+        )
+    return _WORDS.get(word, "train")
+
+
+def _check_one_video(sources: Iterable[tuple[str | None, Annotations]], where: _Videos, bad: BadRows) -> None:
+    """Refuse rows of BORIS whose times go on through several videos, `a.mp4;b.mp4`."""
+    for _, source in sources:
+        for one in source.found:
+            media = [name for name in one.video.split(";") if is_video(name.strip())] if ";" in one.video else []
+            if len(media) > 1 and ";" not in Path(where.paths.get(one.video, "")).name:
+                expected = f"one video in player 1, not {len(media)} one after the other"
+                bad.add(source.file, one.place, one.video, expected, entry=source.entries)
+    bad.check()
 
 
 def _first(skipped: Counter[str]) -> str:
@@ -221,10 +242,12 @@ class _Videos:
         self.paths = {name: path for name in names if (path := self.disk.find(name)) is not None}
         lost = {name: _stems(name) for name in names if name not in self.paths}
         if lost:
-            found = find_by_name([root], {stem for stems in lost.values() for stem in stems})
-            self.paths |= {
-                n: path for n, stems in lost.items() if (path := next(filter(None, map(found.get, stems)), None))
-            }
+            several: dict[str, list[str]] = {}
+            found = find_by_name([root], {stem for stems in lost.values() for stem in stems}, several=several)
+            for name, stems in lost.items():
+                stem = next((stem for stem in stems if stem in found), None)
+                if stem is not None:
+                    self.paths[name] = _the_one(name, several.get(stem, [])) or found[stem]
 
     def seconds(self, one: Annotation) -> tuple[float, float]:
         """From when to when, whatever it is counted in; an end beyond the video stays there, for who checks it."""
@@ -243,6 +266,29 @@ class _Videos:
         start, end = line.seconds(np.minimum([int(one.start), int(one.end)], line.total)).tolist()
         beyond = max(0.0, one.end - line.total) / line.fps
         return start + max(0.0, one.start - line.total) / line.fps, end + beyond
+
+
+def _the_one(name: str, paths: list[str]) -> str | None:
+    """Of videos of one name, files before folders of images, that whose folders are those of `name`; None where all lie
+    in one folder.
+
+    Raises:
+        DataError: which it is cannot be told.
+    """
+    paths = list(filter(is_video, paths)) or paths
+    if len({Path(path).parent for path in paths}) < 2:
+        return None
+    folders = re.split(r"[\\/]", name)[-2::-1]
+
+    def alike(path: str) -> int:
+        pairs = zip(folders, Path(path).parts[-2::-1], strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    most = max(map(alike, paths))
+    best = sorted(path for path in paths if alike(path) == most)
+    if len({os.path.realpath(path) for path in best}) > 1:
+        raise DataError(f"{name}: is in {len(best)} folders ({some(best)}): give its path below data.root")
+    return best[0]
 
 
 def _timeline(path: str) -> Timeline | None:

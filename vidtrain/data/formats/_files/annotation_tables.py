@@ -146,7 +146,7 @@ def _video(into: Annotations, at: _Positions, cells: Sequence[str]) -> str:
     """The video of a row; that which the file is named after where no column says it."""
     if at.video is None:
         return into.file.stem
-    return cells[at.video].strip().partition(";")[0]
+    return cells[at.video].strip().rstrip(";")
 
 
 def _read_rows(
@@ -158,6 +158,8 @@ def _read_rows(
     if at.start is None or (at.end is None and at.duration is None) or (at.label is None and not _is_elan(header)):
         raise DataError(f"{into.file}: {at.lacking()}")
     kind = next((n for n, name in enumerate(header) if _plain(name) == "behavior type"), None)
+    if at.subset is not None:
+        into.subset_column = header[at.subset].strip()
     for place, cells in rows:
         start, end = cells[at.start], cells[at.end if at.end is not None else at.duration or 0]
         if kind is not None and cells[kind].strip().upper() == "POINT":

@@ -152,7 +152,7 @@ class _Eaf:
     """The parts of an .eaf file that say what happens when. No entity is ever declared, let alone expanded."""
 
     def __init__(self) -> None:
-        self.media: list[str] = []
+        self.media: list[tuple[str, float]] = []  # the path, and what of it is second 0 of the annotations
         self.times: dict[str, float] = {}
         self.marks: list[tuple[str, str, str, str, int]] = []  # tier, first slot, last slot, value, line
         self._depth, self._tier, self._slots = 0, "", ("", "")
@@ -172,7 +172,13 @@ class _Eaf:
         if self._depth > _DEEPEST:
             raise ValueError(f"elements more than {_DEEPEST} deep")
         if name == "MEDIA_DESCRIPTOR":
-            self.media.append(attributes.get("RELATIVE_MEDIA_URL") or attributes.get("MEDIA_URL", ""))
+            origin = seconds_of(attributes.get("TIME_ORIGIN", "0"))
+            if origin is None:
+                raise ValueError("the TIME_ORIGIN of a MEDIA_DESCRIPTOR is no number of milliseconds")
+            url = attributes.get("RELATIVE_MEDIA_URL") or attributes.get("MEDIA_URL", "")
+            self.media.append((url, origin / 1000))
+        elif name == "HEADER" and (units := attributes.get("TIME_UNITS", "milliseconds")) != "milliseconds":
+            raise ValueError(f"its TIME_UNITS are {units[:40]!r}, expected 'milliseconds'")
         elif name == "TIME_SLOT" and "TIME_VALUE" in attributes:
             self.times[attributes.get("TIME_SLOT_ID", "")] = float(attributes["TIME_VALUE"]) / 1000
         elif name == "TIER":
@@ -207,12 +213,15 @@ def read_eaf(into: Annotations) -> None:
         eaf.parser.Parse(into.file.read_bytes(), True)
     except (expat.ExpatError, ValueError, OSError) as error:
         raise DataError(f"{into.file}: not a file of ELAN that can be read ({error})") from None
-    named = next((url for url in eaf.media if url), into.file.stem)
+    media = [(url, origin) for url, origin in eaf.media if url]
+    named, origin = media[0] if media else (into.file.stem, 0.0)
     video = unquote(re.sub(r"^file:/*(?=/|[A-Za-z]:)", "", named))
     into.videos.setdefault(video, "")
+    if len(media) > 1:
+        into.notes.append(f"{into.file}: names {len(media)} media files; its segments are taken of the first, {video}")
     for tier, first, last, value, line in eaf.marks:
-        times = eaf.times.get(first), eaf.times.get(last)
-        if None in times:
+        start, end = eaf.times.get(first), eaf.times.get(last)
+        if start is None or end is None:
             into.skipped["have no time of their own"] += 1  # ELAN lets annotations share a stretch
-        elif not into.add(times, line, video, value or tier):
+        elif not into.add((start + origin, end + origin), line, video, value or tier):
             into.wrong(line, value, "an annotation with a begin and an end")

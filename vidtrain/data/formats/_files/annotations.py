@@ -39,6 +39,7 @@ class Annotations:
 
     bad: takes what cannot be read. entries: places are entries of a JSON, not lines. skipped: what is no segment and
     no mistake either, by the reason. videos: all that the file names, with and without segments; subset by name.
+    subset_column: what the file calls the split. notes: what the user should know of the file.
     """
 
     file: Path
@@ -47,6 +48,8 @@ class Annotations:
     found: list[Annotation] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     videos: dict[str, str] = field(default_factory=dict)
+    subset_column: str = "subset"
+    notes: list[str] = field(default_factory=list)
 
     def wrong(self, place: int, shown: str, expected: str) -> None:
         """Note what cannot be read."""

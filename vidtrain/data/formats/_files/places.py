@@ -30,13 +30,20 @@ IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _IMAGES = frozenset(IMAGE_EXTENSIONS)
 
 
-def find_by_name(homes: Iterable[str | Path], wanted: Container[str], *, parents: bool = False) -> dict[str, str]:
+def find_by_name(
+    homes: Iterable[str | Path],
+    wanted: Container[str],
+    *,
+    parents: bool = False,
+    several: dict[str, list[str]] | None = None,
+) -> dict[str, str]:
     """Where the videos of these names are, anywhere below the homes.
 
     Args:
         homes: folders; a video in an earlier one is taken before one in a later. Those that do not exist are skipped.
         wanted: names without extension.
         parents: the names are `folder/name`, folder being the one that the video is in.
+        several: takes all videos of each name that are found, files and folders, by name.
 
     Returns:
         {name: path}. Of several in one home a file is taken before a folder, then the first by path.
@@ -44,12 +51,12 @@ def find_by_name(homes: Iterable[str | Path], wanted: Container[str], *, parents
     found: dict[str, str] = {}
     for home in homes:
         if Path(home).is_dir():
-            for name, path in _below(os.fspath(home), wanted, parents).items():
+            for name, path in _below(os.fspath(home), wanted, parents, several).items():
                 found.setdefault(name, path)
     return found
 
 
-def _below(home: str, wanted: Container[str], parents: bool) -> dict[str, str]:
+def _below(home: str, wanted: Container[str], parents: bool, several: dict[str, list[str]] | None) -> dict[str, str]:
     files: dict[str, str] = {}
     folders: dict[str, str] = {}
     visited = Visited()
@@ -72,6 +79,8 @@ def _below(home: str, wanted: Container[str], parents: bool) -> dict[str, str]:
                 key, into = above + name[: name.rfind(".")], files
                 if key not in wanted or not is_video(name):
                     continue
+            if several is not None:
+                several.setdefault(key, []).append(entry.path)
             if key not in into or entry.path < into[key]:
                 into[key] = entry.path
     return {**folders, **files}

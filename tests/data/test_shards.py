@@ -137,10 +137,47 @@ def test_a_second_run_writes_what_is_missing(videos: list[Path], written: Path, 
     assert {path.name: path.read_bytes() for path in output.glob("*.tar")} == before
     assert (tmp_path / "elsewhere.tar").read_bytes() == b"mine"
     read_index(output)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+
+def test_what_another_job_has_left_is_not_touched(videos: list[Path], written: Path, tmp_path: Path) -> None:
+    output, data = tmp_path / "shards", data_of(videos)
+    shutil.copytree(written, output)
+    before = contents(output)
     other = replace(data, splits={"train": replace(data.splits["train"], labels=np.array([1, 1, 0, 1]))})
-    assert (shard(other, output, size="1kB").made, len(list(output.glob("*.tar")))) == (1, 4)  # those of test are gone
-    assert shard(other, output).made == 1
-    assert [path.name for path in output.glob("*.tar")] == ["train-000000.tar"]
+    fewer = replace(data, splits={"train": data.splits["train"]})
+    gone = data_of([*videos[:3], tmp_path / "gone.mp4"])
+    for wrong, size, said in (
+        (other, "1kB", r"holds test-000000.tar \(and 2 more\)"),
+        (fewer, "1kB", r"holds test-000000.tar \(and 1 more\)"),
+        (data, "1GB", r"holds test-000000.tar \(and 5 more\)"),
+        (gone, "1kB", r"not there now, the first: .*gone.mp4\)"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^output=.*shards: .*{said}.*; choose another output="):
+            shard(wrong, output, size=size)
+    assert contents(output) == before
+    assert shard(data, output, size="1kB").made == 0
+
+
+@pytest.mark.parametrize("name", ["train-000000.tar", "classes.txt", "report.csv", "index.json", "train.labels.npy"])
+def test_a_file_of_the_users_own_is_not_overwritten(videos: list[Path], tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=rf"holds {name} of another dataset"):
+        shard(data_of(videos[:2]), tmp_path)
+    assert contents(tmp_path) == {name: b"mine"}
+
+
+def test_a_shard_whose_run_was_killed_right_behind_it_is_this_jobs(videos: list[Path], tmp_path: Path) -> None:
+    data = data_of(videos)
+    shard(data, tmp_path, size="1kB")
+    lines = (tmp_path / "shards.jsonl").read_text().splitlines()
+    (tmp_path / "shards.jsonl").write_text("\n".join(lines[:6]))  # of what was begun
+    for name in ("classes.txt", "report.csv", "index.json"):
+        (tmp_path / name).unlink()
+    assert shard(data, tmp_path, size="1kB").made == 6
 
 
 def test_rows_of_one_video_and_videos_that_are_not_there(videos: list[Path], tmp_path: Path) -> None:

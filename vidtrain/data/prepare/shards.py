@@ -28,9 +28,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from vidtrain.data.jobs.journal import Journal, Stamp, stamp_of, write_report
+from vidtrain.data.jobs.journal import REPORT, Journal, Stamp, stamp_of, write_report
 from vidtrain.data.jobs.making import Job, make_all, whole
 from vidtrain.data.manifest.files import suffix_of
+from vidtrain.data.manifest.index import FILE as INDEX
 from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import StringArray, VideoData
 from vidtrain.data.prepare.prepare import check_output
@@ -68,7 +69,7 @@ class Sharded:
 
 @dataclass(frozen=True)
 class Shard:
-    """A finished shard. name: below the output folder. plan: see `ShardJob`. bytes: its size."""
+    """A shard. name: below the output folder. plan: see `ShardJob`. bytes: its size; 0: it was begun."""
 
     name: str
     plan: str
@@ -116,7 +117,7 @@ def write_shards(data: VideoData, output: str | Path, settings: ShardConfig, *, 
         workers: processes, each of which writes one shard at a time.
 
     Raises:
-        ConfigError: a setting, or an output folder, that cannot be used.
+        ConfigError: a setting, or an output folder, that cannot be used: one with files that are not of this very job.
         DataError: a video is a folder of images; none is there; a shard could not be written.
         VidtrainError: another process writes to the folder.
     """
@@ -133,7 +134,9 @@ def write_shards(data: VideoData, output: str | Path, settings: ShardConfig, *, 
             order = np.random.default_rng((settings.seed, number)).permutation(len(samples))
             samples = [samples[n] for n in order.tolist()]
         jobs += _planned(split, samples, output, most)
+    lost = [source for source in sources if source not in stamps]
     with sole_writer(output, "output"):
+        _refuse_other_files(jobs, output, lost)
         made = _make(jobs, output, settings, workers=workers)
         return _record(data, output, paths, jobs, made)
 
@@ -168,15 +171,38 @@ def _planned(split: str, samples: Sequence[ShardSample], output: Path, most: int
         yield ShardJob(name, str(output / name), None, split, tuple(part))
 
 
+def _refuse_other_files(jobs: Sequence[ShardJob], output: Path, lost: Sequence[str]) -> None:
+    """Raise ConfigError where files would be overwritten, or stay, that are not of these very shards.
+
+    Args:
+        lost: videos that are not there now, which other shards may hold.
+    """
+    with closing(Journal(output / JOURNAL, "name", _read_shard)) as journal:
+        plans = {name: shard.plan for name, shard in journal.entries.items()}
+    wanted = {job.source: job.plan for job in jobs}
+    others = [name for name in {**plans, **wanted} if plans.get(name) != wanted.get(name)]
+    if not plans:
+        others += [CLASSES, REPORT, INDEX, *(file.name for file in output.glob("*.npy"))]
+    there = sorted(name for name in others if os.path.lexists(output / name))
+    if not there:
+        return
+    gone = f" ({len(lost)} videos of the set are not there now, the first: {lost[0]})" if lost else ""
+    raise ConfigError(
+        f"output={output}: holds {there[0]}{f' (and {len(there) - 1} more)' if there[1:] else ''} of another "
+        f"dataset, other settings, or changed videos{gone}; choose another output=, or remove them yourself"
+    )
+
+
 def _make(jobs: Sequence[ShardJob], output: Path, settings: ShardConfig, *, workers: int) -> int:
-    """Write the shards that are not finished, delete those that are no longer wanted; returns how many were written.
+    """Write the shards that are not finished; returns how many were written.
 
     Raises:
         DataError: one could not be written.
     """
     with closing(Journal(output / JOURNAL, "name", _read_shard)) as journal:
-        former = set(journal.entries)
         todo = [job for job in jobs if not _is_finished(journal, job)]
+        for job in todo:  # so that a shard is known for this job's own also where the run is killed right behind it
+            journal.add(Shard(job.source, job.plan, 0))
 
         def keep(shard: Shard) -> str:
             journal.add(shard)
@@ -197,21 +223,19 @@ def _make(jobs: Sequence[ShardJob], output: Path, settings: ShardConfig, *, work
             f"{len(failed)} of {len(jobs)} shards could not be written; the first: {name}: {reason}; the same command "
             "goes on with those that are missing"
         )
-    for name in former - {job.source for job in jobs}:  # of other settings, or of what the dataset was before
-        (output / name).unlink(missing_ok=True)
     return len(todo)
 
 
 def _read_shard(content: Any) -> Shard:
     shard = as_dataclass(Shard, content)
-    if not is_below(shard.name) or not shard.name.endswith(".tar"):  # what is no longer wanted is deleted: nothing else
+    if not is_below(shard.name) or not shard.name.endswith(".tar"):
         raise ValueError(shard.name)
     return shard
 
 
 def _is_finished(journal: Journal[Shard], job: ShardJob) -> bool:
     entry, found = journal.entries.get(job.source), stamp_of(job.target)
-    return entry is not None and found is not None and (entry.plan, entry.bytes) == (job.plan, found.size)
+    return entry is not None and found is not None and (entry.plan, entry.bytes) == (job.plan, found.size or -1)
 
 
 def _record(

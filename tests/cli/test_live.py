@@ -231,6 +231,19 @@ def test_ctrl_c_ends_it_in_this_process(call: Call, trained: Path, monkeypatch: 
     assert set(threading.enumerate()) <= before  # nothing goes on behind it
 
 
+def test_ctrl_c_before_a_pipe_has_a_writer(call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ending(Said):
+        def add(self, answer: Any) -> None:
+            super().add(answer)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(live_module, "Said", Ending)
+    os.mkfifo("pipe")
+    done = call("predict", f"checkpoint={trained / 'best.pt'}", "input=pipe")
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1].endswith("pipe: 0 frames, 0 windows")
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="the memory of a process is read from /proc")
 @pytest.mark.parametrize(
     ("frames", "options"),

@@ -117,6 +117,18 @@ def looping() -> onnx.ModelProto:
     return model_of(more=[helper.make_node("Loop", ["", ""], [], body=body)])
 
 
+def unfolding() -> onnx.ModelProto:
+    """30 functions that each call the next one twice: 5 kB that are 2^30 nodes once they are inlined."""
+    model = model_of(more=[helper.make_node("F0", ["numbers"], ["x"], domain="own")])
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    for n in range(30):
+        kind, domain = (f"F{n + 1}", "own") if n < 29 else ("Neg", "")
+        nodes = [helper.make_node(kind, [a], [b], domain=domain) for a, b in ("xy", "yz")]
+        needed = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+        model.functions.append(helper.make_function("own", f"F{n}", ["x"], ["z"], nodes, needed))
+    return model
+
+
 MODELS: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "no metadata": (lambda: model_of(other="x"), "has no metadata 'vidtrain'"),
     "absolute": (lambda: outside("/etc/passwd"), "names weights at '/etc/passwd', outside of its folder"),
@@ -125,6 +137,11 @@ MODELS: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "not there": (lambda: outside("lost.bin"), "its weights 'lost.bin' are not beside it"),
     "within a node": (lambda: hidden(outside("/etc/passwd")), "names weights at '/etc/passwd'"),
     "a loop": (looping, "has a Loop, which may never end"),
+    "a loop by another name": (
+        lambda: model_of(more=[helper.make_node("SequenceMap", ["s"], ["x"])]),
+        "has a SequenceM",
+    ),
+    "functions": (unfolding, "has 30 functions of its own; vidtrain writes none"),
     "of elsewhere": (
         lambda: model_of(more=[helper.make_node("Run", ["rgb"], ["x"], domain="evil")]),
         "operators of 'evil', which onnxruntime does not have",
@@ -181,3 +198,21 @@ def test_the_graph_takes_and_gives_what_the_metadata_says(tmp_path: Path) -> Non
         onnx.save_model(model_of(**{SECTION: text}), str(file))
         with pytest.raises(CheckpointError, match=message):
             network_of(file, read_onnx(file))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [([1, 3], r"gives logits float32 \(1, 3\), expected float32 \(2, 3\)"), ([7, 3], "onnxruntime cannot run it: ")],
+)
+def test_what_it_gives_is_a_row_per_clip(shape: list[int], message: str, tmp_path: Path) -> None:
+    model = model_of()
+    model.graph.node[1].output[0] = "means"
+    model.graph.node.append(helper.make_node("ReduceMean", ["means", "first"], ["mean"], keepdims=1))
+    model.graph.node.append(helper.make_node("Reshape", ["mean", "shape"], ["logits"]))
+    model.graph.initializer.append(helper.make_tensor("first", TensorProto.INT64, [1], [0]))
+    model.graph.initializer.append(helper.make_tensor("shape", TensorProto.INT64, [2], shape))
+    file = tmp_path / "model.onnx"
+    onnx.save_model(model, str(file))
+    network = network_of(file, read_onnx(file))
+    with pytest.raises(CheckpointError, match=message):
+        network(torch.zeros(2, 2, 4, 4, 3, dtype=torch.uint8))

@@ -227,6 +227,16 @@ def test_the_end_does_not_wait_for_what_does_not_come() -> None:
         silent.set()
 
 
+def test_a_pipe_that_is_left_before_its_writer_comes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    source = live_source(str(tmp_path / "pipe"), FAST)
+    assert source is not None
+    with Capture(source, FAST, whole, Hold(4), drop=False) as capture:
+        assert capture.take(0.1) == []
+    assert capture.is_done
+    assert capture.error is None
+
+
 def test_frames_may_change_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A camera switches to another resolution."""
     data = b"".join(

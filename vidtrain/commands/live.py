@@ -64,7 +64,7 @@ def watch(predictor: Predictor, source: StreamSource, options: StreamOptions) ->
         capture = stack.enter_context(Capture(source, live, lambda info: crops.all(info)[0], hold, drop=drop))
         for answer in _answers(asked, capture, pace, stop, said):
             said.add(answer)
-    if capture.opened:
+    if capture.opened or capture.error is None:
         said.summary(capture)
     if capture.error is not None:
         raise capture.error

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from vidtrain.errors import CheckpointError
@@ -23,7 +24,7 @@ from vidtrain.plain import check_regular, is_below
 
 _LARGEST: Final = (1 << 31) - 1  # bytes: no protobuf is larger
 _INSIDE: Final = 1_800_000_000  # bytes of weights that stay in the file itself
-_LOOPS: Final = ("Loop", "Scan", "If")
+_LOOPS: Final = ("Loop", "Scan", "If", "SequenceMap")
 _DOMAINS: Final = ("", "ai.onnx", "com.microsoft")
 """Of operators: ONNX's own, and those of onnxruntime's quantisation."""
 
@@ -85,7 +86,16 @@ def open_onnx(path: Path, shapes: Shapes, classes: int) -> ExportedNetwork:
     _check_ends(session, shapes, classes, path)
 
     def run(arrays: Arrays) -> Any:
-        return session.run([OUTPUTS[0]], dict(arrays))[0]
+        clips = len(next(iter(arrays.values())))
+        try:
+            logits = session.run([OUTPUTS[0]], dict(arrays))[0]
+        except Exception as error:  # see above
+            raise CheckpointError(f"{path}: onnxruntime cannot run it: {' '.join(str(error).split())[:300]}") from None
+        if logits.shape != (clips, classes) or logits.dtype != np.float32:
+            raise CheckpointError(
+                f"{path}: gives {OUTPUTS[0]} {logits.dtype} {logits.shape}, expected float32 {(clips, classes)}"
+            )
+        return logits
 
     return ExportedNetwork(run, shapes, str(path))
 
@@ -144,13 +154,15 @@ def _text(model: Any, path: Path) -> str:
 
 
 def _check(model: Any, path: Path) -> None:
-    """Raise CheckpointError for weights outside of the folder, loops, and operators that onnxruntime does not bring."""
+    """Raise CheckpointError for weights outside of the folder, functions, loops, operators that onnxruntime lacks."""
+    if model.functions:  # 30 that call the next one twice are 2^30 nodes when they are inlined
+        raise CheckpointError(f"{path}: has {len(model.functions)} functions of its own; vidtrain writes none")
     for part in _messages(model):
         kind = part.DESCRIPTOR.name
         if kind == "NodeProto":
             if part.op_type in _LOOPS and part.domain in _DOMAINS[:2]:
                 raise CheckpointError(f"{path}: has a {part.op_type}, which may never end; vidtrain writes none")
-            if part.domain not in _DOMAINS and part.domain not in {f.domain for f in model.functions}:
+            if part.domain not in _DOMAINS:
                 raise CheckpointError(f"{path}: operators of {part.domain[:80]!r}, which onnxruntime does not have")
         elif kind == "TensorProto" and part.external_data:
             _check_beside({entry.key: entry.value for entry in part.external_data}.get("location"), path)

@@ -154,7 +154,9 @@ class Capture:
                 error = VideoError(self._source.name, "the stream was cut")
             except VideoError as found:
                 error = found
-            if not self._source.passes or not self.number or self._whole or self._stop.is_set():
+            if self._stop.is_set():  # what then does not open or ends early is nobody's mistake
+                return None
+            if not self._source.passes or not self.number or self._whole:
                 return error
             if self.number > before:
                 tries, pause = 0, self._config.backoff

@@ -98,6 +98,19 @@ def test_what_is_held_out_of_few_videos(
     assert {key: found[key] for key in keys if key in found} == expected
 
 
+def test_validation_that_would_lack_classes_is_not_held_out(clip: Path, tmp_path: Path, call: Call) -> None:
+    """Two recordings of each class: one to train, one to test."""
+    clips_of(tmp_path / "few", clip, {"a": 8, "b": 8, "c": 8})
+    for label in "abc":
+        for n, file in enumerate(sorted((tmp_path / "few" / label).iterdir())):
+            file.rename(file.with_name(f"v_{label}_g{4 + n // 4:02}_c{n % 4:02}.mp4"))
+    for n in range(2):  # and a third of one class, which could be held out
+        shutil.copy(clip, tmp_path / "few" / "c" / f"v_c_g01_c{n:02}.mp4")
+    call("init", "few")
+    found = written(tmp_path / "my_conf" / "experiment" / "few.yaml")
+    assert (found["data.folds"], found["data.val_fraction"]) == (2, 0.0)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

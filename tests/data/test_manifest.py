@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray
+from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, VideoData
 
 # file names as Linux gives them: any bytes but NUL and "/", those that are not UTF-8 as surrogates
 names = st.binary(max_size=20).map(lambda b: b.replace(b"\0", b"").replace(b"/", b"")).map(os.fsdecode)
@@ -84,3 +84,16 @@ def test_a_prefix_stands_before_every_string() -> None:
     found = StringArray(plain.buffer, plain.offsets, "dir/")
     assert list(found) == found[:] == ["dir/a", "dir/bc"]
     assert found.take(np.array([1]))[0] == "dir/bc"
+
+
+def test_classes_that_validation_lacks_are_named_where_they_are_many() -> None:
+    def data(val: list[int], classes: int) -> VideoData:
+        names = tuple(f"c{n}" for n in range(classes))
+        splits = {"train": range(classes), "val": val}
+        return VideoData(names, {s: Manifest.of([f"{n}.mp4" for n in rows], rows) for s, rows in splits.items()})
+
+    assert data([2], 3).not_validated() == ("c0", "c1")
+    assert data([0, 1, 2], 3).not_validated() == ()
+    assert data(list(range(9)), 10).not_validated() == ()  # a rare one
+    assert data(list(range(8)), 10).not_validated() == ("c8", "c9")
+    assert VideoData(("a",), {"train": Manifest.of(["a.mp4"], [0])}).not_validated() == ()

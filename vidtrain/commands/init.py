@@ -190,11 +190,14 @@ def _cut(format_: str, given: dict[str, Any], whole: VideoData) -> tuple[list[Ch
     folds = Chosen("data.folds", max(2, min(5, units)), f"{few}: train on each fold, and take the mean")
     tries = [together, [*together, folds]] if units >= _FEW_UNITS and tested >= _FEW_TESTED else [[*together, folds]]
     tries = [*tries, together] if alone else [together]
-    for choices in tries:
+    none = Chosen("data.val_fraction", 0.0, f"{few}: validation would lack classes, so the last epoch is kept")
+    for choices in [way for each in tries for way in (each, [*each, none])]:
         try:
-            return choices, _built(format_, {**given, **{c.key.removeprefix("data."): c.value for c in choices}})
+            data = _built(format_, {**given, **{c.key.removeprefix("data."): c.value for c in choices}})
         except DataError:  # too few for it: the next asks for less
             continue
+        if "val" in whole.splits or not data.not_validated():
+            return choices, data
     return [Chosen(f"data.{key}", 0.0, f"{few}: too few to hold one out") for key in _UNCUT], whole
 
 

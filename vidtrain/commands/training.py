@@ -301,6 +301,12 @@ def _log_setup(call: Invocation[TrainConfig], data: VideoData, model: nn.Module,
     sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
     several = ", any number of them per video (BCE, mAP)" if data.multi_label else ""
     log.info("data %s: %d classes%s; videos: %s", call.choices.get("data"), data.num_classes, several, sizes)
+    if lacking := data.not_validated():
+        log.warning(
+            "validation has no video of %s%s, and best.pt is chosen by it: data.val_fraction=0 keeps the last epoch",
+            ", ".join(lacking[:3]),
+            ", ..." * (len(lacking) > 3),
+        )
     if "val" not in data.splits:
         log.info("no validation split: the last epoch is kept; data.val_fraction=0.1 would hold out a part")
     devices, each = f"{scorer.world.size} x " if scorer.world.size > 1 else "", " each" if scorer.world.size > 1 else ""

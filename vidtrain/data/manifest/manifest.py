@@ -291,6 +291,14 @@ class VideoData:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    def not_validated(self) -> tuple[str, ...]:
+        """Classes that are trained and of which "val" has no video, where they are a fifth of all or more."""
+        seen = {split: set(self.splits[split].labels.tolist()) for split in ("train", "val") if split in self.splits}
+        if len(seen) < 2 or self.multi_label:
+            return ()
+        lacking = sorted(label for label in seen["train"] - seen["val"] if label >= 0)
+        return tuple(self.class_names[label] for label in lacking) if 5 * len(lacking) >= len(seen["train"]) else ()
+
     @property
     def multi_label(self) -> bool:
         """Whether a video may belong to any number of classes: trained with BCE, scored by mAP."""

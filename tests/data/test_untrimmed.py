@@ -126,6 +126,27 @@ def test_a_row_beyond_the_end_is_no_broken_video(manifest: Manifest, monkeypatch
         clips.clips((0, 4))
 
 
+def test_what_is_read_where_labels_reach_the_end_of_a_video() -> None:
+    """No stretch follows them: another one of the same video is read, and no video is bad for it."""
+    tables = [np.array([[1.0, 3, 0], [4.0, 8, 1]]), np.array([[0.0, 3, 0], [3.0, 9, 1]])]
+    manifest = replace(Manifest.of(["a", "b"], [-1, -1]), segments=SegmentLists.of(tables))
+    clips = TrainWindows(manifest, parts(), seed=0, num_classes=2)
+    assert list(clips.manifest.paths) == ["a"] * 5 + ["b"] * 3
+    found = [[clips.instead(row, np.random.default_rng(n)) for n in range(300)] for row in (4, 7, 3)]
+    assert [set(rows) for rows in found] == [{0, 2}, {5, 6}, {1}]
+    assert found[1].count(6) / 300 == pytest.approx(2 / 3, abs=0.08)  # 6 of 9 seconds
+    read: list[int] = []
+
+    def load(row: int, rng: np.random.Generator, bad: tuple[Any, ...]) -> list[Sample]:
+        clips.places(VideoInfo(80, 10.0, 32, 32), row, rng)
+        read.append(row)
+        return [Sample({}, 0, row, bad)]
+
+    clips._load = load  # type: ignore[method-assign]
+    assert all(not clips.clips((epoch, 4))[0].bad for epoch in range(20))
+    assert set(read) == {0, 2}
+
+
 def test_the_share_of_the_background(manifest: Manifest) -> None:
     clips = TrainWindows(manifest, parts(), seed=0, num_classes=2)
     assert clips.weights is not None

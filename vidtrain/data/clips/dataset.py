@@ -48,7 +48,7 @@ class ClipParts:
 
 
 class NoTimeLeftError(VideoError):
-    """A row that lies beyond the end of its video, through no fault of the file: another row takes its place."""
+    """A row that lies beyond the end of its video, through no fault of the file: `TrainClips.instead` is read."""
 
 
 class TrainClips(Dataset[Sample]):
@@ -105,6 +105,8 @@ class TrainClips(Dataset[Sample]):
             except NoTimeLeftError as error:
                 if attempt == 10 * MAX_REPLACEMENTS - 1:
                     raise DataError(f"no window of {attempt} lies in its video; the last: {error}") from None
+                row = self.instead(row, rng)
+                continue
             except VideoError as error:
                 bad.append(BadVideo(error.path, error.reason))
             if len(bad) == MAX_REPLACEMENTS:
@@ -128,6 +130,10 @@ class TrainClips(Dataset[Sample]):
                 inputs = {name: torch.from_numpy(values)[None] for name, values in clip.items()}
                 samples.append(Sample(inputs, self._target(row, cut), row, bad))
         return samples
+
+    def instead(self, row: int, rng: np.random.Generator) -> int:
+        """The row that is read in place of one that lies beyond the end of its video."""
+        return int(rng.integers(len(self.manifest)))
 
     def places(self, info: VideoInfo, row: int, rng: np.random.Generator) -> Indices:
         """int64 (clips_per_video, T): the frames of the clips of a row; raises DataError where it has none."""

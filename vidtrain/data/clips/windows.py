@@ -37,10 +37,25 @@ class TrainWindows(TrainClips):
         super().__init__(rows, parts, **more)
         assert rows.tags is not None
         nothing, share = np.diff(rows.tags.offsets) == 0, parts.sampler.background
-        self.weights = seconds.copy()
+        self._seconds, self._nothing, self.weights = seconds, nothing, seconds.copy()
         if share is not None and nothing.any() and not nothing.all():
             self.weights[nothing] *= share / seconds[nothing].sum()
             self.weights[~nothing] *= (1 - share) / seconds[~nothing].sum()
+
+    def instead(self, row: int, rng: np.random.Generator) -> int:
+        """An earlier row of the same video, in proportion to its length; one with no class for one with none, where
+        there is one. What is annotated to its end has none after it, and keeps its share of the windows so."""
+        starts = self.manifest.starts
+        assert starts is not None
+        first = row
+        while first and starts[first] > 0:  # the rows of a video follow each other, from its second 0
+            first -= 1
+        before = np.arange(first, row)
+        if not len(before):
+            return super().instead(row, rng)
+        alike = before[self._nothing[before] == self._nothing[row]]
+        rows = alike if len(alike) else before
+        return int(rng.choice(rows, p=self._seconds[rows] / self._seconds[rows].sum()))
 
     def places(self, info: VideoInfo, row: int, rng: np.random.Generator) -> Indices:
         """int64 (clips_per_video, T): clips whose centres are drawn within the row; at the ends of the video as near as

@@ -193,6 +193,9 @@ def test_delete_and_lists_replace(tmp_path: Path) -> None:
         ("a.py", "_base_ = 'a.py'", "based on itself"),
         ("a.py", "_base_ = '../gone.py'", "is not there"),
         ("a.py", "_base_ = '/etc/passwd'", "is not there"),
+        ("a.py", "_base_ = 5", "_base_: expected a path"),
+        ("a.py", "_base_ = None", "_base_: expected a path"),
+        ("a.py", "_base_ = 'a\\0.py'", "is not there"),
         ("a.py", "x = (", "not a Python file"),
         (
             "a.py",
@@ -248,3 +251,58 @@ def test_what_is_written_composes_and_is_not_overwritten(call: Call, tmp_path: P
     job = yaml.safe_load(shown)
     assert (job["model"]["alpha"], job["schedule"]["milestones"], job["eval"]["clips"]) == (8, [14.0, 18.0], 4)
     assert "is there already" in error_line(call("convert", "config=My recipe (1).yaml", check=2))
+    assert "cannot be made" in error_line(call("convert", "config=My recipe (1).yaml", "output=/proc/x", check=2))
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "left"),
+    [
+        ("MAX_EPOCH: [1]", "trainer.epochs", "SOLVER.MAX_EPOCH=[1]"),
+        ("MAX_EPOCH: -3", "trainer.epochs", "SOLVER.MAX_EPOCH=-3"),
+        ("MAX_EPOCH: 8.5", "trainer.epochs", "SOLVER.MAX_EPOCH=8.5"),
+        ("BASE_LR: 0.1 x", "optimizer.lr", "SOLVER.BASE_LR=0.1 x"),
+        ("BASE_LR: .inf", "optimizer.lr", "SOLVER.BASE_LR=inf"),
+        ("LR_POLICY: steps_with_relative_lrs, STEPS: [a], LRS: [1, 2]", "schedule.milestones", "SOLVER.STEPS=['a']"),
+    ],
+)
+def test_what_is_no_number_of_a_yaml_is_not_taken_over(given: str, key: str, left: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"MODEL: {{ARCH: slow}}\nSOLVER: {{{given}}}\n")
+    keys, rest = said(tmp_path / "a.yaml")
+    assert key not in keys
+    assert rest == [left]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "left"),
+    [
+        ("lr=0.01", "lr=0.1 ** 2", "optimizer.lr", "optim_wrapper.optimizer.lr=<0.1 ** 2>"),
+        ("lr=0.01", "lr=1 / 0", "optimizer.lr", "optim_wrapper.optimizer.lr=<1 / 0>"),
+        ("lr=0.01", "lr='x'", "optimizer.lr", "optim_wrapper.optimizer.lr=x"),
+        ("max_epochs=50", "max_epochs=int(10)", "trainer.epochs", "train_cfg.max_epochs=<int(10)>"),
+        ("batch_size=16", "batch_size=0", "trainer.batch_size", "train_dataloader.batch_size=0"),
+        ("clip_len=1,", "clip_len=int(8),", "sampler.num_frames", "SampleFrames.clip_len=<int(8)>"),
+        ("num_clips=8", "num_clips=len([1])", "eval.clips", "test_pipeline: SampleFrames.num_clips=<len([1])>"),
+        ("end=5", "end=x()", "schedule.warmup_epochs", "param_scheduler: LinearLR.end=<x()>"),
+        (
+            "flip_ratio=0.0",
+            "flip_ratio=x()",
+            "transform.flip",
+            "train_pipeline=the operations Flip flip_ratio=<x()>, Fancy",
+        ),
+    ],
+)
+def test_what_is_no_number_of_python_is_not_taken_over(old: str, new: str, key: str, left: str, tmp_path: Path) -> None:
+    (tmp_path / "base.py").write_text(BASE.replace(old, new))
+    (tmp_path / "a.py").write_text(TSM.replace(old, new))
+    keys, rest = said(tmp_path / "a.py")
+    assert key not in keys
+    assert left in rest
+
+
+def test_each_base_is_read_once_and_all_are_counted(tmp_path: Path) -> None:
+    for number in range(20):
+        bases = [f"b{other}.py" for other in range(number + 1, min(number + 9, 20))]
+        (tmp_path / f"b{number}.py").write_text(f"_base_ = {bases}\nx{number} = {number}\n")
+    assert len(read_python(tmp_path / "b4.py")) == 16  # 32,000 ways lead to the last
+    with pytest.raises(ConfigError, match="more than 16 files"):
+        read_python(tmp_path / "b0.py")

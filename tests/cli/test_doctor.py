@@ -20,8 +20,8 @@ def test_the_text_of_this_machine(call: Call, tmp_path: Path, monkeypatch: pytes
     for name in ("WANDB_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "SOME_PATH", "HOSTNAME"):
         monkeypatch.setenv(name, "geheim-4711")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    done = call("doctor", "output=doctor.txt")
-    assert (tmp_path / "doctor.txt").read_text() == done.stdout
+    done = call("doctor", "output=made/doctor.txt")
+    assert (tmp_path / "made" / "doctor.txt").read_text() == done.stdout
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.startswith("  ")}
     assert version("torch") in lines["torch"]
     assert version("av") in lines["PyAV"]

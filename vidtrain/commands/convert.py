@@ -16,7 +16,7 @@ from vidtrain.options.foreign import mmaction2, pyslowfast
 from vidtrain.options.foreign.reading import Foreign, ForeignChoice, read_python, read_yaml
 from vidtrain.options.invocation import Invocation
 from vidtrain.reports.table import counted
-from vidtrain.runs.atomic import whole_file
+from vidtrain.runs.atomic import make_folder, whole_file
 from vidtrain.terminal import print_line, printable
 from vidtrain.types import FilePath
 
@@ -40,7 +40,7 @@ def run(call: Invocation[ConvertConfig]) -> None:
     head = [f"Made by vidtrain convert of {source.name}", f"  {command}"]
     head += ["Not taken over:"] * bool(left) + [f"  {line}" for line in left]
     text = to_yaml([Chosen(choice.key, choice.value, printable(choice.why)) for choice in choices], head)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     with whole_file(file, "w", encoding="utf-8") as out:
         out.write(text)
     print(text)

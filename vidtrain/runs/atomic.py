@@ -14,6 +14,18 @@ from vidtrain.errors import DataError, VidtrainError
 from vidtrain.terminal import EXACT_NAMES
 
 
+def make_folder(folder: Path) -> None:
+    """With those above it; one that is there is left as it is.
+
+    Raises:
+        VidtrainError: where it is to be, there are no folders to be made (/proc).
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:
+        raise VidtrainError(f"{folder}: this folder cannot be made: give another") from None
+
+
 @contextmanager
 def whole_file(
     path: Path, mode: str = "wb", *, before: Callable[[], None] | None = None, **text: Any

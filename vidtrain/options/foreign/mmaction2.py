@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from vidtrain.errors import ConfigError
-from vidtrain.options.foreign.reading import Foreign, ForeignChoice
+from vidtrain.options.foreign.reading import Foreign, ForeignChoice, are_numbers, is_number
 
 _OF_ITS_OWN: Final = (
     *(
@@ -41,6 +41,18 @@ _NO_OPERATION: Final = (
     *("DecordInit", "DecordDecode", "PyAVInit", "PyAVDecode", "OpenCVInit", "OpenCVDecode", "RawFrameDecode"),
     *("FormatShape", "PackActionInputs", "CenterCrop", "ThreeCrop", "TenCrop", "Normalize", "Collect", "ToTensor"),
 )
+_NUMBERS_OF: Final = {
+    "Resize": ("scale",),
+    "RandomCrop": ("size",),
+    "RandomRescale": ("scale_range",),
+    "RandomResizedCrop": ("area_range",),
+    "MultiScaleCrop": ("scales",),
+    "Flip": ("flip_ratio",),
+    "RandAugment": ("magnitude", "num_layers"),
+    "RandomErasing": ("erase_prob",),
+    "ColorJitter": ("brightness",),
+}
+"""Of an operation, what is read as a number, or as several."""
 _SWINS: Final = {"tiny": "swin3d_t", "small": "swin3d_s", "base": "swin3d_b"}
 _VITS: Final = {384: "videomae_vit_s", 768: "videomae_vit_b", 1024: "videomae_vit_l", 1280: "videomae_vit_h"}
 
@@ -89,14 +101,14 @@ def _data(given: Foreign) -> Iterator[ForeignChoice]:
 def _model(given: Foreign) -> Iterator[ForeignChoice]:
     kind = given.get("model.backbone.type")
     name = _catalogue_name(str(kind), given)
-    depth = given.number("model.backbone.depth")
+    depth = given.count("model.backbone.depth")
     if name == "slowfast_r50" and given.number("model.backbone.slow_pathway.depth") == 101:
         name = "slowfast_r101"
     yield ForeignChoice("/model", name, f"model.backbone.type: {kind}")
     if depth is not None and depth != 50 and name in ("tsn_r50", "tsm_r50"):
         yield ForeignChoice("model.backbone", f"resnet{depth:g}", "model.backbone.depth")
     elif depth is not None and depth != 50 and name in ("c2d_r50", "i3d_r50", "i3d_r50_nonlocal", "slow_r50"):
-        yield ForeignChoice("model.depth", int(depth), "model.backbone.depth")
+        yield ForeignChoice("model.depth", depth, "model.backbone.depth")
     if (share := given.number("model.cls_head.dropout_ratio")) is not None:
         yield ForeignChoice("model.dropout", share, "model.cls_head.dropout_ratio")
     if (share := given.number("model.backbone.drop_path_rate")) is not None and name.startswith(
@@ -117,13 +129,15 @@ def _model(given: Foreign) -> Iterator[ForeignChoice]:
     preprocessor = given.get("model.data_preprocessor") or {}
     for key in ("mean", "std"):
         colours = preprocessor.get(key) if isinstance(preprocessor, dict) else None
-        if isinstance(colours, list) and all(isinstance(number, (int, float)) for number in colours):
+        if isinstance(colours, list) and are_numbers(colours):
             scaled = [round(number / 255, 6) for number in colours]
             yield ForeignChoice(f"transform.{key}", scaled, f"model.data_preprocessor.{key}, which is of 0 to 255")
+        elif colours is not None:
+            given.refused[f"model.data_preprocessor.{key}"] = colours
 
 
 def _catalogue_name(kind: str, given: Foreign) -> str:
-    depth = given.number("model.backbone.depth")
+    depth = given.count("model.backbone.depth")
     arch, width = str(given.get("model.backbone.arch")), given.number("model.backbone.embed_dims")
     nonlocal_blocks = given.get("model.backbone.non_local")
     names = {
@@ -170,27 +184,37 @@ def _clip(given: Foreign, pipeline: str) -> dict[str, Any]:
 
 def _training_clip(given: Foreign) -> Iterator[ForeignChoice]:
     clip = _clip(given, "train_pipeline") or _clip(given, "test_pipeline")
-    frames, clips = int(clip.get("clip_len") or 1), int(clip.get("num_clips") or 1)
-    if clip.get("type") in ("UniformSample", "UniformSampleFrames") or frames == 1:
+    frames, clips, stride = (
+        given.counted(f"{clip.get('type')}.{key}", clip.get(key, 1))
+        for key in ("clip_len", "num_clips", "frame_interval")
+    )
+    if frames is None or clips is None or stride is None:
+        pass  # said among what is not taken over
+    elif clip.get("type") in ("UniformSample", "UniformSampleFrames") or frames == 1:
         yield ForeignChoice("/sampler", "segments", f"{clip.get('type')}: a frame of each part of the video")
         yield ForeignChoice("sampler.num_frames", frames if frames > 1 else clips, "clip_len or num_clips of it")
     elif clip:
         yield ForeignChoice("sampler.num_frames", frames, f"{clip.get('type')}.clip_len")
-        yield ForeignChoice(
-            "sampler.stride", int(clip.get("frame_interval") or 1), f"{clip.get('type')}.frame_interval"
-        )
+        yield ForeignChoice("sampler.stride", stride, f"{clip.get('type')}.frame_interval")
     unknown = []
     for step in _steps(given, "train_pipeline"):
         kind = str(step.get("type"))
         kind = f"{kind}.{step.get('op')}" if "op" in step else kind
-        found = list(_operation(kind, step))
+        odd = [
+            f"{key}={step[key]}" for key in _NUMBERS_OF.get(kind.rpartition(".")[2], ()) if not _is_read(step.get(key))
+        ]
+        found = [] if odd else list(_operation(kind, step))
         known = found or kind in _NO_OPERATION or step is clip
-        unknown += [] if known else [kind]
+        unknown += [] if known else [" ".join([kind, *odd])]
         yield from found
     if unknown:
         given.values["train_pipeline"] = f"the operations {', '.join(unknown)}"
         given.read.discard("train_pipeline")
     given.ignore("test_pipeline")
+
+
+def _is_read(value: Any) -> bool:
+    return value is None or is_number(value) or are_numbers(value)
 
 
 def _operation(kind: str, step: dict[str, Any]) -> Iterator[ForeignChoice]:
@@ -202,7 +226,7 @@ def _operation(kind: str, step: dict[str, Any]) -> Iterator[ForeignChoice]:
             yield ForeignChoice("transform.size", int(scale[0]), "Resize.scale after the crop")
     if kind == "RandomCrop" and isinstance(step.get("size"), int):
         yield ForeignChoice("transform.size", step["size"], "RandomCrop.size")
-    if kind == "RandomRescale" and isinstance(step.get("scale_range"), list):
+    if kind == "RandomRescale" and isinstance(step.get("scale_range"), list) and len(step["scale_range"]) == 2:
         low, high = step["scale_range"]
         yield ForeignChoice("transform.resize", int(low), "RandomRescale.scale_range")
         yield ForeignChoice("transform.resize_max", int(high), "RandomRescale.scale_range")
@@ -210,7 +234,8 @@ def _operation(kind: str, step: dict[str, Any]) -> Iterator[ForeignChoice]:
         yield ForeignChoice("transform.crop", "resized", "RandomResizedCrop")
         yield ForeignChoice("transform.area", step.get("area_range") or [0.08, 1.0], "RandomResizedCrop.area_range")
     if kind == "MultiScaleCrop":
-        smallest = min(step.get("scales") or [1])
+        scales = step.get("scales") or 1
+        smallest = min(scales) if isinstance(scales, list) else scales
         yield ForeignChoice("transform.crop", "resized", "MultiScaleCrop, whose crops are of any size and place here")
         yield ForeignChoice("transform.area", [round(smallest**2, 3), 1.0], "MultiScaleCrop.scales")
     if kind == "Flip" and (share := step.get("flip_ratio", 0.5)) != 0.5:
@@ -255,26 +280,29 @@ def _schedule(given: Foreign) -> Iterator[ForeignChoice]:
     for policy in policies if isinstance(policies, list) else []:
         kind = policy.get("type") if isinstance(policy, dict) else None
         if kind == "LinearLR":
-            yield ForeignChoice(
-                "schedule.warmup_epochs", float(policy.get("end") or 0), "param_scheduler: LinearLR.end"
-            )
+            if (end := given.checked("param_scheduler: LinearLR.end", policy.get("end", 0))) is not None:
+                yield ForeignChoice("schedule.warmup_epochs", float(end), "param_scheduler: LinearLR.end")
         elif kind == "MultiStepLR":
             yield ForeignChoice("/schedule", "step", "param_scheduler: MultiStepLR")
-            milestones = [float(step) for step in policy.get("milestones") or ()]
-            yield ForeignChoice("schedule.milestones", milestones, "MultiStepLR.milestones")
-            yield ForeignChoice("schedule.gamma", policy.get("gamma", 0.1), "MultiStepLR.gamma")
+            if are_numbers(steps := policy.get("milestones")):
+                yield ForeignChoice("schedule.milestones", [float(step) for step in steps], "MultiStepLR.milestones")
+            else:
+                given.refused["param_scheduler: MultiStepLR.milestones"] = steps
+            if (gamma := given.checked("param_scheduler: MultiStepLR.gamma", policy.get("gamma", 0.1))) is not None:
+                yield ForeignChoice("schedule.gamma", gamma, "MultiStepLR.gamma")
         elif kind == "CosineAnnealingLR":
             yield ForeignChoice("/schedule", "cosine", "param_scheduler: CosineAnnealingLR")
-            if isinstance(share := policy.get("eta_min_ratio"), (int, float)):
+            share = given.checked("param_scheduler: CosineAnnealingLR.eta_min_ratio", policy.get("eta_min_ratio"))
+            if share is not None:
                 yield ForeignChoice("schedule.final_ratio", share, "CosineAnnealingLR.eta_min_ratio")
 
 
 def _loop(given: Foreign, name: str) -> Iterator[ForeignChoice]:
-    if (epochs := given.number("train_cfg.max_epochs")) is not None:
-        yield ForeignChoice("trainer.epochs", int(epochs), "train_cfg.max_epochs")
-    if (period := given.number("train_cfg.val_interval")) is not None:
-        yield ForeignChoice("trainer.val_every", int(period), "train_cfg.val_interval")
-    batch, base = given.number("train_dataloader.batch_size"), given.number("auto_scale_lr.base_batch_size")
+    if (epochs := given.count("train_cfg.max_epochs")) is not None:
+        yield ForeignChoice("trainer.epochs", epochs, "train_cfg.max_epochs")
+    if (period := given.count("train_cfg.val_interval")) is not None:
+        yield ForeignChoice("trainer.val_every", period, "train_cfg.val_interval")
+    batch, base = given.count("train_dataloader.batch_size"), given.count("auto_scale_lr.base_batch_size")
     gpus = re.search(r"(?:^|[_-])(\d+)xb\d+", name)
     if batch is not None:
         count = int(gpus[1]) if gpus else 1
@@ -283,9 +311,9 @@ def _loop(given: Foreign, name: str) -> Iterator[ForeignChoice]:
             if gpus
             else "train_dataloader.batch_size"
         )
-        yield ForeignChoice("trainer.batch_size", count * int(batch), why)
+        yield ForeignChoice("trainer.batch_size", count * batch, why)
     if base is not None:
-        yield ForeignChoice("trainer.base_batch", int(base), "auto_scale_lr.base_batch_size")
+        yield ForeignChoice("trainer.base_batch", base, "auto_scale_lr.base_batch_size")
     given.ignore("auto_scale_lr.enable")
 
 
@@ -295,9 +323,12 @@ def _test(given: Foreign) -> Iterator[ForeignChoice]:
         return
     uniform = clip.get("type") in ("UniformSample", "UniformSampleFrames")
     yield ForeignChoice("/eval", "mmaction2_uniform" if uniform else "mmaction2", "whose configuration this is")
-    frames = int(clip.get("clip_len") or 1)
-    clips = int(clip.get("num_clips") or 1) if frames > 1 else 1 + bool(clip.get("twice_sample"))
-    yield ForeignChoice("eval.clips", clips, f"test_pipeline: {clip.get('type')}")
+    kind = clip.get("type")
+    frames = given.counted(f"test_pipeline: {kind}.clip_len", clip.get("clip_len", 1))
+    clips = given.counted(f"test_pipeline: {kind}.num_clips", clip.get("num_clips", 1))
+    if frames is not None and clips is not None:
+        views = clips if frames > 1 else 1 + bool(clip.get("twice_sample"))
+        yield ForeignChoice("eval.clips", views, f"test_pipeline: {kind}")
     kinds = [step.get("type") for step in _steps(given, "test_pipeline")]
     crops = 3 if "ThreeCrop" in kinds else 10 if "TenCrop" in kinds else 1
     yield ForeignChoice("eval.crops", crops, "test_pipeline: ThreeCrop, TenCrop or CenterCrop")

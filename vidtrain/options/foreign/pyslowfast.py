@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from vidtrain.errors import ConfigError
-from vidtrain.options.foreign.reading import Foreign, ForeignChoice
+from vidtrain.options.foreign.reading import Foreign, ForeignChoice, are_numbers, as_number
 
 _DATASETS: Final = {
     "kinetics": "kinetics",
@@ -64,9 +64,9 @@ def _model(given: Foreign) -> Iterator[ForeignChoice]:
     arch = str(given.get("MODEL.ARCH", "")).lower()
     name, why = _catalogue_name(arch, given)
     yield ForeignChoice("/model", name, why)
-    depth = given.number("RESNET.DEPTH")
-    if depth is not None and name in ("c2d_r50", "i3d_r50", "i3d_r50_nonlocal", "slow_r50") and int(depth) != 50:
-        yield ForeignChoice("model.depth", int(depth), "RESNET.DEPTH")
+    depth = given.count("RESNET.DEPTH")
+    if depth is not None and name in ("c2d_r50", "i3d_r50", "i3d_r50_nonlocal", "slow_r50") and depth != 50:
+        yield ForeignChoice("model.depth", depth, "RESNET.DEPTH")
     if (share := given.number("MODEL.DROPOUT_RATE")) is not None and not name.startswith("timesformer"):
         yield ForeignChoice("model.dropout", share, "MODEL.DROPOUT_RATE")
     if (share := given.number("MVIT.DROPPATH_RATE")) is not None and name.startswith("mvit"):
@@ -80,7 +80,7 @@ def _model(given: Foreign) -> Iterator[ForeignChoice]:
 def _catalogue_name(arch: str, given: Foreign) -> tuple[str, str]:
     """The model of the catalogue that an architecture is, and what says so."""
     if arch == "slowfast":
-        alpha, depth = given.number("SLOWFAST.ALPHA"), given.number("RESNET.DEPTH")
+        alpha, depth = given.number("SLOWFAST.ALPHA"), given.count("RESNET.DEPTH")
         if depth == 101:
             return "slowfast_r101", "MODEL.ARCH: slowfast, RESNET.DEPTH: 101"
         return ("slowfast_4x16_r50", "SLOWFAST.ALPHA: 8") if alpha == 8 else ("slowfast_r50", "MODEL.ARCH: slowfast")
@@ -90,7 +90,7 @@ def _catalogue_name(arch: str, given: Foreign) -> tuple[str, str]:
     if arch == "x3d":
         if given.number("X3D.DEPTH_FACTOR") == 5.0:
             return "x3d_l", "X3D.DEPTH_FACTOR: 5.0"
-        frames = int(given.number("DATA.NUM_FRAMES") or 16)
+        frames = given.count("DATA.NUM_FRAMES") or 16
         return {4: "x3d_xs", 13: "x3d_s"}.get(frames, "x3d_m"), f"MODEL.ARCH: x3d, DATA.NUM_FRAMES: {frames}"
     if arch == "mvit":
         second = given.get("MVIT.REL_POS_SPATIAL") is True
@@ -112,38 +112,49 @@ def _catalogue_name(arch: str, given: Foreign) -> tuple[str, str]:
 
 
 def _clip(given: Foreign) -> Iterator[ForeignChoice]:
-    frames, rate = given.number("DATA.NUM_FRAMES"), given.number("DATA.SAMPLING_RATE")
+    frames, rate = given.count("DATA.NUM_FRAMES"), given.count("DATA.SAMPLING_RATE")
     sparse = given.get("DATA.INV_UNIFORM_SAMPLE") is True or str(given.get("TRAIN.DATASET")).endswith("sparse")
     if sparse:
         yield ForeignChoice("/sampler", "segments", "DATA.INV_UNIFORM_SAMPLE: a frame of each part of the video")
     if frames is not None:
-        yield ForeignChoice("sampler.num_frames", int(frames), "DATA.NUM_FRAMES")
+        yield ForeignChoice("sampler.num_frames", frames, "DATA.NUM_FRAMES")
     if rate is not None and not sparse:
-        yield ForeignChoice("sampler.stride", int(rate), "DATA.SAMPLING_RATE, which counts frames of 30 per second")
-    repeats = given.number("AUG.NUM_SAMPLE")
+        yield ForeignChoice("sampler.stride", rate, "DATA.SAMPLING_RATE, which counts frames of 30 per second")
+    repeats = given.count("AUG.NUM_SAMPLE")
     if repeats is not None and repeats > 1:
-        yield ForeignChoice("sampler.clips_per_video", int(repeats), "AUG.NUM_SAMPLE")
+        yield ForeignChoice("sampler.clips_per_video", repeats, "AUG.NUM_SAMPLE")
+
+
+def _list(given: Foreign, key: str) -> list[float]:
+    """A list of numbers; [] where there is none, and another value is not taken over."""
+    value = given.get(key)
+    values = [as_number(part) for part in value] if isinstance(value, list) else value
+    if are_numbers(values):
+        return list(values)
+    if values:
+        given.refused[key] = value
+    return []
 
 
 def _pixels(given: Foreign) -> Iterator[ForeignChoice]:
-    if (size := given.number("DATA.TRAIN_CROP_SIZE")) is not None:
-        yield ForeignChoice("transform.size", int(size), "DATA.TRAIN_CROP_SIZE")
+    if (size := given.count("DATA.TRAIN_CROP_SIZE")) is not None:
+        yield ForeignChoice("transform.size", size, "DATA.TRAIN_CROP_SIZE")
         if given.values["DATA"].get("TEST_CROP_SIZE") == size:
             given.ignore("DATA.TEST_CROP_SIZE")
-    scales = given.get("DATA.TRAIN_JITTER_SCALES")
-    area = given.get("DATA.TRAIN_JITTER_SCALES_RELATIVE")
-    aspect = given.get("DATA.TRAIN_JITTER_ASPECT_RELATIVE")
-    if isinstance(scales, list) and len(scales) == 2:
+    scales = _list(given, "DATA.TRAIN_JITTER_SCALES")
+    area = _list(given, "DATA.TRAIN_JITTER_SCALES_RELATIVE")
+    aspect = _list(given, "DATA.TRAIN_JITTER_ASPECT_RELATIVE")
+    if len(scales) == 2:
         yield ForeignChoice("transform.resize", int(scales[0]), "DATA.TRAIN_JITTER_SCALES")
         if not area and scales[1] > scales[0]:
             yield ForeignChoice("transform.resize_max", int(scales[1]), "DATA.TRAIN_JITTER_SCALES")
-    if isinstance(area, list) and area:
+    if area:
         yield ForeignChoice("transform.crop", "resized", "DATA.TRAIN_JITTER_SCALES_RELATIVE")
         yield ForeignChoice("transform.area", area, "DATA.TRAIN_JITTER_SCALES_RELATIVE")
-    if isinstance(aspect, list) and aspect:
+    if aspect:
         yield ForeignChoice("transform.aspect", aspect, "DATA.TRAIN_JITTER_ASPECT_RELATIVE")
     for key, name in (("mean", "DATA.MEAN"), ("std", "DATA.STD")):
-        if isinstance(colours := given.get(name), list):
+        if colours := _list(given, name):
             yield ForeignChoice(f"transform.{key}", colours, name)
     if given.get("DATA.RANDOM_FLIP") is False:
         yield ForeignChoice("transform.flip", 0.0, "DATA.RANDOM_FLIP: False")
@@ -184,13 +195,8 @@ def _solver(given: Foreign) -> Iterator[ForeignChoice]:
         given.ignore("BN.WEIGHT_DECAY", "SOLVER.MOMENTUM")
         yield ForeignChoice("optimizer.decay_norms", False, "SOLVER.ZERO_WD_1D_PARAM, BN.WEIGHT_DECAY: 0.0")
     policy = str(given.get("SOLVER.LR_POLICY", "cosine"))
-    steps, factors = given.get("SOLVER.STEPS"), given.get("SOLVER.LRS")
-    if (
-        policy == "steps_with_relative_lrs"
-        and isinstance(steps, list)
-        and isinstance(factors, list)
-        and len(factors) > 1
-    ):
+    steps, factors = _list(given, "SOLVER.STEPS"), _list(given, "SOLVER.LRS")
+    if policy == "steps_with_relative_lrs" and steps and len(factors) > 1 and factors[0] > 0:
         yield ForeignChoice("/schedule", "step", f"SOLVER.LR_POLICY: {policy}")
         yield ForeignChoice("schedule.milestones", [float(step) for step in steps if step], "SOLVER.STEPS")
         yield ForeignChoice("schedule.gamma", round(float(factors[1]) / float(factors[0]), 6), "SOLVER.LRS")
@@ -205,19 +211,19 @@ def _solver(given: Foreign) -> Iterator[ForeignChoice]:
 
 
 def _loop(given: Foreign) -> Iterator[ForeignChoice]:
-    if (epochs := given.number("SOLVER.MAX_EPOCH")) is not None:
-        yield ForeignChoice("trainer.epochs", int(epochs), "SOLVER.MAX_EPOCH")
-    repeats = int(given.number("AUG.NUM_SAMPLE") or 1)
-    if (batch := given.number("TRAIN.BATCH_SIZE")) is not None:
-        clips = int(batch) * max(repeats, 1)
+    if (epochs := given.count("SOLVER.MAX_EPOCH")) is not None:
+        yield ForeignChoice("trainer.epochs", epochs, "SOLVER.MAX_EPOCH")
+    repeats = given.count("AUG.NUM_SAMPLE") or 1
+    if (batch := given.count("TRAIN.BATCH_SIZE")) is not None:
+        clips = batch * max(repeats, 1)
         yield ForeignChoice("trainer.batch_size", clips, "TRAIN.BATCH_SIZE, of one machine; here clips of all devices")
         yield ForeignChoice("trainer.base_batch", clips, "so that the learning rate follows another batch size")
         given.ignore("SOLVER.BASE_LR_SCALE_NUM_SHARDS", "NUM_GPUS")
     if (norm := given.number("SOLVER.CLIP_GRAD_L2NORM")) is not None:
         yield ForeignChoice("trainer.clip_grad", norm, "SOLVER.CLIP_GRAD_L2NORM")
-    if (period := given.number("TRAIN.EVAL_PERIOD")) is not None:
-        yield ForeignChoice("trainer.val_every", int(period), "TRAIN.EVAL_PERIOD")
-    batches = int(given.number("BN.NUM_BATCHES_PRECISE") or 200)
+    if (period := given.count("TRAIN.EVAL_PERIOD")) is not None:
+        yield ForeignChoice("trainer.val_every", period, "TRAIN.EVAL_PERIOD")
+    batches = given.count("BN.NUM_BATCHES_PRECISE") or 200
     if given.get("BN.USE_PRECISE_STATS") is True:
         yield ForeignChoice("trainer.precise_bn", batches, "BN.USE_PRECISE_STATS")
     if given.get("BN.NORM_TYPE") == "sync_batchnorm":
@@ -231,7 +237,7 @@ def _test(given: Foreign) -> Iterator[ForeignChoice]:
     sparse = given.get("DATA.INV_UNIFORM_SAMPLE") is True
     if not sparse:  # of which PySlowFast's rule is its own
         yield ForeignChoice("/eval", "pyslowfast_offset" if offset else "pyslowfast", "whose configuration this is")
-    if (clips := given.number("TEST.NUM_ENSEMBLE_VIEWS")) is not None:
-        yield ForeignChoice("eval.clips", int(clips), "TEST.NUM_ENSEMBLE_VIEWS")
-    if (crops := given.number("TEST.NUM_SPATIAL_CROPS")) is not None:
-        yield ForeignChoice("eval.crops", int(crops), "TEST.NUM_SPATIAL_CROPS")
+    if (clips := given.count("TEST.NUM_ENSEMBLE_VIEWS")) is not None:
+        yield ForeignChoice("eval.clips", clips, "TEST.NUM_ENSEMBLE_VIEWS")
+    if (crops := given.count("TEST.NUM_SPATIAL_CROPS")) is not None:
+        yield ForeignChoice("eval.crops", crops, "TEST.NUM_SPATIAL_CROPS")

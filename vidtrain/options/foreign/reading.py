@@ -17,6 +17,7 @@ from vidtrain.plain import MOST_DEPTH, MOST_NODES, check_plain, check_regular
 
 _LARGEST: Final = 1 << 20  # bytes of a file
 _MOST_BASES: Final = 16  # files that a Python configuration is based on, in all
+_LARGEST_NUMBER: Final = 1e12
 _NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = {
     ast.Add: operator.add,
@@ -41,6 +42,8 @@ class Foreign:
 
     values: dict[str, Any]
     read: set[str] = field(default_factory=set)
+    refused: dict[str, Any] = field(default_factory=dict)
+    """What was looked for and is no number that it can be, with where it stands; it counts as not read."""
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a dotted key, a text that is a number as a number; `default` where there is none."""
@@ -53,9 +56,27 @@ class Foreign:
         return as_number(node)
 
     def number(self, key: str) -> float | None:
-        """The value where it is a number, else None."""
-        value = self.get(key)
-        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        """The value where it is a number from 0 on, else None, and it is not taken over."""
+        return self.checked(key, self.get(key))
+
+    def count(self, key: str) -> int | None:
+        """The value where it is a whole number from 1 on, else None, and it is not taken over."""
+        return self.counted(key, self.get(key))
+
+    def checked(self, place: str, value: Any) -> float | None:
+        """`number` of a value that was read before. place: where it stands, for the list of what is not taken over."""
+        if value is None or (is_number(value) and value >= 0):
+            return value
+        self.refused[place] = value
+        return None
+
+    def counted(self, place: str, value: Any) -> int | None:
+        """`count` of a value that was read before."""
+        number = self.checked(place, value)
+        if number is None or (number >= 1 and number == int(number)):
+            return number if number is None else int(number)
+        self.refused[place] = value
+        return None
 
     def ignore(self, *keys: str) -> None:
         """Say nothing of these: they have no counterpart that a user would miss."""
@@ -63,11 +84,24 @@ class Foreign:
 
     def left(self) -> list[str]:
         """Dotted keys, with their values, that nothing has read."""
-        return [f"{key}={value}" for key, value in _leaves(self.values) if not self._was_read(key)]
+        rest = [(key, value) for key, value in _leaves(self.values) if not self._was_read(key)]
+        return [f"{key}={value}" for key, value in [*self.refused.items(), *rest]]
 
     def _was_read(self, key: str) -> bool:
         parts = key.split(".")
         return any(".".join(parts[:count]) in self.read for count in range(1, len(parts) + 1))
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number of a size that a configuration may hold: neither infinite nor NaN."""
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST_NUMBER < value < _LARGEST_NUMBER
+    )
+
+
+def are_numbers(values: Any) -> bool:
+    """Whether it is a list of such numbers, and not an empty one."""
+    return isinstance(values, list) and bool(values) and all(map(is_number, values))
 
 
 def as_number(value: Any) -> Any:
@@ -88,7 +122,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return content
 
 
-def read_python(file: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_python(file: Path) -> dict[str, Any]:
     """The names that a configuration of MMAction2 assigns, laid over those of the files in its `_base_`.
 
     What is no literal, dict(...), list, name assigned before, f-string of these or arithmetic of numbers has no value,
@@ -97,7 +131,14 @@ def read_python(file: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     Raises:
         ConfigError: no Python file, a base that is not there, or one that is based on itself.
     """
-    if file in seen or len(seen) >= _MOST_BASES:
+    return _read_python(file, (), {})
+
+
+def _read_python(file: Path, above: tuple[Path, ...], known: dict[Path, dict[str, Any]]) -> dict[str, Any]:
+    """above: the files that lead here. known: what was read, of all files, each of which is read once."""
+    if file in known:
+        return known[file]
+    if file in above or len(above) + len(known) > _MOST_BASES:
         raise ConfigError(f"config={file}: based on itself, or on more than {_MOST_BASES} files")
     try:
         tree = ast.parse(_text(file))
@@ -108,14 +149,26 @@ def read_python(file: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     for node in tree.body:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             own[node.targets[0].id] = _value(node.value, own, budget, file)
-    bases = own.pop("_base_", [])
     merged: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
-        below = (file.parent / str(base)).resolve()
-        if below.suffix != ".py" or not below.is_file():
-            raise ConfigError(f"config={file}: its _base_ {base} is not there: keep the folders as they are")
-        merged = _over(read_python(below, (*seen, file)), merged)
-    return _over(own, merged)
+    for below in _bases(own.pop("_base_", []), file):
+        merged = _over(_read_python(below, (*above, file), known), merged)
+    known[file] = _over(own, merged)
+    return known[file]
+
+
+def _bases(given: Any, file: Path) -> list[Path]:
+    """The files of `_base_`, which are there."""
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) > _MOST_BASES:
+        got = str(given)[:80]
+        raise ConfigError(f"config={file}: _base_: expected a path or a list of at most {_MOST_BASES}, got {got}")
+    found = []
+    for name in names:
+        below = file if "\0" in name else (file.parent / name).resolve()
+        if "\0" in name or below.suffix != ".py" or not below.is_file():
+            raise ConfigError(f"config={file}: its _base_ {name} is not there: keep the folders as they are")
+        found.append(below)
+    return found
 
 
 def _text(file: Path) -> str:
@@ -161,9 +214,9 @@ def _value(node: ast.expr, names: Mapping[str, Any], budget: list[int], file: Pa
         left, right = inner(node.left), inner(node.right)
         if isinstance(node.op, ast.Add) and isinstance(left, str) and isinstance(right, str):
             return (left + right)[:1000]
-        if all(type(side) in (int, float) and abs(side) < 1e12 for side in (left, right)):
-            divides_by_zero = isinstance(node.op, ast.Div) and right == 0
-            return None if divides_by_zero else _ARITHMETIC[type(node.op)](left, right)
+        numbers = all(type(side) in (int, float) and abs(side) < _LARGEST_NUMBER for side in (left, right))
+        if numbers and not (isinstance(node.op, ast.Div) and right == 0):
+            return _ARITHMETIC[type(node.op)](left, right)
     if isinstance(node, ast.JoinedStr):
         parts = [inner(p.value) if isinstance(p, ast.FormattedValue) else inner(p) for p in node.values]
         return "".join(str(part)[:1000] for part in parts)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import os
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ BLOCK: Final = 512
 """Bytes of a header; contents are padded to a multiple of it."""
 _PATH: Final = re.compile(r"(.+?\.tar)@([0-9]{1,18})\+([0-9]{1,18})/(.+)", re.DOTALL)
 _LARGEST_NAME: Final = 1 << 16  # bytes of the extended headers of a member, which hold its name where that is long
+_SHORT: Final = 90  # characters of a name that every writer puts into the header itself, "./" before it included
+_CHANGED: Final = "the tar file has changed since its index was written, which must be made again"
 _REGULAR: Final = (b"0", b"\0", b"7")
 _WITHOUT_CONTENT: Final = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, pipes
 
@@ -83,7 +86,7 @@ def open_bytes(path: str, buffering: int = -1) -> BinaryIO:
         return Path(path).open("rb", buffering)
     raw = Path(stretch.file).open("rb", buffering=0)  # noqa: SIM115 - closed with the window
     try:
-        _check(raw, stretch.start, stretch.size)
+        _check(raw, path)
         window = _Window(raw, stretch.start, stretch.size)
     except BaseException:
         raw.close()
@@ -92,9 +95,12 @@ def open_bytes(path: str, buffering: int = -1) -> BinaryIO:
 
 
 def mapped(path: str) -> npt.NDArray[np.uint8]:
-    """The bytes of a file or a member, uint8 (N,), memory-mapped read-only. Raises OSError."""
+    """The bytes of a file or a member, uint8 (N,), memory-mapped read-only. Raises OSError, as `open_bytes` does."""
     stretch = stretch_of(path)
     shape = None if stretch.size is None else (stretch.size,)
+    if shape is not None:
+        with Path(stretch.file).open("rb", buffering=0) as raw:
+            _check(raw, path)
     return np.memmap(stretch.file, np.uint8, "r", stretch.start, shape).view(np.ndarray)
 
 
@@ -132,21 +138,55 @@ class _Window(io.RawIOBase):
         super().close()
 
 
-def _check(file: BinaryIO, start: int, size: int) -> None:
-    """Raise OSError where the file has not the member that begins at `start`."""
+def _check(file: BinaryIO, path: str) -> None:
+    """Raise OSError where the tar file has not the member that the path names."""
+    stretch, name = stretch_of(path), name_of(path)
+    start, size = stretch.start, stretch.size or 0
     header = b""
     if start >= BLOCK:
         file.seek(start - BLOCK)
         header = file.read(BLOCK)
-    check_header(header, size)
+    check_header(header, size, name)
+    if not _is_called(_name(header), name) and not any(_is_called(own, name) for own in _names_before(file, start)):
+        raise OSError(_CHANGED)
     if file.seek(0, os.SEEK_END) < start + size:
         raise OSError("the tar file is cut off within it")
 
 
-def check_header(header: bytes, size: int) -> None:
-    """Raise OSError where the bytes before a member are not the header of a file of `size` bytes."""
+def check_header(header: bytes, size: int, name: str) -> None:
+    """Raise OSError where the bytes before a member are not the header of a file `name` of `size` bytes.
+
+    A name that is long, or not ASCII, may stand in an extended header before this one, and is not compared.
+    """
     if not _is_header(header) or header[156:157] not in _REGULAR or _number(header[124:136]) != size:
-        raise OSError("the tar file has changed since its index was written, which must be made again")
+        raise OSError(_CHANGED)
+    if name.isascii() and len(name) <= _SHORT and not _is_called(_name(header), name):
+        raise OSError(_CHANGED)
+
+
+def _is_called(own: str, name: str) -> bool:
+    """Whether a name in a tar file is the one in a path, which may have been normalized."""
+    return posixpath.normpath(own) == posixpath.normpath(name)
+
+
+def _names_before(file: BinaryIO, start: int) -> Iterator[str]:
+    """The names in the extended headers of the member whose content begins at `start`, the last one first."""
+    begin = max(0, start - 2 * _LARGEST_NAME) // BLOCK * BLOCK
+    file.seek(begin)
+    before = file.read(start - BLOCK - begin)
+    end = len(before)
+    for at in range(end - BLOCK, -1, -BLOCK):
+        header = before[at : at + BLOCK]
+        kind = header[156:157]
+        if kind not in (b"L", b"K", b"x") or not _is_header(header):
+            continue
+        size = _number(header[124:136])
+        if at + BLOCK + -(-size // BLOCK) * BLOCK != end:
+            return
+        text, end = before[at + BLOCK : at + BLOCK + size], at
+        own = text.rstrip(b"\0") if kind == b"L" else _records(text).get(b"path", b"") if kind == b"x" else b""
+        if own:
+            yield own.decode("utf-8", "surrogateescape")
 
 
 # ---------------------------------------------------------------- headers

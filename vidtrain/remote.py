@@ -30,7 +30,7 @@ from typing import Any, Final, TypeVar
 from filelock import FileLock
 
 from vidtrain.errors import ConfigError, DataError, VideoError
-from vidtrain.members import BLOCK, check_header, stretch_of
+from vidtrain.members import BLOCK, check_header, name_of, stretch_of
 from vidtrain.runs.atomic import settle
 from vidtrain.terminal import printable
 
@@ -132,13 +132,12 @@ def read_bytes(path: str, seconds: float) -> bytes:
         VideoError: it is not there, is not allowed, or the store does not answer.
         ConfigError: fsspec lacks what it needs for this kind of store.
     """
-    stretch = stretch_of(path)
     reason = ""
     for number in range(_TRIES):
         if number:
             time.sleep(_PAUSE * 2 ** (number - 1))
         try:
-            return _within(seconds, lambda: _read(stretch.file, stretch.start, stretch.size))
+            return _within(seconds, lambda: _read(path))
         except FileNotFoundError:
             raise VideoError(path, "no such file in the store") from None
         except PermissionError:
@@ -152,14 +151,16 @@ def read_bytes(path: str, seconds: float) -> bytes:
     raise VideoError(path, f"cannot be fetched ({_TRIES} tries; {reason})")
 
 
-def _read(file: str, start: int, size: int | None) -> bytes:
-    system, name = _system(file)
+def _read(path: str) -> bytes:
+    stretch = stretch_of(path)
+    start, size = stretch.start, stretch.size
+    system, name = _system(stretch.file)
     if size is None:
         whole: bytes = system.cat_file(name)
         return whole
     # with the header before it, which tells whether the tar file is still the one that was listed
     found: bytes = system.cat_file(name, start=max(0, start - BLOCK), end=start + size)
-    check_header(found[:BLOCK] if start >= BLOCK else b"", size)
+    check_header(found[:BLOCK] if start >= BLOCK else b"", size, name_of(path))
     if len(found) != BLOCK + size:
         raise OSError(f"got {len(found)} of {BLOCK + size} bytes")
     return found[BLOCK:]

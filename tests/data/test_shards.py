@@ -23,7 +23,7 @@ from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.decord import DecordReader
 from vidtrain.data.settings import CopyFormat, ShardConfig
 from vidtrain.errors import ConfigError, DataError, VideoError
-from vidtrain.members import open_bytes, size_of, stretch_of, walk_tar
+from vidtrain.members import mapped, open_bytes, size_of, stretch_of, walk_tar
 
 LOSSLESS = {".mp4": "libx264", ".mkv": "libx264", ".avi": "mpeg4", ".ts": "mpeg2video"}
 
@@ -278,6 +278,23 @@ def test_an_index_that_no_longer_fits_is_a_broken_video(written: Path, tmp_path:
 
 
 # ---------------------------------------------------------------- anybody's tar files
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_another_member_of_equal_size_is_not_taken_for_the_one_of_the_index(tmp_path: Path, format: int) -> None:
+    """Short names, long ones, and such that are not ASCII, each with one of its own kind in its place."""
+    for names in (("./a.mp4", "./b.mp4"), (f"{'d' * 99}/{'a' * 80}.mp4", f"{'d' * 99}/{'b' * 80}.mp4"), ("ä", "ö")):
+        contents = {name: name[-5:].encode() for name in names}
+        tar = tar_of(tmp_path / "it.tar", contents, format)
+        with tar.open("rb") as file:
+            paths = [member.path(str(tar)) for member in walk_tar(file, "it")]
+        assert [open_bytes(path).read() for path in paths] == list(contents.values())
+        assert [mapped(path).tobytes() for path in paths] == list(contents.values())
+        tar_of(tar, dict(reversed(contents.items())), format)
+        for path in paths:
+            for read in (open_bytes, mapped):
+                with pytest.raises(OSError, match="the tar file has changed since its index was written"):
+                    read(path)
 
 
 def tar_of(path: Path, contents: dict[str, bytes], format: int = tarfile.GNU_FORMAT) -> Path:

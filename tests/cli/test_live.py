@@ -104,6 +104,7 @@ def test_a_file_played_as_a_stream_has_the_numbers_of_its_timeline(
     with Path("out/segments.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["file"], row["label"]) for row in rows] == [("stdin", s.label) for s in timeline.segments]
+    assert {row["time"] for row in rows} == {""}  # a pipe is read as fast as it can be
     ends = [(float(row["start"]), float(row["end"])) for row in rows]
     # what a window lasts is known of evenly spaced frames only; where they are not, the next is not yet there
     assert np.allclose(ends, [(s.start, s.end) for s in timeline.segments], atol=6e-4 if which == "video" else 0.09)
@@ -114,7 +115,7 @@ def test_a_file_played_as_a_stream_has_the_numbers_of_its_timeline(
 
 def test_files_are_added_to(tmp_path: Path) -> None:
     def write() -> None:
-        files = LiveFiles(tmp_path, "camera 0", OnlineSegments(["a", "b"], SegmentsConfig()))
+        files = LiveFiles(tmp_path, "camera 0", OnlineSegments(["a", "b"], SegmentsConfig()), timed=True)
         frame = LiveFrame(np.zeros((1, 1, 3), np.uint8), 7, 1.5, 1, None, 0.0, 1000.0)
         files.add(["{}"], Answer(1, 0.5, 1.5, np.array([0.8, 0.2], np.float32), frame))
         files.close()
@@ -188,6 +189,30 @@ def test_an_address_with_a_password(call: Call, trained: Path, video: Path, tmp_
     assert error_line(refused) == "rtsp://***@127.0.0.1:1/x: does not open (Connection refused)"
 
 
+@pytest.mark.parametrize("timed", [True, False])
+def test_times_of_segments_are_those_of_a_clock(timed: bool, tmp_path: Path) -> None:
+    """Ten answers a second apart that are read a tenth of a second apart, then the stream is opened again, later."""
+    names = ["a", "b"]
+    files = LiveFiles(tmp_path, "camera 0", OnlineSegments(names, SegmentsConfig()), timed=timed)
+    for n in range(20):
+        wall = 1000 + 0.1 * n if n < 10 else 1030 + 0.1 * n
+        frame = LiveFrame(np.zeros((1, 1, 3), np.uint8), n, n + 1.0, 1 + n // 10, None, 0.0, wall)
+        probs = np.array([0.9, 0.1] if n % 2 else [0.1, 0.9], np.float32)
+        files.add([], Answer(n, float(n), n + 1.0, probs, frame))
+    files.close()
+    with (tmp_path / "segments.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 20
+    if not timed:
+        assert {row["time"] for row in rows} == {""}
+        return
+    times = [datetime.fromisoformat(row["time"]).timestamp() for row in rows]
+    assert np.allclose(np.diff(times[:9]), 1)
+    assert np.allclose(times[0], 999)  # the frame that came at 1000 is at second 1
+    assert (np.diff(times) > 0).all()
+    assert np.allclose(times[-1], 1031 - 11 + 19)
+
+
 @pytest.mark.parametrize(
     ("address", "shown"),
     [
@@ -197,6 +222,9 @@ def test_an_address_with_a_password(call: Call, trained: Path, video: Path, tmp_
         ("rtsp://u:p?x@a/b", "rtsp://***@a/b"),
         ("http://u:p#x@a/b?q=1", "http://***@a/b?q=1"),
         ("http://a/b?q=1&token=abc&user=me&auth=x;y=2", "http://a/b?q=1&token=***&user=***&auth=***;y=2"),
+        ("rtsp://a/user=me&password=X&channel=1?b=2", "rtsp://a/user=***&password=***&channel=1?b=2"),
+        ("rtsp://a:554/live/user=me_password=X_channel=1.sdp", "rtsp://a:554/live/user=***"),
+        ("rtsp://auth.example/stream=1/id=2", "rtsp://auth.example/stream=1/id=2"),
         ("clip.mp4", "clip.mp4"),
     ],
 )
@@ -227,6 +255,8 @@ def test_ctrl_c_ends_it_in_this_process(call: Call, trained: Path, monkeypatch: 
     before = set(threading.enumerate())
     done = call("predict", f"checkpoint={trained / 'best.pt'}", camera, "output=out")
     assert len(lines(done)) == 2
+    times = [row.rpartition(",")[2] for row in Path("out/segments.csv").read_text(encoding="utf-8").splitlines()]
+    assert abs(datetime.fromisoformat(times[1]).timestamp() - time.time()) < 600
     assert ": 2 windows".removeprefix(":") in done.stderr
     assert set(threading.enumerate()) <= before  # nothing goes on behind it
 

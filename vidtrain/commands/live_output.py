@@ -8,11 +8,12 @@ import json
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import FilePath
 
 log = logging.getLogger("vidtrain")
+
+_RUNS: Final = 4096  # of a stream, whose times are kept: as many as windows are before a segment is cut
 
 
 class StreamOptions(Protocol):
@@ -71,7 +74,8 @@ class Said:
         if options.output is not None:
             folder = prepare_folder(Path(options.output), "output")
             segments = OnlineSegments(self._names, options.segments, multi_label=predictor.task.multi_label)
-            self._files = LiveFiles(folder, source.name, segments)
+            timed = source.passes or self._live.drop is True
+            self._files = LiveFiles(folder, source.name, segments, timed=timed)
 
     def __enter__(self) -> Said:
         return self
@@ -183,21 +187,27 @@ def _alarm_line(alarm: Alarm, answer: Answer) -> dict[str, Any]:
 class LiveFiles:
     """windows.jsonl, the lines of stdout, and segments.csv, a row when a segment is certain. Both are added to.
 
-    name: of the stream, in segments.csv.
+    name: of the stream, in segments.csv. timed: it plays as it happens, so that its seconds have a time on the wall;
+    what is read as fast as it can be has none.
     """
 
-    def __init__(self, folder: Path, name: str, segments: OnlineSegments) -> None:
-        self._name, self._segments = name, segments
+    def __init__(self, folder: Path, name: str, segments: OnlineSegments, *, timed: bool) -> None:
+        self._name, self._segments, self._timed = name, segments, timed
         self._lines = _appended(folder / "windows.jsonl")
         self._rows = _appended(folder / "segments.csv")
-        self._wall = 0.0  # at second 0 of the stream, by the last answer
+        # of each run of the stream, by its first answer: its number, where it begins, the wall's time at second 0
+        self._runs: deque[tuple[int, float, float]] = deque(maxlen=_RUNS)
         if not self._rows.tell():
             self._write_row((*COLUMNS, "time"))
 
     def add(self, lines: Iterable[str], answer: Answer) -> None:
         self._lines.writelines(f"{line}\n" for line in lines)
         self._lines.flush()
-        self._wall = answer.last.wall - answer.last.seconds
+        last = answer.last
+        if (
+            not self._runs or last.run != self._runs[-1][0]
+        ):  # not by each answer: frames wait differently, times step back
+            self._runs.append((last.run, answer.start, last.wall - last.seconds))
         self._write(self._segments.add(answer.start, answer.end, answer.probs, answer.number))
 
     def close(self) -> None:
@@ -209,8 +219,15 @@ class LiveFiles:
     def _write(self, segments: Iterable[Segment]) -> None:
         for s in segments:
             times = f"{s.start:.3f}", f"{s.end:.3f}"
-            self._write_row((self._name, *times, s.label, f"{s.score:.4f}", _iso(self._wall + s.start)))
+            self._write_row((self._name, *times, s.label, f"{s.score:.4f}", self._time(s.start)))
         self._rows.flush()
+
+    def _time(self, seconds: float) -> str:
+        """On the wall, by the run that it is in: a segment may be certain only in a later one."""
+        if not self._timed:
+            return ""
+        zeros = [zero for _, start, zero in self._runs if start <= seconds] or [self._runs[0][2]]
+        return _iso(zeros[-1] + seconds)
 
     def _write_row(self, row: Iterable[Any]) -> None:
         line = io.StringIO(newline="")

@@ -53,7 +53,7 @@ _BOUNDS: Final = {"probesize": "5000000", "analyzeduration": "5000000", "max_str
 """Bytes, microseconds and streams that FFmpeg looks at to find out what it is given."""
 _OURS: Final = ("protocol_whitelist", "protocol_blacklist", "format_whitelist", "codec_whitelist")
 _SECRET: Final = re.compile(
-    r"((?:^|[?&;])[^=&;#]*(?:pass|pwd|token|secret|key|auth|sig|user|login)[^=&;#]*=)[^&;#]*", re.IGNORECASE
+    r"((?:^|[/?&;,])[^/=&;,#]*(?:pass|pwd|token|secret|key|auth|sig|user|login)[^/=&;,#]*=)[^&;#]*", re.IGNORECASE
 )
 
 
@@ -127,7 +127,7 @@ def _source(text: str, config: LiveConfig) -> StreamSource | None:
 
 
 def masked(address: str) -> str:
-    """An address without user, password and what in its query looks like one."""
+    """An address without user, password and what looks like one in its path or query."""
     start = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address)
     if start is None:
         return address
@@ -139,7 +139,7 @@ def masked(address: str) -> str:
         before = "***@" + before.rpartition("@")[2]
     elif "@" in after:  # a ? or # that is part of a password
         before, after = "***@" + after.rpartition("@")[2], ""
-    return start[0] + before + _SECRET.sub(r"\1***", after)
+    return start[0] + _SECRET.sub(r"\1***", before) + _SECRET.sub(r"\1***", after)
 
 
 def open_source(source: StreamSource, config: LiveConfig, stopped: Callable[[], bool]) -> InputContainer:

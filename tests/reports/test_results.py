@@ -175,3 +175,9 @@ def test_probabilities_that_are_not_those_of_the_result(tmp_path: Path) -> None:
     (result.folder / "probabilities.npy").unlink()
     with pytest.raises(DataError, match="cannot be read"):
         result.probabilities()
+
+
+def test_a_test_of_segments_is_named_as_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"format": 2, "split": "test", "protocol": "x", "segment_classes": []}')
+    with pytest.raises(DataError, match=r"task=segments, which reports.* do not do yet: see .*timelines\.png"):
+        TestResult.read(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vidtrain.commands.timeline import VideoTimeline
 from vidtrain.engine.evaluator import evaluate
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelRunner, Preprocess
@@ -17,7 +18,7 @@ from vidtrain.engine.settings import PrecisionName
 from vidtrain.errors import ConfigError
 from vidtrain.segments import Annotated, Windows
 from vidtrain.sequences import Sequences
-from vidtrain.tasks.segments.decode import find_segments
+from vidtrain.tasks.segments.decode import find_segments, why_no_segment
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.settings import SegmentsConfig
 from vidtrain.types import Batch, ListedVideos, ViewPart
@@ -122,3 +123,16 @@ def test_the_loss_of_windows() -> None:
         task.columns(torch.zeros(1, 2, 3), torch.tensor([-1]), "")
     with pytest.raises(ConfigError, match="one class per video"):
         Segments(NAMES, multi_label=False)
+
+
+def test_why_there_is_no_segment() -> None:
+    probs = np.array([[0.2, 0.35, 0.6], [0.1, 0.25, 0.9]], np.float32)
+    windows = Windows(np.array([0.0, 9.0]), np.array([2.0, 11.0]), probs, np.arange(2))
+    config = SegmentsConfig(background=["blue"])
+    why = "no class reached segments.threshold=0.5; the highest was green 0.35"
+    assert why_no_segment(windows, NAMES, config) == why
+    assert VideoTimeline("a.mp4", 11.0, why_none=why).summary == f"a.mp4: 0 segments in 00:00:11.000; {why}"
+    close = why_no_segment(windows, NAMES, SegmentsConfig(background=["blue"], threshold=0.351))
+    assert close.endswith("threshold=0.351; the highest was green 0.350000")
+    assert why_no_segment(windows, NAMES, SegmentsConfig(background=["blue"], threshold=0.3)) == ""
+    assert why_no_segment(windows, NAMES, SegmentsConfig(background=NAMES)) == ""

@@ -40,7 +40,7 @@ from vidtrain.reports.timeline import Overlay, timeline_figure
 from vidtrain.runs.atomic import make_parent, settle, whole_file
 from vidtrain.segments import Segment, Windows
 from vidtrain.tasks.classification.task import Classification
-from vidtrain.tasks.segments.decode import find_segments
+from vidtrain.tasks.segments.decode import find_segments, why_no_segment
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.settings import SegmentsConfig
 
@@ -64,6 +64,7 @@ class VideoTimeline:
     windows: Windows | None = field(default=None, repr=False, compare=False)
     unreadable: list[tuple[float, float]] = field(default_factory=list)
     error: str | None = None
+    why_none: str = field(default="", repr=False, compare=False)
 
     @property
     def summary(self) -> str:
@@ -71,7 +72,8 @@ class VideoTimeline:
         skipped = sum(end - start for start, end in self.unreadable)
         gaps = f", {skipped:.1f} s unreadable" if self.unreadable else ""
         count = f"{len(self.segments)} segment{'s' * (len(self.segments) != 1)}"
-        return f"{self.path}: {count} in {clock(self.seconds)}{gaps}"
+        why = f"; {self.why_none}" if self.why_none else ""
+        return f"{self.path}: {count} in {clock(self.seconds)}{gaps}{why}"
 
 
 class Slider:
@@ -171,7 +173,8 @@ class Slider:
             first, count = min(found.broken), f"{len(found.broken)} of {len(indices)}"
             why = found.broken[first]
             log.warning("%s: %s windows are skipped, the first at %.2f s: %s", path, count, starts[first], why)
-        return VideoTimeline(path, line.end, segments, windows, gaps)
+        why = "" if segments else why_no_segment(windows, names, self._config)
+        return VideoTimeline(path, line.end, segments, windows, gaps, why_none=why)
 
 
 def segments_config(options: Mapping[str, Any]) -> SegmentsConfig:

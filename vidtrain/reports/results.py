@@ -139,6 +139,11 @@ class TestResult:
                     f"{file}: not the result of a test in format {RESULT_FORMAT} (its format: "
                     f"{str(content.get('format'))[:40]}): test again, `vidtrain eval checkpoint=...` writes one"
                 )
+            if "segment_classes" in content and "multi_label" not in content:
+                raise DataError(
+                    f"{file}: the test of a run with task=segments, which reports, comparisons and model cards do not "
+                    f"do yet: see {folder / 'figures' / 'timelines.png'}, and the numbers in this file"
+                )
             check_result(content)
         except OSError as error:
             raise DataError(f"{file}: cannot be read: {error.strerror}") from None

@@ -35,10 +35,7 @@ def find_segments(
     if not len(windows):
         return []
     config.check(class_names)
-    smoothing = config.smoothing
-    if smoothing is None:
-        smoothing = float(np.median(windows.ends - windows.starts)) / 2
-    probs, cells = windows.smoothed(smoothing), windows.cells()
+    probs, cells = _averaged(windows, config), windows.cells()
     background = [class_names.index(name) for name in config.background]
     active = probs >= config.threshold
     if not multi_label:
@@ -55,6 +52,28 @@ def find_segments(
         if piece.seconds >= config.min_seconds
     ]
     return sorted(found, key=lambda segment: (segment.start, segment.end, segment.label))
+
+
+def _averaged(windows: Windows, config: SegmentsConfig) -> npt.NDArray[np.float32]:
+    """float32 (n, K): the probabilities that are held against the threshold."""
+    smoothing = config.smoothing
+    if smoothing is None:
+        smoothing = float(np.median(windows.ends - windows.starts)) / 2
+    return windows.smoothed(smoothing)
+
+
+def why_no_segment(windows: Windows, class_names: Sequence[str], config: SegmentsConfig) -> str:
+    """How far the most probable class stayed below the threshold; "" where one reached it."""
+    classes = [k for k, name in enumerate(class_names) if name not in config.background]
+    if not len(windows) or not classes:
+        return ""
+    highest = _averaged(windows, config)[:, classes].max(0)
+    best = int(highest.argmax())
+    if highest[best] >= config.threshold:
+        return ""
+    digits = 2 if config.threshold - highest[best] > 0.01 else 6
+    reached = f"{class_names[classes[best]]} {highest[best]:.{digits}f}"
+    return f"no class reached segments.threshold={config.threshold:g}; the highest was {reached}"
 
 
 def _pieces(active: npt.NDArray[np.bool_], cells: Floats, label: int) -> Iterator[_Piece]:

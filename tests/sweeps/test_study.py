@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vidtrain.commands.sweeps.objectives import best_of, chosen_objectives, validations, values_of
-from vidtrain.commands.sweeps.record import SweepRecord, SweepRun
+from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun
 from vidtrain.commands.sweeps.sources import OptunaSource
 from vidtrain.commands.sweeps.space import Space, read_space
 from vidtrain.commands.sweeps.study import STUDY, Study, check_search
@@ -152,9 +152,11 @@ def test_the_best_are_those_that_none_beats() -> None:
     assert best_of({}, PRIMARY) == []
 
 
-def source_in(folder: Path, options: SweepConfig, wanted: int = 4) -> OptunaSource:
+def source_in(
+    folder: Path, options: SweepConfig, wanted: int = 4, objectives: list[tuple[str, str]] = PRIMARY
+) -> OptunaSource:
     runs = [SweepRun(n, f"{n}_run", {"lr": f"0.{n + 1}", "width": "3", "drop": "0.1"}) for n in range(3)]
-    record = SweepRecord(folder, "optuna", {}, {}, PRIMARY, runs)
+    record = SweepRecord(folder, "optuna", {}, {}, objectives, runs)
     study = Study(NUMBERS, options, record.objectives)
     return OptunaSource(record, study, lambda number, varied: SweepRun(number, f"{number}_run", varied), wanted)
 
@@ -173,6 +175,22 @@ def test_runs_of_an_earlier_process_are_told_to_the_study_and_copied_for_optuna(
     assert source.propose() is not None
     assert source.propose() is None  # four are wanted
     assert json.loads((tmp_path / "sweep.json").read_text())["runs"][3]["folder"] == "3_run"
+
+
+def test_a_search_for_what_no_run_has_ends_with_the_first_one(tmp_path: Path) -> None:
+    source = source_in(tmp_path, SweepConfig(), objectives=[("top2", "maximize")])
+    finished(tmp_path / "0_run", 0.5, 1)
+    with pytest.raises(ConfigError, match=r"^sweep.objectives: the run has no 'top2'; it has primary, loss, top1"):
+        source.over(SweepRun(0, "0_run", {}), RunState.finished)
+    with pytest.raises(ConfigError, match=r"no 'top2'"):  # continued as it was
+        source_in(tmp_path, SweepConfig(), objectives=[("top2", "maximize")])
+    source_in(tmp_path, SweepConfig(), objectives=[("top1", "maximize")])
+
+
+def test_a_run_that_has_diverged_does_not_end_a_search(tmp_path: Path) -> None:
+    source = source_in(tmp_path, SweepConfig())
+    finished(tmp_path / "0_run", math.nan, 1)
+    source.over(SweepRun(0, "0_run", {}), RunState.finished)
 
 
 def test_a_run_is_asked_to_end_by_a_file(tmp_path: Path) -> None:

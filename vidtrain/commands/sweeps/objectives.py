@@ -68,12 +68,32 @@ def _known(result: Mapping[str, Any], found: Mapping[int, Mapping[str, float]]) 
     return {name: float(value) for name, value in known.items() if _is_number(value)}
 
 
+def has_all(folder: Path, names: Sequence[str]) -> bool:
+    """Whether the finished run in `folder` knows every one of the names, be its value a number or NaN."""
+    result = read_result(folder)
+    if result is None:
+        return True
+    val, test = result["val"], result["test"]
+    known = set(_OF_THE_RUN).union(*_validated(folder).values())
+    known |= {PRIMARY, *val} if isinstance(val, dict) else set()
+    known |= {f"test.{name}" for name in test} if isinstance(test, dict) else set()
+    return known.issuperset(names)
+
+
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
 
 
 def validations(folder: Path) -> dict[int, dict[str, float]]:
     """Epoch -> what its validation found, of the run in `folder`, which may be writing it: a torn line is skipped."""
+    return {
+        epoch: {name: float(value) for name, value in values.items() if _is_number(value)}
+        for epoch, values in _validated(folder).items()
+    }
+
+
+def _validated(folder: Path) -> dict[int, dict[str, Any]]:
+    """Epoch -> what `validations` has of it, whatever is written for a value."""
     file = folder / VALIDATIONS
     try:
         if file.stat().st_size > _LARGEST:
@@ -81,16 +101,14 @@ def validations(folder: Path) -> dict[int, dict[str, float]]:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return {}
-    found: dict[int, dict[str, float]] = {}
+    found: dict[int, dict[str, Any]] = {}
     for line in lines:
         try:
             values: Any = parse_json(line)
         except ValueError:
             continue
         if isinstance(values, dict) and type(values.get("epoch")) is int:
-            found[values["epoch"]] = {
-                name: float(value) for name, value in values.items() if name != "epoch" and _is_number(value)
-            }
+            found[values.pop("epoch")] = values
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from vidtrain.commands.sweeps.objectives import describe, validations, values_of
+from vidtrain.commands.sweeps.objectives import describe, has_all, validations, values_of
 from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun
 from vidtrain.commands.sweeps.study import Study
 from vidtrain.engine.hooks import PRUNE
@@ -31,6 +31,8 @@ class GridSource:
 class OptunaSource:
     """Proposes what a study draws, and tells it what came of the runs, also of those of earlier processes.
 
+    Raises ConfigError, also when a run is over, where the first finished run has no such metric as an objective names.
+
     named: a new run by its number and values. wanted: how many runs there are to be, None: as many as the space has.
     """
 
@@ -42,6 +44,7 @@ class OptunaSource:
         wanted: int | None,
     ) -> None:
         self._record, self._study, self._named, self._wanted = record, study, named, wanted
+        self._scored = False  # whether a run had all objectives
         self._names = [name for name, _ in record.objectives]
         self._grid = iter(study.space.grid()) if study.options.sampler is SweepSampler.grid else None
         for run in record.runs:
@@ -103,7 +106,11 @@ class OptunaSource:
         if state is RunState.finished:
             try:
                 values = values_of(self._record.folder / run.folder, self._names)
+                self._scored = True
             except ConfigError as error:
+                if not self._scored and not has_all(self._record.folder / run.folder, self._names):
+                    self._write()
+                    raise  # nor will another run have it: a search would learn nothing
                 self._study.tell(run.number, None, pruned=False)
                 return f"; {error}"
         self._study.tell(run.number, values, pruned=state is RunState.pruned)

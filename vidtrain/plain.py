@@ -127,11 +127,11 @@ def read_mapping(file: Path) -> dict[str, Any]:
     return content
 
 
-def read_texts(file: Path) -> list[str]:
-    """A YAML file that holds a list of texts, as Hydra keeps a run's overrides; numbers and the like as text, too.
+def read_small_yaml(file: Path) -> Any:
+    """Plain values, of a file that is no larger than any command line.
 
     Raises:
-        ValueError: it holds something else, or more than any command line does.
+        ValueError: not YAML, or larger.
         OSError: it cannot be read.
     """
     import yaml  # type: ignore[import-untyped]
@@ -145,6 +145,17 @@ def read_texts(file: Path) -> list[str]:
         check_plain(content, "it")
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"no YAML of one's own: {str(error).splitlines()[0]}") from None
+    return content
+
+
+def read_texts(file: Path) -> list[str]:
+    """A YAML file that holds a list of texts, as Hydra keeps a run's overrides; numbers and the like as text, too.
+
+    Raises:
+        ValueError: it holds something else, or more than any command line does.
+        OSError: it cannot be read.
+    """
+    content = read_small_yaml(file)
     if not isinstance(content, list) or any(isinstance(one, (dict, list)) for one in content):
         raise ValueError("expected a list of texts")
     return [str(one) for one in content]

@@ -114,6 +114,7 @@ def links(markdown: str, page: str) -> str:
     here = "../" if "/" in page else ""
     text = markdown.replace("](../benchmarks/", f"]({here}benchmarks/").replace("](benchmarks/", f"]({here}benchmarks/")
     text = text.replace("](../docs/", f"]({here}").replace("](docs/", f"]({here}")
+    text = text.replace("](../conf/experiment)", f"]({here}recipes.md)")
     return re.sub(r"\[([^\]]+)\]\((?:\.\./)*[\w/]+\.(?:py|json|csv)\)", r"`\1`", text)
 
 

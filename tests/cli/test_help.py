@@ -98,7 +98,9 @@ def test_help_of_a_choice_of_ones_own(vidtrain: Run, tmp_path: Path) -> None:
     out = vidtrain("train", "--config-dir", "mine", "data=own", "--help").stdout
     assert shown(out)["data.root"] == ("???", "the folder")
     assert shown(out)["data.days"] == ("3", "")
-    assert "no such model (did you mean c3d?)" in error_line(vidtrain("train", "model=c3dd", "--help", check=2))
+    line = error_line(vidtrain("train", "model=c3dd", "--help", check=2))
+    assert "no such model (did you mean c3d?)" in line
+    assert line.endswith("; a folder of your own is given with --config-dir")
 
 
 @pytest.mark.parametrize("args", [[], ["--help"], ["train", "--help"], ["--version"]])

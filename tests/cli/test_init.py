@@ -13,6 +13,7 @@ import yaml
 from tests.cli.conftest import NUMBERS_ONLY, Call, error_line
 from tests.videos import numbered, write_video
 from vidtrain.commands.first_choices import Chosen, GivenWeights, Machine, TrainingVideos, choose, to_yaml
+from vidtrain.commands.report import _commands
 from vidtrain.data.checks.stats import Stats
 
 LAPTOP = Machine(cores=2, memory=8)
@@ -60,6 +61,8 @@ def test_a_folder_of_clips_trains_at_the_first_start(clip: Path, tmp_path: Path,
     assert "vidtrain train --config-dir my_conf experiment=my_clips\n" in done.stdout
     trained = call("train", "--config-dir", "my_conf", "experiment=my_clips", "run_dir=run", *SHORT)
     assert "scored " in trained.stdout
+    again = _commands(tmp_path / "run", tmp_path / "run")["train it again:"]
+    assert again.startswith("vidtrain train --config-dir my_conf experiment=my_clips ")
     assert call("init", root, check=2).stderr == (
         "vidtrain: error: my_conf/experiment/my_clips.yaml: is there already: remove it, or give another folder with "
         "output=...\n"

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.reports.made import made_answers, write_made_test
-from vidtrain.commands.report import after_training, write_report
+from vidtrain.commands.report import _commands, after_training, write_report
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.options.usual import unusual
 from vidtrain.reports.page.charts import confusion_pattern, line_chart, ticks
@@ -192,6 +192,28 @@ def test_suspects_are_those_with_an_issue_and_their_clips(tmp_path: Path) -> Non
     assert re.findall(r"v/\d\.mp4.*", text) == ["v/1.mp4 from 1.5 s", "v/1.mp4", "v/3.mp4"]
     assert " 0.910" in text
     assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hydra: {runtime: {config_sources: [{path: HERE/my conf, provider: command-line}]}}", 1),
+        ("hydra: {runtime: {config_sources: [{path: HERE/conf, provider: main}]}}", 0),
+        ("hydra: {runtime: {config_sources: [{path: [1], provider: command-line}]}}", 0),
+        ("hydra: [", 0),
+        ("- 1", 0),
+    ],
+)
+def test_the_command_keeps_the_folder_of_ones_own_configs(
+    text: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("- experiment=mine\n")
+    (tmp_path / ".hydra" / "hydra.yaml").write_text(text.replace("HERE", str(tmp_path)))
+    own = expected * "--config-dir 'my conf' "
+    again = _commands(tmp_path, tmp_path)["train it again:"]
+    assert again == f"vidtrain train {own}experiment=mine"
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

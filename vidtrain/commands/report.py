@@ -20,7 +20,7 @@ from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.paths import unquoted
 from vidtrain.options.usual import unusual
-from vidtrain.plain import check_regular, read_json, read_mapping, read_texts
+from vidtrain.plain import check_regular, read_json, read_mapping, read_small_yaml, read_texts
 from vidtrain.ranges import number
 from vidtrain.reports.confusion import confused_pairs
 from vidtrain.reports.curves import Curves
@@ -203,7 +203,7 @@ def _commands(folder: Path, home: Path | None) -> dict[str, str]:
         with suppress(OSError, ValueError):
             given = [override.partition("=") for override in read_texts(home / ".hydra" / "overrides.yaml")]
             words = [f"{key}{equals}{unquoted(value)}" for key, equals, value in given if key != "run_dir"]
-            found["train it again:"] = shlex.join(["vidtrain", "train", *words])
+            found["train it again:"] = shlex.join(["vidtrain", "train", *_own_configs(home), *words])
         if (home / "best.pt").is_file():
             found["test it again:"] = shlex.join(["vidtrain", "eval", f"checkpoint={home / 'best.pt'}"])
     found["write this page again:"] = shlex.join(["vidtrain", "report", str(folder)])
@@ -211,6 +211,17 @@ def _commands(folder: Path, home: Path | None) -> dict[str, str]:
 
 
 # ---------------------------------------------------------------- a stranger's files
+
+
+def _own_configs(home: Path) -> list[str]:
+    """The flag for the folder of the user's own configs, as Hydra keeps it with a run; [] where there was none."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        for source in read_small_yaml(home / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["config_sources"]:
+            if source["provider"] == "command-line" and isinstance(source["path"], str):
+                folder = Path(source["path"])
+                here = Path.cwd()
+                return ["--config-dir", str(folder.relative_to(here) if folder.is_relative_to(here) else folder)]
+    return []
 
 
 def _plain(home: Path | None, name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.options.commands import ACTIONS, COMMANDS
 
 _Field = tuple[str, str, str, str]  # name, annotation, default, doc
+OWN_FOLDER = "a folder of your own is given with --config-dir"
 
 
 def conf_dir() -> Path:
@@ -36,9 +37,8 @@ def group_options(group: str, choice: str, folders: Sequence[Path]) -> dict[str,
     file = next((f for folder in folders if (f := folder / group / f"{choice}.yaml").is_file()), None)
     if file is None:
         names = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
-        raise ConfigError(
-            f"{group}={choice}: no such {group}{did_you_mean(choice, names)}; allowed: {one_of(names, 60)}"
-        )
+        allowed = f"{one_of(names, 60)}; {OWN_FOLDER}"
+        raise ConfigError(f"{group}={choice}: no such {group}{did_you_mean(choice, names)}; allowed: {allowed}")
     found: dict[str, tuple[str, str]] = {}
     section = ""
     for line in file.read_text(encoding="utf-8").splitlines():

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.options.commands import FROM_CHECKPOINT
-from vidtrain.options.described import conf_dir, flat_keys
+from vidtrain.options.described import OWN_FOLDER, conf_dir, flat_keys
 from vidtrain.options.synonyms import suggestion
 
 _OF_TRAINING = ("trainer.batch_size", "trainer.epochs", "trainer.devices", "trainer.seed")
@@ -90,7 +90,7 @@ def _missing_config(error: Any) -> str:
         return f"no configuration '{name}'"
     options = options or sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))  # of a list Hydra gives none
     hint = did_you_mean(name, options)
-    return f"{group}={name}: no such {group}{hint}; allowed: {one_of(options, limit=60)}"
+    return f"{group}={name}: no such {group}{hint}; allowed: {one_of(options, limit=60)}; {OWN_FOLDER}"
 
 
 def _bad_yaml(error: yaml.YAMLError) -> str:

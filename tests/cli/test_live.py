@@ -255,8 +255,6 @@ def test_ctrl_c_ends_it_in_this_process(call: Call, trained: Path, monkeypatch: 
     before = set(threading.enumerate())
     done = call("predict", f"checkpoint={trained / 'best.pt'}", camera, "output=out")
     assert len(lines(done)) == 2
-    times = [row.rpartition(",")[2] for row in Path("out/segments.csv").read_text(encoding="utf-8").splitlines()]
-    assert abs(datetime.fromisoformat(times[1]).timestamp() - time.time()) < 600
     assert ": 2 windows".removeprefix(":") in done.stderr
     assert set(threading.enumerate()) <= before  # nothing goes on behind it
 

@@ -240,6 +240,11 @@ def walk_tar(file: BinaryIO, name: str) -> Iterator[Member]:
         raise DataError(f"{name}: not a tar file: {end} bytes")
 
 
+def ends_behind(file: BinaryIO, last: Member) -> bool:
+    """Whether a tar file ends right behind its last member, without the blocks of zeros that end an archive."""
+    return file.seek(0, os.SEEK_END) - last.start - -(-last.size // BLOCK) * BLOCK < BLOCK
+
+
 def _is_header(header: bytes) -> bool:
     """Whether the checksum of a header is right, and its size a number."""
     if len(header) < BLOCK:

@@ -325,7 +325,10 @@ def test_anybodys_tar_files(tmp_path: Path, format: int) -> None:
     assert (found.class_names, found.splits["train"].starts) == (("0", "1"), None)
     assert found.splits["train"].paths[2].endswith(f"/{long[2:]}.mp4")
     assert [open_bytes(path).read() for path in found.splits["train"].paths] == [b"00", b"01", long.encode()]
-    assert "train-00.tar: 1 samples without a video, or without a label (.json, .cls, .txt) are skipped" in found.notes
+    assert (
+        "train-00.tar: 1 samples without a video, or without a label (.json, .cls, .txt) are skipped (readme.txt)"
+        in found.notes
+    )
 
 
 def test_labels_of_any_writer(tmp_path: Path) -> None:
@@ -367,6 +370,23 @@ def test_labels_that_are_none(tmp_path: Path, text: bytes) -> None:
 def test_two_videos_in_a_sample(tmp_path: Path) -> None:
     tar_of(tmp_path / "train.tar", {"0.mp4": b"", "0.avi": b"", "0.cls": b"0"})
     with pytest.raises(DataError, match=r"sample 0 has several videos: 0.mp4, 0.avi"):
+        shards(tmp_path)
+
+
+def test_a_tar_file_that_is_cut_between_two_members_is_noted(tmp_path: Path) -> None:
+    tar = tar_of(tmp_path / "train.tar", {"0.mp4": b"0", "0.cls": b"0", "1.mp4": b"1", "1.cls": b"0"})
+    said = "train.tar: ends without an end-of-archive mark: cut off between two members?"
+    assert said not in shards(tmp_path, val_fraction=0, test_fraction=0).notes
+    with tar.open("r+b") as file:
+        file.truncate(4 * 512)
+    assert said in shards(tmp_path, val_fraction=0, test_fraction=0).notes
+
+
+def test_samples_of_which_none_has_a_video_are_named(tmp_path: Path) -> None:
+    tar_of(tmp_path / "train.tar", {"s00.take1.mp4": b"0", "s00.take1.cls": b"0"})
+    with pytest.raises(
+        DataError, match=r"no videos in the tar files: .*skipped \(s00.take1.mp4\).*up to the first dot"
+    ):
         shards(tmp_path)
 
 

@@ -18,7 +18,7 @@ from vidtrain.data.manifest.index import FILE
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
-from vidtrain.members import Member, walk_tar
+from vidtrain.members import Member, ends_behind, walk_tar
 from vidtrain.plain import parse_json
 from vidtrain.remote import is_url
 from vidtrain.types import FilePath, Regex
@@ -81,6 +81,10 @@ def shards(
             own.starts = own.ends = None
     bad = BadRows()
     multi_label = any(len(labels) != 1 for own in rows.values() for labels in own.labels)
+    if not any(own.names for own in rows.values()):
+        notes = [note for own in rows.values() for note in own.notes]
+        rule = "a sample is what has one name up to the first dot in it"
+        raise DataError(f"{folder}: no videos in the tar files: {some(notes) or 'they are empty'}; {rule}")
     names, numbers, notes = number_labels(rows, given, bad)
     splits = {split: build_manifest(own, numbers, str, multi_label=multi_label) for split, own in rows.items()}
     notes.append(
@@ -106,27 +110,31 @@ def _read_tar(tar: Path, rows: Rows) -> None:
     """Add the samples of a tar file to `rows`, whose times are seconds, 0 to inf for a whole file."""
     assert rows.starts is not None
     assert rows.ends is not None
-    skipped = 0
+    skipped: list[str] = []
+    last: Member | None = None
     try:
         with tar.open("rb") as file:
             for key, members in _samples(file, str(tar)):
+                last = members[-1][1]
                 videos = [member for suffix, member in members if suffix in VIDEO_SUFFIXES]
                 if len(videos) > 1:
                     raise DataError(f"{tar}: sample {key} has several videos: {some([one.name for one in videos])}")
                 beside = {suffix: member for suffix, member in members if suffix in _LABELS}
                 if not videos or not beside:
-                    skipped += 1
+                    skipped.append(members[0][1].name)
                     continue
                 for labels, start, end in _rows_of(file, tar, beside):
                     rows.names.append(videos[0].path(str(tar)))
                     rows.labels.append(labels)
                     rows.starts.append(start)
                     rows.ends.append(end)
+            if last is not None and ends_behind(file, last):
+                rows.notes.append(f"{tar.name}: ends without an end-of-archive mark: cut off between two members?")
     except OSError as error:
         raise DataError(f"{tar}: cannot be read: {error.strerror or error}") from None
     if skipped:
         what = f"without a video, or without a label ({', '.join(_LABELS)})"
-        rows.notes.append(f"{tar.name}: {skipped} samples {what} are skipped")
+        rows.notes.append(f"{tar.name}: {len(skipped)} samples {what} are skipped ({some(skipped)})")
 
 
 def _samples(file: BinaryIO, name: str) -> Iterator[tuple[str, list[tuple[str, Member]]]]:

@@ -193,6 +193,7 @@ def test_delete_and_lists_replace(tmp_path: Path) -> None:
         ("a.py", "_base_ = 'a.py'", "based on itself"),
         ("a.py", "_base_ = '../gone.py'", "is not there"),
         ("a.py", "_base_ = '/etc/passwd'", "is not there"),
+        ("a.py", f"x = 0x{'f' * 9000}", "more than 64 bits"),
         ("a.py", "_base_ = 5", "_base_: expected a path"),
         ("a.py", "_base_ = None", "_base_: expected a path"),
         ("a.py", "_base_ = 'a\\0.py'", "is not there"),

@@ -69,8 +69,19 @@ def test_every_page_has_its_place(pages: ModuleType) -> None:
     assert pages.navigation({*files, "new.md"})[1]["Guides"][-1] == "new.md"
 
 
+def test_links_of_the_guides_are_there_in_a_clone() -> None:
+    found = [
+        (file, link)
+        for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
+        for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", file.read_text(encoding="utf-8"))
+    ]
+    assert len(found) > 50
+    assert [(file.name, link) for file, link in found if not (file.parent / link).exists()] == []
+
+
 def test_what_markdown_would_read_is_escaped(pages: ModuleType) -> None:
     assert pages._cell("a|b <c> *d* [e] f_g\nh") == r"a\|b &lt;c> \*d\* \[e\] f\_g h"
+    assert pages.links("[r](../conf/experiment)", "index.md") == "[r](recipes.md)"
     assert pages.links("[x](../benchmarks/data.md) [y](docs/a.md#b) [z](vidtrain/a/b.py)", "changelog.md") == (
         "[x](benchmarks/data.md) [y](a.md#b) `z`"
     )

@@ -193,6 +193,8 @@ def _value(node: ast.expr, names: Mapping[str, Any], budget: list[int], file: Pa
         return _value(part, names, budget, file, depth + 1)
 
     if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, (bool, int, float, str))):
+        if isinstance(node.value, int) and node.value.bit_length() > 64:
+            raise ConfigError(f"config={file}: a number of more than 64 bits")
         return node.value
     if isinstance(node, (ast.List, ast.Tuple)):
         return [inner(part) for part in node.elts]

@@ -49,7 +49,7 @@ def test_a_torch_that_cannot_be_imported_is_a_line(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2, done.stderr
     assert "torch  cannot be imported: libcudart.so.13: cannot open shared object file  (!)" in done.stdout
-    assert "1. install PyTorch for this Python and this driver anew" in done.stdout
+    assert "1. reinstall PyTorch for this Python and this driver" in done.stdout
     assert done.stderr == "vidtrain: error: 1 thing to change, listed above (strict=true)\n"
 
 

@@ -55,7 +55,7 @@ def devices() -> list[Finding]:
     try:
         import torch
     except (ImportError, OSError) as error:  # OSError: a library of CUDA's is lost
-        fix = "install PyTorch for this Python and this driver anew: pip install --force-reinstall torch torchvision"
+        fix = "reinstall PyTorch for this Python and this driver: pip install --force-reinstall torch torchvision"
         return [Finding("torch", f"cannot be imported: {error}", fix)]
     found = [Finding("CUDA of torch", torch.version.cuda or torch.version.hip or "none: a build for the CPU")]
     driver = _nvidia_driver()

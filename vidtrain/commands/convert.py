@@ -30,7 +30,7 @@ class ConvertConfig:
 
 
 def run(call: Invocation[ConvertConfig]) -> None:
-    """Write the experiment, print it, what was left out, and the command that runs it."""
+    """Write the experiment, print it, what was not taken over, and the command that runs it."""
     source = Path(call.options.config)
     file = Path(call.options.output) / "experiment" / f"{name_of(source)}.yaml"
     if file.exists():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -88,19 +88,22 @@ class StringArray(Sequence[str]):
         return StringArray(buffer, offsets, self.prefix)
 
 
-class IntLists(Sequence["npt.NDArray[np.int64]"]):
-    """Immutable sequence of lists of integers: one buffer of values plus offsets. The classes of multi-label rows."""
+_Own = TypeVar("_Own", bound="_Parts")
 
-    def __init__(self, values: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> None:
+
+class _Parts:
+    """Immutable sequence of arrays of unequal length: one buffer of values plus offsets."""
+
+    def __init__(self, values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> None:
         self.values = values
         self.offsets = offsets
 
     @classmethod
-    def of(cls, lists: Iterable[Iterable[int]]) -> IntLists:
-        parts = [np.array(sorted(set(part)), dtype=np.int64) for part in lists]
+    def _of(cls: type[_Own], parts: Sequence[npt.NDArray[Any]], none: npt.NDArray[Any]) -> _Own:
+        """none: what no part has, of the right type."""
         offsets = np.zeros(len(parts) + 1, dtype=np.int64)
         np.cumsum([len(part) for part in parts], out=offsets[1:])
-        return cls(np.concatenate([np.empty(0, np.int64), *parts]), offsets)
+        return cls(np.concatenate([none, *parts]), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -112,37 +115,27 @@ class IntLists(Sequence["npt.NDArray[np.int64]"]):
             raise IndexError(index)
         index %= len(self)
         return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+
+class IntLists(_Parts, Sequence["npt.NDArray[np.int64]"]):
+    """Immutable sequence of lists of integers: the classes of multi-label rows."""
+
+    @classmethod
+    def of(cls, lists: Iterable[Iterable[int]]) -> IntLists:
+        return cls._of([np.array(sorted(set(part)), dtype=np.int64) for part in lists], np.empty(0, np.int64))
 
     def take(self, rows: npt.NDArray[np.int64]) -> IntLists:
         """The lists at `rows`, as a new array."""
         return IntLists.of(self[int(row)].tolist() for row in np.arange(len(self))[rows])
 
 
-class SegmentLists(Sequence["npt.NDArray[np.float64]"]):
+class SegmentLists(_Parts, Sequence["npt.NDArray[np.float64]"]):
     """Immutable sequence of tables (n, 3): start and end in seconds and the class number of each segment of a video."""
-
-    def __init__(self, values: npt.NDArray[np.float64], offsets: npt.NDArray[np.int64]) -> None:
-        self.values = values
-        self.offsets = offsets
 
     @classmethod
     def of(cls, tables: Iterable[npt.NDArray[np.float64]]) -> SegmentLists:
         """(n, 3) each, n may be 0."""
-        parts = [table.reshape(-1, 3) for table in tables]
-        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
-        np.cumsum([len(part) for part in parts], out=offsets[1:])
-        return cls(np.concatenate([np.empty((0, 3)), *parts]), offsets)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
-        return self.values[self.offsets[index] : self.offsets[index + 1]]
+        return cls._of([table.reshape(-1, 3) for table in tables], np.empty((0, 3)))
 
     def take(self, rows: npt.NDArray[np.int64]) -> SegmentLists:
         """The tables at `rows`, as a new array."""

@@ -133,7 +133,7 @@ class Block(nn.Module):
 
 class PatchConv3d(nn.Conv3d):
     """A 3D convolution whose stride is its kernel, as one matrix product. (B, C, T, H, W) -> (B, D, T', H', W'); what
-    does not fill a patch at the far ends is left out, as by nn.Conv3d, whose weights these are.
+    does not fill a patch at the far ends is dropped, as by nn.Conv3d, whose weights these are.
 
     On a GPU it does not depend on cuDNN's 3D kernels, some of which are wrong or slow in bfloat16. On the CPU it is as
     fast as the convolution or faster (docs/speed.md).

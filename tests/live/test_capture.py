@@ -330,8 +330,13 @@ def test_a_mistake_of_ours_is_raised_to_who_asks(recording: Path, monkeypatch: p
 
     with recording.open("rb") as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
-        with pytest.raises(RuntimeError, match="ours"):
-            captured("-", cut=broken)
+        source = live_source("-", FAST)
+        assert source is not None
+        with Capture(source, FAST, broken, Hold(16), drop=False) as capture:
+            capture._thread.join()  # before anybody has asked
+            assert not capture.is_done
+            with pytest.raises(RuntimeError, match="ours"):
+                capture.take(0.5)
 
 
 def test_a_terminal_is_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:

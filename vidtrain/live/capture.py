@@ -128,9 +128,9 @@ class Capture:
 
     @property
     def is_done(self) -> bool:
-        """Nothing comes any more, and all has been taken."""
+        """Nothing comes any more, and all has been taken, a mistake of ours with it."""
         with self._changed:
-            return self._ended and not self._frames
+            return self._ended and not self._frames and self._raised is None
 
     # ---------------------------------------------------------------- in the thread
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -126,7 +126,7 @@ def _mirror(class_names: Sequence[str]) -> tuple[tuple[tuple[str, str], ...], li
 def _repeat_notes(class_names: Sequence[str], splits: dict[str, Manifest]) -> list[str]:
     """Videos that stand twice in a split or in two splits, and those that seem to, by their names."""
     notes = []
-    paths = {split: list(map(_plain, manifest.paths)) for split, manifest in splits.items()}
+    paths = {split: _plain(manifest.paths) for split, manifest in splits.items()}
     sets = {split: set(each) for split, each in paths.items()}
     for split, manifest in splits.items():
         rows = len(set(_rows(manifest, paths[split]))) if manifest.starts is not None else len(sets[split])
@@ -156,7 +156,7 @@ def _two_label_notes(class_names: Sequence[str], manifests: Sequence[Manifest]) 
     """Videos, or parts of them, that are listed again with another label."""
     if any(m.tags is not None for m in manifests):
         return []
-    rows = (row for m in manifests for row in _rows(m, list(map(_plain, m.paths))))
+    rows = (row for m in manifests for row in _rows(m, _plain(m.paths)))
     labels: dict[tuple[str, float, float], set[int]] = {}
     for row, label in zip(rows, np.concatenate([m.labels for m in manifests]).tolist(), strict=True):
         labels.setdefault(row, set()).add(label)
@@ -180,9 +180,16 @@ def _rows(manifest: Manifest, paths: Sequence[str]) -> list[tuple[str, float, fl
     return list(zip(paths, starts, ends, strict=True))
 
 
-def _plain(path: str) -> str:
+def _plain(paths: Iterable[str]) -> list[str]:
     """One spelling for ./a.mp4, b/../a.mp4 and a.mp4."""
-    return os.path.normpath(path) if any(odd in path for odd in _ODD) else path
+    given = list(paths)
+    if not _odd("\n".join(given)):  # nearly always: all at once, since there may be millions
+        return given
+    return [os.path.normpath(path) if _odd(path) else path for path in given]
+
+
+def _odd(text: str) -> bool:
+    return any(odd in text for odd in _ODD)
 
 
 def _names(paths: set[str]) -> set[str]:

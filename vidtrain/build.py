@@ -280,7 +280,7 @@ def protocol(sampler: SamplerConfig, transform: TransformConfig, evaluation: Eva
         rate = f"clips of {sampler.num_frames} frames at {sampler.fps:g} fps"
     whose = evaluation.protocol
     scale = EvalCrops(transform, evaluation.crops, whose).scale
-    side = "squashed to" if transform.squash or isinstance(scale, str) else "short side"
+    side = "resized to" if transform.squash or isinstance(scale, str) else "short side"
     views = f"{evaluation.clips}x{evaluation.crops} views (clips x crops)"
     if evaluation.hop is not None:
         every = f"{evaluation.hop} frames" if isinstance(evaluation.hop, int) else evaluation.hop

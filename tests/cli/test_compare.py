@@ -227,7 +227,7 @@ def test_intervals_are_those_of_the_tests(tmp_path: Path, compare: Compare) -> N
 
 
 def test_metrics(pair: tuple[Path, Path], compare: Compare) -> None:
-    assert "mean class on 60 videos" in compare(*pair, metric="mean_class")
+    assert "mean class accuracy on 60 videos" in compare(*pair, metric="mean_class")
     assert "metric=map: these tests have top1, mean_class" in compare.refused(*pair, metric="map")
     assert "did you mean top1?" in compare.refused(*pair, metric="top_1")
 

@@ -207,7 +207,7 @@ def test_clips_are_the_files_and_the_same_from_every_command(tiny: list[str], ca
     once = "eval.clips=1"
     done = call("eval", *start, *data(tiny), once, "output=out")
     result = json.loads(Path("out/result.json").read_text())
-    assert result["protocol"].startswith("clips of 4 frames at 15 fps at 32 px (squashed to 36x48)")
+    assert result["protocol"].startswith("clips of 4 frames at 15 fps at 32 px (resized to 36x48)")
     assert "expects 16 frames at 15 fps, scaled to 128x171, crops of 112, mean 0.4322" in done.stderr
     assert "sampler.fps=15.0" in done.stderr
     assert "taken for those of the data in its order (class_names=FILE)" in done.stderr

@@ -74,7 +74,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "three crops": ({"num_frames": 2}, {"resize": 40, "size": 24}, {"crops": 3, "clips": 2}),
     "ten crops": ({"num_frames": 2}, {"resize": 40, "size": 24}, {"crops": 10, "clips": 1}),
     "stretched": ({"num_frames": 2}, {"resize": "24x30", "size": 24}, {"clips": 1}),
-    "squashed": ({"num_frames": 2}, {"squash": True}, {"clips": 1}),
+    "to a square": ({"num_frames": 2}, {"squash": True}, {"clips": 1}),
 }
 
 

@@ -27,7 +27,7 @@ from vidtrain.tasks.classification.significance import (
     of_all,
 )
 
-TITLES: Final = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class", "map": "mAP"}
+TITLES: Final = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class accuracy", "map": "mAP"}
 """Metric -> title of all that settings can be compared by."""
 _ALSO_SETTINGS: Final = ("eval", "trainer.patience", "trainer.max_skipped")  # though a run may go on with others
 

@@ -124,7 +124,7 @@ class TransformConfig:
     resize_max: int | None = number(None, least=1)
     """Training draws the short side from resize to this, once per clip; null: always resize."""
     squash: bool = False
-    """Scale to a square, so that nothing is cropped away at the sides; false keeps the aspect."""
+    """Resize to a square whatever the aspect ratio, so that nothing is cropped away; false keeps the aspect ratio."""
     area: list[float] = number([0.08, 1.0], above=0, most=1)
     """crop=resized: share of the frame, from and to."""
     aspect: list[float] = number([0.75, 1.3333], above=0)

@@ -53,13 +53,13 @@ def compare(original: Ask, exported: Ask, clips: Mapping[str, Tensor], *, multi_
     wanted = torch.cat([original(part).float() for part in split_inputs(clips, 8)])
     found = torch.cat([exported(first), *(exported(part) for part in split_inputs(rest, 5) if total > 1)])
 
-    def squashed(logits: Tensor) -> Tensor:
+    def probs_of(logits: Tensor) -> Tensor:
         return logits.sigmoid() if multi_label else logits.softmax(-1)
 
     return Parity(
         clips=total,
         logits=(wanted - found).abs().max().item(),
-        probs=(squashed(wanted) - squashed(found)).abs().max().item(),
+        probs=(probs_of(wanted) - probs_of(found)).abs().max().item(),
         std=wanted.double().std().item(),
         same=int((wanted.argmax(1) == found.argmax(1)).sum()),
         finite=bool(wanted.isfinite().all() and found.isfinite().all()),

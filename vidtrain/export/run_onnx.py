@@ -60,7 +60,7 @@ def crops(clip: Any, size: int, count: int) -> Any:
     return np.concatenate([cut, cut[:, :, :, ::-1]]) if count == 10 else cut
 
 
-def squashed(logits: Any, several: bool) -> Any:
+def probs_of(logits: Any, several: bool) -> Any:
     if several:
         return 1 / (1 + np.exp(-logits))
     powers = np.exp(logits - logits.max(-1, keepdims=True))
@@ -81,11 +81,11 @@ def probabilities(video: str, session: Any, about: dict[str, Any]) -> Any:
     clips = (crops(np.stack([kept[n] for n in clip]), how["size"], views["crops"]) for clip in wanted)
     logits = np.concatenate([session.run(["logits"], {"rgb": clip})[0] for clip in clips]).astype(float)
     averaged = views["average"] == "logits"
-    probs = squashed(logits.mean(0), several) if averaged else squashed(logits, several).mean(0)
+    probs = probs_of(logits.mean(0), several) if averaged else probs_of(logits, several).mean(0)
     temperature = (about["calibration"] or {}).get("temperature")
     if temperature is None:
         return probs
-    return squashed((np.log(probs) - np.log1p(-probs) * several) / temperature, several)
+    return probs_of((np.log(probs) - np.log1p(-probs) * several) / temperature, several)
 
 
 if __name__ == "__main__":

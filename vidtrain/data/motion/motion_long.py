@@ -1,6 +1,6 @@
 """Untrimmed videos from the scenes of `motion`: what happens in them, when, and long stretches of nothing.
 
-The gauge for segments. A shape moves, turns or grows for a while, rests, does something else; its phases go on from
+The benchmark for segments. A shape moves, turns or grows for a while, rests, does something else; its phases go on from
 where they were, so no frame tells what happens at it. While it rests the scene may be cut to another one: a change that
 is no class. The times of all segments are known to the frame.
 """

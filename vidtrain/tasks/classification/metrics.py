@@ -135,7 +135,7 @@ METRICS: Final = (
         lambda s: None if _several(s) or s.probs.shape[1] <= 5 else topk_accuracy(s.probs, s.labels, 5),
     ),
     Metric("clip_top1", "clip top-1", lambda s: s.clip_hits.mean().item()),
-    Metric("mean_class", "mean class", _mean_class),
+    Metric("mean_class", "mean class accuracy", _mean_class),
     Metric("loss", "loss", lambda s: s.loss),
     Metric("balanced_accuracy", "balanced accuracy", _mean_class, detail=True),
     Metric("macro_f1", "macro F1", lambda s: s.per_class.macro_f1, detail=True),

@@ -85,10 +85,10 @@ class Classification:
         """
         if self.multi_label:  # a softmax makes nan of +inf by itself
             views = views.masked_fill(views == torch.inf, torch.nan)
-        probs, total = self._squashed(views), views.shape[1]
+        probs, total = self._probabilities(views), views.shape[1]
 
         def mean(some: Tensor | slice) -> Tensor:
-            return self._squashed(views[:, some].mean(1)) if average == "logits" else probs[:, some].mean(1)
+            return self._probabilities(views[:, some].mean(1)) if average == "logits" else probs[:, some].mean(1)
 
         def right(best: Tensor) -> Tensor:
             return targets.gather(1, best) > 0 if targets.ndim == 2 else best == targets[:, None]
@@ -106,7 +106,7 @@ class Classification:
         }
         return found if self.calibration.temperature is None else {**found, "uncalibrated": every}
 
-    def _squashed(self, logits: Tensor) -> Tensor:
+    def _probabilities(self, logits: Tensor) -> Tensor:
         return logits.sigmoid() if self.multi_label else logits.softmax(-1)
 
     def scores(self, predictions: Predictions) -> ClassScores:

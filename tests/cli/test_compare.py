@@ -232,6 +232,47 @@ def test_metrics(pair: tuple[Path, Path], compare: Compare) -> None:
     assert "did you mean top1?" in compare.refused(*pair, metric="top_1")
 
 
+def test_a_mean_over_classes_is_tested_by_the_bootstrap(pair: tuple[Path, Path], compare: Compare) -> None:
+    compare(*pair, metric="mean_class", output="t.csv")
+    [row] = rows(Path("t_pairs.csv"))
+    assert row["test"] == "the paired bootstrap"
+    assert row["p"] == row["bootstrap_p"] != row["mcnemar_exact"] != ""
+
+
+def test_the_most_certain_mistakes_come_first(tmp_path: Path, compare: Compare) -> None:
+    probs = answers([])
+    for number, sure in enumerate((0.5, 0.9, 0.7, 0.6)):
+        probs[number] = answers([number])[number] * sure / 0.8
+    for name, own in (("a", answers([])), ("b", probs)):
+        write_run(tmp_path / "runs" / name, own, LABELS, {"model": name})
+    text = compare("runs", disagreements="d.csv")
+    assert [row["path"] for row in rows(Path("d.csv"))] == ["1.mp4", "2.mp4", "3.mp4", "0.mp4"]
+    assert [row["prob_second"] for row in rows(Path("d.csv"))] == ["0.900000", "0.700000", "0.600000", "0.500000"]
+    assert re.search(r"^1\.mp4 +run +#1 +fall +0\.90$", text, re.MULTILINE)
+
+
+def test_videos_without_a_label_count_once_and_in_no_number(tmp_path: Path, compare: Compare) -> None:
+    labels = LABELS.copy()
+    labels[:4] = -1
+    for name, wrong in (("a", [5, 6, 7]), ("b", [8])):
+        write_run(tmp_path / "runs" / name, answers(wrong), labels, {"model": name})
+    text = compare("runs", output="t.csv")
+    assert "top-1 on 56 videos" in text
+    assert "4 videos without a label excluded." in text
+    assert [float(row["value"]) for row in rows(Path("t.csv"))] == pytest.approx([55 / 56, 53 / 56])
+
+
+def test_what_an_interval_leaves_out_is_said(pair: tuple[Path, Path], tmp_path: Path, compare: Compare) -> None:
+    seeds, videos = "Several runs of a setting: mean", "its interval is over videos; what another seed would change"
+    assert videos in compare(*pair)
+    assert seeds not in compare(*pair)
+    assert videos not in compare(pair[0])  # with nothing beside it
+    write_run(tmp_path / "runs" / "c", answers(slice(0, 9)), LABELS, {"model": "c3d", "trainer.seed": 1})
+    both = compare("runs")
+    assert seeds in both
+    assert videos in both
+
+
 def test_five_answers(tmp_path: Path, compare: Compare) -> None:
     labels = np.zeros(40, dtype=int)
     for name, rank in (("a", 5), ("b", 6)):  # the label's place among the answers to the first ten videos

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +20,12 @@ from tests.cli.conftest import tiny as tiny
 from tests.cli.conftest import trained as trained
 from tests.models.parity import drawn_weights
 from vidtrain import build
-from vidtrain.commands.publish import portable
+from vidtrain.commands.publish import _compare, _preprocessors, _with_task, portable
 from vidtrain.hub_folder import CARD, CONFIG, PREPROCESSORS, WEIGHTS, load_trained, read_folder
 from vidtrain.models.settings import TuneConfig, TuneName
 from vidtrain.models.tuning import tune
+from vidtrain.models.weights.expects import Expects
+from vidtrain.models.weights.to_transformers import TransformersModel
 from vidtrain.options.presets import model_options
 from vidtrain.reports.results import write_json
 from vidtrain.shell import cli
@@ -163,6 +166,44 @@ def test_transformers_loads_the_folder(model: str, options: dict[str, Any], trai
     assert (found - expected).abs().max() < 1e-4 * expected.std()
 
 
+def test_the_preprocessor_is_that_of_the_clips(published: Path) -> None:
+    found, config = json.loads((published / PREPROCESSORS[0]).read_text()), package.load(published).config
+    side = config.transform.size
+    assert found["size"] == {"shortest_edge": config.transform.resize}
+    assert (found["crop_size"], found["do_center_crop"]) == ({"height": side, "width": side}, True)
+    assert found["num_frames"] == config.sampler.num_frames
+    assert (found["image_mean"], found["image_std"]) == (config.transform.mean, config.transform.std)
+    assert (found["rescale_factor"], "offset" in found) == (1 / 255, False)
+
+
+def test_a_processor_that_shifts_the_range_normalises_to_the_same() -> None:
+    """transformers' for ViViT takes 1 from the scaled frame, before mean and std."""
+    clips = Expects(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3), size=32, resize="36x48", num_frames=8)
+    [found] = _preprocessors(clips, TransformersModel({}, {}, {"who": "reads"}, signed=True)).values()
+    assert (found["who"], found["offset"], found["size"]) == ("reads", True, {"height": 36, "width": 48})
+    for colour in range(3):
+        shifted = 200 * found["rescale_factor"] - 1
+        seen = (shifted - found["image_mean"][colour]) / found["image_std"][colour]
+        assert seen == pytest.approx((200 / 255 - clips.mean[colour]) / clips.std[colour])  # type: ignore[index]
+
+
+def test_several_labels_are_another_problem_to_transformers() -> None:
+    theirs = TransformersModel({"model_type": "vivit"}, {}, {})
+    kinds = [_with_task(theirs, multi_label=several)["problem_type"] for several in (False, True)]
+    assert kinds == ["single_label_classification", "multi_label_classification"]
+
+
+def test_what_does_not_read_back_is_an_error(published: Path) -> None:
+    content = read_folder(published)
+    _compare(published, content["class_names"], content["model"])
+    other = {**content["model"]}
+    name = next(iter(other))
+    other[name] = other[name] + 1e-6
+    for names, state in ((content["class_names"], other), (["a"], content["model"]), (content["class_names"], {})):
+        with pytest.raises(package.VidtrainError, match="does not read back as the checkpoint"):
+            _compare(published, names, state)
+
+
 # ---------------------------------------------------------------- what it tells
 
 
@@ -177,7 +218,7 @@ def test_nothing_of_the_machine_is_in_the_folder(trained: Path, tmp_path: Path) 
     config["hook"] = {"mine": {"_target_": "mine.Hook", "to": f"{secret}@example.org"}}
     config |= {"run_dir": f"runs/{secret}", "resume": f"/home/{secret}/run", "class_names": f"~{secret}/names.txt"}
     config["flow"] |= {"source": "cache", "root": f"/home/{secret}/flow", "method": "dis"}
-    config["trainer"] |= {"device": f"cuda:{secret}", "num_workers": 37}
+    config["trainer"] |= {"device": f"cuda:{secret}", "num_workers": 37, "accumulate": 3}
     content |= {"note": [f"/home/{secret}/x"], "bad": {f"/home/{secret}/a.mp4": "broken"}, "temperature": 1.5}
     torch.save(content, tmp_path / "best.pt")
     kept = portable(config, "best.pt")
@@ -190,6 +231,9 @@ def test_nothing_of_the_machine_is_in_the_folder(trained: Path, tmp_path: Path) 
     for file in (tmp_path / "out").iterdir():
         for text in (secret, str(tmp_path), str(trained), "best.pt"):
             assert text.encode() not in file.read_bytes(), (file, text)
+    text = (tmp_path / "out" / CARD).read_text()
+    assert "Started from weights=start.pt, whose own terms may apply." in text  # the file's name, not its folder
+    assert "with 24 clips per update" in text
     found = load_trained(tmp_path / "out")
     assert found["temperature"] == 1.5  # what else a checkpoint says goes along
     assert "note" not in found
@@ -234,6 +278,11 @@ def test_the_card_states_the_test(trained: Path, published: Path) -> None:
     assert f"**top-1 {result['top1']:.3f}** ({interval}) on 8 of the 8 videos of the test split of motion." in text
     assert f"| top-1 | {result['top1']:.4f} | {interval} |" in text
     assert f"Scored 8 of 8 videos. Protocol: {result['protocol']}." in text
+    how = r"Trained for up to 2 epochs with 8 clips per update, SGD \(lr [\d.]+\), precision \w+, seed 0; tune=full\."
+    assert re.search(how, text)
+    epoch = json.loads((trained / "result.json").read_text())["best_epoch"]
+    assert f"The weights are those after epoch {epoch}." in text
+    assert "Started from" not in text
     worst = min(result["classes"], key=lambda row: row["recall"])
     assert f"{worst['name'].replace('_', chr(92) + '_')} ({worst['recall']:.2f} of {worst['support']})" in text
 

@@ -36,17 +36,18 @@ Key = tuple[str, float | None, float | None, tuple[str, ...], int]
 
 
 class AnsweredTest:
-    """The videos with a label of one test. keys: in the order of predictions.csv. rows: of each its row there."""
+    """The videos with a label of one test, in the order of predictions.csv. rows: of each its row there. unlabelled:
+    those without, by ScoredVideo.key."""
 
     def __init__(self, run: TestedRun) -> None:
         self.run = run
         seen: Counter[tuple[Any, ...]] = Counter()
         self.videos: dict[Key, ScoredVideo] = {}
         self.rows: dict[Key, int] = {}
-        self.unlabelled = 0
+        self.unlabelled: Counter[tuple[Any, ...]] = Counter()
         for row, video in enumerate(run.test.predictions()):
             if not video.labels and not run.test.multi_label:
-                self.unlabelled += 1
+                self.unlabelled[video.key] += 1
                 continue
             name = (*video.key, video.labels)
             key = (*name, seen[name])

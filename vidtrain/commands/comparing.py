@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from vidtrain.commands.answers import TITLES, Key, Setting, statistic_of
 from vidtrain.errors import ConfigError
 from vidtrain.reports.comparison import ComparedPair, ComparedSetting, Comparison, Disagreement
+from vidtrain.reports.table import counted
 from vidtrain.tasks.classification.significance import (
     Bootstrap,
     Floats,
@@ -188,7 +190,9 @@ def _remarks(scored: Sequence[_Scored]) -> list[str]:
             "The intervals of single runs are over groups of videos; differences and p take each video by itself, "
             "which is too sure of them where videos of a group are alike."
         )
-    unlabelled = sum(test.unlabelled for one in scored for test in one.setting.tests)
+    unlabelled: Counter[Any] = Counter()
+    for test in (test for one in scored for test in one.setting.tests):
+        unlabelled |= test.unlabelled  # the same videos of every run count once
     if unlabelled:
-        remarks.append(f"{unlabelled} videos without a label are excluded.")
+        remarks.append(f"{counted(unlabelled.total(), 'video')} without a label excluded.")
     return remarks

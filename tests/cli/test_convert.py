@@ -300,6 +300,46 @@ def test_what_is_no_number_of_python_is_not_taken_over(old: str, new: str, key: 
     assert left in rest
 
 
+@pytest.mark.parametrize(
+    ("policies", "taken", "left"),
+    [
+        ("[dict(type='PolyLR', power=2)]", {}, ["param_scheduler[0]={'type': 'PolyLR', 'power': 2}"]),
+        ("dict(type='OneCycleLR')", {}, ["param_scheduler[0]={'type': 'OneCycleLR'}"]),
+        ("[5, None]", {}, ["param_scheduler[0]=5"]),
+        (
+            "[dict(type='LinearLR', end=500, by_epoch=False), dict(type='CosineAnnealingLR', eta_min=lr / 100)]",
+            {"/schedule": "cosine", "schedule.final_ratio": 0.01},
+            ["param_scheduler[0]={'type': 'LinearLR', 'end': 500, 'by_epoch': False}"],
+        ),
+        (
+            "[dict(type='LinearLR', end=5), dict(type='LinearLR', begin=5, end_factor=0.0)]",
+            {"schedule.warmup_epochs": 5.0},
+            ["param_scheduler[1]={'type': 'LinearLR', 'begin': 5, 'end_factor': 0.0}"],
+        ),
+        (
+            "[dict(type='MultiStepLR', milestones=[3]), dict(type='CosineAnnealingLR', eta_min_ratio=0.1)]",
+            {"/schedule": "step", "schedule.milestones": [3.0], "schedule.gamma": 0.1},
+            ["param_scheduler[1]={'type': 'CosineAnnealingLR', 'eta_min_ratio': 0.1}"],
+        ),
+        (
+            "dict(type='CosineAnnealingLR', eta_min=7)",
+            {"/schedule": "cosine"},
+            ["param_scheduler: CosineAnnealingLR.eta_min=7"],
+        ),
+    ],
+)
+def test_a_policy_that_has_no_counterpart_is_named(
+    policies: str, taken: dict[str, Any], left: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.py").write_text(
+        "model = dict(backbone=dict(type='C3D'))\ntrain_pipeline = []\nlr = 0.5\n"
+        f"optim_wrapper = dict(optimizer=dict(type='SGD', lr=lr))\nparam_scheduler = {policies}\n"
+    )
+    keys, rest = said(tmp_path / "a.py")
+    assert {key: value for key, value in keys.items() if "schedule" in key} == taken
+    assert rest == ["lr=0.5", *left] or rest == [*left, "lr=0.5"]
+
+
 def test_each_base_is_read_once_and_all_are_counted(tmp_path: Path) -> None:
     for number in range(20):
         bases = [f"b{other}.py" for other in range(number + 1, min(number + 9, 20))]

@@ -276,25 +276,50 @@ def _optimizer(given: Foreign) -> Iterator[ForeignChoice]:
 
 
 def _schedule(given: Foreign) -> Iterator[ForeignChoice]:
+    """A warm-up by LinearLR, and one policy for all that follows it; the others are named among what is left."""
     policies = given.get("param_scheduler")
-    for policy in policies if isinstance(policies, list) else []:
+    listed = policies if isinstance(policies, list) else [policies]
+    followed = False
+    for number, policy in enumerate(listed):
         kind = policy.get("type") if isinstance(policy, dict) else None
-        if kind == "LinearLR":
+        in_epochs = isinstance(policy, dict) and policy.get("by_epoch", True) is True
+        if kind == "LinearLR" and in_epochs and policy.get("end_factor", 1) == 1 and not policy.get("begin"):
             if (end := given.checked("param_scheduler: LinearLR.end", policy.get("end", 0))) is not None:
                 yield ForeignChoice("schedule.warmup_epochs", float(end), "param_scheduler: LinearLR.end")
-        elif kind == "MultiStepLR":
-            yield ForeignChoice("/schedule", "step", "param_scheduler: MultiStepLR")
-            if are_numbers(steps := policy.get("milestones")):
-                yield ForeignChoice("schedule.milestones", [float(step) for step in steps], "MultiStepLR.milestones")
-            else:
-                given.refused["param_scheduler: MultiStepLR.milestones"] = steps
-            if (gamma := given.checked("param_scheduler: MultiStepLR.gamma", policy.get("gamma", 0.1))) is not None:
-                yield ForeignChoice("schedule.gamma", gamma, "MultiStepLR.gamma")
-        elif kind == "CosineAnnealingLR":
-            yield ForeignChoice("/schedule", "cosine", "param_scheduler: CosineAnnealingLR")
-            share = given.checked("param_scheduler: CosineAnnealingLR.eta_min_ratio", policy.get("eta_min_ratio"))
-            if share is not None:
-                yield ForeignChoice("schedule.final_ratio", share, "CosineAnnealingLR.eta_min_ratio")
+        elif kind in _POLICIES and in_epochs and not followed:
+            followed = True
+            yield from _POLICIES[kind](given, policy)
+        elif policy is not None:
+            given.refused[f"param_scheduler[{number}]"] = policy
+
+
+def _multi_step(given: Foreign, policy: dict[str, Any]) -> Iterator[ForeignChoice]:
+    yield ForeignChoice("/schedule", "step", "param_scheduler: MultiStepLR")
+    if are_numbers(steps := policy.get("milestones")):
+        yield ForeignChoice("schedule.milestones", [float(step) for step in steps], "MultiStepLR.milestones")
+    else:
+        given.refused["param_scheduler: MultiStepLR.milestones"] = steps
+    if (gamma := given.checked("param_scheduler: MultiStepLR.gamma", policy.get("gamma", 0.1))) is not None:
+        yield ForeignChoice("schedule.gamma", gamma, "MultiStepLR.gamma")
+
+
+def _cosine(given: Foreign, policy: dict[str, Any]) -> Iterator[ForeignChoice]:
+    yield ForeignChoice("/schedule", "cosine", "param_scheduler: CosineAnnealingLR")
+    place = "param_scheduler: CosineAnnealingLR.eta_min_ratio"
+    share = given.checked(place, policy.get("eta_min_ratio"))
+    if share is not None:
+        yield ForeignChoice("schedule.final_ratio", share, "CosineAnnealingLR.eta_min_ratio")
+        return
+    place = "param_scheduler: CosineAnnealingLR.eta_min"
+    low, rate = given.checked(place, policy.get("eta_min")), given.number("optim_wrapper.optimizer.lr")
+    if low and rate and low <= rate:
+        yield ForeignChoice("schedule.final_ratio", low / rate, "CosineAnnealingLR.eta_min / optimizer.lr")
+    elif low:
+        given.refused[place] = low
+
+
+_POLICIES: Final = {"MultiStepLR": _multi_step, "CosineAnnealingLR": _cosine}
+"""How the rate falls, by the type of a policy."""
 
 
 def _loop(given: Foreign, name: str) -> Iterator[ForeignChoice]:

@@ -13,8 +13,9 @@ import io
 import os
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -28,7 +29,7 @@ BLOCK: Final = 512
 """Bytes of a header; contents are padded to a multiple of it."""
 _PATH: Final = re.compile(r"(.+?\.tar)@([0-9]{1,18})\+([0-9]{1,18})/(.+)", re.DOTALL)
 _LARGEST_NAME: Final = 1 << 16  # bytes of the extended headers of a member, which hold its name where that is long
-_SHORT: Final = 90  # characters of a name that every writer puts into the header itself, "./" before it included
+_AHEAD: Final = (3 * BLOCK, BLOCK + 2 * _LARGEST_NAME)  # bytes looked through for a name: those of most, of the longest
 _CHANGED: Final = "the tar file has changed since its index was written, which must be made again"
 _REGULAR: Final = (b"0", b"\0", b"7")
 _WITHOUT_CONTENT: Final = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, pipes
@@ -140,27 +141,30 @@ class _Window(io.RawIOBase):
 
 def _check(file: BinaryIO, path: str) -> None:
     """Raise OSError where the tar file has not the member that the path names."""
-    stretch, name = stretch_of(path), name_of(path)
+    stretch = stretch_of(path)
     start, size = stretch.start, stretch.size or 0
-    header = b""
-    if start >= BLOCK:
-        file.seek(start - BLOCK)
-        header = file.read(BLOCK)
-    check_header(header, size, name)
-    if not _is_called(_name(header), name) and not any(_is_called(own, name) for own in _names_before(file, start)):
-        raise OSError(_CHANGED)
+
+    def before(count: int) -> bytes:
+        begin = max(0, start - count)
+        file.seek(begin)
+        return file.read(start - begin)
+
+    check_header(before, size, name_of(path))
     if file.seek(0, os.SEEK_END) < start + size:
         raise OSError("the tar file is cut off within it")
 
 
-def check_header(header: bytes, size: int, name: str) -> None:
-    """Raise OSError where the bytes before a member are not the header of a file `name` of `size` bytes.
+def check_header(before: Callable[[int], bytes], size: int, name: str) -> None:
+    """Raise OSError where there is no header of a file `name` of `size` bytes before a member.
 
-    A name that is long, or not ASCII, may stand in an extended header before this one, and is not compared.
+    before: gives so many bytes that end where the content begins, or all up to there. Called again, for more, where the
+        header itself has not the name: one that is long, or not ASCII, stands in an extended header before it.
     """
+    header = before(BLOCK)
     if not _is_header(header) or header[156:157] not in _REGULAR or _number(header[124:136]) != size:
         raise OSError(_CHANGED)
-    if name.isascii() and len(name) <= _SHORT and not _is_called(_name(header), name):
+    extended = chain.from_iterable(_names_in(before(count)[:-BLOCK]) for count in _AHEAD)
+    if not any(_is_called(own, name) for own in chain([_name(header)], extended)):
         raise OSError(_CHANGED)
 
 
@@ -169,11 +173,8 @@ def _is_called(own: str, name: str) -> bool:
     return posixpath.normpath(own) == posixpath.normpath(name)
 
 
-def _names_before(file: BinaryIO, start: int) -> Iterator[str]:
-    """The names in the extended headers of the member whose content begins at `start`, the last one first."""
-    begin = max(0, start - 2 * _LARGEST_NAME) // BLOCK * BLOCK
-    file.seek(begin)
-    before = file.read(start - BLOCK - begin)
+def _names_in(before: bytes) -> Iterator[str]:
+    """The names in the extended headers of a member that these bytes end with, the last one first."""
     end = len(before)
     for at in range(end - BLOCK, -1, -BLOCK):
         header = before[at : at + BLOCK]

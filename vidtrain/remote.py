@@ -40,6 +40,7 @@ _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SECRET: Final = re.compile(r"://[^/@]*@|\?")
 _TRIES: Final = 3
 _PAUSE: Final = 0.5  # seconds before the second try, twice that before the third
+_BEFORE: Final = 3 * BLOCK  # bytes read before a member: its header, and the extended one of a long name
 _KEPT: Final = 0.9  # share of the size that is left when files are deleted
 _written: dict[str, int] = {}  # bytes that this process has fetched into a cache since it last looked
 
@@ -158,12 +159,21 @@ def _read(path: str) -> bytes:
     if size is None:
         whole: bytes = system.cat_file(name)
         return whole
-    # with the header before it, which tells whether the tar file is still the one that was listed
-    found: bytes = system.cat_file(name, start=max(0, start - BLOCK), end=start + size)
-    check_header(found[:BLOCK] if start >= BLOCK else b"", size, name_of(path))
-    if len(found) != BLOCK + size:
-        raise OSError(f"got {len(found)} of {BLOCK + size} bytes")
-    return found[BLOCK:]
+    # with what is before it, which tells whether the tar file is still the one that was listed
+    head = min(start, _BEFORE)
+    found: bytes = system.cat_file(name, start=start - head, end=start + size)
+
+    def before(count: int) -> bytes:
+        if head < min(count, start):  # of a name of more than 500 bytes, or where a member has other records besides
+            more: bytes = system.cat_file(name, start=max(0, start - count), end=start)
+            return more
+        return found[max(0, head - count) : head]
+
+    if len(found) >= head:
+        check_header(before, size, name_of(path))
+    if len(found) != head + size:
+        raise OSError(f"got {len(found)} of {head + size} bytes")
+    return found[head:]
 
 
 def _system(url: str) -> tuple[Any, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,7 +26,8 @@ from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.prepare.shards import write_shards
 from vidtrain.data.settings import ShardConfig
 from vidtrain.errors import ConfigError, DataError, VideoError
-from vidtrain.remote import Cache, check_url
+from vidtrain.members import walk_tar
+from vidtrain.remote import Cache, check_url, read_bytes
 
 ROOT = "moody://bucket/set"
 
@@ -178,6 +181,38 @@ def test_what_is_not_there_any_more_or_another(local: Path) -> None:
         READER.open(path)
     with pytest.raises(DataError, match=rf"^{ROOT}/index.json: no such file in the store"):
         shards(ROOT)
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize(
+    ("folder", "reads"), [("d", 1), (f"{'d' * 99}/{'e' * 40}", 1), ("ä" * 40, 1), ("/".join(["d" * 99] * 20), 2)]
+)
+def test_another_member_of_equal_size_is_not_taken_for_the_one_of_the_index(
+    folder: str, reads: int, format: int, tmp_path: Path
+) -> None:
+    if format == tarfile.USTAR_FORMAT and reads == 2:
+        pytest.skip("ustar holds no name of so many bytes")
+    contents = {f"{folder}/{name}.mp4": name.encode() * 900 for name in "abc"}
+
+    def pack(names: list[str]) -> bytes:
+        with tarfile.open(tmp_path / "it.tar", "w", format=format) as tar:
+            for name in names:
+                info = tarfile.TarInfo(name)
+                info.size = len(contents[name])
+                tar.addfile(info, io.BytesIO(contents[name]))
+        return (tmp_path / "it.tar").read_bytes()
+
+    system = fsspec.filesystem("moody")
+    system.pipe_file("/bucket/it.tar", pack(list(contents)))
+    with (tmp_path / "it.tar").open("rb") as file:
+        paths = [member.path("moody://bucket/it.tar") for member in walk_tar(file, "it")]
+    Moody.asked.clear()
+    assert [read_bytes(path, 5) for path in paths] == list(contents.values())
+    assert len(Moody.asked) == reads * len(paths)
+    system.pipe_file("/bucket/it.tar", pack([*list(contents)[1:], next(iter(contents))]))
+    for path in paths:
+        with pytest.raises(VideoError, match="the tar file has changed since its index was written"):
+            read_bytes(path, 5)
 
 
 def test_errors_name_the_video_and_not_its_copy() -> None:

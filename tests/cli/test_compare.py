@@ -164,7 +164,7 @@ def test_folds_are_tested_in_pairs(tmp_path: Path, compare: Compare) -> None:
     # each video was tested once by each, so they also differ video by video
     assert len(rows(Path("d.csv"))) == int(row["only_first"]) + int(row["only_second"]) > 0
     missing = tmp_path / "sweep" / "3_c3d"
-    assert "45 in common" in compare.refused(*(run for run in (tmp_path / "sweep").iterdir() if run != missing))
+    assert "45 in common" in compare(*(run for run in (tmp_path / "sweep").iterdir() if run != missing))
 
 
 def test_other_videos_are_compared_only_when_that_is_said(
@@ -172,28 +172,32 @@ def test_other_videos_are_compared_only_when_that_is_said(
 ) -> None:
     few = list(range(20))
     other = write_test(tmp_path / "few", answers([0])[few], LABELS[few])
-    line = compare.refused(*pair, other)
-    assert "tested on different videos" in line
-    assert "20 in common" in line
-    assert "runs/b: 60" in line
-    text = compare(*pair, other, common=True)
-    assert "top-1 on 20 videos" in text
-    assert re.search(r"^ +3  0\.250 ", text, re.MULTILINE)  # the first 15 of these 20 are its mistakes
-    apart = compare(*pair, other, anyway=True)
+    apart = compare(*pair, other)
     assert apart.count("rank  ") == 2
     assert apart.count(" - #") == 1
+    assert "tested on different videos, or with different labels, 20 in common: runs/a, runs/b: 60, few: 20" in apart
+    assert "common=true compares on the 20 that all have" in apart
+    text = compare(*pair, other, common=True)
+    assert text.count("rank  ") == 1
+    assert "tables of their own" not in text
+    assert "top-1 on 20 videos" in text
+    assert re.search(r"^ +3  0\.250 ", text, re.MULTILINE)  # the first 15 of these 20 are its mistakes
     relabelled = write_test(tmp_path / "relabelled", answers([]), (LABELS + (np.arange(60) == 7)) % 3)
-    assert "59 in common" in compare.refused(pair[0], relabelled)
+    assert "59 in common" in compare(pair[0], relabelled)
+    none = write_test(tmp_path / "none", answers([0])[few], (LABELS[few] + 1) % 3)
+    assert "common=true" not in compare(other, none, common=True)
 
 
 def test_other_protocols_are_compared_only_when_that_is_said(pair: tuple[Path, Path], compare: Compare) -> None:
     write_test(pair[0] / "eval" / "test_1x1", answers([5]), LABELS, protocol="one clip")
-    line = compare.refused(pair[1], pair[0] / "eval" / "test_1x1")
-    assert "by different protocols" in line
-    assert "one clip" in line
+    apart = compare(*pair, pair[0] / "eval" / "test_1x1")
+    assert "in tables of their own, as tested by different protocols" in apart
+    assert apart.count("rank  ") == 2
+    assert apart.count(" - #") == 1
     text = compare(pair[1], pair[0] / "eval" / "test_1x1", anyway=True)
     assert "a/eval/test_1x1: tested on test: one clip" in text
     assert "#1 - #2" in text
+    assert text.count("rank  ") == 1
 
 
 def test_several_labels_are_compared_by_map(tmp_path: Path, compare: Compare) -> None:
@@ -296,7 +300,7 @@ def test_rows_that_are_equal_count_each(tmp_path: Path, compare: Compare) -> Non
 
 def test_a_run_that_is_named_twice_is_one_row(pair: tuple[Path, Path], tmp_path: Path, compare: Compare) -> None:
     (tmp_path / "link").symlink_to(pair[0])
-    text = compare(pair[0], pair[0] / "test", "runs", "link", output="t.csv")
+    text = compare(pair[0], pair[0] / "test", pair[1] / "config.json", "runs", "link", output="t.csv")
     assert len(rows(Path("t.csv"))) == 2
     assert text.count(" - #") == 1
 
@@ -386,7 +390,7 @@ def test_names_stay_names_in_every_format(tmp_path: Path, compare: Compare) -> N
 
 def test_a_real_run_beside_a_test_of_its_checkpoint(trained: Path, tmp_path: Path, call: Call) -> None:
     call("eval", f"checkpoint={trained / 'best.pt'}", "eval.clips=1", "output=one")
-    assert "different protocols" in error_line(call("compare", trained, "one", check=2))
+    assert "different protocols" in call("compare", trained, "one").stdout
     text = call("compare", trained, "one", "anyway=true", "format=markdown").stdout
     assert re.search(r"\| 1 \| .* \| \S+ M \| 0\.0\d+ \|", text)  # parameters and multiply-adds of the run
     assert "- one: tested" not in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from vidtrain.options.paths import expand_home
 from vidtrain.ranges import Choice
 from vidtrain.reports import comparison_files
 from vidtrain.reports.comparison import Comparison, to_text
-from vidtrain.runs.atomic import whole_file, write_csv
+from vidtrain.runs.atomic import make_folder, whole_file, write_csv
 from vidtrain.terminal import print_line
 from vidtrain.types import FilePath
 
@@ -51,9 +51,10 @@ class CompareConfig:
     reference: FilePath | None = None
     """The run that all others are tested against; null: the best one."""
     common: bool = False
-    """Runs that were tested on different videos: compare them on those that all were tested on."""
+    """Runs that were tested on different videos: compare them on those that all were tested on; false: in tables of
+    their own."""
     anyway: bool = False
-    """Show runs that were tested on different videos in tables of their own, and compare different protocols."""
+    """Compare runs that were tested by different protocols; false: in tables of their own."""
     format: ComparisonFormat | None = None
     """text, csv, markdown or html; null: by the name of output, else text."""
     output: FilePath | None = None
@@ -73,12 +74,9 @@ def run(call: Invocation[CompareConfig]) -> None:
     metric = _metric(options.metric, tests)
     settings = settings_of(tests)
     reference = None if options.reference is None else _chosen(options.reference, settings)
-    notes = [*_check_protocols(settings, anyway=options.anyway), *untested]
-    comparisons = [
-        compared(part, keys, metric, reference if reference in part else None)
-        for part, keys in _parts(settings, common=options.common, anyway=options.anyway)
-    ]
-    comparisons[0] = replace(comparisons[0], notes=[*comparisons[0].notes, *notes])
+    parts, apart = _parts(settings, common=options.common, anyway=options.anyway)
+    comparisons = [compared(part, keys, metric, reference if reference in part else None) for part, keys in parts]
+    comparisons[0] = replace(comparisons[0], notes=[*comparisons[0].notes, *apart, *untested])
     _write(options, kind, comparisons)
 
 
@@ -109,43 +107,62 @@ def _chosen(path: str, settings: Sequence[Setting]) -> Setting:
     )
 
 
-def _check_protocols(settings: Sequence[Setting], *, anyway: bool) -> list[str]:
-    """Refuse tests by different protocols, or, anyway, return a line about each."""
-    found: dict[str, list[str]] = {}
-    for setting in settings:
-        for test in setting.tests:
-            content = test.run.test.content
-            names = found.setdefault(f"{content['split']}: {content['protocol']}", [])
-            names += [] if setting.name in names else [setting.name]
-    if len(found) == 1:
-        return []
-    said = [f"{one_of(names, 3)}: tested on {protocol}" for protocol, names in found.items()]
-    if not anyway:
-        raise ConfigError(
-            f"these runs were tested by different protocols: {'; '.join(said)}. `vidtrain eval` tests each by the "
-            "same; anyway=true compares them as they are"
+def _parts(
+    settings: Sequence[Setting], *, common: bool, anyway: bool
+) -> tuple[list[tuple[Sequence[Setting], Sequence[Key]]], list[str]]:
+    """Settings that were tested on the same videos by the same protocol, with these videos; and lines about what keeps
+    them apart.
+
+    common: videos that all settings of one protocol have will do. anyway: so will other protocols.
+    """
+    parts: list[tuple[Sequence[Setting], Sequence[Key]]] = []
+    protocols = _grouped(settings, lambda setting: () if anyway else _protocols(setting))
+    notes = _about_protocols(settings, anyway=anyway)
+    for alike in protocols.values():
+        groups = _grouped(alike, lambda setting: frozenset(setting.keys))
+        shared = frozenset.intersection(*groups)
+        if len(groups) == 1 or (common and shared):
+            parts.append((alike, [key for key in alike[0].keys if key in shared]))
+            continue
+        parts += [(group, group[0].keys) for group in groups.values()]
+        sizes = [f"{_named(group)}: {len(keys)}" for keys, group in groups.items()]
+        way = f"; common=true compares on the {len(shared)} that all have" if shared else ""
+        notes.append(
+            "in tables of their own, as tested on different videos, or with different labels, "
+            f"{len(shared)} in common: {one_of(sizes, 6)}{way}"
         )
-    return ["tested by different protocols, which may be all that the difference is:", *said]
+    return parts, notes
 
 
-def _parts(settings: Sequence[Setting], *, common: bool, anyway: bool) -> list[tuple[Sequence[Setting], Sequence[Key]]]:
-    """Settings that were tested on the same videos, and these."""
-    groups: dict[frozenset[Key], list[Setting]] = {}
+def _grouped(settings: Sequence[Setting], by: Callable[[Setting], Hashable]) -> dict[Any, list[Setting]]:
+    groups: dict[Any, list[Setting]] = {}
     for setting in settings:
-        groups.setdefault(frozenset(setting.keys), []).append(setting)
+        groups.setdefault(by(setting), []).append(setting)
+    return groups
+
+
+def _protocols(setting: Setting) -> tuple[str, ...]:
+    """What a setting was tested on, and by which protocol."""
+    contents = [test.run.test.content for test in setting.tests]
+    return tuple(sorted({f"{content['split']}: {content['protocol']}" for content in contents}))
+
+
+def _about_protocols(settings: Sequence[Setting], *, anyway: bool) -> list[str]:
+    """Nothing where there is one protocol."""
+    groups = _grouped(settings, _protocols)
     if len(groups) == 1:
-        return [(settings, settings[0].keys)]
-    shared = frozenset.intersection(*groups)
-    if common and shared:
-        return [(settings, [key for key in settings[0].keys if key in shared])]
-    if anyway:
-        return [(part, part[0].keys) for part in groups.values()]
-    sizes = [f"{one_of((setting.name for setting in part), 3)}: {len(keys)}" for keys, part in groups.items()]
-    allowed = f"common=true compares on the {len(shared)} that all have; " if shared else ""
-    raise ConfigError(
-        f"these runs were tested on different videos, or with different labels, {len(shared)} in common: "
-        f"{one_of(sizes, 6)}. {allowed}anyway=true shows them in tables of their own"
+        return []
+    first = (
+        "tested by different protocols, which may be all that the difference is:"
+        if anyway
+        else "in tables of their own, as tested by different protocols; `vidtrain eval` tests each by the same, "
+        "anyway=true compares them as they are:"
     )
+    return [first, *(f"{_named(group)}: tested on {' and '.join(own)}" for own, group in groups.items())]
+
+
+def _named(settings: Sequence[Setting]) -> str:
+    return one_of((setting.name for setting in settings), 3)
 
 
 # ---------------------------------------------------------------- what is written
@@ -168,7 +185,7 @@ def _write(options: CompareConfig, kind: ComparisonFormat, comparisons: Sequence
     print(_text(shown, comparisons, width))
     if options.output is not None:
         file = Path(options.output)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         if kind is ComparisonFormat.csv:
             beside = file.with_name(f"{file.stem}_pairs{file.suffix}")
             _write_table(file, comparison_files.csv_rows(comparisons))
@@ -180,7 +197,7 @@ def _write(options: CompareConfig, kind: ComparisonFormat, comparisons: Sequence
             print_line(f"also in {file}")
     if options.disagreements is not None:
         file = Path(options.disagreements)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         header, rows = comparison_files.csv_disagreements(comparisons)
         write_csv(file, header, rows)
         print_line(f"{len(rows)} videos that one of a pair has right and the other wrong: {file}")

@@ -61,6 +61,7 @@ def tested_runs(paths: Sequence[str]) -> tuple[list[TestedRun], list[str]]:
     notes: list[str] = []
     for path in paths:
         folder = Path(expand_home(path))
+        folder = folder.parent if folder.is_file() else folder  # best.pt of a run, say
         if not path or not folder.is_dir():
             raise ConfigError(
                 f"{path or 'runs='}: no such folder: give run folders, eval's output folders or a sweep's"

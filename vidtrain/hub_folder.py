@@ -13,6 +13,7 @@ called. Nothing in it names code to import but `_target_`, which calls what a ch
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,9 @@ from vidtrain.models.weights.metadata import SECTION, Beside, class_names
 from vidtrain.plain import read_mapping
 from vidtrain.reports.results import write_json
 from vidtrain.runs.atomic import settle, whole_file
+from vidtrain.runs.names import BEST, LAST, newest_run
+
+log = logging.getLogger("vidtrain")
 
 WEIGHTS: Final = "model.safetensors"
 CONFIG: Final = "config.json"
@@ -56,23 +60,46 @@ def is_hub_folder(path: Path, *, damaged: bool = True) -> bool:
         return damaged and (path / WEIGHTS).is_file()
 
 
+def checkpoint_file(path: Path) -> Path:
+    """The checkpoint that a path names: of a run's folder its best.pt, or last.pt where it has none yet; of
+    runs/DATA/MODEL that of the newest run; a file, or a folder that `vidtrain publish` has written, as it is.
+
+    Raises:
+        CheckpointError: a folder of something else.
+    """
+    if not path.is_dir() or is_hub_folder(path):
+        return path
+    found = next((file for name in (BEST, LAST) if (file := path / name).is_file()), None)
+    if found is None and (run := newest_run(path, BEST)) is not None:
+        found = run / BEST
+        log.info("%s: its newest run, %s", path, found)
+    if found is None:
+        raise CheckpointError(
+            f"{path}: holds neither {BEST} nor {LAST} nor runs that do (runs/DATA/MODEL), and `vidtrain publish` has "
+            "not written it; a folder of somebody else's weights is model=NAME model.weights=FOLDER"
+        )
+    return found
+
+
 def load_trained(path: str | Path, *, exported: bool = False) -> dict[str, Any]:
     """The content of a checkpoint, or of a folder that `vidtrain publish` has written: the same keys.
 
     Args:
+        path: see `checkpoint_file`.
         exported: also of an ONNX file that `vidtrain export` has written, which has no weights to give.
 
     Raises:
         CheckpointError: see `load_checkpoint`; a folder that is damaged; an ONNX file, see `read_onnx`.
     """
-    if Path(path).suffix == ".onnx":
+    path = checkpoint_file(Path(path))
+    if path.suffix == ".onnx":
         if not exported:
             raise CheckpointError(
                 f"{path}: an ONNX file answers (vidtrain predict, eval, vidtrain.load), it has no weights or layers to "
                 "give: take the checkpoint that it was exported from"
             )
-        return read_onnx(Path(path))
-    return read_folder(Path(path)) if is_hub_folder(Path(path)) else load_checkpoint(path)
+        return read_onnx(path)
+    return read_folder(path) if is_hub_folder(path) else load_checkpoint(path)
 
 
 def read_folder(folder: Path) -> dict[str, Any]:

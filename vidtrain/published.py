@@ -19,7 +19,7 @@ from vidtrain.data.settings import SampleMode
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
 from vidtrain.export.contract import EXPORTED
 from vidtrain.export.onnx_file import network_of
-from vidtrain.hub_folder import is_hub_folder, load_trained
+from vidtrain.hub_folder import checkpoint_file, is_hub_folder, load_trained
 from vidtrain.models.weights.expects import IMAGENET, RATES, Expects
 from vidtrain.models.weights.start import START_KEYS, timm_colours
 from vidtrain.options.given import OpenOptions
@@ -202,10 +202,13 @@ def clips_of(config: TrainConfig) -> Expects:
 
 
 def folder_as_checkpoint(call: Invocation[Any]) -> Invocation[Any]:
-    """model.weights=FOLDER, without a model, is checkpoint=FOLDER where `vidtrain publish` has written it: the folder
-    brings its own model and clips."""
+    """With checkpoint=FOLDER the file that it names, see `checkpoint_file`. model.weights=FOLDER, without a model, is
+    checkpoint=FOLDER where `vidtrain publish` has written it: the folder brings its own model and clips."""
+    if call.options.checkpoint is not None:
+        file = str(checkpoint_file(Path(call.options.checkpoint)))
+        return replace(call, options=replace(call.options, checkpoint=file))
     file = weights_of(call.composed.model)
-    own = file is not None and call.options.checkpoint is None and call.choices.get("model") is None
+    own = file is not None and call.choices.get("model") is None
     return as_checkpoint(call, str(file)) if own and is_hub_folder(Path(str(file))) else call
 
 

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from tests.cli.conftest import Call
-from vidtrain.commands import run_dir
+from vidtrain import published
+from vidtrain.commands import run_dir, search
+from vidtrain.data.manifest.manifest import FeatureInfo, VideoData
+from vidtrain.errors import CheckpointError, ConfigError
+from vidtrain.hub_folder import checkpoint_file
+from vidtrain.options.commands import COMMANDS
+from vidtrain.options.described import fields
+from vidtrain.options.invocation import Invocation
+from vidtrain.options.schema import schema_of
 
 
 @pytest.mark.parametrize(
@@ -129,3 +140,52 @@ def test_resume_auto_says_which_run_it_skips(
     assert run_dir.find_unfinished(Path("runs"), "c3d", {}) is None
     said = "runs/mine/c3d/2/config.json: cannot be read: resume=auto skips its run; resume=runs/mine/c3d/2 names it"
     assert [record.getMessage() for record in caplog.records] == [said]
+
+
+def checkpoint_commands() -> list[str]:
+    return [name for name in COMMANDS if any(key == "checkpoint" for key, *_ in fields(name))]
+
+
+def ran(command: str, **options: Any) -> None:
+    """A command without Hydra, which takes most of the time."""
+    module = import_module(f"vidtrain.commands.{command}")
+    given = schema_of(command)(**options)
+    module.run(Invocation(given, {}, Path(), OmegaConf.create({"model": None, "eval": None})))
+
+
+@pytest.mark.parametrize("command", checkpoint_commands())
+def test_the_folder_of_a_run_is_its_checkpoint_to_every_command(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file is damaged, so the error names which one was taken; a folder of nothing is one line."""
+    monkeypatch.chdir(tmp_path)
+    more: dict[str, Any] = {"input": "x"} if command in ("predict", "explain") else {}
+    more |= {"output": "out"} if command in ("publish", "export", "extract") else {}
+    if command == "search":
+        more |= {"query": "clip.mp4", "index": "index"}
+        Path("clip.mp4").touch()
+        made = FeatureInfo(4, {"dtype": "float16"})
+        monkeypatch.setattr(search, "features", lambda _: VideoData(("a",), {}, features=made))
+    for name in ("2026-11-30_19-00-00", "2026-11-30_19-00-01"):
+        Path("runs/motion/c3d", name).mkdir(parents=True)
+        Path("runs/motion/c3d", name, "best.pt").write_bytes(b"damaged")
+    newest = "runs/motion/c3d/2026-11-30_19-00-01"
+    for folder in (newest, "runs/motion/c3d"):
+        with pytest.raises(CheckpointError, match=rf"^{newest}/best\.pt: "):
+            ran(command, checkpoint=folder, **more)
+    with pytest.raises(CheckpointError, match=r"^runs/motion: holds neither best.pt nor last.pt"):
+        ran(command, checkpoint="runs/motion", **more)
+
+
+def test_the_newest_run_is_named_and_gets_the_files_of_its_test(trained: Path, call: Call) -> None:
+    runs = Path("runs/motion/slow_fusion")
+    for name in ("2026-11-30_19-00-00", "2026-11-30_19-00-01"):
+        (runs / name).mkdir(parents=True)
+        shutil.copy(trained / "best.pt", runs / name)
+    done = call("eval", f"checkpoint={runs}", "eval.clips=1", "eval.figures=false", "trainer.num_workers=0")
+    assert f"{runs}: its newest run, {runs}/2026-11-30_19-00-01/best.pt" in done.stderr
+    assert (runs / "2026-11-30_19-00-01" / "eval" / "test_1x1" / "result.json").is_file()
+    (runs / "2026-11-30_19-00-00" / "best.pt").rename(runs / "2026-11-30_19-00-00" / "last.pt")
+    assert checkpoint_file(runs / "2026-11-30_19-00-00").name == "last.pt"
+    with pytest.raises(ConfigError, match="a checkpoint of vidtrain"):  # as a start it is read from its folder, too
+        published.Subject.of_file(str(runs / "2026-11-30_19-00-01"), "slow_fusion", {})

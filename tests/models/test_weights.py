@@ -111,7 +111,7 @@ def test_files_without_weights(content: Any, message: str, tmp_path: Path) -> No
 def test_files_that_are_not_there_or_damaged(net: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="none\\.pt: no such file"):
         load_weights(fresh(), tmp_path / "none.pt")
-    with pytest.raises(CheckpointError, match=r"a folder without model\.safetensors or pytorch_model\.bin"):
+    with pytest.raises(CheckpointError, match=r"a folder without model\.safetensors, pytorch_model\.bin or best\.pt"):
         load_weights(fresh(), tmp_path)
     torch.save(net.state_dict(), tmp_path / "a.pt")
     (tmp_path / "a.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:1000])

@@ -32,6 +32,7 @@ from vidtrain.options.invocation import Invocation
 from vidtrain.ranges import LONGEST, number
 from vidtrain.reports.bench import Report
 from vidtrain.reports.results import write_json
+from vidtrain.runs.atomic import make_folder
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.types import Batch, FilePath
 
@@ -80,6 +81,8 @@ def run(call: Invocation[BenchConfig]) -> None:
     """Measure every combination of batch size, precision and compile, print the table; with `output` write JSON."""
     options = call.options
     options.check()
+    if options.output is not None:
+        make_folder(Path(options.output).parent)
     device, seconds = choose_device(options.device), options.seconds
     torch.backends.cudnn.benchmark = True  # as training has it
     data = None if options.data is None else build.build_data(options.data)

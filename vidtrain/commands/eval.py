@@ -40,8 +40,8 @@ log = logging.getLogger("vidtrain")
 @dataclass
 class EvalCommandConfig(CheckpointSections):
     checkpoint: FilePath | None = None
-    """The .pt file, or published folder, to test. Data, clips and preprocessing come from it; overrides change them.
-    null: model.weights."""
+    """The .pt file, the folder of its run, or a published folder, to test. Data, clips and preprocessing come
+    from it; overrides change them. null: model.weights."""
     class_names: FilePath | None = None
     """model.weights: names of its outputs, kinetics400 or a file with a name per line; null: as the file says."""
     split: SplitName = SplitName.test
@@ -76,9 +76,9 @@ def run(call: Invocation[EvalCommandConfig]) -> float | None:
 
 
 def _scored(call: Invocation[EvalCommandConfig], world: World) -> float | None:
-    check_can_be_kept(call.options)
     call = published.folder_as_checkpoint(call)
     options = call.options
+    check_can_be_kept(options)
     subject = published.Subject.of(call)
     config = subject.config
     join(config.trainer.rank_timeout)  # in force from here on

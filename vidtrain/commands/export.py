@@ -29,7 +29,7 @@ _SECTIONS: Final = ("task", "model", "data", "decoder", "flow")
 @dataclass
 class ExportConfig(CheckpointSections):
     checkpoint: FilePath | None = None
-    """The .pt file, or published folder, to export; null: model.weights."""
+    """The .pt file, the folder of its run, or a published folder, to export; null: model.weights."""
     class_names: FilePath | None = None
     """model.weights: names of its outputs, kinetics400 or a file with a name per line; null: as the file says."""
     format: Text = "onnx"

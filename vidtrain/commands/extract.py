@@ -53,7 +53,8 @@ class FeatureType(Choice):
 @dataclass
 class ExtractCommandConfig(CheckpointSections):
     checkpoint: FilePath | None = None
-    """The .pt file whose model is run. Data, clips and preprocessing come from it; null: model and model.weights."""
+    """The .pt file, or the folder of its run, whose model is run. Data, clips and preprocessing come from it; null:
+    model and model.weights."""
     output: FilePath = MISSING
     """Folder for the features; a folder that an earlier run began is completed."""
     layer: str = "features"

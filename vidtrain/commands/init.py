@@ -37,7 +37,7 @@ from vidtrain.options.invocation import Invocation
 from vidtrain.options.presets import list_models, nearest_preset
 from vidtrain.ranges import number
 from vidtrain.reports.table import table
-from vidtrain.runs.atomic import whole_file
+from vidtrain.runs.atomic import make_folder, whole_file
 from vidtrain.terminal import note_lines, print_line, printable
 from vidtrain.types import BadVideo, FilePath
 
@@ -271,7 +271,7 @@ def _found(source: Path, data: VideoData, stats: Stats, machine: Machine) -> str
 
 def _write(file: Path, text: str) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         with whole_file(file, "w", encoding="utf-8") as out:
             out.write(text)
     except UnicodeEncodeError:

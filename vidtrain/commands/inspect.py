@@ -22,7 +22,7 @@ from vidtrain.options.invocation import Invocation
 from vidtrain.options.presets import list_models, nearest_preset
 from vidtrain.ranges import number
 from vidtrain.reports.catalogue import CatalogueRow, to_markdown, to_text
-from vidtrain.runs.atomic import opener
+from vidtrain.runs.atomic import make_folder, opener
 from vidtrain.types import FilePath
 
 
@@ -56,7 +56,7 @@ def run(call: Invocation[InspectConfig]) -> None:
     print(text)
     if options.output is not None:
         file = Path(options.output)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         with open(file, "w", encoding="utf-8", opener=opener) as out:
             out.write(written.rstrip("\n") + "\n")
 

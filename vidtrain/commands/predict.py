@@ -35,7 +35,7 @@ from vidtrain.types import BadVideo, FilePath
 @dataclass
 class PredictConfig(CheckpointSections):
     checkpoint: FilePath | None = None
-    """The .pt file, or published folder, to predict with; null: model.weights."""
+    """The .pt file, the folder of its run, or a published folder, to predict with; null: model.weights."""
     class_names: FilePath | None = None
     """model.weights: names of its outputs, kinetics400 or a file with a name per line; null: as the file says."""
     input: FilePath = MISSING

@@ -29,9 +29,9 @@ from vidtrain.engine.evaluator import predict_videos
 from vidtrain.engine.extract import ViewFeatures
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, model_inputs
-from vidtrain.errors import CheckpointError, ConfigError, DataError, VideoError, one_of
+from vidtrain.errors import ConfigError, DataError, VideoError, one_of
 from vidtrain.export.network import check_has_layers
-from vidtrain.hub_folder import is_hub_folder, load_trained
+from vidtrain.hub_folder import checkpoint_file, load_trained
 from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.models.weights.expects import Expects
 from vidtrain.options.schema import TrainConfig
@@ -299,8 +299,8 @@ def load(
     """A trained network, ready to be asked about videos.
 
     Args:
-        path: a checkpoint, the folder of a run, whose best.pt it is, or one that `vidtrain publish` has written; with
-            `model` a published file.
+        path: a checkpoint, the folder of a run, whose best.pt it is, runs/DATA/MODEL, of the newest run, or a folder
+            that `vidtrain publish` has written; with `model` a published file.
         model: the network of the catalogue that the published file is of; it is asked by the clips that it was
             published with. options: those of the network that the file does not show, and num_frames and size.
         class_names: of a published file that does not hold them: a list, "kinetics400", or a file of names.
@@ -319,7 +319,7 @@ def load(
     if options or class_names is not None:
         key = next(iter(options), "class_names")
         raise ConfigError(f"{key}=... goes with a published file and model=NAME; a checkpoint brings its own")
-    file = str(_checkpoint_of(Path(path)))
+    file = str(checkpoint_file(Path(path)))
     content = load_trained(file, exported=True)
     config = checkpoint_config(content, file=file, trust=trust)
     device = device_for(str(device), config, content, file)
@@ -334,15 +334,3 @@ def load(
         calibration=content.get("calibration"),
         source=file,
     )
-
-
-def _checkpoint_of(path: Path) -> Path:
-    if not path.is_dir() or is_hub_folder(path):
-        return path
-    found = [file for name in ("best.pt", "last.pt") if (file := path / name).is_file()]
-    if not found:
-        raise CheckpointError(
-            f"{path}: holds neither best.pt nor last.pt, and `vidtrain publish` has not written it; a folder of "
-            "somebody else's weights needs model=NAME"
-        )
-    return found[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 
@@ -23,7 +23,15 @@ from vidtrain.data.flow.methods import OPENCV
 from vidtrain.data.settings import FlowSourceName
 from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import ConfigError, VidtrainError
-from vidtrain.hub_folder import CARD, PREPROCESSORS, is_hub_folder, load_trained, read_folder, write_folder
+from vidtrain.hub_folder import (
+    CARD,
+    PREPROCESSORS,
+    checkpoint_file,
+    is_hub_folder,
+    load_trained,
+    read_folder,
+    write_folder,
+)
 from vidtrain.models.weights.expects import Expects
 from vidtrain.models.weights.to_transformers import NotInTransformersError, TransformersModel, to_transformers
 from vidtrain.options.instantiate import from_file, nothing_for
@@ -50,7 +58,7 @@ _MACHINE: Final = {"device": "auto", "num_workers": None}
 @dataclass
 class PublishConfig:
     checkpoint: FilePath = MISSING
-    """The .pt file to publish, such as best.pt of a run; low-rank updates (tune=lora) are merged."""
+    """The .pt file to publish, or the folder of its run; low-rank updates (tune=lora) are merged."""
     output: FilePath = MISSING
     """Folder to write: a new one, an empty one, or one that an earlier publish has written."""
     result: FilePath | None = None
@@ -67,8 +75,9 @@ class PublishConfig:
 
 def run(call: Invocation[PublishConfig]) -> None:
     """Write the folder, read it back, and say what reads it."""
-    options = call.options
-    file, output = options.checkpoint, Path(options.output)
+    file = str(checkpoint_file(Path(call.options.checkpoint)))
+    options = replace(call.options, checkpoint=file)
+    output = Path(options.output)
     content = load_trained(file)
     config = checkpoint_config(content, file=file, trust=options.trust)
     with torch.random.fork_rng(devices=[]):  # building it draws weights, which the file's replace

@@ -27,6 +27,8 @@ from vidtrain.reports.curves import Curves
 from vidtrain.reports.page.content import CsvRows, OptionRow, PairClips, ReportContent, confident_errors, examples
 from vidtrain.reports.page.page import write_page
 from vidtrain.reports.results import ScoredVideo, TestResult
+from vidtrain.runs.atomic import make_folder
+from vidtrain.runs.names import newest_run
 from vidtrain.tasks.classification.metrics import METRICS
 from vidtrain.terminal import EXACT_NAMES, print_line
 from vidtrain.types import FilePath
@@ -41,12 +43,14 @@ _PROBED = 100  # videos whose durations are looked at
 _MOST_ROWS = 100  # of a table that a CSV file holds
 _MOST_COLUMNS, _LONGEST_CELL = 12, 400
 _LARGEST_CSV = 1 << 26  # bytes
+_OF_A_RUN: Final = (run_dir.CONFIG_FILE, "metrics.jsonl", "result.json")
 
 
 @dataclass
 class ReportConfig:
     run: FilePath = MISSING
-    """Folder of a run, or of one test (RUN/test, RUN/eval/...): vidtrain report runs/motion/c3d/..."""
+    """Folder of a run, or of one test (RUN/test, RUN/eval/...): the word after report. Of runs/DATA/MODEL the newest
+    run."""
     output: FilePath | None = None
     """The HTML file to write; null: report.html in that folder."""
     thumbnails: int = number(12, least=0, most=48)
@@ -56,11 +60,9 @@ class ReportConfig:
 def run(call: Invocation[ReportConfig]) -> None:
     """Write the page and say where."""
     options = call.options
-    folder = Path(options.run)
-    folder = folder.parent if folder.is_file() else folder
+    folder = _named(Path(options.run))
     file = folder / NAME if options.output is None else Path(options.output)
-    if options.output is not None and not file.parent.is_dir():
-        raise ConfigError(f"output={file}: no folder {file.parent}")
+    make_folder(file.parent)
     size = write_report(folder, file, options.thumbnails, _PATIENCE)
     print_line(f"report: {file} ({size / 1e6:.2f} MB)")
 
@@ -111,6 +113,14 @@ def _content(folder: Path, thumbnails: int, decoded: Thumbnails) -> ReportConten
         commands=_commands(folder, home),
         **parts,
     )
+
+
+def _named(path: Path) -> Path:
+    """The folder of a run or a test that a path names: its own, that of a file in it, that of the newest run in it."""
+    folder = path.parent if path.is_file() else path
+    if folder.is_dir() and not any((folder / name).is_file() for name in _OF_A_RUN):
+        return newest_run(folder, run_dir.CONFIG_FILE) or folder
+    return folder
 
 
 def _folders(folder: Path) -> tuple[Path | None, Path | None]:

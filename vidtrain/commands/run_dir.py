@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import datetime
 import itertools
 import json
 import logging
@@ -26,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from vidtrain.errors import ConfigError
 from vidtrain.options.paths import expand_home, expand_homes
 from vidtrain.plain import read_json
+from vidtrain.runs.names import run_name
 from vidtrain.runs.sole_writer import LOCK
 
 log = logging.getLogger("vidtrain")
@@ -158,12 +158,10 @@ def _choose(asked: _Asked) -> str:
             _check_links(unfinished)
             return str(unfinished)
     parent = RUNS / _data_folder(asked.data, asked.wanted) / asked.model
-    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    folder, number = parent / stamp, 1
-    while not _made(folder):  # two runs started within a second, perhaps on two machines
-        number += 1
-        folder = parent / f"{stamp}_{number}"
-    return str(folder)
+    for number in itertools.count(1):  # two runs started within a second, perhaps on two machines
+        if _made(folder := parent / run_name(number)):
+            return str(folder)
+    raise AssertionError(parent)
 
 
 def _check_links(folder: Path) -> None:

@@ -26,14 +26,14 @@ from vidtrain.engine.extract import encode
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.errors import ConfigError, DataError, one_of
-from vidtrain.hub_folder import load_trained
+from vidtrain.hub_folder import checkpoint_file, load_trained
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections, SplitName
 from vidtrain.options.stored import with_values
 from vidtrain.ranges import number
 from vidtrain.reports.results import write_json
 from vidtrain.reports.table import table
-from vidtrain.runs.atomic import write_csv
+from vidtrain.runs.atomic import make_folder, write_csv
 from vidtrain.types import FilePath
 
 log = logging.getLogger("vidtrain")
@@ -49,7 +49,7 @@ class SearchConfig(CheckpointSections):
     query: FilePath | None = None
     """A video, a folder of videos, or a glob in quotes. Its features are made as those of the index were."""
     checkpoint: FilePath | None = None
-    """The .pt file that made the index; null: the one that the index names."""
+    """The .pt file that made the index, or the folder of its run; null: the one that the index names."""
     top: int = number(10, least=1)
     """Videos to list per query."""
     split: SplitName | None = None
@@ -67,6 +67,8 @@ def run(call: Invocation[SearchConfig]) -> None:
         raise ConfigError("search: give query=FILE for the videos like it, or split=test for the recall of a split")
     if options.output is not None and Path(options.output).suffix.lower() not in (".csv", ".json"):
         raise ConfigError(f"output={options.output}: expected a name that ends in .csv or .json")
+    if options.output is not None:
+        make_folder(Path(options.output).parent)
     data = features(options.index)
     assert data.features is not None
     if options.split is not None:
@@ -144,6 +146,7 @@ def _query_vectors(call: Invocation[SearchConfig], data: VideoData, info: Featur
     checkpoint = options.checkpoint or info.checkpoint
     if checkpoint is None:
         raise ConfigError(f"index={options.index}: names no checkpoint that made it: give checkpoint=FILE")
+    checkpoint = str(checkpoint_file(Path(checkpoint)))
     wanted = extract.ExtractCommandConfig(
         checkpoint=checkpoint,
         output="",

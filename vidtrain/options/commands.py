@@ -66,7 +66,7 @@ COMMANDS: Final = {
     ),
     "eval": Command(
         "test a checkpoint, averaging over clips",
-        "vidtrain eval checkpoint=runs/motion/slow_fusion/.../best.pt eval.clips=10",
+        "vidtrain eval checkpoint=runs/motion/slow_fusion eval.clips=10",
         schema="vidtrain.commands.eval.EvalCommandConfig",
         groups="model data decoder sampler transform flow eval",
         from_checkpoint=True,
@@ -113,7 +113,7 @@ COMMANDS: Final = {
     ),
     "compare": Command(
         "put tested runs, or a sweep's, side by side: intervals, tests of the differences, videos that they differ on",
-        "vidtrain compare runs/motion/c3d/... runs/motion/slow_fusion/... output=compare.html",
+        "vidtrain compare runs/motion/c3d runs/motion/slow_fusion output=compare.html",
         schema="vidtrain.commands.compare.CompareConfig",
         groups="",
         positional="runs",
@@ -127,7 +127,7 @@ COMMANDS: Final = {
     ),
     "report": Command(
         "write a run, or a test, as one HTML page: numbers, curves, confusion, wrong answers as clips",
-        "vidtrain report runs/motion/slow_fusion/...",
+        "vidtrain report runs/motion/slow_fusion",
         schema="vidtrain.commands.report.ReportConfig",
         groups="",
         positional="run",

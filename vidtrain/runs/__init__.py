@@ -1,1 +1,1 @@
-"""What a folder that is written to needs: its lock. Imports errors only."""
+"""What a folder that is written to needs: its lock, its name, files that are whole. Imports errors only."""

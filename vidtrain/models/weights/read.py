@@ -14,6 +14,7 @@ import torch
 from vidtrain import torch_files
 from vidtrain.errors import CheckpointError, one_of
 from vidtrain.models.weights.metadata import Beside, beside_folder, beside_state, class_names, published_config
+from vidtrain.runs.names import BEST
 
 _WRAPPERS = (
     *("target_encoder", "ema_encoder", "encoder"),  # of V-JEPA, what it classifies with first
@@ -52,7 +53,7 @@ class Weights:
 
 def read_weights(source: str | Path | Mapping[str, Any]) -> Weights:
     """Read .pt, .pth, .pyth, .pt.tar, .bin (never more than plain values and tensors), .safetensors, a folder of the
-    Hugging Face hub, or a state dict in memory.
+    Hugging Face hub or of a run, or a state dict in memory.
 
     Raises:
         CheckpointError: no such file, damaged, or not weights.
@@ -61,9 +62,11 @@ def read_weights(source: str | Path | Mapping[str, Any]) -> Weights:
         return _unwrap(source, "the state dict")
     path = Path(os.path.expanduser(source))  # noqa: PTH111 - Path.expanduser raises for ~x without a user x
     if path.is_dir():
-        path = next((path / name for name in _IN_A_FOLDER if (path / name).is_file()), path)
+        path = next((path / name for name in (*_IN_A_FOLDER, BEST) if (path / name).is_file()), path)
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder without {' or '.join(_IN_A_FOLDER)}: name the file of the weights")
+        raise CheckpointError(
+            f"{path} is a folder without {', '.join(_IN_A_FOLDER)} or {BEST}: name the file of the weights"
+        )
     if not path.is_file():
         raise CheckpointError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}")
     content = _safetensors(path) if path.suffix == ".safetensors" else _pickle(path)

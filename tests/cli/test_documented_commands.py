@@ -21,7 +21,10 @@ from vidtrain.shell.cli import split_flags
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LINE = re.compile(r"^(?:    |#   |# Example: |# )(?:PYTHONPATH=\. |srun )?(vidtrain (?!error)[a-z_]+(?: .*)?)$")
+LINE = re.compile(
+    r"^(?:    |#   |# Example: |# )(?:PYTHONPATH=\. |srun |torchrun .* -m |ffmpeg .* \| )?"
+    r"(vidtrain (?!error)[a-z_]+(?: .*)?)$"
+)
 OF_EVERY_MODEL = ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
 
 
@@ -136,6 +139,61 @@ def test_a_command_that_is_shown_has_options_that_exist(shown: Shown) -> None:
 )
 def test_what_is_not_an_option_is_found(line: str, wrong: list[str]) -> None:
     assert unknown(line.split()) == wrong
+
+
+def spans(file: Path) -> list[str]:
+    """What a page writes as code within its text."""
+    return re.findall(r"`([^`]+)`", " ".join(file.read_text(encoding="utf-8").split()))
+
+
+def test_commands_within_the_text_have_options_that_exist() -> None:
+    found = [(file.name, span) for file in PAGES for span in spans(file) if re.match(r"vidtrain [a-z_]+( |$)", span)]
+    assert len(found) > 60
+    wrong = []
+    for name, span in found:
+        words = [word for word in shlex.split(span)[1:] if "..." not in word]
+        if words[0] not in COMMANDS:
+            wrong.append((name, span))
+        elif left := unknown(words, own="--config-dir" in words):
+            wrong.append((name, span, left))
+    assert wrong == []
+
+
+def every_option() -> set[str]:
+    """Of all commands and of all choices of their groups."""
+    known = {f"model.{key}" for key in OF_EVERY_MODEL}
+    for name, row in COMMANDS.items():
+        for action in ACTIONS if name == "data" else [None]:
+            known |= {key for key, *_ in fields(name, action)}
+        for group in row.groups.split():
+            files = (conf_dir() / group).glob("*.yaml") if group not in ("experiment", "debug") else ()
+            known |= {
+                group,
+                *(f"{group}.{key}" for file in files for key in group_options(group, file.stem, [conf_dir()])),
+            }
+    return known
+
+
+FILES = re.compile(r"\.(html|json|jsonl|csv|md|png|txt|mp4|vtt|data|safetensors|onnx|pt2|xml|bin|pte)$")
+NO_OPTIONS = ("key", "fps", "model.stream", "clip_len", "trainer.max_epochs")
+"""Of Python, and of other programs."""
+
+
+def test_options_within_the_text_exist() -> None:
+    known, found = every_option(), set()
+    for file in PAGES:
+        for span in spans(file):
+            for key in re.findall(r"(?:^|\s)([a-z_]+(?:\.[a-z_0-9]+)+|[a-z_]+(?==))(?=[\s=]|$)", span):
+                if key.split(".")[0] in {one.split(".")[0] for one in known} or "." not in key:
+                    found.add((file.name, key))
+    assert len(found) > 250
+    short = {
+        f"sweep.{key}" for key in ("trials", "objectives", "directions", "pruner", "prune_after", "startup_trials")
+    }
+    left = [
+        one for one in sorted(found) if one[1] not in known and one[1] not in NO_OPTIONS and not FILES.search(one[1])
+    ]
+    assert [key for name, key in left if name != "sweeps.md" or f"sweep.{key}" not in short & known] == []
 
 
 def composed(words: Sequence[str]) -> list[str]:

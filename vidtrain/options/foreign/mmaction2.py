@@ -295,7 +295,8 @@ def _schedule(given: Foreign) -> Iterator[ForeignChoice]:
 
 def _multi_step(given: Foreign, policy: dict[str, Any]) -> Iterator[ForeignChoice]:
     yield ForeignChoice("/schedule", "step", "param_scheduler: MultiStepLR")
-    if are_numbers(steps := policy.get("milestones")):
+    steps: Any = policy.get("milestones")
+    if are_numbers(steps):
         yield ForeignChoice("schedule.milestones", [float(step) for step in steps], "MultiStepLR.milestones")
     else:
         given.refused["param_scheduler: MultiStepLR.milestones"] = steps

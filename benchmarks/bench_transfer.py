@@ -1,4 +1,4 @@
-"""The table of benchmarks/transfer.md: what a start from ImageNet is worth on three classes of UCF101.
+"""The tables of benchmarks/transfer.md: what a start from ImageNet is worth on three classes of UCF101.
 
     python benchmarks/bench_transfer.py UCF101_ROOT WEIGHTS OUTPUT [--rows probe full] [--seeds 0 1 2]
 
@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -32,23 +33,23 @@ FEATURES = {
     "statistics_16": ["model.head=statistics", "sampler.num_frames=16"],
 }
 """Name -> what is read of the frames."""
+FLOW = ["data=ucf101", "method=dis", "flow.short_side=96"]
 PROBE = ["model=probe", "model.lr_factors=[1.0]", "model.decay_factors=[1.0]", "optimizer=adamw", "optimizer.lr=3e-4"]
 PROBE += ["optimizer.weight_decay=30", "trainer.epochs=20"]
-SMALL = ["experiment=ucf101_transfer", "sampler.num_frames=4", "transform.size=64", "transform.resize=64"]
-SMALL += ["trainer.epochs=4", "trainer.batch_size=8", "trainer.num_workers=0", "eval.val_clips=1"]
+STREAMS = ["experiment=ucf101_two_stream_transfer", "trainer.num_workers=0", "report=false", "eval.figures=false"]
 ROWS: dict[str, tuple[str, list[str]]] = {
     "features, mean": ("mean", PROBE),
     "features, statistics": ("statistics", PROBE),
     "features, statistics of 16 frames": ("statistics_16", PROBE),
     "features, prototypes": ("statistics", ["model=probe", "model.head=prototypes"]),
     "features, kNN": ("statistics", ["model=probe", "model.head=knn"]),
-    "tune=probe": ("", [*SMALL]),
-    "tune=last": ("", [*SMALL, "tune=last", "tune.blocks=2"]),
-    "tune=lora": ("", [*SMALL, "tune=lora", "optimizer.lr=2e-3"]),
-    "tune=full": ("", [*SMALL, "tune=full", "optimizer.lr=5e-4"]),
-    "scratch": ("", [*SMALL, "tune=full", "model.backbone_weights=null"]),
+    "two streams, tune=full": ("flow", STREAMS),
+    "two streams, tune=last": ("flow", [*STREAMS, "tune=last"]),
+    "two streams, tune=lora": ("flow", [*STREAMS, "tune=lora", "optimizer.lr=2e-3"]),
+    "two streams, tune=probe": ("flow", [*STREAMS, "tune=probe"]),
+    "two streams, scratch": ("flow", [*STREAMS, "model.backbone_weights=null"]),
 }
-"""Name -> (the FEATURES that it is trained on, or "" for a training on videos; the training's options)."""
+"""Name -> (what it needs: one of FEATURES, or "flow" for a training on videos; the training's options)."""
 
 
 def main() -> None:
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--show", action="store_true", help="the table of what has run")
     options = parser.parse_args()
+    options.output = options.output.absolute()
     options.output.mkdir(parents=True, exist_ok=True)
     if not options.show:
         for seed in options.seeds:  # all rows have one seed before any has two
@@ -71,20 +73,22 @@ def main() -> None:
 
 def folder_of(name: str, seed: int, options: argparse.Namespace) -> Path:
     output: Path = options.output
-    return output / f"{name.replace(', ', '_').replace('=', '_')}_{seed}"
+    return output / f"{re.sub(r'[ ,=]+', '_', name)}_{seed}"
 
 
 def run(name: str, seed: int, options: argparse.Namespace) -> None:
     made, given = ROWS[name]
-    root, start = f"data.root={options.root.absolute()}", [f"model.backbone_weights={options.weights.absolute()}"]
-    if "model.backbone_weights=null" in given:
-        start = []
-    if made:
-        features = options.output / f"extracted_{made}"
-        spent(features, "extract", *EXTRACT, *FEATURES[made], *start, root, f"output={features}")
-        given, root, start = [*given, "data=features"], f"data.root={features.absolute()}", []
+    videos, start = f"data.root={options.root.absolute()}", f"model.backbone_weights={options.weights.absolute()}"
+    target = options.output / f"extracted_{made}"
+    if made == "flow":
+        spent(target, "data", "flow", *FLOW, videos, f"output={target}")
+        given = [*given, videos, f"flow.root={target}"]
+        given += [] if "model.backbone_weights=null" in given else [start]
+    else:
+        spent(target, "extract", *EXTRACT, *FEATURES[made], start, videos, f"output={target}")
+        given = [*given, "data=features", f"data.root={target}"]
     folder = folder_of(name, seed, options)
-    spent(folder, "train", *given, root, *start, f"trainer.seed={seed}", f"run_dir={folder}", "resume=auto")
+    spent(folder, "train", *given, f"trainer.seed={seed}", f"run_dir={folder}", "resume=auto")
 
 
 def spent(folder: Path, *command: str) -> None:

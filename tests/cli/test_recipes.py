@@ -99,8 +99,15 @@ SMALLER = [
     ("mvit_v1_b mvit_v2_s", ["model.width=8", "model.depths=[1,1,1,1]"]),
     ("swin3d_t swin3d_s swin3d_b", ["model.width=6", "model.depths=[1,1,1,1]", "model.heads=[1,1,2,2]"]),
     ("vivit vivit_fe", ["model=vivit_tiny"]),
-    ("uniformerv2_b16 uniformerv2_b16_ssv2", ["model=uniformerv2_tiny"]),
-    ("videomae_vit_s videomae_vit_b videomae_vit_l videomae_vit_h videomaev2_vit_g", ["model=videomae_tiny"]),
+    ("uniformerv2_b16 uniformerv2_b16_ssv2 uniformerv2_l14", ["model=uniformerv2_tiny"]),
+    (
+        "videomae_vit_s videomae_vit_b videomae_vit_l videomae_vit_h videomaev2_vit_b videomaev2_vit_g",
+        ["model=videomae_tiny"],
+    ),
+    ("hiera_b", ["model=hiera_tiny"]),
+    ("movinet_a0 movinet_a2", ["model=movinet_tiny"]),
+    ("movinet_a0_stream", ["model=movinet_tiny_stream"]),
+    ("i3d s3d s3dg r2plus1d_34", ["model.width=8"]),
     ("csn_r101", ["model=csn_tiny"]),
     ("r2plus1d_r50", ["model=r2plus1d_tiny"]),
     ("tsm_r50", ["model=tsm_tiny"]),
@@ -110,8 +117,9 @@ SMALLER = [
     ("c3d", ["model.width=4", "model.hidden=16", "sampler.num_frames=16"]),
     ("timm_frames", ["model.backbone=tiny"]),
     ("two_stream_tiny", ["flow=dis"]),
+    ("two_stream", ["model.backbone=tiny", "flow=dis"]),
     ("probe", ["probe.shots=[1,2]", "probe.seeds=2"]),
-    ("slow_fusion r3d_18 mc3_18 r2plus1d_18 feature_rnn", []),
+    ("slow_fusion r3d_18 mc3_18 r2plus1d_18 feature_rnn tsm_mobilenet_v2", []),
 ]
 SMALL = {model: options for models, options in SMALLER for model in models.split()}
 STEP = [

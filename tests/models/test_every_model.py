@@ -62,6 +62,7 @@ THIN: dict[str, dict[str, Any]] = {
     "tsn_tiny": {},
     "tsm_r50": {"backbone": "tiny"},
     "tsm_tiny": {},
+    "tsm_mobilenet_v2": {},
     "alternating3d": {"width": 4},
     "inflated": {"backbone": "tiny"},
     **{f"videomae_vit_{letter}": _VIT for letter in "sblh"},

@@ -210,10 +210,9 @@ def test_tsn_weights_in_a_tsm_are_loaded_with_a_word() -> None:
     assert "no temporal shift" in load_weights(net, theirs).to_text()
 
 
-@pytest.mark.parametrize("key", ["base_model.features.0.0.weight", "base_model.conv1_7x7_s2.weight"])
-def test_backbones_that_are_not_here_are_named(key: str) -> None:
-    state = {key: torch.zeros(1)}
+def test_a_backbone_that_is_not_here_is_named() -> None:
+    state = {"base_model.conv1_7x7_s2.weight": torch.zeros(1)}
     assert describe_weights(state).model is None
-    assert "MobileNetV2 or BN-Inception" in str(describe_weights(state).layout)
+    assert "BN-Inception" in str(describe_weights(state).layout)
     with pytest.raises(CheckpointError, match="no such model here"):
         load_weights(vidtrain.create_model("tsm_tiny", num_classes=2), state)

@@ -140,14 +140,6 @@ def test_tsm_with_non_local_blocks_of_any_kind(mode: str) -> None:
     assert any(f"assumed is model.nonlocal_mode={mode}" in note for note in report.notes) == (mode != "gaussian")
 
 
-def test_tsm_on_mobilenet_is_named() -> None:
-    state = {"backbone.conv1.conv.weight": torch.zeros(32, 3, 3, 3)}
-    state["backbone.layer1.0.conv.0.conv.weight"] = torch.zeros(32, 1, 3, 3)
-    assert describe_weights(state).model is None
-    with pytest.raises(CheckpointError, match="a TSN or TSM on MobileNetV2, and there is no such model here yet"):
-        load_weights(vidtrain.create_model("tsm_tiny", num_classes=2), state)
-
-
 # ---------------------------------------------------------------- transformers
 
 

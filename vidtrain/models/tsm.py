@@ -8,13 +8,14 @@ from typing import Any
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_choice
-from vidtrain.models.layers.frame_resnet import Shift, block_names, find_resnet
+from vidtrain.models.layers.frame_resnet import MOBILENET, Shift, block_names, find_resnet
 from vidtrain.models.layers.nonlocal_block import NonLocalOptions
 from vidtrain.models.layers.options import takes
 from vidtrain.models.tsn import TSN, build_tsn
 
 ENTRIES = {
     "tsm_r50": Entry(Family.FRAMES, "Lin et al. 2019", (8, 224), 74.1, "8x8, 10x3, mit-han-lab"),
+    "tsm_mobilenet_v2": Entry(Family.FRAMES, "Lin et al. 2019", (8, 224), 69.5, "8x8, 10 clips, mit-han-lab"),
     "tsm_tiny": Entry(Family.FRAMES, "Lin et al. 2019", (16, 64)),
 }
 
@@ -27,12 +28,14 @@ _DEEP = 23  # blocks in layer3 from which on the published nets shift before eve
 def shift_of(backbone: str, n_div: float | None, place: str) -> Shift | None:
     """The shift that the published nets have with this backbone; None where n_div says that nothing moves."""
     check_choice("place", place, _PLACES)
-    depths = find_resnet(backbone).depths
+    depths = None if backbone == MOBILENET else find_resnet(backbone).depths
+    if depths is None and place != "residual":
+        raise ConfigError(f"model.place={place}: {backbone} is shifted in its residual branches: set residual")
     if n_div is None:
         return None
     if n_div < 2 or n_div != int(n_div):
         raise ConfigError(f"model.n_div: got {n_div}, expected a whole number of 2 or more, or null")
-    every = 2 if place == "residual" and depths[2] >= _DEEP else 1
+    every = 2 if place == "residual" and depths is not None and depths[2] >= _DEEP else 1
     return Shift(int(n_div), whole_block=place == "block", every=every)
 
 
@@ -52,15 +55,23 @@ def tsm_r50(
     n_div: 1 / n_div of the channels move each way; None moves nothing, which is TSN.
     place: "residual" (the input of the residual branch; from ResNet-101 on of every second block, as published) or
         "block" (the input of the whole block).
-    nonlocal_blocks: None, 5 (after every second block of layer2 and layer3, as published on ResNet-50), or names.
+    nonlocal_blocks: None, 5 (after every second block of layer2 and layer3, as published on ResNet-50), or names; of a
+        ResNet.
     Other options as for tsn_r50.
     """
+    shift, nonlocals = shift_of(backbone, n_div, place), NonLocalOptions(**options)
+    if backbone == MOBILENET and nonlocals.nonlocal_blocks is not None:
+        raise ConfigError(
+            f"model.nonlocal_blocks: got {nonlocals.nonlocal_blocks}, but {backbone} takes none: set null, or choose "
+            "a ResNet"
+        )
+    parts = [] if backbone == MOBILENET else block_names(find_resnet(backbone))
     return build_tsn(
         "tsm",
         num_classes=num_classes,
         backbone=backbone,
         in_channels=in_channels,
         dropout=dropout,
-        shift=shift_of(backbone, n_div, place),
-        nonlocals=NonLocalOptions(**options).nonlocals(block_names(find_resnet(backbone)), {5: NONLOCAL_5}),
+        shift=shift,
+        nonlocals=nonlocals.nonlocals(parts, {5: NONLOCAL_5}),
     )

@@ -8,7 +8,8 @@ from torch import nn
 
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
-from vidtrain.models.layers.frame_resnet import FrameResNet, Shift
+from vidtrain.models.layers.frame_mobilenet import FrameMobileNet
+from vidtrain.models.layers.frame_resnet import MOBILENET, FrameResNet, Shift
 from vidtrain.models.layers.nonlocal_block import NonLocal
 
 ENTRIES = {
@@ -26,7 +27,15 @@ class TSN(ClipClassifier):
 
     head_name = "new_fc"
 
-    def __init__(self, *, name: str, backbone: FrameResNet, in_channels: int, num_classes: int, dropout: float) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        backbone: FrameResNet | FrameMobileNet,
+        in_channels: int,
+        num_classes: int,
+        dropout: float,
+    ) -> None:
         super().__init__(num_features=backbone.out_channels, num_classes=num_classes, dropout=dropout)
         self.name = name
         self.in_channels = in_channels
@@ -51,9 +60,13 @@ def build_tsn(
     shift: Shift | None = None,
     nonlocals: NonLocal | None = None,
 ) -> TSN:
-    """A TSN, or with `shift` a TSM, on a ResNet of layers/frame_resnet.py."""
+    """A TSN, or with `shift` a TSM, on a ResNet, or on MobileNetV2, which takes no `nonlocals`."""
     check_at_least("in_channels", in_channels, 1)
-    net = FrameResNet(backbone, in_channels=in_channels, shift=shift, nonlocals=nonlocals)
+    net: FrameResNet | FrameMobileNet
+    if backbone == MOBILENET:
+        net = FrameMobileNet(in_channels=in_channels, shift=shift)
+    else:
+        net = FrameResNet(backbone, in_channels=in_channels, shift=shift, nonlocals=nonlocals)
     return TSN(name=name, backbone=net, in_channels=in_channels, num_classes=num_classes, dropout=dropout)
 
 
@@ -66,7 +79,7 @@ def tsn_r50(
 ) -> TSN:
     """TSN on ResNet-50.
 
-    backbone: a ResNet, ResNeXt or wide ResNet of torchvision by name, or `tiny`.
+    backbone: a ResNet, ResNeXt or wide ResNet of torchvision by name, mobilenet_v2, or `tiny`.
     in_channels: 3 for RGB; 10 for the published flow nets (x and y of 5 flow fields a segment).
     dropout: before the head.
     """

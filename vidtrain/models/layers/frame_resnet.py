@@ -42,6 +42,8 @@ RESNETS: Mapping[str, Spec] = {
     "tiny": Spec(False, (1, 1, 1, 1), width=16),
 }
 """`tiny` is ours: a ResNet-10 of a quarter of the width, to train on a CPU."""
+MOBILENET = "mobilenet_v2"
+"""The one backbone of TSN and TSM that is no ResNet: layers/frame_mobilenet.py."""
 
 
 def find_resnet(name: str) -> Spec:
@@ -51,7 +53,8 @@ def find_resnet(name: str) -> Spec:
         ConfigError: there is none.
     """
     if name not in RESNETS:
-        raise ConfigError(f"model.backbone: got {name!r}{did_you_mean(name, RESNETS)}, expected {one_of(RESNETS, 20)}")
+        known = (*RESNETS, MOBILENET)
+        raise ConfigError(f"model.backbone: got {name!r}{did_you_mean(name, known)}, expected {one_of(known, 20)}")
     return RESNETS[name]
 
 

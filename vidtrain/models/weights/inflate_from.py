@@ -12,6 +12,7 @@ from torch import nn
 
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
 from vidtrain.models.layers.backbone2d import ImageBackbone, TimmBackbone, image_networks
+from vidtrain.models.layers.frame_mobilenet import FrameMobileNet
 from vidtrain.models.layers.frame_resnet import FrameResNet
 from vidtrain.models.weights.download import downloading
 from vidtrain.models.weights.expects import NOTHING, Expects
@@ -62,7 +63,9 @@ def start_backbones(model: nn.Module, file: Path | None) -> list[LoadReport]:
         ConfigError: the model has no 2D backbone, nothing is published for it, or no network to fetch it.
         CheckpointError: the file cannot be read, or it is of another net than the backbone.
     """
-    backbones = [module for module in model.modules() if isinstance(module, (ImageBackbone, FrameResNet))]
+    backbones = [
+        module for module in model.modules() if isinstance(module, (ImageBackbone, FrameResNet, FrameMobileNet))
+    ]
     key = "model.pretrained" if file is None else f"model.backbone_weights={file}"
     if not backbones:
         raise ConfigError(f"{key}: {type(model).__name__} has no 2D backbone: expected null")
@@ -86,7 +89,7 @@ def _fill(model: nn.Module, weights: Weights, layout: str, key: str, taps: str, 
     return LoadReport(weights.source, layout, len(start.state), head, left_out, tuple(notes), colours)
 
 
-def _published(backbone: ImageBackbone | FrameResNet) -> tuple[Weights, str]:
+def _published(backbone: ImageBackbone | FrameResNet | FrameMobileNet) -> tuple[Weights, str]:
     """The ImageNet weights of torchvision or timm for a backbone."""
     name = backbone.source
     if name.startswith("timm:"):

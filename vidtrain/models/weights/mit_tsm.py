@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from vidtrain.errors import CheckpointError
-from vidtrain.models.layers.frame_resnet import RESNETS, FrameResNet, Shift, Spec
+from vidtrain.models.layers.frame_mobilenet import FrameMobileNet
+from vidtrain.models.layers.frame_resnet import RESNETS, FrameResNet, Spec
 from vidtrain.models.layers.nonlocal_block import NonLocal
 from vidtrain.models.tsm import NONLOCAL_5 as _PRESET
 from vidtrain.models.weights.expects import IMAGENET, Expects
-from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, classes, count, not_here, rename
+from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, not_here, rename
 
 _BLOCK = r"base_model\.layer[1-4]\.\d+\."
 _STEM = "base_model.conv1.weight"
@@ -60,7 +61,7 @@ def _spec(shapes: Shapes) -> Spec:
 
 def _model(shapes: Shapes) -> Fit | None:
     place = _place(shapes)
-    plain = {new: shapes[old] for old, new in _plain_names(shapes).items()}
+    plain = {new: shapes[old] for old, new in new_names(shapes, _RULES).items()}
     spec = _spec(plain)
     backbone = next((name for name, known in RESNETS.items() if known == spec), None)
     if backbone is None:
@@ -83,9 +84,10 @@ def _model(shapes: Shapes) -> Fit | None:
     return "tsm_r50" if place or places else "tsn_r50", options
 
 
-def _plain_names(shapes: Shapes) -> dict[str, str]:
+def new_names(names: Iterable[str], rules: Iterable[Rule]) -> dict[str, str]:
     """The file's names -> ours."""
-    return {old: next(iter(rename({old: torch.empty(0)}, _RULES))) for old in shapes}
+    rules = tuple(rules)
+    return {old: next(iter(rename({old: torch.empty(0)}, rules))) for old in names}
 
 
 def _translate(state: State, model: nn.Module) -> State:
@@ -97,13 +99,22 @@ def _translate(state: State, model: nn.Module) -> State:
 
 def translated(state: State, model: nn.Module) -> State:
     """The state under our names, whichever non-local blocks it has."""
-    net, place = getattr(model, "base_model", None), _place(state)
-    if isinstance(net, FrameResNet) and place is not None:
-        _check_shift(net.shift, place)
+    place = _place(state)
+    if place is not None:
+        check_shift(model, place)
     return rename(state, _RULES)
 
 
-def _check_shift(shift: Shift | None, place: str) -> None:
+def check_shift(model: nn.Module, place: str) -> None:
+    """Whether a TSN or TSM shifts where the file's network does.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    net = getattr(model, "base_model", None)
+    if not isinstance(net, (FrameResNet, FrameMobileNet)):
+        return
+    shift = net.shift
     if shift is None:
         raise CheckpointError("they are of a net with temporal shift, and this one has none: take model=tsm_r50")
     if shift.whole_block != (place == "block"):
@@ -117,7 +128,7 @@ def _check_nonlocal(blocks: NonLocal) -> None:
             raise CheckpointError(f"their non-local blocks are of another kind than this net's: set {setting}")
 
 
-def _expects(name: str, options: Mapping[str, Any]) -> Expects:
+def expects(name: str, options: Mapping[str, Any]) -> Expects:
     """TSM on Kinetics saw 8 of 64 source frames, on other datasets and as TSN one frame from each of 8 segments."""
     dense = name.startswith("tsm") and options.get("num_classes") == _KINETICS
     time = Expects(window=64) if dense else Expects(mode="segments")
@@ -126,8 +137,13 @@ def _expects(name: str, options: Mapping[str, Any]) -> Expects:
 
 
 def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]:
+    return shift_notes(_place(state) is not None, model)
+
+
+def shift_notes(shifted: bool, model: nn.Module) -> Sequence[str]:
+    """What is to be said of a file whose network shifts, or not, in a TSN or TSM."""
     net = getattr(model, "base_model", None)
-    if isinstance(net, FrameResNet) and net.shift is not None and _place(state) is None:
+    if isinstance(net, (FrameResNet, FrameMobileNet)) and net.shift is not None and not shifted:
         return ("the file's net has no temporal shift, this one has: its accuracy starts lower than the file's",)
     return ()
 
@@ -139,12 +155,12 @@ LAYOUTS: tuple[Layout, ...] = (
         model=_model,
         translate=_translate,
         notes=_notes,
-        expects=_expects,
+        expects=expects,
     ),
     Layout(
-        name="mit-han-lab TSN/TSM on MobileNetV2 or BN-Inception",
-        matches=lambda shapes: any_key(shapes, r"base_model\.(features\.0\.|conv1_7x7_s2\.)"),
+        name="mit-han-lab TSN/TSM on BN-Inception",
+        matches=lambda shapes: any_key(shapes, r"base_model\.conv1_7x7_s2\."),
         model=lambda shapes: None,
-        translate=not_here("a TSN or TSM on MobileNetV2 or BN-Inception"),
+        translate=not_here("a TSN or TSM on BN-Inception"),
     ),
 )

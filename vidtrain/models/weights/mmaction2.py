@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidtrain.errors import CheckpointError
 from vidtrain.models.layers.nonlocal_block import NonLocalBlock
 from vidtrain.models.layers.resnet3d import ResNet3d
 from vidtrain.models.slowfast import SlowFast
@@ -24,7 +23,6 @@ from vidtrain.models.weights.resnet_fits import fit_resnet, flat, match_eps, mat
 
 _BLOCK = r"(layer\d\.\d+\.(?:block\.)?(?:net\.)?)"
 _FRAMES = next(layout for layout in mit_tsm.LAYOUTS if "TSN/TSM" in layout.name)
-_MOBILE = "layer1.0.conv.0.conv.weight"  # a block of MobileNetV2
 _ALIKE = ("dot_product", "embedded_gaussian")
 _DEPTHS = {"resnet50": 50, "resnet101": 101, "resnet152": 152}
 _UNWRAP = ((r"^backbone\.", ""), (r"^cls_head\.", ""))
@@ -101,8 +99,6 @@ def _model(shapes: Shapes) -> Fit | None:
     ours = _shapes(names)
     if "conv3a.weight" in ours:
         return "c3d", {"num_frames": 16, "size": 112, **classes(ours, "fc8.weight")}
-    if _MOBILE in ours:
-        return None
     if _is_image(ours):
         return _FRAMES.model(_shapes(_mit(names)))
     if len(ours.get("layer1.0.conv2.space.weight", ())) == 5 and "layer1.0.conv3.weight" not in ours:
@@ -133,8 +129,6 @@ def _unseen(shapes: Shapes, ours: Shapes) -> dict[str, Any]:
 
 def _translate(state: State, model: nn.Module) -> State:
     names = _renamed(state)
-    if _MOBILE in names:
-        raise CheckpointError("the file holds a TSN or TSM on MobileNetV2, and there is no such model here yet")
     for key in [key for key in names if ".nonlocal" in key and key.endswith(".out.weight")]:
         names.setdefault(key.replace("weight", "bias"), torch.zeros(len(names[key])))  # BatchNorm follows: none there
     if _is_image(_shapes(names)):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from vidtrain.models.weights import (
     davidea_c3d,
+    frame_mobilenet,
     hassony2_i3d,
     hiera,
     mit_tsm,
@@ -31,6 +32,7 @@ from vidtrain.models.weights.layout import Layout
 LAYOUTS: tuple[Layout, ...] = (
     *pytorchvideo.LAYOUTS,
     *pyslowfast.LAYOUTS,
+    *frame_mobilenet.LAYOUTS,  # before the others of its two zoos
     *mmaction2.LAYOUTS,
     *torchvision_video.LAYOUTS,
     *torchvision_s3d.LAYOUTS,

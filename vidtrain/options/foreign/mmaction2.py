@@ -116,7 +116,7 @@ def _model(given: Foreign) -> Iterator[ForeignChoice]:
     start, file = given.get("model.backbone.pretrained"), given.get("load_from")
     if isinstance(file, str) and file:
         yield ForeignChoice("model.weights", file, "load_from")
-    elif isinstance(start, str) and "resnet" in start and name in ("tsn_r50", "tsm_r50"):
+    elif isinstance(start, str) and _starts_frames(start, name):
         yield ForeignChoice("model.pretrained", "imagenet", f"model.backbone.pretrained: {start}; a download")
     elif isinstance(start, str) and "resnet" in start:
         net = f"resnet{depth or 50:g}"
@@ -134,6 +134,13 @@ def _model(given: Foreign) -> Iterator[ForeignChoice]:
             given.refused[f"model.data_preprocessor.{key}"] = colours
 
 
+def _starts_frames(start: str, name: str) -> bool:
+    """Whether an image network's weights are those of the backbone of a TSN or TSM."""
+    return ("resnet" in start and name in ("tsn_r50", "tsm_r50")) or (
+        "mobilenet_v2" in start and name == "tsm_mobilenet_v2"
+    )
+
+
 def _catalogue_name(kind: str, given: Foreign) -> str:
     depth = given.count("model.backbone.depth")
     arch, width = str(given.get("model.backbone.arch")), given.number("model.backbone.embed_dims")
@@ -141,6 +148,7 @@ def _catalogue_name(kind: str, given: Foreign) -> str:
     names = {
         "ResNet": "tsn_r50",
         "ResNetTSM": "tsm_r50",
+        "MobileNetV2TSM": "tsm_mobilenet_v2",
         "ResNet3dSlowOnly": "slow_r50",
         "ResNet3d": "i3d_r50_nonlocal" if nonlocal_blocks else "i3d_r50",
         "ResNet3dSlowFast": "slowfast_r50" if given.number("model.backbone.speed_ratio") == 4 else "slowfast_4x16_r50",

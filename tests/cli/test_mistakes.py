@@ -8,12 +8,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.conftest import Call, environment, error_line
 from tests.cli.test_runs import rows_of
+from vidtrain.commands import train as train_command
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from vidtrain.engine.trainer import Trainer
+from vidtrain.errors import VidtrainError
 from vidtrain.shell import cli
 from vidtrain.tasks.classification import scores
 from vidtrain.tasks.classification.predictions import PredictionsFile
@@ -57,6 +61,50 @@ def test_a_refused_run_leaves_no_folder(tiny: list[str], call: Call, wrong: str)
     call("train", *arguments, wrong, "run_dir=all/of/mine/new/run", check=2)
     assert not Path("all/of/mine/new").exists()
     assert Path("all/of/mine").is_dir()
+
+
+@pytest.fixture
+def unreadable(tmp_path: Path) -> list[str]:
+    """Options of a training whose videos are none, which shows in its first batch."""
+    for number in range(20):
+        file = tmp_path / "none" / "ab"[number % 2] / f"{number}.mp4"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"no video")
+    small = ["model=slow_fusion", "model.width=4", "transform.size=32", "trainer.num_workers=0", "eval.figures=false"]
+    return [*small, "data=folder", "data.root=none"]
+
+
+def test_a_training_that_fails_before_its_first_numbers_leaves_nothing(unreadable: list[str], call: Call) -> None:
+    done = call("train", *unreadable, check=2)
+    assert "cannot be read" in done.stderr.splitlines()[-1]
+    assert not Path("runs").exists()
+
+
+def test_what_somebody_has_put_into_a_folder_stays_with_it(
+    unreadable: list[str], call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Trainer.fit
+
+    def fit(self: Trainer) -> None:
+        Path("mine/notes.txt").write_text("mine")
+        begin(self)
+
+    monkeypatch.setattr(Trainer, "fit", fit)
+    call("train", *unreadable, "run_dir=mine", check=2)
+    assert {"notes.txt", "config.json", "train.log", ".hydra"} <= {entry.name for entry in Path("mine").iterdir()}
+
+
+def test_a_training_that_fails_later_names_its_folder(
+    tiny: list[str], call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise VidtrainError("the test fails")
+
+    monkeypatch.setattr(train_command, "_tested", fails)
+    done = call("train", *tiny, "trainer.epochs=1", "run_dir=mine", check=2)
+    last = done.stderr.splitlines()[-1]
+    assert last == f"vidtrain: {Path('mine').absolute()} holds what was trained; resume=auto goes on there"
+    assert Path("mine/last.pt").is_file()
 
 
 @pytest.mark.parametrize("folder", ["file", "file/run"])

@@ -26,7 +26,7 @@ from vidtrain.errors import ConfigError
 from vidtrain.options.paths import expand_home, expand_homes
 from vidtrain.plain import read_json
 from vidtrain.runs.names import run_name
-from vidtrain.runs.sole_writer import LOCK
+from vidtrain.runs.sole_writer import LOCK, is_held
 
 log = logging.getLogger("vidtrain")
 
@@ -58,6 +58,8 @@ _MAY_CHANGE_ON_RESUME = (
 )
 
 
+_OWN_FOLDERS, _OWN_FILES = (".hydra", "tensorboard"), ("train.log", "metrics.jsonl", CONFIG_FILE, LOCK)
+"""What a run writes before the first numbers."""
 _LONGEST_NAME = 150  # of what varies; file systems allow 255 bytes for the whole name
 _chosen: dict[str, str] = {}
 _fresh: dict[Path, list[Path]] = {}  # run folders that were not there -> themselves and those above that were not
@@ -226,21 +228,27 @@ def _missing(folder: Path) -> list[Path]:
     return list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
 
 
-def remove_refused(folder: Path) -> None:
-    """Remove the folder of a run that has not begun, if this process has made it: a mistake leaves nothing behind."""
+def remove_refused(folder: Path) -> bool:
+    """Remove the folder of a run in which nothing was trained, if this process has made it and nobody has put anything
+    into it: a mistake leaves nothing behind. Returns whether it stays with what was trained.
+    """
     folder = folder.absolute()
-    if folder not in _fresh or (folder / CONFIG_FILE).exists() or any(folder.glob("*.pt")):
-        return
+    trained = any(folder.glob("*.pt")) or any(file.stat().st_size for file in folder.glob("metrics.jsonl"))
+    if folder not in _fresh or trained or is_held(folder):  # by another that has begun to continue it
+        return folder in _fresh and trained
+    if folder.is_dir() and not {entry.name for entry in folder.iterdir()} <= {*_OWN_FOLDERS, *_OWN_FILES}:
+        return False
     for handler in [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]:
         if folder in Path(handler.baseFilename).parents:
             logging.getLogger().removeHandler(handler)
             handler.close()
-    for name in (".hydra", "tensorboard"):
+    for name in _OWN_FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("train.log", "metrics.jsonl", LOCK):
+    for name in _OWN_FILES:
         with contextlib.suppress(OSError):
             (folder / name).unlink()
     _remove_if_empty(folder)
+    return False
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -293,8 +293,14 @@ def task(command: str) -> Callable[[Any], Any]:
                 return None
             if mistake is None:
                 raise
-            run_dir.remove_refused(Path(HydraConfig.get().runtime.output_dir))
-            raise SystemExit(report(mistake)) from None
+            folder = Path(HydraConfig.get().runtime.output_dir)
+            stays = run_dir.remove_refused(folder)
+            code = report(mistake)
+            if stays and command == "train" and not isinstance(mistake, StoppedError):
+                print(
+                    printable(f"vidtrain: {folder} holds what was trained; resume=auto goes on there"), file=sys.stderr
+                )
+            raise SystemExit(code) from None
 
     return run
 

@@ -1,7 +1,8 @@
 """The pages of docs/ as a reader follows them: each command in its order, on small clips, with the files it names.
 
 Excluded, with the reason, are those that need a download, several GPUs, a cluster, a stream, a package that is not here
-or code of the reader's own. A checkpoint takes the place of a published file whose features are extracted.
+or code of the reader's own. A checkpoint takes the place of a published file whose features are extracted, and small
+networks that of large ones.
 """
 
 from __future__ import annotations
@@ -32,9 +33,14 @@ ALSO = {
     "data prepare": ["prepare.short_side=32"],
     "export": ["seconds=0.05", "int8_clips=4"],
 }
-INSTEAD = {
+INSTEAD: dict[str, list[str]] = {
     "reject_precision=0.95": ["reject_precision=0.2"],  # which small networks reach
     "sweep.trials=30": ["sweep.trials=2"],
+    "data.fold=0,1,2,3,4": ["data.fold=0,1"],
+    "model=c3d,s3d": ["model=early_fusion,slow_fusion"],
+    "model=c3d,r3d_18": ["model=early_fusion,slow_fusion"],
+    "model=c3d,s3d,i3d": ["model=early_fusion,slow_fusion,late_fusion"],
+    "model=r3d_18": ["model=slow_fusion"],
     "model=videomae_vit_b": [],
     "model.weights=FILE": ["checkpoint=best.pt"],
 }

@@ -105,8 +105,6 @@ def test_mistakes_are_one_line(call: Call, tmp_path: Path) -> None:
     assert error_line(call("report", "nowhere", check=2)) == "run=nowhere: no such folder"
     (tmp_path / "empty").mkdir()
     assert "neither a run" in error_line(call("report", "empty", check=2))
-    write_made_test(tmp_path / "out", 2, 8)
-    assert error_line(call("report", "out", "output=no/page.html", check=2)) == "output=no/page.html: no folder no"
 
 
 def test_a_page_is_not_written_through_a_link(call: Call, tmp_path: Path) -> None:

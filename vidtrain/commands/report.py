@@ -62,6 +62,7 @@ def run(call: Invocation[ReportConfig]) -> None:
     options = call.options
     folder = _named(Path(options.run))
     file = folder / NAME if options.output is None else Path(options.output)
+    _folders(folder)  # a mistake in the name makes no folder
     make_folder(file.parent)
     size = write_report(folder, file, options.thumbnails, _PATIENCE)
     print_line(f"report: {file} ({size / 1e6:.2f} MB)")

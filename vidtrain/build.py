@@ -232,7 +232,7 @@ def build_optimizer(node: Mapping[str, Any], model: nn.Module) -> torch.optim.Op
     if sharded and options.get("fused") and target not in _FUSED_SHARDED:
         raise ConfigError(
             f"optimizer.fused=true: PyTorch has no fused {target.rpartition('.')[2]} for the sharded weights of "
-            "trainer.strategy=fsdp; remove it"
+            "trainer.strategy=fsdp and hsdp; remove it"
         )
     fused = target in (_FUSED_SHARDED if sharded else _FUSED)
     if fused and not {"fused", "foreach", "differentiable"} & options.keys():

@@ -18,7 +18,6 @@ import torch
 from tests.cli.conftest import Run, environment
 from vidtrain import load_model
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
-from vidtrain.engine.devices.distributed import first_host
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no torch elastic launcher on Windows")
 
@@ -188,17 +187,3 @@ def test_srun_needs_no_launcher(tiny: list[str], tmp_path: Path) -> None:
     assert [task.wait(timeout=200) for task in tasks] == [0, 0]
     (folder,) = (tmp_path / "runs" / "motion" / "timesformer_tiny").iterdir()
     assert json.loads((folder / "result.json").read_text())["devices"] == 2
-
-
-@pytest.mark.parametrize(
-    ("nodes", "first"),
-    [
-        ("node1", "node1"),
-        ("node1,node2", "node1"),
-        ("gpu[003-007,9],big1", "gpu003"),
-        ("gpu-a[1,4]-ib,x", "gpu-a1-ib"),
-        ("", "localhost"),
-    ],
-)
-def test_the_first_host_of_slurms_list(nodes: str, first: str) -> None:
-    assert first_host(nodes) == first

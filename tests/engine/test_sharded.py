@@ -36,7 +36,7 @@ def parts(seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
 @pytest.fixture
 def saved(tmp_path: Path) -> tuple[Path, Sums]:
     folder = tmp_path / "last.3.shards"
-    return folder, sharded.save_shards(folder, *parts(), None, World())
+    return folder, sharded.save_shards(folder, sharded.parts_of(*parts(), None), World())
 
 
 def load(folder: Path) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -99,7 +99,7 @@ def _scored(call: Invocation[EvalCommandConfig], world: World) -> float | None:
     scorer = Scorer(
         config,
         Precision(config.trainer.precision, device),
-        choose_workers(config.trainer.num_workers, device, world.size),
+        choose_workers(config.trainer.num_workers, device, world.competing),
         world,
     )
     whose = None if config.eval.protocol is EvalProtocol.vidtrain else str(config.eval.protocol)

@@ -13,7 +13,6 @@ import contextlib
 import itertools
 import json
 import logging
-import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from vidtrain.engine.devices.environment import process_count
 from vidtrain.errors import ConfigError
 from vidtrain.options.paths import expand_home, expand_homes
 from vidtrain.plain import read_json
@@ -52,6 +52,7 @@ _MAY_CHANGE_ON_RESUME = (
         "trainer.rank_timeout",
         "trainer.log_every",
         "trainer.save_minutes",
+        "trainer.async_save",
     ),
     *("trainer.keep_last", "trainer.test", "trainer.profile", "trainer.on_oom", "trainer.max_skipped"),
     *("trainer.patience", "data.max_bad_fraction", "data.memory_gb"),
@@ -136,7 +137,7 @@ def _resolve(*, _root_: DictConfig) -> str:
 
 def _agreed(asked: _Asked) -> str:
     """The same folder in all the processes that torchrun or srun has started."""
-    if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) == 1:
+    if process_count() == 1:
         return _choose(asked)
     from vidtrain.engine.devices.distributed import join
 

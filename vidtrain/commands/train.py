@@ -137,7 +137,7 @@ def _train_and_test(
     settings = options.trainer
     device = choose_device(settings.device, world.local_rank if world.size > 1 else None)
     precision = Precision(settings.precision, device)
-    scorer = Scorer(options, precision, choose_workers(settings.num_workers, device, world.size), world)
+    scorer = Scorer(options, precision, choose_workers(settings.num_workers, device, world.competing), world)
     training.seed_everything(settings.seed, settings.deterministic)
     data = training.for_task(options.task, change(training.data_of(options.data, world)))
     check_few_shot(options, data, world.size)

@@ -69,14 +69,17 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
     log.info("tune=%s: %s", options.tune.name.value, tune(model, options.tune))
     probing.fit(model, scorer, data, resumed=options.resume is not None)
     # FSDP cuts weights along their first axis and knows one order only
-    if benefits_from_channels_last(model, precision.device) and not (
-        settings.strategy is Strategy.fsdp and world.size > 1
-    ):
+    if benefits_from_channels_last(model, precision.device) and not (settings.strategy.sharded and world.size > 1):
         to_channels_last(model)
     if settings.checkpoint_activations:
         log.info("activations of %d blocks are recomputed in the backward pass", checkpoint_activations(model))
     network = parallel(
-        model, world, sharded=settings.strategy is Strategy.fsdp, sync_bn=settings.sync_bn, device=precision.device
+        model,
+        world,
+        sharded=settings.strategy.sharded,
+        within_nodes=settings.strategy is Strategy.hsdp,
+        sync_bn=settings.sync_bn,
+        device=precision.device,
     )
     if not world.is_main:
         torch.manual_seed(settings.seed + world.rank)  # the same weights everywhere, but not the same dropout
@@ -103,7 +106,8 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
         folder,
         keep_last=settings.keep_last,
         world=world,
-        sharded=settings.strategy is Strategy.fsdp,
+        sharded=settings.strategy.sharded,
+        in_background=settings.async_save,
         plain=lambda weights: plain_weights(weights, options.tune.alpha),
         describe={
             "config": plain(options),

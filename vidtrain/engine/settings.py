@@ -28,6 +28,12 @@ class OnOom(Choice):
 class Strategy(Choice):
     ddp = "ddp"
     fsdp = "fsdp"
+    hsdp = "hsdp"
+
+    @property
+    def sharded(self) -> bool:
+        """Whether no device has the whole model."""
+        return self is not Strategy.ddp
 
 
 class ScheduleName(Choice):
@@ -72,7 +78,8 @@ class TrainerConfig:
     devices: int = number(1, least=1)
     """GPUs of this machine (processes, on the CPU) that train together. Under torchrun or srun leave it at 1."""
     strategy: Strategy = Strategy.ddp
-    """Several devices: ddp (each has the whole model) or fsdp (each keeps a part of the weights and optimizer)."""
+    """Several devices: ddp (each has the whole model), fsdp (each keeps a part of the weights and optimizer) or hsdp
+    (fsdp within each node, ddp across them)."""
     sync_bn: bool = False
     """BatchNorm over the clips of all devices; CUDA only."""
     num_workers: int | None = number(None, least=0)
@@ -107,6 +114,8 @@ class TrainerConfig:
     """Stop when the validation has not improved for this many epochs; null: train to the end."""
     save_minutes: float = number(15.0, least=0)
     """last.pt is also written within an epoch, this many minutes after the save before."""
+    async_save: bool = False
+    """last.pt and best.pt are written by a thread while training goes on, from a copy in the CPU's memory."""
     keep_last: int = number(2, least=1, most=99)
     """last.pt and the ones before it, last.1.pt, ...: a damaged one is skipped by a resume."""
     max_batches: int | None = number(None, least=1)

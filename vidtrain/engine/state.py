@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from vidtrain.engine.checkpoints.checkpoint import Checkpoints, restore_rng, rng_state
+from vidtrain.engine.checkpoints.checkpoint import Checkpoints
+from vidtrain.engine.checkpoints.content import restore_rng, rng_state
 from vidtrain.engine.progress import EpochLoader, Progress, Recorder
 from vidtrain.engine.schedule import Plan
 from vidtrain.engine.step import TrainingStep

@@ -97,7 +97,10 @@ class TrainingStep:
         return sums
 
     def _exchange(self, *, last: bool) -> AbstractContextManager[Any]:
-        """Processes exchange their gradients once a group, with its last piece."""
+        """Processes exchange their gradients once a group, with its last piece; those that share weights with each."""
+        across_nodes = getattr(self.network.called, "set_requires_all_reduce", None)
+        if across_nodes is not None:
+            across_nodes(last)
         no_sync = getattr(self.network.called, "no_sync", None)
         return nullcontext() if last or no_sync is None else no_sync()
 

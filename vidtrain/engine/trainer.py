@@ -68,7 +68,7 @@ class Trainer(Training):
                 up to the last update); or another process that trains has ended or stands still.
             VidtrainError: the weights are not finite any more, or no validation gave finite scores.
         """
-        with self.stop, running(self.hooks, self):
+        with self.stop, running(self.hooks, self), self.checkpoints.written():
             while self.progress.epoch < self.settings.epochs and not self.progress.stopped_early:
                 if isinstance(self.model, Staged):
                     self.model.begin_epoch(self.progress.epoch, self.settings.epochs)
@@ -231,6 +231,7 @@ class Trainer(Training):
 
     def _stop_or_save(self, minutes: float = math.inf) -> None:
         """minutes: since the last save, after which it is time for another, if settings.save_minutes are not fewer."""
+        self.checkpoints.check()
         due = time.monotonic() - self._saved_at > 60 * min(minutes, self.settings.save_minutes)
         due &= self._saved_update != self.progress.update
         stop = self.stop.received is not None or self._lost is not None
@@ -247,6 +248,7 @@ class Trainer(Training):
         """Save and end, all processes together; the first that knows why says it for all. reason: if not a signal."""
         if self.progress.update and self._saved_update != self.progress.update:
             self.save()
+        self.checkpoints.wait()
         known = self.world.gather((self.stop.received, reason or (f"{self._lost}; " if self._lost else "")))
         name, why = (next(filter(None, words), "") for words in zip(*known, strict=True))
         kept = self.progress.saved_in(self.checkpoints.folder, self._saved_update)

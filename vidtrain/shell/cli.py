@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from vidtrain import __version__
 from vidtrain.children import keep_working_folder_out
+from vidtrain.engine.devices.environment import RESTARTS
 from vidtrain.errors import EXIT_INTERRUPTED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
 from vidtrain.options.commands import COMMANDS, FROM_CHECKPOINT
 from vidtrain.options.paths import expand_home, expand_homes, name_positional, quote_paths
@@ -134,11 +135,23 @@ def _main(argv: list[str]) -> int:
     overrides = [f"++{o}" if _no_schema_lists(o.split("=", 1)[0]) else o for o in overrides]
     if folder is not None:
         _refuse_shadowed_configs(folder)
+    if command == "train" and not in_sweep and not any(re.match(r"\+*resume=", o) for o in overrides):
+        overrides += _resumed_after_restart()
     if in_sweep:
         from vidtrain.shell import multirun
 
         overrides = multirun.prepared(command, overrides, folder)
     return _run_hydra(command, flags, overrides)
+
+
+def _resumed_after_restart() -> list[str]:
+    """torchrun starts the very same command again when it has lost a process."""
+    if RESTARTS not in os.environ:
+        return []
+    from vidtrain.engine.devices.distributed import join
+
+    restarted = join().any(os.environ[RESTARTS] != "0")  # the agent of another node may not have counted it
+    return ["resume=auto"] * any(restarted)
 
 
 def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

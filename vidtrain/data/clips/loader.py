@@ -167,7 +167,7 @@ def choose_workers(wanted: int | None, device: torch.device, ranks: int = 1) -> 
     """The number of decoding processes: as asked, or from the processors this process may use.
 
     On a GPU the processors have nothing else to do. On the CPU the model needs them: half. The `ranks` processes that
-    train together share them.
+    train together on these processors share them.
     """
     if wanted is not None:
         return wanted

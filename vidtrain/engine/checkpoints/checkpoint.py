@@ -10,7 +10,9 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import torch
 from torch import nn
 
 from vidtrain import __version__, torch_files
+from vidtrain.engine.checkpoints.background import Background, copied
 from vidtrain.engine.checkpoints.content import Average, check_content, check_optimizer
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.devices.memory_format import match_layout
@@ -29,6 +32,7 @@ log = logging.getLogger("vidtrain")
 
 FORMAT = 3
 _REQUIRED = ("format", "model", "config")
+_PATIENCE = 30.0  # seconds that the end of a failed training waits for shards
 
 
 def versions() -> dict[str, str]:
@@ -107,6 +111,8 @@ class Checkpoints:
         world: only the main process writes,
         sharded: but each its part of a last.pt where the weights are spread over several (FSDP).
         plain: makes of the weights what best.pt holds of them, where that is not all.
+        in_background: they are written by a thread, from a copy in the CPU's memory, while training goes on. Its errors
+            are raised by the next call of `check`, `wait` or a save; `best_is_gone` and `load_best` wait for it.
         describe: what every checkpoint says of itself: the configuration, what the task needs to be built again.
     """
 
@@ -118,6 +124,7 @@ class Checkpoints:
         world: World | None = None,
         sharded: bool = False,
         plain: Callable[[dict[str, Any]], Mapping[str, Any]] = dict,
+        in_background: bool = False,
         describe: Mapping[str, Any] | None = None,
     ) -> None:
         if keep_last < 1:
@@ -128,6 +135,8 @@ class Checkpoints:
         self.sharded = sharded and self.world.size > 1
         self.plain = plain
         self.describe = dict(describe or {})
+        self._background = Background() if in_background else None
+        self._aside = self.world.aside() if in_background and self.sharded else self.world
 
     @property
     def last(self) -> Path:
@@ -139,6 +148,7 @@ class Checkpoints:
 
     def load_best(self) -> dict[str, Any] | None:
         """The content of best.pt; None, with a warning, where it is gone or damaged."""
+        self.wait()
         try:
             return load_checkpoint(self.best)
         except CheckpointError as error:
@@ -147,6 +157,7 @@ class Checkpoints:
 
     def best_is_gone(self) -> bool:
         """Whether somebody has removed best.pt, as the main process sees it; called by all of them."""
+        self.wait(self.best)
         return self.world.from_main(not self.best.is_file())
 
     def weights(self, model: nn.Module) -> dict[str, Any]:
@@ -160,7 +171,7 @@ class Checkpoints:
 
     def save_best(self, content: dict[str, Any]) -> None:
         if self.world.is_main:
-            save_checkpoint(self.best, {**self.describe, **content})
+            self._save(self.best, {**self.describe, **content})
 
     def save_last(
         self, content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, ema: Average | None
@@ -172,7 +183,40 @@ class Checkpoints:
         if not self.world.is_main:
             return
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema and ema.state_dict()}
-        save_checkpoint(self.last, {**self.describe, **content, **state}, before=self._shift)
+        self._save(self.last, {**self.describe, **content, **state}, before=self._shift)
+
+    def _save(self, path: Path, content: dict[str, Any], before: Callable[[], None] | None = None) -> None:
+        if self._background is None:
+            save_checkpoint(path, content, before)
+            return
+        self.wait(path)  # two copies of one file are never in memory
+        self._background.start(path.name, partial(save_checkpoint, path, copied(content), before))
+
+    # ---------------------------------------------------------------- the thread that writes
+
+    def check(self) -> None:
+        """Raise the CheckpointError of a file that could not be written in the background."""
+        if self._background is not None:
+            self._background.check()
+
+    def wait(self, path: Path | None = None) -> None:
+        """Until the file at `path`, or all, are on the disk. Raises CheckpointError where one could not be written."""
+        if self._background is not None:
+            self._background.wait(None if path is None else path.name)
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """At its end all is on the disk that was saved inside, whatever error ends it; an interrupt does not wait."""
+        try:
+            yield
+        except Exception:
+            if self._background is not None:
+                # shards are written together, with processes that may be lost
+                self._background.join(_PATIENCE if self.sharded else None)
+            raise
+        self.wait()
+
+    # ---------------------------------------------------------------- last.pt
 
     def load_last(self) -> dict[str, Any] | None:
         """The newest that is whole; damaged ones are skipped with a warning. None where there is none at all.
@@ -200,8 +244,9 @@ class Checkpoints:
         """Put what `load_last` returned into the model, its optimizer and its average."""
         if bool(content.get("sharded")) != self.sharded:
             raise CheckpointError(
-                f"{self.last}: saved with trainer.strategy={'fsdp' if content.get('sharded') else 'ddp'} and several "
-                "devices or one: continue it with the strategy it was saved with, and fsdp with more than one device"
+                f"{self.last}: saved with trainer.strategy={'fsdp or hsdp' if content.get('sharded') else 'ddp'} and "
+                "several devices or one: continue it with the strategy it was saved with, and fsdp or hsdp with more "
+                "than one device"
             )
         if ema is not None and content["ema"] is None:
             raise CheckpointError(
@@ -225,17 +270,28 @@ class Checkpoints:
     def _save_sharded(
         self, content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, ema: Average | None
     ) -> None:
-        from vidtrain.engine.checkpoints.shards import SUFFIX, save_shards
+        from vidtrain.engine.checkpoints.shards import SUFFIX, copied_parts, parts_of
 
         name = f"last.{content['progress']['update']}{SUFFIX}"
-        sums = save_shards(self.folder / name, model, optimizer, ema, self.world)
+        average = None if ema is None else {"updates": ema.updates}
+        own = {**self.describe, **content, "model": {}, "ema": average, "sharded": name}
+        if self._background is None:
+            self._write_sharded(own, parts_of(model, optimizer, ema))
+            return
+        self.wait(self.last)
+        parts = copied_parts(parts_of(model, optimizer, ema))
+        self._background.start(self.last.name, partial(self._write_sharded, copied(own), parts))
+
+    def _write_sharded(self, content: dict[str, Any], parts: dict[str, Any]) -> None:
+        from vidtrain.engine.checkpoints.shards import SUFFIX, save_shards
+
+        sums = save_shards(self.folder / content["sharded"], parts, self._aside)
         if not self.world.is_main:
             return
-        average = None if ema is None else {"updates": ema.updates}
-        own = {"model": {}, "ema": average, "sharded": name, "shards": sums}
-        save_checkpoint(self.last, {**self.describe, **content, **own}, before=self._shift)
+        save_checkpoint(self.last, {**content, "shards": sums}, before=self._shift)
         used = {load_checkpoint(file).get("sharded") for file in self._lasts()}
-        for folder in self.folder.glob(f"last.*{SUFFIX}"):
+        cut_off = self.folder.glob(f".last.*{SUFFIX}.tmp")  # by a kill while they were written
+        for folder in (*self.folder.glob(f"last.*{SUFFIX}"), *cut_off):
             if folder.name not in used:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -268,20 +324,6 @@ class Checkpoints:
                 newer.replace(older)
             else:
                 link.replace(older)
-
-
-def rng_state(device: torch.device) -> dict[str, Any]:
-    """State of torch's generators, which dropout and random frames draw from."""
-    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def restore_rng(state: dict[str, Any], device: torch.device) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def _reason(error: BaseException) -> str:

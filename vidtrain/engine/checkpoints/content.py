@@ -133,6 +133,20 @@ def check_optimizer(optimizer: torch.optim.Optimizer, usual: list[dict[str, type
                     raise ValueError("the optimizer's state has other shapes than the weights")
 
 
+def rng_state(device: torch.device) -> dict[str, Any]:
+    """State of torch's generators, which dropout and random frames draw from."""
+    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_rng(state: dict[str, Any], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
 @contextmanager
 def restoring(file: Path) -> Iterator[None]:
     """Errors in here are the file's: of another model or optimizer, or by a stranger."""

@@ -23,6 +23,7 @@ import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -62,10 +63,31 @@ def full_weights(model: nn.Module) -> dict[str, Any]:
     return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
 
-def save_shards(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Average | None, world: World
-) -> dict[str, str]:
+def parts_of(model: nn.Module, optimizer: torch.optim.Optimizer, ema: Average | None) -> dict[str, Any]:
+    """What this process keeps of the model, its optimizer and its average, in the same memory."""
+    state: dict[str, Any] = {
+        "model": get_model_state_dict(model),
+        "optimizer": get_optimizer_state_dict(model, optimizer),
+    }
+    if ema is not None:
+        state["average"] = ema.state_dict()["average"]  # read in place
+    return state
+
+
+def copied_parts(state: dict[str, Any]) -> dict[str, Any]:
+    """A copy of what `parts_of` returned in the CPU's memory, as torch's own dcp.async_save makes it."""
+    stager = DefaultStager(StagingOptions(False, False, False, False))
+    copy = stager.stage(state)
+    stager.close()  # it would keep the copy
+    assert isinstance(copy, dict)  # no Future, as without use_async_staging
+    return copy
+
+
+def save_shards(folder: Path, state: dict[str, Any], world: World) -> dict[str, str]:
     """Write `folder`, complete or not at all. To be called by all.
+
+    Args:
+        state: of `parts_of`.
 
     Returns:
         The SHA-256 of each of its files, for `check_shards`.
@@ -77,7 +99,7 @@ def save_shards(
     problem, own = "", {}
     try:
         with world.together():
-            _quietly(dcp.save, _state(model, optimizer, ema), checkpoint_id=temporary)
+            dcp.save(state, checkpoint_id=temporary, process_group=world.group)
         own = {file.name: _sha256(file) for file in temporary.iterdir() if _writer(file.name) == world.rank}
     except (Exception, CheckpointException) as error:  # torch's is no Exception
         problem = str(error).strip().splitlines()[-1]
@@ -114,7 +136,7 @@ def check_shards(folder: Path, sums: Any, world: World) -> None:
 
 def load_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Average | None) -> None:
     """Read what `save_shards` wrote, with this or another number of processes. To be called by all."""
-    state = _state(model, optimizer, ema)
+    state = parts_of(model, optimizer, ema)
     try:
         # read here: torch's own log shows what goes wrong in there with its traceback
         reader = _Reader(folder, _read_metadata(folder))
@@ -196,16 +218,6 @@ def _sha256(file: Path) -> str:
         while piece := handle.read(_PIECE):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def _state(model: nn.Module, optimizer: torch.optim.Optimizer, ema: Average | None) -> dict[str, Any]:
-    state: dict[str, Any] = {
-        "model": get_model_state_dict(model),
-        "optimizer": get_optimizer_state_dict(model, optimizer),
-    }
-    if ema is not None:
-        state["average"] = ema.state_dict()["average"]  # read in place
-    return state
 
 
 def _quietly(call: Any, *args: Any, **kwargs: Any) -> None:

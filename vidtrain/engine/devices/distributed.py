@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import re
+import socket
 import threading
-from collections.abc import Iterable, Iterator
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vidtrain.engine.devices.environment import local_process_count, process_count
 from vidtrain.engine.devices.waiting import MARGIN, SPEAK, WAIT_LIMIT, Watch
 from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.ranges import LONGEST
@@ -31,13 +34,17 @@ _watch: Watch | None = None  # of this process, once it has joined
 class World:
     """This process among those that train together.
 
-    rank: from 0, the main process, to size - 1. local_rank: among those of this machine.
+    rank: from 0, the main process, to size - 1. local_rank: among the local_size of this machine. competing: how many
+    run on the same processors. group: what they exchange by; None: the group that all have joined.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    local_size: int = 1
+    competing: int = 1
     watch: Watch | None = field(default=None, compare=False, repr=False)
+    group: Any = field(default=None, compare=False, repr=False)
 
     @property
     def is_main(self) -> bool:
@@ -53,7 +60,7 @@ class World:
             return values
         total = values.clone()
         with self.together():
-            dist.all_reduce(total)
+            dist.all_reduce(total, group=self.group)
         return total
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
@@ -62,7 +69,7 @@ class World:
             return flags
         found = torch.tensor(flags, dtype=torch.int32)
         with self.together():
-            dist.all_reduce(found, op=dist.ReduceOp.MAX)
+            dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self.group)
         return tuple(bool(flag) for flag in found.tolist())
 
     def gather(self, value: _T) -> list[_T]:
@@ -71,7 +78,7 @@ class World:
             return [value]
         found: list[Any] = [None] * self.size
         with self.together():
-            dist.all_gather_object(found, value)
+            dist.all_gather_object(found, value, group=self.group)
         return found
 
     def from_main(self, value: _T) -> _T:
@@ -80,7 +87,7 @@ class World:
             return value
         box: list[Any] = [value]
         with self.together():
-            dist.broadcast_object_list(box, src=0)
+            dist.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
@@ -88,11 +95,21 @@ class World:
         if self.size > 1:
             with self.together():
                 for tensor in tensors:
-                    dist.broadcast(tensor, src=0)
+                    dist.broadcast(tensor, src=0, group=self.group)
 
     def together(self) -> AbstractContextManager[None]:
         """Around what all processes do together, as an update: who is waited for is said, a loss is one line."""
         return nullcontext() if self.watch is None else self.watch.waiting()
+
+    def aside(self) -> World:
+        """The same processes by a group of their own, on the CPU: for a thread, beside what the main ones exchange.
+
+        To be called by all.
+        """
+        if self.size == 1:
+            return self
+        limit = timedelta(seconds=(self.watch.limit if self.watch else WAIT_LIMIT) or LONGEST)
+        return replace(self, watch=None, group=dist.new_group(backend="gloo", timeout=limit))
 
     @contextmanager
     def sharing(self, kind: type[Exception]) -> Iterator[None]:
@@ -139,8 +156,7 @@ def join(limit: float = WAIT_LIMIT) -> World:
         VidtrainError: the others have not come within the limit.
     """
     global _watch
-    _environment_of_slurm()
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = process_count()
     if size == 1:
         return World()
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
@@ -158,7 +174,21 @@ def join(limit: float = WAIT_LIMIT) -> World:
         _watch = Watch(store.clone(), dist.get_rank(), size)
     _watch.limit = limit
     _limit_backends(limit or LONGEST)
-    return World(dist.get_rank(), size, local_rank, _watch)
+    world = World(dist.get_rank(), size, local_rank, watch=_watch)
+    own = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+    local_size, competing = neighbours(world.gather((socket.gethostname(), own)), world.rank)
+    return replace(world, local_size=local_process_count() or local_size, competing=competing)
+
+
+def neighbours(known: Sequence[tuple[str, frozenset[int]]], rank: int) -> tuple[int, int]:
+    """(processes on the machine of `rank`, those of them that run on the same processors), itself counted.
+
+    Args:
+        known: of each process its machine and the processors that it may use; srun may give each task its own.
+    """
+    host, own = known[rank]
+    here = [processors for name, processors in known if name == host]
+    return len(here), sum(processors == own or not own.isdisjoint(processors) for processors in here)
 
 
 def _meet(size: int, limit: float) -> None:
@@ -168,14 +198,47 @@ def _meet(size: int, limit: float) -> None:
     speaker = threading.Timer(SPEAK, log.warning, ["%s waits at %s for the others to start", who, where])
     speaker.daemon = True
     speaker.start()
+    timeout = timedelta(seconds=limit or LONGEST)
     try:
-        dist.init_process_group(backends, timeout=timedelta(seconds=limit or LONGEST))
-    except dist.DistError as error:
+        store, rank, _ = next(dist.rendezvous("env://", timeout=timeout))
+        store = dist.PrefixStore(meeting(store, rank, size, limit or LONGEST), store)
+        dist.init_process_group(backends, store=store, rank=rank, world_size=size, timeout=timeout)
+    except RuntimeError as error:  # of the store, or of gloo
         raise VidtrainError(
             f"{who} has not met the others at {where} (MASTER_ADDR, MASTER_PORT): {str(error).splitlines()[0][:200]}"
         ) from None
     finally:
         speaker.cancel()
+
+
+def meeting(store: dist.Store, rank: int, size: int, limit: float) -> str:
+    """A word that all processes of this start have, and no process of an earlier one had. To be called by all.
+
+    torchrun keeps one store for all its restarts, where the addresses of processes that are gone would be taken for
+    those of the new ones; its count of restarts is each agent's own. So every process asks the main one by a word of
+    its own, which nobody has used before; questions that are left from before are answered, too, but not acknowledged.
+
+    Args:
+        limit: seconds that the main process waits for the others.
+
+    Raises:
+        DistStoreError: they have not come.
+    """
+    own = uuid.uuid4().hex
+    if rank:
+        store.set(f"vidtrain/question/{rank}", own)
+        word: str = store.get(f"vidtrain/answer/{own}").decode()  # waits for it
+        store.set(f"vidtrain/{word}/{rank}", "")
+        return word
+    ends = time.monotonic() + limit
+    while absent := [other for other in range(1, size) if not store.check([f"vidtrain/{own}/{other}"])]:
+        for other in absent:
+            if store.check([question := f"vidtrain/question/{other}"]):
+                store.set(f"vidtrain/answer/{store.get(question).decode()}", own)
+        if time.monotonic() > ends:
+            raise dist.DistStoreError(f"timeout after {limit:.0f} s: process {absent[0]} has not come")
+        time.sleep(0.02)
+    return own
 
 
 def _limit_backends(seconds: float) -> None:
@@ -184,23 +247,3 @@ def _limit_backends(seconds: float) -> None:
     for device, more in (("cpu", 0.0), ("cuda", 4 * MARGIN)):
         if device == "cpu" or torch.cuda.is_available():
             group._get_backend(torch.device(device))._set_default_timeout(timedelta(seconds=seconds + more))
-
-
-def _environment_of_slurm() -> None:
-    """What torchrun would have set, from what srun sets for each of its tasks."""
-    slurm = os.environ
-    if "WORLD_SIZE" in slurm or int(slurm.get("SLURM_NTASKS", "1")) < 2 or "SLURM_PROCID" not in slurm:
-        return
-    if slurm.get("SLURM_STEP_NUM_TASKS", slurm["SLURM_NTASKS"]) == "1":  # in a batch script, not started by srun
-        return
-    slurm["WORLD_SIZE"] = slurm.get("SLURM_STEP_NUM_TASKS", slurm["SLURM_NTASKS"])
-    slurm["RANK"], slurm["LOCAL_RANK"] = slurm["SLURM_PROCID"], slurm.get("SLURM_LOCALID", "0")
-    slurm.setdefault("MASTER_ADDR", first_host(slurm.get("SLURM_STEP_NODELIST", slurm.get("SLURM_NODELIST", ""))))
-    job = int(re.sub(r"\D", "", slurm.get("SLURM_JOB_ID", "0")) or 0)
-    slurm.setdefault("MASTER_PORT", str(20000 + job % 20000))
-
-
-def first_host(nodes: str) -> str:
-    """The first of Slurm's list of nodes: 'gpu[003-007,9],big1' -> 'gpu003'."""
-    found = re.match(r"([^,\[]+)(?:\[([^\],-]+)[^\]]*\]([^,]*))?", nodes)
-    return "".join(part or "" for part in found.groups()) if found else "localhost"

@@ -1,4 +1,5 @@
-"""One model on several devices: copies that average their gradients (DDP), or parts of one (FSDP2)."""
+"""One model on several devices: copies that average their gradients (DDP), parts of one (FSDP2), or a copy per node,
+which its devices keep parts of (HSDP)."""
 
 from __future__ import annotations
 
@@ -6,24 +7,37 @@ import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vidtrain.engine.devices.distributed import World
-from vidtrain.errors import ConfigError
+from vidtrain.errors import ConfigError, one_of
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
-def parallel(model: nn.Module, world: World, *, sharded: bool, sync_bn: bool, device: torch.device) -> nn.Module:
+def parallel(
+    model: nn.Module,
+    world: World,
+    *,
+    sharded: bool,
+    within_nodes: bool = False,
+    sync_bn: bool,
+    device: torch.device,
+) -> nn.Module:
     """What training calls in place of the model; its state and its parameters stay those of the model.
 
     sharded: parts of the model instead of copies. It is changed itself: each of its blocks, and the rest, keep
-    1 / world.size of their parameters here and gather them when they are used.
+    1 / world.size of their parameters here and gather them when they are used. within_nodes: each keeps
+    1 / world.local_size, and the nodes average their gradients.
 
     Raises:
-        ConfigError: sync_bn on another device than a GPU.
+        ConfigError: sync_bn on another device than a GPU; within_nodes, and the nodes have unequal numbers of
+            processes, or one each.
     """
     if sync_bn:
         if device.type != "cuda":
@@ -34,9 +48,10 @@ def parallel(model: nn.Module, world: World, *, sharded: bool, sync_bn: bool, de
     if sharded:
         from torch.distributed.fsdp import fully_shard
 
+        mesh = _nodes(world, device) if within_nodes else None
         for block in _blocks(model):
-            fully_shard(block)
-        fully_shard(model)
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)
         return model
     # sizes of 1 may have any stride: such gradients lie in memory as their weights do
     warnings.filterwarnings("ignore", message=r"(?s)Grad strides do not match.*grad\.sizes\(\) = \[[^]]*, 1, 1\]")
@@ -53,9 +68,29 @@ def parallel(model: nn.Module, world: World, *, sharded: bool, sync_bn: bool, de
     )
 
 
+def _nodes(world: World, device: torch.device) -> DeviceMesh:
+    """(nodes, processes of each), in the order of the ranks. To be called by all."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    each = world.local_size
+    places = world.gather((world.rank, world.local_rank, each))
+    if any(size != each for _, _, size in places):
+        sizes = sorted({size for _, _, size in places})
+        raise ConfigError(
+            f"trainer.strategy=hsdp: expected as many processes on each node, got {one_of(map(str, sizes))}"
+        )
+    if each == 1:
+        raise ConfigError("trainer.strategy=hsdp: one process per node leaves nothing to be sharded within it: use ddp")
+    if any(rank % each != local for rank, local, _ in places):
+        raise ConfigError(
+            "trainer.strategy=hsdp: expected ranks that are numbered node by node: srun --distribution=block"
+        )
+    return init_device_mesh(device.type, (world.size // each, each), mesh_dim_names=("replicate", "shard"))
+
+
 @contextmanager
 def gathered(model: nn.Module, world: World) -> Iterator[None]:
-    """Inside, every process has all weights of an FSDP model, so that each may call it as often as it has videos."""
+    """Inside, every process has all weights of a sharded model, so that each may call it as often as it has videos."""
     from torch.distributed.fsdp import FSDPModule
 
     parts = [part for part in model.modules() if isinstance(part, FSDPModule)]

@@ -81,6 +81,9 @@ def test_help_of_a_command_has_an_example_and_a_text_for_every_key(command: str)
     text = help_text.command(command)
     assert any(line.strip().startswith(f"$ vidtrain {command} ") for line in text.splitlines())
     assert not {key for key, (_, doc) in shown(text).items() if not doc}
+    keys = text[text.index("keys (key=value):") :].splitlines()
+    assert not [line for line in keys if line.startswith("   ") and not line.startswith("      ")]
+    assert max(map(len, keys)) <= 130
 
 
 def test_help_of_an_action_has_what_it_reads() -> None:

@@ -93,7 +93,7 @@ def _read_schemas(module: str) -> dict[str, list[_Field]]:
         for item, after in zip(node.body, [*node.body[1:], ast.Pass()], strict=True):
             if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
                 is_doc = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-                doc = str(after.value.value) if is_doc else ""  # type: ignore[attr-defined]
+                doc = " ".join(str(after.value.value).split()) if is_doc else ""  # type: ignore[attr-defined]
                 fields.append((item.target.id, ast.unparse(item.annotation), _default(item.value), doc))
         schemas[node.name] = [f for base in node.bases for f in schemas.get(ast.unparse(base), [])] + fields
     return schemas

@@ -61,7 +61,7 @@ def command(name: str, arguments: Sequence[str] = (), config_dir: Path | None = 
             continue  # its options follow
         if option in options.get(group, {}):
             default = options[group][option][0]
-        lines += [f"  {key}={default}", f"      {doc}"]
+        lines += [f"  {key}={default}", *_wrapped("      ", doc)]
     for group in (g for g in options if g not in typed):
         lines += ["", f"keys of {group}={chosen[group]}:"]
         for option, (default, doc) in options[group].items():

@@ -227,6 +227,7 @@ def map_array(file: Path | str) -> npt.NDArray[Any]:
     import numpy as np
 
     check_regular(file)
+    stamp = file_stamp(file)
     try:
         found = np.load(file, mmap_mode="r", allow_pickle=False)
     except OSError:
@@ -235,4 +236,14 @@ def map_array(file: Path | str) -> npt.NDArray[Any]:
         raise ValueError(f"not an array of numpy: {str(error) or type(error).__name__}") from None
     if not isinstance(found, np.memmap):
         raise ValueError("an archive, expected one array")  # noqa: TRY004
+    found.stamp = stamp  # type: ignore[attr-defined]  # of the base of the view, for data/manifest/mapped.py
     return found.view(np.ndarray)
+
+
+def file_stamp(file: Path | str) -> tuple[int, ...] | None:
+    """What shows that a file has not been replaced or changed; None where there is none."""
+    try:
+        found = Path(file).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

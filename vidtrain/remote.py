@@ -12,6 +12,8 @@ Where it lies is the machine's matter and not that of a run's configuration, and
 
 Several processes may share a cache: files get their names when they are whole. It holds to its size but for what the
 processes have fetched since each last looked, a hundredth of it each.
+
+A process that knows what it will need says so by `fetch_ahead`: `Cache.fetch` then waits for what is on its way.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 from filelock import FileLock
@@ -42,6 +46,9 @@ _TRIES: Final = 3
 _PAUSE: Final = 0.5  # seconds before the second try, twice that before the third
 _BEFORE: Final = 3 * BLOCK  # bytes read before a member: its header, and the extended one of a long name
 _KEPT: Final = 0.9  # share of the size that is left when files are deleted
+_THREADS: Final = 8  # files that a process fetches at a time ahead of their use
+_MOST_AHEAD: Final = 1 << 26  # bytes of members that are fetched ahead, since they are held in memory meanwhile
+_UNKNOWN: Final = 1 << 23  # bytes that a whole file counts as, whose size nobody has asked for
 _written: dict[str, int] = {}  # bytes that this process has fetched into a cache since it last looked
 
 
@@ -83,13 +90,31 @@ class Cache:
             VideoError: it cannot be fetched.
             ConfigError: fsspec lacks what it needs for this kind of store.
         """
-        name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
-        file = self.folder / "files" / name[:2] / f"{name}{Path(path).suffix[:16]}"
+        with _lock:
+            coming = _coming.pop(path, None)
+        if coming is not None:
+            file = coming.result()
+            if self.has(path):  # else it had to make room meanwhile
+                return file
+        return self._fetch_now(path)
+
+    def has(self, path: str) -> bool:
+        """Whether it lies here, from now on used last."""
         try:
-            os.utime(file)  # used just now
+            os.utime(self._file(path))
         except OSError:
+            return False
+        return True
+
+    def _fetch_now(self, path: str) -> Path:
+        file = self._file(path)
+        if not self.has(path):
             self._write(file, read_bytes(path, self.seconds), path)
         return file
+
+    def _file(self, path: str) -> Path:
+        name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
+        return self.folder / "files" / name[:2] / f"{name}{Path(path).suffix[:16]}"
 
     def _write(self, file: Path, content: bytes, path: str) -> None:
         part = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.part")
@@ -124,6 +149,65 @@ class Cache:
                 total -= size
                 if total <= _KEPT * self.most:
                     return
+
+
+# ---------------------------------------------------------------- ahead of their use
+
+
+_coming: dict[str, Future[Path]] = {}
+_orders: SimpleQueue[tuple[Future[Path], Cache, str]] = SimpleQueue()
+_lock = threading.Lock()
+_threads: list[threading.Thread] = []
+
+
+def fetch_ahead(paths: Iterable[str]) -> None:
+    """Begin to fetch files into this machine's cache, in this order, and forget what was asked for before them.
+
+    What goes wrong is raised by `Cache.fetch`, if it is called for the file at all.
+    """
+    cache, size = Cache.of_this_machine(), 0
+    wanted: list[str] = []
+    for path in dict.fromkeys(paths):
+        size += stretch_of(path).size or _UNKNOWN
+        if size > _MOST_AHEAD:
+            break
+        wanted.append(path)
+    with _lock:
+        for path in _coming.keys() - set(wanted):
+            _coming.pop(path).cancel()
+        missing = [path for path in wanted if path not in _coming and not cache.has(path)]
+        for path in missing:
+            _coming[path] = future = Future()
+            _orders.put((future, cache, path))
+        for _ in range(min(_THREADS, len(missing)) - len(_threads)):
+            # no pool of concurrent.futures, which an ending process waits for: a store may not answer
+            _threads.append(threading.Thread(target=_carry_out, daemon=True))
+            _threads[-1].start()
+
+
+def _carry_out() -> None:
+    while True:
+        future, cache, path = _orders.get()
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(cache._fetch_now(path))
+            except BaseException as error:
+                future.set_exception(error)
+
+
+def _after_fork() -> None:
+    """Threads do not come along."""
+    global _lock, _orders
+    _lock, _orders = threading.Lock(), SimpleQueue()
+    _coming.clear()
+    _threads.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+# ---------------------------------------------------------------- the store
 
 
 def read_bytes(path: str, seconds: float) -> bytes:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import pickle
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,29 @@ def test_the_arrays_are_mapped_not_read(tmp_path: Path) -> None:
     for column in (train.paths.buffer, train.paths.offsets, train.labels, train.starts):
         assert column is not None
         assert isinstance(column.base, np.memmap)
+
+
+def test_other_processes_map_the_files_themselves(tmp_path: Path) -> None:
+    """What spawned workers get: some names of files, however long the list is; and never the rows of another file."""
+    rows = 100_000
+    train = Manifest.of((f"/d/{'x' * 40}{n}.mp4" for n in range(rows)), range(rows))
+    train = replace(train, starts=np.arange(rows) / 1, tags=IntLists.of([[n % 3] for n in range(rows)]))
+    names = tuple(map(str, range(rows)))
+    write_index(tmp_path, VideoData(names, {"train": train, "val": example(tmp_path).splits["test"]}))
+    found = read_index(tmp_path).splits["train"]
+    sent = pickle.dumps(found)
+    assert len(sent) < 5000
+    there = pickle.loads(sent)
+    same(there, train)
+    for column in (there.paths.buffer, there.paths.offsets, there.labels, there.starts, there.tags.values):
+        assert isinstance(column.base, np.memmap)
+    part = found.take(np.arange(5, 50))  # no whole files any more
+    same(pickle.loads(pickle.dumps(part)), part)
+
+    write_index(tmp_path, VideoData(("x",), {"train": Manifest.of(["/d/other.mp4"], [0])}))
+    same(pickle.loads(pickle.dumps(found)), train)  # from memory, since the files are others now
+    with pytest.raises(DataError, match=r"train.*npy: was replaced while it was read: start again, resume=auto"):
+        pickle.loads(sent)
 
 
 def test_a_copy_that_is_moved_finds_its_videos(tmp_path: Path) -> None:

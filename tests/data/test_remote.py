@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import shutil
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,13 +22,17 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tests.data.prepared import READER
 from tests.videos import scene, write_video
 from vidtrain import remote
+from vidtrain.data.clips import read_ahead
+from vidtrain.data.clips.dataset import ClipParts, EvalViews, TrainClips
+from vidtrain.data.clips.loader import TrainLoader, eval_loader
+from vidtrain.data.clips.workers import Workers
 from vidtrain.data.formats.shards import shards
 from vidtrain.data.manifest.index import read_index
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.prepare.shards import write_shards
-from vidtrain.data.settings import ShardConfig
+from vidtrain.data.settings import EvalConfig, SamplerConfig, ShardConfig, TransformConfig
 from vidtrain.errors import ConfigError, DataError, VideoError
-from vidtrain.members import walk_tar
+from vidtrain.members import stretch_of, walk_tar
 from vidtrain.remote import Cache, check_url, read_bytes
 
 ROOT = "moody://bucket/set"
@@ -86,6 +92,7 @@ def cache(local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     yield tmp_path / "cache"
     Moody.store.clear()
     remote._written.clear()
+    remote._coming.clear()
 
 
 def frames(path: str) -> np.ndarray:
@@ -252,3 +259,100 @@ def test_settings_that_are_none(name: str, text: str, monkeypatch: pytest.Monkey
     monkeypatch.setenv(name, text)
     with pytest.raises(ConfigError, match=rf"^{name}={text}: expected a number above 0"):
         Cache.of_this_machine()
+
+
+# ---------------------------------------------------------------- ahead of their use
+
+
+PARTS = ClipParts(READER, SamplerConfig(num_frames=2, stride=1), TransformConfig(size=32, resize=36))
+
+
+def clips_of(manifest: Manifest) -> TrainClips:
+    return TrainClips(manifest, PARTS, seed=1)
+
+
+def test_videos_of_a_batch_are_fetched_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All four are asked for before the first has come, and each once: by the batch, or by the one before it."""
+    manifest = shards(ROOT).splits["train"]
+    together = threading.Barrier(4, timeout=5)
+    cat = Moody.cat_file
+
+    def waiting(self: Moody, path: str, *args: Any, **options: Any) -> bytes:
+        if path.endswith(".tar"):
+            together.wait()
+        return cat(self, path, *args, **options)
+
+    monkeypatch.setattr(Moody, "cat_file", waiting)
+    loader = TrainLoader(clips_of(manifest), Workers(0), batch_size=2)
+    Moody.asked.clear()
+    found = list(loader.epoch(0))
+    assert not [bad for batch in found for bad in batch.bad]
+    assert [len(batch) for batch in found] == [2, 2]
+    assert len(Moody.asked) == 4
+    assert not remote._coming
+
+
+def test_clips_of_a_store_are_those_of_the_disk(local: Path) -> None:
+    def pixels(manifest: Manifest, workers: int) -> list[list[int]]:
+        batches = TrainLoader(clips_of(manifest), Workers(workers), batch_size=2).epoch(3)
+        return [[*batch.videos.tolist(), *batch.inputs["rgb"].flatten(1).sum(1).tolist()] for batch in batches]
+
+    here = pixels(read_index(local).splits["train"], 0)
+    assert len(here) == 2
+    assert pixels(shards(ROOT).splits["train"], 0) == here
+    assert pixels(shards(ROOT).splits["train"], 2) == here
+
+
+def test_views_of_a_test_are_fetched_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = shards(ROOT).splits["test"]
+    ahead: list[list[str]] = []
+    monkeypatch.setattr(read_ahead, "fetch_ahead", lambda paths: ahead.append(list(paths)))
+    views = EvalViews(manifest, PARTS, EvalConfig(clips=1, crops=1, batch_size=2))
+    assert [batch.videos.tolist() for batch in eval_loader(views, Workers(0))] == [[0, 1], [2, 3]]
+    assert ahead == [list(manifest.paths), list(manifest.paths)[2:]]
+
+
+@pytest.mark.parametrize("mood", ["fails", "refuses"])
+def test_what_goes_wrong_ahead_of_its_use_is_said_when_it_is_used(mood: str) -> None:
+    first, second = list(shards(ROOT).splits["train"].paths)[:2]
+    Moody.moods[:] = [mood] * 3
+    remote.fetch_ahead([first])
+    with pytest.raises(VideoError, match="cannot be fetched" if mood == "fails" else "does not allow") as error:
+        READER.open(first)
+    assert error.value.path == first
+    Moody.moods.clear()
+    assert len(frames(first)) == 6  # it is asked for again
+    remote.fetch_ahead([second])
+    remote.fetch_ahead([])  # another epoch: the first is wanted no more
+    assert not remote._coming
+    assert len(frames(second)) == 6
+
+
+def test_what_had_to_make_room_is_fetched_again(cache: Path) -> None:
+    path = shards(ROOT).splits["train"].paths[0]
+    remote.fetch_ahead([path])
+    remote._coming[path].result().unlink()
+    assert len(frames(path)) == 6
+
+
+def test_no_more_is_fetched_ahead_than_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = list(shards(ROOT).splits["train"].paths)
+    monkeypatch.setattr(remote, "_MOST_AHEAD", sum(stretch_of(path).size or 0 for path in paths[:2]))
+    remote.fetch_ahead([paths[0], paths[0], *paths])
+    assert [*remote._coming] == paths[:2]
+
+
+def test_a_forked_process_fetches_ahead_itself() -> None:
+    """Its parent's threads do not come along."""
+    paths = list(shards(ROOT).splits["train"].paths)
+    remote.fetch_ahead(paths[:1])
+    assert len(frames(paths[0])) == 6
+    child = multiprocessing.get_context("fork").Process(target=_fetch_in_child, args=(paths[1],))
+    child.start()
+    child.join(20)
+    assert child.exitcode == 0
+
+
+def _fetch_in_child(path: str) -> None:
+    remote.fetch_ahead([path])
+    assert remote._coming[path].result(10).is_file()

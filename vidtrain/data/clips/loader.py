@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,20 +14,23 @@ from torch.utils.data import DataLoader, Sampler, default_collate, get_worker_in
 from vidtrain.children import processors, shared_memory
 from vidtrain.data.clips.dataset import EvalViews, TrainClips
 from vidtrain.data.clips.hand_over import HandOver
+from vidtrain.data.clips.read_ahead import Key, Keys, ReadsAhead, RowBatches
 from vidtrain.data.clips.shard_order import ShardOrder
 from vidtrain.data.clips.view_stream import ViewStream
-from vidtrain.data.clips.workers import Batches, Noted, Workers
+from vidtrain.data.clips.workers import Batches, Board, Noted, Workers
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.errors import ConfigError
+from vidtrain.remote import is_url
 from vidtrain.sequences import Sequences, stacked
 from vidtrain.types import Batch, Indices, Sample, ViewPart
 
 
-class EpochBatchSampler(Sampler[list[tuple[int, int, int]]]):
+class EpochBatchSampler(Sampler[list[Key]]):
     """Batches of (epoch, row, copy) keys, in an order that is a function of (seed, epoch).
 
     Set `epoch`, and `start` to skip batches when an epoch is continued, before iterating. The last, smaller batch
-    is dropped unless it is the only one: BatchNorm cannot train on one clip.
+    is dropped unless it is the only one: BatchNorm cannot train on one clip. With `ahead`, each says what comes so many
+    batches later.
 
     Args:
         batch_size: keys in a batch.
@@ -59,12 +63,13 @@ class EpochBatchSampler(Sampler[list[tuple[int, int, int]]]):
         self.ranks = ranks
         self.epoch = 0
         self.start = 0
+        self.ahead = 0
 
     def __len__(self) -> int:
         batches = max(1, self.length // self.batch_size)
         return batches if self.most is None else min(batches, self.most)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         rng = np.random.default_rng((self.seed, self.epoch))
         order = rng.permutation(self.length) if self.shards is None else self.shards.shuffled_shards(rng)
         copies = np.zeros(self.length, dtype=np.int64)
@@ -73,9 +78,15 @@ class EpochBatchSampler(Sampler[list[tuple[int, int, int]]]):
         elif self.shards is not None:
             order = order[self.shards.mixed(rng)]
         for batch in range(self.start, len(self)):
-            part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            keys = list(zip(order[part].tolist(), copies[part].tolist(), strict=True))
-            yield [(self.epoch, row, copy) for row, copy in keys[self.rank :: self.ranks]]
+            keys = [(self.epoch, row, copy) for row, copy in self._share(batch, order, copies)]
+            after = batch + self.ahead
+            later = self._share(after, order, copies) if batch < after < len(self) else []
+            yield Keys(keys, [row for row, _ in later])
+
+    def _share(self, batch: int, order: Indices, copies: Indices) -> list[tuple[int, int]]:
+        """(row, copy) of this process's part of a batch."""
+        part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        return list(zip(order[part].tolist(), copies[part].tolist(), strict=True))[self.rank :: self.ranks]
 
     def _weighted(self, order: Indices, weights: npt.NDArray[np.float64]) -> tuple[Indices, Indices]:
         """(rows, copies), each (length,): systematic resampling of the rows in a random order, shuffled."""
@@ -223,8 +234,9 @@ class TrainLoader:
         self._clips = clips
         self._fixed = fixed
         board = workers.board(clips.manifest.paths)
+        self._batches.ahead = _ahead(clips.manifest, workers)
         loader: DataLoader[Batch] = DataLoader(
-            clips if board is None else Noted(clips, board),  # type: ignore[arg-type]  # the keys are the sampler's
+            _reading(clips, clips.manifest, board),
             batch_sampler=self._batches,
             collate_fn=HandOver(collate),
             persistent_workers=workers.count > 0,
@@ -247,6 +259,21 @@ class TrainLoader:
         return self._clips.manifest.paths[row]
 
 
+def _in_store(manifest: Manifest) -> bool:
+    return len(manifest) > 0 and is_url(manifest.paths[0])
+
+
+def _ahead(manifest: Manifest, workers: Workers) -> int:
+    """Batches from one to the next that the same process makes, as they go to the workers in turn; 0: local files."""
+    return max(1, workers.count) if _in_store(manifest) else 0
+
+
+def _reading(dataset: TrainClips | EvalViews, manifest: Manifest, board: Board | None) -> Any:
+    """The dataset as a loader asks it, with what happens beside the reading."""
+    noted: Any = dataset if board is None else Noted(dataset, board)
+    return ReadsAhead(noted, manifest.paths) if _in_store(manifest) else noted
+
+
 def eval_loader(
     views: EvalViews, workers: Workers, *, rows: Sequence[int] | None = None
 ) -> Batches[Batch] | Batches[ViewPart]:
@@ -263,9 +290,10 @@ def eval_loader(
     workers = workers.at_most(len(views))
     board = workers.board(views.manifest.paths)
     loader: DataLoader[Batch] = DataLoader(
-        views if board is None else Noted(views, board),  # type: ignore[arg-type]
-        batch_size=max(1, size // per_video),
-        sampler=range(len(views)) if rows is None else rows,
+        _reading(views, views.manifest, board),
+        batch_sampler=RowBatches(
+            range(len(views)) if rows is None else rows, max(1, size // per_video), _ahead(views.manifest, workers)
+        ),
         collate_fn=HandOver(collate),
         generator=torch.Generator(),
         **workers.options(board),

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from vidtrain.data.manifest.mapped import SharesColumns
 from vidtrain.errors import DataError
 
 _PART = 65536  # strings worked on at once
@@ -29,7 +30,7 @@ def _check_offsets(offsets: npt.NDArray[np.int64], size: int, first: int) -> Non
         raise _damaged(first)
 
 
-class StringArray(Sequence[str]):
+class StringArray(SharesColumns, Sequence[str]):
     """Immutable sequence of strings: one UTF-8 buffer plus int64 offsets; `prefix` stands before each of them.
 
     Both arrays may be memory-mapped files, a stranger's: offsets are checked where they are used, since looking at
@@ -91,7 +92,7 @@ class StringArray(Sequence[str]):
 _Own = TypeVar("_Own", bound="_Parts")
 
 
-class _Parts:
+class _Parts(SharesColumns):
     """Immutable sequence of arrays of unequal length: one buffer of values plus offsets."""
 
     def __init__(self, values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> None:
@@ -184,7 +185,7 @@ class FeatureInfo:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(SharesColumns):
     """The videos of one split.
 
     paths: (N,) files, absolute or relative to the working directory; a folder is a video whose frames are images.
@@ -286,7 +287,11 @@ class VideoData:
 
     def not_validated(self) -> tuple[str, ...]:
         """Classes that are trained and of which "val" has no video, where they are a fifth of all or more."""
-        seen = {split: set(self.splits[split].labels.tolist()) for split in ("train", "val") if split in self.splits}
+        seen = {
+            split: set(np.unique(self.splits[split].labels).tolist())
+            for split in ("train", "val")
+            if split in self.splits
+        }
         if len(seen) < 2 or self.multi_label:
             return ()
         lacking = sorted(label for label in seen["train"] - seen["val"] if label >= 0)

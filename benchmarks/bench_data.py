@@ -79,7 +79,7 @@ def _facts(rounds: int, minutes: float) -> dict[str, Any]:
     return {
         "command": "python " + " ".join(["benchmarks/bench_data.py", *_without_paths(sys.argv[1:])]),
         "date": time.strftime("%Y-%m-%d"),
-        "processor": _processor(),
+        "processor": processor(),
         "versions": versions,
         "rounds": rounds,
         "minutes": round(minutes, 1),
@@ -91,7 +91,7 @@ def _without_paths(arguments: list[str]) -> list[str]:
     return ["FOLDER" if before == "--avi" else word for before, word in zip(["", *arguments], arguments, strict=False)]
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

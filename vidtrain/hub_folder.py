@@ -29,6 +29,7 @@ from vidtrain.errors import CheckpointError
 from vidtrain.export.onnx_file import read_onnx
 from vidtrain.models.weights.metadata import SECTION, Beside, class_names
 from vidtrain.plain import read_mapping
+from vidtrain.remote import is_url, local_file
 from vidtrain.reports.results import write_json
 from vidtrain.runs.atomic import settle, whole_file
 from vidtrain.runs.names import BEST, LAST, newest_run
@@ -60,15 +61,19 @@ def is_hub_folder(path: Path, *, damaged: bool = True) -> bool:
         return damaged and (path / WEIGHTS).is_file()
 
 
-def checkpoint_file(path: Path) -> Path:
+def checkpoint_file(path: str | os.PathLike[str]) -> str:
     """The checkpoint that a path names: of a run's folder its best.pt, or last.pt where it has none yet; of
-    runs/DATA/MODEL that of the newest run; a file, or a folder that `vidtrain publish` has written, as it is.
+    runs/DATA/MODEL that of the newest run; a file, an address in a store, or a folder that `vidtrain publish` has
+    written, as it is.
 
     Raises:
         CheckpointError: a folder of something else.
     """
+    if is_url(path):
+        return os.fspath(path)
+    path = Path(path)
     if not path.is_dir() or is_hub_folder(path):
-        return path
+        return str(path)
     found = next((file for name in (BEST, LAST) if (file := path / name).is_file()), None)
     if found is None and (run := newest_run(path, BEST)) is not None:
         found = run / BEST
@@ -78,20 +83,26 @@ def checkpoint_file(path: Path) -> Path:
             f"{path}: holds neither {BEST} nor {LAST} nor runs that do (runs/DATA/MODEL), and `vidtrain publish` has "
             "not written it; a folder of somebody else's weights is model=NAME model.weights=FOLDER"
         )
-    return found
+    return str(found)
 
 
 def load_trained(path: str | Path, *, exported: bool = False) -> dict[str, Any]:
     """The content of a checkpoint, or of a folder that `vidtrain publish` has written: the same keys.
 
     Args:
-        path: see `checkpoint_file`.
+        path: see `checkpoint_file`; of a file also its address in a store.
         exported: also of an ONNX file that `vidtrain export` has written, which has no weights to give.
 
     Raises:
         CheckpointError: see `load_checkpoint`; a folder that is damaged; an ONNX file, see `read_onnx`.
     """
-    path = checkpoint_file(Path(path))
+    if is_url(path):
+        file = local_file(path)
+        try:
+            return load_trained(file, exported=exported)
+        except CheckpointError as error:
+            raise CheckpointError(str(error).replace(str(file), str(path))) from None
+    path = Path(checkpoint_file(path))
     if path.suffix == ".onnx":
         if not exported:
             raise CheckpointError(

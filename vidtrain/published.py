@@ -28,6 +28,7 @@ from vidtrain.options.invocation import Invocation, typed
 from vidtrain.options.presets import list_models, nearest_preset, section_as_written
 from vidtrain.options.schema import TrainConfig
 from vidtrain.options.stored import as_checkpoint, check_room, checkpoint_config, usual_sections
+from vidtrain.remote import local_file
 
 if TYPE_CHECKING:
     from vidtrain.models.weights.load import WeightsInfo
@@ -153,7 +154,7 @@ class Subject:
 def trained_network(file: str, content: dict[str, Any], trust: Sequence[str]) -> nn.Module:
     """The network of what `load_trained` gave for a file, in eval mode; of an exported file that file itself."""
     if EXPORTED in content:
-        return network_of(Path(file), content)
+        return network_of(local_file(file), content)
     return build.load_model(file, trust=trust, content=content)[0]
 
 
@@ -205,7 +206,7 @@ def folder_as_checkpoint(call: Invocation[Any]) -> Invocation[Any]:
     """With checkpoint=FOLDER the file that it names, see `checkpoint_file`. model.weights=FOLDER, without a model, is
     checkpoint=FOLDER where `vidtrain publish` has written it: the folder brings its own model and clips."""
     if call.options.checkpoint is not None:
-        file = str(checkpoint_file(Path(call.options.checkpoint)))
+        file = checkpoint_file(call.options.checkpoint)
         return replace(call, options=replace(call.options, checkpoint=file))
     file = weights_of(call.composed.model)
     own = file is not None and call.choices.get("model") is None

@@ -4,6 +4,7 @@
     https://server/clips/v_12.mp4                                       a whole file
 
 Whatever fsspec knows is a store. What was fetched is a plain file from then on, which every reader reads as any other.
+Videos of a dataset are taken to stay as they are; what a user names (a checkpoint, a list, a clip) is asked for again.
 Where it lies is the machine's matter and not that of a run's configuration, and so are keys and passwords:
 
     VIDTRAIN_CACHE            its folder; else vidtrain in XDG_CACHE_HOME or ~/.cache
@@ -49,6 +50,8 @@ _KEPT: Final = 0.9  # share of the size that is left when files are deleted
 _THREADS: Final = 8  # files that a process fetches at a time ahead of their use
 _MOST_AHEAD: Final = 1 << 26  # bytes of members that are fetched ahead, since they are held in memory meanwhile
 _UNKNOWN: Final = 1 << 23  # bytes that a whole file counts as, whose size nobody has asked for
+_BYTES_A_SECOND: Final = 1e6  # that a store gives at least of what may be large
+_SEEN: Final = ("etag", "md5", "digest", "modified", "mtime", "updated", "created", "generation")
 _written: dict[str, int] = {}  # bytes that this process has fetched into a cache since it last looked
 
 
@@ -64,6 +67,15 @@ def check_url(url: str) -> None:
         raise ConfigError(
             f"{shown}: an address with a password or a query would stand in configurations and reports: give the store "
             "its credentials by environment variables or in fsspec's configuration (~/.config/fsspec)"
+        )
+
+
+def refuse_store(key: str, path: str) -> None:
+    """Raise ConfigError for a folder in a store that is to be written to."""
+    if is_url(path):
+        raise ConfigError(
+            f"{key}={path}: vidtrain writes to folders of this machine, since stores neither append nor rename: give a "
+            "local folder, and copy it when it is done, or while it runs (aws s3 sync, gsutil rsync, rclone sync)"
         )
 
 
@@ -97,6 +109,22 @@ class Cache:
             if self.has(path):  # else it had to make room meanwhile
                 return file
         return self._fetch_now(path)
+
+    def current(self, url: str) -> Path:
+        """A whole file as the store has it now: fetched unless the store says that the copy here is of the same one.
+
+        Raises:
+            VideoError, ConfigError: as `fetch`.
+        """
+        seen, size = _tried(url, self.seconds, lambda: _seen(url))
+        file = self._file(url)
+        note = file.with_suffix(".seen")  # what the store said of the copy
+        with suppress(OSError):
+            if seen and note.read_text(encoding="utf-8") == seen and self.has(url):
+                return file
+        self._write(file, read_bytes(url, self.seconds + size / _BYTES_A_SECOND), url)
+        note.write_text(seen, encoding="utf-8")
+        return file
 
     def has(self, path: str) -> bool:
         """Whether it lies here, from now on used last."""
@@ -177,7 +205,8 @@ def fetch_ahead(paths: Iterable[str]) -> None:
             _coming.pop(path).cancel()
         missing = [path for path in wanted if path not in _coming and not cache.has(path)]
         for path in missing:
-            _coming[path] = future = Future()
+            future: Future[Path] = Future()
+            _coming[path] = future
             _orders.put((future, cache, path))
         for _ in range(min(_THREADS, len(missing)) - len(_threads)):
             # no pool of concurrent.futures, which an ending process waits for: a store may not answer
@@ -217,12 +246,21 @@ def read_bytes(path: str, seconds: float) -> bytes:
         VideoError: it is not there, is not allowed, or the store does not answer.
         ConfigError: fsspec lacks what it needs for this kind of store.
     """
+    return _tried(path, seconds, lambda: _read(path))
+
+
+def local_file(path: str | os.PathLike[str]) -> Path:
+    """The file itself, or, of an address in a store, this machine's copy, see `Cache.current`."""
+    return Cache.of_this_machine().current(os.fspath(path)) if is_url(path) else Path(path)
+
+
+def _tried(path: str, seconds: float, work: Callable[[], _T]) -> _T:
     reason = ""
     for number in range(_TRIES):
         if number:
             time.sleep(_PAUSE * 2 ** (number - 1))
         try:
-            return _within(seconds, lambda: _read(path))
+            return _within(seconds, work)
         except FileNotFoundError:
             raise VideoError(path, "no such file in the store") from None
         except PermissionError:
@@ -258,6 +296,17 @@ def _read(path: str) -> bytes:
     if len(found) != head + size:
         raise OSError(f"got {len(found)} of {head + size} bytes")
     return found[head:]
+
+
+def _seen(url: str) -> tuple[str, int]:
+    """What shows that a file has not changed, "" where the store says nothing of the kind; and its size in bytes."""
+    system, name = _system(url)
+    info = system.info(name)
+    if info.get("type") == "directory":
+        raise FileNotFoundError
+    told = {key: str(value) for key, value in info.items() if any(word in key.lower() for word in _SEEN)}
+    size = info.get("size") or 0
+    return repr((sorted(told.items()), size)) if told else "", size
 
 
 def _system(url: str) -> tuple[Any, str]:

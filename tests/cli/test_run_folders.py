@@ -186,6 +186,6 @@ def test_the_newest_run_is_named_and_gets_the_files_of_its_test(trained: Path, c
     assert f"{runs}: its newest run, {runs}/2026-11-30_19-00-01/best.pt" in done.stderr
     assert (runs / "2026-11-30_19-00-01" / "eval" / "test_1x1" / "result.json").is_file()
     (runs / "2026-11-30_19-00-00" / "best.pt").rename(runs / "2026-11-30_19-00-00" / "last.pt")
-    assert checkpoint_file(runs / "2026-11-30_19-00-00").name == "last.pt"
+    assert Path(checkpoint_file(runs / "2026-11-30_19-00-00")).name == "last.pt"
     with pytest.raises(ConfigError, match="a checkpoint of vidtrain"):  # as a start it is read from its folder, too
         published.Subject.of_file(str(runs / "2026-11-30_19-00-01"), "slow_fusion", {})

@@ -26,14 +26,16 @@ from vidtrain.data.clips import read_ahead
 from vidtrain.data.clips.dataset import ClipParts, EvalViews, TrainClips
 from vidtrain.data.clips.loader import TrainLoader, eval_loader
 from vidtrain.data.clips.workers import Workers
+from vidtrain.data.formats.lists import lists
 from vidtrain.data.formats.shards import shards
+from vidtrain.data.formats.table import table
 from vidtrain.data.manifest.index import read_index
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.prepare.shards import write_shards
 from vidtrain.data.settings import EvalConfig, SamplerConfig, ShardConfig, TransformConfig
 from vidtrain.errors import ConfigError, DataError, VideoError
-from vidtrain.members import stretch_of, walk_tar
-from vidtrain.remote import Cache, check_url, read_bytes
+from vidtrain.members import open_bytes, stretch_of, walk_tar
+from vidtrain.remote import Cache, check_url, local_file, read_bytes
 
 ROOT = "moody://bucket/set"
 
@@ -356,3 +358,72 @@ def test_a_forked_process_fetches_ahead_itself() -> None:
 def _fetch_in_child(path: str) -> None:
     remote.fetch_ahead([path])
     assert remote._coming[path].result(10).is_file()
+
+
+# ---------------------------------------------------------------- what a user names
+
+
+def put(name: str, content: bytes) -> str:
+    fsspec.filesystem("moody").pipe_file(f"/bucket/{name}", content)
+    return f"moody://bucket/{name}"
+
+
+def test_a_file_that_has_changed_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = put("best.pt", b"one")
+    for content, asked in ((b"one", 1), (b"one", 1), (b"two", 2)):
+        if content == b"two":
+            put("best.pt", content)
+        assert local_file(url).read_bytes() == content
+        assert local_file(url).suffix == ".pt"
+        assert len(Moody.asked) == asked
+    # a store that tells neither when a file was written nor what it is: asked each time
+    monkeypatch.setattr(Moody, "info", lambda self, path, **_: {"name": path, "size": 3, "type": "file"})
+    assert local_file(url).read_bytes() == b"two"
+    put("best.pt", b"six")
+    assert local_file(url).read_bytes() == b"six"
+
+
+def test_a_large_file_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDTRAIN_STORE_SECONDS", "0.5")
+    url, limits = put("best.pt", bytes(2_000_000)), []
+    monkeypatch.setattr(remote, "read_bytes", lambda path, seconds: limits.append(seconds) or b"")
+    local_file(url)
+    assert limits == [2.5]
+
+
+def test_a_folder_is_no_file() -> None:
+    put("run/best.pt", b"")
+    with pytest.raises(VideoError, match=r"^moody://bucket/run: no such file in the store$"):
+        local_file("moody://bucket/run")
+
+
+def test_lists_in_a_store_name_videos_there(local: Path, tmp_path: Path) -> None:
+    first = open_bytes(read_index(local).splits["train"].paths[0]).read()
+    put("set/a/1.mp4", first)
+    other = put("other/2.mp4", first)
+    put("set/train.csv", f"path,label\na/1.mp4,x\n{other},y\nb/3.mp4,x\n".encode())
+    for found in (
+        lists(ROOT, train="train.csv", val_fraction=0, test_fraction=0),
+        lists(tmp_path, train=f"{ROOT}/train.csv", val_fraction=0, test_fraction=0),
+        table(ROOT, train="train.csv", val_fraction=0, test_fraction=0),
+    ):
+        train = found.splits["train"]
+        if train.missing:  # the names of the others start from a folder of this machine
+            assert (list(train.paths), list(train.missing)) == ([other], ["a/1.mp4", "b/3.mp4"])
+            continue
+        assert list(train.paths) == [f"{ROOT}/a/1.mp4", other, f"{ROOT}/b/3.mp4"]
+        assert (found.class_names, train.labels.tolist()) == (("x", "y"), [0, 1, 0])
+        assert len(frames(train.paths[0])) == 6
+        with pytest.raises(VideoError, match="no such file in the store"):
+            READER.open(train.paths[2])
+    grouped = lists(ROOT, train="train.csv", val_fraction=0.5, test_fraction=0, group_by=r"(\w+)/", split_seed=1)
+    assert not {path.split("/")[-2] for path in grouped.splits["train"].paths} & {
+        path.split("/")[-2] for path in grouped.splits["val"].paths
+    }
+
+
+def test_a_folder_of_videos_is_read_where_it_lies() -> None:
+    from vidtrain.data.formats.folder import folder
+
+    with pytest.raises(DataError, match=rf"^{ROOT}: this format reads a folder of this machine"):
+        folder(ROOT)

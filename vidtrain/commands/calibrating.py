@@ -17,6 +17,7 @@ from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from vidtrain.errors import CheckpointError, ConfigError, DataError
 from vidtrain.hub_folder import is_hub_folder
+from vidtrain.remote import is_url
 from vidtrain.tasks.classification.calibration import (
     Calibration,
     answers,
@@ -51,6 +52,8 @@ def check_can_be_kept(options: Wanted) -> None:
     key = next(iter(given))
     if options.checkpoint is None:
         raise ConfigError(f"{key} is kept in a checkpoint, and model.weights names a published file: train from it")
+    if is_url(options.checkpoint):
+        raise ConfigError(f"{key} is kept in the checkpoint: copy {options.checkpoint} to this machine first")
     if is_hub_folder(Path(options.checkpoint)) or Path(options.checkpoint).suffix == ".onnx":
         raise ConfigError(f"{key} is kept in a checkpoint: calibrate the .pt file, and publish or export it again")
     if options.stream is not None:

@@ -16,6 +16,7 @@ from torch import nn
 
 from vidtrain import build, published
 from vidtrain.commands.calibrating import calibrate, check_calibration, check_can_be_kept
+from vidtrain.commands.run_dir import folder_name
 from vidtrain.commands.scoring import Scorer, prepare_folder, refuse_not_finite
 from vidtrain.commands.training import for_task
 from vidtrain.data.clips.loader import choose_workers
@@ -29,6 +30,7 @@ from vidtrain.models.two_stream import TwoStream
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections, SplitName
 from vidtrain.ranges import number
+from vidtrain.remote import is_url
 from vidtrain.reports.results import interval_line, scored_line
 from vidtrain.reports.table import table
 from vidtrain.terminal import printable
@@ -123,6 +125,8 @@ def _folder(options: EvalCommandConfig, weights: Any, name: str) -> Path:
     if options.output is not None:
         return prepare_folder(Path(options.output), "output")
     file = options.checkpoint
+    if file is not None and is_url(file):
+        return prepare_folder(Path("runs") / "eval" / folder_name("_".join(Path(file).parts[-2:])) / name, "output")
     if file is None or is_hub_folder(Path(file)):  # a published folder may be published again, without what is in here
         stem = Path(str(weights)).stem if file is None else Path(file).absolute().name
         return prepare_folder(Path("runs") / "eval" / stem / name, "output")

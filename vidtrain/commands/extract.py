@@ -40,6 +40,7 @@ from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import CheckpointSections, TrainConfig
 from vidtrain.options.stored import checkpoint_config
 from vidtrain.ranges import Choice, number
+from vidtrain.remote import is_url
 from vidtrain.types import BadVideo, FilePath
 
 log = logging.getLogger("vidtrain")
@@ -93,7 +94,8 @@ def run(call: Invocation[ExtractCommandConfig]) -> None:
     network = tapped_network(options, config, content, data, outputs)
     output = Path(options.output)
     made_by = settings_of(options, config, network, precision)
-    source = None if options.checkpoint is None else str(Path(options.checkpoint).absolute())
+    file = options.checkpoint
+    source = file if file is None or is_url(file) else str(Path(file).absolute())
     with closing(FeatureFolder(output, made_by, str(options.dtype), checkpoint=source)) as folder:
         found = _extract(options, config, data, network.to(device), precision, folder)
     print(_summary(found, folder, data, output))

@@ -11,14 +11,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from vidtrain.data.manifest.files import list_videos, suffix_of
+from vidtrain.data.manifest.files import VIDEO_SUFFIXES, list_videos, suffix_of
 from vidtrain.data.readers.arrays import ArrayReader, as_frames
 from vidtrain.errors import ConfigError, DataError
+from vidtrain.remote import is_url, local_file
 from vidtrain.types import Frames
 
 
 def find_inputs(text: str) -> list[str]:
-    """The files that input= names: one file, all videos below a folder, or what a glob matches."""
+    """The files that input= names: one file, here or in a store, all videos below a folder, or what a glob matches.
+
+    Raises:
+        DataError: there is none. VideoError, ConfigError: as `remote.local_file`.
+    """
+    if is_url(text):
+        local_file(text)  # who reads it finds the copy
+        return [text]
     path = Path(text)
     if path.exists() and not path.is_dir():  # a pipe is refused by who reads it
         return [str(path)]
@@ -34,6 +42,11 @@ def find_inputs(text: str) -> list[str]:
     return found
 
 
+def is_stored_video(text: str) -> bool:
+    """Whether input= is the address of a video file, and not of a stream; MPEG-TS is taken for a stream."""
+    return is_url(text) and suffix_of(text) in VIDEO_SUFFIXES - {".ts", ".m2ts", ".mts"}
+
+
 class Inputs:
     """What a user may call videos, as paths; files that are needed for it are there while it is entered.
 
@@ -47,7 +60,8 @@ class Inputs:
         several = isinstance(videos, (list, tuple))
         if isinstance(videos, (str, os.PathLike)):
             found: Sequence[Any] = find_inputs(os.fspath(videos))
-            self.single = Path(videos).exists() and not Path(videos).is_dir()  # a pipe too, which the reader refuses
+            # a pipe too, which the reader refuses
+            self.single = is_url(videos) or (Path(videos).exists() and not Path(videos).is_dir())
         else:
             found, self.single = (videos if several else [videos]), not several
         if not len(found):

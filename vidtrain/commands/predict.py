@@ -11,7 +11,7 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from vidtrain import published
-from vidtrain.commands.inputs import find_inputs
+from vidtrain.commands.inputs import find_inputs, is_stored_video
 from vidtrain.commands.live import watch
 from vidtrain.commands.predictor import Predictor
 from vidtrain.commands.scoring import prepare_folder
@@ -61,7 +61,8 @@ def run(call: Invocation[PredictConfig]) -> None:
     options = call.options
     subject = published.Subject.of(call)
     config = subject.config
-    source = live_source(options.input, options.live)
+    plain = options.live.format is None and not options.live.follow
+    source = None if plain and is_stored_video(options.input) else live_source(options.input, options.live)
     paths = [] if source is not None else find_inputs(options.input)
     device = choose_device(config.trainer.device)
     model, names = subject.classifier(options)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -319,7 +318,7 @@ def load(
     if options or class_names is not None:
         key = next(iter(options), "class_names")
         raise ConfigError(f"{key}=... goes with a published file and model=NAME; a checkpoint brings its own")
-    file = str(checkpoint_file(Path(path)))
+    file = checkpoint_file(path)
     content = load_trained(file, exported=True)
     config = checkpoint_config(content, file=file, trust=trust)
     device = device_for(str(device), config, content, file)

@@ -75,7 +75,7 @@ class PublishConfig:
 
 def run(call: Invocation[PublishConfig]) -> None:
     """Write the folder, read it back, and say what reads it."""
-    file = str(checkpoint_file(Path(call.options.checkpoint)))
+    file = checkpoint_file(call.options.checkpoint)
     options = replace(call.options, checkpoint=file)
     output = Path(options.output)
     content = load_trained(file)

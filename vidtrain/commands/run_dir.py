@@ -25,6 +25,7 @@ from vidtrain.engine.devices.environment import process_count
 from vidtrain.errors import ConfigError
 from vidtrain.options.paths import expand_home, expand_homes
 from vidtrain.plain import read_json
+from vidtrain.remote import refuse_store
 from vidtrain.runs.names import run_name
 from vidtrain.runs.sole_writer import LOCK, is_held
 
@@ -148,6 +149,7 @@ def _agreed(asked: _Asked) -> str:
 def _choose(asked: _Asked) -> str:
     given = asked.run_dir if asked.run_dir is not None else None if asked.resume == "auto" else asked.resume
     if given is not None:
+        refuse_store("resume" if asked.run_dir is None else "run_dir", str(given))
         folder = Path(expand_home(str(given)))
         if asked.run_dir is None and folder.name == "last.pt" and folder.is_file():
             folder = folder.parent  # resume=RUN/last.pt

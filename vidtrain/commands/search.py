@@ -146,7 +146,7 @@ def _query_vectors(call: Invocation[SearchConfig], data: VideoData, info: Featur
     checkpoint = options.checkpoint or info.checkpoint
     if checkpoint is None:
         raise ConfigError(f"index={options.index}: names no checkpoint that made it: give checkpoint=FILE")
-    checkpoint = str(checkpoint_file(Path(checkpoint)))
+    checkpoint = checkpoint_file(checkpoint)
     wanted = extract.ExtractCommandConfig(
         checkpoint=checkpoint,
         output="",

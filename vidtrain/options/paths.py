@@ -22,6 +22,7 @@ from typing import Any
 from vidtrain.errors import ConfigError, one_of
 from vidtrain.options.commands import COMMANDS
 from vidtrain.options.described import conf_dir, fields, group_options
+from vidtrain.remote import refuse_store
 
 _GROUPS = ("data", "model")  # those whose functions may read files
 # of every dataset and every model (models.weights.start.START_KEYS), whatever its function says
@@ -30,6 +31,7 @@ _ALWAYS = {"data.root": "FilePath", **{f"model.{key}": "FilePath | None" for key
 # Hydra's own, in which ${now:...} is meant to be one
 _WITH_INTERPOLATION = {"hydra.run.dir": "FilePath", "hydra.sweep.dir": "FilePath"}
 _FOLDERS_OF_HYDRA = ("run_dir", "resume")  # put by Hydra into its own configuration, which resolves what is in them
+_WRITTEN = (*_FOLDERS_OF_HYDRA, *_WITH_INTERPOLATION, "output")
 # types of options whose values are taken as the shell gives them, and those of them in which a comma says nothing
 _AS_GIVEN, _WHOLE = re.compile(r"\b(FilePath|Path|Regex|Text)\b"), re.compile(r"\b(Regex|Text)\b")
 _OVERRIDE = re.compile(r"(\+{0,2})([^=~+\s][^=\s]*)=(.*)", re.DOTALL)
@@ -67,6 +69,8 @@ def quote_paths(
         if not text.strip():
             hint = ", or null for none" if "None" in kind else ""
             raise ConfigError(f"{key}={text}: no path after the equals sign (an unset variable of the shell?){hint}")
+        if key in _WRITTEN:
+            refuse_store(key, unquoted(text))
         if key in _FOLDERS_OF_HYDRA and "${" in text and not _in_quotes(text):
             raise ConfigError(f"{key}={text}: a run folder cannot have ${{ in its name")
         single = not multirun or _WHOLE.search(kind) or exists

@@ -22,7 +22,7 @@ from vidtrain.errors import DataError
 def cut_splits(
     splits: dict[str, Manifest],
     class_names: Sequence[str],
-    root: Path,
+    root: Path | str,
     cut: SplitOptions,
     *,
     groups: Callable[[str], str] | None = None,
@@ -48,7 +48,7 @@ def cut_splits(
         there = " and ".join(split for split in SPLITS if split in splits and split != "train")
         raise DataError(
             f"folds={cut.folds}: the dataset comes with its own split for {there}; folds are cut from one list of "
-            f"videos: name no other (with folders: data.root={root / 'train'}), or leave data.folds out"
+            f"videos: name no other (with folders: data.root={root}/train), or leave data.folds out"
         )
     done, notes = _cut(splits, class_names, root, cut, groups)
     if cut.group_by is not None:
@@ -61,7 +61,7 @@ def cut_splits(
 def _cut(
     splits: dict[str, Manifest],
     class_names: Sequence[str],
-    root: Path,
+    root: Path | str,
     cut: SplitOptions,
     groups: Callable[[str], str] | None,
 ) -> tuple[dict[str, Manifest], list[str]]:
@@ -105,7 +105,7 @@ def _cut(
 
 
 def _fold(
-    train: Manifest, class_names: Sequence[str], root: Path, cut: SplitOptions, names: Sequence[str] | None
+    train: Manifest, class_names: Sequence[str], root: Path | str, cut: SplitOptions, names: Sequence[str] | None
 ) -> tuple[Manifest, Manifest]:
     """(the other folds, the fold that is asked for).
 
@@ -131,7 +131,7 @@ def _fold(
 # ---------------------------------------------------------------- groups in two splits
 
 
-def _group_notes(splits: dict[str, Manifest], root: Path, group_by: str) -> list[str]:
+def _group_notes(splits: dict[str, Manifest], root: Path | str, group_by: str) -> list[str]:
     """Groups that stand in two splits."""
     groups = {split: find_groups(list(_below(root, manifest)), group_by) for split, manifest in splits.items()}
     notes = []
@@ -143,7 +143,11 @@ def _group_notes(splits: dict[str, Manifest], root: Path, group_by: str) -> list
 
 
 def _looks_grouped(
-    splits: dict[str, Manifest], done: dict[str, Manifest], class_names: Sequence[str], root: Path, cut: SplitOptions
+    splits: dict[str, Manifest],
+    done: dict[str, Manifest],
+    class_names: Sequence[str],
+    root: Path | str,
+    cut: SplitOptions,
 ) -> list[str]:
     """A note when the names say that videos belong together which stand in two splits, with the remedy."""
     manifests = [done[split] for split in SPLITS if split in done]
@@ -184,7 +188,7 @@ def _parted(groups: Sequence[str], homes: Sequence[str]) -> list[str]:
     return list(parted)
 
 
-def _below(root: Path, manifest: Manifest) -> Iterator[str]:
+def _below(root: Path | str | str, manifest: Manifest) -> Iterator[str]:
     """The paths below root, with / on every machine, so that one group_by fits all."""
     prefix = f"{root}{os.sep}"
     return (path.removeprefix(prefix).replace(os.sep, "/") for path in manifest.paths)

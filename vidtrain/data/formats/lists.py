@@ -72,7 +72,7 @@ def lists(
     """
     cut = SplitOptions(val_fraction, test_fraction, split_seed, group_by, folds, fold)
     check_options(separator, header, columns)
-    root = check_root(root)
+    root = check_root(root, stores=True)
     named = {"train": train, "val": val, "test": test}
     files = {split: find_file(name, root, split) for split, name in named.items() if name is not None}
     if not files:

@@ -79,7 +79,7 @@ def table(
         DataError: no such file or column, or rows that cannot be used: the first is shown, the others are counted.
     """
     cut = SplitOptions(val_fraction, test_fraction, split_seed, group_by, folds, fold)
-    root = check_root(root)
+    root = check_root(root, stores=True)
     named = {"train": train, "val": val, "test": test}
     files = {split: find_file(name, root, split) for split, name in named.items() if name is not None}
     if not files:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vidtrain.errors import DataError
+from vidtrain.remote import check_url, is_url
 
 PACK_EXTENSION = ".jpack"
 """Of a video that `vidtrain data prepare` has turned into JPEGs, all in one file."""
@@ -137,14 +138,26 @@ class Disk:
     """
 
     def __init__(self, homes: Sequence[str | Path]) -> None:
-        """`homes` are the folders that relative names may start from, in the order they are tried."""
+        """`homes` are the folders that relative names may start from, in the order they are tried.
+
+        Where one of them is in a store all relative names of videos start there.
+        """
         self._homes = [os.fspath(home) for home in homes]
+        self._store = next((home.rstrip("/") for home in self._homes if is_url(home)), None)
         self._listed: dict[str, list[tuple[str, frozenset[str]]]] = {}
         self._composed: dict[str, dict[str, str]] = {}
         self._respelt: dict[str, list[str]] = {"\\ for /": [], "another Unicode form (NFC, NFD)": []}
 
     def find(self, path: str) -> str | None:
-        """Where `path` is, absolute or below one of the homes, ~ being the user's home; None: nowhere."""
+        """Where `path` is, absolute or below one of the homes, ~ being the user's home; None: nowhere.
+
+        An address in a store is taken to be there: asking for each would take a list of any length hours.
+        """
+        if "://" in path and is_url(path):
+            check_url(path)
+            return path
+        if self._store is not None:
+            return f"{self._store}/{path}" if is_video(path) else None
         found = self._find_as_written(path)
         if found is not None:
             return found

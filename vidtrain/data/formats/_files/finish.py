@@ -41,7 +41,7 @@ def empty_segments(empty: Sequence[str]) -> list[str]:
 def finish(
     class_names: Sequence[str],
     splits: dict[str, Manifest],
-    root: Path,
+    root: Path | str,
     *,
     notes: Sequence[str] = (),
 ) -> VideoData:
@@ -65,7 +65,7 @@ def finish(
         if manifest.missing and not len(manifest):
             raise DataError(
                 f"{split}: none of the {manifest.listed} listed videos is on disk below {root} "
-                f"(first: {manifest.missing[0]}){_found_below(root, manifest.missing[0])}; check data.root"
+                f"(first: {manifest.missing[0]}){_found_below(Path(root), manifest.missing[0])}; check data.root"
             )
         if not len(manifest):
             raise DataError(f"{split}: no videos below {root}")

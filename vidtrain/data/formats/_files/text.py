@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
 from vidtrain.errors import DataError, did_you_mean
 from vidtrain.plain import check_regular
+from vidtrain.remote import check_url, is_url, local_file
 
 _Options = ParamSpec("_Options")
 _Result = TypeVar("_Result")
@@ -21,15 +22,20 @@ _Result = TypeVar("_Result")
 _NUMBERED = re.compile(r"(\d+)\s+(\S.*)")
 
 
-def find_file(name: str | Path, root: Path, key: str) -> Path:
+def find_file(name: str | Path, root: Path | str, key: str) -> Path:
     """An annotation file the user named: below the data root, or else from the working directory.
 
     Args:
-        name: as the user wrote it.
-        root: the root of the dataset.
+        name: as the user wrote it; or an address in a store.
+        root: the root of the dataset, or its address in a store.
         key: the option it was given in, for the message.
     """
+    if is_url(name):
+        return local_file(name)
     name = Path(name).expanduser()
+    if is_url(root):
+        return name if name.is_file() else local_file(f"{str(root).rstrip('/')}/{name}")
+    root = Path(root)
     for path in (root / name, name):
         if path.is_file():
             return path
@@ -40,8 +46,27 @@ def find_file(name: str | Path, root: Path, key: str) -> Path:
     raise DataError(f"{key}={name}: no such file below {root} or in the working directory{near}")
 
 
-def check_root(root: str | Path) -> Path:
-    """The root as a Path, ~ being the user's home, or a DataError when it is not a folder."""
+@overload
+def check_root(root: str | Path) -> Path: ...
+
+
+@overload
+def check_root(root: str | Path, *, stores: bool) -> Path | str: ...
+
+
+def check_root(root: str | Path, *, stores: bool = False) -> Path | str:
+    """The root as a Path, ~ being the user's home, or a DataError when it is not a folder.
+
+    stores: an address in a store will do, too, and comes back as it is.
+    """
+    if stores and is_url(root):
+        check_url(str(root))
+        return str(root)
+    if is_url(root):
+        raise DataError(
+            f"{root}: this format reads a folder of this machine; of a store data=shards and data=index read what "
+            "`vidtrain data shard` has written, and data=list and data=table name videos there"
+        )
     root = Path(root).expanduser()
     if not root.exists():
         raise DataError(f"{root}: no such folder; set data.root to where the videos are")

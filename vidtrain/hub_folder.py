@@ -29,10 +29,11 @@ from vidtrain.errors import CheckpointError
 from vidtrain.export.onnx_file import read_onnx
 from vidtrain.models.weights.metadata import SECTION, Beside, class_names
 from vidtrain.plain import read_mapping
-from vidtrain.remote import is_url, local_file
+from vidtrain.remote import is_url
 from vidtrain.reports.results import write_json
 from vidtrain.runs.atomic import settle, whole_file
 from vidtrain.runs.names import BEST, LAST, newest_run
+from vidtrain.store_cache import local_file
 
 log = logging.getLogger("vidtrain")
 

@@ -28,7 +28,7 @@ from vidtrain.options.invocation import Invocation, typed
 from vidtrain.options.presets import list_models, nearest_preset, section_as_written
 from vidtrain.options.schema import TrainConfig
 from vidtrain.options.stored import as_checkpoint, check_room, checkpoint_config, usual_sections
-from vidtrain.remote import local_file
+from vidtrain.store_cache import local_file
 
 if TYPE_CHECKING:
     from vidtrain.models.weights.load import WeightsInfo

@@ -21,7 +21,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from tests.data.prepared import READER
 from tests.videos import scene, write_video
-from vidtrain import remote
+from vidtrain import remote, store_cache
 from vidtrain.data.clips import read_ahead
 from vidtrain.data.clips.dataset import ClipParts, EvalViews, TrainClips
 from vidtrain.data.clips.loader import TrainLoader, eval_loader
@@ -35,7 +35,8 @@ from vidtrain.data.prepare.shards import write_shards
 from vidtrain.data.settings import EvalConfig, SamplerConfig, ShardConfig, TransformConfig
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.members import open_bytes, stretch_of, walk_tar
-from vidtrain.remote import Cache, check_url, local_file, read_bytes
+from vidtrain.remote import check_url, read_bytes
+from vidtrain.store_cache import Cache, local_file
 
 ROOT = "moody://bucket/set"
 
@@ -93,8 +94,8 @@ def cache(local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     Moody.asked.clear()
     yield tmp_path / "cache"
     Moody.store.clear()
-    remote._written.clear()
-    remote._coming.clear()
+    store_cache._written.clear()
+    store_cache._coming.clear()
 
 
 def frames(path: str) -> np.ndarray:
@@ -291,7 +292,7 @@ def test_videos_of_a_batch_are_fetched_together(monkeypatch: pytest.MonkeyPatch)
     assert not [bad for batch in found for bad in batch.bad]
     assert [len(batch) for batch in found] == [2, 2]
     assert len(Moody.asked) == 4
-    assert not remote._coming
+    assert not store_cache._coming
 
 
 def test_clips_of_a_store_are_those_of_the_disk(local: Path) -> None:
@@ -318,36 +319,36 @@ def test_views_of_a_test_are_fetched_ahead(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_goes_wrong_ahead_of_its_use_is_said_when_it_is_used(mood: str) -> None:
     first, second = list(shards(ROOT).splits["train"].paths)[:2]
     Moody.moods[:] = [mood] * 3
-    remote.fetch_ahead([first])
+    store_cache.fetch_ahead([first])
     with pytest.raises(VideoError, match="cannot be fetched" if mood == "fails" else "does not allow") as error:
         READER.open(first)
     assert error.value.path == first
     Moody.moods.clear()
     assert len(frames(first)) == 6  # it is asked for again
-    remote.fetch_ahead([second])
-    remote.fetch_ahead([])  # another epoch: the first is wanted no more
-    assert not remote._coming
+    store_cache.fetch_ahead([second])
+    store_cache.fetch_ahead([])  # another epoch: the first is wanted no more
+    assert not store_cache._coming
     assert len(frames(second)) == 6
 
 
 def test_what_had_to_make_room_is_fetched_again(cache: Path) -> None:
     path = shards(ROOT).splits["train"].paths[0]
-    remote.fetch_ahead([path])
-    remote._coming[path].result().unlink()
+    store_cache.fetch_ahead([path])
+    store_cache._coming[path].result().unlink()
     assert len(frames(path)) == 6
 
 
 def test_no_more_is_fetched_ahead_than_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     paths = list(shards(ROOT).splits["train"].paths)
-    monkeypatch.setattr(remote, "_MOST_AHEAD", sum(stretch_of(path).size or 0 for path in paths[:2]))
-    remote.fetch_ahead([paths[0], paths[0], *paths])
-    assert [*remote._coming] == paths[:2]
+    monkeypatch.setattr(store_cache, "_MOST_AHEAD", sum(stretch_of(path).size or 0 for path in paths[:2]))
+    store_cache.fetch_ahead([paths[0], paths[0], *paths])
+    assert [*store_cache._coming] == paths[:2]
 
 
 def test_a_forked_process_fetches_ahead_itself() -> None:
     """Its parent's threads do not come along."""
     paths = list(shards(ROOT).splits["train"].paths)
-    remote.fetch_ahead(paths[:1])
+    store_cache.fetch_ahead(paths[:1])
     assert len(frames(paths[0])) == 6
     child = multiprocessing.get_context("fork").Process(target=_fetch_in_child, args=(paths[1],))
     child.start()
@@ -356,8 +357,8 @@ def test_a_forked_process_fetches_ahead_itself() -> None:
 
 
 def _fetch_in_child(path: str) -> None:
-    remote.fetch_ahead([path])
-    assert remote._coming[path].result(10).is_file()
+    store_cache.fetch_ahead([path])
+    assert store_cache._coming[path].result(10).is_file()
 
 
 # ---------------------------------------------------------------- what a user names
@@ -386,7 +387,7 @@ def test_a_file_that_has_changed_is_fetched_again(monkeypatch: pytest.MonkeyPatc
 def test_a_large_file_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIDTRAIN_STORE_SECONDS", "0.5")
     url, limits = put("best.pt", bytes(2_000_000)), []
-    monkeypatch.setattr(remote, "read_bytes", lambda path, seconds: limits.append(seconds) or b"")
+    monkeypatch.setattr(store_cache, "read_bytes", lambda path, seconds: limits.append(seconds) or b"")
     local_file(url)
     assert limits == [2.5]
 

@@ -14,7 +14,8 @@ from typing import Any
 from vidtrain.data.manifest.files import VIDEO_SUFFIXES, list_videos, suffix_of
 from vidtrain.data.readers.arrays import ArrayReader, as_frames
 from vidtrain.errors import ConfigError, DataError
-from vidtrain.remote import is_url, local_file
+from vidtrain.remote import is_url
+from vidtrain.store_cache import local_file
 from vidtrain.types import Frames
 
 
@@ -22,7 +23,7 @@ def find_inputs(text: str) -> list[str]:
     """The files that input= names: one file, here or in a store, all videos below a folder, or what a glob matches.
 
     Raises:
-        DataError: there is none. VideoError, ConfigError: as `remote.local_file`.
+        DataError: there is none. VideoError, ConfigError: as `store_cache.local_file`.
     """
     if is_url(text):
         local_file(text)  # who reads it finds the copy

@@ -22,7 +22,6 @@ from typing import Any
 from vidtrain.errors import ConfigError, one_of
 from vidtrain.options.commands import COMMANDS
 from vidtrain.options.described import conf_dir, fields, group_options
-from vidtrain.remote import refuse_store
 
 _GROUPS = ("data", "model")  # those whose functions may read files
 # of every dataset and every model (models.weights.start.START_KEYS), whatever its function says
@@ -69,7 +68,9 @@ def quote_paths(
         if not text.strip():
             hint = ", or null for none" if "None" in kind else ""
             raise ConfigError(f"{key}={text}: no path after the equals sign (an unset variable of the shell?){hint}")
-        if key in _WRITTEN:
+        if key in _WRITTEN and "://" in text:
+            from vidtrain.remote import refuse_store  # which imports numpy
+
             refuse_store(key, unquoted(text))
         if key in _FOLDERS_OF_HYDRA and "${" in text and not _in_quotes(text):
             raise ConfigError(f"{key}={text}: a run folder cannot have ${{ in its name")

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch.utils.data import Dataset, Sampler
 
-from vidtrain.remote import fetch_ahead
+from vidtrain.store_cache import fetch_ahead
 
 Key = tuple[int, int, int]
 """(epoch, row, copy)."""

@@ -12,7 +12,8 @@ from vidtrain.data.manifest.index import fetch_index, read_index
 from vidtrain.data.manifest.manifest import VideoData, joined
 from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
-from vidtrain.remote import Cache, check_url, is_url
+from vidtrain.remote import check_url, is_url
+from vidtrain.store_cache import Cache
 from vidtrain.types import Regex
 
 

@@ -9,7 +9,8 @@ from types import TracebackType
 from vidtrain.data.manifest.files import PACK_EXTENSION
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.errors import VideoError
-from vidtrain.remote import Cache, is_url
+from vidtrain.remote import is_url
+from vidtrain.store_cache import Cache
 from vidtrain.types import Frames, Indices, VideoInfo
 
 

@@ -1,0 +1,215 @@
+"""This machine's copies of what lies in stores: fetched once into a folder that keeps to a size.
+
+What was fetched is a plain file from then on, which every reader reads as any other. Videos of a dataset are taken to
+stay as they are; what a user names (a checkpoint, a list, a clip) is asked for again. Where copies lie is the machine's
+matter and not that of a run's configuration:
+
+    VIDTRAIN_CACHE            their folder; else vidtrain in XDG_CACHE_HOME or ~/.cache
+    VIDTRAIN_CACHE_GB         its size, 50; what was not used for the longest time is deleted
+    VIDTRAIN_STORE_SECONDS    how long one try may take, 60; there are three
+
+Several processes may share a cache: files get their names when they are whole. It holds to its size but for what the
+processes have fetched since each last looked, a hundredth of it each.
+
+A process that knows what it will need says so by `fetch_ahead`: `Cache.fetch` then waits for what is on its way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Final
+
+from filelock import FileLock
+
+from vidtrain.errors import ConfigError, VideoError
+from vidtrain.members import stretch_of
+from vidtrain.remote import is_url, read_bytes, seen_of
+from vidtrain.runs.atomic import settle
+
+_KEPT: Final = 0.9  # share of the size that is left when files are deleted
+_THREADS: Final = 8  # files that a process fetches at a time ahead of their use
+_MOST_AHEAD: Final = 1 << 26  # bytes of members that are fetched ahead, since they are held in memory meanwhile
+_UNKNOWN: Final = 1 << 23  # bytes that a whole file counts as, whose size nobody has asked for
+_BYTES_A_SECOND: Final = 1e6  # that a store gives at least of what may be large
+_written: dict[str, int] = {}  # bytes that this process has fetched into a cache since it last looked
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Where fetched files lie. folder: made when the first is fetched. most: bytes. seconds: that one try may take."""
+
+    folder: Path
+    most: int
+    seconds: float
+
+    @classmethod
+    def of_this_machine(cls) -> Cache:
+        """The one that the environment asks for; raises ConfigError."""
+        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        folder = os.environ.get("VIDTRAIN_CACHE") or f"{home}/vidtrain"
+        most = int(_positive("VIDTRAIN_CACHE_GB", 50) * 10**9)
+        return cls(Path(folder).expanduser().absolute(), most, _positive("VIDTRAIN_STORE_SECONDS", 60))
+
+    def fetch(self, path: str) -> Path:
+        """The file with the bytes of `path`, a file or a member of a tar file in a store, fetched unless it is there.
+
+        Raises:
+            VideoError: it cannot be fetched.
+            ConfigError: fsspec lacks what it needs for this kind of store.
+        """
+        with _lock:
+            coming = _coming.pop(path, None)
+        if coming is not None:
+            file = coming.result()
+            if self.has(path):  # else it had to make room meanwhile
+                return file
+        return self._fetch_now(path)
+
+    def current(self, url: str) -> Path:
+        """A whole file as the store has it now: fetched unless the store says that the copy here is of the same one.
+
+        Raises:
+            VideoError, ConfigError: as `fetch`.
+        """
+        seen, size = seen_of(url, self.seconds)
+        file = self._file(url)
+        note = file.with_suffix(".seen")  # what the store said of the copy
+        with suppress(OSError):
+            if seen and note.read_text(encoding="utf-8") == seen and self.has(url):
+                return file
+        self._write(file, read_bytes(url, self.seconds + size / _BYTES_A_SECOND), url)
+        note.write_text(seen, encoding="utf-8")
+        return file
+
+    def has(self, path: str) -> bool:
+        """Whether it lies here, from now on used last."""
+        try:
+            os.utime(self._file(path))
+        except OSError:
+            return False
+        return True
+
+    def _fetch_now(self, path: str) -> Path:
+        file = self._file(path)
+        if not self.has(path):
+            self._write(file, read_bytes(path, self.seconds), path)
+        return file
+
+    def _file(self, path: str) -> Path:
+        name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
+        return self.folder / "files" / name[:2] / f"{name}{Path(path).suffix[:16]}"
+
+    def _write(self, file: Path, content: bytes, path: str) -> None:
+        part = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.part")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(content)
+            settle(part, file)
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise VideoError(path, f"cannot be kept in {self.folder} ({error.strerror or error})") from None
+        key = str(self.folder)
+        _written[key] = _written.get(key, self.most) + len(content)  # looks at its first file, too
+        if _written[key] > self.most // 100:
+            _written[key] = 0
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Delete what was not used for the longest time, where all together is too large."""
+        with FileLock(self.folder / ".lock"):
+            found = []
+            for file in (self.folder / "files").glob("*/*"):
+                with suppress(OSError):  # deleted by somebody else
+                    status = file.stat()
+                    found.append((status.st_mtime_ns, status.st_size, file))
+            total = sum(size for _, size, _ in found)
+            if total <= self.most:
+                return
+            for _, size, file in sorted(found)[:-1]:  # never the one that was fetched just now
+                with suppress(OSError):
+                    file.unlink()
+                total -= size
+                if total <= _KEPT * self.most:
+                    return
+
+
+def local_file(path: str | os.PathLike[str]) -> Path:
+    """The file itself, or, of an address in a store, this machine's copy, see `Cache.current`."""
+    return Cache.of_this_machine().current(os.fspath(path)) if is_url(path) else Path(path)
+
+
+def _positive(name: str, default: float) -> float:
+    text = os.environ.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 10**9:
+        raise ConfigError(f"{name}={text}: expected a number above 0")
+    return value
+
+
+# ---------------------------------------------------------------- ahead of their use
+
+
+_coming: dict[str, Future[Path]] = {}
+_orders: SimpleQueue[tuple[Future[Path], Cache, str]] = SimpleQueue()
+_lock = threading.Lock()
+_threads: list[threading.Thread] = []
+
+
+def fetch_ahead(paths: Iterable[str]) -> None:
+    """Begin to fetch files into this machine's cache, in this order, and forget what was asked for before them.
+
+    What goes wrong is raised by `Cache.fetch`, if it is called for the file at all.
+    """
+    cache, size = Cache.of_this_machine(), 0
+    wanted: list[str] = []
+    for path in dict.fromkeys(paths):
+        size += stretch_of(path).size or _UNKNOWN
+        if size > _MOST_AHEAD:
+            break
+        wanted.append(path)
+    with _lock:
+        for path in _coming.keys() - set(wanted):
+            _coming.pop(path).cancel()
+        missing = [path for path in wanted if path not in _coming and not cache.has(path)]
+        for path in missing:
+            future: Future[Path] = Future()
+            _coming[path] = future
+            _orders.put((future, cache, path))
+        for _ in range(min(_THREADS, len(missing)) - len(_threads)):
+            # no pool of concurrent.futures, which an ending process waits for: a store may not answer
+            _threads.append(threading.Thread(target=_carry_out, daemon=True))
+            _threads[-1].start()
+
+
+def _carry_out() -> None:
+    while True:
+        future, cache, path = _orders.get()
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(cache._fetch_now(path))
+            except BaseException as error:
+                future.set_exception(error)
+
+
+def _after_fork() -> None:
+    """Threads do not come along."""
+    global _lock, _orders
+    _lock, _orders = threading.Lock(), SimpleQueue()
+    _coming.clear()
+    _threads.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

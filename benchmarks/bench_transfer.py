@@ -33,23 +33,23 @@ FEATURES = {
     "statistics_16": ["model.head=statistics", "sampler.num_frames=16"],
 }
 """Name -> what is read of the frames."""
-FLOW = ["data=ucf101", "method=dis", "flow.short_side=96"]
 PROBE = ["model=probe", "model.lr_factors=[1.0]", "model.decay_factors=[1.0]", "optimizer=adamw", "optimizer.lr=3e-4"]
 PROBE += ["optimizer.weight_decay=30", "trainer.epochs=20"]
-STREAMS = ["experiment=ucf101_two_stream_transfer", "trainer.num_workers=0", "report=false", "eval.figures=false"]
+SMALL = ["experiment=ucf101_transfer", "sampler.num_frames=4", "transform.size=64", "transform.resize=64"]
+SMALL += ["trainer.epochs=3", "trainer.batch_size=8", "trainer.num_workers=0", "report=false", "eval.figures=false"]
 ROWS: dict[str, tuple[str, list[str]]] = {
     "features, mean": ("mean", PROBE),
     "features, statistics": ("statistics", PROBE),
     "features, statistics of 16 frames": ("statistics_16", PROBE),
     "features, prototypes": ("statistics", ["model=probe", "model.head=prototypes"]),
     "features, kNN": ("statistics", ["model=probe", "model.head=knn"]),
-    "two streams, tune=full": ("flow", STREAMS),
-    "two streams, tune=last": ("flow", [*STREAMS, "tune=last"]),
-    "two streams, tune=lora": ("flow", [*STREAMS, "tune=lora", "optimizer.lr=2e-3"]),
-    "two streams, tune=probe": ("flow", [*STREAMS, "tune=probe"]),
-    "two streams, scratch": ("flow", [*STREAMS, "model.backbone_weights=null"]),
+    "tune=full": ("", [*SMALL, "tune=full", "optimizer.lr=5e-4"]),
+    "tune=last": ("", [*SMALL, "tune=last", "tune.blocks=2"]),
+    "tune=lora": ("", [*SMALL, "tune=lora", "optimizer.lr=2e-3"]),
+    "tune=probe": ("", SMALL),
+    "scratch": ("", [*SMALL, "tune=full", "model.backbone_weights=null"]),
 }
-"""Name -> (what it needs: one of FEATURES, or "flow" for a training on videos; the training's options)."""
+"""Name -> (what it needs: one of FEATURES, or "" for a training on videos; the training's options)."""
 
 
 def main() -> None:
@@ -79,14 +79,12 @@ def folder_of(name: str, seed: int, options: argparse.Namespace) -> Path:
 def run(name: str, seed: int, options: argparse.Namespace) -> None:
     made, given = ROWS[name]
     videos, start = f"data.root={options.root.absolute()}", f"model.backbone_weights={options.weights.absolute()}"
-    target = options.output / f"extracted_{made}"
-    if made == "flow":
-        spent(target, "data", "flow", *FLOW, videos, f"output={target}")
-        given = [*given, videos, f"flow.root={target}"]
-        given += [] if "model.backbone_weights=null" in given else [start]
-    else:
+    if made:
+        target = options.output / f"extracted_{made}"
         spent(target, "extract", *EXTRACT, *FEATURES[made], start, videos, f"output={target}")
         given = [*given, "data=features", f"data.root={target}"]
+    else:
+        given = [*given, videos, *([] if "model.backbone_weights=null" in given else [start])]
     folder = folder_of(name, seed, options)
     spent(folder, "train", *given, f"trainer.seed={seed}", f"run_dir={folder}", "resume=auto")
 

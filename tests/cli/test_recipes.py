@@ -117,7 +117,6 @@ SMALLER = [
     ("c3d", ["model.width=4", "model.hidden=16", "sampler.num_frames=16"]),
     ("timm_frames", ["model.backbone=tiny"]),
     ("two_stream_tiny", ["flow=dis"]),
-    ("two_stream", ["model.backbone=tiny", "flow=dis"]),
     ("probe", ["probe.shots=[1,2]", "probe.seeds=2"]),
     ("slow_fusion r3d_18 mc3_18 r2plus1d_18 feature_rnn tsm_mobilenet_v2", []),
 ]

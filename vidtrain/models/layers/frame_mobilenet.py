@@ -65,8 +65,8 @@ class FrameMobileNet(nn.Module):
         self.features = nn.Sequential(*layers, _conv_norm(channels, _LAST))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):  # PyTorch counts all channels as the fan-out of a depthwise one
-                mode = "fan_in" if module.groups > 1 else "fan_out"
-                nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+                depthwise = module.groups > 1
+                nn.init.kaiming_normal_(module.weight, mode="fan_in" if depthwise else "fan_out", nonlinearity="relu")
 
     def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:
         for layer in self.features:

@@ -41,7 +41,9 @@ def as_data(paths: Iterable[Path | str], split: str = "train") -> VideoData:
     return VideoData(("a", "b"), {split: Manifest.of(listed, [n % 2 for n in range(len(listed))])})
 
 
-def run(data: VideoData, output: Path, workers: int = 2, reader: VideoReader = READER, **settings: object) -> Prepared:
+def run(
+    data: VideoData, output: Path, workers: int | None = 2, reader: VideoReader = READER, **settings: object
+) -> Prepared:
     return prepare(data, output, replace(PrepareConfig(), **settings), reader, workers=workers)  # type: ignore[arg-type]
 
 

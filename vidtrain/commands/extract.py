@@ -17,6 +17,8 @@ from omegaconf import MISSING
 from torch import nn
 
 from vidtrain import build, published
+from vidtrain.commands.jobs import done_on_ray, part_of, part_summary
+from vidtrain.commands.slurm import submitted
 from vidtrain.commands.videos import listed, override, printable
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.clips.sampling import MOST_CLIPS, check_covers
@@ -25,10 +27,11 @@ from vidtrain.data.clips.workers import Workers
 from vidtrain.data.features.files import Done, FeatureFolder, Video
 from vidtrain.data.features.index import report_features, videos_of, write_feature_index
 from vidtrain.data.jobs.journal import REPORT
+from vidtrain.data.jobs.parts import Part, PartMade
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.manifest.untrimmed import untrimmed
-from vidtrain.data.settings import SampleMode
+from vidtrain.data.settings import JobsConfig, SampleMode
 from vidtrain.engine.extract import encode
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, Preprocess, model_inputs
@@ -71,6 +74,7 @@ class ExtractCommandConfig(CheckpointSections):
     task=segments model=segment_head. false: the segments, each by itself."""
     dtype: FeatureType = FeatureType.float16
     """Of the numbers on disk: float16 or float32."""
+    jobs: JobsConfig = field(default_factory=JobsConfig)
     trust: list[str] = field(default_factory=list)
     """Modules outside vidtrain that the checkpoint's configuration may call."""
 
@@ -78,7 +82,10 @@ class ExtractCommandConfig(CheckpointSections):
 def run(call: Invocation[ExtractCommandConfig]) -> None:
     """Extract what is not there yet; print what was done and what could not be."""
     call = published.folder_as_checkpoint(call)
-    options = call.options
+    options, part = call.options, part_of(call.options.jobs)
+    workers = "trainer.num_workers"
+    if done_on_ray("extract", options.jobs, workers) or submitted("extract", options.jobs, options.output, workers):
+        return
     content = None if options.checkpoint is None else load_trained(options.checkpoint)
     config, start = configuration(call, content)
     device = choose_device(config.trainer.device)
@@ -96,9 +103,18 @@ def run(call: Invocation[ExtractCommandConfig]) -> None:
     made_by = settings_of(options, config, network, precision)
     file = options.checkpoint
     source = file if file is None or is_url(file) else str(Path(file).absolute())
-    with closing(FeatureFolder(output, made_by, str(options.dtype), checkpoint=source)) as folder:
-        found = _extract(options, config, data, network.to(device), precision, folder)
-    print(_summary(found, folder, data, output))
+    with closing(FeatureFolder(output, made_by, str(options.dtype), checkpoint=source, part=part)) as folder:
+        frozen = ModelRunner(
+            network.to(device), Preprocess(config.transform.mean, config.transform.std, device), precision
+        )
+        found = _extract(options, config, data, frozen, folder, part)
+        if part is None:
+            _write_lists(options, config, data, folder, found)
+    if part is None:
+        print(_summary(found, folder, data, output))
+        return
+    kept = len(found.done) - len(found.made)
+    print(part_summary(part, PartMade(len(found.made), kept, tuple(found.bad.values())), output))
 
 
 @dataclass
@@ -192,24 +208,24 @@ def _extract(
     options: ExtractCommandConfig,
     config: TrainConfig,
     data: VideoData,
-    network: FeatureTap,
-    precision: Precision,
+    frozen: ModelRunner,
     folder: FeatureFolder,
+    part: Part | None,
 ) -> _Found:
-    """Make what is missing, then write the lists and the report."""
+    """Make what is missing."""
     videos = list({video.key: video for m in data.splits.values() for video in videos_of(m)}.values())
     if not videos:
         raise DataError("there is no video to extract features from")
+    videos = videos if part is None else list(part.share(videos))
     known = {video.key: folder.finished(video) for video in videos}
     found = _Found(videos, {key: done for key, done in known.items() if done is not None}, set(), {})
     jobs = [video for video in videos if video.key not in found.done]
     parts = build.make_parts(config.decoder, config.sampler, config.transform)
     hop, spread = options.hop, spread_clips(options, config)
     clips = ClipStream(manifest_of_videos(jobs), parts, hop=hop, clips=spread, batch_size=config.eval.batch_size)
-    workers, pinned = choose_workers(config.trainer.num_workers, precision.device), precision.device.type == "cuda"
+    device = frozen.precision.device
+    workers, pinned = choose_workers(config.trainer.num_workers, device), device.type == "cuda"
     batches = clips.loader(Workers(workers, pinned, config.trainer.data_timeout))
-    preprocess = Preprocess(config.transform.mean, config.transform.std, precision.device)
-    frozen = ModelRunner(network, preprocess, precision)
     try:
         with ProgressBar(len(videos), "extracting", done=len(found.done), unit="video") as progress:
             for batch, features in encode(frozen, batches, getattr(torch, options.dtype)):
@@ -217,12 +233,19 @@ def _extract(
     except KeyboardInterrupt:
         print(f"finished videos are kept in {folder.folder}; the same command goes on from there", file=sys.stderr)
         raise
-    if not found.done:
-        first = found.bad[videos[0].key]
-        raise DataError(f"none of the {len(videos)} videos could be read; the first: {first.path}: {first.reason}")
-    write_feature_index(folder.folder, data, found.done, config.sampler, hop, spread)
-    report_features(folder.folder, videos, found.done, found.made, found.bad)
     return found
+
+
+def _write_lists(
+    options: ExtractCommandConfig, config: TrainConfig, data: VideoData, folder: FeatureFolder, found: _Found
+) -> None:
+    """The index and the report."""
+    if not found.done:
+        first = found.bad[found.videos[0].key]
+        count = len(found.videos)
+        raise DataError(f"none of the {count} videos could be read; the first: {first.path}: {first.reason}")
+    write_feature_index(folder.folder, data, found.done, config.sampler, options.hop, spread_clips(options, config))
+    report_features(folder.folder, found.videos, found.done, found.made, found.bad)
 
 
 def manifest_of_videos(videos: list[Video]) -> Manifest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -176,6 +176,51 @@ class EvalConfig:
     """Views in one forward pass: bounds the memory of testing."""
     figures: bool = True
     """Draw each test and training into figures/ beside its numbers, as PNG and SVG: confusion, classes, curves."""
+
+
+class ExecutorName(Choice):
+    local = "local"
+    ray = "ray"
+    slurm = "slurm"
+
+
+@dataclass
+class JobsConfig:
+    executor: ExecutorName = ExecutorName.local
+    """Where files are worked at: jobs=local, here; jobs=ray jobs.address=auto, on a Ray cluster; jobs=slurm
+    jobs.partition=cpu, in an array of Slurm."""
+    part: str | None = None
+    """Work at one part of the files only, 3/8 is the third of eight: a process for each part, on machines that see the
+    same folders, then the same command without it, which does what is missing and writes the lists."""
+    address: str | None = None
+    """ray: of a running cluster, auto or HOST:PORT; null: one on this machine, which ends with the command."""
+    chunk: int = number(8, least=1)
+    """ray: files that a worker is given at a time."""
+    cpus: float = number(1.0, least=0)
+    """ray, slurm: processors of a worker, or of a part."""
+    gpus: float = number(0.0, least=0)
+    """ray, slurm: GPUs of a worker, or of a part: 1 for extract; ray: 0.5, too."""
+    parts: int = number(8, least=1, most=10_000)
+    """slurm, and ray for extract: parts that the files are divided into, each a process: some times as many as run at
+    once, so that none waits for the last, and so few that their starts cost nothing."""
+    at_once: int | None = number(None, least=1)
+    """slurm: parts that run at once at most; null: as many as Slurm gives room."""
+    partition: str | None = None
+    """slurm: partition, with its own default where it is null; so are account, time and memory."""
+    account: str | None = None
+    """slurm: account."""
+    time: str | None = None
+    """slurm: limit of a part, as sbatch takes it: 4:00:00, 1-00:00:00."""
+    memory: str | None = None
+    """slurm: memory of a part, 16G."""
+    sbatch: list[str] = field(default_factory=list)
+    """slurm: further options of sbatch, [--qos=low, --constraint=avx512]."""
+    setup: list[str] = field(default_factory=list)
+    """slurm: lines of shell before the command, ['module load ffmpeg', 'export OMP_NUM_THREADS=1']."""
+    submit: bool = True
+    """slurm: false writes the scripts only."""
+    deaths: int = number(3, least=0)
+    """ray: workers that may die at a file, or with their node, before the file is given up and reported."""
 
 
 @dataclass

@@ -35,15 +35,21 @@ class Action:
     """The dataclass of its own options, MODULE.CLASS, which become those of the section with its name."""
     also: str = ""
     """Sections of other actions whose options it reads."""
+    jobs: bool = False
+    """Works through all files, which may be done in parts and on clusters (JobsConfig)."""
 
 
 ACTIONS: Final = {
     "info": Action("videos per class and split"),
     "make": Action("make the built-in dataset"),
-    "check": Action("look into every file, write lists that open at once", "vidtrain.data.settings.CheckConfig"),
-    "prepare": Action("small copies that training reads faster", "vidtrain.data.settings.PrepareConfig"),
-    "shard": Action("tar shards (WebDataset) with an index of members", "vidtrain.data.settings.ShardConfig"),
-    "flow": Action("optical flow of all videos, kept in a folder", "vidtrain.data.settings.FlowCacheConfig"),
+    "check": Action(
+        "look into every file, write lists that open at once", "vidtrain.data.settings.CheckConfig", jobs=True
+    ),
+    "prepare": Action("small copies that training reads faster", "vidtrain.data.settings.PrepareConfig", jobs=True),
+    "shard": Action(
+        "tar shards (WebDataset) with an index of members", "vidtrain.data.settings.ShardConfig", jobs=True
+    ),
+    "flow": Action("optical flow of all videos, kept in a folder", "vidtrain.data.settings.FlowCacheConfig", jobs=True),
     "stats": Action("classes, durations, rates, sizes, codecs", "vidtrain.data.settings.StatsConfig", also="check"),
     "show": Action("a contact sheet of what the model will see", "vidtrain.commands.data.show.ShowConfig"),
     "doctor": Action("what limits a training, and what to change", "vidtrain.commands.data.doctor.DoctorConfig"),
@@ -95,13 +101,13 @@ COMMANDS: Final = {
         f"{', '.join(ACTIONS)}: know a dataset and prepare it",
         "vidtrain data info data=ucf101 data.root=/data/ucf101",
         schema="vidtrain.options.schema.DataCommandConfig",
-        groups="data decoder sampler transform model",
+        groups="data decoder sampler transform model jobs",
     ),
     "extract": Command(
         "write a frozen model's features of every clip of every video, to train model=probe or feature_rnn on",
         "vidtrain extract checkpoint=best.pt data=folder data.root=my_videos output=my_features",
         schema="vidtrain.commands.extract.ExtractCommandConfig",
-        groups="model data decoder sampler transform",
+        groups="model data decoder sampler transform jobs",
         from_checkpoint=True,
     ),
     "search": Command(

@@ -18,6 +18,7 @@ from vidtrain.data.settings import (
     EvalConfig,
     FlowConfig,
     FlowMethodName,
+    JobsConfig,
     ProbeConfig,
     SamplerConfig,
     TransformConfig,
@@ -158,6 +159,7 @@ class DataCommandConfig:
     """Folder for what the action writes; null: a folder named after the action, below the working directory."""
     num_workers: int | None = number(None, least=0)
     """Processes that work at once; null: one a processor."""
+    jobs: JobsConfig = field(default_factory=JobsConfig)
     method: FlowMethodName = FlowMethodName.dis
     """flow: dis, farneback, tvl1 (OpenCV), or raft (torchvision, for a GPU)."""
 

@@ -57,18 +57,18 @@ def whole_file(
         _check_still(part, own, path)
         part.replace(path)
     except BaseException:
-        if own is not None and _is_still(part, own):
+        if own is not None and is_still(part, own):
             part.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
 
 
 def _check_still(part: Path, own: os.stat_result, path: Path) -> None:
-    if not _is_still(part, own):
+    if not is_still(part, own):
         raise VidtrainError(f"{path}: another process writes it at the same time; run this again when that has ended")
 
 
-def _is_still(part: Path, own: os.stat_result) -> bool:
+def is_still(part: Path, own: os.stat_result) -> bool:
     """Whether the file of this name is the one that was opened, not one that somebody has put there since."""
     try:
         return os.path.samestat(part.stat(follow_symlinks=False), own)

@@ -20,7 +20,7 @@ _UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 @contextmanager
-def sole_writer(folder: Path, key: str) -> Iterator[None]:
+def sole_writer(folder: Path, key: str, name: str = LOCK) -> Iterator[None]:
     """Keep other processes from writing to `folder`, which is there, as long as the block runs.
 
     The lock is one of the operating system on <folder>/.lock and ends with its process, however that ends. Where a file
@@ -28,11 +28,12 @@ def sole_writer(folder: Path, key: str) -> Iterator[None]:
 
     Args:
         key: that the folder was given by, for the message.
+        name: of the lock, where several processes write to files of their own in the folder.
 
     Raises:
         VidtrainError: another process holds the folder and keeps it, or it cannot be written to.
     """
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / name)
     _acquire(lock, folder, key)
     try:
         yield
@@ -40,11 +41,11 @@ def sole_writer(folder: Path, key: str) -> Iterator[None]:
         lock.release()
 
 
-def is_held(folder: Path) -> bool:
+def is_held(folder: Path, name: str = LOCK) -> bool:
     """Whether a process, this one excluded, writes to `folder` at this moment. False where there are no locks."""
-    if not (folder / LOCK).exists():
+    if not (folder / name).exists():
         return False
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / name)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from vidtrain import build
+from vidtrain.commands.slurm import submitted
 from vidtrain.data.manifest.manifest import VideoData
-from vidtrain.errors import ConfigError, did_you_mean
+from vidtrain.data.settings import JobsConfig
+from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.options.commands import ACTIONS
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
@@ -24,6 +26,11 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     if action not in ACTIONS:
         hint = did_you_mean(action, ACTIONS)
         raise ConfigError(f"vidtrain data {action}: no such action{hint}; allowed: {', '.join(ACTIONS)}")
+    if call.options.jobs != JobsConfig() and not ACTIONS[action].jobs:
+        able = one_of(name for name, row in ACTIONS.items() if row.jobs)
+        raise ConfigError(f"jobs: vidtrain data {action} works here; {able} take parts and clusters")
+    if submitted("data", call.options.jobs, call.options.output or action, "num_workers"):
+        return
     if action in ("info", "make"):
         _info(action, str(call.choices["data"]), section)
     elif str(section.get("_target_")) == "vidtrain.data.formats.features.features":

@@ -10,13 +10,16 @@ from contextlib import closing
 from pathlib import Path
 
 from vidtrain import build
+from vidtrain.commands.jobs import part_of, part_summary, workers_of
 from vidtrain.commands.run_dir import folder_name
-from vidtrain.commands.videos import data_root, load, num_workers, override
+from vidtrain.commands.videos import data_root, load, override
 from vidtrain.data.checks.check import Problem, find_group_leaks, find_problems, report_problems, without_unusable
 from vidtrain.data.checks.probe import Depth, Probe
 from vidtrain.data.checks.probes import Probes, Settings, absolute
 from vidtrain.data.checks.segments import coverage_lines
 from vidtrain.data.jobs.journal import REPORT
+from vidtrain.data.jobs.parts import Part, PartMade, writer
+from vidtrain.data.jobs.pool import Executor
 from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.settings import CheckConfig
@@ -24,18 +27,34 @@ from vidtrain.errors import DataError
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
 from vidtrain.reports.check import problems_text, summary_line
+from vidtrain.runs.atomic import make_folder
 from vidtrain.terminal import note_lines, print_line
+from vidtrain.types import BadVideo
 
 
 def run(call: Invocation[DataCommandConfig]) -> None:
     """Check the dataset."""
-    options = call.options
+    options, part = call.options, part_of(call.options.jobs)
     settings = probe_settings(options, Depth.FULL if options.of(CheckConfig).full else Depth.SAMPLED)
     data, folder = load(options), Path(options.output) if options.output is not None else default_folder(call, "check")
     leaks = _group_leaks(options, data)  # before the long part: it may find a mistake of the user's
+    make_folder(folder)
+    with writer(folder, "output", part):
+        if part is None:
+            _check(options, data, folder, settings, leaks)
+        else:
+            probes, new = gather(data, Probes(folder, part), settings, workers_of(options), "checking", part)
+            unreadable = [BadVideo(path, one.error) for path, one in probes.items() if one.error is not None]
+            print(part_summary(part, PartMade(new, len(probes) - new, tuple(unreadable)), folder))
+
+
+def _check(
+    options: DataCommandConfig, data: VideoData, folder: Path, settings: Settings, leaks: Sequence[Problem]
+) -> None:
     store = Probes(folder)
+    store.take_in_parts()
     began = time.monotonic()
-    probes, new = gather(data, store, settings, num_workers(options), "checking")
+    probes, new = gather(data, store, settings, workers_of(options), "checking")
     rows = sum(len(manifest) for manifest in data.splits.values())
     seconds = max(1e-3, time.monotonic() - began)
     known = f", {len(probes) - new} were known from {store.file}" if new < len(probes) else ""
@@ -48,7 +67,6 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     if problems:
         print(problems_text(data, problems, data_root(options)))
     print(summary_line(data, problems))
-    folder.mkdir(parents=True, exist_ok=True)
     report_problems(folder, data, probes, problems)
     print_line(f"report: {folder / REPORT}")
     _finish(options, data, problems, folder)
@@ -91,13 +109,16 @@ def probe_settings(options: DataCommandConfig, depth: Depth) -> Settings:
     return Settings(build.build_reader(options.decoder), name, depth, options.of(CheckConfig).timeout)
 
 
-def gather(data: VideoData, store: Probes, settings: Settings, workers: int, what: str) -> tuple[dict[str, Probe], int]:
-    """The probe of every file, by absolute path, and how many of them were made now."""
-    paths = absolute(path for manifest in data.splits.values() for path in manifest.paths)
+def gather(
+    data: VideoData, store: Probes, settings: Settings, workers: int | Executor, what: str, part: Part | None = None
+) -> tuple[dict[str, Probe], int]:
+    """The probe of every file (or those of a part), by absolute path, and how many of them were made now."""
+    paths = list(absolute(path for manifest in data.splits.values() for path in manifest.paths))
     probes: dict[str, Probe] = {}
     new = 0
     try:
-        with closing(store.complete(list(paths), settings, workers=workers, what=what)) as found:
+        own = paths if part is None else part.share(paths)
+        with closing(store.complete(own, settings, workers=workers, what=what)) as found:
             for one in found:
                 probes[one.path] = one.probe
                 new += not one.known

@@ -6,13 +6,15 @@ import sys
 from pathlib import Path
 
 from vidtrain import build
-from vidtrain.commands.videos import listed, load, num_workers, override, printable
-from vidtrain.data.flow.cache import FlowMade, make_flow
+from vidtrain.commands.jobs import part_of, part_summary, workers_of
+from vidtrain.commands.videos import listed, load, override, printable
+from vidtrain.data.flow.cache import FlowMade, make_flow, make_flow_part
 from vidtrain.data.flow.methods import FlowMethod, OpenCVFlow, RaftFlow
 from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.prepare.prepare import readable
 from vidtrain.data.settings import FlowCacheConfig, FlowMethodName
 from vidtrain.engine.precision import choose_device
+from vidtrain.errors import ConfigError
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
 
@@ -21,19 +23,25 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     """Compute the flow of the dataset and say how to train with it."""
     options = call.options
     settings = options.of(FlowCacheConfig)
-    workers = num_workers(options)
+    workers = workers_of(options)
     raft = options.method is FlowMethodName.raft
     method: FlowMethod
+    if raft and not isinstance(workers, int):
+        raise ConfigError("jobs=ray: method=raft computes in one process: give each GPU a part, jobs.part=1/4")
     if raft:
         method = RaftFlow(str(settings.model), settings.weights, str(choose_device(settings.device)))
     else:
         method = OpenCVFlow(str(options.method))
     data = load(options)
     output = Path("flow" if options.output is None else options.output).absolute()
+    reader, part = build.build_reader(options.decoder), part_of(options.jobs)
+    processes = None if raft else workers
     try:
-        done = make_flow(
-            data, output, settings, method, build.build_reader(options.decoder), workers=None if raft else workers
-        )
+        if part is not None:
+            made = make_flow_part(data, output, settings, method, reader, part, workers=processes)
+            print(part_summary(part, made, output))
+            return
+        done = make_flow(data, output, settings, method, reader, workers=processes)
     except KeyboardInterrupt:
         print(f"finished videos are kept in {output}; the same command goes on from there", file=sys.stderr)
         raise

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from vidtrain import build
-from vidtrain.commands.videos import listed, load, num_workers, override, printable
+from vidtrain.commands.jobs import part_of, part_summary, workers_of
+from vidtrain.commands.videos import listed, load, override, printable
 from vidtrain.data.jobs.journal import REPORT
-from vidtrain.data.prepare.prepare import Prepared, prepare, readable
+from vidtrain.data.prepare.prepare import Prepared, prepare, prepare_part, readable
 from vidtrain.data.settings import PrepareConfig
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
@@ -18,10 +19,14 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     """Copy the data set to `output` and say how to train from it."""
     options = call.options
     settings = options.of(PrepareConfig)
-    workers, data = num_workers(options), load(options)
+    workers, data = workers_of(options), load(options)
     output = Path("prepare" if options.output is None else options.output).absolute()
+    reader, part = build.build_reader(options.decoder), part_of(options.jobs)
     try:
-        done = prepare(data, output, settings, build.build_reader(options.decoder), workers=workers)
+        if part is not None:
+            print(part_summary(part, prepare_part(data, output, settings, reader, part, workers=workers), output))
+            return
+        done = prepare(data, output, settings, reader, workers=workers)
     except KeyboardInterrupt:
         print(f"finished copies are kept in {output}; the same command goes on from there", file=sys.stderr)
         raise

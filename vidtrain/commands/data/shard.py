@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vidtrain.commands.videos import listed, load, num_workers, override, printable
+from vidtrain.commands.jobs import part_of, part_summary, workers_of
+from vidtrain.commands.videos import listed, load, override, printable
 from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.prepare.prepare import readable
-from vidtrain.data.prepare.shards import Sharded, write_shards
+from vidtrain.data.prepare.shards import Sharded, write_shards, write_shards_part
 from vidtrain.data.settings import ShardConfig
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
@@ -17,10 +18,14 @@ from vidtrain.options.schema import DataCommandConfig
 def run(call: Invocation[DataCommandConfig]) -> None:
     """Write the shards to `output` and say how to train from them."""
     options = call.options
-    workers, data = num_workers(options), load(options)
+    workers, data = workers_of(options), load(options)
     output = Path("shard" if options.output is None else options.output).absolute()
+    settings, part = options.of(ShardConfig), part_of(options.jobs)
     try:
-        done = write_shards(data, output, options.of(ShardConfig), workers=workers)
+        if part is not None:
+            print(part_summary(part, write_shards_part(data, output, settings, part, workers=workers), output))
+            return
+        done = write_shards(data, output, settings, workers=workers)
     except KeyboardInterrupt:
         print(f"finished shards are kept in {output}; the same command goes on from there", file=sys.stderr)
         raise

@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from vidtrain.data.checks.probe import Depth, Probe, probe
 from vidtrain.data.jobs.journal import Journal
-from vidtrain.data.jobs.pool import Outcome, run
+from vidtrain.data.jobs.parts import Part
+from vidtrain.data.jobs.pool import Executor, Outcome, run
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.timeline import unpacked
@@ -72,13 +73,18 @@ class _Stat:
 class Probes:
     """The probes of a folder, in memory and on disk."""
 
-    def __init__(self, folder: str | Path) -> None:
-        """Read what is there; the folder is made when something is to be kept."""
-        self._journal = Journal(Path(folder) / FILE, "path", _record_of, dict)
+    def __init__(self, folder: str | Path, part: Part | None = None) -> None:
+        """Read what is there; the folder is made when something is to be kept. part: of the work that this run does."""
+        self._journal = Journal(Path(folder) / FILE, "path", _record_of, dict, part)
         self.file = self._journal.file
 
     def __len__(self) -> int:
         return len(self._journal.entries)
+
+    def take_in_parts(self) -> None:
+        """See `Journal.take_in_parts`."""
+        with closing(self._journal):
+            self._journal.take_in_parts()
 
     def _known(self, path: str, stats: _Stat, settings: Settings) -> Probe | None:
         """What is known of a file (an absolute path) as it is now; None when it has to be probed."""
@@ -86,14 +92,14 @@ class Probes:
         return None if record is None else _usable(record, stats, settings)
 
     def complete(
-        self, paths: Sequence[str], settings: Settings, *, workers: int, what: str
+        self, paths: Sequence[str], settings: Settings, *, workers: int | Executor | None, what: str
     ) -> Generator[Found, None, None]:
         """Probe the files that are not known, and keep what comes.
 
         Args:
             paths: absolute, each once.
             settings: how.
-            workers: processes.
+            workers: processes, or what has others do it.
             what: the word before the progress bar.
 
         Yields:
@@ -129,7 +135,7 @@ class Found:
 
 
 def _probe_all(
-    files: Mapping[str, _Stat], settings: Settings, workers: int, progress: ProgressBar
+    files: Mapping[str, _Stat], settings: Settings, workers: int | Executor | None, progress: ProgressBar
 ) -> Iterator[tuple[str, Probe]]:
     function = partial(probe, reader=settings.reader, depth=settings.depth)
     paths = list(files)

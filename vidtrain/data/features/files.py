@@ -20,7 +20,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.data.jobs.journal import Journal, Stamp, stamp_of
+from vidtrain.data.jobs.parts import Part, writer
 from vidtrain.data.manifest.manifest import FeatureInfo
 from vidtrain.data.readers.timeline import Seconds, packed, unpacked
 from vidtrain.errors import ConfigError, DataError, VideoError
@@ -90,39 +91,58 @@ class FeatureFolder:
         made_by: the settings, flat; a folder made with others is refused.
         dtype: "float16" or "float32".
         checkpoint: the file whose network makes them, for `vidtrain search`.
+        part: of the videos, that this process does; others may write to the folder beside it.
 
     Raises:
         ConfigError: the folder holds features made with other settings, or something else.
         VidtrainError: another process writes to it.
     """
 
-    def __init__(self, folder: Path, made_by: Mapping[str, Any], dtype: str, *, checkpoint: str | None = None) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        made_by: Mapping[str, Any],
+        dtype: str,
+        *,
+        checkpoint: str | None = None,
+        part: Part | None = None,
+    ) -> None:
+        self.folder, self._part = folder, part
         self.made_by = json.loads(json.dumps(made_by))
         self._dtype = np.dtype(dtype)
         self._checkpoint = checkpoint
         self._open: dict[str, _Part] = {}
         self.tokens: int | None = None
+        self.length: int | None = None
         self._check()
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as hold:
-            hold.enter_context(sole_writer(folder, "output"))
-            self.length: int | None = self._check()  # another process may have made it meanwhile
-            self._begin()
+            hold.enter_context(writer(folder, "output", part, begin=self._begin))
             self._hold = hold.pop_all()
 
     def _begin(self) -> None:
         """Clear away what a killed run has left, and open the journal."""
-        folder = self.folder
-        for part in folder.glob(f"videos/*/*{_PART}"):  # of a run that was killed
-            part.unlink()
-        self._journal = Journal(folder / JOURNAL, "key", _read_done)
+        self.length = self._check()  # another process may have made it meanwhile
+        self._journal = Journal(self.folder / JOURNAL, "key", _read_done, part=self._part)
+        if self._part is None:
+            for part in self.folder.glob(f"videos/*/*{_PART}"):  # of a run that was killed
+                part.unlink()
+            self._journal.take_in_parts()
         self._write_settings()
+
+    def _settle_length(self, features: Features) -> None:
+        """Of the first features of the folder, unless another part has just written some."""
+        with nullcontext() if self._part is None else sole_writer(self.folder, "output"):
+            self.length = self._check()
+            if self.length is None:
+                self.length = int(features.shape[-1])
+                self.tokens = int(features.shape[1]) if features.ndim == 3 else None
+                self._write_settings()
 
     def _check(self) -> int | None:
         """The length of the features that are there, None where there are none."""
         if not (self.folder / FILE).is_file():
-            if self.folder.is_dir() and any(entry.name != LOCK for entry in self.folder.iterdir()):
+            if self.folder.is_dir() and not all(entry.name.startswith(LOCK) for entry in self.folder.iterdir()):
                 raise ConfigError(f"output={self.folder}: holds something else than features; choose a new folder")
             return None
         content = _read_settings(self.folder)
@@ -167,9 +187,8 @@ class FeatureFolder:
             DataError: D or P is not that of the others.
         """
         if self.length is None:
-            self.length = int(features.shape[-1])
-            self.tokens = int(features.shape[1]) if features.ndim == 3 else None
-            self._write_settings()
+            self._settle_length(features)
+        assert self.length is not None
         if features.shape[1:] != _shape(self.length, self.tokens):
             found, others = _shown_shape(features.shape[1:]), _shown_shape(_shape(self.length, self.tokens))
             raise DataError(f"{video.path}: its features have length {found}, the others {others}")

@@ -18,8 +18,9 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -34,6 +35,8 @@ from vidtrain.data.flow.files import SETTINGS, file_of, read_settings, video_id
 from vidtrain.data.flow.methods import FlowMethod
 from vidtrain.data.jobs.journal import write_report
 from vidtrain.data.jobs.making import Job, make_all, whole
+from vidtrain.data.jobs.parts import Part, PartMade, writer
+from vidtrain.data.jobs.pool import Executor
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.jpeg_pack import write_pack
@@ -41,7 +44,6 @@ from vidtrain.data.readers.streaming import walk
 from vidtrain.data.settings import FlowCacheConfig
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.runs.atomic import whole_file
-from vidtrain.runs.sole_writer import sole_writer
 from vidtrain.types import BadVideo, VideoInfo
 
 _COLUMNS: Final = ("path", "status", "file", "bytes", "reason")
@@ -73,59 +75,100 @@ def make_flow(
     method: FlowMethod,
     reader: VideoReader,
     *,
-    workers: int | None,
+    workers: int | Executor | None,
 ) -> FlowMade:
     """Compute the flow that is not there yet, then write the report.
 
     Args:
         data: all videos of all its splits.
         output: folder of the cache; made where there is none.
-        workers: processes; None: in this process, one video after the other (for a method that runs on a GPU).
+        workers: processes; None: in this process, one video after the other (for a method that runs on a GPU); or what
+            has others do it.
 
     Raises:
         ConfigError: a setting that cannot be used, or a folder that was made with others.
         DataError: no video could be used; the disk is full.
         VidtrainError: another process writes to the folder.
     """
-    check_settings(settings)
     output = Path(output).absolute()
-    sources = list(dict.fromkeys(os.path.abspath(p) for m in data.splits.values() for p in m.paths))  # noqa: PTH100
-    if not sources:
-        raise DataError("there is no video to compute the flow of")
-    recorded = {**method.settings, "short_side": settings.short_side, "quality": settings.quality}
-    _claim(output, recorded)
-    with sole_writer(output, "output"):
-        return _fill(output, sources, settings, method, reader, workers=workers)
-
-
-def _fill(
-    output: Path,
-    sources: list[str],
-    settings: FlowCacheConfig,
-    method: FlowMethod,
-    reader: VideoReader,
-    *,
-    workers: int | None,
-) -> FlowMade:
-    targets, bad = _targets(sources, output)
-    # several files may be copies of one video
-    jobs = [Job(source, str(target)) for target, source in {t: s for s, t in targets.items()}.items()]
-    todo = [job for job in jobs if not Path(job.target).is_file()]
+    sources = _sources(data, settings)
     work = partial(compute, method=method, settings=settings, reader=reader, output=str(output))
-    kept = len(jobs) - len(todo)
-    timeout = settings.timeout
-    bad |= make_all(work, todo, "computing flow", done=kept, workers=workers, timeout=timeout, unit="video")
-    lost = {job.target: bad[job.source] for job in todo if job.source in bad}
-    bad |= {source: lost[str(target)] for source, target in targets.items() if str(target) in lost}
+    with _filling(output, None, settings, method):
+        targets, jobs, todo, bad = _make(sources, work, output, settings, workers=workers)
+    lost = {job.target for job in todo if job.source in bad}
     if len(bad) == len(sources):
         raise DataError(f"none of the {len(sources)} videos could be used; the first: {sources[0]}: {bad[sources[0]]}")
     write_report(output, _COLUMNS, _lines(output, sources, targets, bad, made={job.target for job in todo}))
     return FlowMade(
         made=len(todo) - len(lost),
-        kept=kept,
+        kept=len(jobs) - len(todo),
         bad=tuple(BadVideo(source, bad[source]) for source in sources if source in bad),
         bytes=sum(Path(job.target).stat().st_size for job in jobs if job.target not in lost),
     )
+
+
+def make_flow_part(
+    data: VideoData,
+    output: str | Path,
+    settings: FlowCacheConfig,
+    method: FlowMethod,
+    reader: VideoReader,
+    part: Part,
+    *,
+    workers: int | Executor | None,
+) -> PartMade:
+    """Compute the flow of one part that is not there yet. `make_flow` writes the report when all parts have ended.
+
+    Arguments and errors are those of `make_flow`, but that it is no error when no video can be used.
+    """
+    output = Path(output).absolute()
+    sources = list(part.share(_sources(data, settings)))
+    work = partial(compute, method=method, settings=settings, reader=reader, output=str(output))
+    with _filling(output, part, settings, method):
+        _, jobs, todo, bad = _make(sources, work, output, settings, workers=workers)
+    made = sum(job.source not in bad for job in todo)
+    return PartMade(made, len(jobs) - len(todo), tuple(BadVideo(*one) for one in bad.items()))
+
+
+def _sources(data: VideoData, settings: FlowCacheConfig) -> list[str]:
+    check_settings(settings)
+    sources = list(dict.fromkeys(os.path.abspath(p) for m in data.splits.values() for p in m.paths))  # noqa: PTH100
+    if not sources:
+        raise DataError("there is no video to compute the flow of")
+    return sources
+
+
+@contextmanager
+def _filling(output: Path, part: Part | None, settings: FlowCacheConfig, method: FlowMethod) -> Iterator[None]:
+    """Hold the folder, which is made as these settings say, or is made."""
+    recorded = {**method.settings, "short_side": settings.short_side, "quality": settings.quality}
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"output={output}: cannot be written to ({error.strerror})") from None
+    with writer(output, "output", part, begin=lambda: _claim(output, recorded)):
+        yield
+
+
+def _make(
+    sources: Sequence[str],
+    work: Callable[[Job], None],
+    output: Path,
+    settings: FlowCacheConfig,
+    *,
+    workers: int | Executor | None,
+) -> tuple[dict[str, Path], list[Job], list[Job], dict[str, str]]:
+    """Compute what is missing: the file of each source that has one, all files, those computed now, what failed."""
+    targets, bad = _targets(sources, output)
+    # several files may be copies of one video
+    jobs = [Job(source, str(target)) for target, source in {t: s for s, t in targets.items()}.items()]
+    todo = [job for job in jobs if not Path(job.target).is_file()]
+    kept = len(jobs) - len(todo)
+    timeout = settings.timeout
+    bad |= make_all(work, todo, "computing flow", done=kept, workers=workers, timeout=timeout, unit="video")
+    lost = {job.target: bad[job.source] for job in todo if job.source in bad}
+    bad |= {source: lost[str(target)] for source, target in targets.items() if str(target) in lost}
+    return targets, jobs, todo, bad
 
 
 def _claim(output: Path, recorded: Mapping[str, Any]) -> None:
@@ -142,7 +185,6 @@ def _claim(output: Path, recorded: Mapping[str, Any]) -> None:
             )
         return
     try:
-        output.mkdir(parents=True, exist_ok=True)
         with whole_file(file, "w", encoding="utf-8") as out:
             out.write(json.dumps(recorded, indent=1) + "\n")
     except OSError as error:
@@ -167,10 +209,14 @@ def _targets(sources: Sequence[str], output: Path) -> tuple[dict[str, Path], dic
 def compute(job: Job, *, method: FlowMethod, settings: FlowCacheConfig, reader: VideoReader, output: str) -> None:
     """Write the flow of one video, whole or not at all. Memory: a few frames, however long the video is.
 
+    A file that is there by now is of another part, which has a copy of this video.
+
     Raises:
         VideoError: the video cannot be read to its end, or is too small.
         DataError: the disk is full, or may not be written to.
     """
+    if Path(job.target).is_file():
+        return
     with whole(job, output) as part, reader.open(job.source) as video, part.open("wb") as out:
         info = video.info
         size = info.scaled(min(settings.short_side, info.height, info.width))

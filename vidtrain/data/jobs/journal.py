@@ -1,7 +1,8 @@
 """What is finished, so that a second run goes on where the first one ended; and what came of each file, as a table.
 
 The journal is a file of lines of JSON, only ever appended to, after what a line tells of is safely on the disk. A run
-that is killed loses the line it was at; of several lines with one key the last one holds.
+that is killed loses the line it was at; of several lines with one key the last one holds. Parts of the work that are
+done beside each other write a file each (see `parts`), and all are read.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TextIO, TypeVar
 
+from vidtrain.data.jobs.parts import Part, files_of_parts
 from vidtrain.errors import DataError
 from vidtrain.members import size_of, stretch_of
 from vidtrain.plain import parse_json
@@ -50,9 +52,9 @@ def stamp_of(path: str) -> Stamp | None:
 
 
 class Journal(Generic[Entry]):
-    """The entries of a file, in memory and on disk.
+    """The entries of a file and of those that parts have written, in memory and on disk.
 
-    entries: by key, the last of each.
+    entries: by key, the last of each. replaced: those that a later one from a part stands for.
     """
 
     def __init__(
@@ -61,31 +63,52 @@ class Journal(Generic[Entry]):
         key: str,
         read: Callable[[Any], Entry],
         write: Callable[[Entry], dict[str, Any]] = asdict,  # type: ignore[assignment]
+        part: Part | None = None,
     ) -> None:
         """Read what is there; nothing is written before the first entry is added.
 
         Args:
+            file: of runs over all the work.
             key: the value of a line that names it.
             read: from what a line holds, whoever wrote it; ValueError for what is no entry.
             write: the other way.
+            part: that this run does; its entries go to a file of its own.
         """
         self.file = file
         self.entries: dict[str, Entry] = {}
-        self._key, self._write = key, write
+        self._key, self._read, self._write, self._part = key, read, write, part
         self._out: TextIO | None = None
+        self.replaced: list[Entry] = []
+        for one in (file, *files_of_parts(file)):
+            found = self._entries_of(one)
+            self.replaced += [self.entries[key] for key in self.entries.keys() & found.keys()]
+            self.entries |= found
+
+    def _entries_of(self, file: Path) -> dict[str, Entry]:
+        found: dict[str, Entry] = {}
         if not file.is_file():
-            return
+            return found
         with file.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 try:
                     content = parse_json(line)
-                    self.entries[content[key]] = read(content)
+                    found[content[self._key]] = self._read(content)
                 except (ValueError, TypeError, KeyError):  # also the half line of a run that was killed
                     continue
+        return found
+
+    def take_in_parts(self) -> None:
+        """Write what parts have finished into the one file, and remove theirs. For the only writer of the folder."""
+        for file in files_of_parts(self.file):
+            for entry in self._entries_of(file).values():
+                self.add(entry)
+            if self._out is not None:
+                os.fsync(self._out.fileno())
+            file.unlink()
 
     def add(self, entry: Entry) -> None:
         if self._out is None:
-            self._out = _appending(self.file)
+            self._out = _appending(self.file if self._part is None else self._part.file(self.file))
         content = self._write(entry)
         self.entries[content[self._key]] = entry
         # escapes all but ASCII, so that names that are not UTF-8 come through, too

@@ -15,10 +15,10 @@ from typing import Final, TypeVar
 import av
 
 from vidtrain.data.jobs.journal import Stamp
-from vidtrain.data.jobs.pool import run
+from vidtrain.data.jobs.pool import Executor, run
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.errors import DataError, VideoError
-from vidtrain.runs.atomic import make_parent, settle
+from vidtrain.runs.atomic import is_still, make_parent, settle
 
 Made = TypeVar("Made")
 
@@ -51,7 +51,7 @@ def make_all(
     what: str,
     *,
     done: int,
-    workers: int | None,
+    workers: int | Executor | None,
     timeout: float,
     made: Callable[[Made], str] = lambda _: "",
     unit: str = "file",
@@ -89,22 +89,34 @@ def make_all(
 
 @contextmanager
 def whole(job: Job, output: str) -> Iterator[Path]:
-    """Where to write the file of a job: it gets its name when the block ends, and is gone after an error.
+    """Where to write the file of a job, which is there and empty: it gets its name when the block ends, and is gone
+    after an error.
 
     Raises:
-        VideoError: of the block, as the source's.
+        VideoError: of the block, as the source's; another process has begun the same file meanwhile, and goes on.
         DataError: the disk is full, or may not be written to.
     """
     target = Path(job.target)
     part = part_of(target)
+    own: os.stat_result | None = None
     try:
         make_parent(target, Path(output))
-        yield part
+        part.unlink(missing_ok=True)  # so that one who still writes to it, cut off from the others, spoils nothing
+        with part.open("xb") as file:  # stays open, so that no other file gets its number
+            own = os.fstat(file.fileno())
+            yield part
+            _check_own(part, own, job)
         settle(part, target)
     except (OSError, av.error.FFmpegError, VideoError) as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        if own is not None and is_still(part, own):
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
         raise _as_told(error, job, output) from error
+
+
+def _check_own(part: Path, own: os.stat_result, job: Job) -> None:
+    if not is_still(part, own):
+        raise VideoError(job.source, "another process makes its file at the same time")
 
 
 def _as_told(error: OSError | av.error.FFmpegError | VideoError, job: Job, output: str) -> DataError:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.jobs.serve import Answer
@@ -47,12 +48,24 @@ class Outcome(Generic[Value]):
     seconds: float = 0.0
 
 
+Timeout = float | Callable[[Any], float]
+
+
+class Executor(Protocol):
+    """What has other processes do the work, perhaps on other machines."""
+
+    def run(
+        self, function: Callable[[Item], Value], items: Sequence[Item], timeout: Timeout
+    ) -> Generator[Outcome[Value], None, None]:
+        """As the function `run`."""
+
+
 def run(
     function: Callable[[Item], Value],
     items: Sequence[Item],
     *,
-    workers: int | None,
-    timeout: float | Callable[[Item], float],
+    workers: int | Executor | None,
+    timeout: Timeout,
     progress: ProgressBar | None = None,
 ) -> Generator[Outcome[Value], None, None]:
     """Call `function` with each item, in `workers` processes (one, too, is a process of its own).
@@ -64,7 +77,8 @@ def run(
         function: what to call, of a module that can be imported; it and its results must pickle. VideoError is an
             outcome, any other exception is raised here, with the worker's traceback as its cause, and ends the run.
         items: what to call it with; each must pickle.
-        workers: processes, 1 or more; None: in this process, one item after the other and without a limit.
+        workers: processes, 1 or more; None: in this process, one item after the other and without a limit; an
+            Executor: there.
         timeout: seconds of wall time an item may take, above 0; or a function from the item to them.
         progress: counts each outcome before it is yielded.
 
@@ -74,8 +88,15 @@ def run(
     if workers is None:
         yield from _one_by_one(function, items, progress)
         return
-    assert workers >= 1, workers
     assert callable(timeout) or timeout > 0, timeout
+    if not isinstance(workers, int):
+        with closing(workers.run(function, items, timeout)) as outcomes:
+            for outcome in outcomes:
+                if progress is not None:
+                    progress.step()
+                yield outcome
+        return
+    assert workers >= 1, workers
     crew = _Crew(function, items, timeout)
     try:
         crew.start(workers)
@@ -118,9 +139,7 @@ class _Task:
 class _Crew(Generic[Item, Value]):
     """The workers of a run. Each of them is starting or has an item; who has none leaves."""
 
-    def __init__(
-        self, function: Callable[[Item], Value], items: Sequence[Item], timeout: float | Callable[[Item], float]
-    ) -> None:
+    def __init__(self, function: Callable[[Item], Value], items: Sequence[Item], timeout: Timeout) -> None:
         self._function = function
         self._items = items
         self._timeout = timeout

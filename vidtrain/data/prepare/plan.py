@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vidtrain.data.jobs.journal import Journal, Stamp, stamp_of
+from vidtrain.data.jobs.parts import Part
 from vidtrain.data.manifest.files import is_video
 from vidtrain.members import name_of
 from vidtrain.plain import as_dataclass, is_below
@@ -42,9 +43,9 @@ class Copy:
     note: str
 
 
-def open_journal(output: Path) -> Journal[Copy]:
+def open_journal(output: Path, part: Part | None = None) -> Journal[Copy]:
     """The finished copies of a folder, the last one of each source, whether it still fits or not."""
-    return Journal(output / JOURNAL, "source", _read_copy)
+    return Journal(output / JOURNAL, "source", _read_copy, part=part)
 
 
 def _read_copy(content: Any) -> Copy:

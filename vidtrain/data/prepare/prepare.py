@@ -26,6 +26,8 @@ import numpy as np
 
 from vidtrain.data.jobs.journal import Journal, stamp_of, write_report
 from vidtrain.data.jobs.making import Job, make_all
+from vidtrain.data.jobs.parts import Part, PartMade, writer
+from vidtrain.data.jobs.pool import Executor
 from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import StringArray, VideoData
 from vidtrain.data.prepare.copy import make_copy, recorded, suffix_of
@@ -33,7 +35,6 @@ from vidtrain.data.prepare.plan import Copy, finished, name_copies, open_journal
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.settings import CopyFormat, PrepareConfig
 from vidtrain.errors import ConfigError, DataError
-from vidtrain.runs.sole_writer import sole_writer
 from vidtrain.types import BadVideo
 
 _SIZES: Final = ("frames", "fps", "height", "width", "bytes", "copy_bytes", "psnr")
@@ -73,7 +74,7 @@ def check_settings(settings: PrepareConfig) -> None:
 
 
 def prepare(
-    data: VideoData, output: str | Path, settings: PrepareConfig, reader: VideoReader, *, workers: int
+    data: VideoData, output: str | Path, settings: PrepareConfig, reader: VideoReader, *, workers: int | Executor | None
 ) -> Prepared:
     """Make the copies that are not there yet, then the index and the report.
 
@@ -82,26 +83,65 @@ def prepare(
         output: folder for the copies; made where there is none.
         settings: of the copies.
         reader: reads the originals.
-        workers: processes.
+        workers: processes, or what has others do it.
 
     Raises:
         ConfigError: a setting, or an output folder, that cannot be used.
         DataError: none of the videos could be copied; the disk is full.
         VidtrainError: another process writes to the folder.
     """
+    output, sources = _checked(data, output, settings)
+    with writer(output, "output", None):
+        return _fill(data, output, sources, settings, reader, workers=workers)
+
+
+def prepare_part(
+    data: VideoData,
+    output: str | Path,
+    settings: PrepareConfig,
+    reader: VideoReader,
+    part: Part,
+    *,
+    workers: int | Executor | None,
+) -> PartMade:
+    """Make the copies of one part that are not there yet. `prepare` writes index and report when all parts have ended.
+
+    Arguments and errors are those of `prepare`, but that it is no error when no video can be copied.
+    """
+    output, sources = _checked(data, output, settings)
+    work = partial(make_copy, reader=reader, settings=settings, output=str(output))
+    with writer(output, "output", part), closing(open_journal(output, part)) as journal:
+        done, jobs = _plan(sources, output, settings, journal)
+        own = set(part.share(sources))
+        done = {source: copy for source, copy in done.items() if source in own}
+        jobs = [job for job in jobs if job.source in own]
+        kept = len(done)
+        bad = _work(jobs, done, journal, work, workers=workers, timeout=settings.timeout)
+    return PartMade(len(done) - kept, kept, tuple(BadVideo(*one) for one in bad.items()))
+
+
+def _checked(data: VideoData, output: str | Path, settings: PrepareConfig) -> tuple[Path, list[str]]:
+    """The folder, which is there, and the absolute path of each source, once."""
     check_settings(settings)
     output = Path(output).absolute()
     sources = list(dict.fromkeys(os.path.abspath(p) for m in data.splits.values() for p in m.paths))  # noqa: PTH100
     check_output(output, sources, data)
-    with sole_writer(output, "output"):
-        return _fill(data, output, sources, settings, reader, workers=workers)
+    return output, sources
 
 
 def _fill(
-    data: VideoData, output: Path, sources: list[str], settings: PrepareConfig, reader: VideoReader, *, workers: int
+    data: VideoData,
+    output: Path,
+    sources: list[str],
+    settings: PrepareConfig,
+    reader: VideoReader,
+    *,
+    workers: int | Executor | None,
 ) -> Prepared:
     with closing(open_journal(output)) as journal:
-        former = {source: journal.entries[source].target for source in sources if source in journal.entries}
+        listed = set(sources)
+        former = {copy.target for copy in (*journal.replaced, *journal.entries.values()) if copy.source in listed}
+        journal.take_in_parts()
         done, jobs = _plan(sources, output, settings, journal)
         kept = len(done)
         work = partial(make_copy, reader=reader, settings=settings, output=str(output))
@@ -112,7 +152,7 @@ def _fill(
     write_report(output, _COLUMNS, _lines(sources, done, bad, made={job.source for job in jobs}))
     write_index(output, _indexed(data, output, done))
     used = {copy.target for copy in done.values()}
-    for target in former.values():  # copies with other settings, or of what the source was before
+    for target in former:  # copies with other settings, or of what the source was before
         if target not in used:
             (output / target).unlink(missing_ok=True)
     return Prepared(
@@ -164,7 +204,7 @@ def _work(
     journal: Journal[Copy],
     function: Callable[[Job], Copy],
     *,
-    workers: int,
+    workers: int | Executor | None,
     timeout: float,
 ) -> dict[str, str]:
     """Do the jobs; adds to `done`, returns the reason for each that failed."""

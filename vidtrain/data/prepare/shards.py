@@ -13,12 +13,8 @@ that are written twice have the same bytes.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
 import re
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -29,19 +25,20 @@ from typing import Any, Final
 import numpy as np
 
 from vidtrain.data.jobs.journal import REPORT, Journal, Stamp, stamp_of, write_report
-from vidtrain.data.jobs.making import Job, make_all, whole
-from vidtrain.data.manifest.files import suffix_of
+from vidtrain.data.jobs.making import make_all
+from vidtrain.data.jobs.parts import Part, PartMade, writer
+from vidtrain.data.jobs.pool import Executor
 from vidtrain.data.manifest.index import FILE as INDEX
 from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import StringArray, VideoData
 from vidtrain.data.prepare.prepare import check_output
 from vidtrain.data.prepare.sample import ShardSample, samples_of
+from vidtrain.data.prepare.shard import Shard, ShardJob, members_of, write_shard
 from vidtrain.data.settings import ShardConfig
-from vidtrain.errors import ConfigError, DataError, VideoError
-from vidtrain.members import Member, open_bytes, walk_tar
+from vidtrain.errors import ConfigError, DataError
+from vidtrain.members import Member
 from vidtrain.plain import as_dataclass, is_below
 from vidtrain.runs.atomic import whole_file
-from vidtrain.runs.sole_writer import sole_writer
 from vidtrain.types import BadVideo
 
 JOURNAL: Final = "shards.jsonl"
@@ -67,38 +64,6 @@ class Sharded:
     bad: tuple[BadVideo, ...]
 
 
-@dataclass(frozen=True)
-class Shard:
-    """A shard. name: below the output folder. plan: see `ShardJob`. bytes: its size; 0: it was begun."""
-
-    name: str
-    plan: str
-    bytes: int
-
-
-@dataclass(frozen=True)
-class ShardJob(Job):
-    """A shard to write; its source is the name of the shard."""
-
-    split: str = ""
-    samples: tuple[ShardSample, ...] = ()
-
-    @property
-    def plan(self) -> str:
-        """Digest of all that the bytes of the shard depend on."""
-        parts = (
-            [
-                sample.source,
-                sample.name,
-                sample.stamp.size,
-                sample.stamp.mtime_ns,
-                *(b.decode() for _, b in sample.beside),
-            ]
-            for sample in self.samples
-        )
-        return hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest()
-
-
 def bytes_of(size: str) -> int:
     """shard.size as a number of bytes; raises ConfigError."""
     found = _SIZE.fullmatch(size.strip())
@@ -108,21 +73,57 @@ def bytes_of(size: str) -> int:
     return count
 
 
-def write_shards(data: VideoData, output: str | Path, settings: ShardConfig, *, workers: int) -> Sharded:
+def write_shards(
+    data: VideoData, output: str | Path, settings: ShardConfig, *, workers: int | Executor | None
+) -> Sharded:
     """Write the shards that are not there yet, then the index and the report.
 
     Args:
         data: whose videos; of all its splits.
         output: folder for the shards; made where there is none.
-        workers: processes, each of which writes one shard at a time.
+        workers: processes, each of which writes one shard at a time, or what has others do it.
 
     Raises:
         ConfigError: a setting, or an output folder, that cannot be used: one with files that are not of this very job.
         DataError: a video is a folder of images; none is there; a shard could not be written.
         VidtrainError: another process writes to the folder.
     """
-    most = bytes_of(settings.size)
     output = Path(output).absolute()
+    paths, jobs, lost = _all_planned(data, output, settings)
+    with writer(output, "output", None):
+        with closing(_open_journal(output)) as journal:
+            journal.take_in_parts()
+        _refuse_other_files(jobs, jobs, output, lost)
+        made, failed = _make(jobs, output, settings, workers=workers)
+        if failed:
+            name, reason = next(iter(failed.items()))
+            raise DataError(
+                f"{len(failed)} of {len(jobs)} shards could not be written; the first: {name}: {reason}; the same "
+                "command goes on with those that are missing"
+            )
+        return _record(data, output, paths, jobs, made)
+
+
+def write_shards_part(
+    data: VideoData, output: str | Path, settings: ShardConfig, part: Part, *, workers: int | Executor | None
+) -> PartMade:
+    """Write the shards of one part that are not there yet. `write_shards` writes the index when all have ended.
+
+    Arguments and errors are those of `write_shards`, but that a shard which cannot be written is no error.
+    """
+    output = Path(output).absolute()
+    _, jobs, lost = _all_planned(data, output, settings)
+    own = part.share(jobs)
+    with writer(output, "output", part, begin=lambda: _refuse_other_files(jobs, own, output, lost)):
+        made, failed = _make(own, output, settings, workers=workers, part=part)
+    return PartMade(made - len(failed), len(own) - made, tuple(BadVideo(*one) for one in failed.items()))
+
+
+def _all_planned(
+    data: VideoData, output: Path, settings: ShardConfig
+) -> tuple[dict[str, list[str]], list[ShardJob], list[str]]:
+    """The absolute paths of each split, all shards, and the videos that are not there. Makes the folder."""
+    most = bytes_of(settings.size)
     paths = {split: [os.path.abspath(path) for path in m.paths] for split, m in data.splits.items()}  # noqa: PTH100
     sources = list(dict.fromkeys(path for own in paths.values() for path in own))
     check_output(output, sources, data)
@@ -134,11 +135,7 @@ def write_shards(data: VideoData, output: str | Path, settings: ShardConfig, *, 
             order = np.random.default_rng((settings.seed, number)).permutation(len(samples))
             samples = [samples[n] for n in order.tolist()]
         jobs += _planned(split, samples, output, most)
-    lost = [source for source in sources if source not in stamps]
-    with sole_writer(output, "output"):
-        _refuse_other_files(jobs, output, lost)
-        made = _make(jobs, output, settings, workers=workers)
-        return _record(data, output, paths, jobs, made)
+    return paths, jobs, [source for source in sources if source not in stamps]
 
 
 def _stamps(sources: Sequence[str]) -> dict[str, Stamp]:
@@ -171,16 +168,18 @@ def _planned(split: str, samples: Sequence[ShardSample], output: Path, most: int
         yield ShardJob(name, str(output / name), None, split, tuple(part))
 
 
-def _refuse_other_files(jobs: Sequence[ShardJob], output: Path, lost: Sequence[str]) -> None:
+def _refuse_other_files(jobs: Sequence[ShardJob], own: Sequence[ShardJob], output: Path, lost: Sequence[str]) -> None:
     """Raise ConfigError where files would be overwritten, or stay, that are not of these very shards.
 
     Args:
+        own: of the jobs, those of this run.
         lost: videos that are not there now, which other shards may hold.
     """
-    with closing(Journal(output / JOURNAL, "name", _read_shard)) as journal:
+    with closing(_open_journal(output)) as journal:
         plans = {name: shard.plan for name, shard in journal.entries.items()}
     wanted = {job.source: job.plan for job in jobs}
-    others = [name for name in {**plans, **wanted} if plans.get(name) != wanted.get(name)]
+    looked_at = dict.fromkeys([*plans, *(job.source for job in own)])  # another part may just be writing the others
+    others = [name for name in looked_at if plans.get(name) != wanted.get(name)]
     if not plans:
         others += [CLASSES, REPORT, INDEX, *(file.name for file in output.glob("*.npy"))]
     there = sorted(name for name in others if os.path.lexists(output / name))
@@ -193,13 +192,16 @@ def _refuse_other_files(jobs: Sequence[ShardJob], output: Path, lost: Sequence[s
     )
 
 
-def _make(jobs: Sequence[ShardJob], output: Path, settings: ShardConfig, *, workers: int) -> int:
-    """Write the shards that are not finished; returns how many were written.
-
-    Raises:
-        DataError: one could not be written.
-    """
-    with closing(Journal(output / JOURNAL, "name", _read_shard)) as journal:
+def _make(
+    jobs: Sequence[ShardJob],
+    output: Path,
+    settings: ShardConfig,
+    *,
+    workers: int | Executor | None,
+    part: Part | None = None,
+) -> tuple[int, dict[str, str]]:
+    """Write the shards that are not finished; returns how many these were, and the reason for each that failed."""
+    with closing(_open_journal(output, part)) as journal:
         todo = [job for job in jobs if not _is_finished(journal, job)]
         for job in todo:  # so that a shard is known for this job's own also where the run is killed right behind it
             journal.add(Shard(job.source, job.plan, 0))
@@ -217,13 +219,11 @@ def _make(jobs: Sequence[ShardJob], output: Path, settings: ShardConfig, *, work
             timeout=settings.timeout,
             made=keep,
         )
-    if failed:
-        name, reason = next(iter(failed.items()))
-        raise DataError(
-            f"{len(failed)} of {len(jobs)} shards could not be written; the first: {name}: {reason}; the same command "
-            "goes on with those that are missing"
-        )
-    return len(todo)
+    return len(todo), failed
+
+
+def _open_journal(output: Path, part: Part | None = None) -> Journal[Shard]:
+    return Journal(output / JOURNAL, "name", _read_shard, part=part)
 
 
 def _read_shard(content: Any) -> Shard:
@@ -246,7 +246,7 @@ def _record(
         file.writelines(f"{name}\n" for name in data.class_names)
     where: dict[str, dict[str, tuple[ShardJob, Member]]] = {split: {} for split in data.splits}
     for job in jobs:
-        members = _members(job)
+        members = members_of(job)
         where[job.split] |= {sample.source: (job, members[sample.name]) for sample in job.samples}
     splits, notes, lines = {}, list(data.notes), []
     for split, manifest in data.splits.items():
@@ -269,51 +269,3 @@ def _record(
     bad = dict.fromkeys(str(line["path"]) for line in lines if line["status"] == "bad")
     size = sum(member.size for member in inside)
     return Sharded(made, len(jobs) - made, len(inside), size, tuple(BadVideo(path, _ABSENT) for path in bad))
-
-
-# ---------------------------------------------------------------- a tar file
-
-
-def write_shard(job: ShardJob, *, output: str) -> Shard:
-    """Write one shard, whole or not at all; no time, owner or order of the disk is in its bytes.
-
-    Raises:
-        VideoError: a video cannot be read, or has changed.
-        DataError: the disk is full, or may not be written to.
-    """
-    with whole(job, output) as part, tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
-        for sample in job.samples:
-            _add_video(tar, job.source, sample)
-            stem = sample.name.removesuffix(suffix_of(sample.name))
-            for suffix, content in sample.beside:
-                info = tarfile.TarInfo(stem + suffix)
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-    return Shard(job.source, job.plan, Path(job.target).stat().st_size)
-
-
-def _add_video(tar: tarfile.TarFile, shard: str, sample: ShardSample) -> None:
-    try:
-        file = open_bytes(sample.source)
-    except OSError as error:
-        raise VideoError(shard, f"{sample.source} cannot be read ({error.strerror or error})") from None
-    with file:
-        if stamp_of(sample.source) != sample.stamp:
-            raise VideoError(shard, f"{sample.source} has changed since this run began")
-        info = tarfile.TarInfo(sample.name)
-        info.size = sample.stamp.size
-        tar.addfile(info, file)
-
-
-def _members(job: ShardJob) -> dict[str, Member]:
-    """Where the videos of a shard lie in it, by name, and what is beside them.
-
-    Raises:
-        DataError: it lacks one of them.
-    """
-    with Path(job.target).open("rb") as file:
-        found = {member.name: member for member in walk_tar(file, job.target)}
-    lost = [sample.name for sample in job.samples if sample.name not in found]
-    if lost:
-        raise DataError(f"{job.target}: lacks {lost[0]}; delete it, and give the same command again")
-    return found

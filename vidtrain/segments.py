@@ -24,6 +24,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
+_STEPS = 1 << 36  # of a probability, in sums; 2 ** 27 windows of one fit
+
 
 @dataclass(frozen=True, eq=False)
 class Windows:
@@ -64,14 +66,17 @@ class Windows:
         return found
 
     def smoothed(self, seconds: float) -> npt.NDArray[np.float32]:
-        """float32 (n, K): of each window the mean over those whose centres are within seconds / 2, gaps not crossed."""
+        """float32 (n, K): of each window the mean over those whose centres are within seconds / 2, gaps not crossed.
+
+        It depends on these alone, to the bit: the sums are of whole numbers, which are exact whatever stands before.
+        """
         found = self.probs.copy()
         for run in self.runs():
-            centres, probs = self.centres[run], self.probs[run].astype(np.float64)
-            total = np.concatenate([np.zeros((1, probs.shape[1])), probs.cumsum(0)])
+            centres, probs = self.centres[run], np.rint(self.probs[run] * np.float64(_STEPS)).astype(np.int64)
+            total = np.concatenate([np.zeros((1, probs.shape[1]), np.int64), probs.cumsum(0)])
             first = np.searchsorted(centres, centres - seconds / 2 - 1e-9)
             stop = np.searchsorted(centres, centres + seconds / 2 + 1e-9, side="right")
-            found[run] = (total[stop] - total[first]) / (stop - first)[:, None]
+            found[run] = (total[stop] - total[first]) / (_STEPS * (stop - first)[:, None])
         return found
 
 
@@ -87,6 +92,11 @@ class Segment:
     @property
     def seconds(self) -> float:
         return self.end - self.start
+
+    def overlap(self, other: Segment) -> float:
+        """Intersection over union in time (tIoU), in [0, 1], whatever the labels."""
+        shared = max(0.0, min(self.end, other.end) - max(self.start, other.start))
+        return shared / max(self.seconds + other.seconds - shared, 1e-12)
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,6 +57,50 @@ def test_those_of_the_whole(seed: int) -> None:
     assert most < 320
 
 
+def odd(seed: int) -> tuple[Windows, SegmentsConfig, bool]:
+    """Windows at even times, at uneven ones, and at times rounded to a thousandth; in half of the cases probabilities
+    are tenths, so that many come to lie at the threshold or are equal."""
+    rng = np.random.default_rng([5, seed])
+    windows = made(seed, int(rng.integers(100, 240)), gaps=seed % 2 == 0)
+    starts, ends, probs = windows.starts, windows.ends, windows.probs
+    if seed % 3 == 1:
+        starts = np.cumsum(rng.uniform(0.2, 0.8, len(starts)))
+        ends = starts + 2 + rng.uniform(-0.19, 0.19, len(starts))
+    elif seed % 3 == 2:
+        starts, ends = np.round(windows.numbers * 0.5003, 3), np.round(windows.numbers * 0.5003 + 2.0007, 3)
+    if seed % 4 > 1:
+        probs = probs.round(1)
+    config = SegmentsConfig(
+        smoothing=[None, 0.0, float(rng.uniform(0, 8))][rng.integers(3)],
+        threshold=float(rng.choice([0.2, 0.3, 0.5, rng.uniform(0.2, 0.7)])),
+        background=["a"] if rng.random() < 0.3 else [],
+        min_seconds=float(rng.choice([0, rng.uniform(0, 8)])),
+        merge_seconds=float(rng.choice([0, rng.uniform(0, 8)])),
+    )
+    return Windows(starts, ends, probs, windows.numbers), config, bool(rng.random() < 0.5)
+
+
+def differing(seeds: range) -> list[int]:
+    """Those whose segments are not those of the whole."""
+    found = []
+    for seed in seeds:
+        windows, config, multi_label = odd(seed)
+        expected = find_segments(windows, NAMES, config, multi_label=multi_label)
+        online, _, _ = streamed(OnlineSegments(NAMES, config, multi_label=multi_label, most=512), windows)
+        if [(s.start, s.end, s.label) for s in online] != [(s.start, s.end, s.label) for s in expected]:
+            found.append(seed)
+    return found
+
+
+def test_those_of_the_whole_in_odd_cases() -> None:
+    assert differing(range(120)) == []
+
+
+@pytest.mark.slow
+def test_those_of_the_whole_in_2000_odd_cases() -> None:
+    assert differing(range(2000)) == []
+
+
 def test_one_without_end_is_cut() -> None:
     windows = Windows(
         np.arange(300) * 0.5, np.arange(300) * 0.5 + 2, np.tile([0.9, 0.1, 0, 0], (300, 1)), np.arange(300)

@@ -14,7 +14,7 @@ class SegmentsConfig:
     """How windows become segments; `vidtrain predict --help` lists it."""
 
     smoothing: float | None = number(None, least=0, most=LONGEST)
-    """Seconds over which the probabilities of windows are averaged first; 0: none, null: half a window."""
+    """Seconds over which the probabilities of windows are averaged first; 0: none, null: half of the first window."""
     threshold: float = number(0.5, least=0, most=1)
     """What the averaged probability of a class must reach for a segment of it."""
     background: list[str] = field(default_factory=list)

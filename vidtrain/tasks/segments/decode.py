@@ -56,10 +56,12 @@ def find_segments(
 
 def _averaged(windows: Windows, config: SegmentsConfig) -> npt.NDArray[np.float32]:
     """float32 (n, K): the probabilities that are held against the threshold."""
-    smoothing = config.smoothing
-    if smoothing is None:
-        smoothing = float(np.median(windows.ends - windows.starts)) / 2
-    return windows.smoothed(smoothing)
+    return windows.smoothed(smoothing_of(config, float(windows.ends[0] - windows.starts[0])))
+
+
+def smoothing_of(config: SegmentsConfig, first: float) -> float:
+    """Seconds. first: the length of the first window, which a stream knows from the start."""
+    return first / 2 if config.smoothing is None else config.smoothing
 
 
 def why_no_segment(windows: Windows, class_names: Sequence[str], config: SegmentsConfig) -> str:

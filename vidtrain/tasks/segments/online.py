@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.segments import Segment, Windows
-from vidtrain.tasks.segments.decode import find_segments
+from vidtrain.tasks.segments.decode import find_segments, smoothing_of
 from vidtrain.tasks.settings import SegmentsConfig
 
 _MOST: Final = 4096  # windows
@@ -42,6 +42,8 @@ class OnlineSegments:
 
     def add(self, start: float, end: float, probs: npt.NDArray[np.float32], number: int) -> list[Segment]:
         """A window, as of `Windows`, and what has become certain with it."""
+        if self._config.smoothing is None:
+            self._config = replace(self._config, smoothing=smoothing_of(self._config, end - start))
         self._times[self.held], self._probs[self.held], self._numbers[self.held] = (start, end), probs, number
         self.held += 1
         self._fresh += 1
@@ -65,8 +67,7 @@ class OnlineSegments:
 
     def _certain(self) -> list[Segment]:
         times = self._times[: self.held]
-        longest = float((times[:, 1] - times[:, 0]).max())
-        smoothing = longest if self._config.smoothing is None else self._config.smoothing
+        longest, smoothing = float((times[:, 1] - times[:, 0]).max()), self._config.smoothing or 0.0
         # what comes moves no border before this, and what ends before it is joined to nothing
         settled = float(times[-1, 0]) - smoothing - 2 * longest - self._config.merge_seconds
         every = self._found()

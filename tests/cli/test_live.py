@@ -117,7 +117,7 @@ def test_files_are_added_to(tmp_path: Path) -> None:
     def write() -> None:
         files = LiveFiles(tmp_path, "camera 0", OnlineSegments(["a", "b"], SegmentsConfig()), timed=True)
         frame = LiveFrame(np.zeros((1, 1, 3), np.uint8), 7, 1.5, 1, None, 0.0, 1000.0)
-        files.add(["{}"], Answer(1, 0.5, 1.5, np.array([0.8, 0.2], np.float32), frame))
+        files.add(["{}"], Answer(1, 0.5, 1.5, np.array([0.8, 0.2], np.float32), frame, 0.0))
         files.close()
 
     write()
@@ -198,7 +198,7 @@ def test_times_of_segments_are_those_of_a_clock(timed: bool, tmp_path: Path) -> 
         wall = 1000 + 0.1 * n if n < 10 else 1030 + 0.1 * n
         frame = LiveFrame(np.zeros((1, 1, 3), np.uint8), n, n + 1.0, 1 + n // 10, None, 0.0, wall)
         probs = np.array([0.9, 0.1] if n % 2 else [0.1, 0.9], np.float32)
-        files.add([], Answer(n, float(n), n + 1.0, probs, frame))
+        files.add([], Answer(n, float(n), n + 1.0, probs, frame, 0.0))
     files.close()
     with (tmp_path / "segments.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import Any
 
@@ -130,9 +131,26 @@ def test_samples_go_on_where_the_last_ended() -> None:
         assert len(windows._frames) < 8
 
 
+def test_what_the_end_decides_waits_from_the_end_on() -> None:
+    """So the latency of the last answer has none of the time in which nobody knew that it is the last."""
+    spec, windows = ClipSpec(num_frames=4, stride=1), LiveWindows(ClipSpec(num_frames=4, stride=1), 4)
+    found = [w for n in range(10) for w in windows.add(frame(n, n / 25))]
+    assert [w.since for w in found] == [3 / 25, 7 / 25]  # when the last frame came
+    cut = windows.add(frame(10, 60.0, run=2))
+    assert numbers(cut) == [[6, 7, 8, 9]]
+    assert cut[0].since == 60.0
+    before = time.monotonic()
+    [last] = windows.end() or [None]
+    assert last is None  # one frame is no window behind others
+    short = LiveWindows(spec, 4)
+    short.add(frame(0, 0.0))
+    [only] = short.end()
+    assert before <= only.since <= time.monotonic()
+
+
 def test_the_newest_of_those_that_are_late() -> None:
     def waiting(*arrived: float) -> deque[LiveWindow]:
-        return deque(LiveWindow([frame(n, at)], n, at, at) for n, at in enumerate(arrived))
+        return deque(LiveWindow([frame(n, at)], n, at, at, at) for n, at in enumerate(arrived))
 
     windows = waiting(1.0, 2.0, 3.0)
     assert newest(windows, 1.9, 1.0) == 0

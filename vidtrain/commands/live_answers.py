@@ -27,7 +27,7 @@ log = logging.getLogger("vidtrain")
 class Answer:
     """What the network says of a part of the stream.
 
-    start, end: seconds. probs: float32 (K,). last: its last frame.
+    start, end: seconds. probs: float32 (K,). last: its last frame. since: of the window, see LiveWindow.
 
     number: as of `Windows`: one that is missing was dropped, or the stream was cut there.
     """
@@ -37,6 +37,7 @@ class Answer:
     end: float
     probs: npt.NDArray[np.float32]
     last: LiveFrame
+    since: float
 
 
 class Asked(Protocol):
@@ -64,7 +65,7 @@ class _Sliding:
     def answers(self, windows: Sequence[LiveWindow]) -> Iterator[Answer]:
         probs = self._slider.probabilities(torch.from_numpy(np.stack([window.clip() for window in windows])))
         for window, own in zip(windows, probs, strict=True):
-            yield Answer(window.number + window.last.run, window.start, window.end, own, window.last)
+            yield Answer(window.number + window.last.run, window.start, window.end, own, window.last, window.since)
 
 
 class _Carrying:
@@ -95,7 +96,7 @@ class _Carrying:
             if not self._state.answers or not self._is_due(window):
                 continue
             self._number += 1
-            yield Answer(self._number + self._run, self._state.start, window.end, probs, window.last)
+            yield Answer(self._number + self._run, self._state.start, window.end, probs, window.last, window.since)
 
     def _is_due(self, window: LiveWindow) -> bool:
         in_frames = isinstance(self._hop, int)

@@ -119,7 +119,7 @@ class Said:
     def _say(self, answer: Answer) -> None:
         probs = answer.probs
         best = np.argsort(-probs, kind="stable")[: self._top].tolist()
-        latency = time.monotonic() - answer.last.arrived
+        latency = time.monotonic() - answer.since
         line: dict[str, Any] = {
             "start": round(answer.start, 3),
             "end": round(answer.end, 3),

@@ -9,6 +9,7 @@ What is held are the frames of a window and of a hop. The last window ends where
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,12 +33,14 @@ _MOST_BYTES: Final = 256 << 20
 @dataclass(frozen=True, eq=False)
 class LiveWindow:
     """frames: T of them, some perhaps more than once. number: among the windows of the stream. start, end: seconds of
-    the stream, from its first frame to what follows its last one."""
+    the stream, from its first frame to what follows its last one. since: from when on it waits for its turn, by
+    time.monotonic: when the packet of its last frame came, or, where the end of a run decided it, that end."""
 
     frames: list[LiveFrame]
     number: int
     start: float
     end: float
+    since: float
 
     def clip(self) -> Frames:
         """uint8 (T, size, size, 3)."""
@@ -82,7 +85,7 @@ class LiveWindows:
         last = self._frames[-1] if self._frames else None
         if last is None or frame.run != last.run or frame.number != last.number + 1:
             if last is not None and frame.run != last.run:
-                found = self._final()
+                found = self._final(frame.arrived)
             self._clear(frame)
         place = self._stop
         self._frames.append(frame)
@@ -96,11 +99,12 @@ class LiveWindows:
 
     def end(self) -> list[LiveWindow]:
         """The stream is over: its last window, where it has not been given; of a short stream its only one."""
-        found = self._final()
+        now = time.monotonic()
+        found = self._final(now)
         if not self._number and self._frames and self._hop is not None:
             times = None if self._even else np.array([*self._seconds, 2 * self._seconds[-1] - self._before_last])
             with suppress(DataError):  # short=error
-                found = [self._window(sliding_clips(self._stop, self._rate or _RATE, self._spec, times=times)[-1])]
+                found = [self._window(sliding_clips(self._stop, self._rate or _RATE, self._spec, times=times)[-1], now)]
         self._clear(None)
         return found
 
@@ -145,8 +149,9 @@ class LiveWindows:
 
     # ---------------------------------------------------------------- windows
 
-    def _complete(self, *, ended: bool = False) -> LiveWindow | None:
-        """The next window of the run, once it is known."""
+    def _complete(self, over: float | None = None) -> LiveWindow | None:
+        """The next window of the run, once it is known. over: since when the run is."""
+        ended = over is not None
         while (begin := self._begin_of(self._next, ended=ended)) is not None and begin < self._stop:
             if begin == self._begin and self._hop is not None:  # of windows that begin with the same frame there is one
                 self._next += 1
@@ -156,7 +161,7 @@ class LiveWindows:
                 return None
             self._begin = begin
             self._next += 1
-            return self._window(samples)
+            return self._window(samples, over)
         return None
 
     def _begin_of(self, place: int, *, ended: bool = False) -> int | None:
@@ -185,10 +190,11 @@ class LiveWindows:
         start = self._frames[begin - self._base].seconds - self._origin
         return self._at(start + grid / spec.fps, ended=ended)
 
-    def _window(self, samples: Indices) -> LiveWindow:
+    def _window(self, samples: Indices, over: float | None) -> LiveWindow:
         frames = [self._frames[place - self._base] for place in samples.tolist()]
         start, end = self._shown(int(samples.min())), self._shown(int(samples.max()) + 1)
-        window = LiveWindow(frames, self._number, start, end)
+        last = self._frames[int(samples.max()) - self._base]
+        window = LiveWindow(frames, self._number, start, end, last.arrived if over is None else over)
         self._number += 1
         return window
 
@@ -201,17 +207,17 @@ class LiveWindows:
         last = self._frames[-1].seconds
         return last + (last - self._origin - self._before_last)
 
-    def _final(self) -> list[LiveWindow]:
-        """What is still to be given of a run that has ended: at last the window that ends where it ends."""
+    def _final(self, over: float) -> list[LiveWindow]:
+        """What is still to be given of a run that has ended, at `over`: at last the window that ends where it ends."""
         if self._hop is None or not self._frames:
             return []
         found = []
-        while (window := self._complete(ended=True)) is not None:
+        while (window := self._complete(over)) is not None:
             found.append(window)
         rooms = range(self._stop - 1, max(self._base, self._begin + 1) - 1, -1)
         begin = next((begin for begin in rooms if self._ends_inside(begin)), None)
         samples = None if begin is None else self._samples(begin, ended=True)
-        return found if samples is None else [*found, self._window(samples)]
+        return found if samples is None else [*found, self._window(samples, over)]
 
     def _ends_inside(self, begin: int) -> bool:
         """Whether a window's last sample is in a run that has ended."""
@@ -246,7 +252,7 @@ def newest(windows: deque[LiveWindow], now: float, late: float) -> int:
     Returns:
         How many are dropped.
     """
-    if not windows or now - windows[0].last.arrived <= late:
+    if not windows or now - windows[0].since <= late:
         return 0
     dropped = len(windows) - 1
     kept = windows.pop()

@@ -27,9 +27,12 @@ from vidtrain.reports.curves import Curves
 from vidtrain.reports.page.content import CsvRows, OptionRow, PairClips, ReportContent, confident_errors, examples
 from vidtrain.reports.page.page import write_page
 from vidtrain.reports.results import ScoredVideo, TestResult
+from vidtrain.reports.segment_results import SegmentsResult, read_test
 from vidtrain.runs.atomic import make_folder
 from vidtrain.runs.names import newest_run
 from vidtrain.tasks.classification.metrics import METRICS
+from vidtrain.tasks.segments.scores import TITLES
+from vidtrain.tasks.segments.task import Segments
 from vidtrain.terminal import EXACT_NAMES, print_line
 from vidtrain.types import FilePath
 
@@ -93,15 +96,19 @@ def write_report(folder: Path, file: Path, thumbnails: int, seconds: float) -> i
 
 def _content(folder: Path, thumbnails: int, decoded: Thumbnails) -> ReportContent:
     home, tested = _folders(folder)
-    test = None if tested is None else TestResult.read(tested)
+    found = None if tested is None else read_test(tested)
+    test, segments = (found, None) if isinstance(found, TestResult) else (None, found)
     result = _plain(home, run_dir.FINISHED_FILE)
     config = _plain(home, run_dir.CONFIG_FILE)
-    parts: dict[str, Any] = {} if tested is None or test is None else _of_test(test, thumbnails, decoded)
+    parts: dict[str, Any] = {} if test is None else _of_test(test, thumbnails, decoded)
+    if found is not None and (not_scored := _csv(found.folder / "not_scored.csv")) is not None:
+        parts["not_scored"] = not_scored
     choices = _mapping(result, "choices")
     return ReportContent(
         title=_title(folder, home),
         test=test,
-        titles={metric.key: metric.title for metric in METRICS},
+        segments=segments,
+        **_judged_by(test, segments, result),
         curves=Curves() if home is None else Curves.read(home / "metrics.jsonl"),
         numbers=_numbers(result),
         validation=_validation(result),
@@ -122,6 +129,14 @@ def _named(path: Path) -> Path:
     if folder.is_dir() and not any((folder / name).is_file() for name in _OF_A_RUN):
         return newest_run(folder, run_dir.CONFIG_FILE) or folder
     return folder
+
+
+def _judged_by(test: TestResult | None, segments: SegmentsResult | None, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The titles of a test's numbers and the key of the first of them; of a run without one by its own result."""
+    if segments is not None or (test is None and result.get("primary") == Segments.primary):
+        return {"titles": TITLES, "primary": Segments.primary}
+    titles = {metric.key: metric.title for metric in METRICS}
+    return {"titles": titles, "primary": "map" if test is not None and test.multi_label else "top1"}
 
 
 def _folders(folder: Path) -> tuple[Path | None, Path | None]:
@@ -148,8 +163,6 @@ def _of_test(test: TestResult, thumbnails: int, decoded: Thumbnails) -> dict[str
     found["pairs"] = [PairClips(pair, [decoded.of(video) for video in some]) for pair, some in chosen if some]
     if thumbnails and videos:
         found["seconds"] = decoded.probe(videos, _PROBED)
-    if (not_scored := _csv(test.folder / "not_scored.csv")) is not None:
-        found["not_scored"] = not_scored
     return found
 
 

@@ -13,7 +13,9 @@ RESULT_FORMAT: Final = 2
 """Of result.json; 1 had no number for it."""
 _MOST_ROWS: Final = 100_000
 _LARGEST: Final = 1 << 53
-_LONG = ("class_names", "not_finite", "classes", "confusion")  # what check_plain has no room for
+_LONG = ("class_names", "not_finite", "classes", "confusion", "segment_classes", "worst")
+"""What check_plain has no room for."""
+_MOST_DRAWN: Final = 1000  # segments of a video
 
 Check = Callable[[Any], bool]
 
@@ -21,12 +23,8 @@ Check = Callable[[Any], bool]
 def check_result(content: dict[str, Any]) -> None:
     """Raise ValueError, which names the part, unless every part is as described; parts that nobody knows may be any
     plain values."""
-    check_plain({key: value for key, value in content.items() if key not in _LONG}, "it")
-    _fields(content, "", split=_text, protocol=_text, multi_label=_flag, class_names=are_texts, not_finite=are_texts)
-    _fields(content, "", scored=_count, listed=_count, missing=_count, unreadable=_count)
-    for key, value in content.items():
-        if type(value) in (int, float) and not _number(value):
-            raise ValueError(f"{key}: not a finite number")
+    _check_common(content)
+    _fields(content, "", multi_label=_flag, class_names=are_texts)
     names = content["class_names"]
     if not 0 < len(names) <= _MOST_ROWS or len(set(names)) < len(names):
         raise ValueError(f"class_names: {len(names)} names, expected 1 to {_MOST_ROWS}, each once")
@@ -39,6 +37,53 @@ def check_result(content: dict[str, Any]) -> None:
     square = type(confusion) is list and len(confusion) in (0, len(names)) and all(type(r) is list for r in confusion)
     if not square or any(len(row) != len(names) or not all(map(_count, row)) for row in confusion):
         raise ValueError(f"confusion: not {len(names)} rows of {len(names)} counts")
+
+
+def check_segments_result(content: dict[str, Any]) -> None:
+    """As `check_result`, of a test with task=segments."""
+    _check_common(content)
+    _fields(content, "", segments=_count, segments_found=_count, least_score=_share, background=_or_none(_share))
+    rows, shares = content.get("segment_classes"), dict.fromkeys(("ap_50", "ap_75"), _or_none(_share))
+    _rows(rows, "segment_classes", name=_name, segments=_count, found=_count, **shares)
+    if not rows or len({row["name"] for row in rows}) < len(rows):
+        raise ValueError("segment_classes: expected a row or more, each name once")
+    for part in ("map_by_overlap", "map_by_overlap_thumos_kit"):
+        _fields(content.get(part), part)
+        for overlap, value in content[part].items():
+            if not _or_none(_share)(value) or not _share(_as_number(overlap)):
+                raise ValueError(f"{part}: {overlap[:20]}: {str(value)[:20]}, expected overlap and precision in [0, 1]")
+    _rows(content.get("worst"), "worst", video=_name, frame_accuracy=_share, seconds=_number)
+    for number, video in enumerate(content["worst"]):
+        for part, length in (("truth", 3), ("found", 4)):
+            segments = video.get(part)
+            if type(segments) is not list or len(segments) > _MOST_DRAWN:
+                raise ValueError(f"worst[{number}].{part}: expected a list of at most {_MOST_DRAWN} segments")
+            if not all(_is_segment(one, length, len(rows)) for one in segments):
+                raise ValueError(f"worst[{number}].{part}: expected [start, end, class] with numbers below {len(rows)}")
+
+
+def _is_segment(value: Any, length: int, classes: int) -> bool:
+    """[start, end, row of segment_classes], of those found [..., score]."""
+    if type(value) is not list or len(value) != length or not all(map(_number, value)):
+        return False
+    start, end, label, *score = value
+    return 0 <= start <= end and type(label) is int and 0 <= label < classes and all(map(_share, score))
+
+
+def _as_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _check_common(content: dict[str, Any]) -> None:
+    check_plain({key: value for key, value in content.items() if key not in _LONG}, "it")
+    _fields(content, "", split=_text, protocol=_text, not_finite=are_texts)
+    _fields(content, "", scored=_count, listed=_count, missing=_count, unreadable=_count)
+    for key, value in content.items():
+        if type(value) in (int, float) and not _number(value):
+            raise ValueError(f"{key}: not a finite number")
 
 
 def _number(value: Any) -> bool:
@@ -55,6 +100,10 @@ def _count(value: Any) -> bool:
 
 def _text(value: Any) -> bool:
     return type(value) is str
+
+
+def _name(value: Any) -> bool:
+    return are_texts([value])
 
 
 def _flag(value: Any) -> bool:

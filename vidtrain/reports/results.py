@@ -6,7 +6,8 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -107,8 +108,38 @@ class ScoredVideo:
         return self.path, self.start, self.end
 
 
+@contextmanager
+def opened_test(folder: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folder of a test and its result.json, which is a mapping in today's format and not checked otherwise.
+
+    Raises:
+        DataError: there is none; and for every ValueError within.
+    """
+    folder = Path(folder)
+    file = folder / "result.json"
+    try:
+        content = read_json(file)
+        if not isinstance(content, dict):
+            raise ValueError("expected a mapping")  # noqa: TRY004, TRY301 - one type for all that is wrong
+        if content.get("format") != RESULT_FORMAT:
+            raise DataError(
+                f"{file}: not the result of a test in format {RESULT_FORMAT} (its format: "
+                f"{str(content.get('format'))[:40]}): test again, `vidtrain eval checkpoint=...` writes one"
+            )
+        yield folder, content
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{file}: not the result of a test: {error}") from None
+
+
+def is_of_segments(content: Mapping[str, Any]) -> bool:
+    """Whether a result.json is that of a test with task=segments."""
+    return "segment_classes" in content and "multi_label" not in content
+
+
 @dataclass(frozen=True)
-class TestResult:
+class TestFolder:
     """What a test has left in a folder, RUN/test or the output of `vidtrain eval`: the files of docs/testing.md.
 
     content: result.json, every part of it of the types and sizes that are described there; a part that the file does
@@ -121,36 +152,6 @@ class TestResult:
     content: Mapping[str, Any]
     class_names: tuple[str, ...]
 
-    @classmethod
-    def read(cls, folder: str | Path) -> TestResult:
-        """Read result.json.
-
-        Raises:
-            DataError: there is none, of another format, or not as described.
-        """
-        folder = Path(folder)
-        file = folder / "result.json"
-        try:
-            content = read_json(file)
-            if not isinstance(content, dict):
-                raise ValueError("expected a mapping")  # noqa: TRY004, TRY301 - one type for all that is wrong
-            if content.get("format") != RESULT_FORMAT:
-                raise DataError(
-                    f"{file}: not the result of a test in format {RESULT_FORMAT} (its format: "
-                    f"{str(content.get('format'))[:40]}): test again, `vidtrain eval checkpoint=...` writes one"
-                )
-            if "segment_classes" in content and "multi_label" not in content:
-                raise DataError(
-                    f"{file}: the test of a run with task=segments, which reports, comparisons and model cards do not "
-                    f"do yet: see {folder / 'figures' / 'timelines.png'}, and the numbers in this file"
-                )
-            check_result(content)
-        except OSError as error:
-            raise DataError(f"{file}: cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise DataError(f"{file}: not the result of a test: {error}") from None
-        return cls(folder, content, tuple(content["class_names"]))
-
     def part(self, name: str) -> Any:
         """A part of result.json; None where there is none."""
         return self.content.get(name)
@@ -162,13 +163,39 @@ class TestResult:
         return {k: float(v) for k, v in self.content.items() if type(v) in (int, float) and k not in counts}
 
     @property
-    def multi_label(self) -> bool:
-        return bool(self.content["multi_label"])
-
-    @property
     def scored(self) -> int:
         """n, the videos that the numbers are of."""
         return int(self.content["scored"])
+
+
+@dataclass(frozen=True)
+class TestResult(TestFolder):
+    """The test of a classification."""
+
+    @classmethod
+    def read(cls, folder: str | Path) -> TestResult:
+        """Read result.json.
+
+        Raises:
+            DataError: there is none, of another format or task, or not as described.
+        """
+        with opened_test(folder) as (home, content):
+            return cls.of(home, content)
+
+    @classmethod
+    def of(cls, folder: Path, content: dict[str, Any]) -> TestResult:
+        """From `opened_test`, within it."""
+        if is_of_segments(content):
+            raise DataError(
+                f"{folder / 'result.json'}: the test of a run with task=segments, which comparisons and model cards do "
+                f"not do yet: `vidtrain report {folder}` shows it"
+            )
+        check_result(content)
+        return cls(folder, content, tuple(content["class_names"]))
+
+    @property
+    def multi_label(self) -> bool:
+        return bool(self.content["multi_label"])
 
     @property
     def confusion(self) -> npt.NDArray[np.int64] | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from vidtrain.reports.confusion import ConfusedPair
 from vidtrain.reports.curves import Curves
-from vidtrain.reports.results import ScoredVideo, TestResult
+from vidtrain.reports.results import ScoredVideo, TestFolder, TestResult
+from vidtrain.reports.segment_results import SegmentsResult
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class CsvRows:
 class ReportContent:
     """All that a page shows; what is empty has no section.
 
-    title: names the run. test: None of a run that was not tested. titles: key -> title of the numbers of a test.
+    title: names the run. test: None of a run that was not tested; segments: the test of task=segments, in its place.
+    primary: the key of the number that either is judged by. titles: key -> title of the numbers of a test.
     numbers: of the run beside its test: title -> text. seconds: durations of `probed` test videos. not_scored:
     path and reason. choices: group -> choice. config: the whole configuration as text. commands: what it does -> the
     command line.
@@ -60,6 +62,8 @@ class ReportContent:
     title: str
     test: TestResult | None
     titles: Mapping[str, str]
+    primary: str = "top1"
+    segments: SegmentsResult | None = None
     curves: Curves = field(default_factory=Curves)
     numbers: Mapping[str, str] = field(default_factory=dict)
     validation: str = ""
@@ -78,9 +82,9 @@ class ReportContent:
     notes: Sequence[str] = ()
 
     @property
-    def primary(self) -> str:
-        """The key of the number that the test is judged by."""
-        return "map" if self.test is not None and self.test.multi_label else "top1"
+    def tested(self) -> TestFolder | None:
+        """The test, of either task."""
+        return self.segments if self.test is None else self.test
 
 
 def confident_errors(videos: Sequence[ScoredVideo], most: int) -> list[ScoredVideo]:

@@ -64,3 +64,11 @@ def table(
     kind = "sortable" if sortable else None
     whole = element("table", head, element("tbody", *lines), class_=kind, aria_label=label)
     return element("div", whole, class_="scroll", tabindex="0")
+
+
+_TALL = 24  # rows, from which on a table scrolls by itself
+
+
+def tall(whole: Html, rows: int) -> Html:
+    """A table of so many rows, which does not take more than a screen."""
+    return element("div", whole, class_="tall", tabindex="0") if rows > _TALL else whole

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from vidtrain import __version__
-from vidtrain.reports.page import sections
+from vidtrain.reports.page import sections, timelines
 from vidtrain.reports.page.content import ReportContent
 from vidtrain.reports.page.markup import Html, element, escape
 from vidtrain.reports.page.style import POLICY, SCRIPT, STYLE
@@ -17,6 +17,9 @@ Section = Callable[[ReportContent], Html]
 
 _SECTIONS: Final[tuple[tuple[str, str, Section], ...]] = (
     ("learning", "Learning curves", sections.learning),
+    ("timelines", "Truth and answer of the worst videos", timelines.timelines),
+    ("overlaps", "Precision by overlap", timelines.overlaps),
+    ("segment_classes", "Classes", timelines.segment_classes),
     ("confusion", "Confusion", sections.confusion),
     ("pairs", "Most confused pairs", sections.pairs),
     ("errors", "Most confident errors", sections.errors),

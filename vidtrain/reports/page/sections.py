@@ -8,14 +8,14 @@ from vidtrain.reports.confusion import MOST_NAMES, confused_pairs
 from vidtrain.reports.curves import panels
 from vidtrain.reports.page.charts import confusion_pattern, confusion_table, data_uri, line_chart, reliability_chart
 from vidtrain.reports.page.content import Clip, CsvRows, ReportContent
-from vidtrain.reports.page.markup import Html, Number, element, escape, joined, table
+from vidtrain.reports.page.markup import Html, Number, element, escape, joined, table, tall
+from vidtrain.reports.page.timelines import verdict_of_segments
 from vidtrain.reports.results import TestResult, scored_line
 from vidtrain.reports.score_figures import CLASS_NUMBERS, class_number, ranked_classes, reliability_title, views_key
 from vidtrain.reports.table import counted
 
 _MOST_CLASSES = 1000  # rows of the table of classes
 _SAME = ("balanced_accuracy", "micro_f1")  # as mean_class and top1, where each video has one class
-_TALL = 24  # rows, from which on a table scrolls by itself
 _NOTHING = Html("")
 
 
@@ -24,6 +24,8 @@ _NOTHING = Html("")
 
 def verdict(content: ReportContent) -> Html:
     """A sentence with the number, its interval and its protocol; then what the number means."""
+    if content.segments is not None:
+        return verdict_of_segments(content.segments)
     test = content.test
     if test is None:
         said = content.validation or "This run has no test."
@@ -89,11 +91,12 @@ def _quoted(name: str) -> str:
 
 def tiles(content: ReportContent) -> Html:
     """The numbers of the test, each with its title, and those of the run."""
-    test, found = content.test, []
+    test, found = content.tested, []
     if test is not None:
         ends = (test.part("intervals") or {}).get("values", {})
+        same = () if test.part("multi_label") else _SAME
         for key, title in content.titles.items():
-            if (value := test.numbers.get(key)) is not None and (test.multi_label or key not in _SAME):
+            if (value := test.numbers.get(key)) is not None and key not in same:
                 between = f"{ends[key][0]:.3f} to {ends[key][1]:.3f}" if key in ends else ""
                 found.append((title, f"{value:.3f}", between))
     found += [(title, text, "") for title, text in content.numbers.items()]
@@ -131,7 +134,7 @@ def confusion(content: ReportContent) -> Html:
         for p in pairs
     ]
     header = ["true class", "predicted", "videos", "share of its class"]
-    return element("div", confusion_pattern(counts), _tall(table(header, rows, sortable=True), len(rows)), class_="row")
+    return element("div", confusion_pattern(counts), tall(table(header, rows, sortable=True), len(rows)), class_="row")
 
 
 def pairs(content: ReportContent) -> Html:
@@ -199,7 +202,7 @@ def classes(content: ReportContent) -> Html:
     header = ["class", "videos", "predicted", "precision", "recall", "F1", "average precision", "AUC"]
     more = len(rows) - len(lines)
     note = element("p", f"{more} more classes are in result.json.", class_="note") if more else _NOTHING
-    return joined([_tall(table(header, lines, sortable=True, label="classes"), len(lines)), note])
+    return joined([tall(table(header, lines, sortable=True, label="classes"), len(lines)), note])
 
 
 def reliability(content: ReportContent) -> Html:
@@ -257,9 +260,9 @@ def data(content: ReportContent) -> Html:
     if content.splits:
         counts = ", ".join(f"{name} {count}" for name, count in content.splits.items())
         parts.append(element("p", f"Videos: {counts}."))
-    if content.test is not None:
-        lines = [str(content.test.part(key)) for key in ("scored", "listed", "missing", "unreadable")]
-        lines.append(str(len(content.test.part("not_finite"))))
+    if (test := content.tested) is not None:
+        lines = [str(test.part(key)) for key in ("scored", "listed", "missing", "unreadable")]
+        lines.append(str(len(test.part("not_finite"))))
         header = ["scored", "listed", "not on disk", "unreadable", "output not finite"]
         parts.append(table(header, [lines]))
     if content.seconds:
@@ -308,8 +311,4 @@ def notes(content: ReportContent) -> Html:
 def _rows(found: CsvRows) -> Html:
     more = found.total - len(found.rows)
     note = element("p", f"and {more} more", class_="note") if more > 0 else _NOTHING
-    return joined([_tall(table(found.header, found.rows), len(found.rows)), note])
-
-
-def _tall(whole: Html, rows: int) -> Html:
-    return element("div", whole, class_="tall", tabindex="0") if rows > _TALL else whole
+    return joined([tall(table(found.header, found.rows), len(found.rows)), note])

@@ -76,13 +76,25 @@ img.pattern { width: 100%; max-width: 520px; height: auto; aspect-ratio: 1; bord
 .clip figcaption { padding: 8px 10px 10px; overflow-wrap: anywhere; }
 .clip b { color: var(--ink); }
 .clip small { display: block; }
+.timeline { margin: 0 0 22px; } .timeline h3 { overflow-wrap: anywhere; }
+div.lanes { display: grid; grid-template-columns: minmax(72px, max-content) 1fr; gap: 3px 10px; align-items: center; }
+.lane { font-size: .82rem; max-width: 12em; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.track { position: relative; height: 26px; background: var(--card); border-radius: 3px; overflow: hidden; }
+.track i { position: absolute; height: 11px; min-width: 2px; border-radius: 2px; }
+.track i.true { top: 1px; } .track i.found { bottom: 1px; }
+i.true { background: var(--soft); } i.missed { background: none; box-shadow: inset 0 0 0 2px var(--c1); }
+i.found { background: var(--c0); } i.wrong { background: var(--c1); }
+.ticks { position: relative; height: 1.3em; color: var(--soft); font-size: .75rem; }
+.ticks span { position: absolute; transform: translateX(-50%); } .ticks span:first-child { transform: none; }
+.key.lanes { flex-wrap: wrap; padding: 0; font-size: .85rem; color: var(--soft); }
+.key.lanes i { height: 10px; border-radius: 2px; }
 pre, code { font: .85rem/1.5 ui-monospace, monospace; }
 pre { background: var(--card); border-radius: 8px; padding: 10px 14px; white-space: pre-wrap; margin: 6px 0; }
 details { margin: 8px 0; } summary { cursor: pointer; color: var(--c0); }
 footer { margin: 36px auto; color: var(--soft); font-size: .85rem; }
 @media (max-width: 560px) { main, header, nav, footer { padding-left: 14px; padding-right: 14px; }
   .verdict { font-size: 1.2rem; } .clips { grid-template-columns: repeat(auto-fill, minmax(145px, 1fr)); gap: 10px; }
-  .clip img { height: 118px; } .tiles li { min-width: 86px; padding: 6px 10px; } }
+  .lane { max-width: 84px; } .clip img { height: 118px; } .tiles li { min-width: 86px; padding: 6px 10px; } }
 @media print { nav { display: none; } .tall, .scroll { max-height: none; overflow: visible; }
   h2 { break-after: avoid; } tr { break-inside: avoid; }
   * { print-color-adjust: exact; } details::details-content { content-visibility: visible; height: auto; } }

@@ -41,6 +41,12 @@ def frame_accuracy(truth: Iterable[Labels], found: Iterable[Labels]) -> float:
     return sum(int((own == other).sum()) for own, other in pairs) / frames if frames else float("nan")
 
 
+def background_share(truth: Iterable[Labels]) -> float:
+    """Share of the frames in which nothing happens: the accuracy of who never finds anything; nan without a frame."""
+    labels = list(truth)
+    return float((np.concatenate(labels) == NOTHING).mean()) if labels else float("nan")
+
+
 def runs_of(labels: Labels) -> Runs:
     """Stretches of equal labels."""
     edges = np.concatenate([[0], np.flatnonzero(np.diff(labels)) + 1, [len(labels)]]).tolist()

@@ -10,10 +10,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.segments import Segment
+from vidtrain.segments import Floats, Segment
 from vidtrain.tasks.segments.frame_metrics import (
     F1_OVERLAPS,
     Labels,
+    background_share,
     edit_score,
     frame_accuracy,
     frame_labels,
@@ -32,6 +33,7 @@ from vidtrain.tasks.task import Predictions
 FRAMES_PER_SECOND: Final = 25.0
 """At which what happens is compared frame by frame, whatever the rate of the videos."""
 _WORST: Final = 6  # videos that are drawn
+_MOST_DRAWN: Final = 1000  # segments of each
 _ALL: Final = tuple(sorted({*THUMOS_THRESHOLDS, *THRESHOLDS}))
 TITLES: Final = {
     "map_50": "mAP@0.5",
@@ -89,9 +91,16 @@ class SegmentScores:
         }
 
     @cached_property
+    def _of_classes(self) -> dict[str, Floats]:
+        """Average precision at each of _ALL, by class; nan where the truth has none of it."""
+        return {name: average_precision(self.truth, self.found, name, _ALL) for name in self.class_names}
+
+    @cached_property
     def _precision(self) -> dict[float, float]:
-        """By overlap."""
-        values = mean_average_precision(self.truth, self.found, self.class_names, _ALL)
+        """The mean over the classes, by overlap."""
+        values = mean_average_precision(
+            self.truth, self.found, self.class_names, _ALL, of=lambda _, __, name, ___: self._of_classes[name]
+        )
         return dict(zip(_ALL, values.tolist(), strict=True))
 
     @cached_property
@@ -129,25 +138,41 @@ class SegmentScores:
         return [values[self.primary] * self.predictions.finite_share, -values["loss"]]
 
     def report(self) -> dict[str, Any]:
-        """The precision at every overlap by both definitions, of each class at 0.5, and the worst videos."""
+        """The precision at every overlap by both definitions, what each class scored, and the worst videos with all
+        that is drawn of them: a segment is [start, end, row of segment_classes], of those found with a score."""
         kit = mean_average_precision(
             self.truth, self.found, self.class_names, THUMOS_THRESHOLDS, of=thumos_average_precision
         )
-        at_half = {name: float(average_precision(self.truth, self.found, name, [0.5])[0]) for name in self.class_names}
-        counts = {name: sum(s.label == name for own in self.truth.values() for s in own) for name in self.class_names}
         return {
-            "segment_classes": [
-                {"name": name, "segments": counts[name], "ap_50": None if np.isnan(ap) else ap}
-                for name, ap in at_half.items()
-            ],
+            "segment_classes": [self._of_class(name) for name in self.class_names],
             "map_by_overlap": {f"{overlap:g}": _or_none(value) for overlap, value in self._precision.items()},
             "map_by_overlap_thumos_kit": {
                 f"{overlap:g}": _or_none(value) for overlap, value in zip(THUMOS_THRESHOLDS, kit.tolist(), strict=True)
             },
-            "segments": sum(counts.values()),
+            "segments": sum(map(len, self.truth.values())),
             "segments_found": sum(map(len, self.found.values())),
-            "worst": [{"video": self._name(n), "frame_accuracy": accuracy} for n, accuracy in self._worst()],
+            "least_score": max(self.predictions.columns["least"].tolist(), default=0.0)
+            if len(self.predictions)
+            else 0.0,
+            "background": _or_none(background_share(self._frames[0])),
+            "worst": [self._drawn(number, accuracy) for number, accuracy in self._worst()],
         }
+
+    def _of_class(self, name: str) -> dict[str, Any]:
+        at_half, at_three_quarters = (float(self._of_classes[name][_ALL.index(overlap)]) for overlap in (0.5, 0.75))
+        truth, kept = (sum(s.label == name for own in side.values() for s in own) for side in (self.truth, self._kept))
+        precision = {"ap_50": _or_none(at_half), "ap_75": _or_none(at_three_quarters)}
+        return {"name": name, "segments": truth, "found": kept, **precision}
+
+    def _drawn(self, number: int, accuracy: float) -> dict[str, Any]:
+        """A video for the report, see reports/segment_results.py."""
+        row = str(int(self.predictions.videos[number]))
+        seconds = float(self.predictions.columns["seconds"][number])
+        truth, found = (sorted(side[row], key=lambda s: s.start)[:_MOST_DRAWN] for side in (self.truth, self._kept))
+        places = [[round(s.start, 3), round(s.end, 3), self.class_names.index(s.label)] for s in (*truth, *found)]
+        scored = [[*place, round(s.score, 4)] for place, s in zip(places[len(truth) :], found, strict=True)]
+        about = {"video": self._name(number), "frame_accuracy": accuracy, "seconds": round(seconds, 3)}
+        return {**about, "truth": places[: len(truth)], "found": scored}
 
     def _name(self, number: int) -> str:
         names = self.predictions.names

@@ -136,3 +136,31 @@ def test_why_there_is_no_segment() -> None:
     assert close.endswith("threshold=0.351; the highest was green 0.350000")
     assert why_no_segment(windows, NAMES, SegmentsConfig(background=["blue"], threshold=0.3)) == ""
     assert why_no_segment(windows, NAMES, SegmentsConfig(background=NAMES)) == ""
+
+
+def test_softmax_with_a_background_class() -> None:
+    """Its logit is 0: nothing happens where all others are lower, and what happens excludes the rest."""
+    task = Segments(NAMES, activation="softmax", threshold=0.4, smoothing=0)
+    logits = torch.tensor([[0.0, 0, 0], [3, -1, -2], [-5, -5, -5]])
+    probs = task.probabilities(logits[:, None])
+    whole = torch.cat([logits, torch.zeros(3, 1)], 1).softmax(1)
+    assert torch.allclose(probs, whole[:, :3])
+    targets = torch.tensor([[1.0, 1, 0], [1, 0, 0], [0, 0, 0]])
+    batch = Batch({}, targets, torch.arange(3))
+    loss, measures = task.loss(lambda _: logits, batch)
+    terms = -whole.log()
+    assert loss.item() == pytest.approx(float((terms[0, :2].mean() + terms[1, 0] + terms[2, 3]) / 3), rel=1e-5)
+    assert measures["right"].tolist() == [True, True, True]  # of equal logits the first, which is one of the two
+    wrong = task.loss(lambda _: -logits, batch)[1]["right"]
+    assert wrong.tolist() == [True, False, False]
+    focal = Segments(NAMES, activation="softmax", focal_gamma=2.0).loss(lambda _: logits, batch)[0]
+    assert focal < loss
+    smooth = Segments(NAMES, activation="softmax", label_smoothing=0.4).loss(lambda _: logits, batch)[0]
+    assert smooth.item() == pytest.approx(0.6 * loss.item() + 0.4 * float(terms.mean()), rel=1e-5)
+
+    found = evaluate(task, network(), [*parts(0, ["r", "rg", "g", ""], [(0.0, 3.0, 0)])], views_per_forward=9)
+    [table] = found.columns["found"].each()
+    assert table[:, :3].tolist() == [[0, 2.5, 0], [2.5, 3.5, 1]]  # of the window with both the first
+    assert task.describe() == {"class_names": NAMES, "multi_label": True}
+    with pytest.raises(ConfigError, match=r"task.activation=softmx: expected sigmoid, softmax.*softmax"):
+        Segments(NAMES, activation="softmx")

@@ -22,7 +22,7 @@ from vidtrain.engine.extract import encode
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.errors import ConfigError
-from vidtrain.hub_folder import load_trained
+from vidtrain.hub_folder import checkpoint_file, load_trained
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.stored import with_values
 
@@ -71,6 +71,7 @@ class Encoder:
         made, file = info.made_by, checkpoint or info.checkpoint
         if file is None:
             raise ConfigError(f"{folder}: names no checkpoint that made it: give checkpoint=FILE")
+        file = checkpoint_file(file)
         wanted = extract.ExtractCommandConfig(
             checkpoint=file,
             output="",

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from omegaconf import MISSING
+from torch import nn
 
-from vidtrain import published
+from vidtrain import build, published
+from vidtrain.commands.head_timeline import HeadTimelines
 from vidtrain.commands.inputs import find_inputs, is_stored_video
 from vidtrain.commands.live import watch
 from vidtrain.commands.predictor import Predictor
 from vidtrain.commands.scoring import prepare_folder
-from vidtrain.commands.timeline import Slider, VideoTimeline, write_files
+from vidtrain.commands.timeline import Slider, VideoTimeline, usual_segments, write_files
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.engine.precision import choose_device
+from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.live.settings import LiveConfig
 from vidtrain.live.sources import live_source
+from vidtrain.options.given import given_keys
 from vidtrain.options.invocation import Invocation
-from vidtrain.options.schema import CheckpointSections
+from vidtrain.options.schema import CheckpointSections, TrainConfig
 from vidtrain.ranges import number
 from vidtrain.reports.segments import segments_table, write_segments_csv
 from vidtrain.tasks.segments.task import Segments
@@ -30,6 +35,8 @@ from vidtrain.tasks.settings import SegmentsConfig
 from vidtrain.tasks.task import PredictionsWriter, Task
 from vidtrain.terminal import printable
 from vidtrain.types import BadVideo, FilePath
+
+_SAYS_WHEN = "this checkpoint was trained with task=segments, to say what happens when: give timeline=true"
 
 
 @dataclass
@@ -48,6 +55,8 @@ class PredictConfig(CheckpointSections):
     timeline: bool = False
     """Slide over each video, of any length, and say what happens when; eval.hop is the distance of the windows."""
     segments: SegmentsConfig = field(default_factory=SegmentsConfig)
+    features: FilePath | None = None
+    """model=segment_head: folder of features whose network makes those of the input; null: that it was trained on."""
     overlay: bool = False
     """timeline with output: also write each video with its labels and a strip of its timeline drawn over it."""
     live: LiveConfig = field(default_factory=LiveConfig)
@@ -67,18 +76,25 @@ def run(call: Invocation[PredictConfig]) -> None:
     device = choose_device(config.trainer.device)
     model, names = subject.classifier(options)
     content = subject.content or {}
+    if model_inputs(model) == ("features",):
+        _show_segments_of_features(call, config, model, content, paths)
+        return
     multi_label, calibration = bool(content.get("multi_label")), content.get("calibration")
     predictor = Predictor(config, model, names, device, multi_label=multi_label, calibration=calibration)
+    if options.features is not None:
+        raise ConfigError(
+            f"features={options.features}: goes with a checkpoint that reads features, this one reads videos"
+        )
+    segments = usual_segments(predictor.task, _given(options.segments))
     if source is not None:
-        watch(predictor, source, options)
+        watch(predictor, source, replace(options, segments=segments))
         return
     if options.timeline:
-        show_timelines(predictor, paths, options)
+        slider = Slider(predictor, segments, hop=predictor.config.eval.hop)
+        show_timelines(slider.timelines(paths), len(paths), names, config, options)
         return
     if isinstance(predictor.task, Segments):
-        raise ConfigError(
-            "this checkpoint was trained with task=segments, to say what happens when: give timeline=true"
-        )
+        raise ConfigError(_SAYS_WHEN)
     task, manifest = predictor.task, Manifest.of(paths, [-1] * len(paths))
 
     bad: list[BadVideo] = []
@@ -99,15 +115,43 @@ def run(call: Invocation[PredictConfig]) -> None:
         raise DataError(f"{len(bad)} of {len(paths)} videos could not be read or have no finite scores")
 
 
-def show_timelines(predictor: Predictor, paths: Sequence[str], options: PredictConfig) -> None:
-    """Print the segments of every video, and write its files where output is set."""
+def _show_segments_of_features(
+    call: Invocation[PredictConfig], config: TrainConfig, model: nn.Module, content: Mapping[str, Any], paths: list[str]
+) -> None:
+    """A temporal head; the network that made its features is asked first."""
+    options = call.options
+    task = build.build_task(config.task, content["class_names"], multi_label=bool(content.get("multi_label")))
+    if not isinstance(task, Segments):
+        raise ConfigError("predict reads videos, this checkpoint features: vidtrain extract, then vidtrain eval")
+    if not paths:
+        raise ConfigError("a network that reads features of whole videos watches no stream: give a file")
+    if not options.timeline:
+        raise ConfigError(_SAYS_WHEN)
+    segments = usual_segments(task, {"threshold": task.least_score, **_given(options.segments)})
+    head = HeadTimelines(call, config, model, task, segments)
+    show_timelines(head.timelines(paths), len(paths), task.class_names, config, options)
+
+
+def _given(segments: SegmentsConfig) -> dict[str, Any]:
+    """What of segments.* the user has given."""
+    given = given_keys()
+    return {part.name: getattr(segments, part.name) for part in fields(segments) if f"segments.{part.name}" in given}
+
+
+def show_timelines(
+    timelines: Iterable[VideoTimeline],
+    count: int,
+    class_names: Sequence[str],
+    config: TrainConfig,
+    options: PredictConfig,
+) -> None:
+    """Print the segments of every video, and write its files where output is set. count: of the videos."""
     folder = None if options.output is None else prepare_folder(Path(options.output), "output")
     if options.overlay and folder is None:
         raise ConfigError("overlay=true writes a video: give output=FOLDER")
     done: list[VideoTimeline] = []
-    slider = Slider(predictor, options.segments, hop=predictor.config.eval.hop)
     try:
-        for video in slider.timelines(paths):
+        for video in timelines:
             done.append(video)
             if video.error is not None:
                 print(printable(f"vidtrain: {video.path}: {video.error}"), file=sys.stderr)
@@ -116,7 +160,7 @@ def show_timelines(predictor: Predictor, paths: Sequence[str], options: PredictC
             if video.segments:
                 print(segments_table(video.segments), flush=True)
             if folder is not None:
-                write_files(folder, video, predictor, overlay=options.overlay)
+                write_files(folder, video, class_names, config if options.overlay else None)
     finally:  # what ends it before, Ctrl-C too, loses none of those that are done
         if folder is not None:
             write_segments_csv(folder / "segments.csv", done)
@@ -124,7 +168,7 @@ def show_timelines(predictor: Predictor, paths: Sequence[str], options: PredictC
         print(printable(f"files: {folder}"))
     failed = sum(video.error is not None for video in done)
     if failed:
-        raise DataError(f"{failed} of {len(paths)} videos could not be read")
+        raise DataError(f"{failed} of {count} videos could not be read")
 
 
 def _output(options: PredictConfig, task: Task, manifest: Manifest) -> AbstractContextManager[PredictionsWriter | None]:

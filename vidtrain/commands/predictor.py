@@ -205,7 +205,7 @@ class Predictor:
             videos: the path of a video of any length, a list of paths, a folder or a glob.
             hop: from a window to the next, source frames (16) or seconds ("0.5s"); None: a quarter of a window.
             workers: see `predict`.
-            segments: smoothing, threshold, background, min_seconds, merge_seconds, see `vidtrain predict --help`.
+            segments: smoothing and so on, see `vidtrain predict --help`; task=segments brings those of its test.
 
         Raises:
             ConfigError: a value that its argument cannot have; a network that reads flow, or gives no classes.
@@ -213,7 +213,7 @@ class Predictor:
         """
         from vidtrain.commands.timeline import Slider, segments_config
 
-        slider = Slider(self, segments_config(segments), hop=hop)
+        slider = Slider(self, segments_config(segments, self.task), hop=hop)
         with Inputs(videos, None) as inputs:
             if inputs.reader is not None:
                 raise ConfigError("timeline reads files: write the array to a video first")

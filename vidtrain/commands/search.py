@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import MISSING
 
-from vidtrain import build
-from vidtrain.commands import extract
-from vidtrain.commands.predict import find_inputs
-from vidtrain.data.clips.stream import ClipStream
-from vidtrain.data.clips.workers import Workers
-from vidtrain.data.features.files import Video
+from vidtrain.commands.encoder import Encoder
+from vidtrain.commands.inputs import find_inputs
 from vidtrain.data.features.nearest import Vectors, nearest, recall, unit_mean, video_vectors
 from vidtrain.data.features.subsets import sources_of
 from vidtrain.data.formats.features import features
 from vidtrain.data.manifest.manifest import FeatureInfo, Manifest, VideoData
-from vidtrain.engine.extract import encode
-from vidtrain.engine.precision import Precision, choose_device
-from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.errors import ConfigError, DataError, one_of
-from vidtrain.hub_folder import checkpoint_file, load_trained
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections, SplitName
-from vidtrain.options.stored import with_values
 from vidtrain.ranges import number
 from vidtrain.reports.results import write_json
 from vidtrain.reports.table import table
@@ -142,44 +132,12 @@ def _query_vectors(call: Invocation[SearchConfig], data: VideoData, info: Featur
         ConfigError: these are not the settings or weights that made the index.
         DataError: a query cannot be read.
     """
-    made, options = info.made_by, call.options
-    checkpoint = options.checkpoint or info.checkpoint
-    if checkpoint is None:
-        raise ConfigError(f"index={options.index}: names no checkpoint that made it: give checkpoint=FILE")
-    checkpoint = checkpoint_file(checkpoint)
-    wanted = extract.ExtractCommandConfig(
-        checkpoint=checkpoint,
-        output="",
-        layer=str(made.get("layer")),
-        tokens=info.tokens is not None,
-        hop=made.get("hop"),
-        clips=made.get("clips"),
-        dtype=extract.FeatureType(made.get("dtype")),
-        trust=options.trust,
-    )
-    content = load_trained(checkpoint)
-    as_made = replace(with_values(call, made, ("sampler", "transform")), options=wanted)
-    config, _ = extract.configuration(as_made, content)
-    precision = Precision(config.trainer.precision, choose_device(config.trainer.device))
-    clips_only = VideoData(data.class_names, {})
-    network = extract.tapped_network(wanted, config, content, clips_only, len(data.class_names))
-    now = extract.settings_of(wanted, config, network, precision)
-    for key in [*now, *made]:
-        if now.get(key) != made.get(key):
-            raise ConfigError(
-                f"index={options.index}: was made with {key}={made.get(key)}, checkpoint={checkpoint} has "
-                f"{now.get(key)}: give the checkpoint and the options that made it"
-            )
-    parts = build.make_parts(config.decoder, config.sampler, config.transform)
-    manifest = extract.manifest_of_videos([Video(path) for path in paths])
-    spread = extract.spread_clips(wanted, config)
-    clips = ClipStream(manifest, parts, hop=wanted.hop, clips=spread, batch_size=config.eval.batch_size)
-    preprocess = Preprocess(config.transform.mean, config.transform.std, precision.device)
-    frozen = ModelRunner(network.to(precision.device), preprocess, precision)
-    found: dict[int, list[Any]] = {}
-    for batch, vectors in encode(frozen, clips.loader(Workers(0, False, 0)), getattr(torch, wanted.dtype)):
-        for row, reason in batch.bad:
-            raise DataError(f"query: {paths[row]}: {reason.reason}")
-        for row, vector in zip(batch.videos.tolist(), vectors.numpy(), strict=True):
-            found.setdefault(row, []).append(vector)
-    return np.stack([unit_mean(np.stack(found[row])) for row in range(len(paths))])
+    options = call.options
+    shown, names = f"index={options.index}", data.class_names
+    encoder = Encoder(call, info, shown, checkpoint=options.checkpoint, class_names=names, trust=options.trust)
+    found: dict[int, Vectors] = {}
+    for video in encoder.videos(paths):
+        if video.error is not None:
+            raise DataError(f"query: {paths[video.row]}: {video.error}")
+        found[video.row] = unit_mean(video.features)
+    return np.stack([found[row] for row in range(len(paths))])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelRunner, model_inputs
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.errors import ConfigError, VideoError, did_you_mean
+from vidtrain.options.schema import TrainConfig
 from vidtrain.plain import read_mapping
 from vidtrain.ranges import check_fields
 from vidtrain.reports.segments import clock, write_boris_csv, write_segments_csv, write_segments_json, write_vtt
@@ -43,6 +44,7 @@ from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.segments.decode import find_segments, why_no_segment
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.settings import SegmentsConfig
+from vidtrain.tasks.task import Task
 
 log = logging.getLogger("vidtrain")
 
@@ -177,15 +179,22 @@ class Slider:
         return VideoTimeline(path, line.end, segments, windows, gaps, why_none=why)
 
 
-def segments_config(options: Mapping[str, Any]) -> SegmentsConfig:
+def segments_config(options: Mapping[str, Any], task: Task) -> SegmentsConfig:
     """From Python's arguments; raises ConfigError for one that does not exist or has a value that it cannot have."""
     known = [part.name for part in fields(SegmentsConfig)]
     for name in options:
         if name not in known:
             raise ConfigError(f"{name}: timeline has no such argument{did_you_mean(name, known)}")
-    config = SegmentsConfig(**options)
+    config = usual_segments(task, options)
     check_fields(config)
     return config
+
+
+def usual_segments(task: Task, given: Mapping[str, Any]) -> SegmentsConfig:
+    """What was given; for the rest, of a network for task=segments, what it was tested with."""
+    if not isinstance(task, Segments):
+        return SegmentsConfig(**given)
+    return replace(task.config, **given)
 
 
 @dataclass
@@ -207,10 +216,13 @@ def _joined(parts: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     return joined
 
 
-def write_files(folder: Path, video: VideoTimeline, predictor: Predictor, *, overlay: bool) -> None:
+def write_files(
+    folder: Path, video: VideoTimeline, class_names: Sequence[str], overlay_by: TrainConfig | None = None
+) -> None:
     """All files of a video, to a folder of its name: segments in three formats, windows.npz, timeline.png, overlay.mp4.
 
-    windows.npz: starts, ends float64 (n,) seconds, probs float32 (n, K), class_names.
+    windows.npz: starts, ends float64 (n,) seconds, probs float32 (n, K), class_names. overlay_by: the configuration
+    whose decoder reads the video for an overlay; None: there is none.
     """
     assert video.windows is not None
     home = _home(folder, video.path)
@@ -223,18 +235,16 @@ def write_files(folder: Path, video: VideoTimeline, predictor: Predictor, *, ove
     details = {
         "unreadable": [[round(start, 3), round(end, 3)] for start, end in video.unreadable],
         "windows": len(windows),
-        "class_names": predictor.class_names,
+        "class_names": list(class_names),
     }
     write_segments_json(home / "segments.json", video, details)
     columns = {"starts": windows.starts, "ends": windows.ends, "probs": windows.probs}
     with whole_file(home / "windows.npz", "wb") as out:
-        np.savez_compressed(out, class_names=np.array(predictor.class_names), **columns)  # type: ignore[arg-type]
-    timeline_figure(
-        home / "timeline.png", video.seconds, video.segments, windows, predictor.class_names, video.unreadable
-    )
-    if overlay:
+        np.savez_compressed(out, class_names=np.array(class_names), **columns)  # type: ignore[arg-type]
+    timeline_figure(home / "timeline.png", video.seconds, video.segments, windows, class_names, video.unreadable)
+    if overlay_by is not None:
         try:
-            _write_overlay(home / "overlay.mp4", video, predictor)
+            _write_overlay(home / "overlay.mp4", video, class_names, overlay_by)
         except (av.error.FFmpegError, VideoError, ConfigError) as error:
             log.warning("%s: no overlay (%s)", video.path, error)
 
@@ -253,16 +263,16 @@ def _of_another(home: Path, path: str) -> bool:
         return False
 
 
-def _write_overlay(file: Path, video: VideoTimeline, predictor: Predictor) -> None:
+def _write_overlay(file: Path, video: VideoTimeline, class_names: Sequence[str], config: TrainConfig) -> None:
     check_encoder()
-    reader = Scorer(predictor.config, Precision(PrecisionName.fp32, torch.device("cpu")), 0).parts.reader
+    reader = Scorer(config, Precision(PrecisionName.fp32, torch.device("cpu")), 0).parts.reader
     with reader.open(video.path) as opened:
         info = opened.info
         least, most = _OVERLAY_SIDE
         height, width = info.scaled(min(most, max(least, min(info.height, info.width))))
         scale = min(1.0, _LONGEST_SIDE / max(height, width))
         size = max(2, round(height * scale) // 2 * 2), max(2, round(width * scale) // 2 * 2)
-        drawing = Overlay(size, video.seconds, video.segments, predictor.class_names)
+        drawing = Overlay(size, video.seconds, video.segments, class_names)
         times = Timeline(info.num_frames, info.fps, info.times).seconds(np.arange(info.num_frames))
         frames = (
             drawing.draw(frame, second)

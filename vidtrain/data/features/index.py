@@ -63,18 +63,21 @@ def write_feature_index(
         if lost:
             where = "excluded" if split == "train" else "listed as missing"
             notes.append(f"{split}: {len(lost)} videos have no features ({where}), see {REPORT}")
-        _write_seconds(folder, split, [_seconds_of_clips(one, spec, hop, clips) for one in kept])
+        _write_seconds(folder, split, [_seconds_of(one, spec, hop, clips) for one in kept])
     # a clip that was not mirrored has no mirrored features
     made = replace(data, splits=splits, flip_pairs=(), notes=tuple(notes))
     write_index(folder, made)
     return made
 
 
-def _seconds_of_clips(one: Done, spec: ClipSpec, hop: float | str | None, clips: int | None) -> Seconds:
-    """float64 (clips, 2): when each clip begins and ends."""
+def _seconds_of(one: Done, spec: ClipSpec, hop: float | str | None, clips: int | None) -> Seconds:
     line = Timeline(one.frames, one.fps, unpacked(one.times, one.frames))
-    length = (one.frames, one.fps, spec)
-    found = covering_clips(*length, hop=hop, clips=clips, first=one.start, last=one.end, times=line.times)
+    return seconds_of_clips(line, spec, hop=hop, clips=clips, first=one.start, last=one.end)
+
+
+def seconds_of_clips(line: Timeline, spec: ClipSpec, **taken: Any) -> Seconds:
+    """float64 (clips, 2): when each clip begins and ends. taken: hop, clips, first, last of `covering_clips`."""
+    found = covering_clips(line.total, line.fps, spec, times=line.times, **taken)
     return line.seconds(np.stack([found.min(1), found.max(1) + 1], 1))
 
 

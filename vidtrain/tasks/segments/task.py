@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidtrain.errors import ConfigError
+from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.ranges import LONGEST, Range
 from vidtrain.segments import Annotated as WhatHappens
-from vidtrain.segments import Segment, Windows
+from vidtrain.segments import Floats, Segment, Windows
 from vidtrain.sequences import Sequences
 from vidtrain.tasks.classification.calibration import UNCALIBRATED
-from vidtrain.tasks.classification.imbalance import focal_binary_cross_entropy
+from vidtrain.tasks.classification.imbalance import focal_binary_cross_entropy, focal_cross_entropy
 from vidtrain.tasks.segments.decode import find_segments
 from vidtrain.tasks.segments.detection import candidates, detection_loss, place_in_time, point_hits, suppressed
 from vidtrain.tasks.segments.predictions import SegmentsFile
@@ -27,16 +28,19 @@ from vidtrain.tasks.task import Forward, Predictions
 from vidtrain.types import Batch
 
 _LEAST = 1e-4  # of a probability in a loss
+_ACTIVATIONS = ("sigmoid", "softmax")
 
 
 class Segments:
     """Segments of untrimmed videos; see tasks/task.py. Classes may overlap, and where nothing happens there is none.
 
-    A classifier gives logits (N, K) of windows, each class by itself (sigmoid): it is trained on windows whose centres
-    say what happens, and slides over a video in a test. A network with `points` (models/segment_head.py) reads the
-    features of a whole video, and gives segments of its own.
+    A classifier gives logits (N, K) of windows: it is trained on windows whose centres say what happens, and slides
+    over a video in a test. Each class stands by itself (sigmoid), or they exclude each other and nothing is one of them
+    (softmax with a background class, whose logit is 0: what is added to all logits changes no softmax). A network with
+    `points` (models/segment_head.py) reads the features of a whole video, and gives segments of its own.
 
     Args:
+        activation: of a classifier's windows, sigmoid or softmax.
         focal_gamma: the exponent of a focal loss for a classifier's windows, 0: none.
         label_smoothing: share by which the targets of windows move towards 1/2.
         smoothing, threshold, min_seconds, merge_seconds: how windows become segments, see SegmentsConfig.
@@ -56,6 +60,7 @@ class Segments:
         class_names: Sequence[str],
         multi_label: bool = True,
         *,
+        activation: str = "sigmoid",
         focal_gamma: Annotated[float, Range(least=0, most=10)] = 0.0,
         label_smoothing: Annotated[float, Range(least=0, below=1)] = 0.0,
         smoothing: Annotated[float | None, Range(least=0, most=LONGEST)] = None,
@@ -68,7 +73,10 @@ class Segments:
     ) -> None:
         if not multi_label:
             raise ConfigError("task=segments: this checkpoint or dataset has one class per video, and no times")
-        self.class_names, self.multi_label = list(class_names), True
+        if activation not in _ACTIVATIONS:
+            hint = did_you_mean(activation, _ACTIVATIONS)
+            raise ConfigError(f"task.activation={activation}: expected {one_of(_ACTIVATIONS)}{hint}")
+        self.class_names, self.multi_label = list(class_names), activation == "sigmoid"
         self.focal_gamma, self.label_smoothing = focal_gamma, label_smoothing
         self.most_segments, self.least_score, self.overlap = most_segments, least_score, overlap
         self.config = SegmentsConfig(
@@ -83,12 +91,26 @@ class Segments:
             loss, labels = detection_loss(found, videos, len(self.class_names))
             return loss, {"right": point_hits(found, labels)}
         logits = found.float()
-        smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
-        if self.focal_gamma > 0:
-            loss = focal_binary_cross_entropy(logits, smooth, self.focal_gamma, None)
-        else:
-            loss = F.binary_cross_entropy_with_logits(logits, smooth)
-        return loss, {"right": ((logits.detach() > 0) == (targets > 0)).all(1)}
+        loss = self._loss_of_windows(logits, targets, self.focal_gamma, self.label_smoothing)
+        return loss, {"right": self._right(logits.detach(), targets)}
+
+    def _loss_of_windows(self, logits: Tensor, targets: Tensor, gamma: float = 0.0, smoothing: float = 0.0) -> Tensor:
+        """The mean over windows; logits (N, K), targets of 0 and 1 (N, K)."""
+        if self.multi_label:
+            smooth = targets * (1 - smoothing) + smoothing / 2
+            if gamma > 0:
+                return focal_binary_cross_entropy(logits, smooth, gamma, None)
+            return F.binary_cross_entropy_with_logits(logits, smooth)
+        shares = _with_background(targets)
+        shares = shares * (1 - smoothing) + smoothing / shares.shape[1]
+        return focal_cross_entropy(_with_nothing(logits), shares, gamma, None)
+
+    def _right(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """bool (N,): all that happens in the middle of the window, and nothing else; softmax: one of what happens."""
+        if self.multi_label:
+            return ((logits > 0) == (targets > 0)).all(1)
+        answers = _with_nothing(logits).argmax(1, keepdim=True)
+        return _with_background(targets).gather(1, answers)[:, 0] > 0
 
     def _check_points(self, found: Any) -> None:
         if not isinstance(found, Mapping) or "points" not in found:
@@ -105,7 +127,10 @@ class Segments:
 
     def probabilities(self, views: Tensor) -> Tensor:
         """float32 (B, K) of windows: logits (B, V, K), averaged over the views as probabilities."""
-        return views.sigmoid().mean(1)
+        return self._activated(views).mean(1)
+
+    def _activated(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid() if self.multi_label else _with_nothing(logits).softmax(-1)[..., :-1]
 
     def columns(self, views: Tensor, targets: Any, average: str) -> dict[str, Any]:
         """Of B videos: see SegmentScores. views: logits (B, V, K) of V windows, or candidates (B, 1, M, 4)."""
@@ -126,17 +151,17 @@ class Segments:
 
     def segments(self, windows: Windows, config: SegmentsConfig | None = None) -> list[Segment]:
         """Of a classifier's windows; config: in place of the task's own."""
-        return find_segments(windows, self.class_names, config or self.config, multi_label=True)
+        return find_segments(windows, self.class_names, config or self.config, multi_label=self.multi_label)
 
     def _of_windows(self, logits: Tensor, video: WhatHappens) -> tuple[Tensor, Tensor]:
         """Segments float64 (k, 4) and the loss of the windows, of logits (V, K)."""
-        probs = logits.sigmoid()
+        probs = self._activated(logits)
         starts, ends = video.windows.T
         windows = Windows(starts, ends, probs.numpy(), np.arange(len(starts)))
         segments = self.segments(windows) if bool(logits.isfinite().all()) else []
         number = {name: n for n, name in enumerate(self.class_names)}
         table = [(s.start, s.end, float(number[s.label]), s.score) for s in segments]
-        loss = F.binary_cross_entropy_with_logits(logits, self._at_centres(video))
+        loss = self._loss_of_windows(logits, self._at_centres(video))
         return torch.tensor(table, dtype=torch.float64).reshape(-1, 4), loss
 
     def _at_centres(self, video: WhatHappens) -> Tensor:
@@ -148,15 +173,25 @@ class Segments:
 
     def _of_candidates(self, table: Tensor, video: WhatHappens) -> tuple[Tensor, Tensor]:
         """As `_of_windows`, of candidates (M, 4); the loss is that of the best score of each class at each window."""
-        placed = place_in_time(table.double().numpy(), video)
-        there, truth = np.full((len(video.windows), len(self.class_names)), _LEAST), self._at_centres(video)
-        for start, end, label, score in placed.tolist():
-            inside = (video.grid >= start) & (video.grid < end)
-            there[inside, int(label)] = np.maximum(there[inside, int(label)], min(score, 1 - _LEAST))
-        loss = F.binary_cross_entropy(torch.from_numpy(there).float(), truth)
+        segments, best = self.of_candidates(table, video)
+        loss = F.binary_cross_entropy(torch.from_numpy(best.clip(_LEAST, 1 - _LEAST)), self._at_centres(video))
         if not np.isfinite(table.numpy()).all():
             loss = loss * torch.nan
-        return torch.from_numpy(suppressed(placed, self.overlap)), loss
+        return torch.from_numpy(segments), loss
+
+    def of_candidates(self, table: Tensor, video: WhatHappens) -> tuple[Floats, npt.NDArray[np.float32]]:
+        """What a network with points says of a video, of candidates (M, 4) as `predict` gives them.
+
+        Returns:
+            (segments float64 (k, 4): start, end in seconds, class, score, the best first; float32 (V, K): the best
+            score of each class in the middle of each window.)
+        """
+        placed = place_in_time(table.double().numpy(), video)
+        best = np.zeros((len(video.windows), len(self.class_names)), np.float32)
+        for start, end, label, score in placed.tolist():
+            inside = (video.grid >= start) & (video.grid < end)
+            best[inside, int(label)] = np.maximum(best[inside, int(label)], score)
+        return suppressed(placed, self.overlap), best
 
     def scores(self, predictions: Predictions) -> SegmentScores:
         return SegmentScores(predictions, self.class_names)
@@ -174,7 +209,18 @@ class Segments:
         return said
 
     def describe(self) -> dict[str, Any]:
-        return {"class_names": self.class_names, "multi_label": True}
+        return {"class_names": self.class_names, "multi_label": True}  # of the dataset, whatever the activation
 
     def random_targets(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randint(0, 2, (count, len(self.class_names)), generator=generator).float()
+
+
+def _with_nothing(logits: Tensor) -> Tensor:
+    """(..., K) -> (..., K + 1): the last one, of the background, is 0."""
+    return F.pad(logits, (0, 1))
+
+
+def _with_background(targets: Tensor) -> Tensor:
+    """(N, K) of 0 and 1 -> shares (N, K + 1) that add up to 1: of what happens at once each the same, else nothing."""
+    both = torch.cat([targets, 1 - targets.amax(1, keepdim=True)], 1)
+    return both / both.sum(1, keepdim=True)

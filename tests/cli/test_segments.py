@@ -93,3 +93,43 @@ def test_features_of_whole_videos(call: Call, tmp_path: Path) -> None:
     assert all(0 <= start < end <= 10 for start, end in times)
     done = call("train", "model=feature_rnn_tiny", "data=features", f"data.root={features}", check=2)
     assert "give task=segments, or extract without untrimmed=true" in error_line(done)
+
+
+@pytest.mark.slow
+def test_a_head_is_asked_about_files(call: Call, tmp_path: Path) -> None:
+    """predict makes the features, and gives the segments of the test; what makes no sense of a head is one line."""
+    data, network, head = [*LONG, f"data.root={tmp_path / 'data'}"], tmp_path / "net", tmp_path / "head"
+    tiny = ["model=slow_fusion", *data, *CLIPS, *LITTLE[:3], "trainer.test=false", "logger=jsonl", "report=false"]
+    call("train", "task=segments", *tiny, f"run_dir={network}")
+    call("extract", f"checkpoint={network / 'best.pt'}", "hop=4", "untrimmed=true", "output=features")
+    own = ["model=segment_head", "model.width=16", "model.scales=2", "optimizer=adamw", "trainer.num_workers=0"]
+    own += ["data=features", f"data.root={tmp_path / 'features'}", "trainer.epochs=1", "logger=jsonl", "report=true"]
+    call("train", "task=segments", *own, f"run_dir={head}")
+    assert "Truth and answer of the worst videos" in (head / "report.html").read_text(encoding="utf-8")
+    expected = rows(head / "test" / "predictions.csv")
+    best, video = f"checkpoint={head / 'best.pt'}", next((tmp_path / "data").rglob("test/*.mp4"))
+
+    asked = ["predict", best, f"input={video}"]
+    done = call(*asked, "timeline=true", "segments.threshold=0", "output=out", "overlay=true")
+    found = rows(tmp_path / "out" / "segments.csv")
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, sorted(expected, key=lambda row: float(row["start"])), strict=True):
+        assert float(one["start"]) == pytest.approx(float(other["start"]), abs=2e-3)
+    for name in ("start", "end", "score"):
+        values = [sorted(float(row[name]) for row in table) for table in (found, expected)]
+        assert values[0] == pytest.approx(values[1], abs=2e-3)
+    assert {file.name for file in (tmp_path / "out" / video.name).iterdir()} >= {"overlay.mp4", "timeline.png"}
+    done = call(*asked, "timeline=true")
+    assert "no segment reached segments.threshold=0.25; the best was " in done.stdout
+
+    def refused(*words: str | Path) -> str:
+        return error_line(call(*words, check=2))
+
+    assert "give timeline=true" in refused(*asked)
+    assert "give features=FOLDER" in refused(*asked, "timeline=true", "features=nowhere")
+    assert "watches no stream" in refused("predict", best, "input=rtsp://127.0.0.1:1/x", "timeline=true")
+    assert "reads features, not frames" in refused("export", best, f"input={video}", "output=exported")
+    assert "this checkpoint features" in refused("explain", best, f"input={video}", "output=explained")
+    net = f"checkpoint={network / 'best.pt'}"
+    assert "this one reads videos" in refused("predict", net, f"input={video}", "features=features", "timeline=true")
+    assert "gives no classes to explain" in refused("explain", net, f"input={video}", "output=explained")

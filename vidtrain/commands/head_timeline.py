@@ -5,6 +5,7 @@ that made those it was trained on; one answer of the head is then all segments o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from vidtrain.commands.timeline import VideoTimeline
 from vidtrain.data.formats.features import features
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelRunner, Preprocess
-from vidtrain.errors import ConfigError, DataError
+from vidtrain.errors import ConfigError
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import TrainConfig
 from vidtrain.segments import Annotated, Segment, Windows
@@ -34,6 +35,7 @@ class HeadTimelines:
 
     Raises:
         ConfigError: the folder of its features is not there, or their network is not as it was.
+        DataError: it holds no features.
     """
 
     def __init__(
@@ -41,13 +43,12 @@ class HeadTimelines:
     ) -> None:
         segments.check(task.class_names)
         folder = call.options.features or config.data.get("root")
-        try:
-            data = features(str(folder), memory_gb=0)
-        except DataError as error:
+        if not folder or not Path(folder).is_dir():
             raise ConfigError(
-                f"{error}: this checkpoint reads features, which predict makes by the network that made those it was "
-                "trained on: give features=FOLDER, the output of `vidtrain extract`"
-            ) from None
+                f"features={folder}: no such folder. This checkpoint reads features, which predict makes by the network "
+                "that made those it was trained on: give features=FOLDER, the output of `vidtrain extract`"
+            )
+        data = features(str(folder), memory_gb=0)
         assert data.features is not None
         shown, names = f"features={folder}", data.class_names
         self._encoder = Encoder(call, data.features, shown, class_names=names, trust=call.options.trust)

@@ -88,8 +88,9 @@ def _result(call: Invocation[TrainConfig], world: World) -> dict[str, Any]:
     if world.is_main:
         write_json(finished, result)
         print_result(result)
-        of_classes = result["test"] is None or "class_names" in result["test"]  # the page is about classification
-        if fresh and call.options.report and of_classes and (page := report.after_training(folder)) is not None:
+        # the page is about classes, or about segments of them
+        shown = result["test"] is None or not result["test"].keys().isdisjoint(("class_names", "segment_classes"))
+        if fresh and call.options.report and shown and (page := report.after_training(folder)) is not None:
             print_line(f"report: {page}")
         if result["test"] is not None:
             refuse_not_finite(result["test"], folder / "test")

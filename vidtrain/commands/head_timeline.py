@@ -45,8 +45,8 @@ class HeadTimelines:
         folder = call.options.features or config.data.get("root")
         if not folder or not Path(folder).is_dir():
             raise ConfigError(
-                f"features={folder}: no such folder. This checkpoint reads features, which predict makes by the network "
-                "that made those it was trained on: give features=FOLDER, the output of `vidtrain extract`"
+                f"features={folder}: no such folder. This checkpoint reads features, which predict makes by the "
+                "network that made those it was trained on: give features=FOLDER, the output of `vidtrain extract`"
             )
         data = features(str(folder), memory_gb=0)
         assert data.features is not None

@@ -170,6 +170,26 @@ def test_no_part_of_the_loop_takes_more_than_six() -> None:
         assert parameters_of(f"engine/{file}", name) <= 6, name
 
 
+OPTIONAL = (
+    *("timm", "cv2", "pyarrow", "onnx", "onnxruntime", "onnxscript", "openvino", "executorch", "torchcodec", "wandb"),
+    *("mlflow", "trackio", "fsspec", "s3fs", "aiohttp", "optuna", "cmaes", "ray", "joblib", "submitit", "sklearn"),
+    *("huggingface_hub", "transformers", "hydra_plugins"),
+)
+"""Packages that `pip install vidtrain` does not bring: those of the extras, and what tests compare with."""
+
+
+def test_optional_packages_are_imported_where_they_are_used() -> None:
+    """Not at the top of a file, or a command ends in a traceback where the package is missing."""
+    script = PACKAGE / "export" / "run_onnx.py"  # copied beside an exported file, and imported by nobody
+    assert "import onnxruntime" in script.read_text(encoding="utf-8")
+    for file in PACKAGE.rglob("*.py"):
+        assert "vidtrain.export.run_onnx" not in imports(file), file
+        for node in parsed(file).body if file != script else ():
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.partition(".")[0] for name in names} & set(OPTIONAL), file
+
+
 def test_one_name_one_class() -> None:
     found: dict[str, list[str]] = {}
     for file in PACKAGE.rglob("*.py"):

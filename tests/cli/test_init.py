@@ -250,6 +250,13 @@ def test_how_much_of_a_published_network_is_trained() -> None:
         assert found["trainer.batch_size"] == (4 if machine is LAPTOP else 8)
 
 
+@pytest.mark.parametrize("validated", [True, False])
+def test_patience_is_spoken_of_where_there_is_a_validation(validated: bool) -> None:
+    training = TrainingVideos(200, (100, 100), False, (), validated=validated)
+    choices = choose(stats_of([250] * 4, [25.0] * 4), training, LAPTOP)
+    assert ("trainer.patience" in next(choice.why for choice in choices if choice.key == "trainer.epochs")) == validated
+
+
 def test_squash_and_flip() -> None:
     assert chosen()["transform.squash"] is True
     assert "transform.squash" not in chosen(stats_of([50] * 4, [25.0] * 4, 128, 128))

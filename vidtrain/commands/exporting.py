@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vidtrain import build
 from vidtrain.commands.export_clips import ExportClips
 from vidtrain.errors import VidtrainError
-from vidtrain.export import formats, run_onnx
+from vidtrain.export import formats
 from vidtrain.export.contract import contract_text
 from vidtrain.export.int8 import write_int8
 from vidtrain.export.network import Deployable, ExportedNetwork, required
@@ -202,7 +202,7 @@ class Exporting:
         file = self._folder / _ONNX
         print(printable(f"vidtrain predict checkpoint={file} input=clip.mp4"))
         if "flow" not in self._shapes:
-            shutil.copyfile(str(run_onnx.__file__), self._folder / SCRIPT)
+            shutil.copyfile(Path(formats.__file__).with_name(SCRIPT), self._folder / SCRIPT)
             print(printable(f"python {self._folder / SCRIPT} clip.mp4   (with numpy, av and onnxruntime alone)"))
         sizes = (
             f"--{which}Shapes=" + ",".join(f"{name}:{'x'.join(map(str, (n, *s)))}" for name, s in self._shapes.items())

@@ -57,12 +57,13 @@ class GivenWeights:
 @dataclass(frozen=True)
 class TrainingVideos:
     """Of the training split. videos: how many. counts: int64 (K,) of each class. lonely: classes that a mirror turns
-    into none of the dataset."""
+    into none of the dataset. validated: whether there is a split for validation."""
 
     videos: int
     counts: Sequence[int]
     multi_label: bool
     lonely: Sequence[str]
+    validated: bool = True
 
 
 def choose(stats: Stats, training: TrainingVideos, machine: Machine, start: GivenWeights | None = None) -> list[Chosen]:
@@ -216,7 +217,8 @@ def _length(training: TrainingVideos, machine: Machine, *, most: int, updates: i
     chosen = [Chosen("trainer.batch_size", batch, f"clips per update: {room}")]
     if batch != 16:
         chosen.append(Chosen("trainer.base_batch", 16, "optimizer.lr is meant for 16 clips"))
-    why = f"{each} updates each, {epochs * each} in all; trainer.patience=10 would stop earlier"
+    why = f"{each} updates each, {epochs * each} in all"
+    why += "; trainer.patience=10 would stop earlier" if training.validated else ""
     return [*chosen, Chosen("trainer.epochs", epochs, why)]
 
 

@@ -218,7 +218,8 @@ def _training(data: VideoData) -> TrainingVideos:
     train = data.splits["train"]
     labels = train.labels[train.labels >= 0] if train.tags is None else train.tags.values
     counts = np.bincount(labels, minlength=data.num_classes).tolist()
-    return TrainingVideos(len(train), counts, data.multi_label, flip_pairs(data.class_names)[1])
+    lonely = flip_pairs(data.class_names)[1]
+    return TrainingVideos(len(train), counts, data.multi_label, lonely, validated="val" in data.splits)
 
 
 def _bad(bad: int, files: int) -> list[Chosen]:

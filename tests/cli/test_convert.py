@@ -179,6 +179,13 @@ def test_a_python_file_of_mmaction2_is_parsed_and_not_run(tmp_path: Path, monkey
     assert "frames=8" in left
 
 
+def test_tsm_on_mobilenet_of_mmaction2(tmp_path: Path) -> None:
+    backbone = "dict(type='MobileNetV2TSM', shift_div=8, pretrained='mmcls://mobilenet_v2')"
+    (tmp_path / "tsm.py").write_text(f"model = dict(backbone={backbone})\ntrain_pipeline = []\n")
+    keys, _ = said(tmp_path / "tsm.py")
+    assert (keys["/model"], keys["model.pretrained"]) == ("tsm_mobilenet_v2", "imagenet")
+
+
 def test_delete_and_lists_replace(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = dict(one=1, two=dict(three=3))\ny = [1, 2]\n")
     (tmp_path / "b.py").write_text(

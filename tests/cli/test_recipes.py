@@ -113,7 +113,7 @@ SMALLER = [
     ("tsm_r50", ["model=tsm_tiny"]),
     ("tsn_r50", ["model=tsn_tiny"]),
     ("timesformer", ["model=timesformer_tiny"]),
-    ("vjepa2_vit_l", ["model=vjepa2_tiny", "tune.heads=4"]),
+    ("vjepa2_vit_l vjepa21_vit_l", ["model=vjepa2_tiny", "tune.heads=4"]),
     ("c3d", ["model.width=4", "model.hidden=16", "sampler.num_frames=16"]),
     ("timm_frames", ["model.backbone=tiny"]),
     ("two_stream_tiny", ["flow=dis"]),

@@ -122,6 +122,8 @@ def test_validation_that_would_lack_classes_is_not_held_out(clip: Path, tmp_path
         ("single", "holds one class folder only (a), expected two or more"),
         ("other", "class folder without a video"),
         ("table.parquet", "input=table.parquet: a table: train with data=table"),
+        ("timed", "input=timed: labels.csv says from when to when things happen"),
+        ("timed/labels.csv", "task=segments data=segments data.root={root}/timed data.annotations=labels.csv"),
     ],
 )
 def test_what_is_no_data_set_is_one_line(given: str, said: str, tmp_path: Path, call: Call) -> None:
@@ -129,6 +131,9 @@ def test_what_is_no_data_set_is_one_line(given: str, said: str, tmp_path: Path, 
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "other" / "a" / "x.txt").write_text("x")
     (tmp_path / "table.parquet").write_bytes(b"PAR1")
+    (tmp_path / "timed").mkdir()
+    (tmp_path / "timed" / "labels.csv").write_text("video,start,end,label\nmonday.mp4,1.5,2,walk\n")
+    said = said.format(root=tmp_path)
     assert said in error_line(call("init", given, check=2))
     assert not (tmp_path / "my_conf").exists()
 

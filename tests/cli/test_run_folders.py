@@ -58,6 +58,7 @@ def test_folders_of_one_name_get_numbers(tmp_path: Path, monkeypatch: pytest.Mon
     assert [name("table", root) for root in ("a/mine", "b/mine", "c/mine")] == ["mine", "mine_2", "mine_3"]
     assert name("ucf101", "a/mine") == "ucf101"  # the name of a dataset, not of a format
     assert name("folder", 2019) == "2019"
+    assert name("segments", "d/barn") == "barn"
     assert name("folder", "/") == name("folder", None) == "folder"
     (tmp_path / "runs" / "torn" / "c3d" / "1").mkdir(parents=True)
     (tmp_path / "runs" / "torn" / "c3d" / "1" / "config.json").write_text('{"data"')

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.videos import numbered, write_video
-from vidtrain.data.formats.segments import segments
+from vidtrain.data.formats.segments import has_times, segments
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.manifest.untrimmed import untrimmed
 from vidtrain.errors import DataError
@@ -401,3 +401,26 @@ def test_real_files(test_videos: Path, tmp_path: Path) -> None:
     assert found.starts is not None
     assert np.isclose(found.starts[4], 5.4)
     assert len(found.missing) > 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.boris", "{}", True),
+        ("a.eaf", "", True),
+        ("a.json", "{}", False),  # anything
+        ("a.csv", "video,start,end,label\n", True),
+        ("a.tsv", "Observation id\tMedia file name\tBehavior\tStart (s)\tStop (s)\n", True),
+        ("a.csv", "Observation id,x\n\nTime,Media file path,Behavior,Status\n", True),
+        ("a.csv", '"file";"Start Time";"Duration"\n', True),
+        ("a.txt", "start_frame,stop_frame,action\n", True),
+        ("a.csv", "path,label\nclips/start.mp4,end\n", False),
+        ("a.csv", "videos/1.mp4 0\n" * 100 + "video,start,end,label\n", False),
+        ("a.csv", "x" * 1_000_000, False),
+        ("a.mp4", "start,end", False),
+    ],
+)
+def test_a_file_with_times_is_known_by_its_first_lines(name: str, text: str, expected: bool, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    assert has_times(tmp_path / name) is expected
+    assert not has_times(tmp_path / f"no{name}")

@@ -364,3 +364,10 @@ def test_a_terminal_is_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mistakes(text: str, config: LiveConfig, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         live_source(text, config)
+
+
+def test_a_misspelt_option_of_ffmpeg_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    live_source("rtsp://x/y", LiveConfig(options={"video_size": "64x48", "rtsp_transprt": "udp", "b": "1"}))
+    assert [record.getMessage() for record in caplog.records] == [
+        "live.options=rtsp_transprt: FFmpeg passes over what it does not know (did you mean rtsp_transport?)"
+    ]

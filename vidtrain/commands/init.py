@@ -27,6 +27,7 @@ from vidtrain.data.checks.probe import Depth, Probe
 from vidtrain.data.checks.probes import Probes, Settings, absolute
 from vidtrain.data.checks.stats import Stats, collect
 from vidtrain.data.formats._files.mirror import flip_pairs
+from vidtrain.data.formats.segments import has_times
 from vidtrain.data.manifest.grouping import MOST, Grouping, find_grouping
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.engine.precision import choose_device
@@ -72,10 +73,19 @@ def run(call: Invocation[InitConfig]) -> None:
     if file.exists():
         raise ConfigError(f"{file}: is there already: remove it, or give another folder with output=...")
     start = None if options.weights is None else _start(options.weights)
+    if source.is_file() and has_times(source):
+        raise ConfigError(_timed(source, source))
     format_, given = _source(source)
-    whole = _built(format_, {**given, **_UNCUT})
+    try:
+        whole = _built(format_, {**given, **_UNCUT})
+    except DataError as error:
+        if (labels := _labels_with_times(source)) is not None:
+            raise ConfigError(_timed(source, labels)) from error
+        raise
     if "train" not in whole.splits:
         raise DataError(f"{source}: holds no training videos, only {', '.join(whole.splits)}")
+    if whole.num_classes < 2 and (labels := _labels_with_times(source)) is not None:
+        raise ConfigError(_timed(source, labels))
     if whole.num_classes < 2 and not whole.multi_label:
         raise DataError(
             f"{source}: has a single class, {printable(whole.class_names[0])}, and nothing to distinguish it from: "
@@ -133,6 +143,20 @@ def _source(source: Path) -> tuple[str, dict[str, Any]]:
     if (source.parent / "classes.txt").is_file():
         found["classes"] = "classes.txt"
     return "list", found
+
+
+def _labels_with_times(source: Path) -> Path | None:
+    """A file in a folder that says what happens when."""
+    return next((file for file in sorted(source.iterdir()) if has_times(file)), None) if source.is_dir() else None
+
+
+def _timed(source: Path, labels: Path) -> str:
+    root = shlex.quote(str(labels.parent.absolute()))
+    return (
+        f"input={source}: {labels.name} says from when to when things happen, init makes experiments for whole videos "
+        f"of one class. For these: vidtrain train task=segments data=segments data.root={root} "
+        f"data.annotations={shlex.quote(labels.name)} (docs/timeline.md)"
+    )
 
 
 def _start(file: str) -> GivenWeights:

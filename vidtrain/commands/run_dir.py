@@ -1,9 +1,9 @@
 """Where a run is written, decided once, before Hydra makes the folder.
 
-A new run gets runs/DATA/MODEL/DATE_TIME, where DATA is the name of the dataset; for data=folder, list, table, index
-and features, which are names of formats, it is the name of the folder data.root. With resume=auto the newest unfinished
-run of the same configuration is continued in its own folder, so a job that is killed and started again by the same
-command goes on.
+A new run gets runs/DATA/MODEL/DATE_TIME, where DATA is the name of the dataset; for data=folder, list, table, index,
+features and segments, which are names of formats, it is the name of the folder data.root. With resume=auto the newest
+unfinished run of the same configuration is continued in its own folder, so a job that is killed and started again by
+the same command goes on.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FINISHED_FILE = "result.json"
 """Written last: its presence says that the run is complete."""
 RUNS = Path("runs")
 """Of all runs, in the working directory."""
-FORMATS = ("folder", "list", "table", "index", "features")
+FORMATS = ("folder", "list", "table", "index", "features", "segments")
 """Choices of data that say nothing about the data."""
 _SAY_LITTLE = ("videos", "video", "clips", "data", "dataset", "datasets", "frames", "images", "raw", "train", "root")
 _NOT_COMPARED = ("resume", "resume_changed", "run_dir", "hydra", "sweep")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,11 @@ from vidtrain.terminal import print_line, printable
 log = logging.getLogger("vidtrain")
 
 _MOST_CURVES = 20  # of precision over recall, a class each
+_SEGMENTS = "vidtrain.data.formats.segments.segments"
+_CUT_OUT = (
+    "each segment is a video of its own here, cut out of its file; task=segments trains on whole videos, and says when "
+    "things happen (docs/timeline.md)"
+)
 _LOGGED = ("result.json", "predictions.csv", "not_scored.csv")
 """Files of the test that loggers are handed."""
 
@@ -141,6 +146,8 @@ def _train_and_test(
     scorer = Scorer(options, precision, choose_workers(settings.num_workers, device, world.competing), world)
     training.seed_everything(settings.seed, settings.deterministic)
     data = training.for_task(options.task, change(training.data_of(options.data, world)))
+    if not data.untrimmed and options.data.get("_target_") == _SEGMENTS:
+        data = replace(data, notes=(*data.notes, _CUT_OUT))
     check_few_shot(options, data, world.size)
     if start is not None and not settings.epochs:  # what is tested is the file's own head
         data = with_classes_of(data, class_names(start.info, options.class_names, data.class_names))

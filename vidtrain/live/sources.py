@@ -6,6 +6,7 @@ in it to another kind of place (a playlist behind http:// cannot name a file of 
 
 from __future__ import annotations
 
+import logging
 import re
 import stat
 import sys
@@ -20,10 +21,12 @@ import av
 from av.container import InputContainer
 
 from vidtrain.data.readers.pyav.opening import LENIENT
-from vidtrain.errors import ConfigError, VideoError, one_of
+from vidtrain.errors import ConfigError, VideoError, did_you_mean, one_of
 from vidtrain.live.byte_streams import FollowedFile, Pipe
 from vidtrain.live.settings import LiveConfig
 from vidtrain.ranges import Choice
+
+log = logging.getLogger("vidtrain")
 
 
 class SourceKind(Choice):
@@ -52,6 +55,13 @@ _DEVICES: Final = ("v4l2", "avfoundation", "dshow", "x11grab", "gdigrab", "lavfi
 _BOUNDS: Final = {"probesize": "5000000", "analyzeduration": "5000000", "max_streams": "256"}
 """Bytes, microseconds and streams that FFmpeg looks at to find out what it is given."""
 _OURS: Final = ("protocol_whitelist", "protocol_blacklist", "format_whitelist", "codec_whitelist")
+_USUAL: Final = (
+    *("video_size", "framerate", "pixel_format", "input_format", "channel", "standard", "list_formats", "vcodec"),
+    *("rtsp_transport", "rtsp_flags", "user_agent", "headers", "cookies", "http_proxy", "referer", "ca_file"),
+    *("tls_verify", "probesize", "analyzeduration", "fflags", "max_delay", "reorder_queue_size", "buffer_size"),
+    *("reconnect", "reconnect_streamed", "timeout", "latency", "mode", "passphrase", "rtbufsize", "listen_timeout"),
+)
+"""Options of FFmpeg that streams are given; PyAV does not say which ones FFmpeg has not used."""
 _SECRET: Final = re.compile(
     r"((?:^|[/?&;,])[^/=&;,#]*(?:pass|pwd|token|secret|key|auth|sig|user|login)[^/=&;,#]*=)[^&;#]*", re.IGNORECASE
 )
@@ -85,6 +95,8 @@ def live_source(text: str, config: LiveConfig) -> StreamSource | None:
     for key in config.options:
         if key in _OURS:
             raise ConfigError(f"live.options={key}: is set by vidtrain, so that a stream opens no file of this machine")
+        if key not in _USUAL and (hint := did_you_mean(key, _USUAL)):
+            log.warning("live.options=%s: FFmpeg passes over what it does not know%s", key, hint)
     source = _source(text, config)
     if config.follow and (source is None or source.kind is not SourceKind.file):
         raise ConfigError(f"live.follow=true goes with one file that is there, got input={masked(text)}")

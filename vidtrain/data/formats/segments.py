@@ -8,13 +8,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from vidtrain.data.formats._files.annotation_tables import TableColumns, read_annotation_table
+from vidtrain.data.formats._files.annotation_tables import TableColumns, names_times, read_annotation_table
 from vidtrain.data.formats._files.annotation_trees import read_annotation_json, read_eaf
 from vidtrain.data.formats._files.annotations import Annotation, Annotations, check_size
 from vidtrain.data.formats._files.finish import SPLITS, finish, val_is_test
@@ -39,6 +39,8 @@ _WORDS: Final = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "eval"), "test"),
 }
+_HEADER: Final = 40  # lines within which a table has its header
+_LONGEST_LINE: Final = 65_536
 _UPLOADED: Final = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the names of uploaded files
 
 
@@ -133,6 +135,15 @@ def segments(
         splits, more = val_is_test(splits, "the annotations name no other")
         cuts += more
     return finish(names, splits, root, notes=[*notes, *where.disk.notes("the annotations"), *cuts])
+
+
+def has_times(file: Path) -> bool:
+    """Whether a file is one of segments, as far as its name and its first lines say."""
+    kind = file.suffix.lower()
+    if kind not in _TABLES or not file.is_file():
+        return kind in (".boris", ".eaf") and file.is_file()
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        return any(names_times(line) for line in islice(iter(lambda: lines.readline(_LONGEST_LINE), ""), _HEADER))
 
 
 def _files(name: str, root: Path, key: str) -> list[Path]:

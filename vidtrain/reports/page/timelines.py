@@ -141,12 +141,10 @@ def timelines(content: ReportContent) -> Html:
             ("true", "truly, found"),
             ("true missed", "truly, missed"),
             ("found", "found, the fainter the lower its score"),
-            ("found wrong", "found where it does not happen"),
+            ("found wrong", "found, and no true one is as near"),
         )
     ]
-    note = (
-        f"The videos with the fewest right frames. A segment is found by one of its class with tIoU {_HIT:g} or more."
-    )
+    note = f"Those with the smallest share of right frames. Found: by one of the class with tIoU {_HIT:g} or more."
     return joined([element("p", note), element("p", *key, class_="key lanes"), *map(_timeline, videos)])
 
 
@@ -158,7 +156,7 @@ def _timeline(video: DrawnVideo) -> Html:
         truth, found = ([s for s in side if s.label == name] for side in (video.truth, video.found))
         bars = [*(_bar(s, found, seconds, "true") for s in truth), *(_bar(s, truth, seconds, "found") for s in found)]
         track = element("div", *bars, class_="track", role="img", aria_label=_read_aloud(name, truth, found))
-        lanes += [element("span", name, class_="lane"), track]
+        lanes += [element("span", name, class_="lane", title=name), track]
     scale = 60.0 if seconds > 600 else 1.0
     marks = [
         element("span", f"{at:g}", style=f"left:{100 * at * scale / seconds:.2f}%")

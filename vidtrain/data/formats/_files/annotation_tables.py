@@ -91,6 +91,14 @@ def read_annotation_table(into: Annotations, columns: TableColumns) -> None:
         _read_rows(into, header, rows, at)
 
 
+def names_times(line: str) -> bool:
+    """Whether a line is a header with columns for when something begins and ends, as `read_annotation_table` finds
+    them, or BORIS' for events."""
+    names = {_plain(cell.strip().strip('"')) for cell in re.split(r"[,;\t]", line)}
+    ends = not names.isdisjoint((*END, *DURATION)) and not names.isdisjoint(START)
+    return ends or not names.isdisjoint(START_FRAME) or {"behavior", "time"} <= names
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name).strip().lower()
 

@@ -20,8 +20,8 @@ KILLS = 20
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
-def test_twenty_kills_change_nothing(tiny: list[str], tmp_path: Path, vidtrain: Run, name: str) -> None:
+@pytest.mark.parametrize(("name", "save"), [("SIGKILL", "false"), ("SIGTERM", "false"), ("SIGKILL", "true")])
+def test_twenty_kills_change_nothing(tiny: list[str], tmp_path: Path, vidtrain: Run, name: str, save: str) -> None:
     # saved after every update, so that many of the kills fall into the writing of a checkpoint
     args = [*tiny, "model.dropout=0.3", "trainer.epochs=60", "trainer.save_minutes=0", "trainer.test=false"]
     args += ["trainer.num_workers=1", "trainer.ema=0.9", "task.mixup=0.4", "trainer.accumulate=1"]
@@ -29,6 +29,7 @@ def test_twenty_kills_change_nothing(tiny: list[str], tmp_path: Path, vidtrain: 
 
     rng = random.Random(0)
     command = [sys.executable, "-m", "vidtrain", "train", *args, "resume=auto", "run_dir=killed"]
+    command.append(f"trainer.async_save={save}")
     last, kills = tmp_path / "killed" / "last.pt", 0
     while True:
         process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)

@@ -167,7 +167,7 @@ def test_stopped_and_continued_bit_for_bit(tmp_path: Path, stop_after: int) -> N
 
 
 def test_a_full_disk_ends_the_training_at_the_next_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    training = beside(tmp_path / "full", Clips())
+    training = beside(tmp_path / "full", Clips(), epochs=1)
     written = [0]
 
     def save(path: Path, content: dict[str, Any], *rest: Any) -> None:
@@ -181,6 +181,12 @@ def test_a_full_disk_ends_the_training_at_the_next_update(tmp_path: Path, monkey
         training.fit()
     assert training.progress.update in (4, 5)
     assert load_checkpoint(tmp_path / "full" / "last.pt")["progress"]["update"] == 3
+
+    seldom = beside(tmp_path / "seldom", Clips(), save_minutes=1e9)
+    seldom.save()
+    with pytest.raises(CheckpointError, match="No space left"):  # not at the next save
+        seldom.fit()
+    assert seldom.progress.update < 6
 
 
 def test_best_is_on_the_disk_before_last_tells_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ from torch import nn
 
 from tests.engine.test_trainer import CPU, PREPROCESS, Clips, network, trainer
 from vidtrain.build import build_optimizer
-from vidtrain.engine.devices.distributed import World, join
+from vidtrain.engine.checkpoints.checkpoint import Checkpoints
+from vidtrain.engine.devices.distributed import World, join, local
 from vidtrain.engine.devices.parallel import parallel
 from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelRunner
@@ -115,8 +116,46 @@ def counted(folder: Path, world: World, at: dict[int, list[str]], max_bad: float
     return error, training.progress.update, sorted(training.progress.bad)
 
 
+def saved_beside(folder: Path, world: World) -> dict[str, Any]:
+    """Shards that were written while the weights went on, read again; and what the weights were when it was called."""
+    model = network()
+    optimizer = _sharded({"_target_": "torch.optim.AdamW", "lr": 0.1}, model, world, Strategy.fsdp)
+
+    def update() -> None:
+        model(torch.rand(4, 96)).square().sum().backward()
+        optimizer.step()
+
+    def whole() -> list[torch.Tensor]:
+        return [p.full_tensor().clone() for p in model.parameters()]  # type: ignore[attr-defined]
+
+    update()
+    checkpoints = Checkpoints(folder, world=world, sharded=True, in_background=True, describe={"config": {}})
+    kept, moments = whole(), [local(s["exp_avg"]).clone() for s in optimizer.state.values()]
+    content = {"progress": {"update": 1, "epoch": 0}, "rng": torch.ones(3)}
+    checkpoints.save_last(content, model, optimizer, None)
+    content["rng"].zero_()
+    for _ in range(3):  # beside the thread, by the other group
+        update()
+        world.any(True)
+    moved = any(not torch.equal(one, two) for one, two in zip(whole(), kept, strict=True))
+    checkpoints.wait()
+    world.any(True)  # the main process writes last.pt
+    last = checkpoints.load_last()
+    assert last is not None
+    checkpoints.restore(last, model, optimizer, None)
+    again = [local(s["exp_avg"]) for s in optimizer.state.values()]
+    return {
+        "moved": moved,
+        "weights": [kept, whole()],
+        "moments": [moments, [moment.clone() for moment in again]],
+        "rng": last["rng"],
+        "files": sorted(file.name for file in folder.iterdir()),
+    }
+
+
 def _both(world: World, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"weights": {}, "bad": []}
+    found["beside"] = saved_beside(folder / "beside", world)
     for name in SHIPPED:
         options: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / "optimizer" / f"{name}.yaml"))
         found["weights"][name] = stepped(options, world, Strategy.fsdp)
@@ -146,6 +185,7 @@ def _both(world: World, folder: Path) -> dict[str, Any]:
 def test_two_processes(tmp_path: Path) -> None:
     for max_bad in (1, 2, 3):
         (tmp_path / str(max_bad)).mkdir()
+    (tmp_path / "beside").mkdir()
     found = together(_both, tmp_path)
 
     # FSDP has the numbers of one process, whatever kernel the optimizer may use there
@@ -156,6 +196,15 @@ def test_two_processes(tmp_path: Path) -> None:
             for other in two:
                 torch.testing.assert_close(other, one, atol=1e-6, rtol=1e-5, msg=name)
     assert "optimizer.fused=true: PyTorch has no fused SGD for the sharded weights" in found[0]["refused"]
+
+    # written beside the updates: the weights of then, not of now
+    for beside in (f["beside"] for f in found):
+        assert beside["moved"]
+        for kept, again in (beside["weights"], beside["moments"]):
+            assert len(kept) == 4
+            assert all(map(torch.equal, kept, again))
+        assert beside["rng"].tolist() == [1, 1, 1]
+        assert beside["files"] == ["last.1.shards", "last.pt"]
 
     # the other was killed
     assert found[0]["lost"].startswith("process 1 (on ")

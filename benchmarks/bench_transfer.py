@@ -33,8 +33,7 @@ FEATURES = {
     "statistics_16": ["model.head=statistics", "sampler.num_frames=16"],
 }
 """Name -> what is read of the frames."""
-PROBE = ["model=probe", "model.lr_factors=[1.0]", "model.decay_factors=[1.0]", "optimizer=adamw", "optimizer.lr=3e-4"]
-PROBE += ["optimizer.weight_decay=30", "trainer.epochs=20"]
+PROBE = ["experiment=ucf101_probe"]
 SMALL = ["experiment=ucf101_transfer", "sampler.num_frames=4", "transform.size=64", "transform.resize=64"]
 SMALL += ["trainer.epochs=3", "trainer.batch_size=8", "trainer.num_workers=0", "report=false", "eval.figures=false"]
 ROWS: dict[str, tuple[str, list[str]]] = {

@@ -16,12 +16,15 @@ import pytest
 from PIL import Image
 
 from tests.reports.made import made_answers, write_made_test
-from vidtrain.commands.report import _commands, after_training, write_report
+from vidtrain.commands import report
+from vidtrain.commands.report import _commands, _csv, _of_test, after_training, write_report
+from vidtrain.commands.thumbnails import Thumbnails
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.options.usual import unusual
 from vidtrain.reports.page.charts import confusion_pattern, line_chart, ticks
 from vidtrain.reports.page.markup import Html, Number, element, escape, joined, table
 from vidtrain.reports.page.style import POLICY, SCRIPT
+from vidtrain.reports.results import TestResult
 from vidtrain.terminal import printable
 
 HOSTILE = [
@@ -161,6 +164,8 @@ def test_a_page_has_its_sections_and_every_link_leads_somewhere(tmp_path: Path, 
     assert "videos/gone.mp4" in page.text
     assert "<i>walk</i>" in page.text
     assert "1.5 M" in page.text
+    assert "3.2\nminutes" in page.text
+    assert "clips/s" not in page.text  # which is no number
     assert "model=c3d data=../../x" in page.text
     assert "vidtrain train experiment=demo 'data.root=/a b/$(rm -rf x)'" in page.text  # nothing for a shell to do
     assert "run_dir=x" not in page.text
@@ -250,6 +255,28 @@ def test_a_run_without_a_test_says_so(tmp_path: Path) -> None:
     assert [link["href"] for link in page.all("a")][:2] == ["#learning", "#suspects"]
 
 
+def test_a_test_of_eval_is_shown_with_the_run_above_it(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", 3, 30)
+    write_made_test(folder / "eval" / "one_clip", 3, 60)
+    write_report(folder / "eval" / "one_clip", tmp_path / "page.html", 0, 1)
+    page = Parsed((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "run/eval/one_clip" in page.text
+    assert "of 60 test videos right" in page.text
+    assert page.all("a")[0]["href"] == "#learning"
+
+
+def test_a_table_of_a_stranger_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("a,b\n" + ",".join(["x" * 500] * 20) + "\n" + "1,2\n" * 150)
+    found = _csv(file)
+    assert found is not None
+    assert (found.header, found.total, len(found.rows)) == (["a", "b"], 151, 100)
+    assert found.rows[0] == ["x" * 400] * 12
+    monkeypatch.setattr(report, "_LARGEST_CSV", file.stat().st_size - 1)
+    assert _csv(file) is None
+    assert _csv(tmp_path) is None
+
+
 # ---------------------------------------------------------------- the parts
 
 
@@ -270,6 +297,21 @@ def test_a_table_sorts_numbers_by_their_values_and_knows_those_without() -> None
     assert [cell.get("data-v") for cell in Parsed(html).all("td")] == [None, "2", None, None, None, "0.25"]
     assert [cell.get("class") for cell in Parsed(html).all("th")] == [None, "n"]
     assert "--w:25.0%" in html
+
+
+def test_a_table_without_titles_has_no_header_row() -> None:
+    assert [tag for tag, _ in Parsed(table(["", ""], [["torch", "2.10"]])).elements].count("tr") == 1
+    assert not Parsed(table(["", ""], [])).all("th")
+    assert len(Parsed(table(["", "n"], [])).all("th")) == 2
+
+
+def test_a_pair_that_was_confused_once_is_shown_where_none_was_more_often(tmp_path: Path) -> None:
+    for name, confusion in (("once", [[3, 1], [0, 4]]), ("more", [[2, 2], [1, 3]])):
+        write_made_test(tmp_path / name, 2, 8)
+        test = TestResult.read(tmp_path / name)
+        own = TestResult(test.folder, {**test.content, "confusion": confusion}, test.class_names)
+        shown = [found.pair.count for found in _of_test(own, 12, Thumbnails(-1))["pairs"]]
+        assert shown == ([1] if name == "once" else [2]), name
 
 
 def test_ticks_are_round_and_inside() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.reports.made import made_result
 from tests.reports.test_page import Parsed
 from vidtrain.reports.confusion import ConfusedPair
 from vidtrain.reports.page import sections
+from vidtrain.reports.page.charts import confusion_table
 from vidtrain.reports.page.content import Clip, PairClips, ReportContent
 from vidtrain.reports.result_format import check_result
 from vidtrain.reports.results import ScoredVideo, TestResult
@@ -76,7 +78,9 @@ def test_a_threshold_says_what_is_answered_and_how_much_of_it_is_right() -> None
         "Answering from a probability of 0.500 on, 0.625 of the videos are answered and 0.900 of these are right "
         "(wanted: 0.875)."
     ) in said(html)
-    assert [c["class"] for c in Parsed(html).all("circle")] == ["c0", "c0"]  # the third point has no precision
+    points = [(float(c["cx"]), float(c["cy"])) for c in Parsed(html).all("circle")]  # the third has no precision
+    assert points == sorted(points, key=lambda point: point[0])  # from little answered to all
+    assert points[0][1] < points[1][1]  # of which less is right
     none = {**rejection, "precision": None, "coverage": 0.0}
     assert "0.000 of the videos are answered (wanted: 0.875)." in said(
         sections.reliability(content({"rejection": none}))
@@ -110,6 +114,32 @@ def test_the_worst_class_comes_first_and_those_without_a_video_last() -> None:
     html = sections.classes(content({"classes": rows}))
     names = [word for word in Parsed(html).words if word.startswith("class_")]
     assert names == ["class_001", "class_003", "class_000", "class_002"]
+
+
+def test_every_number_of_a_class_stands_below_its_title() -> None:
+    rows = made_result(4, 40)["classes"]
+    keys = ("precision", "recall", "f1", "average_precision", "auc")
+    rows[0] |= {"support": 11, "predicted": 12, **{key: (n + 1) / 10 for n, key in enumerate(keys)}}
+    page = Parsed(sections.classes(content({"classes": rows})))
+    words = page.words
+    titles = words[: words.index("AUC") + 1]
+    assert titles == ["class", "videos", "predicted", "precision", "recall", "F1", "average precision", "AUC"]
+    at = words.index("class_000")
+    assert words[at + 1 : at + 8] == ["11", "12", "0.100", "0.200", "0.300", "0.400", "0.500"]
+    values = [cell["data-v"] for cell in page.all("td") if "data-v" in cell]
+    assert values.index("11") == values.index("12") - 1
+
+
+def test_a_cell_of_the_confusion_is_of_its_row_and_coloured_by_whether_it_is_right() -> None:
+    page = Parsed(confusion_table(np.array([[3, 1], [0, 4]]), ["walk", "run"]))
+    cells = [(cell.get("class"), cell.get("style"), cell.get("title")) for cell in page.all("td")]
+    assert cells == [
+        ("d full", "--s:75%", "0.750 of its row"),
+        ("e", "--s:25%", "0.250 of its row"),
+        (None, None, None),
+        ("d full", "--s:100%", "1.000 of its row"),
+    ]
+    assert page.words[1:] == ["walk", "run", "walk", "3", "1", "run", "4"]
 
 
 def test_a_clip_says_what_it_is_what_was_answered_and_where_in_the_file() -> None:

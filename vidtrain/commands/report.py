@@ -159,6 +159,7 @@ def _of_test(test: TestResult, thumbnails: int, decoded: Thumbnails) -> dict[str
     found: dict[str, Any] = {"errors": [decoded.of(v) for v in confident_errors(videos, thumbnails)]}
     confusion = test.confusion
     pairs = [] if confusion is None else confused_pairs(confusion, -(-thumbnails // _PER_PAIR))
+    pairs = [pair for pair in pairs if pair.count > 1] or pairs  # once is no habit, where others are
     chosen = [(pair, examples(videos, pair, test.class_names, _PER_PAIR)) for pair in pairs]
     found["pairs"] = [PairClips(pair, [decoded.of(video) for video in some]) for pair, some in chosen if some]
     if thumbnails and videos:

@@ -52,11 +52,11 @@ class Number:
 def table(
     header: Sequence[str], rows: Iterable[Sequence[Any]], *, sortable: bool = False, label: str | None = None
 ) -> Html:
-    """A table whose wide content scrolls by itself. Cells: Number, Html or data."""
+    """A table whose wide content scrolls by itself. Cells: Number, Html or data. header: of empty texts alone: none."""
     rows = list(rows)
     kinds = ["n" if rows and all(isinstance(row[n], Number) for row in rows) else None for n in range(len(header))]
     titles = (element("th", title, scope="col", class_=kind) for title, kind in zip(header, kinds, strict=True))
-    head = element("thead", element("tr", *titles))
+    head = element("thead", element("tr", *titles)) if any(header) else ""
     lines = []
     for row in rows:
         cells = [cell.cell() if isinstance(cell, Number) else element("td", cell) for cell in row]

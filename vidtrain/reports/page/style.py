@@ -45,6 +45,7 @@ svg circle.c0, svg rect.c0 { fill: var(--c0); } svg circle.c1 { fill: var(--c1);
 .key i { display: inline-block; width: 18px; height: 3px; margin-right: 6px; vertical-align: middle; }
 .key i.c0 { background: var(--c0); } .key i.c1 { background: var(--c1); }
 .scroll { overflow-x: auto; max-width: 100%; }
+.scroll + .scroll { margin-top: 12px; }
 table { border-collapse: collapse; font-size: .88rem; }
 th, td { text-align: left; padding: 4px 10px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 thead th { color: var(--soft); font-weight: 600; white-space: nowrap; vertical-align: bottom; }
@@ -56,6 +57,8 @@ th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
 .tall { max-height: 560px; overflow: auto; } .tall .scroll { overflow: visible; }
 .tall thead th { position: sticky; top: 0; background: var(--paper); z-index: 1; }
+table.sortable tr > :first-child { position: sticky; left: 0; background: var(--paper); }
+.tall table.sortable thead th:first-child { z-index: 2; }
 table.confusion { font-size: .78rem; }
 table.confusion th, table.confusion td { border: 1px solid var(--line); padding: 2px 5px; }
 table.confusion tbody th { font-weight: 400; white-space: nowrap; max-width: 14em; overflow: hidden;
@@ -69,6 +72,7 @@ th.turned span { writing-mode: vertical-rl; transform: rotate(180deg); max-heigh
 th.corner { font-weight: 400; font-size: .75rem; }
 img.pattern { width: 100%; max-width: 520px; height: auto; aspect-ratio: 1; border: 1px solid var(--line);
   image-rendering: pixelated; }
+@media screen and (prefers-color-scheme: dark) { img.pattern { filter: brightness(1.7); } }
 .clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(190px, 1fr)); gap: 14px; }
 .clip { background: var(--card); border-radius: 8px; overflow: hidden; break-inside: avoid; }
 .clip img { display: block; width: 100%; height: 150px; object-fit: contain; background: #0006; }

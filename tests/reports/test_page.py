@@ -44,7 +44,7 @@ HOSTILE = [
 TAGS = {
     *["html", "head", "meta", "title", "style", "body", "script", "header", "nav", "main", "footer", "section", "div"],
     *["h1", "h2", "h3", "p", "a", "ul", "li", "b", "i", "span", "small", "pre", "code", "details", "summary"],
-    *["table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "picture", "source", "img"],
+    *["table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "picture", "source", "img", "wbr"],
     *["svg", "line", "text", "polyline", "circle", "rect"],
 }
 
@@ -63,7 +63,7 @@ class Parsed(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, {name: value or "" for name, value in attributes}))
-        if tag not in ("meta", "img", "source"):
+        if tag not in ("meta", "img", "source", "wbr"):
             self._open.append(tag)
 
     def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -75,6 +75,8 @@ class Parsed(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._open and self._open[-1] == "script":
             self.scripts.append(data)
+        elif self.elements and self.elements[-1][0] == "wbr":  # one word, which may be broken here
+            self.words[-1] += data
         elif not self._open or self._open[-1] != "style":
             self.words.append(data)
 

@@ -151,6 +151,11 @@ def test_a_clip_says_what_it_is_what_was_answered_and_where_in_the_file() -> Non
     assert " ".join(text.split()) == "gone fall answered run 0.700 a/b.mp4"  # fall is not among the first answers
 
 
+def test_a_long_path_breaks_after_a_folder_or_a_word_and_stays_itself() -> None:
+    html = sections.errors(content(errors=[Clip(ScoredVideo("a/b__<c>_d.mp4", "/x", ("walk",), (("run", 0.7),)))]))
+    assert "<small>a/<wbr>b__<wbr>&lt;c&gt;_<wbr>d.mp4</small>" in html
+
+
 def test_the_still_image_is_for_those_who_want_no_motion() -> None:
     video = ScoredVideo("b.mp4", "/x/b.mp4", ("walk",), (("run", 0.7),))
     page = Parsed(sections.errors(content(errors=[Clip(video, b"moves", b"still")])))

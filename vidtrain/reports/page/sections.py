@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from vidtrain.reports.confusion import MOST_NAMES, confused_pairs
@@ -174,7 +176,13 @@ def _clip(clip: Clip) -> Html:
         if video.start is None
         else f" from {video.start:g} s" + ("" if video.end is None else f" to {video.end:g} s")
     )
-    return element("figure", shown, element("figcaption", *said, element("small", video.path + segment)), class_="clip")
+    where = element("small", _breakable(video.path), segment)
+    return element("figure", shown, element("figcaption", *said, where), class_="clip")
+
+
+def _breakable(path: str) -> Html:
+    """A path that a narrow column breaks after a folder or a word, not within one."""
+    return joined(re.split(r"(?<=[/_])(?=[^/_])", path), "<wbr>")
 
 
 # ---------------------------------------------------------------- per class, probabilities, views

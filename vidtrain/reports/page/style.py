@@ -57,7 +57,8 @@ th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
 .tall { max-height: 560px; overflow: auto; } .tall .scroll { overflow: visible; }
 .tall thead th { position: sticky; top: 0; background: var(--paper); z-index: 1; }
-table.sortable tr > :first-child { position: sticky; left: 0; background: var(--paper); }
+table.sortable tr > :first-child { position: sticky; left: 0; background: var(--paper); border-bottom: 0;
+  box-shadow: inset 0 -1px var(--line); }
 .tall table.sortable thead th:first-child { z-index: 2; }
 table.confusion { font-size: .78rem; }
 table.confusion th, table.confusion td { border: 1px solid var(--line); padding: 2px 5px; }

@@ -9,7 +9,7 @@ matter and not that of a run's configuration:
     VIDTRAIN_STORE_SECONDS    how long one try may take, 60; there are three
 
 Several processes may share a cache: files get their names when they are whole. It holds to its size but for what the
-processes have fetched since each last looked, a hundredth of it each.
+processes have fetched and not yet told each other of, a thousandth of it each.
 
 A process that knows what it will need says so by `fetch_ahead`: `Cache.fetch` then waits for what is on its way.
 """
@@ -39,7 +39,7 @@ _THREADS: Final = 8  # files that a process fetches at a time ahead of their use
 _MOST_AHEAD: Final = 1 << 26  # bytes of members that are fetched ahead, since they are held in memory meanwhile
 _UNKNOWN: Final = 1 << 23  # bytes that a whole file counts as, whose size nobody has asked for
 _BYTES_A_SECOND: Final = 1e6  # that a store gives at least of what may be large
-_written: dict[str, int] = {}  # bytes that this process has fetched into a cache since it last looked
+_written: dict[str, int] = {}  # bytes that this process has fetched into a cache and not told the others of
 
 
 @dataclass(frozen=True)
@@ -118,28 +118,42 @@ class Cache:
                 part.unlink(missing_ok=True)
             raise VideoError(path, f"cannot be kept in {self.folder} ({error.strerror or error})") from None
         key = str(self.folder)
-        _written[key] = _written.get(key, self.most) + len(content)  # looks at its first file, too
-        if _written[key] > self.most // 100:
-            _written[key] = 0
-            self._shrink()
+        _written[key] = _written.get(key, 0) + len(content)
+        if _written[key] > self.most // 1000:
+            self._account(_written.pop(key))
 
-    def _shrink(self) -> None:
-        """Delete what was not used for the longest time, where all together is too large."""
+    def _account(self, size: int) -> None:
+        """Take `size` bytes from the room that all processes share; where there is none left, look what is there.
+
+        Looking takes a second for 200,000 files, so that it must not be done by each of many processes all the time.
+        """
+        file = self.folder / ".room"  # "MOST LEFT", bytes
         with FileLock(self.folder / ".lock"):
-            found = []
-            for file in (self.folder / "files").glob("*/*"):
-                with suppress(OSError):  # deleted by somebody else
-                    status = file.stat()
-                    found.append((status.st_mtime_ns, status.st_size, file))
-            total = sum(size for _, size, _ in found)
-            if total <= self.most:
-                return
+            try:
+                most, left = map(int, file.read_text(encoding="ascii").split())
+            except (OSError, ValueError):
+                most, left = 0, 0
+            left -= size
+            if most != self.most or left < 0:
+                left = self._shrink()
+            file.write_text(f"{self.most} {left}", encoding="ascii")
+
+    def _shrink(self) -> int:
+        """Delete what was not used for the longest time, where all together is too large; returns the room left."""
+        found = []
+        for file in (self.folder / "files").glob("*/*"):
+            with suppress(OSError):  # deleted by somebody else
+                status = file.stat()
+                found.append((status.st_mtime_ns, status.st_size, file))
+        total = sum(size for _, size, _ in found)
+        if total > self.most:
             for _, size, file in sorted(found)[:-1]:  # never the one that was fetched just now
                 with suppress(OSError):
                     file.unlink()
                 total -= size
                 if total <= _KEPT * self.most:
-                    return
+                    break
+        return max(0, self.most - total)
 
 
 def local_file(path: str | os.PathLike[str]) -> Path:

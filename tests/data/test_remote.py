@@ -149,6 +149,29 @@ def test_what_was_not_used_for_longest_makes_room(cache: Path, monkeypatch: pyte
     assert sum(file.stat().st_size for file in kept(cache)) <= own.most
 
 
+def test_the_cache_is_looked_through_when_its_room_is_used_up(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By all processes together: each look takes the time of 200,000 files."""
+    for n in range(12):
+        put(f"{n}.mp4", bytes(100))
+    monkeypatch.setenv("VIDTRAIN_CACHE_GB", "1e-6")  # 1,000 bytes
+    looks: list[int] = []
+    shrink = Cache._shrink
+    monkeypatch.setattr(Cache, "_shrink", lambda self: looks.append(len(kept(cache))) or shrink(self))
+    for n in range(8):
+        Cache.of_this_machine().fetch(f"moody://bucket/{n}.mp4")
+        store_cache._written.clear()  # as another process would begin
+    assert looks == [1]  # nobody knew what was there
+    for n in range(8, 12):
+        Cache.of_this_machine().fetch(f"moody://bucket/{n}.mp4")
+    assert looks == [1, 11]
+    assert len(kept(cache)) == 10
+    monkeypatch.setenv("VIDTRAIN_CACHE_GB", "5e-7")  # another size
+    put("12.mp4", bytes(100))
+    Cache.of_this_machine().fetch("moody://bucket/12.mp4")
+    assert looks == [1, 11, 11]
+    assert len(kept(cache)) == 4
+
+
 @pytest.mark.parametrize("mood", ["fails", "cuts"])
 def test_a_store_that_fails_for_a_while(mood: str) -> None:
     path = shards(ROOT).splits["train"].paths[0]

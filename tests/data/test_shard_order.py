@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from vidtrain.data.clips.loader import EpochBatchSampler
 from vidtrain.data.clips.shard_order import ShardOrder
 from vidtrain.errors import ConfigError
+from vidtrain.members import stretch_of
 
 Key = tuple[int, int, int]
 SHARDS, EACH = 12, 25
@@ -102,3 +103,21 @@ def test_files_that_lie_in_no_shard() -> None:
     message = "sampler.shuffle_window=5: mixes videos within tar files, and /d/a.mp4 lies in none: use data=shards"
     with pytest.raises(ConfigError, match=re.escape(message)):
         ShardOrder.of([*paths(), "/d/a.mp4"], 5)
+
+
+def test_shards_of_any_name() -> None:
+    """What looks like a member's path and is none, and the other way; where they lie is what `stretch_of` says."""
+    odd = [
+        "/d/a.tar@x/b.tar@512+9/1.mp4",
+        "/d/a.tar@512+9/b.tar@1024+7/2.mp4",
+        "/d/a.tar@99+x.tar@0+1/3",
+        "/d/ä.tar@7+8/4",
+    ]
+    order = ShardOrder.of([*odd, "/d/a.tar@0+4/0.mp4"], 1)
+    files = [stretch_of(path).file for path in [*odd, "/d/a.tar@0+4/0.mp4"]]
+    assert sorted(files[row] for row in order.rows) == sorted(files)
+    assert [files[row] for row in order.rows] == [files[0], files[1], files[1], files[2], files[3]]
+    assert order.rows.tolist() == [0, 4, 1, 2, 3]
+    for wrong in ("/d/a.tar@5+5", "/d/a.tar@5+5/", ".tar@5+5/x", "/d/a.tar@\u0665+5/x", f"/d/a.tar@{'9' * 19}+5/x"):
+        with pytest.raises(ConfigError, match="lies in none"):
+            ShardOrder.of([wrong], 1)

@@ -10,6 +10,7 @@ positions from where it lies:
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -41,17 +42,17 @@ class ShardOrder:
             ConfigError: one is not.
         """
         numbers: dict[str, int] = {}
-        shards, starts = [], []
+        shards, starts = array("q"), array("q")
         for path in paths:
-            stretch = stretch_of(path)
-            if stretch.size is None:
+            file, start = _where(path)
+            if start is None:
                 raise ConfigError(
                     f"sampler.shuffle_window={window}: mixes videos within tar files, and {path} lies in none: "
                     "use data=shards, or leave it null"
                 )
-            shards.append(numbers.setdefault(stretch.file, len(numbers)))
-            starts.append(stretch.start)
-        rows = np.lexsort((starts, shards)).astype(np.int64)
+            shards.append(numbers.setdefault(file, len(numbers)))
+            starts.append(start)
+        rows = np.lexsort((np.array(starts), np.array(shards))).astype(np.int64)
         return cls(rows, np.array(shards, np.int64)[rows], window)
 
     def shuffled_shards(self, rng: np.random.Generator) -> Indices:
@@ -63,3 +64,14 @@ class ShardOrder:
         """int64 (N,): a permutation of the positions that moves none of them by `window` or more."""
         count = len(self.rows)
         return np.argsort(np.arange(count) + self.window * rng.random(count), kind="stable").astype(np.int64)
+
+
+def _where(path: str) -> tuple[str, int | None]:
+    """The tar file of a member and where it begins in it; None: it is none. For ten million paths in ten seconds."""
+    file, _, rest = path.partition(".tar@")
+    start, _, rest = rest.partition("+")
+    size, _, name = rest.partition("/")
+    if file and name and start.isascii() and start.isdecimal() and size.isdecimal() and len(start) < 19:
+        return file, int(start)
+    stretch = stretch_of(path)  # whatever else there is in its name
+    return stretch.file.removesuffix(".tar"), None if stretch.size is None else stretch.start

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import multiprocessing
 import os
 import shutil
 import socket
@@ -27,9 +28,10 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -124,21 +126,32 @@ def serve(folder: Path, port: int, wait: float) -> None:
 
 
 @contextmanager
-def process(*command: str, port: int) -> Iterator[None]:
-    """A server that is there while the block runs."""
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def server(port: int, start: Callable[[], Any]) -> Iterator[None]:
+    """A process that answers at a port while the block runs."""
+    process = start()
     try:
-        for _ in range(300):
+        until = time.monotonic() + 300
+        while time.monotonic() < until:
             with socket.socket() as one:
                 if not one.connect_ex(("127.0.0.1", port)):
                     break
             time.sleep(0.1)
         else:
-            raise SystemExit(f"{command[1:4]} does not answer")
+            raise SystemExit("the server does not answer")
         yield
     finally:
-        server.kill()
-        server.wait()
+        process.kill()
+
+
+def file_server(folder: Path, port: int) -> Any:
+    process = multiprocessing.get_context("fork").Process(target=serve, args=(folder, port, WAIT), daemon=True)
+    process.start()
+    return process
+
+
+def moto_server(port: int) -> Any:
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def free_port() -> int:
@@ -185,9 +198,8 @@ def datasets(home: Path) -> dict[str, Path]:
 def measure(name: str, folder: Path, home: Path, rounds: int) -> Table:
     """A table of one dataset."""
     with ExitStack() as servers:
-        port = free_port()
-        own = [sys.executable, __file__, "--serve", str(folder), "--port", str(port)]
-        servers.enter_context(process(*own, port=port))
+        port, moto = free_port(), free_port()
+        servers.enter_context(server(port, partial(file_server, folder, port)))
         near = f"http://127.0.0.1:{port}"
         contestants = {
             DISK: Contestant(str(folder)),
@@ -198,9 +210,7 @@ def measure(name: str, folder: Path, home: Path, rounds: int) -> Table:
         if find_spec("s3fs"):
             contestants["s3, 30 ms"] = Contestant("s3://bucket", endpoint=near)
         if find_spec("s3fs") and find_spec("moto"):
-            moto = free_port()
-            server = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(moto)]
-            servers.enter_context(process(*server, port=moto))
+            servers.enter_context(server(moto, partial(moto_server, moto)))
             contestants["s3, moto"] = Contestant("s3://bucket", endpoint=f"http://127.0.0.1:{moto}")
             _upload(folder, contestants["s3, moto"].endpoint)
         found: dict[str, list[dict[str, float]]] = {title: [] for title in contestants}
@@ -237,12 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="rounds in which the contestants take turns")
     parser.add_argument("--write", type=Path, help="write the tables to this Markdown file")
-    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.serve:
-        serve(given.serve, given.port, WAIT)
-        return
     began, made = time.time(), []
     torch.set_num_threads(1)
     os.environ |= KEYS

@@ -319,14 +319,18 @@ def test_videos_of_a_batch_are_fetched_together(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_clips_of_a_store_are_those_of_the_disk(local: Path) -> None:
-    def pixels(manifest: Manifest, workers: int) -> list[list[int]]:
-        batches = TrainLoader(clips_of(manifest), Workers(workers), batch_size=2).epoch(3)
+    def pixels(manifest: Manifest, workers: int, share: tuple[int, int] = (0, 1), start: int = 0) -> list[list[int]]:
+        loader = TrainLoader(clips_of(manifest), Workers(workers), batch_size=2, share=share)
+        batches = loader.epoch(3, start)
         return [[*batch.videos.tolist(), *batch.inputs["rgb"].flatten(1).sum(1).tolist()] for batch in batches]
 
-    here = pixels(read_index(local).splits["train"], 0)
-    assert len(here) == 2
-    assert pixels(shards(ROOT).splits["train"], 0) == here
-    assert pixels(shards(ROOT).splits["train"], 2) == here
+    here, there = pixels(read_index(local).splits["train"], 0), shards(ROOT).splits["train"]
+    assert sorted(row for first, second, *_ in here for row in (first, second)) == [0, 1, 2, 3]
+    for workers in (0, 2):
+        assert pixels(there, workers) == here
+        assert pixels(there, workers, start=1) == here[1:]  # a resume in the middle of an epoch
+    for rank in range(2):  # two processes share each batch
+        assert pixels(there, 0, (rank, 2)) == [batch[rank::2] for batch in here]
 
 
 def test_views_of_a_test_are_fetched_ahead(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from tests.engine.test_trainer import Clips, assert_equal, resumed, trainer
 from vidtrain.engine.checkpoints import checkpoint as module
 from vidtrain.engine.checkpoints.background import Background, copied
 from vidtrain.engine.checkpoints.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
+from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import CheckpointError, StoppedError
 
@@ -197,6 +198,17 @@ def test_best_is_on_the_disk_before_last_tells_of_it(tmp_path: Path, monkeypatch
     with pytest.raises(CheckpointError, match=r"best\.pt"):
         training.fit()
     assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_a_best_that_is_gone_is_there_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = beside(tmp_path / "run", Clips(), save_minutes=1e9, epochs=1)
+    training.fit()
+    training.checkpoints.best.unlink()
+    there: list[bool] = []
+    monkeypatch.setattr(World, "any", lambda self, *flags: there.append(training.checkpoints.best.is_file()) or flags)
+    with slow_disk(monkeypatch, 0.2):
+        assert training.keep_best()["epoch"] == 1
+    assert there == [False, True]  # the second: the others may read it now
 
 
 def test_an_error_of_the_training_waits_for_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -267,6 +267,7 @@ class Trainer(Training):
                     self._before_validation()
                 self.checkpoints.save_best(self._model_state())
             self.progress.best_epoch = self.progress.epoch
+            self.checkpoints.wait()
             self.world.any(True)  # the others read it when it is there
         return load_checkpoint(self.checkpoints.best) if content is None else content
 

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
+from omegaconf import OmegaConf
 
 from tests.cli.conftest import Call, Run, environment
 from vidtrain.commands import run_dir
@@ -139,12 +140,41 @@ def test_a_users_list_of_defaults_may_name_a_choice(call: Call, tmp_path: Path) 
 
 
 def test_composed_the_same_without_copies() -> None:
-    register()
+    register("train")
     run_dir.register()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         usual = compose("train", ["model=c3d", "trainer.epochs=3"])
         with composed_without_copies():
             assert compose("train", ["model=c3d", "trainer.epochs=3"]) == usual
+            changed = compose("train", ["model=c3d", "trainer.epochs=4", "++model.more=1", "optimizer=adamw"])
+            assert changed != usual
+            assert compose("train", ["model=c3d", "trainer.epochs=3"]) == usual  # nothing of it was kept
+
+
+def test_a_file_is_parsed_twice_at_most_as_long_as_it_is_the_same(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own" / "data" / "clips.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("_target_: a.b\nroot: /one\n")
+    parsed: list[str] = []
+    load = OmegaConf.load
+
+    def counted(file: Any) -> Any:
+        parsed.append(Path(file.name).name)
+        return load(file)
+
+    monkeypatch.setattr(OmegaConf, "load", staticmethod(counted))
+
+    def root() -> str:
+        parsed.clear()
+        return call("train", "--config-dir", "own", "data=clips", "--cfg", "job", "-p", "data.root").stdout.strip()
+
+    for _ in range(2):
+        assert (root(), "clips.yaml" in parsed) == ("/one", True)
+    assert (root(), {"clips.yaml", "train.yaml"} & set(parsed)) == ("/one", set())
+    own.write_text("_target_: a.b\nroot: /two\n")
+    assert (root(), "clips.yaml" in parsed, "train.yaml" in parsed) == ("/two", True, False)
 
 
 def test_shell_completion_of_commands_groups_and_keys(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,11 +197,20 @@ def test_raft_fills_a_cache_in_this_process(tmp_path: Path) -> None:
 
 SCRIPT = """
     import sys
+    from dataclasses import replace
     from pathlib import Path
-    from tests.data.test_flow_cache import run
+    from vidtrain.data.flow.cache import make_flow
+    from vidtrain.data.flow.methods import OpenCVFlow
+    from vidtrain.data.manifest.manifest import Manifest, VideoData
+    from vidtrain.data.readers.any import AnyReader
+    from vidtrain.data.readers.pyav.reader import PyAVReader
+    from vidtrain.data.settings import FlowCacheConfig
 
     if __name__ == "__main__":
-        run(sorted(Path(sys.argv[1]).iterdir()), Path(sys.argv[2]))
+        paths = sorted(map(str, Path(sys.argv[1]).iterdir()))
+        data = VideoData(("a",), {"train": Manifest.of(paths, [0] * len(paths))})
+        settings = replace(FlowCacheConfig(), short_side=32)
+        make_flow(data, Path(sys.argv[2]), settings, OpenCVFlow("dis"), AnyReader(PyAVReader()), workers=1)
 """
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import pickle
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -226,22 +226,24 @@ def test_names_that_are_none(tmp_path: Path, changes: dict[str, Any]) -> None:
         read_index(tmp_path)
 
 
-def anonymous_kilobytes() -> int:
-    """Memory of this process that no file stands behind: pages of a mapped file are dropped when memory is short."""
+TOUCH_ALL = """
+import sys
+from pathlib import Path
+from vidtrain.data.manifest.index import read_index
+
+def anonymous_kilobytes():  # behind which no file stands: pages of a mapped file are dropped when memory is short
     text = Path("/proc/self/smaps_rollup").read_text()
     fields = dict(line.split(":") for line in text.splitlines()[1:])
     return int(fields["Anonymous"].split()[0])
 
-
-def touch_all(folder: Path, answer: multiprocessing.Queue[int]) -> None:
-    manifest = read_index(folder).splits["train"]
-    before = 0
-    for row in range(len(manifest)):
-        if row == 1000:  # what the first look costs anyway
-            before = anonymous_kilobytes()
-        manifest.paths[row]
-        int(manifest.labels[row])
-    answer.put(anonymous_kilobytes() - before)
+manifest = read_index(Path(sys.argv[1])).splits["train"]
+for row in range(len(manifest)):
+    if row == 1000:  # what the first look costs anyway
+        before = anonymous_kilobytes()
+    manifest.paths[row]
+    int(manifest.labels[row])
+print(anonymous_kilobytes() - before)
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -249,10 +251,6 @@ def test_a_process_does_not_grow_while_it_reads(tmp_path: Path) -> None:
     rows = 200_000
     paths = (str(tmp_path / f"class{n % 400:03d}" / f"{n:011d}_000000_000010.mp4") for n in range(rows))
     write_index(tmp_path, VideoData(("x", "y"), {"train": Manifest.of(paths, [n % 2 for n in range(rows)])}))
-    context = multiprocessing.get_context("spawn")  # free of what this process has allocated and freed
-    answer: multiprocessing.Queue[int] = context.Queue()
-    reader = context.Process(target=touch_all, args=(tmp_path, answer))
-    reader.start()
-    grown = answer.get(timeout=100)
-    reader.join()
+    command = [sys.executable, "-c", TOUCH_ALL, tmp_path]  # free of what this process has allocated and freed
+    grown = int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout)
     assert grown < 1_000, f"{grown} kB"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import faulthandler
 import os
 import signal
 import subprocess
@@ -16,44 +14,15 @@ from typing import Any
 
 import pytest
 
+from tests.data.pooled import misbehave, processor_time, square
 from vidtrain.data.jobs.pool import _MOST_SPARE, Outcome, _Crew, _spare, run
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.jobs.worker import Worker, _workers
-from vidtrain.errors import ConfigError, VideoError
+from vidtrain.errors import ConfigError
 
 _others: set[Worker] = set()
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and /proc")
-
-
-def square(number: int) -> int:
-    return number * number
-
-
-def processor_time(_: int) -> float:
-    """Seconds that the worker has worked so far."""
-    return time.process_time()
-
-
-def misbehave(item: str) -> str:
-    """Do what the item says."""
-    if item == "hang":
-        # native code that keeps the interpreter's lock: no Python signal handler and no thread gets a turn
-        ctypes.PyDLL(None).sleep(60) if os.name == "posix" else time.sleep(60)
-    if item == "abort":
-        faulthandler.disable()  # pytest's, which would print all stacks
-        os.abort()
-    if item == "exit":
-        os._exit(3)
-    if item == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if item == "video":
-        raise VideoError("clip.mp4", "is not a video")
-    if item == "config":
-        raise ConfigError("decoder=decord needs the package decord")
-    if item == "lambda":
-        return lambda: 1  # type: ignore[return-value]
-    return f"{item} by {os.getpid()}"
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,6 @@ import hashlib, sys
 import numpy as np
 from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
-from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 for path in sys.argv[1:]:
     with AnyReader(PyAVReader()).open(path) as video:
         frames = video.read(np.arange(video.info.num_frames))

@@ -10,8 +10,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn import calibration as sk_calibration
-from sklearn import metrics as sk
 from torch import Tensor
 
 from tests.tasks.made import scores_of
@@ -35,6 +33,8 @@ def made(videos: int, classes: int, seed: int, *, several: bool, present: int, l
 
 def expected(probs: Tensor, labels: Tensor) -> dict[str, list[float]]:
     """Per class by scikit-learn, nan where it has no number but warns."""
+    from sklearn import metrics as sk
+
     classes = range(probs.shape[1])
     true = labels.numpy() if labels.ndim == 2 else np.eye(probs.shape[1])[labels.numpy()]
     best = probs.argmax(1).numpy()
@@ -70,6 +70,8 @@ def test_each_class_has_the_numbers_of_scikit_learn(
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("videos", "classes"), [(300, 2), (65, 8), (1200, 400)])
 def test_what_is_averaged_is_what_scikit_learn_averages(videos: int, classes: int) -> None:
+    from sklearn import metrics as sk
+
     present = classes if classes == 2 else classes - 3
     probs, labels = made(videos, classes, 7, several=False, present=present, levels=50)
     probs = (probs + 0.01) / (probs + 0.01).sum(1, keepdim=True)
@@ -95,6 +97,8 @@ def test_what_is_averaged_is_what_scikit_learn_averages(videos: int, classes: in
 
 
 def test_several_classes_per_video_are_averaged_as_scikit_learn_does() -> None:
+    from sklearn import metrics as sk
+
     probs, labels = made(300, 12, 3, several=True, present=12, levels=20)
     report = scores_of(probs, labels).report()
     true, answers, scores = labels.numpy(), (probs >= 0.5).numpy(), probs.double().numpy()
@@ -109,13 +113,15 @@ def test_several_classes_per_video_are_averaged_as_scikit_learn_does() -> None:
 
 @pytest.mark.parametrize("several", [False, True])
 def test_bins_are_those_of_scikit_learn(several: bool) -> None:
+    from sklearn.calibration import calibration_curve
+
     probs, labels = made(500, 6, 11, several=several, present=6, levels=60)
     if not several:
         probs = probs.softmax(1)
     bins = reliability(probs, labels)
     confidence, best = (probs.flatten(), None) if several else probs.max(1)
     right = (labels.flatten() > 0) if best is None else best == labels
-    accuracy, mean = sk_calibration.calibration_curve(right.numpy(), confidence.double().numpy(), n_bins=15)
+    accuracy, mean = calibration_curve(right.numpy(), confidence.double().numpy(), n_bins=15)
     full = [one for one in bins if one["count"]]
     assert [one["accuracy"] for one in full] == pytest.approx(accuracy, **ALMOST)
     assert [one["confidence"] for one in full] == pytest.approx(mean, **ALMOST)

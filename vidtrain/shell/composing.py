@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 _OF_HYDRA: Final = re.compile(r"[+~]*hydra(\.mode|\.searchpath|=|$)")  # overrides that set it, or bring what may
@@ -51,7 +52,8 @@ def _not_set(hydra: Any, *given: Any, **more: Any) -> Any:  # Hydra 1.4 hands on
 @contextmanager
 def composed_without_copies() -> Iterator[None]:
     """While Hydra runs in here it neither copies all registered schemas, which it only reads, nor makes a configuration
-    of what an interpolation may name for each list of defaults, where the list has none."""
+    of what an interpolation may name for each list of defaults, where the list has none; and it parses a file twice,
+    not for each run of a sweep."""
     from hydra._internal import config_repository, defaults_list
 
     repository = getattr(config_repository, "CachingConfigRepository", None)
@@ -59,19 +61,48 @@ def composed_without_copies() -> Iterator[None]:
     if repository is None or named is None:
         yield
         return
-    copied = repository.__init__
+    copied, parsed = repository.__init__, config_repository.ConfigRepository.load_config
     repository.__init__ = _sharing_schemas
+    config_repository.ConfigRepository.load_config = _parsed_once(parsed)  # type: ignore[method-assign]
     defaults_list._create_interpolation_map = _where_one_is_named(named)
     try:
         yield
     finally:
         repository.__init__ = copied
+        config_repository.ConfigRepository.load_config = parsed  # type: ignore[method-assign]
         defaults_list._create_interpolation_map = named
 
 
 def _sharing_schemas(self: Any, delegate: Any) -> None:
     """CachingConfigRepository.__init__, which copies deeply because the list of sources may be set to another one."""
     self.delegate, self.cache = copy.copy(delegate), {}
+
+
+_parsed: Final[dict[tuple[Any, ...], Any]] = {}
+"""What ConfigRepository.load_config has returned for a file as it was then; None: it was asked for once."""
+
+
+def _parsed_once(usual: Callable[..., Any]) -> Callable[..., Any]:
+    def load_config(self: Any, config_path: str) -> Any:
+        name = config_path if config_path.endswith(".yaml") else f"{config_path}.yaml"
+        for source in self.sources:
+            if source.is_config(config_path):
+                break
+        else:
+            return usual(self, config_path)
+        try:
+            state = Path(source.path, name).stat()
+        except OSError:  # no file
+            return usual(self, config_path)
+        key = (source.provider, source.path, name, state.st_ino, state.st_size, state.st_mtime_ns)
+        if key not in _parsed:  # by most commands for the last time
+            _parsed[key] = None
+            return usual(self, config_path)
+        if _parsed[key] is None:
+            _parsed[key] = usual(self, config_path)
+        return copy.deepcopy(_parsed[key])  # what is composed is made of its parts
+
+    return load_config
 
 
 def _where_one_is_named(usual: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping
@@ -11,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from vidtrain.errors import ConfigError
+from vidtrain.export.contract import contract_text
 from vidtrain.export.network import Deployable
 from vidtrain.export.parity import Ask, compare
 from vidtrain.export.timing import latencies
 from vidtrain.export.trace import NotExportableError, random_frames, trace
+from vidtrain.tasks.segments.task import Segments
 
 CLIPS = {"rgb": torch.arange(7 * 2).reshape(7, 2)}
 
@@ -95,3 +98,17 @@ def test_the_preprocessing_is_in_the_program() -> None:
     assert torch.allclose(probs, wanted.sigmoid(), atol=1e-5)
     with pytest.raises(ConfigError, match="three numbers each"):
         Deployable(nn.Identity(), [0.1], [0.5], multi_label=True)
+
+
+def test_probabilities_beside_a_background_class() -> None:
+    """As those of task=segments with task.activation=softmax."""
+    network = Deployable(_Counting(), [0.5] * 3, [0.5] * 3, multi_label=True, background=True).eval()
+    frames = torch.randint(0, 256, (3, 2, 4, 4, 3), dtype=torch.uint8)
+    logits, probs = network(frames)
+    names = [str(number) for number in range(logits.shape[1])]
+    wanted = Segments(names, activation="softmax").probabilities(logits[:, None])
+    assert torch.allclose(probs, wanted)
+    assert (probs.sum(1) < 1).all()
+    content = {"class_names": names, "config": {}, "multi_label": True}
+    text = json.loads(contract_text(content, {"rgb": (2, 4, 4, 3)}, background=True))
+    assert text["outputs"]["probs"].startswith("softmax of the logits and 0")

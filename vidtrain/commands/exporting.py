@@ -29,6 +29,7 @@ from vidtrain.reports.results import write_json
 from vidtrain.reports.table import counted, table
 from vidtrain.runs.atomic import settle
 from vidtrain.tasks.classification.task import Classification
+from vidtrain.tasks.segments.task import Segments
 from vidtrain.terminal import printable
 
 REPORT: Final = "export.json"
@@ -83,12 +84,18 @@ class Exporting:
         self._subject, self._source, self._folder, self._tolerance = subject, clips, folder, tolerance
         transform, frames = config.transform, config.sampler.num_frames
         self._multi_label, self._classes = bool(content["multi_label"]), len(content["class_names"])
-        network = Deployable(subject.model.cpu(), transform.mean, transform.std, multi_label=self._multi_label)
+        kept = {key: content[key] for key in ("multi_label", "calibration")}
+        self._task = build.build_task(config.task, content["class_names"], **kept)
+        probs = {
+            "multi_label": self._multi_label,
+            "background": isinstance(self._task, Segments) and not self._task.multi_label,
+        }
+        network = Deployable(subject.model.cpu(), transform.mean, transform.std, **probs)
         self._network = network.eval()
         side = transform.size
         shapes = {"rgb": (frames, side, side, 3), "flow": (frames - 1, side, side, 2)}
         self._shapes = {name: shapes[name] for name in network.inputs}
-        self._text = contract_text(content, self._shapes)
+        self._text = contract_text(content, self._shapes, background=probs["background"])
         self._one: dict[str, Tensor] = {}
         self.networks: dict[str, nn.Module] = {"eager": OriginalNetwork(network)}
         self.report: dict[str, Any] = {
@@ -173,8 +180,7 @@ class Exporting:
         data = self._source.labelled(content["class_names"])
         rows: dict[str, dict[str, float]] = {name: {} for name in self.networks}
         primary, title = "", ""
-        kept = {key: content[key] for key in ("multi_label", "calibration")}
-        task = build.build_task(self._subject.config.task, content["class_names"], **kept)
+        task = self._task
         if data is not None and isinstance(task, Classification):  # other tasks' scores are of more than single clips
             primary, title = task.primary, f"{self._source.split} {task.titles[task.primary]}"
             for name, network in self.networks.items():
@@ -200,8 +206,9 @@ class Exporting:
         if ExportFormat.onnx not in self.networks:
             return
         file = self._folder / _ONNX
-        print(printable(f"vidtrain predict checkpoint={file} input=clip.mp4"))
-        if "flow" not in self._shapes:
+        segments = isinstance(self._task, Segments)
+        print(printable(f"vidtrain predict checkpoint={file} input=clip.mp4{' timeline=true' * segments}"))
+        if "flow" not in self._shapes and not segments:  # the script classifies whole videos
             shutil.copyfile(Path(formats.__file__).with_name(SCRIPT), self._folder / SCRIPT)
             print(printable(f"python {self._folder / SCRIPT} clip.mp4   (with numpy, av and onnxruntime alone)"))
         sizes = (

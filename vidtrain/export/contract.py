@@ -27,14 +27,18 @@ _LONGEST: Final = 1 << 24  # characters
 _AXES: Final = "clips, frames, height, width, channels"
 
 
-def contract_text(content: Mapping[str, Any], inputs: Mapping[str, Sequence[int]]) -> str:
+def contract_text(content: Mapping[str, Any], inputs: Mapping[str, Sequence[int]], *, background: bool = False) -> str:
     """The JSON of a file.
 
     Args:
         content: plain values as a checkpoint has them: config, class_names, multi_label, calibration.
         inputs: shape of each without the clips, (T, H, W, C).
+        background: of the probabilities, see Deployable.
     """
     several = bool(content.get("multi_label"))
+    kind = "sigmoid of the logits" if several else "softmax of the logits"
+    if background:
+        kind = "softmax of the logits and 0, which stands for nothing, without its probability"
     described = {
         name: {"shape": [None, *shape], "dtype": "uint8", "axes": _AXES, "channels": _channels(name)}
         for name, shape in inputs.items()
@@ -44,7 +48,7 @@ def contract_text(content: Mapping[str, Any], inputs: Mapping[str, Sequence[int]
         "inputs": described,
         "outputs": {
             "logits": "float32 (clips, classes)",
-            "probs": f"{'sigmoid' if several else 'softmax'} of the logits, before any calibration",
+            "probs": f"{kind}, before any calibration",
         },
         "class_names": list(content["class_names"]),
         "multi_label": several,

@@ -25,20 +25,31 @@ class Deployable(nn.Module):
     """What is exported: the network with its preprocessing before it, and the probabilities after it.
 
     Args:
-        model: in eval mode. mean, std: see Preprocess.
+        model: in eval mode. mean, std: see Preprocess. multi_label: probabilities by sigmoid, not softmax.
+        background: softmax over the classes and nothing, whose logit is 0: task.activation=softmax of task=segments.
     """
 
-    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], *, multi_label: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        multi_label: bool,
+        background: bool = False,
+    ) -> None:
         super().__init__()
         self.model = model
         self.inputs = model_inputs(model)
-        self.multi_label = multi_label
+        self.multi_label, self.background = multi_label, background
         self._preprocess = Preprocess(mean, std, torch.device("cpu"))
 
     def forward(self, *frames: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (N, T, H, W, C) of each of `inputs` -> logits and probabilities, float32 (N, K)."""
         ready = self._preprocess(dict(zip(self.inputs, frames, strict=True)), self.inputs)
         logits = self.model(ready if len(self.inputs) > 1 else ready[self.inputs[0]])
+        if self.background:
+            return logits, torch.cat([logits, torch.zeros_like(logits[:, :1])], 1).softmax(-1)[:, :-1]
         return logits, logits.sigmoid() if self.multi_label else logits.softmax(-1)
 
 

@@ -31,6 +31,34 @@ def test_show_writes_a_sheet_of_the_first_clips(call: Call, options: list[str]) 
     assert "show.clips=0: must be at least 1" in error_line(call("data", "show", *options, "show.clips=0", check=2))
 
 
+def test_show_draws_what_happens_when(call: Call, options: list[str], tmp_path: Path) -> None:
+    """Of rows that are segments, beside the sheet; each video once."""
+    root = Path(next(o for o in options if o.startswith("data.root=")).removeprefix("data.root="))
+    clips = sorted(root.rglob("*.mp4"))
+    if not clips:  # made by the first command that reads them
+        call("data", "show", *options, "show.clips=1", "show.frames=1")
+        clips = sorted(root.rglob("*.mp4"))
+    (tmp_path / "two").mkdir()
+    for name, clip in zip("ab", clips, strict=False):
+        (tmp_path / "two" / f"{name}.mp4").write_bytes(clip.read_bytes())
+    rows = ["video,start,end,label", "a,0,0.3,walk", "a,0.3,0.6,run", "a,0.1,0.2,run", "b,0.2,0.5,walk"]
+    (tmp_path / "two" / "labels.csv").write_text("\n".join(rows))
+    data = [
+        "data=segments",
+        "data.root=two",
+        "data.annotations=labels.csv",
+        "data.val_fraction=0",
+        "data.test_fraction=0",
+    ]
+    own = [option for option in options if not option.startswith("data.")]
+    done = call("data", "show", *data, *own, "show.frames=1")
+    assert "4 clips of train: show/segments_two_train.png" in done.stdout
+    assert "what happens when in 2 videos of them: show/segments_two_train_timeline.png" in done.stdout
+    picture = np.asarray(Image.open("show/segments_two_train_timeline.png").convert("RGB"))
+    walk, run = (np.abs(picture.astype(int) - colour).sum(2) < 30 for colour in ((238, 102, 119), (68, 119, 170)))
+    assert walk.any(1).sum() > 1.5 * run.any(1).sum() > 0  # a row of bars in both videos, and in one
+
+
 def test_doctor_measures_and_says_what_limits(call: Call, options: list[str]) -> None:
     args = ["doctor.seconds=0.2", "doctor.videos=8", "doctor.batch_size=4", "doctor.device=cpu", "num_workers=0"]
     done = call("data", "doctor", *options, *args, "model.width=4", "doctor.copies=false")

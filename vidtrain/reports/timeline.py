@@ -49,9 +49,7 @@ def timeline_figure(
     unreadable: Sequence[tuple[float, float]] = (),
 ) -> None:
     """Write a PNG: a row for each class that occurs, its segments as bars and its probability as a line."""
-    names = list(dict.fromkeys(s.label for s in sorted(segments, key=lambda s: class_names.index(s.label))))[
-        :_MOST_ROWS
-    ]
+    names = _occurring(segments, class_names)
     shown = names or [class_names[int(windows.probs.mean(0).argmax())]]  # nothing happened: what came closest
     figure = new_figure(figsize=(12, 1.2 + 0.55 * len(shown)))
     axes = figure.add_subplot()
@@ -72,6 +70,33 @@ def timeline_figure(
     axes.grid(axis="x", alpha=0.3)
     with quiet_fonts(), whole_file(file) as out:
         figure.savefig(out, format="png")
+
+
+def labels_figure(file: Path, videos: Sequence[tuple[str, Sequence[Segment]]], class_names: Sequence[str]) -> None:
+    """Write a PNG: of each video, by its title, a row for each class that occurs with its segments as bars, to the end
+    of the last one."""
+    rows = [_occurring(segments, class_names) for _, segments in videos]
+    heights = [0.55 + 0.24 * len(names) for names in rows]
+    figure = new_figure(figsize=(12, sum(heights)))
+    every = figure.subplots(len(videos), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (title, segments), names in zip(every, videos, rows, strict=True):
+        for row, name in enumerate(names):
+            bars = [(s.start, s.seconds) for s in segments if s.label == name]
+            axes.broken_barh(bars, (row - 0.4, 0.8), color=colour_of(name, class_names), linewidth=0)
+        axes.set_yticks(range(len(names)), [figure_label(name) for name in names], fontsize=8, parse_math=False)
+        axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
+        axes.set_xlim(0, max((s.end for s in segments), default=1.0))
+        axes.set_title(figure_label(title, 100), fontsize=8, loc="left", parse_math=False)
+        axes.tick_params(labelsize=8)
+        axes.grid(axis="x", alpha=0.3)
+    every[-1].set_xlabel("seconds", fontsize=8)
+    with quiet_fonts(), whole_file(file) as out:
+        figure.savefig(out, format="png")
+
+
+def _occurring(segments: Sequence[Segment], class_names: Sequence[str]) -> list[str]:
+    """The classes of segments in the order of their numbers, _MOST_ROWS at most."""
+    return list(dict.fromkeys(s.label for s in sorted(segments, key=lambda s: class_names.index(s.label))))[:_MOST_ROWS]
 
 
 @dataclass(frozen=True)

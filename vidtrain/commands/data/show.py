@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,16 @@ from vidtrain import build
 from vidtrain.commands.data.check import default_folder
 from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.manifest.untrimmed import untrimmed
 from vidtrain.data.settings import EvalConfig, SampleMode
 from vidtrain.errors import DataError, one_of
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
 from vidtrain.ranges import LARGEST_SEED, number
 from vidtrain.reports.contact_sheet import write_contact_sheet
+from vidtrain.reports.table import counted
+from vidtrain.reports.timeline import labels_figure
+from vidtrain.segments import Segment
 from vidtrain.terminal import print_line
 from vidtrain.types import Sample
 
@@ -32,7 +37,8 @@ class ShowConfig:
 
 
 def run(call: Invocation[DataCommandConfig]) -> None:
-    """Write OUTPUT/DATA_ROOT_SPLIT.png: of train the clips of the first epoch, else the centre clip of testing."""
+    """Write OUTPUT/DATA_ROOT_SPLIT.png: of train the clips of the first epoch, else the centre clip of testing; where
+    rows are segments also ..._timeline.png, all that happens in these videos."""
     options, own, name = call.options, call.options.of(ShowConfig), default_folder(call, "show").name
     split = "train" if options.split is None else str(options.split)
     data = build.build_data(options.data)
@@ -56,6 +62,25 @@ def run(call: Invocation[DataCommandConfig]) -> None:
         frames=own.frames,
     )
     print_line(f"{len(shown)} clips of {split}: {file}")
+    if manifest.starts is not None:
+        timelines = file.with_name(f"{name}_{split}_timeline.png")
+        count = _write_timelines(timelines, data, split, [manifest.paths[sample.video] for sample in shown])
+        print_line(f"what happens when in {counted(count, 'video')} of them: {timelines}")
+
+
+def _write_timelines(file: Path, data: VideoData, split: str, paths: Sequence[str]) -> int:
+    """The labels of the videos that these rows are segments of, each once; returns how many there are."""
+    whole = untrimmed(data).splits[split]
+    assert whole.segments is not None
+    rows = {path: row for row, path in enumerate(whole.paths)}
+    names = data.class_names
+    videos = [
+        (Path(path).name, [Segment(start, end, names[int(label)], 1.0) for start, end, label in table.tolist()])
+        for path in dict.fromkeys(paths)
+        for table in [whole.segments[rows[path]]]
+    ]
+    labels_figure(file, [(title, [s for s in own if np.isfinite(s.end)]) for title, own in videos], names)
+    return len(videos)
 
 
 def _load(options: DataCommandConfig, data: VideoData, split: str, row: int, *, seed: int) -> Sample:

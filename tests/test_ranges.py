@@ -53,6 +53,8 @@ ALLOWED = {
         "sweep.retries, sweep.startup_trials, sweep.prune_after": "none",
         "sweep.seed, shard.seed": "a seed like any other",
         "sweep.trial": "the first one",
+        "jobs.cpus, jobs.gpus": "none is asked for",
+        "jobs.deaths": "given up at the first",
         "live.idle, live.reconnect, live.alarm.cool_down": "not at all",
         "live.alarm.threshold": "the class that is the most probable, however improbable",
     },
@@ -66,6 +68,7 @@ ALLOWED = {
         "transform.aspect": "a region one pixel high",
         "prepare.min_psnr": "every copy that is not exact is refused",
         "tolerance": "export: whatever comes is kept",
+        "jobs.cpus, jobs.gpus": "more than a cluster has, as Ray or Slurm then says",
     },
 }
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,8 @@ def worked_at(item: Item) -> tuple[int, int]:
         raise KeyError("a bug")
     if what == "deadly" or (what == "deadly once" and Path(log).read_text().count(f"{number} ") == 1):
         os.kill(worker, signal.SIGKILL)
+    if what == "slow":
+        time.sleep(1)
     if what in ("deadly", "deadly once", "hangs"):
         time.sleep(60)
     return number * 10, worker
@@ -87,6 +90,32 @@ def test_a_death_costs_the_file_in_hand(on_ray: RayExecutor, tmp_path: Path) -> 
 def test_what_ends_a_run_is_raised_here(on_ray: RayExecutor, tmp_path: Path, what: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         list(on_ray.run(worked_at, items(tmp_path / "log", "", what), 60.0))
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_costs_its_files_in_hand(on_ray: RayExecutor, tmp_path: Path) -> None:
+    """A cluster of two nodes, reached by its address; the one that dies has one worker."""
+    from ray.cluster_utils import Cluster
+
+    memory = {"object_store_memory": 1 << 27}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **memory})
+    try:
+        other = cluster.add_node(num_cpus=1, **memory)
+        executor = replace(on_ray, address=cluster.address, tasks=None)
+        outcomes = executor.run(worked_at, items(tmp_path / "log", *["slow"] * 12), 60.0)
+        found = [next(outcomes)]
+        until = time.monotonic() + 60
+        while len({line.split()[1] for line in (tmp_path / "log").read_text().splitlines()}) < 2:
+            assert time.monotonic() < until
+            found.append(next(outcomes))
+        cluster.remove_node(other, allow_graceful=False)
+        found += outcomes
+    finally:
+        cluster.shutdown()
+    assert sorted(one.index for one in found) == list(range(12))
+    assert {one.fault for one in found} == {""}
+    begun = [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()]
+    assert len(begun) <= 12 + 1
 
 
 def workers_of_ray() -> list[int]:

@@ -215,6 +215,16 @@ def test_parts_leave_what_a_whole_run_leaves(action: str, videos: VideoData, tmp
         assert sum(len(done.bad) for done in made) == 1
 
 
+def test_a_part_leaves_the_shards_of_others_to_them(videos: VideoData, tmp_path: Path) -> None:
+    """Another part may have begun and finished one since the journals were read."""
+    assert a_part("shard", videos, tmp_path, Part(1, 2)).made
+    (tmp_path / "shards.1-of-2.jsonl").unlink()
+    assert a_part("shard", videos, tmp_path, Part(2, 2)).made
+    (tmp_path / "shards.2-of-2.jsonl").unlink()
+    with pytest.raises(ConfigError, match=r"holds train-00000\d.tar \(and \d more\) of another dataset"):
+        a_part("shard", videos, tmp_path, Part(2, 2))
+
+
 def test_copies_with_other_settings_are_removed_by_the_last_run(videos: VideoData, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(videos, out, workers=None, short_side=32)

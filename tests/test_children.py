@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from vidtrain import __version__
+from vidtrain.children import run_command
+from vidtrain.errors import VideoError
+
 SCRIPT = """
 import multiprocessing, sys
 from multiprocessing import shared_memory
@@ -72,3 +76,10 @@ def test_with_python_3_10(tmp_path: Path) -> None:
     if not python or not known:
         pytest.skip("needs a Python 3.10")
     assert started(python, "keep_working_folder_out", tmp_path) == ("worked\n", "")
+
+
+def test_a_command_as_a_process(tmp_path: Path) -> None:
+    assert run_command((["--version"], str(tmp_path))) == f"vidtrain {__version__}"
+    with pytest.raises(VideoError, match=r"^data: vidtrain data nope: no such action") as error:
+        run_command((["data", "nope"], str(tmp_path)))
+    assert "\n" not in error.value.reason

@@ -6,11 +6,17 @@ that lies there, and an innocent signal.py is hit alike.
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from multiprocessing import util
 from pathlib import Path
 from typing import Any, Final
+
+from vidtrain.errors import VideoError
 
 # Stands in front of multiprocessing's own `-c CODE ARGUMENTS`, which Python hands on as arguments; then runs that.
 _FIRST: Final = "import sys; sys.path[:1] = [p for p in sys.path[:1] if p]; del sys.argv[1]; exec(sys.argv.pop(1))"
@@ -22,6 +28,34 @@ def command(code: str) -> list[str]:
     """What starts a Python that runs `code` and finds the modules that this process finds."""
     searched = [str(Path(entry).absolute()) if Path(entry).exists() else entry for entry in sys.path]
     return [sys.executable, "-c", f"import sys; sys.path[:] = sys.argv[1:]; {code}", *searched]
+
+
+def run_command(what: tuple[Sequence[str], str]) -> str:
+    """Run `vidtrain WORDS` in a folder, as a process that ends with this one; what it printed.
+
+    Raises:
+        VideoError: it failed; the reason is its last line.
+    """
+    words, folder = what
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(
+            command("from vidtrain.shell.sweep_child import main; main()"),
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=err,
+            cwd=folder,
+        )
+        assert process.stdin is not None
+        with process.stdin:  # stays open: its end tells the process to end
+            process.stdin.write(json.dumps(list(words)).encode() + b"\n")
+            process.stdin.flush()
+            code = process.wait()
+        out.seek(0)
+        err.seek(0)
+        printed, said = (file.read().decode("utf-8", "replace").strip() for file in (out, err))
+    if code:
+        raise VideoError(words[0], said.rpartition("\n")[2].removeprefix("vidtrain: error: ") or f"exit code {code}")
+    return printed
 
 
 def keep_working_folder_out() -> None:

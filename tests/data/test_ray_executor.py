@@ -68,7 +68,7 @@ def on_ray(monkeypatch: pytest.MonkeyPatch) -> RayExecutor:
     """Two workers, two files each."""
     pytest.importorskip("ray", reason="needs Ray")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    monkeypatch.setenv("RAY_worker_niceness", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # of the cluster of two nodes, too
     return RayExecutor(tasks=2, chunk=3, deaths=1)
 
 

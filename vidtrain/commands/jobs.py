@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from vidtrain.children import command
+from vidtrain.children import run_command
 from vidtrain.commands.videos import listed, num_workers, printable
 from vidtrain.data.jobs.parts import Part, PartMade
 from vidtrain.data.jobs.pool import Executor
 from vidtrain.data.jobs.ray_executor import RayExecutor
 from vidtrain.data.settings import ExecutorName, JobsConfig
-from vidtrain.errors import ConfigError, VideoError, VidtrainError
+from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.options.schema import DataCommandConfig
 from vidtrain.ranges import LONGEST
 
@@ -66,34 +62,6 @@ def done_on_ray(verb: str, jobs: JobsConfig, workers: str) -> bool:
         if failed:
             raise VidtrainError(f"jobs=ray: {failed}; the same command goes on with what is missing")
     return True
-
-
-def run_command(what: tuple[Sequence[str], str]) -> str:
-    """Run `vidtrain WORDS` in a folder, as a process that ends with this one; what it printed.
-
-    Raises:
-        VideoError: it failed; the reason is its last line.
-    """
-    words, folder = what
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = subprocess.Popen(
-            command("from vidtrain.shell.sweep_child import main; main()"),
-            stdin=subprocess.PIPE,
-            stdout=out,
-            stderr=err,
-            cwd=folder,
-        )
-        assert process.stdin is not None
-        with process.stdin:  # stays open: its end tells the process to end
-            process.stdin.write(json.dumps(list(words)).encode() + b"\n")
-            process.stdin.flush()
-            code = process.wait()
-        out.seek(0)
-        err.seek(0)
-        printed, said = (file.read().decode("utf-8", "replace").strip() for file in (out, err))
-    if code:
-        raise VideoError(words[0], said.rpartition("\n")[2].removeprefix("vidtrain: error: ") or f"exit code {code}")
-    return printed
 
 
 def part_of(jobs: JobsConfig) -> Part | None:

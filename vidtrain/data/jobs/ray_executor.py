@@ -94,6 +94,7 @@ class RayExecutor:
             count = max(1, self.tasks or processors())
             own = {"address": "local", "num_cpus": count * self.cpus, "object_store_memory": _STORE}
             own["include_dashboard"] = False
+            os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 is next to nothing on a busy machine
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as empty:
             try:
                 with _inside(empty):

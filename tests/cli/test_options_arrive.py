@@ -40,7 +40,13 @@ def test_training(tiny: list[str], call: Call, made: dict[str, dict[str, Any]]) 
         *["task.label_smoothing=0.2", "task.mixup=0.3", "task.cutmix=0.4", "trainer.clip_grad=2"],
         *["trainer.ema=0.75", "trainer.keep_last=3", "sampler.class_balance=0.5", "sampler.clips_per_video=2"],
         *["trainer.on_oom=fail", "transform.flip=0.125", "transform.hue=0.25", "trainer.overfit=true"],
-        *["data.max_bad_fraction=0.5", "schedule=step", "schedule.gamma=0.3", "transform.mean=[0.1,0.2,0.3]"],
+        *[
+            "trainer.async_save=true",
+            "data.max_bad_fraction=0.5",
+            "schedule=step",
+            "schedule.gamma=0.3",
+            "transform.mean=[0.1,0.2,0.3]",
+        ],
     )
     clips, loader, step = (made[name] for name in ("TrainClips", "TrainLoader", "TrainingStep"))
     task = step["args"][2]
@@ -59,7 +65,7 @@ def test_training(tiny: list[str], call: Call, made: dict[str, dict[str, Any]]) 
     assert step["args"][0].preprocess._shift.flatten().tolist() == pytest.approx(
         [-0.1 / 0.225, -0.2 / 0.225, -0.3 / 0.225]
     )
-    assert made["Checkpoints"]["keep_last"] == 3
+    assert (made["Checkpoints"]["keep_last"], made["Checkpoints"]["in_background"]) == (3, True)
     trainer = made["Trainer"]
     assert made["standard_hooks"]["args"][1] == 8  # half of sixteen videos
     schedule = trainer["args"][2].schedule

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import threading
 import time
 from collections import OrderedDict
@@ -21,6 +23,7 @@ from vidtrain.engine.checkpoints.checkpoint import Checkpoints, load_checkpoint,
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import CheckpointError, StoppedError
+from vidtrain.runs import atomic
 
 # ---------------------------------------------------------------- the copy
 
@@ -222,3 +225,33 @@ def test_an_error_of_the_training_waits_for_the_file(tmp_path: Path, monkeypatch
     with slow_disk(monkeypatch, 0.2), pytest.raises(ArithmeticError):
         fails()
     assert (tmp_path / "run" / "last.pt").is_file()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_kill_in_the_middle_of_a_file_leaves_the_former(tmp_path: Path) -> None:
+    training = beside(tmp_path / "run", Clips())
+    training.save()
+    training.checkpoints.wait()
+    former = training.checkpoints.last.read_bytes()
+    child = os.fork()
+    if not child:
+        try:
+            # in the thread that writes, when the bytes are to go to the disk
+            atomic.os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
+            training.progress.update = 7
+            training.save()
+            training.checkpoints.wait()
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert (tmp_path / "run" / ".last.pt.part").stat().st_size > 1000  # it was being written
+    assert training.checkpoints.last.read_bytes() == former
+    training.progress.update = 8
+    training.save()
+    training.checkpoints.wait()
+    assert [load_checkpoint(file)["progress"]["update"] for file in sorted((tmp_path / "run").glob("last*.pt"))] == [
+        0,
+        8,
+    ]
+    assert not (tmp_path / "run" / ".last.pt.part").exists()

@@ -99,7 +99,7 @@ class Training:
         same = len(ranks) == world.size
         if same:
             restore_rng(ranks[world.rank]["rng"], self.precision.device)
-        else:
+        elif world.is_main:
             log.warning(
                 "saved by %d processes, continued by %d: dropout differs from here on, the rest goes on as it was",
                 len(ranks),

@@ -3,6 +3,8 @@ learned this in seconds."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,10 +12,14 @@ from av.video.frame import VideoFrame
 from torch import Tensor, nn
 
 from vidtrain import create_model
+from vidtrain.data.flow.codes import LIMIT
+from vidtrain.data.flow.methods import OpenCVFlow
 from vidtrain.data.motion.scene import scene_clips
+from vidtrain.engine.preprocess import model_inputs
 from vidtrain.explain.score import ClassScore
 
 FRAMES, SIZE = 8, 32
+MEAN, STD = 0.45, 0.225
 LENGTH, SIDE = 4, 8
 """Frames and pixels of a square."""
 Box = tuple[slice, slice, slice]
@@ -46,17 +52,25 @@ def both_squares() -> Tensor:
     return x
 
 
-def directions(split: int, count: int) -> tuple[Tensor, Tensor]:
+def directions(split: int, count: int, num_frames: int = FRAMES) -> tuple[Tensor, Tensor]:
     """Of the built-in motion: clips (2 count, 3, T, H, W) of scenes that move right, and the same backwards, and their
     classes 0 and 1."""
     clips = []
     for scene in range(count):
-        planes = next(scene_clips((0, split, scene), SIZE, 2 * FRAMES))[::2]  # moves right first
+        planes = next(scene_clips((0, split, scene), SIZE, 2 * num_frames))[::2]  # moves right first
         frames = [VideoFrame.from_ndarray(plane, format="yuv420p").to_ndarray(format="rgb24") for plane in planes]
         clips.append(np.stack(frames))
     right = torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3)
-    right = (right.float() / 255 - 0.45) / 0.225
+    right = (right.float() / 255 - MEAN) / STD
     return torch.cat([right, right.flip(2)]), torch.arange(2).repeat_interleave(count)
+
+
+def flow_of(clips: Tensor) -> Tensor:
+    """Of the clips of `directions`, DIS flow from frame to frame, as a network reads it: (N, 2, T - 1, H, W)."""
+    frames = ((clips * STD + MEAN) * 255).round().byte().permute(0, 2, 3, 4, 1).numpy()
+    pairs = frames[:, :-1].reshape(-1, SIZE, SIZE, 3), frames[:, 1:].reshape(-1, SIZE, SIZE, 3)
+    fields = torch.from_numpy(OpenCVFlow("dis")(*pairs)).unflatten(0, (len(clips), -1))
+    return fields.permute(0, 4, 1, 2, 3).clamp(-LIMIT, LIMIT) / LIMIT
 
 
 def trained(name: str, *, lr: float, steps: int, **options: object) -> nn.Module:
@@ -76,5 +90,12 @@ def trained(name: str, *, lr: float, steps: int, **options: object) -> nn.Module
     return model
 
 
+def called(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Logits (N, K): a network that reads several inputs gets a dict of them."""
+    names = model_inputs(model)
+    logits: Tensor = model(inputs["rgb"] if names == ("rgb",) else {name: inputs[name] for name in names})
+    return logits
+
+
 def score_of(model: nn.Module, target: int) -> ClassScore:
-    return ClassScore(model, lambda inputs: model(inputs["rgb"]), target)
+    return ClassScore(model, lambda inputs: called(model, inputs), target)

@@ -214,7 +214,7 @@ def _mapped(score: ClassScore, inputs: dict[str, Tensor], options: MapOptions) -
 
         def step(boxes: int) -> None:
             if not bars:
-                bars.append(stack.enter_context(ProgressBar(boxes, "occluding", unit="box")))
+                bars.append(stack.enter_context(ProgressBar(boxes, "occluding", unit="window")))
             bars[0].step()
 
         return evidence_map(score, inputs, options, step)

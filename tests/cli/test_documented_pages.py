@@ -36,6 +36,7 @@ ALSO = {
 INSTEAD: dict[str, list[str]] = {
     "reject_precision=0.95": ["reject_precision=0.2"],  # which small networks reach
     "sweep.trials=30": ["sweep.trials=2"],
+    "experiment=search": ["experiment=search", "sweep.trials=2", "sweep.space.model=[early_fusion,slow_fusion]"],
     "data.fold=0,1,2,3,4": ["data.fold=0,1"],
     "model=c3d,s3d": ["model=early_fusion,slow_fusion"],
     "model=c3d,r3d_18": ["model=early_fusion,slow_fusion"],

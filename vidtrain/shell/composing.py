@@ -57,20 +57,22 @@ def composed_without_copies() -> Iterator[None]:
     from hydra._internal import config_repository, defaults_list
 
     repository = getattr(config_repository, "CachingConfigRepository", None)
-    named = getattr(defaults_list, "_create_interpolation_map", None)  # private, as get_mode is
-    if repository is None or named is None:
+    named = getattr(defaults_list, "_create_interpolation_map", None)  # private, as get_mode is; not there in 1.4
+    if repository is None:
         yield
         return
     copied, parsed = repository.__init__, config_repository.ConfigRepository.load_config
     repository.__init__ = _sharing_schemas
     config_repository.ConfigRepository.load_config = _parsed_once(parsed)  # type: ignore[method-assign]
-    defaults_list._create_interpolation_map = _where_one_is_named(named)
+    if named is not None:
+        defaults_list._create_interpolation_map = _where_one_is_named(named)
     try:
         yield
     finally:
         repository.__init__ = copied
         config_repository.ConfigRepository.load_config = parsed  # type: ignore[method-assign]
-        defaults_list._create_interpolation_map = named
+        if named is not None:
+            defaults_list._create_interpolation_map = named
 
 
 def _sharing_schemas(self: Any, delegate: Any) -> None:

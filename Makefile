@@ -28,11 +28,15 @@ table: install  ## The fusion ladder on the built-in dataset: single frame, late
 # with bytecode, also where the shell has switched it off: else each process compiles all tests and the package again
 PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-test: install lint types  ## Lint, types, tests (without the slow ones)
-	$(PYTEST)
+# beside the tests, which leave a processor idle now and then: mypy reads PyTorch, a minute where it has not before
+TYPES_BESIDE = $(BIN)/mypy >$(VENV)/types.txt 2>&1 & types=$$!; \
+	$(1); tests=$$?; wait $$types; types=$$?; cat $(VENV)/types.txt; exit $$((tests ? tests : types))
 
-test-all: install lint types  ## All tests
-	$(PYTEST) -m ''
+test: install lint  ## Lint, types, tests (without the slow ones)
+	$(call TYPES_BESIDE,$(PYTEST))
+
+test-all: install lint  ## All tests
+	$(call TYPES_BESIDE,$(PYTEST) -m '')
 
 lint: install
 	$(BIN)/ruff check .

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 import vidtrain
+from tests import warm
 from vidtrain import build
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.settings import SamplerConfig, TransformConfig
@@ -41,8 +40,8 @@ def test_create_model_gives_the_clip_to_those_that_need_it() -> None:
 def test_the_first_model_of_a_process_may_be_on_meta() -> None:
     code = "import torch, vidtrain\nwith torch.device('meta'): m = vidtrain.create_model('c3d', num_classes=3)\n"
     code += "print(next(m.parameters()).device)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said == "meta\n"
+    done = warm.run(["-c", code])
+    assert (done.stdout, done.stderr) == ("meta\n", "")
 
 
 def test_create_model_names_what_is_wrong() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests import warm
 from tests.engine.pair import BATCH, VIDEOS, Net
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo's meeting by a file")
@@ -26,10 +27,9 @@ def run_pair(module: str, folder: Path) -> list[dict[str, Any]]:
     """What `python -m MODULE RANK FOLDER` wrote to RANK.json in each of two processes."""
     root = Path(__file__).parents[2]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}  # tests is no installed package
-    command = [sys.executable, "-m", module]
     both = [
-        subprocess.Popen(
-            [*command, str(rank), str(folder)],
+        warm.Python(
+            ["-m", module, str(rank), str(folder)],
             cwd=root,
             env=environment,
             stderr=subprocess.PIPE,

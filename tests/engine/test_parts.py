@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import warm
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import Preprocess
@@ -170,9 +170,8 @@ print(load_checkpoint(file)["epoch"], [p.name for p in file.parent.iterdir()])
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")
 def test_a_disk_that_fills_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = warm.run(["-c", FULL_DISK, str(tmp_path)], timeout=60)
+    assert done.returncode == 0, done.stderr
     error, rest = done.stdout.splitlines()
     assert "cannot write" in error
     assert "last.pt is the last good one" in error

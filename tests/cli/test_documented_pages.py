@@ -94,15 +94,20 @@ def needs(shown: Shown) -> str:
 def walk(page: Path) -> list[tuple[Shown, str]]:
     """The commands of a page in their order, and why each cannot run here, "" where it can: nor can one that reads what
     another would have written."""
-    found, lost = [], set()
+    found: list[tuple[Shown, str]] = []
+    made: set[str] = set()
+    lost: set[str] = set()
     for shown in commands_of(page):
-        if shown.words[0] == "extract":
+        outputs = {word.partition("=")[2] for word in shown.words if word.startswith(("output=", "run_dir="))}
+        if shown.words[0] == "extract" and not outputs & made:
             shown = replace(shown, words=tuple(own for word in shown.words for own in INSTEAD.get(word, [word])))
-        values = [word.partition("=")[2] for word in shown.words]
-        reads = any(value.split("/")[0] in lost for value in values if value)
+        values = [word.partition("=")[2] or word for word in shown.words[1:]]
+        reads = any(f"{value}/".startswith(f"{one}/") for value in values for one in lost)
         reason = needs(shown) or ("another command" if reads else "")
         if reason:
-            lost |= {word.partition("=")[2] for word in shown.words if word.startswith(("output=", "run_dir="))}
+            lost |= outputs - made
+        else:
+            made |= outputs
         found.append((shown, reason))
     return found
 

@@ -98,11 +98,12 @@ def overlaps(content: ReportContent) -> Html:
     }
     if not any(lines.values()):
         return _NOTHING
-    return element(
-        "div",
-        line_chart(lines, title="mAP", x_title="overlap in time (tIoU) that is asked for", share=True),
-        class_="row",
+    chart = line_chart(lines, title="mAP", x_title="overlap in time (tIoU) that is asked for", share=True)
+    kit = (
+        "ActivityNet's evaluator ranks what was found by its score, as today's papers do. THUMOS14's kit gives each "
+        "true segment what overlaps it most, however low its score: where much is found faintly, it says less."
     )
+    return joined([element("div", chart, class_="row"), element("p", kit, class_="note")])
 
 
 def segment_classes(content: ReportContent) -> Html:

@@ -31,7 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mvit_v2_s": {"width": 12, "depths": [1, 1, 2, 1]},
     "hiera_tiny": {},
     "inflated": {"backbone": "tiny"},
-    "i3d_r50_nonlocal": {},
+    "i3d_r50_nonlocal": {"width": 8},
     "timm_frames": {"head": "attentive"},
 }
 WRITTEN = (

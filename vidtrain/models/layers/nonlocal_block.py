@@ -72,7 +72,12 @@ class NonLocalBlock(nn.Module):
     def _weigh(self, theta: torch.Tensor, phi: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
         """(B, N, d), (B, M, d), (B, M, D) -> (B, N, D)."""
         if self.mode in ("gaussian", "embedded_gaussian"):
-            return F.scaled_dot_product_attention(theta, phi, g, scale=None if self.scale else 1.0)
+            query, key, value = (
+                theta[:, None],
+                phi[:, None],
+                g[:, None],
+            )  # ONNX's exporter takes attention with heads only
+            return F.scaled_dot_product_attention(query, key, value, scale=None if self.scale else 1.0)[:, 0]
         if self.pair is None:
             affinity = theta @ phi.transpose(1, 2)
         else:  # w . [theta, phi] is a sum of two terms, so the (N x M) concatenations need not be made

@@ -148,9 +148,9 @@ def test_the_facts_of_a_result() -> None:
     for number, row in enumerate(result["classes"]):
         row |= {"recall": 1 - number / 10, "support": 10}
     result["classes"][8] |= {"support": 0, "recall": None}
-    result |= {"not_finite": ["a.mp4", "b.mp4"], "balanced_accuracy": True, "loss": None}
+    result |= {"not_finite": ["a.mp4", "b.mp4"], "unreadable": 3, "balanced_accuracy": True, "loss": None}
     facts = _facts(result, Classification(result["class_names"]))
-    assert (facts.scored, facts.listed, facts.missing, facts.unreadable, facts.not_finite) == (90, 92, 1, 1, 2)
+    assert (facts.scored, facts.listed, facts.missing, facts.unreadable, facts.not_finite) == (90, 92, 1, 3, 2)
     assert facts.unseen == 1
     assert [name for name, _, _ in facts.weakest] == ["k7", "k6", "k5", "k4", "k3"]
     assert facts.weakest[0] == ("k7", pytest.approx(0.3), 10)

@@ -26,6 +26,9 @@ _SECRET: Final = re.compile(r"://[^/@]*@|\?")
 _TRIES: Final = 3
 _PAUSE: Final = 0.5  # seconds before the second try, twice that before the third
 _BEFORE: Final = 3 * BLOCK  # bytes read before a member: its header, and the extended one of a long name
+_held: dict[int, Any] = {}
+"""fsspec's file systems. In a forked process fsspec forgets those of the parent, and s3fs closes the connections of one
+that nobody has: the parent's, in a loop that is not theirs, with a page of complaints for each worker."""
 _SEEN: Final = ("etag", "md5", "digest", "modified", "mtime", "updated", "created", "generation")
 
 
@@ -136,6 +139,7 @@ def _system(url: str) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         kind = url.partition("://")[0]
         raise ConfigError(f"{kind}://: {error}; pip install 'vidtrain[store]' brings s3 and http") from None
+    _held[id(system)] = system
     return system, name
 
 

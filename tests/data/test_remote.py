@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import shutil
 import tarfile
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +94,7 @@ def cache(local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         if file.is_file():
             system.pipe_file(f"/bucket/set/{file.name}", file.read_bytes())
     Moody.asked.clear()
+    del system
     yield tmp_path / "cache"
     Moody.store.clear()
     store_cache._written.clear()
@@ -381,6 +384,17 @@ def test_a_forked_process_fetches_ahead_itself() -> None:
     child.start()
     child.join(20)
     assert child.exitcode == 0
+
+
+def test_a_file_system_outlives_its_place_in_fsspecs_cache() -> None:
+    """Which fsspec empties in a forked process; s3fs would then close its parent's connections there."""
+    system, _ = remote._system(ROOT)
+    alive = weakref.ref(system)
+    del system
+    Moody.store.clear()  # whose files know their file system
+    Moody.clear_instance_cache()
+    gc.collect()
+    assert alive() is not None
 
 
 def _fetch_in_child(path: str) -> None:

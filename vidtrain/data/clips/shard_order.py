@@ -67,7 +67,7 @@ class ShardOrder:
 
 
 def _where(path: str) -> tuple[str, int | None]:
-    """The tar file of a member and where it begins in it; None: it is none. For ten million paths in ten seconds."""
+    """The tar file of a member and where it begins in it; None: it is none. It is asked for millions of paths."""
     file, _, rest = path.partition(".tar@")
     start, _, rest = rest.partition("+")
     size, _, name = rest.partition("/")

@@ -13,7 +13,7 @@ from vidtrain.options.commands import ACTIONS, COMMANDS
 from vidtrain.options.described import fields
 
 SMALL = ["trainer.num_workers=0", "eval.clips=1"]
-CLIPS = ["data=folder", "data.root=clips", "num_workers=0", "transform.size=32"]
+CLIPS = ["data=folder", "data.root=clips", "num_workers=1", "transform.size=32"]
 FILES = {
     "predict": ["checkpoint=best.pt", "input=clip.mp4", *SMALL, "output={}/a.csv"],
     "bench": ["model=slow_fusion", "transform.size=32", "batch_size=[2]", "seconds=0.01", "output={}/a.json"],

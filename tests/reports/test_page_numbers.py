@@ -24,7 +24,9 @@ def content(test: dict[str, Any] | None = None, **parts: Any) -> ReportContent:
     """Of four classes and 40 videos. test: parts of result.json that are others."""
     result = {**made_result(4, 40), **(test or {})}
     check_result(result)
-    return ReportContent("run", TestResult(Path("out"), result, tuple(result["class_names"])), TITLES, **parts)
+    parts.setdefault("primary", "map" if result["multi_label"] else "top1")
+    test_result = TestResult(Path("out"), result, tuple(result["class_names"]))
+    return ReportContent(title="run", test=test_result, titles=TITLES, **parts)
 
 
 def said(html: str) -> str:

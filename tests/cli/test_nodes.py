@@ -75,6 +75,7 @@ def test_what_torchrun_starts_again_continues(call: Call, monkeypatch: pytest.Mo
 def test_two_nodes_of_two_processes(tiny: list[str], tmp_path: Path, vidtrain: Run) -> None:
     """HSDP has DDP's losses, and its checkpoints are those of FSDP."""
     args = [*tiny, *MODEL, *BARE, "trainer.accumulate=2", "data.train_scenes=4", "trainer.ema=0.9"]
+    args.append("schedule=constant")  # the same updates, however many epochs are to come
     vidtrain("train", *args, "trainer.devices=2", "run_dir=ddp")
     nodes = ["--nnodes=2", "--nproc-per-node=2", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{free_port()}"]
     agents = [torchrun(tmp_path, nodes, [*args, "trainer.strategy=hsdp", "run_dir=hsdp"]) for _ in range(2)]

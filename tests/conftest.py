@@ -54,8 +54,8 @@ _SAFE_PATH = os.environ.get("PYTHONSAFEPATH")
 
 @pytest.fixture(autouse=True)
 def _no_safe_path_left_behind() -> Iterator[None]:
-    """A command that runs in this process keeps the working folder out of its children's paths (vidtrain/children.py);
-    the children of the next test are others."""
+    """A command that runs in this process keeps the working folder out of its children's paths, see
+    vidtrain/child_imports.py; the children of the next test are others."""
     yield
     if _SAFE_PATH is None:
         os.environ.pop("PYTHONSAFEPATH", None)

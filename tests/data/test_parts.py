@@ -22,7 +22,7 @@ from vidtrain.data.jobs.making import Job, part_of, whole
 from vidtrain.data.jobs.parts import Part, PartMade, writer
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.prepare.prepare import prepare_part
-from vidtrain.data.prepare.shards import write_shards, write_shards_part
+from vidtrain.data.prepare.sharding import write_shards, write_shards_part
 from vidtrain.data.settings import CopyFormat, FlowCacheConfig, PrepareConfig, ShardConfig
 from vidtrain.errors import ConfigError, VideoError, VidtrainError
 from vidtrain.runs import sole_writer

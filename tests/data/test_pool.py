@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from tests.data.pooled import misbehave, processor_time, square
+from vidtrain.data.jobs.killable import Worker, _workers
 from vidtrain.data.jobs.pool import _MOST_SPARE, Outcome, _Crew, _spare, run
 from vidtrain.data.jobs.progress import ProgressBar
-from vidtrain.data.jobs.worker import Worker, _workers
 from vidtrain.errors import ConfigError
 
 _others: set[Worker] = set()

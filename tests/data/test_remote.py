@@ -33,7 +33,7 @@ from vidtrain.data.formats.shards import shards
 from vidtrain.data.formats.table import table
 from vidtrain.data.manifest.index import read_index
 from vidtrain.data.manifest.manifest import Manifest, VideoData
-from vidtrain.data.prepare.shards import write_shards
+from vidtrain.data.prepare.sharding import write_shards
 from vidtrain.data.settings import EvalConfig, SamplerConfig, ShardConfig, TransformConfig
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.members import open_bytes, stretch_of, walk_tar

@@ -18,7 +18,7 @@ from vidtrain.data.formats.shards import shards
 from vidtrain.data.manifest.index import read_index
 from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, VideoData
 from vidtrain.data.prepare.sample import member_names
-from vidtrain.data.prepare.shards import Sharded, bytes_of, write_shards
+from vidtrain.data.prepare.sharding import Sharded, bytes_of, write_shards
 from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.decord import DecordReader
 from vidtrain.data.settings import CopyFormat, ShardConfig

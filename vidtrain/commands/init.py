@@ -19,7 +19,7 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import MISSING
 
 from vidtrain import build
-from vidtrain.children import processors
+from vidtrain.child_imports import processors
 from vidtrain.commands.first_choices import Chosen, GivenWeights, Machine, TrainingVideos, choose, to_text, to_yaml
 from vidtrain.commands.run_dir import folder_name
 from vidtrain.commands.videos import listed

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from vidtrain.children import run_command
+from vidtrain.child_imports import run_command
 from vidtrain.commands.videos import listed, num_workers, printable
 from vidtrain.data.jobs.parts import Part, PartMade
 from vidtrain.data.jobs.pool import Executor

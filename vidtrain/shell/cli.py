@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vidtrain import __version__
-from vidtrain.children import keep_working_folder_out
+from vidtrain.child_imports import keep_working_folder_out
 from vidtrain.engine.devices.environment import RESTARTS
 from vidtrain.errors import EXIT_INTERRUPTED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
 from vidtrain.options.commands import COMMANDS, FROM_CHECKPOINT

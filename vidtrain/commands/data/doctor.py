@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vidtrain import build
-from vidtrain.children import processors
+from vidtrain.child_imports import processors
 from vidtrain.commands import training
 from vidtrain.commands.scoring import manifest_of
 from vidtrain.data.checks.measure import loader_rate, time_stages

@@ -9,7 +9,7 @@ from vidtrain.commands.jobs import part_of, part_summary, workers_of
 from vidtrain.commands.videos import listed, load, override, printable
 from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.prepare.prepare import readable
-from vidtrain.data.prepare.shards import Sharded, write_shards, write_shards_part
+from vidtrain.data.prepare.sharding import Sharded, write_shards, write_shards_part
 from vidtrain.data.settings import ShardConfig
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig

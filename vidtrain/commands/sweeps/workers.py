@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
-from vidtrain.children import command, processors
+from vidtrain.child_imports import command, processors
 from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED
 
 log = logging.getLogger("vidtrain")

@@ -1,4 +1,8 @@
-"""Segments of untrimmed videos: labels with a start and an end, as programs for it and public datasets write them."""
+"""Segments of untrimmed videos: labels with a start and an end, as programs for it and public datasets write them.
+
+Tables of any columns, BORIS, DeepEthogram's frame by frame, Charades and EPIC-KITCHENS in `_files.annotation_tables`;
+ActivityNet's and THUMOS' JSON, Label Studio and ELAN in `_files.annotation_trees`.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,9 @@ from typing import Final
 
 import numpy as np
 
+from vidtrain.data.formats._files.annotation_record import Annotation, Annotations, check_size
 from vidtrain.data.formats._files.annotation_tables import TableColumns, names_times, read_annotation_table
 from vidtrain.data.formats._files.annotation_trees import read_annotation_json, read_eaf
-from vidtrain.data.formats._files.annotations import Annotation, Annotations, check_size
 from vidtrain.data.formats._files.finish import SPLITS, finish, val_is_test
 from vidtrain.data.formats._files.places import find_by_name
 from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels

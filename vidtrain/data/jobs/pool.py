@@ -6,7 +6,7 @@ Every item has a time limit; the process of one that exceeds it is killed and re
         for outcome in outcomes:
             print(paths[outcome.index], outcome.error or outcome.value)
 
-Nothing is shared between the processes (see `worker`): each has pipes of its own and one item at a time.
+Nothing is shared between the processes (see `killable`): each has pipes of its own and one item at a time.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
+from vidtrain.data.jobs.killable import START_SECONDS, Inbox, Worker, not_started, value_of
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.jobs.serve import Answer
-from vidtrain.data.jobs.worker import START_SECONDS, Inbox, Worker, not_started, value_of
 from vidtrain.errors import VideoError
 
 Item = TypeVar("Item")

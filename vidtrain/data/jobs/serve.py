@@ -1,6 +1,6 @@
-"""The process at the other end of `worker`: a loop of requests on standard input and answers on standard output.
+"""The process at the other end of `killable`: a loop of requests on standard input and answers on standard output.
 
-Started by `worker` alone. Imports what the function needs that it is sent first, and torch only if that does.
+Started by `killable` alone. Imports what the function needs that it is sent first, and torch only if that does.
 
     request    kind (1 byte), seconds (8), length (8), then that many bytes: a pickle
     answer     length (8), then a pickle of (pickle of (value, error, its traceback), sizes), then the arrays of the

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol
 import av
 from tqdm import tqdm
 
-from vidtrain.children import processors
+from vidtrain.child_imports import processors
 from vidtrain.data.motion.scene import Yuv420
 from vidtrain.errors import DataError
 from vidtrain.plain import read_json

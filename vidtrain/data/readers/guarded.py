@@ -1,7 +1,7 @@
 """Reading videos in a process of their own, which is killed when it takes too long.
 
 decord and torchcodec can hang inside native code, where no exception and no signal handler reaches them. So they run in
-a worker (see `vidtrain.data.jobs.worker`), one for each process that reads and each reader's settings, used for one
+a worker (see `vidtrain.data.jobs.killable`), one for each process that reads and each reader's settings, used for one
 file after the other.
 
 A worker that does not answer in time, or that crashes twice, becomes a VideoError of the file it was reading; the next
@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from vidtrain.data.jobs.worker import START_SECONDS, TookTooLong, Worker, WorkerDied
+from vidtrain.data.jobs.killable import START_SECONDS, TookTooLong, Worker, WorkerDied
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.pyav.reader import slots_of
 from vidtrain.errors import VideoError

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from vidtrain.data.formats._files.annotations import POINTS, Annotations, Toggles, seconds_of
+from vidtrain.data.formats._files.annotation_record import POINTS, Annotations, Toggles, seconds_of
 from vidtrain.data.formats._files.delimited import SEPARATORS, cut_csv, find_separator
 from vidtrain.data.formats._files.text import read_lines
 from vidtrain.errors import DataError, one_of

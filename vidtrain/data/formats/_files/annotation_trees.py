@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 from xml.parsers import expat
 
-from vidtrain.data.formats._files.annotations import POINTS, Annotations, Toggles, seconds_of
+from vidtrain.data.formats._files.annotation_record import POINTS, Annotations, Toggles, seconds_of
 from vidtrain.data.formats._files.text import read_json
 from vidtrain.errors import DataError
 

@@ -25,8 +25,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vidtrain.data.readers.pyav.counted import Counted
 from vidtrain.data.readers.pyav.damage import filled, fingerprint, look_for
+from vidtrain.data.readers.pyav.decoded_count import Counted
 from vidtrain.data.readers.pyav.frame_numbers import skip_test
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.packed import PackedTable, scan_packed, units

@@ -28,8 +28,8 @@ from av.video.stream import VideoStream
 from vidtrain.data.readers.pyav.damage import look_for
 from vidtrain.data.readers.pyav.frame_numbers import TemporalReferences, skip_test
 from vidtrain.data.readers.pyav.holes import NO_HOLES, Holes, find_holes
-from vidtrain.data.readers.pyav.index import read_index
 from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, refers_ahead_test, true_keyframes
+from vidtrain.data.readers.pyav.mp4_index import read_index
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.references import VOP
 from vidtrain.data.readers.pyav.timing import allows_new_clocks, jump_ticks, stuck

@@ -33,7 +33,7 @@ from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import StringArray, VideoData
 from vidtrain.data.prepare.prepare import check_output
 from vidtrain.data.prepare.sample import ShardSample, samples_of
-from vidtrain.data.prepare.shard import Shard, ShardJob, members_of, write_shard
+from vidtrain.data.prepare.shard_tar import Shard, ShardJob, members_of, write_shard
 from vidtrain.data.settings import ShardConfig
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.members import Member

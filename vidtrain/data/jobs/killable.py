@@ -28,7 +28,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from vidtrain.children import command
+from vidtrain.child_imports import command
 from vidtrain.data.jobs.serve import ASK, FUNCTION, HEAD, LENGTH, TELL, Answer, read_bytes, read_into, write_all
 from vidtrain.errors import VidtrainError
 

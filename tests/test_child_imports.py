@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vidtrain import __version__
-from vidtrain.children import run_command
+from vidtrain.child_imports import run_command
 from vidtrain.errors import VideoError
 
 SCRIPT = """

@@ -158,3 +158,14 @@ def test_the_facts_of_a_result() -> None:
     assert facts.intervals == {"top1": tuple(result["intervals"]["values"]["top1"])}
     bare = _facts({**result, "intervals": None, "classes": None}, Classification(result["class_names"]))
     assert (bare.intervals, bare.weakest, bare.unseen) == ({}, [], 0)
+
+
+def test_a_network_on_features_is_asked_about_features() -> None:
+    text = card(reads_features=True)
+    assert "It reads no frames but features of videos, by `vidtrain extract`" in text
+    assert "16 frames" not in text.partition("## Results")[0]
+    use = section(text, "Use")
+    assert 'vidtrain.load_model("THIS_FOLDER")' in use
+    assert "vidtrain eval checkpoint=THIS_FOLDER data=features data.root=FEATURES" in use
+    assert "predict" not in use
+    assert "predict" in section(card(), "Use")

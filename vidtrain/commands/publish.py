@@ -100,7 +100,8 @@ def run(call: Invocation[PublishConfig]) -> None:
         log.warning("%s: somebody has edited it, so it stays; remove it for one of these results", output / CARD)
     _compare(output, content["class_names"], state)
     loads = "" if theirs is None else f", in transformers as {theirs.config['architectures'][0]}"
-    print(f"{output}: {len(state)} tensors, {len(content['class_names'])} classes; loads by vidtrain.load{loads}")
+    load = "load_model" if model_inputs(model) == ("features",) else "load"  # there are no clips to ask it about
+    print(f"{output}: {len(state)} tensors, {len(content['class_names'])} classes; loads by vidtrain.{load}{loads}")
     if reason:
         print(f"not in transformers: {reason}")
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from vidtrain import build
 from vidtrain.commands.run_dir import FINISHED_FILE, FORMATS
+from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.models.catalogue import catalogue
 from vidtrain.models.weights.to_transformers import TransformersModel
@@ -68,6 +69,7 @@ def card_of(
         license=given.get("license"),
         architecture=None if theirs is None else theirs.config["architectures"][0],
         notes=[] if theirs is None else theirs.notes,
+        reads_features=model_inputs(model) == ("features",),
     ).to_markdown()
 
 

@@ -70,6 +70,8 @@ class ModelCard:
     """The class of transformers that loads it."""
     notes: Sequence[str] = ()
     """How its logits differ there."""
+    reads_features: bool = False
+    """Not frames but what `vidtrain extract` has made of them."""
 
     def to_markdown(self) -> str:
         parts = [
@@ -105,10 +107,12 @@ class ModelCard:
     def _what(self) -> str:
         paper = f" ({_md(self.paper)})" if self.paper else ""
         several = ", any number of which may hold for a video" if self.multi_label else ""
+        reads = f"clips of {_md(self.clips)}. A prediction is made of {_md(self.averaged)}"
+        if self.reads_features:
+            reads = "no frames but features of videos, by `vidtrain extract` and the network that made those of the training"
         return (
             f"A video classifier: {_md(self.model)}{paper}, {self.parameters / 1e6:.3f} M parameters, "
-            f"{len(self.class_names)} classes{several}. It reads clips of {_md(self.clips)}. A prediction is made of "
-            f"{_md(self.averaged)}.\n\n{self._verdict()}"
+            f"{len(self.class_names)} classes{several}. It reads {reads}.\n\n{self._verdict()}"
         )
 
     def _verdict(self) -> str:
@@ -130,6 +134,10 @@ class ModelCard:
         return f"{test.level * 100:g} % interval {low:.3f} to {high:.3f} over {test.count} {_md(test.over)}"
 
     def _use(self) -> str:
+        if self.reads_features:
+            load = 'model, content = vidtrain.load_model("THIS_FOLDER")'
+            test = "vidtrain eval checkpoint=THIS_FOLDER data=features data.root=FEATURES"
+            return _block("python", "import vidtrain", "", load) + "\n\n" + _block("", test)
         text = _block(
             "python",
             "import vidtrain",

@@ -17,14 +17,14 @@ from vidtrain.errors import VideoError
 SCRIPT = """
 import multiprocessing, sys
 from multiprocessing import shared_memory
-from vidtrain import children
+from vidtrain import child_imports
 
 def work(queue):
     import threading, random, textwrap
     queue.put([sys.path, sys.argv, sys.warnoptions])
 
 if __name__ == "__main__":
-    getattr(children, sys.argv[1])()
+    getattr(child_imports, sys.argv[1])()
     for method in ("spawn", "forkserver"):
         context = multiprocessing.get_context(method)
         queue = context.Queue()

@@ -36,10 +36,11 @@ def test_it_has_what_it_is_given(kind: str, tmp_path: Path) -> None:
 def test_it_is_forked_and_none_knows_of_another() -> None:
     code = "import os, sys; print('torch' in sys.modules, os.environ.get('OWN')); os.environ['OWN'] = 'x'; sys.x = 1"
     code += "; import random; print(random.random())"
-    said = [warm.run(["-c", code]).stdout.split() for _ in range(2)]
+    env = dict(warm._ENVIRONMENT)  # whatever the tests before have left in os.environ
+    said = [warm.run(["-c", code], env=env).stdout.split() for _ in range(2)]
     assert [words[:2] for words in said] == [["True", "None"]] * 2
     assert said[0][2] != said[1][2]
-    unlike = {**os.environ, "PYTHONIOENCODING": "ascii"}  # is read when Python starts
+    unlike = {**env, "PYTHONIOENCODING": "ascii"}  # is read when Python starts
     assert warm.run(["-c", code + "; print(sys.stdout.encoding)"], env=unlike).stdout.split()[::3] == ["False", "ascii"]
 
 

@@ -102,8 +102,9 @@ def test_a_training_that_fails_later_names_its_folder(
 
     monkeypatch.setattr(train_command, "_tested", fails)
     done = call("train", *tiny, "trainer.epochs=1", "run_dir=mine", check=2)
-    last = done.stderr.splitlines()[-1]
-    assert last == f"vidtrain: {Path('mine').absolute()} holds what was trained; resume=auto goes on there"
+    before, last = done.stderr.splitlines()[-2:]
+    assert before == f"vidtrain: {Path('mine').absolute()} holds what was trained; resume=auto goes on there"
+    assert last == "vidtrain: error: the test fails"
     assert Path("mine/last.pt").is_file()
 
 

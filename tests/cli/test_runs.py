@@ -173,7 +173,7 @@ def test_bad_videos_are_replaced_in_training_and_named_in_testing(call: Call, tr
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
     run = ["train", "data=folder", "data.root=mine", "data.val_fraction=0", *SMALL, "run_dir=r"]
     assert "more than data.max_bad_fraction allows" in error_line_at_end(call(*run, check=2).stderr)
-    shutil.rmtree("r")
+    assert not Path("r").exists()
     done = call(*run, "data.max_bad_fraction=0.2")
     assert f"unreadable video replaced: {broken['train']}" in done.stderr
     result = json.loads(Path("r/result.json").read_text())

@@ -155,7 +155,9 @@ def test_a_line_whose_times_are_those_of_other_frames_is_none(tmp_path: Path, so
 def test_a_line_of_another_kind_is_none(tmp_path: Path, sources: list[Video], wrong: dict[str, Any]) -> None:
     fill(tmp_path / "out", sources[:1])
     journal = tmp_path / "out" / "videos.jsonl"
-    assert FeatureFolder(tmp_path / "out", MADE, "float16").finished(sources[0]) is not None
+    before = FeatureFolder(tmp_path / "out", MADE, "float16")
+    assert before.finished(sources[0]) is not None
+    before.close()
     line = json.loads(journal.read_text())
     if "file" in wrong:  # which is there, and as large as the line says
         copy = tmp_path / "out" / wrong["file"]

@@ -109,7 +109,7 @@ class ModelCard:
         several = ", any number of which may hold for a video" if self.multi_label else ""
         reads = f"clips of {_md(self.clips)}. A prediction is made of {_md(self.averaged)}"
         if self.reads_features:
-            reads = "no frames but features of videos, by `vidtrain extract` and the network that made those of the training"
+            reads = "no frames but features of videos, by `vidtrain extract` and the network of those in training"
         return (
             f"A video classifier: {_md(self.model)}{paper}, {self.parameters / 1e6:.3f} M parameters, "
             f"{len(self.class_names)} classes{several}. It reads {reads}.\n\n{self._verdict()}"

@@ -50,8 +50,7 @@ def whole_file(
         with part.open(mode.replace("w", "x"), **text) as file:
             own = os.fstat(file.fileno())
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            to_disk(file)
         if before is not None:
             before()
         _check_still(part, own, path)
@@ -121,6 +120,12 @@ def settle(part: Path, path: Path) -> int:
         size = file.seek(0, os.SEEK_END)
     part.replace(path)
     return size
+
+
+def to_disk(file: IO[Any]) -> None:
+    """What was written to it, as far as a power cut is concerned."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

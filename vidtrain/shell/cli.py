@@ -307,13 +307,11 @@ def task(command: str) -> Callable[[Any], Any]:
             if mistake is None:
                 raise
             folder = Path(HydraConfig.get().runtime.output_dir)
-            stays = run_dir.remove_refused(folder)
-            code = report(mistake)
-            if stays and command == "train" and not isinstance(mistake, StoppedError):
+            if run_dir.remove_refused(folder) and command == "train" and not isinstance(mistake, StoppedError):
                 print(
                     printable(f"vidtrain: {folder} holds what was trained; resume=auto goes on there"), file=sys.stderr
                 )
-            raise SystemExit(code) from None
+            raise SystemExit(report(mistake)) from None
 
     return run
 

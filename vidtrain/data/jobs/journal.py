@@ -19,7 +19,7 @@ from vidtrain.data.jobs.parts import Part, files_of_parts
 from vidtrain.errors import DataError
 from vidtrain.members import size_of, stretch_of
 from vidtrain.plain import parse_json
-from vidtrain.runs.atomic import write_csv
+from vidtrain.runs.atomic import to_disk, write_csv
 
 Entry = TypeVar("Entry")
 
@@ -103,7 +103,7 @@ class Journal(Generic[Entry]):
             for entry in self._entries_of(file).values():
                 self.add(entry)
             if self._out is not None:
-                os.fsync(self._out.fileno())
+                to_disk(self._out)
             file.unlink()
 
     def add(self, entry: Entry) -> None:

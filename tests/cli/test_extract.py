@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests import warm
 from tests.cli.conftest import NUMBERS_ONLY, Call, Done, environment
 from tests.videos import scene, write_video
 from vidtrain import build, create_model, load_model
@@ -298,8 +298,8 @@ def test_a_killed_run_goes_on(videos: Path, call: Call, tmp_path: Path) -> None:
         shutil.copy(videos / "train" / "a" / "0.mp4", folder / f"{number}.mp4")
     given = ["extract", *NET, *of(mine), *CLIP, "hop=1", "output=out", "data.test_fraction=0"]
     call(*given[:-2], "output=whole", "data.test_fraction=0")
-    command = [sys.executable, "-m", "vidtrain", *given]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    command = ["-m", "vidtrain", *given]
+    process = warm.Python(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     journal, deadline = tmp_path / "out" / "videos.jsonl", time.monotonic() + 60
     while not (journal.is_file() and len(journal.read_bytes().splitlines()) >= 3):
         assert process.poll() is None, process.communicate()

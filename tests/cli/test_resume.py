@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.cli.conftest import Call, environment, error_line
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 
 
 def start(args: list[str], cwd: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "vidtrain", "train", *args]
-    return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True, env=environment())
+    command = ["-m", "vidtrain", "train", *args]
+    return warm.Python(command, cwd=cwd, stderr=subprocess.PIPE, text=True, env=environment())
 
 
 def wait_for_lines(file: Path, lines: int, process: subprocess.Popen[str]) -> None:

@@ -6,14 +6,14 @@ import csv
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.cli.conftest import NUMBERS_ONLY, Call, Run, environment, error_line
+from tests import warm
+from tests.cli.conftest import NUMBERS_ONLY, Call, environment, error_line
 from vidtrain import load_model
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 
@@ -202,20 +202,10 @@ def test_inspect_prints_the_layers(call: Call) -> None:
     assert "GMAC" in out
 
 
-def test_torchrun_starts_it(vidtrain: Run, tiny: list[str], tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=1"]
+def test_torchrun_starts_it(tiny: list[str], tmp_path: Path) -> None:
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=1"]
     command = [*torchrun, "-m", "vidtrain", "train", *tiny, "run_dir=r", "trainer.epochs=1"]
-    done = subprocess.run(
-        [*command, "run_dir=r", "trainer.epochs=1"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = warm.run(command, cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "r" / "best.pt").is_file()
 
@@ -227,8 +217,8 @@ def test_weights_only_loading_suffices(trained: Path) -> None:
 
 def test_a_reader_that_has_gone_is_no_error(trained: Path, tmp_path: Path) -> None:
     """vidtrain eval ... | head -1: Hydra says nothing of it, and the exit code is 0."""
-    command = [sys.executable, "-m", "vidtrain", "eval", f"checkpoint={trained / 'best.pt'}", "output=out"]
-    process = subprocess.Popen(
+    command = ["-m", "vidtrain", "eval", f"checkpoint={trained / 'best.pt'}", "output=out"]
+    process = warm.Python(
         command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None

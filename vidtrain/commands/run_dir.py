@@ -65,12 +65,13 @@ _OWN_FOLDERS, _OWN_FILES = (".hydra", "tensorboard"), ("train.log", "metrics.jso
 _LONGEST_NAME = 150  # of what varies; file systems allow 255 bytes for the whole name
 _chosen: dict[str, str] = {}
 _fresh: dict[Path, list[Path]] = {}  # run folders that were not there -> themselves and those above that were not
-"""Folders that were not there before this process."""
+"""Folders that were not there before this command."""
 
 
 def register() -> None:
     """Make `${vidtrain_run_dir:}` and `${vidtrain_sweep_folder:}` known to OmegaConf, with nothing chosen yet."""
     _chosen.clear()
+    _fresh.clear()
     OmegaConf.register_new_resolver("vidtrain_run_dir", _resolve, replace=True)
     OmegaConf.register_new_resolver("vidtrain_sweep_folder", sweep_folder, replace=True)
 
@@ -220,8 +221,8 @@ def _made(folder: Path) -> bool:
         folder.mkdir()
     except FileExistsError:
         return False
-    _fresh[folder.absolute()] = [folder.absolute(), *above]
-    atexit.register(_remove_if_empty, folder.absolute())  # when it was but asked for, as by --cfg
+    _fresh[folder.absolute()] = made = [folder.absolute(), *above]
+    atexit.register(_remove_if_empty, made)  # when it was but asked for, as by --cfg
     return True
 
 
@@ -250,14 +251,14 @@ def remove_refused(folder: Path) -> bool:
     for name in _OWN_FILES:
         with contextlib.suppress(OSError):
             (folder / name).unlink()
-    _remove_if_empty(folder)
+    _remove_if_empty(_fresh[folder])
     return False
 
 
-def _remove_if_empty(folder: Path) -> None:
-    """With the folders of its model, its data and all runs that were made for it, if these are empty, too."""
+def _remove_if_empty(made: list[Path]) -> None:
+    """A run's folder, and those of its model, its data and all runs that were made for it, if these are empty, too."""
     with contextlib.suppress(OSError):
-        for path in _fresh[folder]:
+        for path in made:
             path.rmdir()
 
 

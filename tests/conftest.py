@@ -30,6 +30,28 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+# Files that take 10 to 60 seconds of CPU, the longest first.
+LONGEST = [
+    *("cli/test_extract.py", "models/test_every_model.py", "models/test_recurrent_all.py", "cli/test_hostile.py"),
+    *("cli/test_kept.py", "cli/test_resume.py", "engine/test_pair.py", "cli/test_flow.py", "cli/test_run_folders.py"),
+    *("data/test_readers_memory.py", "tasks/test_per_class.py", "cli/test_testing.py", "engine/test_background.py"),
+    *("cli/test_runs.py", "cli/test_jobs.py"),
+]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """xdist would begin with the files of the most tests: one of four that take 20 seconds would be the last, and all
+    other processes wait for it."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A worker of xdist gets a file after the other in this order."""
+    root = Path(__file__).parent
+    order = {root / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
 @pytest.fixture(scope="session")
 def test_videos() -> Path:
     """A folder with real videos and real annotation files: VIDTRAIN_TEST_VIDEOS, or shared/videos beside the code."""

@@ -176,10 +176,33 @@ def test_what_is_no_segment_is_counted(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_text(TABLES[name], encoding="utf-8")
         assert any(note in line for line in read(tmp_path, annotations=str(tmp_path / name)).notes), name
-    (tmp_path / "x.csv").write_text("video,start,end,label\na,2,2,walk\na,3,1,walk\na,-0.5,4,walk\n")
+    (tmp_path / "x.csv").write_text("video,start,end,label\na,2,2,walk\na,-0.5,4,walk\n")
     data = read(tmp_path, annotations=str(tmp_path / "x.csv"))
     assert rows(data) == [("a.mp4", 0.0, 4.0, "walk")]
-    assert any("2 annotations have no length" in note for note in data.notes)
+    assert any("1 annotations have no length" in note for note in data.notes)
+
+
+def test_an_end_before_the_start(tmp_path: Path) -> None:
+    """Refused in a table that somebody has made; published ones have a few."""
+    (tmp_path / "x.csv").write_text("video,start,end,label\na,3,1,walk\na,1_0,20,walk\na,1,4,walk\n")
+    with pytest.raises(DataError, match=r"x\.csv:2: got 'a,3,1,walk', expected a video, a label, a start and an end"):
+        read(tmp_path, annotations=str(tmp_path / "x.csv"))
+    segments = [{"segment": times, "label": "walk"} for times in ([3, 1], [1, 4])]
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps({"database": {"a": {"annotations": segments}}}))
+    data = read(tmp_path, annotations=str(file))
+    assert rows(data) == [("a.mp4", 1.0, 4.0, "walk")]
+    assert any("1 annotations have no length" in note for note in data.notes)
+    segments.append({"segment": [0, 10**400], "label": "walk"})
+    file.write_text(json.dumps({"database": {"a": {"annotations": segments}}}))
+    with pytest.raises(DataError, match=r"expected segment: \[start, end\] and label"):
+        read(tmp_path, annotations=str(file))
+
+
+def test_an_encoding_that_nobody_knows(tmp_path: Path) -> None:
+    (tmp_path / "x.eaf").write_text('<?xml version="1.0" encoding="UTF-99"?><ANNOTATION_DOCUMENT/>')
+    with pytest.raises(DataError, match=r"x\.eaf: not a file of ELAN that can be read"):
+        read(tmp_path, annotations=str(tmp_path / "x.eaf"))
 
 
 @pytest.fixture(scope="module")

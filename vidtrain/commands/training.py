@@ -303,7 +303,7 @@ def _log_setup(call: Invocation[TrainConfig], data: VideoData, model: nn.Module,
     for note in data.notes:
         log.info("note: %s", note)
     sizes = ", ".join(f"{name} {len(split)}" for name, split in data.splits.items())
-    several = ", any number of them per video (BCE, mAP)" if data.multi_label else ""
+    several = ", any number of them per video" if data.multi_label else ""
     log.info("data %s: %d classes%s; videos: %s", call.choices.get("data"), data.num_classes, several, sizes)
     if lacking := data.not_validated():
         log.warning(

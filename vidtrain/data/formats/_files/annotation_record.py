@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,11 +57,25 @@ class Annotations:
         self.bad.add(self.file, place, shown, expected, entry=self.entries)
 
     def add(
-        self, times: tuple[Any, Any], place: int, video: str, label: str, *, frames: bool = False, subset: str = ""
+        self,
+        times: tuple[Any, Any],
+        place: int,
+        video: str,
+        label: str,
+        *,
+        frames: bool = False,
+        subset: str = "",
+        ordered: bool = False,
     ) -> bool:
-        """Take a segment; False where it cannot be one. times: (start, end), text or numbers."""
+        """Take a segment; False where it cannot be one.
+
+        Args:
+            times: (start, end), text or numbers.
+            ordered: an end before the start is a mistake, as in a table that somebody has made; published files have
+                a few, which are skipped and counted.
+        """
         start, end = (seconds_of(time) for time in times)
-        if start is None or end is None or not video or not label:
+        if start is None or end is None or not video or not label or (ordered and end < start):
             return False
         self.videos.setdefault(video, subset)
         start = max(start, 0.0)  # some published files begin just before
@@ -76,8 +91,10 @@ def seconds_of(value: Any) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, (int, float)):
-        return float(value) if math.isfinite(value) else None
+        return float(value) if abs(value) <= sys.float_info.max else None  # JSON has whole numbers of any length
     text = str(value).strip()
+    if "_" in text:  # which Python reads over
+        return None
     clock = _CLOCK.fullmatch(text)
     if clock:
         return 3600 * int(clock[1] or 0) + 60 * int(clock[2]) + float(clock[3].replace(",", "."))

@@ -180,8 +180,10 @@ def _read_rows(
         times = (begin and begin * unit, stop and stop * unit)
         subset = "" if at.subset is None else cells[at.subset].strip()
         for label in labels if at.label is not None else filter(None, labels):
-            if not into.add(times, place, _video(into, at, cells), label, frames=at.frames, subset=subset):
-                into.wrong(place, ",".join(cells), "a video, a label, a start and an end")
+            if not into.add(
+                times, place, _video(into, at, cells), label, frames=at.frames, subset=subset, ordered=True
+            ):
+                into.wrong(place, ",".join(cells), "a video, a label, a start and an end after it")
 
 
 def _is_elan(header: Sequence[str]) -> bool:
@@ -247,8 +249,8 @@ def _read_elan(into: Annotations, fields: Sequence[Sequence[str]], places: Seque
     for place, cells in zip(places, fields, strict=True):
         clocks = [cell.strip() for cell in cells if _CLOCKS.fullmatch(cell.strip())]
         label = cells[-1].strip() or cells[0].strip()
-        if len(clocks) < 2 or not into.add((clocks[0], clocks[1]), place, into.file.stem, label):
-            into.wrong(place, "\t".join(cells), "a tier, a begin and an end as hh:mm:ss.ms, and the annotation")
+        if len(clocks) < 2 or not into.add((clocks[0], clocks[1]), place, into.file.stem, label, ordered=True):
+            into.wrong(place, "\t".join(cells), "a tier, a begin and a later end as hh:mm:ss.ms, and the annotation")
 
 
 def _read_thumos(into: Annotations, lines: Sequence[tuple[int, str]]) -> None:

@@ -211,7 +211,7 @@ def read_eaf(into: Annotations) -> None:
     eaf = _Eaf()
     try:
         eaf.parser.Parse(into.file.read_bytes(), True)
-    except (expat.ExpatError, ValueError, OSError) as error:
+    except (expat.ExpatError, ValueError, LookupError, OSError) as error:
         raise DataError(f"{into.file}: not a file of ELAN that can be read ({error})") from None
     media = [(url, origin) for url, origin in eaf.media if url]
     named, origin = media[0] if media else (into.file.stem, 0.0)

@@ -223,3 +223,15 @@ def test_lists_that_part_groups_are_told_so(tmp_path: Path) -> None:
     assert "8 of 8 such groups stand in two splits" in note
     assert "lists part them" in note
     assert "group_by" not in note
+
+
+def test_few_clips_of_ucf101() -> None:
+    """Two of eight that share a recording are enough, and eight recordings of a clip each are none."""
+    few = [f"Punch/v_Punch_g{g:02d}_c{c:02d}.avi" for g, c in ((1, 1), (3, 4), (7, 2), (7, 7), (9, 1), (12, 3), (20, 5))]
+    few += [f"PushUps/v_PushUps_g{g:02d}_c01.avi" for g in (1, 2, 5, 8, 11, 19)]
+    labels = [int("PushUps" in path) for path in few]
+    found = find_grouping(few, labels)
+    assert found is not None
+    assert found.groups[2] == found.groups[3] == "v_Punch_g07"
+    assert len(set(found.groups)) == len(few) - 1
+    assert find_grouping(few[:3] + few[4:], labels[:3] + labels[4:]) is None

@@ -50,7 +50,8 @@ _CONDITIONS = frozenset(
 class _Pattern:
     """What a group is called (`token`), and what must stand before it (zero-width) and after it (as an expression).
 
-    individual: surely names an individual. folder: is the name of a folder.
+    individual: surely names an individual. folder: is the name of a folder. certain: surely names a recording, however
+    few videos share one.
     """
 
     token: str
@@ -58,6 +59,7 @@ class _Pattern:
     before: str = ""
     individual: bool = False
     folder: bool = False
+    certain: bool = False
 
     @property
     def body(self) -> str:
@@ -66,6 +68,8 @@ class _Pattern:
 
 _START = "(?<![^/])"  # of the name of a file or a folder
 _KNOWN = (
+    # UCF101: class, recording, clip
+    _Pattern(r"v_\w+_g\d+", r"_c\d+", _START, certain=True),
     # NTU RGB+D: setup, camera, person, repetition, action
     _Pattern(r"P\d{3}", r"R\d{3}A\d{3}", r"(?<=S\d{3}C\d{3})"),
     # HMDB51: film, class, then body, camera, people, view, quality, number
@@ -228,7 +232,7 @@ def _is_grouping(groups: Sequence[str], labels: Sequence[int], pattern: _Pattern
     pairs = sum(map(len, classes.values()))
     if pattern.individual and not alone and 2 * pairs >= count * len(sizes):
         return len(rows) >= 2 * len(sizes)  # each individual in most of the classes
-    if len(rows) < 1.5 * pairs:
+    if len(rows) < 1.5 * pairs and not (pattern.certain and len(rows) > pairs):
         return False  # within a class nearly each video has its own: a running number
     how = [group.lower() in _CONDITIONS or _MEASURE.fullmatch(group.lower()) is not None for group in sizes]
     if sum(how) >= 0.5 * len(sizes):

@@ -180,9 +180,9 @@ def last_line(done: Done) -> str:
 
 
 def probabilities(file: Path) -> dict[tuple[str, str], float]:
-    """(video, class) -> probability of the five best."""
+    """(file, class) -> probability of the five best."""
     rows = list(csv.reader(file.open(encoding="utf-8")))[1:]
-    return {(row[0], name): float(p) for row in rows for name, p in zip(row[3::2], row[4::2], strict=True)}
+    return {(row[1], name): float(p) for row in rows for name, p in zip(row[3::2], row[4::2], strict=True)}
 
 
 @pytest.mark.parametrize("zoo", [zoo if zoo in QUICK else pytest.param(zoo, marks=pytest.mark.slow) for zoo in ZOOS])

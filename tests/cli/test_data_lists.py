@@ -60,7 +60,7 @@ def test_folds_on_the_command_line(call: Call, tmp_path: Path) -> None:
     info = ["data", "info", "data=folder", "data.root=clips"]
     for fold in (0, 4):
         out = call(*info, "data.folds=5", f"data.fold={fold}").stdout
-        assert f"note: test: fold {fold} of 5, 4 videos held out of train, by class, split_seed=0" in out
+        assert f"note: test: fold {fold} of 5, 4 videos held out of train, stratified by class, split_seed=0" in out
     assert "fold=5: expected 0 to 4" in error_line(call(*info, "data.folds=5", "data.fold=5", check=2))
     (tmp_path / "l.csv").write_text("".join(f"{k}/{n}.mp4,{k}\n" for k in "ab" for n in range(10)))
     out = call("data", "info", "data=list", "data.root=clips", "data.train=l.csv", "data.folds=2").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -257,6 +258,29 @@ def test_ctrl_c_ends_it_in_this_process(call: Call, trained: Path, monkeypatch: 
     assert len(lines(done)) == 2
     assert ": 2 windows".removeprefix(":") in done.stderr
     assert set(threading.enumerate()) <= before  # nothing goes on behind it
+
+
+def test_a_pipe_of_which_no_frame_comes(
+    call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An MP4 has its index at its end, and what was before it is gone then."""
+    noise = np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), np.uint8)
+    data = write_video(tmp_path / "a.mp4", noise, codec="libx264", options={"qp": "10"}).read_bytes()
+    assert len(data) > 200_000  # more than FFmpeg looks back in
+    out, into = os.pipe()
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError), open(into, "wb") as pipe:  # noqa: PTH123 - a handle
+            pipe.write(data)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with open(out, "rb") as stdin:  # noqa: PTH123 - a handle
+        monkeypatch.setattr("sys.stdin", stdin)
+        done = call("predict", f"checkpoint={trained / 'best.pt'}", "input=-", check=2)
+    writer.join()
+    assert done.stdout == ""
+    assert "no frame came out of it; an MP4 or MOV whose index stands at its end" in done.stderr.splitlines()[-1]
 
 
 def test_ctrl_c_before_a_pipe_has_a_writer(call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,7 +227,8 @@ def test_lists_that_part_groups_are_told_so(tmp_path: Path) -> None:
 
 def test_few_clips_of_ucf101() -> None:
     """Two of eight that share a recording are enough, and eight recordings of a clip each are none."""
-    few = [f"Punch/v_Punch_g{g:02d}_c{c:02d}.avi" for g, c in ((1, 1), (3, 4), (7, 2), (7, 7), (9, 1), (12, 3), (20, 5))]
+    clips = ((1, 1), (3, 4), (7, 2), (7, 7), (9, 1), (12, 3), (20, 5))
+    few = [f"Punch/v_Punch_g{g:02d}_c{c:02d}.avi" for g, c in clips]
     few += [f"PushUps/v_PushUps_g{g:02d}_c01.avi" for g in (1, 2, 5, 8, 11, 19)]
     labels = [int("PushUps" in path) for path in few]
     found = find_grouping(few, labels)

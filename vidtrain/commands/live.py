@@ -17,13 +17,17 @@ from vidtrain.commands.predictor import Predictor
 from vidtrain.commands.timeline import Slider
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.engine.signals import StopSignals
-from vidtrain.errors import ConfigError
+from vidtrain.errors import ConfigError, VideoError
 from vidtrain.live.capture import Capture
-from vidtrain.live.sources import StreamSource
+from vidtrain.live.sources import SourceKind, StreamSource
 from vidtrain.live.windows import LiveWindow, hold_of, newest
 
 _POLL: Final = 0.2  # seconds within which Ctrl-C is noticed
 _READ_AHEAD: Final = 64  # frames of a pipe or a file
+_INDEX_LAST: Final = (
+    "; an MP4 or MOV whose index stands at its end cannot be read from a pipe: name the file, or write the pipe with "
+    "`ffmpeg -i FILE -c copy -f mpegts -`"
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ def watch(predictor: Predictor, source: StreamSource, options: StreamOptions) ->
     """Answer for a stream until it ends, or SIGINT or SIGTERM does.
 
     Raises:
-        VideoError: it does not open, or was cut and does not open again.
+        VideoError: it does not open, or was cut and does not open again, or gave no frame.
         ConfigError: what the Slider says; alarms of classes that do not exist.
     """
     live = options.live
@@ -68,6 +72,8 @@ def watch(predictor: Predictor, source: StreamSource, options: StreamOptions) ->
         said.summary(capture)
     if capture.error is not None:
         raise capture.error
+    if capture.opened and not capture.number and stop.received is None:
+        raise VideoError(source.name, f"no frame came out of it{_INDEX_LAST if source.kind is SourceKind.pipe else ''}")
 
 
 def _answers(asked: Asked, capture: Capture, pace: _Pace, stop: StopSignals, said: Said) -> Iterator[Answer | None]:

@@ -98,7 +98,8 @@ def _cut(
         elif lacking:
             notes.append(f"{split}: no video of {some(lacking)}: the class has a single {unit}, which stays in train")
         how = f"fold {cut.fold} of {cut.folds}, " if folded else ""
-        notes.append(f"{split}: {how}{len(held)} videos held out of train, by class, split_seed={cut.seed}")
+        what = "videos" if held.starts is None else "segments"
+        notes.append(f"{split}: {how}{len(held)} {what} held out of train, stratified by class, split_seed={cut.seed}")
         done[split] = held
     done["train"] = train
     return done, notes

@@ -12,10 +12,11 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.errors import ConfigError, DataError, VideoError, did_you_mean
 from vidtrain.members import BLOCK, check_header, name_of, stretch_of
 from vidtrain.terminal import printable
 
@@ -23,9 +24,11 @@ _T = TypeVar("_T")
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SECRET: Final = re.compile(r"://[^/@]*@|\?")
+_FILE: Final = re.compile(r"(file|local)://", re.IGNORECASE)
 _TRIES: Final = 3
 _PAUSE: Final = 0.5  # seconds before the second try, twice that before the third
 _BEFORE: Final = 3 * BLOCK  # bytes read before a member: its header, and the extended one of a long name
+_PIECE: Final = 1 << 23  # bytes asked for at a time: after each it is seen whether anybody still waits for them
 _held: dict[int, Any] = {}
 """fsspec's file systems. In a forked process fsspec forgets those of the parent, and s3fs closes the connections of one
 that nobody has: the parent's, in a loop that is not theirs, with a page of complaints for each worker."""
@@ -39,7 +42,8 @@ def is_url(path: str | os.PathLike[str]) -> bool:
 
 def check_url(url: str) -> None:
     """Raise ConfigError for an address with a password or a signature in it: reports and configurations show paths."""
-    if _SECRET.search(url):
+    found = _SECRET.search(url)
+    if found and not (found[0] == "?" and _FILE.match(url)):  # a file's name may have one, and has no query
         shown = printable(_SECRET.sub(lambda match: "://***@" if match[0] != "?" else "?", url).partition("?")[0])
         raise ConfigError(
             f"{shown}: an address with a password or a query would stand in configurations and reports: give the store "
@@ -56,17 +60,38 @@ def refuse_store(key: str, path: str) -> None:
         )
 
 
-def read_bytes(path: str, seconds: float) -> bytes:
-    """The bytes of a file or a member in a store, in three tries of `seconds` each.
+def read_bytes(path: str, seconds: float, most: int) -> bytes:
+    """The bytes of a file or a member in a store; arguments and errors as of `fetch`."""
+    return fetch(path, seconds, most, b"".join)
+
+
+def fetch(path: str, seconds: float, most: int, keep: Callable[[Iterator[bytes]], _T]) -> _T:
+    """Read a file or a member in a store, in three tries of `seconds` each.
+
+    Args:
+        most: bytes that are read where the store does not say how many there are.
+        keep: is given the bytes in pieces, in each try those from the first on, and returns what this returns. In a try
+            that took too long it is left alone, and the next piece raises.
 
     Raises:
-        VideoError: it is not there, is not allowed, or the store does not answer.
+        VideoError: it is not there, is not allowed, is no regular file, or the store does not answer.
         ConfigError: fsspec lacks what it needs for this kind of store.
     """
-    return _tried(path, seconds, lambda: _read(path))
+
+    def work(abandoned: threading.Event) -> _T:
+        return keep(_while_wanted(_pieces(path, most), abandoned))
+
+    return _tried(path, seconds, work)
 
 
-def _tried(path: str, seconds: float, work: Callable[[], _T]) -> _T:
+def _while_wanted(pieces: Iterable[bytes], abandoned: threading.Event) -> Iterator[bytes]:
+    for piece in pieces:
+        if abandoned.is_set():
+            raise TimeoutError
+        yield piece
+
+
+def _tried(path: str, seconds: float, work: Callable[[threading.Event], _T]) -> _T:
     reason = ""
     for number in range(_TRIES):
         if number:
@@ -86,16 +111,17 @@ def _tried(path: str, seconds: float, work: Callable[[], _T]) -> _T:
     raise VideoError(path, f"cannot be fetched ({_TRIES} tries; {reason})")
 
 
-def _read(path: str) -> bytes:
+def _pieces(path: str, most: int) -> Iterator[bytes]:
     stretch = stretch_of(path)
     start, size = stretch.start, stretch.size
     system, name = _system(stretch.file)
+    _check_regular(stretch.file, name)
     if size is None:
-        whole: bytes = system.cat_file(name)
-        return whole
+        yield from _whole(path, system, name, most)
+        return
     # with what is before it, which tells whether the tar file is still the one that was listed
-    head = min(start, _BEFORE)
-    found: bytes = system.cat_file(name, start=start - head, end=start + size)
+    head, end = min(start, _BEFORE), start + min(size, _PIECE)
+    found: bytes = system.cat_file(name, start=start - head, end=end)
 
     def before(count: int) -> bytes:
         if head < min(count, start):  # of a name of more than 500 bytes, or where a member has other records besides
@@ -105,25 +131,75 @@ def _read(path: str) -> bytes:
 
     if len(found) >= head:
         check_header(before, size, name_of(path))
-    if len(found) != head + size:
+    if len(found) != head + end - start:
         raise OSError(f"got {len(found)} of {head + size} bytes")
-    return found[head:]
+    yield found[head:]
+    yield from _ranges(system, name, end, start + size)
+
+
+def _whole(path: str, system: Any, name: str, most: int) -> Iterator[bytes]:
+    """All of a file. A small one is asked for at once, without a question for its size."""
+    if "http" in system.protocol:  # servers need not know ranges
+        with system.open(name, "rb", block_size=0) as file:
+            at, size = 0, file.size
+            while piece := file.read(_PIECE):
+                at += len(piece)
+                _check_most(path, at, size, most)
+                yield piece
+        if size is not None and at != size:
+            raise OSError(f"got {at} of {size} bytes")
+        return
+    piece = system.cat_file(name, start=0, end=_PIECE)
+    yield piece
+    if len(piece) != _PIECE:
+        return
+    at, size = _PIECE, system.info(name).get("size")
+    if size:
+        yield from _ranges(system, name, at, size)
+        return
+    while len(piece) == _PIECE:
+        piece = system.cat_file(name, start=at, end=at + _PIECE)
+        at += len(piece)
+        _check_most(path, at, None, most)
+        yield piece
+
+
+def _ranges(system: Any, name: str, start: int, end: int) -> Iterator[bytes]:
+    for at in range(start, end, _PIECE):
+        piece = system.cat_file(name, start=at, end=min(at + _PIECE, end))
+        if len(piece) != min(_PIECE, end - at):
+            raise OSError(f"got {at + len(piece)} of {end} bytes")
+        yield piece
+
+
+def _check_most(path: str, count: int, size: int | None, most: int) -> None:
+    if size is not None and count > size:
+        raise OSError(f"got more than its {size} bytes")
+    if size is None and count > most:
+        raise VideoError(path, f"has more than the {most:,} bytes that the cache holds (VIDTRAIN_CACHE_GB)")
+
+
+def _check_regular(url: str, name: str) -> None:
+    """Refuse a device or a pipe of this machine, as the plain path is refused: it may have no end, or wait for one."""
+    if _FILE.match(url) and Path(name).exists() and not (Path(name).is_file() or Path(name).is_dir()):
+        raise VideoError(url, "is not a regular file")
 
 
 def seen_of(url: str, seconds: float) -> tuple[str, int]:
     """What shows that a whole file has not changed, "" where the store says nothing of the kind; and its size in bytes.
 
     Raises:
-        VideoError, ConfigError: as `read_bytes`.
+        VideoError, ConfigError: as `fetch`.
     """
-    return _tried(url, seconds, lambda: _seen(url))
+    return _tried(url, seconds, lambda _: _seen(url))
 
 
 def _seen(url: str) -> tuple[str, int]:
     system, name = _system(url)
+    _check_regular(url, name)
     info = system.info(name)
     if info.get("type") == "directory":
-        raise FileNotFoundError
+        raise VideoError(url, "is a folder, and folders in a store are not listed: name a file")
     told = {key: str(value) for key, value in info.items() if any(word in key.lower() for word in _SEEN)}
     size = info.get("size") or 0
     return repr((sorted(told.items()), size)) if told else "", size
@@ -132,25 +208,36 @@ def _seen(url: str) -> tuple[str, int]:
 def _system(url: str) -> tuple[Any, str]:
     """fsspec's file system for an address, and what it calls the file."""
     check_url(url)
+    scheme, there, rest = url.partition("://")
+    kind = scheme.lower()
     try:
         import fsspec  # type: ignore[import-untyped]
 
-        system, name = fsspec.core.url_to_fs(url)
+        fsspec.get_filesystem_class(kind)
+    except ValueError:
+        near = did_you_mean(kind, fsspec.available_protocols())
+        raise ConfigError(
+            f"{scheme}://: no kind of store that is known{near}: s3, gs, az, http, https, file or another of fsspec's"
+        ) from None
+    except ImportError as error:
+        raise ConfigError(f"{scheme}://: {error}; pip install 'vidtrain[store]' brings s3 and http") from None
+    try:
+        system, name = fsspec.core.url_to_fs(f"{kind}{there}{rest}")
     except (ImportError, ValueError) as error:
-        kind = url.partition("://")[0]
-        raise ConfigError(f"{kind}://: {error}; pip install 'vidtrain[store]' brings s3 and http") from None
+        raise ConfigError(f"{scheme}://: {error}") from None
     _held[id(system)] = system
     return system, name
 
 
-def _within(seconds: float, work: Callable[[], _T]) -> _T:
-    """What `work` returns; TimeoutError where that takes longer: it is then left alone, since nothing can end it."""
+def _within(seconds: float, work: Callable[[threading.Event], _T]) -> _T:
+    """What `work` returns; TimeoutError where that takes longer: it is then left alone and told so by the event."""
+    abandoned = threading.Event()
     found: list[_T] = []
     errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            found.append(work())
+            found.append(work(abandoned))
         except BaseException as error:
             errors.append(error)
 
@@ -160,5 +247,6 @@ def _within(seconds: float, work: Callable[[], _T]) -> _T:
     if errors:
         raise errors[0]
     if not found:
+        abandoned.set()
         raise TimeoutError
     return found[0]

@@ -19,9 +19,9 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -31,7 +31,7 @@ from filelock import FileLock
 
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.members import stretch_of
-from vidtrain.remote import is_url, read_bytes, seen_of
+from vidtrain.remote import fetch, is_url, seen_of
 from vidtrain.runs.atomic import settle
 
 _KEPT: Final = 0.9  # share of the size that is left when files are deleted
@@ -85,8 +85,9 @@ class Cache:
         with suppress(OSError):
             if seen and note.read_text(encoding="utf-8") == seen and self.has(url):
                 return file
-        self._write(file, read_bytes(url, self.seconds + size / _BYTES_A_SECOND), url)
-        note.write_text(seen, encoding="utf-8")
+        self._write(file, url, self.seconds + size / _BYTES_A_SECOND)
+        with _writing(note):
+            note.write_text(seen, encoding="utf-8")
         return file
 
     def has(self, path: str) -> bool:
@@ -100,27 +101,49 @@ class Cache:
     def _fetch_now(self, path: str) -> Path:
         file = self._file(path)
         if not self.has(path):
-            self._write(file, read_bytes(path, self.seconds), path)
+            self._write(file, path, self.seconds)
         return file
 
     def _file(self, path: str) -> Path:
         name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
         return self.folder / "files" / name[:2] / f"{name}{Path(path).suffix[:16]}"
 
-    def _write(self, file: Path, content: bytes, path: str) -> None:
-        part = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.part")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
+    def _write(self, file: Path, path: str, seconds: float) -> None:
+        def keep(pieces: Iterator[bytes]) -> tuple[Path, int]:
+            # each try has its own thread, and one that was left alone may still write
+            part, size = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.part"), 0
+            piece: bytes | None = next(pieces, b"")  # nothing is made here before something has come
+            try:
+                with self._keeping(path):
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    target = part.open("wb")
+                with target:
+                    while piece is not None:
+                        with self._keeping(path):
+                            target.write(piece)
+                            target.flush()
+                        size += len(piece)
+                        piece = next(pieces, None)
+            except BaseException:
+                with suppress(OSError):
+                    part.unlink(missing_ok=True)
+                raise
+            return part, size
+
+        part, size = fetch(path, seconds, self.most, keep)
+        with self._keeping(path):
             settle(part, file)
-        except OSError as error:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise VideoError(path, f"cannot be kept in {self.folder} ({error.strerror or error})") from None
         key = str(self.folder)
-        _written[key] = _written.get(key, 0) + len(content)
+        _written[key] = _written.get(key, 0) + size
         if _written[key] > self.most // 1000:
             self._account(_written.pop(key))
+
+    @contextmanager
+    def _keeping(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise VideoError(path, f"cannot be kept in {self.folder} ({error.strerror or error})") from None
 
     def _account(self, size: int) -> None:
         """Take `size` bytes from the room that all processes share; where there is none left, look what is there.
@@ -128,7 +151,9 @@ class Cache:
         Looking takes a second for 200,000 files, so that it must not be done by each of many processes all the time.
         """
         file = self.folder / ".room"  # "MOST LEFT", bytes
-        with FileLock(self.folder / ".lock"):
+        with ExitStack() as held:
+            with _writing(self.folder / ".lock"):
+                held.enter_context(FileLock(self.folder / ".lock"))
             try:
                 most, left = map(int, file.read_text(encoding="ascii").split())
             except (OSError, ValueError):
@@ -136,7 +161,8 @@ class Cache:
             left -= size
             if most != self.most or left < 0:
                 left = self._shrink()
-            file.write_text(f"{self.most} {left}", encoding="ascii")
+            with _writing(file):
+                file.write_text(f"{self.most} {left}", encoding="ascii")
 
     def _shrink(self) -> int:
         """Delete what was not used for the longest time, where all together is too large; returns the room left."""
@@ -159,6 +185,18 @@ class Cache:
 def local_file(path: str | os.PathLike[str]) -> Path:
     """The file itself, or, of an address in a store, this machine's copy, see `Cache.current`."""
     return Cache.of_this_machine().current(os.fspath(path)) if is_url(path) else Path(path)
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """One of the cache's own files."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{file}: cannot be written ({error.strerror or error}): make room or remove it, or give another folder "
+            "for what is fetched from stores, VIDTRAIN_CACHE=FOLDER"
+        ) from None
 
 
 def _positive(name: str, default: float) -> float:

@@ -243,12 +243,12 @@ def test_another_member_of_equal_size_is_not_taken_for_the_one_of_the_index(
     with (tmp_path / "it.tar").open("rb") as file:
         paths = [member.path("moody://bucket/it.tar") for member in walk_tar(file, "it")]
     Moody.asked.clear()
-    assert [read_bytes(path, 5) for path in paths] == list(contents.values())
+    assert [read_bytes(path, 5, 10**9) for path in paths] == list(contents.values())
     assert len(Moody.asked) == reads * len(paths)
     system.pipe_file("/bucket/it.tar", pack([*list(contents)[1:], next(iter(contents))]))
     for path in paths:
         with pytest.raises(VideoError, match="the tar file has changed since its index was written"):
-            read_bytes(path, 5)
+            read_bytes(path, 5, 10**9)
 
 
 def test_errors_name_the_video_and_not_its_copy() -> None:
@@ -277,7 +277,7 @@ def test_addresses_with_secrets_are_refused_and_not_shown(url: str) -> None:
 
 
 def test_stores_that_fsspec_does_not_know() -> None:
-    with pytest.raises(ConfigError, match=r"^nope://: Protocol not known: nope; pip install 'vidtrain\[store\]'"):
+    with pytest.raises(ConfigError, match=r"^nope://: no kind of store that is known: s3, gs, az, http"):
         shards("nope://bucket/set")
 
 
@@ -428,14 +428,17 @@ def test_a_file_that_has_changed_is_fetched_again(monkeypatch: pytest.MonkeyPatc
 def test_a_large_file_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIDTRAIN_STORE_SECONDS", "0.5")
     url, limits = put("best.pt", bytes(2_000_000)), []
-    monkeypatch.setattr(store_cache, "read_bytes", lambda path, seconds: limits.append(seconds) or b"")
+    fetch = store_cache.fetch
+    monkeypatch.setattr(
+        store_cache, "fetch", lambda path, seconds, *a: limits.append(seconds) or fetch(path, seconds, *a)
+    )
     local_file(url)
     assert limits == [2.5]
 
 
 def test_a_folder_is_no_file() -> None:
     put("run/best.pt", b"")
-    with pytest.raises(VideoError, match=r"^moody://bucket/run: no such file in the store$"):
+    with pytest.raises(VideoError, match=r"^moody://bucket/run: is a folder, and folders in a store are not"):
         local_file("moody://bucket/run")
 
 
@@ -469,3 +472,83 @@ def test_a_folder_of_videos_is_read_where_it_lies() -> None:
 
     with pytest.raises(DataError, match=rf"^{ROOT}: this format reads a folder of this machine"):
         folder(ROOT)
+
+
+# ---------------------------------------------------------------- files of this machine, and what has no end
+
+
+def test_a_device_or_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pt")
+    for url in ("file:///dev/zero", "FILE:///dev/zero", f"file://{tmp_path}/pipe.pt", "local:///dev/zero"):
+        with pytest.raises(VideoError, match=rf"^{url}: is not a regular file$"):
+            local_file(url)
+        with pytest.raises(VideoError, match=rf"^{url}: is not a regular file$"):
+            Cache.of_this_machine().fetch(url)
+
+
+def test_names_of_files_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "w?t.pt").write_bytes(b"one")
+    assert local_file(f"file://{tmp_path}/w?t.pt").read_bytes() == b"one"
+    assert local_file(f"FILE://{tmp_path}/w?t.pt").read_bytes() == b"one"
+    with pytest.raises(ConfigError, match="password"):
+        local_file("file://me:word@server/w?t.pt")
+
+
+def test_pieces_together_are_the_file(monkeypatch: pytest.MonkeyPatch, local: Path) -> None:
+    monkeypatch.setattr(remote, "_PIECE", 1000)
+    for size in (0, 999, 1000, 1001, 3000):
+        url, content = put(f"{size}.bin", os.urandom(size)), fsspec.filesystem("moody").cat(f"/bucket/{size}.bin")
+        assert read_bytes(url, 5, 10) == content  # its size is known, whatever the cache holds
+        assert Cache.of_this_machine().fetch(url).read_bytes() == content
+    path = shards(ROOT).splits["train"].paths[0]
+    assert (stretch_of(path).size or 0) > 2000
+    here = open_bytes(read_index(local).splits["train"].paths[0]).read()
+    assert Cache.of_this_machine().fetch(path).read_bytes() == here
+
+
+def test_a_file_without_a_size_is_read_as_far_as_the_cache_reaches(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_PIECE", 1000)
+    monkeypatch.setattr(Moody, "info", lambda self, path, **_: {"name": path, "size": None, "type": "file"})
+    url = put("endless.bin", bytes(5500))
+    assert len(read_bytes(url, 5, 5500)) == 5500
+    monkeypatch.setenv("VIDTRAIN_CACHE_GB", "3e-6")
+    Moody.asked.clear()
+    with pytest.raises(VideoError, match=r"endless.bin: has more than the 3,000 bytes that the cache holds"):
+        Cache.of_this_machine().fetch(url)
+    assert len(Moody.asked) == 4
+    assert not kept(cache)
+
+
+def test_what_nobody_waits_for_ends_at_its_next_piece(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_PIECE", 10)
+    url, cat, gate = put("slow.bin", bytes(10_000)), Moody.cat_file, threading.Event()
+
+    def slow(self: Moody, path: str, *args: Any, **options: Any) -> bytes:
+        content = cat(self, path, *args, **options)
+        if len(Moody.asked) > 2:
+            gate.wait(5)
+        return content
+
+    monkeypatch.setattr(Moody, "cat_file", slow)
+    before = set(threading.enumerate())
+    with pytest.raises(VideoError, match=r"3 tries; no answer within 0.05 s"):
+        replace(Cache.of_this_machine(), seconds=0.05).fetch(url)
+    count = len(Moody.asked)
+    gate.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert len(Moody.asked) == count
+    assert not kept(cache)
+
+
+@pytest.mark.parametrize("name", [".lock", ".room", "seen"])
+def test_a_file_of_the_cache_that_cannot_be_written(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDTRAIN_CACHE_GB", "1e-6")
+    url = put("a.pt", bytes(100))
+    file = Cache.of_this_machine()._file(url).with_suffix(".seen") if name == "seen" else cache / name
+    file.mkdir(parents=True)
+    with pytest.raises(ConfigError, match=rf"^{file}: cannot be written \(.*\): .*VIDTRAIN_CACHE=FOLDER$"):
+        local_file(url)

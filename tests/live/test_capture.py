@@ -352,6 +352,7 @@ def test_a_terminal_is_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     ("text", "config", "message"),
     [
         ("gopher://a:b@c/d", LiveConfig(), r"input=gopher://\*\*\*@c/d: gopher:// is none of rtsp, rtsps, http"),
+        ("file:///videos", LiveConfig(), r"file:// is none of .*; of a store name one video .*folders .* not listed"),
         (
             "0",
             LiveConfig(options={"protocol_whitelist": "file"}),

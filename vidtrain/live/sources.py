@@ -134,7 +134,10 @@ def _source(text: str, config: LiveConfig) -> StreamSource | None:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is None:
         return None
     if scheme.lower() not in _PROTOCOLS:
-        raise ConfigError(f"input={shown}: {scheme}:// is none of {one_of(_PROTOCOLS)}")
+        raise ConfigError(
+            f"input={shown}: {scheme}:// is none of {one_of(_PROTOCOLS)}, which send a stream; of a store "
+            "name one video (.../clip.mp4): folders there are not listed"
+        )
     return StreamSource(kinds.network, shown, text, config.format, config.options)
 
 

@@ -106,7 +106,7 @@ def fetch_index(url: str, cache: Cache) -> Path:
         DataError: there is none, or it cannot be fetched.
         ConfigError: see `Cache.fetch`.
     """
-    text = read_bytes(f"{url}/{FILE}", cache.seconds)
+    text = read_bytes(f"{url}/{FILE}", cache.seconds, cache.most)
     try:
         content = parse_json(text)
         wanted = [
@@ -126,7 +126,7 @@ def fetch_index(url: str, cache: Cache) -> Path:
         for name in wanted:
             if not (folder / name).is_file():
                 with whole_file(folder / name) as file:
-                    file.write(read_bytes(f"{url}/{name}", cache.seconds))
+                    file.write(read_bytes(f"{url}/{name}", cache.seconds, cache.most))
         with whole_file(folder / FILE) as file:
             file.write(text)
     return folder

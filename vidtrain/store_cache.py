@@ -86,7 +86,7 @@ class Cache:
             if seen and note.read_text(encoding="utf-8") == seen and self.has(url):
                 return file
         self._write(file, url, self.seconds + size / _BYTES_A_SECOND)
-        with _writing(note):
+        with writing(note):
             note.write_text(seen, encoding="utf-8")
         return file
 
@@ -152,7 +152,7 @@ class Cache:
         """
         file = self.folder / ".room"  # "MOST LEFT", bytes
         with ExitStack() as held:
-            with _writing(self.folder / ".lock"):
+            with writing(self.folder / ".lock"):
                 held.enter_context(FileLock(self.folder / ".lock"))
             try:
                 most, left = map(int, file.read_text(encoding="ascii").split())
@@ -161,7 +161,7 @@ class Cache:
             left -= size
             if most != self.most or left < 0:
                 left = self._shrink()
-            with _writing(file):
+            with writing(file):
                 file.write_text(f"{self.most} {left}", encoding="ascii")
 
     def _shrink(self) -> int:
@@ -188,8 +188,8 @@ def local_file(path: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def _writing(file: Path) -> Iterator[None]:
-    """One of the cache's own files."""
+def writing(file: Path) -> Iterator[None]:
+    """Write the cache's own `file`; raises ConfigError, naming it, for an OSError on the way."""
     try:
         yield
     except OSError as error:

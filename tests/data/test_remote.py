@@ -552,3 +552,10 @@ def test_a_file_of_the_cache_that_cannot_be_written(name: str, cache: Path, monk
     file.mkdir(parents=True)
     with pytest.raises(ConfigError, match=rf"^{file}: cannot be written \(.*\): .*VIDTRAIN_CACHE=FOLDER$"):
         local_file(url)
+
+
+def test_an_index_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("VIDTRAIN_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ConfigError, match=rf"^{tmp_path}/file/indices/.*: cannot be written .*VIDTRAIN_CACHE=FOLDER$"):
+        shards(ROOT)

@@ -26,7 +26,7 @@ from vidtrain.errors import DataError
 from vidtrain.plain import map_array, parse_json, read_json
 from vidtrain.remote import read_bytes
 from vidtrain.runs.atomic import whole_file
-from vidtrain.store_cache import Cache
+from vidtrain.store_cache import Cache, writing
 
 FILE = "index.json"
 _VERSION = 1
@@ -121,8 +121,9 @@ def fetch_index(url: str, cache: Cache) -> Path:
     if not whole:
         raise DataError(f"{url}/{FILE}: not an index that can be read (content); write it again")
     folder = cache.folder / "indices" / hashlib.sha256(url.encode() + b"\0" + text).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):  # the processes of a training begin together
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder), FileLock(folder / ".lock"):  # the processes of a training begin together
         for name in wanted:
             if not (folder / name).is_file():
                 with whole_file(folder / name) as file:

@@ -206,3 +206,63 @@ def test_240_thousand_rows_take_seconds(root: Path) -> None:
     data = table(root, train="t.csv", split_column="part", start_column="from", val_fraction=0, test_fraction=0)
     assert len(data.splits["train"]) == 240_000
     assert time.process_time() - start < 6
+
+
+def times(data: VideoData) -> tuple[list[float], list[float]] | None:
+    train = data.splits["train"]
+    return None if train.starts is None or train.ends is None else (train.starts.tolist(), train.ends.tolist())
+
+
+FOUND: dict[str, tuple[str, dict[str, str], tuple[list[float], list[float]] | None, str]] = {
+    "start, end": ("start,end\n1,2.5\n,0:04\n", {}, ([1, 0], [2.5, 4]), "times from the columns start, end; "),
+    "duration": ("Start (s),Duration\n1,2\n3,\n", {}, ([1, 3], [3, float("inf")]), "columns Start (s), Duration; "),
+    "one is named": ("s,stop\n1,2\n3,4\n", {"start_column": "s"}, ([1, 3], [2, 4]), "times from the column stop; "),
+    "no, said of the start": ("start,end\n1,2\n3,4\n", {"start_column": ""}, None, ""),
+    "no, said of the end": (
+        "start,end\n1,2\n3,4\n",
+        {"start_column": "start", "end_column": ""},
+        ([1, 3], [float("inf")] * 2),
+        "",
+    ),
+    "both are named": ("s,end,e\n1,9,2\n3,9,4\n", {"start_column": "s", "end_column": "e"}, ([1, 3], [2, 4]), ""),
+    "text": (
+        "start,end\n1,2\nhere,there\n",
+        {},
+        None,
+        "not used: the columns start, end: 'start' has no seconds at line 3",
+    ),
+    "nothing": ("start,end\n1,\n2,\n", {}, None, "'end' is empty; data.start_column and data.end_column name others"),
+    "a start": ("start,x\n1,2\n3,4\n", {}, None, "or data.start_column='start' uses it alone"),
+    "an end": ("end,x\n1,2\n3,4\n", {}, None, "or data.end_column='end' uses it alone"),
+    "the length of files": ("duration,x\n1,2\n3,4\n", {}, None, ""),
+    "frames": ("start_frame,end_frame\n1,2\n3,4\n", {}, None, "data=table takes seconds; data=segments reads frames"),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_times_are_found_by_the_names_of_columns(root: Path, name: str) -> None:
+    text, options, expected, says = FOUND[name]
+    header, first, second, _ = text.split("\n")
+    (root / "t.csv").write_text(f"path,label,{header}\na.mp4,x,{first}\nb.mp4,y,{second}\n")
+    data = table(root, train="t.csv", val_fraction=0, test_fraction=0, **options)  # type: ignore[arg-type]
+    assert times(data) == expected
+    notes = [note for note in data.notes if note.startswith("t.csv: ")]
+    assert len(notes) == bool(says), notes
+    assert says in "".join(notes)
+
+
+def test_found_times_that_are_none_name_the_way_out(root: Path) -> None:
+    (root / "t.csv").write_text("path,label,start,end\na.mp4,x,1,2\nb.mp4,y,4,3\n")
+    with pytest.raises(DataError, match=r":3: .*an end after the start \(data.start_column='' takes whole videos\)"):
+        table(root, train="t.csv")
+    (root / "t.csv").write_text("path,label,start,start,end\na.mp4,x,1,1,2\n")
+    with pytest.raises(DataError, match="2 columns are called 'start'"):
+        table(root, train="t.csv")
+
+
+@pytest.mark.parametrize(("label", "several"), [({"a": [1]}, False), ({"a": 1}, True), ([["a"]], True)])
+def test_a_label_that_is_no_text_is_refused_with_its_row(root: Path, label: object, several: bool) -> None:
+    rows = [{"path": "a.mp4", "label": 1}, {"path": "b.mp4", "label": label}]
+    (root / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match=r"t.jsonl:2: .*expected text or a number in column 'label'$"):
+        table(root, train="t.jsonl", multi_label=several)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from vidtrain.data.formats._files.column_files import Columns, read_columns
 from vidtrain.data.formats._files.finish import SPLITS, finish
+from vidtrain.data.formats._files.row_times import RowTimes, TimeColumns
 from vidtrain.data.formats._files.rows import Rows, build_manifest, number_labels
 from vidtrain.data.formats._files.text import BadRows, check_root, find_file, read_classes, without_gc
 from vidtrain.data.formats.cutting import cut_splits
@@ -61,7 +61,9 @@ def table(
         split_column: column with train, val or test (or training, valid, validation, dev, testing ...). None: the
             tables are the splits.
         start_column, end_column: columns with seconds; a row is that part of its video. An empty cell is the start
-            or the end of the video. None: rows are whole videos.
+            or the end of the video. None: columns of the usual names (start, end, stop, duration ..., as data=segments
+            finds them), when both a start and an end are there as numbers, which a note says. "": none of them, so
+            that rows are whole videos, or as far as the other one says.
         multi_label: a row may have any number of labels, separated by label_separator, or lists of them in JSON and
             Parquet; trained as such and scored by mAP.
         label_separator: what stands between two labels of a cell.
@@ -89,46 +91,48 @@ def table(
     if multi_label and not label_separator:
         raise DataError("label_separator='': expected the text between two labels, for instance '|'")
     given = None if classes is None else read_classes(find_file(classes, root, "classes"))
-    wanted = {
+    named_columns = {
         "path_column": path_column,
         "label_column": label_column,
         "split_column": split_column,
-        "start_column": start_column,
-        "end_column": end_column,
     }
+    wanted = {key: name for key, name in named_columns.items() if name is not None}
+    times = TimeColumns(wanted, start_column, end_column)
     bad = BadRows()
     separator = label_separator if multi_label else None
     tables: dict[str, Rows] = {}
     for split, file in files.items():
-        found = read_columns(file, {key: name for key, name in wanted.items() if name is not None}, bad)
-        tables |= _rows(found, split, separator, bad)
+        found = read_columns(file, {**wanted, **times.named}, bad, times.find)
+        tables |= _rows(found, times.read(found, bad), split, separator, bad)
     bad.check()
     names, numbers, notes = number_labels(tables, given, bad)
     disk = Disk([root, *dict.fromkeys(file.parent for file in files.values())])
     splits = {s: build_manifest(rows, numbers, disk.find, multi_label=multi_label) for s, rows in tables.items()}
     splits, cuts = cut_splits(splits, names, root, cut, own_names=True)
-    return finish(names, splits, root, notes=[*notes, *disk.notes("the tables"), *cuts])
+    return finish(names, splits, root, notes=[*times.notes(), *notes, *disk.notes("the tables"), *cuts])
 
 
-def _rows(columns: Columns, split: str, separator: str | None, bad: BadRows) -> dict[str, Rows]:
+def _rows(columns: Columns, times: RowTimes, split: str, separator: str | None, bad: BadRows) -> dict[str, Rows]:
     """The rows of a table, by split."""
     paths = columns.text("path_column")
     labels = columns.labels(separator)
     splits = [split] * len(paths) if "split_column" not in columns else columns.text("split_column")
-    starts = _seconds(columns, "start_column", bad, 0.0)
-    ends = _seconds(columns, "end_column", bad, math.inf)
+    odd = columns.odd_labels()
+    starts, ends = times.starts, times.ends
     words = {word: _SPLIT_WORDS.get(word.strip().lower()) for word in set(splits)}
     kept: dict[str, list[int]] = {name: [] for name in SPLITS}
     for row, (path, own, word) in enumerate(zip(paths, labels, splits, strict=True)):
         home = words[word]
         if not path:
             columns.bad(bad, row, "path_column", "a path")
+        elif row in odd:
+            columns.bad(bad, row, "label_column", "text or a number")
         elif not own and separator is None:
             columns.bad(bad, row, "label_column", "one label; data.multi_label=true takes several")
         elif home is None:
             columns.bad(bad, row, "split_column", "train, val or test")
         elif ends is not None and ends[row] <= (starts[row] if starts else 0.0):
-            columns.bad(bad, row, "end_column", "an end after the start")
+            columns.bad(bad, row, times.end_key, f"an end after the start{times.hint}")
         else:
             kept[home].append(row)
     return {name: _take(columns, rows, paths, labels, starts, ends) for name, rows in kept.items() if rows}
@@ -156,25 +160,3 @@ def _take(
 
 def _pick(values: Sequence[float] | None, rows: list[int], default: float) -> list[float]:
     return [default] * len(rows) if values is None else [values[row] for row in rows]
-
-
-_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
-
-
-def _seconds(columns: Columns, key: str, bad: BadRows, default: float) -> list[float] | None:
-    """A column of seconds; "1:02:03.5" is understood, too. None when it is not asked for."""
-    if key not in columns:
-        return None
-    seconds = []
-    for row, cell in enumerate(columns.text(key)):
-        clock = _CLOCK.fullmatch(cell) if ":" in cell else None
-        try:
-            value = float(cell) if cell else default
-        except ValueError:
-            value = 3600 * int(clock[1] or 0) + 60 * int(clock[2]) + float(clock[3]) if clock else -1.0
-        if math.isnan(value):  # how pandas writes an empty cell
-            value = default
-        if value < 0:
-            columns.bad(bad, row, key, "seconds, 0 or more")
-        seconds.append(value)
-    return seconds

@@ -99,6 +99,12 @@ def names_times(line: str) -> bool:
     return ends or not names.isdisjoint(START_FRAME) or {"behavior", "time"} <= names
 
 
+def find_column(names: Sequence[str], known: Sequence[str]) -> str | None:
+    """The first of the known names (START, END ...) that a table has, as the table writes it."""
+    plain = [_plain(name) for name in names]
+    return next((names[plain.index(name)] for name in known if name in plain), None)
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name).strip().lower()
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,22 @@ class Columns:
         parts = (cell if isinstance(cell, list) else _text(cell).split(separator) for cell in cells)
         return [tuple([text for part in row if (text := _text(part))]) for row in parts]
 
+    def odd_labels(self) -> set[int]:
+        """The rows with a label that is neither text nor a number: an object, a list in a list, bytes."""
+        return {
+            row
+            for row, cell in enumerate(self.values["label_column"])
+            if not isinstance(cell, str) and not all(map(_is_plain, cell if isinstance(cell, list) else [cell]))
+        }
+
     def bad(self, bad: BadRows, row: int, key: str, expected: str) -> None:
         """Note that a cell cannot be used."""
         number, content = self.show(row)
         bad.add(self.file, number, content, f"{expected} in column {self.names[key]!r}", entry=self.entries)
+
+
+def _is_plain(cell: Any) -> bool:
+    return cell is None or isinstance(cell, (str, Number))
 
 
 def _text(cell: Any) -> str:
@@ -61,28 +74,35 @@ def _text(cell: Any) -> str:
     return "" if cell is None else str(cell).strip()
 
 
-def read_columns(path: Path, names: Mapping[str, str], bad: BadRows) -> Columns:
+FindColumns = Callable[[list[str]], Mapping[str, str]]
+"""Takes the names of all columns of a table; gives those that are read besides, by option."""
+
+
+def read_columns(path: Path, names: Mapping[str, str], bad: BadRows, find: FindColumns | None = None) -> Columns:
     """The named columns of a table; rows that are none go to `bad`.
 
     Args:
         path: .csv, .tsv, .txt (tab or comma), .jsonl, .ndjson, .json or .parquet.
         names: column names by option.
         bad: takes the rows that cannot be read.
+        find: names more of its columns.
 
     Raises:
         DataError: another kind of file, a column that is not there.
     """
     kind = path.suffix.lower()
     if kind in (".csv", ".tsv", ".txt"):
-        return _read_csv(path, names, bad)
+        return _read_csv(path, names, bad, find)
     if kind in (".jsonl", ".ndjson", ".json"):
-        return _read_json(path, names, bad)
+        return _read_json(path, names, bad, find)
     if kind in (".parquet", ".pq"):
-        return _read_parquet(path, names)
+        return _read_parquet(path, names, find)
     raise DataError(f"{path}: expected a table that ends in .csv, .tsv, .jsonl, .json or .parquet")
 
 
-def _check(path: Path, names: Mapping[str, str], there: list[str]) -> None:
+def _choose(path: Path, names: Mapping[str, str], there: list[str], find: FindColumns | None) -> Mapping[str, str]:
+    """The columns to read, by option; each is there, once."""
+    names = names if find is None else {**names, **find(there)}
     for key, name in names.items():
         if name not in there:
             hint = did_you_mean(name, there)
@@ -91,16 +111,17 @@ def _check(path: Path, names: Mapping[str, str], there: list[str]) -> None:
             raise DataError(f"{path}: no column {name!r} ({key}){hint}; it has {one_of(there)}")
         if there.count(name) > 1:
             raise DataError(f"{path}: {there.count(name)} columns are called {name!r} ({key})")
+    return names
 
 
-def _read_csv(path: Path, names: Mapping[str, str], bad: BadRows) -> Columns:
+def _read_csv(path: Path, names: Mapping[str, str], bad: BadRows, find: FindColumns | None) -> Columns:
     lines = read_lines(path)
     if not lines:
         raise DataError(f"{path}: empty; expected a line with the names of the columns")
     kind = "tab" if path.suffix.lower() == ".tsv" else find_separator([lines[0][1]])
     header, *fields = cut_csv(path, lines, SEPARATORS["comma" if kind == "space" else kind])
     header = [name.strip() for name in header]
-    _check(path, names, header)
+    names = _choose(path, names, header, find)
     lines = lines[1:]
     if {len(cells) for cells in fields} - {len(header)}:
         for place, cells in zip(lines, fields, strict=True):
@@ -113,7 +134,7 @@ def _read_csv(path: Path, names: Mapping[str, str], bad: BadRows) -> Columns:
     return Columns(path, names, values, lines.__getitem__, entries=False)
 
 
-def _read_json(path: Path, names: Mapping[str, str], bad: BadRows) -> Columns:
+def _read_json(path: Path, names: Mapping[str, str], bad: BadRows, find: FindColumns | None) -> Columns:
     places: list[tuple[int, str]] = []
     objects: list[dict[str, Any]] = []
     whole = path.suffix.lower() == ".json"
@@ -133,7 +154,7 @@ def _read_json(path: Path, names: Mapping[str, str], bad: BadRows) -> Columns:
             text = json.dumps(entry) if whole else lines[number]
             bad.add(path, number, text, "an object, {...}", entry=whole)
     if objects:
-        _check(path, names, list({key: None for entry in objects[:1000] for key in entry}))
+        names = _choose(path, names, list({key: None for entry in objects[:1000] for key in entry}), find)
     values = {key: [entry.get(name) for entry in objects] for key, name in names.items()}
     return Columns(path, names, values, lambda row: (places[row][0], json.dumps(objects[row])), entries=whole)
 
@@ -145,7 +166,7 @@ def _parse(line: str) -> Any:
         return None
 
 
-def _read_parquet(path: Path, names: Mapping[str, str]) -> Columns:
+def _read_parquet(path: Path, names: Mapping[str, str], find: FindColumns | None) -> Columns:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -153,7 +174,7 @@ def _read_parquet(path: Path, names: Mapping[str, str]) -> Columns:
         raise DataError(f"{path}: Parquet is read by pyarrow; pip install 'vidtrain[parquet]'") from None
     try:
         file = parquet.ParquetFile(path)
-        _check(path, names, list(file.schema_arrow.names))
+        names = _choose(path, names, list(file.schema_arrow.names), find)
         columns = file.read(columns=list(dict.fromkeys(names.values())))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a Parquet file that can be read: {str(error).splitlines()[0]}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ def test_the_own_model_and_the_own_data_set(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text.split("\nPYTHONPATH=")[0])
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mycode", raising=False)
 
     root = Path(next(o for o in tiny if o.startswith("data.root=")).removeprefix("data.root="))
     clip = next(root.rglob("*.mp4"))

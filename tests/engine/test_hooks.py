@@ -216,6 +216,7 @@ def test_the_examples_of_the_documentation_run(
     for name, body in blocks:
         files[name] = files.get(name, "") + textwrap.dedent(body)
     assert set(files) == {"mycode.py", "my_conf/logger/aim.yaml", "my_conf/hook/weight_norm.yaml"}
+    monkeypatch.delitem(sys.modules, "mycode", raising=False)  # of another page
     files["aim.py"] = """
 logged = []
 class Run:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from multiprocessing import connection
 from typing import Any, Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -287,7 +288,10 @@ def _restore_sigchld() -> None:
 
 def _how_it_ended(batches: Any) -> str:
     """'was ended by SIGKILL (out of memory?)'; torch's own words are different from time to time."""
-    for process in getattr(batches, "_workers", ()):
+    processes = list(getattr(batches, "_workers", ()))
+    if processes:  # on a busy machine it is known a moment after torch has noticed
+        connection.wait([process.sentinel for process in processes], timeout=1)
+    for process in processes:
         code = process.exitcode
         if code is not None and code < 0:
             with suppress(ValueError):

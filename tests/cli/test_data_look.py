@@ -20,12 +20,12 @@ def options(tiny: list[str]) -> list[str]:
 def test_show_writes_a_sheet_of_the_first_clips(call: Call, options: list[str]) -> None:
     done = call("data", "show", *options, "show.clips=3", "show.frames=4", "transform.policy=rand_augment")
     assert done.stdout.strip() == "3 clips of train: show/motion_train.png"
-    picture = np.asarray(Image.open("show/motion_train.png").convert("RGB"))
-    assert picture.shape[0] > 3 * 100
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 200  # frames, not an empty page
+    image = np.asarray(Image.open("show/motion_train.png").convert("RGB"))
+    assert image.shape[0] > 3 * 100
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 200  # frames, not an empty page
     again = call("data", "show", *options, "show.clips=3", "show.frames=4", "transform.policy=rand_augment")
     assert again.stdout == done.stdout
-    assert np.array_equal(picture, np.asarray(Image.open("show/motion_train.png").convert("RGB")))
+    assert np.array_equal(image, np.asarray(Image.open("show/motion_train.png").convert("RGB")))
     call("data", "show", *options, "split=test", "output=elsewhere")
     assert Path("elsewhere/motion_test.png").is_file()
     assert "show.clips=0: must be at least 1" in error_line(call("data", "show", *options, "show.clips=0", check=2))
@@ -54,8 +54,8 @@ def test_show_draws_what_happens_when(call: Call, options: list[str], tmp_path: 
     done = call("data", "show", *data, *own, "show.frames=1")
     assert "4 clips of train: show/segments_two_train.png" in done.stdout
     assert "what happens when in 2 videos of them: show/segments_two_train_timeline.png" in done.stdout
-    picture = np.asarray(Image.open("show/segments_two_train_timeline.png").convert("RGB"))
-    walk, run = (np.abs(picture.astype(int) - colour).sum(2) < 30 for colour in ((238, 102, 119), (68, 119, 170)))
+    image = np.asarray(Image.open("show/segments_two_train_timeline.png").convert("RGB"))
+    walk, run = (np.abs(image.astype(int) - colour).sum(2) < 30 for colour in ((238, 102, 119), (68, 119, 170)))
     assert walk.any(1).sum() > 1.5 * run.any(1).sum() > 0  # a row of bars in both videos, and in one
 
 

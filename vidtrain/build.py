@@ -49,6 +49,7 @@ from vidtrain.options.instantiate import ORIGIN, call, from_file, may_call, noth
 from vidtrain.options.presets import list_models, model_options
 from vidtrain.plain import are_texts
 from vidtrain.tasks.task import Task
+from vidtrain.terminal import said_when_slow
 
 log = logging.getLogger("vidtrain")
 
@@ -132,7 +133,8 @@ def build_data(node: Mapping[str, Any]) -> VideoData:
     options = {str(k): v for k, v in dict(node).items() if k not in _DATA_KEYS}
     if ORIGIN in options and isinstance(options.get("group_by"), str):
         options["group_by"] = StrangersRegex(options["group_by"])
-    return call(with_text(options, "data"), "data")
+    with said_when_slow("listing the videos of the dataset"):
+        return call(with_text(options, "data"), "data")
 
 
 def build_task(node: Mapping[str, Any], class_names: Sequence[str], *, multi_label: bool, **more: Any) -> Task:

@@ -6,7 +6,9 @@ import codecs
 import logging
 import re
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 # control characters (C0, DEL, C1), line and paragraph separators, bidirectional overrides and other characters that
@@ -33,6 +35,34 @@ def printable(text: object, *, lines: bool = False) -> str:
 def print_line(text: object) -> None:
     """Print one line."""
     print(printable(text))
+
+
+SILENCE = 2.0
+"""Seconds after which a step without a progress bar says what it is doing."""
+
+
+@contextmanager
+def said_when_slow(what: str) -> Iterator[None]:
+    """Log `what` as one line, once, if the block takes longer than SILENCE: on stderr and in the log of a run."""
+    log = logging.getLogger("vidtrain")
+
+    def say() -> None:
+        if log.getEffectiveLevel() <= logging.INFO:
+            # not log.info, which an exporter that is kept quiet by logging.disable keeps quiet, too
+            log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, what, (), None))
+
+    timer = threading.Timer(SILENCE, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def rate_text(rate: float) -> str:
+    """A rate such as clips per second in two digits or more: 0.42, 4.2, 42, 4217."""
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
 
 
 def note_lines(notes: Iterable[str]) -> list[str]:

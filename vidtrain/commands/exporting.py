@@ -30,7 +30,7 @@ from vidtrain.reports.table import counted, table
 from vidtrain.runs.atomic import settle
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.segments.task import Segments
-from vidtrain.terminal import printable
+from vidtrain.terminal import printable, said_when_slow
 
 REPORT: Final = "export.json"
 SCRIPT: Final = "run_onnx.py"
@@ -118,21 +118,26 @@ class Exporting:
         Raises:
             VidtrainError: there is no program of the network, or a file gives something else than the network.
         """
-        clips = self._source.read(compared)
+        with said_when_slow(f"reading {compared} clips to compare on"):
+            clips = self._source.read(compared)
         self._one = {name: value[:1] for name, value in clips.items()}
         print(f"{self.report['model']}: {self.report['protocol']}, {self._classes} classes", flush=True)
-        program = trace(self._network, self._shapes)
+        with said_when_slow("tracing the network with torch.export"):
+            program = trace(self._network, self._shapes)
         # in a folder of their own until they have proved to be right; a file may come with another that holds weights
         with tempfile.TemporaryDirectory(dir=self._folder, prefix=".export") as unproved:
             made = Path(unproved)
             if {ExportFormat.onnx, ExportFormat.openvino} & {*wanted}:
-                write_onnx(program, made / _ONNX, self._text, self._network.inputs)
+                with said_when_slow(f"writing {_ONNX}: a minute or more for large networks"):
+                    write_onnx(program, made / _ONNX, self._text, self._network.inputs)
             for one in wanted:
-                file, opened = self._written(one, program, made)
+                with said_when_slow(f"format={one}: writing the file and opening it"):
+                    file, opened = self._written(one, program, made)
                 self._keep(str(one), file, opened, clips)
             if int8 is not None:
-                ranges = self._source.read(int8)
-                write_int8(made / _ONNX, made / _INT8, ranges, self._text)
+                with said_when_slow(f"int8=true: reading {int8} clips and measuring ranges"):
+                    ranges = self._source.read(int8)
+                    write_int8(made / _ONNX, made / _INT8, ranges, self._text)
                 file, opened = made / _INT8, open_onnx(made / _INT8, self._shapes, self._classes)
                 self._keep("int8", file, opened, clips, tolerance=None)
                 self.report["files"]["int8"]["calibration_clips"] = len(ranges["rgb"])
@@ -160,7 +165,9 @@ class Exporting:
         self, name: str, file: Path, opened: ExportedNetwork, clips: Mapping[str, Tensor], **given: float | None
     ) -> None:
         """Compare, and report. given: tolerance, where it is another one than the command's; None: any."""
-        found = compare(self.networks["eager"], opened, clips, multi_label=self._multi_label)
+        count = len(clips[self._network.inputs[0]])
+        with said_when_slow(f"format={name}: comparing its answers to {count} clips with the network's"):
+            found = compare(self.networks["eager"], opened, clips, multi_label=self._multi_label)
         tolerance = given.get("tolerance", self._tolerance)
         if tolerance is not None and not found.within(tolerance):
             raise VidtrainError(
@@ -184,9 +191,12 @@ class Exporting:
         if data is not None and isinstance(task, Classification):  # other tasks' scores are of more than single clips
             primary, title = task.primary, f"{self._source.split} {task.titles[task.primary]}"
             for name, network in self.networks.items():
-                rows[name][primary] = self._source.score(task, network, data)
+                with said_when_slow(f"{name}: scoring split {self._source.split}"):
+                    rows[name][primary] = self._source.score(task, network, data)
         if seconds is not None:
-            for name, (half, most) in latencies(self.networks, self._one, seconds=seconds).items():
+            with said_when_slow(f"bench=true: measuring for {seconds * len(self.networks):g} seconds"):
+                measured = latencies(self.networks, self._one, seconds=seconds)
+            for name, (half, most) in measured.items():
                 rows[name] |= {"ms_p50": half, "ms_p95": most}
         threads = torch.get_num_threads()
         self.report |= {"measured": rows, "threads": threads, "measured_on": self._source.split}

@@ -19,6 +19,7 @@ from vidtrain.engine.parameters import Grid
 from vidtrain.engine.preprocess import model_inputs
 from vidtrain.options.schema import TrainConfig
 from vidtrain.tasks.task import Forward, Predictions, Task
+from vidtrain.terminal import said_when_slow
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -66,7 +67,8 @@ def fit(model: nn.Module, scorer: Scorer, data: VideoData, *, resumed: bool) -> 
                 (inputs,) = found.values()
                 yield inputs, batch.targets.to(scorer.precision.device)
 
-    model.fit(ready())
+    with said_when_slow(f"{type(model).__name__}: one pass over the training videos"):
+        model.fit(ready())
 
 
 # ---------------------------------------------------------------- choosing among the members of a grid

@@ -33,7 +33,7 @@ from vidtrain.runs.names import newest_run
 from vidtrain.tasks.classification.metrics import METRICS
 from vidtrain.tasks.segments.scores import TITLES
 from vidtrain.tasks.segments.task import Segments
-from vidtrain.terminal import EXACT_NAMES, print_line
+from vidtrain.terminal import EXACT_NAMES, print_line, rate_text, said_when_slow
 from vidtrain.types import FilePath
 
 log = logging.getLogger("vidtrain")
@@ -75,7 +75,8 @@ def after_training(folder: Path) -> Path | None:
     """The page of a run that has just ended. None where it cannot be written, which is logged: the run is whole."""
     file = folder / NAME
     try:
-        write_report(folder, file, ReportConfig.thumbnails, _BRIEFLY)
+        with said_when_slow(f"writing {NAME}"):
+            write_report(folder, file, ReportConfig.thumbnails, _BRIEFLY)
     except Exception as error:  # of whatever kind: weights and numbers are there
         reason = error if isinstance(error, VidtrainError) else f"{type(error).__name__}: {error}"
         log.warning("%s: this page is not written (%s)", file, reason)
@@ -206,7 +207,7 @@ def _numbers(result: Mapping[str, Any]) -> dict[str, str]:
     """Of a run's result.json: title -> text."""
     forms = {
         "params": ("parameters", lambda v: f"{v / 1e6:.3g} M"),
-        "clips_per_second": ("clips/s in training", lambda v: f"{v:.0f}"),
+        "clips_per_second": ("clips/s in training", rate_text),
         "minutes": ("minutes", lambda v: f"{v:.1f}"),
         "best_epoch": ("best epoch", lambda v: f"{v:.0f}"),
     }

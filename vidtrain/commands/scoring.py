@@ -41,9 +41,10 @@ from vidtrain.reports.figures import FIGURES, write_image
 from vidtrain.reports.result_format import RESULT_FORMAT
 from vidtrain.reports.results import write_json
 from vidtrain.reports.score_figures import write_test_figures
+from vidtrain.reports.table import counted
 from vidtrain.runs.atomic import whole_file
 from vidtrain.tasks.task import Predictions, PredictionsWriter, Scores, Task, arrays_of
-from vidtrain.terminal import EXACT_NAMES
+from vidtrain.terminal import EXACT_NAMES, said_when_slow
 from vidtrain.types import Batch, ListedVideos, ViewPart
 
 log = logging.getLogger("vidtrain")
@@ -188,7 +189,7 @@ class Scorer:
         manifest = manifest_of(data, split)
         videos = self._listed(manifest)
         partial = PartialPredictions(self.world.from_main(folder), self.world.rank, task, videos)
-        with partial:
+        with partial, said_when_slow(f"{split}: scoring {counted(len(manifest), 'video')}"):
             scores = self.score(task, model, data, split, evaluation, each=partial.add)
         predictions = scores.predictions
         predictions.names = [videos.name(row) for row in predictions.videos.tolist()]

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from vidtrain.engine.devices.distributed import World
 from vidtrain.tasks.task import Scores, Task
+from vidtrain.terminal import rate_text
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -201,5 +202,5 @@ def record_epoch(
         for name, draw in scores.figures().items():
             recorder.figure(name, progress.update, draw)
         line += f"  val {shown(task, values, [scores.primary])}"
-    line += f"  {train['clips_per_second']:.0f} clips/s  wait {100 * train['data_wait_share']:.0f} %"
+    line += f"  {rate_text(train['clips_per_second'])} clips/s  wait {100 * train['data_wait_share']:.0f} %"
     log.info("%s%s", line, "  *" if improved and scores is not None else "")

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from copy import deepcopy
 from dataclasses import replace
 from itertools import compress, islice
@@ -25,11 +25,13 @@ from vidtrain.engine.state import Outputs, Training
 from vidtrain.engine.step import TrainingStep
 from vidtrain.errors import LoaderError, StoppedError, VidtrainError
 from vidtrain.tasks.task import Scores
+from vidtrain.terminal import rate_text, said_when_slow
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
 
 _STEADY = "lower optimizer.lr, set trainer.clip_grad=1.0 or trainer.precision=fp32"
+_LINE_EVERY = 60.0  # seconds, where no progress bar is shown
 _BEFORE_VALIDATION = 1.0  # minutes since the last save: a validation may take an hour, in which a job may end
 
 
@@ -89,8 +91,9 @@ class Trainer(Training):
         title = f"epoch {number + 1}/{self.settings.epochs}"
         bar = progress_bar(title, len(self.clips), progress.batch, shown=self.world.is_main)
         batches = on_device(self.clips.epoch(number, progress.batch), self.precision.device)
-        rates, since = Rates(progress), self.step.sums.clone()
-        group = self._next_group(batches)
+        rates, since, said = Rates(progress), self.step.sums.clone(), time.monotonic()
+        with said_when_slow(f"{title}: decoding the first of {len(self.clips)} batches"):
+            group = self._next_group(batches)
         self._stop_or_save()
         with bar:
             while group:
@@ -102,7 +105,11 @@ class Trainer(Training):
                 bar.update(len(group))
                 self._found = [bool(hook.on_update(self, group)) for hook in self.hooks.values()]
                 if progress.update % self.settings.log_every == 0:
-                    bar.set_postfix_str(self._log(since, rates.values(rates.seconds)), refresh=False)
+                    numbers = self._log(since, rates.values(rates.seconds))
+                    bar.set_postfix_str(numbers, refresh=False)
+                    if bar.disable and time.monotonic() - said > _LINE_EVERY:  # a log of a job that nobody watches
+                        log.info("%s: %d of %d batches  %s", title, progress.batch, len(self.clips), numbers)
+                        said = time.monotonic()
                     since = self.step.sums.clone()
                 if self.world.size == 1:
                     self._stop_or_save()
@@ -138,7 +145,7 @@ class Trainer(Training):
         update, task = self.progress.update, self.step.task
         self.recorder.scalars("train", update, self.plan.epoch(update, len(self.clips)), values)
         rate, wait = rates["clips_per_second"], rates["data_wait_share"]
-        return f"{shown(task, values, task.measures)} {rate:.0f} clips/s wait {wait:.0%}"
+        return f"{shown(task, values, task.measures)} {rate_text(rate)} clips/s wait {wait:.0%}"
 
     def _read_skipped(self) -> None:
         """Log the updates that were skipped. Waits for the device, so not called at every update."""
@@ -196,7 +203,8 @@ class Trainer(Training):
             return None, last
         if not last and epoch % self.settings.val_every:
             return None, False
-        scores = self.validate(self.model)
+        with said_when_slow("first validation") if progress.best is None else nullcontext():
+            scores = self.validate(self.model)
         gone = progress.best is not None and self.checkpoints.best_is_gone()
         if gone:
             log.warning("%s is gone: epoch %d takes the place of the best", self.checkpoints.best, epoch)

@@ -9,7 +9,7 @@ from typing import Final
 
 from vidtrain.reports.figures import figure_label
 from vidtrain.reports.table import table
-from vidtrain.terminal import printable
+from vidtrain.terminal import printable, rate_text
 
 FEW: Final = 10
 """Videos that are shown in a text."""
@@ -112,7 +112,7 @@ class Comparison:
                 str(row.runs) if several else "",
                 "" if row.params is None else f"{row.params / 1e6:.3f} M",
                 _shown(row.gmac, ".3g"),
-                _shown(row.rate, ".0f"),
+                "" if row.rate is None else rate_text(row.rate),
                 _shown(row.minutes, ".1f"),
                 "" if row.views is None else str(row.views),
                 f"{row.scored}/{row.listed}",

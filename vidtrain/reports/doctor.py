@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vidtrain.data.checks.measure import Stages
 from vidtrain.reports.table import table
+from vidtrain.terminal import rate_text
 
 _WORTH = 1.2
 """A change is recommended when it makes the run faster by more than the noise of such a measurement."""
@@ -55,15 +56,15 @@ class Trial:
 
 def tables(found: Findings) -> str:
     """Where the time goes: a row a part."""
-    stages = found.stages
+    stages, where = found.stages, f"{found.device} {found.precision}"
     rows = [
         ["open the file", f"{stages.open:.1f}", "", "processes: 1"],
         ["decode, scale", f"{stages.decode:.1f}", "", "processes: 1"],
         ["crop, augment", f"{stages.augment:.1f}", "", "processes: 1"],
         ["wait for the disk", f"{stages.waiting:.1f}", "", "or for other programs"],
-        ["loader", f"{1e3 / found.loading:.1f}", f"{found.loading:.0f}", f"processes: {found.workers}"],
-        ["move to the device", f"{1e3 / found.moving:.1f}", f"{found.moving:.0f}", "uint8, normalised there"],
-        ["training step", f"{1e3 / found.stepping:.1f}", f"{found.stepping:.0f}", f"{found.device} {found.precision}"],
+        ["loader", f"{1e3 / found.loading:.1f}", rate_text(found.loading), f"processes: {found.workers}"],
+        ["move to the device", f"{1e3 / found.moving:.1f}", rate_text(found.moving), "uint8, normalised there"],
+        ["training step", f"{1e3 / found.stepping:.1f}", rate_text(found.stepping), where],
     ]
     return table(["part", "ms per clip", "clips/s", ""], rows)
 
@@ -71,11 +72,12 @@ def tables(found: Findings) -> str:
 def advice(found: Findings, trials: Sequence[Trial]) -> str:
     """What limits the run, and the best change with its measured gain."""
     now = found.run_rate(found.loading)
-    head = f"a run makes about {now:.0f} clips/s: "
+    head = f"a run makes about {rate_text(now)} clips/s: "
     if not found.data_limits:
         return (
-            f"{head}the model limits it ({found.stepping:.0f} clips/s; the loader alone gives {found.loading:.0f}). "
-            "Faster data would gain nothing; a smaller model or clip, or a faster device would."
+            f"{head}the model limits it ({rate_text(found.stepping)} clips/s; the loader alone gives "
+            f"{rate_text(found.loading)}). Faster data would gain nothing; a smaller model or clip, or a faster device "
+            "would."
         )
     stages = found.stages
     parts = {"opening files": stages.open, "decoding": stages.decode, "augmentation": stages.augment}
@@ -86,15 +88,15 @@ def advice(found: Findings, trials: Sequence[Trial]) -> str:
     else:
         share = parts[worst] / stages.total
     lines = [
-        f"{head}the data limit it (the loader gives {found.loading:.0f} clips/s, the model could take "
-        f"{found.stepping:.0f}), {worst} above all ({share:.0%} of a clip's time)."
+        f"{head}the data limit it (the loader gives {rate_text(found.loading)} clips/s, the model could take "
+        f"{rate_text(found.stepping)}), {worst} above all ({share:.0%} of a clip's time)."
     ]
     ranked = sorted(trials, key=lambda trial: -found.run_rate(trial.loading))
     for trial in ranked:
         rate = found.run_rate(trial.loading)
         lines.append(
-            f"  {rate / now:.1f}x  {trial.change}: the loader gives {trial.loading:.0f} clips/s ({trial.meaning}), "
-            f"a run about {rate:.0f}"
+            f"  {rate / now:.1f}x  {trial.change}: the loader gives {rate_text(trial.loading)} clips/s "
+            f"({trial.meaning}), a run about {rate_text(rate)}"
         )
     if ranked and found.run_rate(ranked[0].loading) > _WORTH * now:
         lines.append(f"recommended: {ranked[0].change}")

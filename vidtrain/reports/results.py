@@ -22,7 +22,7 @@ from vidtrain.plain import check_regular, map_array, read_json
 from vidtrain.reports.result_format import RESULT_FORMAT, check_result
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import whole_file
-from vidtrain.terminal import EXACT_NAMES
+from vidtrain.terminal import EXACT_NAMES, rate_text
 
 
 def summary_cells(result: dict[str, Any]) -> dict[str, str]:
@@ -34,7 +34,7 @@ def summary_cells(result: dict[str, Any]) -> dict[str, str]:
         **({"test scored": f"{test['scored']}/{test['listed']}"} if test else {}),
         **{f"val {title}": f"{val[key]:.3f}" for key, title in shown if val and key in val},
         "params": f"{result['params'] / 1e6:.3f} M",
-        "clips/s": f"{rate:.0f}" if rate else "",
+        "clips/s": rate_text(rate) if rate else "",
         "minutes": f"{result['minutes']:.1f}",
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -244,6 +245,34 @@ class TestOddTimestamps:
         from vidtrain.data.readers.pyav.timing import timing
 
         return timing(video.file, pts)
+
+    @pytest.mark.parametrize("rate", [240, 1000, 5150])
+    def test_a_high_speed_camera_keeps_its_rate(self, tmp_path: Path, rate: int) -> None:
+        found = info(write_video(tmp_path / "a.mp4", coded(20), rate, codec="libx264"))
+        assert (found.fps, found.times) == (rate, None)
+        assert found.times_note == ("" if rate <= 1000 else "the timestamps give 5150 frames per second")
+
+    @pytest.mark.parametrize("step", [17, 85])
+    def test_times_in_a_wrong_unit_give_way_to_the_rate_of_the_codec(self, tmp_path: Path, step: int) -> None:
+        base = write_video(tmp_path / "base.mp4", coded(20), 25, codec="libx264", options={"bf": "0"})
+        path = tmp_path / "a.mp4"
+        with av.open(str(base)) as container, av.open(str(path), "w") as out:
+            stream = container.streams.video[0]
+            try:
+                copy = out.add_stream_from_template(stream)
+            except AttributeError:
+                pytest.skip("PyAV 14.0 cannot copy this stream")
+            for number, packet in enumerate(packet for packet in container.demux(stream) if packet.size):
+                packet.stream, packet.time_base = copy, Fraction(1, 90_000)
+                packet.pts = packet.dts = number * step
+                out.mux(packet)
+        found = info(path)
+        assert (found.fps, found.times) == (25, None)
+        said = re.fullmatch(
+            r"the timestamps give (\d+) frames per second, the codec's header 25, which is used", found.times_note
+        )
+        assert said is not None
+        assert float(said[1]) == pytest.approx(90_000 / step, rel=0.01)  # its muxer has a coarser unit
 
     def test_stuck(self) -> None:
         unit = Fraction(1, 90_000)

@@ -6,7 +6,8 @@ corrupt      frames that do not decode
 truncated    the file is shorter than its container says
 segment      starts or ends beyond the end of the video
 short        fewer frames than a clip spans
-times        timestamps that jump, step back, stand still or are missing; the frames are read in their right order
+times        timestamps that jump, step back, stand still, are missing or give more than 1000 frames per second; the
+             frames are read in their right order
 duplicate    the same video as an earlier row of the split: the same frames, whatever the file's name and container
 leak         the same video, or one of the same group, in an earlier split (train, val, test)
 still        no frame differs from the first

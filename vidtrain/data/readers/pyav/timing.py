@@ -9,6 +9,8 @@ A timestamp (pts) says when a frame appears; the first frame shown appears at 0.
     stuck        three or more in a row within a millisecond of each other, as muxers write them that were given times
                  out of order: the clock goes on as usual
     missing      is put between its neighbours. Where many are, as in MPEG-PS, and the rest is about even: all are
+    impossible   more than 1000 frames per second, as muxers write them that were given another unit: the codec's rate,
+                 where its header has a lower one
 
 "As usual" is the median distance of two frames. The rate of a video is the mean one, pauses and jumps aside.
 """
@@ -16,7 +18,7 @@ A timestamp (pts) says when a frame appears; the first frame shown appears at 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
@@ -35,6 +37,7 @@ _NAMED: Final = 3  # jumps that a note names
 _BELIEVED: Final = 0.05  # share of the frames that may be at odds; with more, frames are taken to be evenly spaced
 _NEAR: Final = 3  # frames
 _STUCK: Final = 3  # steps in a row
+_FASTEST: Final = 1020.0  # frames per second: high-speed cameras write 240 to 1000, and containers round
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,18 @@ def jump_ticks(unit: Fraction) -> int:
 
 def timing(file: OpenFile, shown: Longs | Sequence[int | None]) -> Timing:
     """Args: the file; the pts of its F frames in the order shown, None where there is none."""
+    found = _stamped(file, shown)
+    if found.fps <= _FASTEST:
+        return found
+    said = f"the timestamps give {found.fps:.4g} frames per second"
+    rate = float(file.stream.codec_context.framerate or 0)
+    if 0 < rate <= _FASTEST:
+        return Timing(rate, note=f"{said}, the codec's header {rate:.4g}, which is used")
+    return replace(found, note=found.note or said)
+
+
+def _stamped(file: OpenFile, shown: Longs | Sequence[int | None]) -> Timing:
+    """By the timestamps alone."""
     unit = file.stream.time_base or Fraction(1)
     ticks, missing = _filled(shown)
     if ticks is None or len(ticks) < 2:

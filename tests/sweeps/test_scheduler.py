@@ -196,3 +196,16 @@ def test_a_record_that_is_none_is_refused_with_its_name(tmp_path: Path, change: 
     (tmp_path / RECORD).write_text(json.dumps({**content, **change}))
     with pytest.raises(Exception, match=r"sweep\.json: is not the record of a sweep"):
         read_record(tmp_path)
+
+
+def test_what_a_sweep_says_of_the_runs_that_it_told_to_end(tmp_path: Path) -> None:
+    record = record_in(tmp_path)
+    source = Proposals(record, 4)
+    while run := source.propose():
+        (tmp_path / run.folder).mkdir()
+    assert record.left_by([]) == ""
+    assert record.left_by(record.runs[:2]) == " (2 runs with nothing saved, to start again)"
+    (tmp_path / "1_run" / "last.pt").touch()
+    finish(tmp_path / "2_run")
+    found = record.left_by(record.runs)
+    assert found == " (1 run saved, to be continued, 2 runs with nothing saved, to start again, 1 run ended)"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from vidtrain.commands.sweeps import files as sweep_files
+from vidtrain.commands.sweeps.files import write_files
 from vidtrain.commands.sweeps.objectives import best_of, chosen_objectives, validations, values_of
 from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun
 from vidtrain.commands.sweeps.sources import OptunaSource
@@ -211,3 +213,28 @@ def test_a_run_is_asked_to_end_by_a_file(tmp_path: Path) -> None:
     (folder / VALIDATIONS).write_text('{"epoch": 1, "primary": 0.1}\n{"epoch": 2, "primary": 0.1}\n')
     source.watch(run)
     assert (folder / PRUNE).exists()
+
+
+def test_the_best_run_says_how_sure_it_is_and_which_are_as_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wilson's interval of 28 right answers of 40 is 0.5457 to 0.8193."""
+    monkeypatch.setattr(sweep_files, "write_sweep_figure", lambda *_: None)  # tests/reports/test_sweep_figure.py
+
+    def files(option: str, *shares: float, name: str = "primary", **more: object) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        runs = [SweepRun(n, f"{n}_run", {option: str(n)}) for n in range(len(shares))]
+        for run, share in zip(runs, shares, strict=True):
+            finished(folder / run.folder, share, 1.0, videos={"val": 40}, **more)
+        write_files(SweepRecord(folder, "grid", {}, {}, [(name, "maximize")], runs))
+        return (folder / "sweep.md").read_text().replace("\\", "").replace(str(folder), "DIR")
+
+    text = files("lr", 0.5, 0.7, 0.6, 0.55)
+    assert "best: run 1, lr=1: val top1 0.7, 95 % interval 0.55-0.82 over 40 videos (DIR/1_run); " in text
+    assert "; run 2 (0.6) and 1 more lie within that: vidtrain compare DIR tests the differences\n" in text
+    assert "over 40 videos (DIR/0_run)\n" in files("lr", 0.9, 0.2)
+    test = {"top1": 0.4, "intervals": {"values": {"top1": [0.3, 0.5]}, "count": 8, "over": "groups"}}
+    text = files("lr", 0.5, 0.6, name="test.top1", test=test)
+    assert "test.top1 0.4, 95 % interval 0.30-0.50 over 8 groups (DIR/0_run); run 1 (0.4) lies within that" in text
+    assert "gmac 1 (DIR/0_run)\n" in files("lr", 0.5, 0.6, name="gmac")
+    assert "best" not in files("+data.fold", 0.5, 0.7)

@@ -54,8 +54,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = _main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except KeyboardInterrupt:
-        training = (sys.argv[1:] if argv is None else list(argv))[:1] == ["train"]
-        hint = "; the same command with resume=auto continues the training" if training else ""
+        given = sys.argv[1:] if argv is None else list(argv)
+        key = "sweep.resume" if {"-m", "--multirun"} & {*given} else "resume"
+        saved = f"; if it has saved anything, the same command with {key}=auto continues"
+        hint = saved if given[:1] == ["train"] else ""
         print(f"vidtrain: interrupted{hint}", file=sys.stderr)
         code = EXIT_INTERRUPTED
     except BrokenPipeError:

@@ -165,9 +165,10 @@ class _Sweeper(Sweeper):
             log.info("%d workers were busy %.0f %% of the time", slots, 100 * scheduler.busy / passed / slots)
 
     def _stop(self, received: str, workers: RunWorkers, scheduler: Scheduler) -> None:
-        log.info("%s received: %d runs save and end", received, len(scheduler.running))
+        told = scheduler.running
+        log.info("%s received: waiting for %s to save and end", received, counted(len(told), "run"))
         workers.stop(at_once=False)
-        left, until = {run.number for run in scheduler.running}, time.monotonic() + _GRACE
+        left, until = {run.number for run in told}, time.monotonic() + _GRACE
         try:
             while left and time.monotonic() < until:
                 left -= {ended.number for ended in workers.ended()}
@@ -175,8 +176,8 @@ class _Sweeper(Sweeper):
         finally:
             workers.stop(at_once=True)
         raise StoppedError(
-            f"{received} received: {self.record.folder} is not finished; the same command with "
-            f"sweep.resume={self.record.folder} continues",
+            f"{received} received: {self.record.folder} is not finished{self.record.left_by(told)}; the same command "
+            f"with sweep.resume={self.record.folder} continues",
             exit_code(received),
         )
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from vidtrain.commands.run_dir import read_result
-from vidtrain.commands.sweep import FAILURE
-from vidtrain.commands.sweeps.objectives import PRIMARY, best_of, describe, validations, values_of
+from vidtrain.commands.sweep import FAILURE, REPEATS
+from vidtrain.commands.sweeps.objectives import PRIMARY, best_of, describe, interval_of, validations, values_of
 from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun, shown
 from vidtrain.errors import ConfigError
 from vidtrain.options.paths import unquoted
@@ -40,11 +40,14 @@ def write_files(record: SweepRecord) -> None:
     rows = [_row(record, run) for run in record.runs]
     scored = {row.run.number: row.values for row in rows if row.state is RunState.finished and row.values}
     best = best_of(scored, record.objectives)
-    for number in best:
-        log.info("%s", _said(record, rows[number]))
+    if {key.lstrip("+") for key in _keys(record)} <= {*REPEATS}:  # the best fold or seed is no choice
+        best = []
+    said = [_said(record, rows, number) for number in best]
+    for line in said:
+        log.info("%s", line)
     try:
         _write_csv(record, rows)
-        _write_markdown(record, rows, best)
+        _write_markdown(record, rows, said)
         _write_figure(record, rows, best)
     except (OSError, ValueError) as error:
         log.warning("%s: the tables and the figure of the sweep are not written: %s", record.folder, error)
@@ -75,11 +78,27 @@ def _reason(folder: Path) -> str:
         return "failed"
 
 
-def _said(record: SweepRecord, row: _Row) -> str:
-    folder = record.folder / row.run.folder
-    one = "best" if len(record.objectives) == 1 else "beaten by none"
+def _said(record: SweepRecord, rows: Sequence[_Row], best: int) -> str:
+    """Of a run that is the best: its numbers, and of one objective how sure they are and which others are as good."""
+    row, one = rows[best], len(record.objectives) == 1
+    folder, name = record.folder / row.run.folder, record.objectives[0][0]
     found = describe(row.values, _labelled(record))
-    return f"{one}: run {row.run.number}, {shown(row.run.varied)}: {found} ({folder})"
+    interval, equal = interval_of(folder, name) if one else None, ""
+    if interval is not None:
+        found += f", {interval}"
+        others = [r for r in rows if r.state is RunState.finished and r.values and r is not row]
+        if within := [r for r in others if interval.low <= r.values[0] <= interval.high]:
+            second = min(within, key=lambda r: abs(r.values[0] - row.values[0]))
+            more = f" and {len(within) - 1} more" if len(within) > 1 else ""
+            lies = "lie" if more else "lies"
+            equal = (
+                f"; run {second.run.number} ({second.values[0]:.4g}){more} {lies} within that: vidtrain compare "
+                f"{record.folder} tests the differences"
+            )
+    return (
+        f"{'best' if one else 'beaten by none'}: run {row.run.number}, {shown(row.run.varied)}: {found} "
+        f"({folder}){equal}"
+    )
 
 
 def _labelled(record: SweepRecord) -> list[tuple[str, str]]:
@@ -113,7 +132,7 @@ def _write_csv(record: SweepRecord, rows: Sequence[_Row]) -> None:
     write_csv(record.folder / CSV, header, [_cells(record, row, summary, ".17g") for row in rows])
 
 
-def _write_markdown(record: SweepRecord, rows: Sequence[_Row], best: Sequence[int]) -> None:
+def _write_markdown(record: SweepRecord, rows: Sequence[_Row], said: Sequence[str]) -> None:
     header, summary = _header(record, rows)
     states = [row.state for row in rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in RunState if state in states)
@@ -121,7 +140,7 @@ def _write_markdown(record: SweepRecord, rows: Sequence[_Row], best: Sequence[in
         f"# {markdown_text(record.folder.name)}",
         f"{counted(len(rows), 'run')}: {counts}. "
         + markdown_text("; ".join(f"{direction} {name}" for name, direction in _labelled(record))),
-        *(markdown_text(_said(record, rows[number])) for number in best),
+        *map(markdown_text, said),
         markdown_table([markdown_text(name) for name in header], [_cells(record, row, summary, ".4g") for row in rows]),
         f"![the objective over what was varied]({FIGURE})",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,12 +13,16 @@ from vidtrain.engine.hooks import VALIDATIONS
 from vidtrain.errors import ConfigError
 from vidtrain.options.schema import SweepDirection
 from vidtrain.plain import parse_json
+from vidtrain.reports.table import counted
+from vidtrain.tasks.classification.intervals import wilson
 
 PRIMARY: Final = "primary"
 """The objective where none is named: the validation metric that chooses best.pt."""
 COSTS: Final = ("gmac", "params", "minutes")
 """Numbers of result.json that are the better the smaller they are."""
 _OF_THE_RUN: Final = (*COSTS, "clips_per_second")
+_SHARES: Final = ("top1", "top5")
+"""Metrics of a validation that are shares of its videos."""
 _LARGEST: Final = 1 << 24  # bytes of validations.jsonl
 
 
@@ -55,6 +60,36 @@ def values_of(folder: Path, names: Sequence[str]) -> list[float]:
         hint = "" if PRIMARY in known else "; without a val split there is only the test's, such as test.top1"
         raise ConfigError(f"sweep.objectives: the run has no '{missing[0]}'; it has {', '.join(known) or 'none'}{hint}")
     return [known[name] for name in names]
+
+
+@dataclass(frozen=True)
+class ObjectiveInterval:
+    """Where the objective of a run may be for other videos of the kind, in 95 of 100 cases. units: '40 videos'."""
+
+    low: float
+    high: float
+    units: str
+
+    def __str__(self) -> str:
+        return f"95 % interval {self.low:.2f}-{self.high:.2f} over {self.units}"
+
+
+def interval_of(folder: Path, name: str) -> ObjectiveInterval | None:
+    """Of an objective of the finished run in `folder`: its test's own, or Wilson's of a share of validation videos;
+    None for what has none, such as a loss."""
+    result = read_result(folder) or {}
+    split, _, metric = name.rpartition(".")
+    if split == "test":
+        test = result.get("test")
+        found = test.get("intervals") if isinstance(test, dict) else None
+        ends = found["values"].get(metric) if isinstance(found, dict) else None
+        return None if ends is None else ObjectiveInterval(*ends, f"{found['count']} {found['over']}")
+    known = _known(result, validations(folder)) if result else {}
+    metric = result.get("primary", "") if metric == PRIMARY else metric
+    videos = result.get("videos", {}).get("val", 0)
+    if metric not in _SHARES or name not in known or not videos or not 0 <= known[name] <= 1:
+        return None
+    return ObjectiveInterval(*wilson(known[name], videos), counted(videos, "video"))
 
 
 def _known(result: Mapping[str, Any], found: Mapping[int, Mapping[str, float]]) -> dict[str, float]:

@@ -7,7 +7,8 @@ says which runs there are, so that none is lost and none is made twice, whenever
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from vidtrain.engine.hooks import PRUNE
 from vidtrain.errors import CheckpointError, ConfigError, one_of
 from vidtrain.plain import read_json
 from vidtrain.ranges import Choice
+from vidtrain.reports.table import counted
 from vidtrain.runs.atomic import whole_file
 from vidtrain.runs.sole_writer import is_held
 
@@ -85,6 +87,18 @@ class SweepRecord:
 
     def state(self, run: SweepRun) -> RunState:
         return state_of(self.folder / run.folder)
+
+    def left_by(self, runs: Sequence[SweepRun]) -> str:
+        """What is there of runs that were told to end, in words behind a sentence; "" for no run."""
+        states = Counter(self.state(run) for run in runs)
+        over = sum(states[state] for state in OVER)
+        parts = [
+            (states[RunState.cut], "saved, to be continued"),
+            (states[RunState.new] + states[RunState.held], "with nothing saved, to start again"),
+            (over, "ended"),
+        ]
+        said = [f"{counted(count, 'run')} {what}" for count, what in parts if count]
+        return f" ({', '.join(said)})" if said else ""
 
     def find(self, varied: Mapping[str, str]) -> SweepRun | None:
         return next((run for run in self.runs if run.varied == varied), None)

@@ -105,6 +105,14 @@ def _of_one_answer(right: bool, units: int) -> list[float]:
     return [1 - room, 1.0] if right else [0.0, room]
 
 
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The ends of Wilson's interval at LEVEL of a share of right answers among `count` of them, 1 or more."""
+    z = NormalDist().inv_cdf(1 - TAIL)
+    middle, scale = share + z * z / (2 * count), 1 + z * z / count
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return (middle - half) / scale, (middle + half) / scale
+
+
 def student(share: float, freedom: int) -> float:
     """The quantile of Student's t, to 0.01 from four degrees of freedom on (Abramowitz and Stegun 26.7.5)."""
     x = NormalDist().inv_cdf(share)

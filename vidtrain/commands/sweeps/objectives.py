@@ -82,8 +82,10 @@ def interval_of(folder: Path, name: str) -> ObjectiveInterval | None:
     if split == "test":
         test = result.get("test")
         found = test.get("intervals") if isinstance(test, dict) else None
-        ends = found["values"].get(metric) if isinstance(found, dict) else None
-        return None if ends is None else ObjectiveInterval(*ends, f"{found['count']} {found['over']}")
+        if not isinstance(found, dict) or metric not in found["values"]:
+            return None
+        low, high = found["values"][metric]
+        return ObjectiveInterval(low, high, f"{found['count']} {found['over']}")
     known = _known(result, validations(folder)) if result else {}
     metric = result.get("primary", "") if metric == PRIMARY else metric
     videos = result.get("videos", {}).get("val", 0)

@@ -216,7 +216,9 @@ def test_the_command_keeps_the_folder_of_ones_own_configs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".hydra").mkdir()
-    (tmp_path / ".hydra" / "overrides.yaml").write_text("- experiment=mine\n")
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(
+        "- run_dir=there\n- experiment=mine\n- resume=auto\n- sweep.trial=3\n"
+    )
     (tmp_path / ".hydra" / "hydra.yaml").write_text(text.replace("HERE", str(tmp_path)))
     own = expected * "--config-dir 'my conf' "
     again = _commands(tmp_path, tmp_path)["train it again:"]
@@ -366,6 +368,8 @@ def test_options_that_are_the_usual_ones_are_not_named() -> None:
         "data._target_": ("mine.videos", ""),
         "data.root": ("x", ""),
     }
+    [(key, *row, _)] = unusual({"data": {"root": "x"}}, {"data": "list"})
+    assert (key, row) == ("data.root", ["x", ""])  # has to be given, so there is no default
     texts = {key: text for key, _, _, text in unusual(config, {})}
     assert texts["transform.size"].startswith("Height and width of")
     elsewhere = {"data": {"lr": 0.05, "momentum": 0.9}}  # of which ../optimizer/sgd would be the usual ones

@@ -46,6 +46,7 @@ _PROBED = 100  # videos whose durations are looked at
 _MOST_ROWS = 100  # of a table that a CSV file holds
 _MOST_COLUMNS, _LONGEST_CELL = 12, 400
 _LARGEST_CSV = 1 << 26  # bytes
+_OF_THIS_RUN: Final = ("run_dir=", "resume=auto", "sweep.trial=")  # overrides that another run does not take over
 _OF_A_RUN: Final = (run_dir.CONFIG_FILE, "metrics.jsonl", "result.json")
 
 
@@ -227,8 +228,9 @@ def _commands(folder: Path, home: Path | None) -> dict[str, str]:
     found = {}
     if home is not None:
         with suppress(OSError, ValueError):
-            given = [override.partition("=") for override in read_texts(home / ".hydra" / "overrides.yaml")]
-            words = [f"{key}{equals}{unquoted(value)}" for key, equals, value in given if key != "run_dir"]
+            overrides = [o for o in read_texts(home / ".hydra" / "overrides.yaml") if not o.startswith(_OF_THIS_RUN)]
+            given = [override.partition("=") for override in overrides]
+            words = [f"{key}{equals}{unquoted(value)}" for key, equals, value in given]
             found["train it again:"] = shlex.join(["vidtrain", "train", *_own_configs(home), *words])
         if (home / "best.pt").is_file():
             found["test it again:"] = shlex.join(["vidtrain", "eval", f"checkpoint={home / 'best.pt'}"])

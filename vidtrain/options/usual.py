@@ -16,7 +16,8 @@ _CHOICE = re.compile(r"[\w-]+|\[[\w, -]*\]")
 def unusual(config: Mapping[str, Any], choices: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """(key, value, default, what it does) of each option of a training that differs from its default.
 
-    An option whose default nobody knows here, as of a dataset of the user's own, differs unless it is null or empty.
+    The default of an option that has to be given is empty. An option whose default nobody knows here, as of a dataset
+    of the user's own, differs unless it is null or empty.
 
     Args:
         config: plain values, see commands.run_dir.CONFIG_FILE; a stranger's perhaps.
@@ -37,7 +38,7 @@ def unusual(config: Mapping[str, Any], choices: Mapping[str, Any]) -> list[tuple
         default, text = usual.get(key, ("", ""))
         if _same(value, default) or (value in (None, "", [], {}) and default in ("", "[]", "{}")):
             continue
-        found.append((key, shown(value), default, " ".join(text.split())))
+        found.append((key, shown(value), "" if default == "???" else default, " ".join(text.split())))
     return found
 
 

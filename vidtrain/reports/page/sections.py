@@ -269,15 +269,17 @@ def data(content: ReportContent) -> Html:
         counts = ", ".join(f"{name} {count}" for name, count in content.splits.items())
         parts.append(element("p", f"Videos: {counts}."))
     if (test := content.tested) is not None:
-        lines = [str(test.part(key)) for key in ("scored", "listed", "missing", "unreadable")]
-        lines.append(str(len(test.part("not_finite"))))
+        numbers = [
+            *(test.part(key) for key in ("scored", "listed", "missing", "unreadable")),
+            len(test.part("not_finite")),
+        ]
         header = ["scored", "listed", "not on disk", "unreadable", "output not finite"]
-        parts.append(table(header, [lines]))
+        parts.append(table(header, [[Number(count, "d") for count in numbers]]))
     if content.seconds:
         values = np.quantile(content.seconds, [0, 0.05, 0.5, 0.95, 1])
         header = ["seconds", "min", "5 %", "median", "95 %", "max"]
         name = f"of {counted(len(content.seconds), 'test video')}"
-        parts.append(table(header, [[name, *(f"{value:.2f}" for value in values)]]))
+        parts.append(table(header, [[name, *(Number(value, ".2f") for value in values)]]))
     if content.not_scored is not None and content.not_scored.rows:
         summary = element("summary", f"{counted(content.not_scored.total, 'video')} not scored, and why")
         parts.append(element("details", summary, _rows(content.not_scored)))
@@ -292,7 +294,8 @@ def configuration(content: ReportContent) -> Html:
         parts.append(element("p", element("code", chosen)))
     if content.options:
         rows = [[element("code", row.key), row.value, row.usual, row.text] for row in content.options]
-        parts.append(table(["option", "this run", "default", "what it does"], rows))
+        header = ["option", "this run", "default", "what it does"]
+        parts.append(element("div", table(header, rows), class_="options"))
     if content.config:
         whole = element("pre", Html(joined(content.config.splitlines(), "\n")))
         parts.append(element("details", element("summary", "the whole configuration"), whole))

@@ -21,9 +21,9 @@ header { padding-top: 26px; }
 h1 { font-size: 1.15rem; font-weight: 600; color: var(--soft); margin: 0 0 6px; }
 h2 { font-size: 1.2rem; margin: 34px 0 10px; padding-top: 10px; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 18px 0 6px; }
-p { margin: 6px 0; max-width: 75ch; }
+p { margin: 6px 0; max-width: 75ch; text-wrap: pretty; }
 a { color: var(--c0); }
-.verdict { font-size: 1.45rem; line-height: 1.35; font-weight: 600; margin: 0 0 8px; }
+.verdict { font-size: 1.45rem; line-height: 1.35; font-weight: 600; margin: 0 0 8px; text-wrap: balance; }
 .soft, figcaption, .note { color: var(--soft); font-size: .88rem; }
 nav { display: flex; flex-wrap: wrap; gap: 4px 16px; margin-top: 16px; font-size: .9rem; }
 .tiles { display: flex; flex-wrap: wrap; gap: 10px; margin: 16px 0 0; padding: 0; list-style: none; }
@@ -46,7 +46,7 @@ svg circle.c0, svg rect.c0 { fill: var(--c0); } svg circle.c1 { fill: var(--c1);
 .key i.c0 { background: var(--c0); } .key i.c1 { background: var(--c1); }
 .scroll { overflow-x: auto; max-width: 100%; }
 .scroll + .scroll { margin-top: 12px; }
-table { border-collapse: collapse; font-size: .88rem; }
+table { border-collapse: collapse; font-size: .88rem; line-height: 21px; }
 th, td { text-align: left; padding: 4px 10px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 thead th { color: var(--soft); font-weight: 600; white-space: nowrap; vertical-align: bottom; }
 td.n, th.n { text-align: right; padding-left: 10px; font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -57,8 +57,8 @@ th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
 .tall { max-height: 560px; overflow: auto; } .tall .scroll { overflow: visible; }
 .tall thead th { position: sticky; top: 0; background: var(--paper); z-index: 1; }
-table.sortable tr > :first-child { position: sticky; left: 0; background: var(--paper); border-bottom: 0;
-  box-shadow: inset 0 -1px var(--line); }
+table.sortable { border-collapse: separate; border-spacing: 0; }  /* collapsed borders do not move with a sticky cell */
+table.sortable tr > :first-child { position: sticky; left: 0; background: var(--paper); }
 .tall table.sortable thead th:first-child { z-index: 2; }
 table.confusion { font-size: .78rem; }
 table.confusion th, table.confusion td { border: 1px solid var(--line); padding: 2px 5px; }
@@ -76,7 +76,7 @@ img.pattern { width: 100%; max-width: 520px; height: auto; aspect-ratio: 1; bord
 @media screen and (prefers-color-scheme: dark) { img.pattern { filter: brightness(1.7); } }
 .clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(190px, 1fr)); gap: 14px; }
 .clip { background: var(--card); border-radius: 8px; overflow: hidden; break-inside: avoid; }
-.clip img { display: block; width: 100%; height: 150px; object-fit: contain; background: #0006; }
+.clip img { display: block; width: 100%; height: 150px; object-fit: contain; background: var(--tile); }
 .clip .none { color: var(--soft); padding: 10px 10px 0; font-size: .85rem; }
 .clip figcaption { padding: 8px 10px 10px; overflow-wrap: anywhere; }
 .clip b { color: var(--ink); }
@@ -99,7 +99,13 @@ details { margin: 8px 0; } summary { cursor: pointer; color: var(--c0); }
 footer { margin: 36px auto; color: var(--soft); font-size: .85rem; }
 @media (max-width: 560px) { main, header, nav, footer { padding-left: 14px; padding-right: 14px; }
   .verdict { font-size: 1.2rem; } .clips { grid-template-columns: repeat(auto-fill, minmax(145px, 1fr)); gap: 10px; }
-  .lane { max-width: 84px; } .clip img { height: 118px; } .tiles li { min-width: 86px; padding: 6px 10px; } }
+  .lane { max-width: 84px; } .clip img { height: 118px; } .tiles li { min-width: 86px; padding: 6px 10px; }
+  table { font-size: .8rem; line-height: 20px; } th, td { padding-right: 4px; } td.n, th.n { padding-left: 0; }
+  thead th, thead th.n { white-space: normal; }
+  td.bar { min-width: 0; } .options thead { display: none; } .options tr, .options td { display: block; }
+  .options td { border: 0; padding: 1px 0; } .options tr { border-bottom: 1px solid var(--line); padding: 5px 0; }
+  .options td:nth-child(2)::before { content: "this run: "; color: var(--soft); }
+  .options td:nth-child(3):not(:empty)::before { content: "default: "; color: var(--soft); } }
 @media print { nav { display: none; } .tall, .scroll { max-height: none; overflow: visible; }
   h2 { break-after: avoid; } tr { break-inside: avoid; }
   * { print-color-adjust: exact; } details::details-content { content-visibility: visible; height: auto; } }

@@ -55,7 +55,8 @@ def test_a_folder_of_clips_trains_at_the_first_start(clip: Path, tmp_path: Path,
     assert found["data.group_by"]
     assert (found["sampler.num_frames"], found["sampler.stride"]) == (16, 2)  # 31 of 40 frames
     # below its reason
-    assert "  # a square crop would lose 25% of the median frame\n  squash: true\n" in file.read_text()
+    why = "frames are resized to squares: a square crop would lose 25% of the median one"
+    assert f"  # {why}\n  squash: true\n" in file.read_text()
     assert "p3_99.mp4: is not a video file" in done.stdout
     assert "skipped 1 file that is not a video: 1 .txt" in done.stdout
     assert "vidtrain train --config-dir my_conf experiment=my_clips\n" in done.stdout
@@ -63,6 +64,7 @@ def test_a_folder_of_clips_trains_at_the_first_start(clip: Path, tmp_path: Path,
     assert "scored " in trained.stdout
     again = _commands(tmp_path / "run", tmp_path / "run")["train it again:"]
     assert again.startswith("vidtrain train --config-dir my_conf experiment=my_clips ")
+    assert "the smallest class has 4 groups; with folds each video is tested once" in done.stdout
     assert call("init", root, check=2).stderr == (
         "vidtrain: error: my_conf/experiment/my_clips.yaml: is there already: remove it, or give another folder with "
         "output=...\n"
@@ -95,7 +97,8 @@ def test_what_is_held_out_of_few_videos(
     counts: dict[str, int], expected: dict[str, Any], clip: Path, tmp_path: Path, call: Call
 ) -> None:
     clips_of(tmp_path / "few", clip, counts)
-    call("init", "few")
+    said = call("init", "few").stdout
+    assert ("of 3 videos says little: 75% right may be " in said) == (counts["a"] == 9)
     found = written(tmp_path / "my_conf" / "experiment" / "few.yaml")
     keys = ("data.folds", "data.val_fraction", "data.test_fraction")
     assert {key: found[key] for key in keys if key in found} == expected
@@ -217,7 +220,7 @@ def test_clips_fit_into_the_videos(frames: list[int], fps: list[float], expected
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
-        ((100, 90), {"task.class_weights": None}),
+        ((100, 90), {}),
         ((100, 50), {"task.class_weights": "balanced"}),
         ((100, 20), {"sampler.class_balance": 1.0}),
         ((100, 5), {"sampler.class_balance": 0.5, "task.logit_adjust": 1.0}),
@@ -260,6 +263,23 @@ def test_patience_is_spoken_of_where_there_is_a_validation(validated: bool) -> N
     training = TrainingVideos(200, (100, 100), False, (), validated=validated)
     choices = choose(stats_of([250] * 4, [25.0] * 4), training, LAPTOP)
     assert ("trainer.patience" in next(choice.why for choice in choices if choice.key == "trainer.epochs")) == validated
+
+
+@pytest.mark.parametrize(
+    ("frames", "videos", "said"),
+    [
+        (250, 200, "600 in all; together 2.1 times as long"),  # 7 clips of 76 frames
+        (1000, 200, "600 in all; together 0.76 times as long"),  # 10 at most
+        (10_000, 200, "600 in all; in a median video of 400 s"),
+        (60, 8, "200 in all (600 are aimed at, in 10 to 100 epochs); together 2.3 times as long"),
+    ],
+)
+def test_reasons_are_true(frames: int, videos: int, said: str) -> None:
+    training = TrainingVideos(videos, (videos // 2,) * 2, False, (), validated=False)
+    choices = choose(stats_of([frames] * 4, [25.0] * 4), training, LAPTOP)
+    why = {choice.key: choice.why for choice in choices}
+    for part, key in zip(said.split("; "), ("trainer.epochs", "eval.clips"), strict=True):
+        assert part in why[key]
 
 
 def test_squash_and_flip() -> None:

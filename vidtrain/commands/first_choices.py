@@ -12,12 +12,14 @@ import yaml  # type: ignore[import-untyped]
 
 from vidtrain.data.checks.stats import Stats
 from vidtrain.options.paths import literal
+from vidtrain.reports.table import counted
 from vidtrain.terminal import printable
 
 _FRAMES: Final = 16
 _SLOWEST: Final = 5.0  # frames per second of a clip: what people do is faster than half of that
 _FEW: Final = 5000  # training videos up to which a small network is the better one from scratch
 _UPDATES: Final = 600  # twice what three classes of UCF101 took to reach 0.89
+_LEAST_EPOCHS, _MOST_EPOCHS = 10, 100
 _FEW_EACH: Final = 100  # training videos per class below which not all of a published network is trained
 _MIXED: Final = 1.25  # the 95 % frame rate over the 5 % one from which strides mean different times
 _WIDE: Final = 1.2  # longer side over shorter one from which a square crop loses what happens at the edges
@@ -73,7 +75,7 @@ def choose(stats: Stats, training: TrainingVideos, machine: Machine, start: Give
             *_started(start, training, machine),
             *_augmentation(training),
             *_balance(training, stats.class_names),
-            *_length(training, machine, most=_published_batch(machine), updates=_UPDATES // 2),
+            *_length(training, most=_published_batch(machine), updates=_UPDATES // 2),
         ]
     frames, clip = _clip(stats)
     return [
@@ -81,7 +83,7 @@ def choose(stats: Stats, training: TrainingVideos, machine: Machine, start: Give
         *frames,
         *_sight(stats, training, machine),
         *_balance(training, stats.class_names),
-        *_length(training, machine, most=_own_batch(machine), updates=_UPDATES),
+        *_length(training, most=_own_batch(machine), updates=_UPDATES),
         _test(stats, clip),
     ]
 
@@ -103,8 +105,8 @@ def _clip(stats: Stats) -> tuple[list[Chosen], float]:
         fits, fast = int((quarter - 1) // (count - 1)), int(fps // _SLOWEST)
         stride = max(1, min(fits, fast))
         span = ((count - 1) * stride + 1) / fps
-        bound = "fits into three quarters of them" if fits <= fast else f"{fps / stride:.3g} frames per second"
-        why = f"a clip spans {span:.1f} of the {median:.1f} s of the median video; {bound}"
+        bound = "fits into three quarters of the videos" if stride == fits else f"{fps / stride:.3g} frames per second"
+        why = f"a clip spans {span:.1f} s, the median video {median:.1f} s; {bound}"
         chosen.append(Chosen("sampler.stride", stride, why))
     return chosen, span
 
@@ -112,8 +114,11 @@ def _clip(stats: Stats) -> tuple[list[Chosen], float]:
 def _network(training: TrainingVideos, machine: Machine) -> list[Chosen]:
     large = bool(machine.gpu) and training.videos > _FEW
     name, million = ("r3d_18", "33") if large else ("slow_fusion", "0.3")
-    why = f"{million} M parameters, from scratch on {training.videos} training videos; "
-    why += "a GPU and many videos carry it" if large else "a larger one overfits them unless it starts from weights"
+    why = f"{million} M parameters, from scratch on {counted(training.videos, 'training video')}"
+    if not large and training.videos <= _FEW:
+        why += ": a larger one would overfit; published weights carry one (vidtrain init ... weights=FILE)"
+    elif not large:
+        why += ": a larger one takes days without a GPU"
     return [Chosen("/model", name, why)]
 
 
@@ -145,27 +150,25 @@ def _sight(stats: Stats, training: TrainingVideos, machine: Machine) -> list[Cho
     side = float(np.median(stats.short_sides))
     aspect = float(np.median(np.maximum(stats.heights, stats.widths) / stats.short_sides))
     name, size = ("crop", 112) if machine.gpu else ("small", 64)
-    chosen = [Chosen("/transform", name, f"{size} pixels: {machine.gpu or 'no GPU'}; short sides of {side:.0f}")]
+    where = "for a GPU" if machine.gpu else "as there is no GPU"
+    chosen = [Chosen("/transform", name, f"crops of {size} pixels, {where}; short sides are {side:.0f} (median)")]
     if aspect >= _WIDE:
         lost = f"{1 - 1 / aspect:.0%}"
-        chosen.append(Chosen("transform.squash", True, f"a square crop would lose {lost} of the median frame"))
+        why = f"frames are resized to squares: a square crop would lose {lost} of the median one"
+        chosen.append(Chosen("transform.squash", True, why))
     return [*chosen, *_augmentation(training)]
 
 
 def _augmentation(training: TrainingVideos) -> list[Chosen]:
     chosen = [
         Chosen("transform.colour", 0.5, "random colours: rooms and clothes must not give the class away"),
-        Chosen(
-            "transform.grayscale",
-            0.2,
-            "grey clips, likewise",
-        ),
+        Chosen("transform.grayscale", 0.2, "a fifth of the clips without colour, for the same reason"),
     ]
     if training.lonely:
         shown = printable(", ".join(training.lonely[:3]))
         chosen.append(Chosen("transform.flip", 0.0, f"{shown}: a mirrored clip would have no class"))
     if not training.multi_label:
-        chosen.append(Chosen("task.label_smoothing", 0.1, "a small dataset: probabilities of 1 would be overconfident"))
+        chosen.append(Chosen("task.label_smoothing", 0.1, "keeps the network from probabilities near 0 and 1"))
     return chosen
 
 
@@ -177,11 +180,7 @@ def _balance(training: TrainingVideos, class_names: Sequence[str]) -> list[Chose
     if training.multi_label:
         return [Chosen("task.class_weights", "sqrt", f"most videos lack most classes; {why}")]
     if ratio < 1.5:
-        return [
-            Chosen(
-                "task.class_weights", None, f"classes are about equal: {there[least]} to {there[most]} training videos"
-            )
-        ]
+        return []
     if ratio < 3:
         return [Chosen("task.class_weights", "balanced", f"{why}: each class has the same part in the loss")]
     if ratio < 10:
@@ -202,32 +201,31 @@ def _published_batch(machine: Machine) -> int:
     return min(32, max(4, 2 ** int(math.log2(max(1, machine.memory / 2)))))
 
 
-def _length(training: TrainingVideos, machine: Machine, *, most: int, updates: int) -> list[Chosen]:
+def _length(training: TrainingVideos, *, most: int, updates: int) -> list[Chosen]:
     """Batch and epochs. most: clips that memory holds; updates: that are wanted."""
     batch = most
     while batch > 4 and batch * 8 > training.videos:
         batch //= 2
     each = max(1, training.videos // batch)
-    epochs = min(100, max(10, math.ceil(updates / each)))
-    room = (
-        f"{machine.memory:.0f} GB hold it"
-        if batch == min(64, most)
-        else "few videos, of which an epoch is to make several updates"
-    )
-    chosen = [Chosen("trainer.batch_size", batch, f"clips per update: {room}")]
+    epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, math.ceil(updates / each)))
+    limit = "as many as this machine is good for" if batch == most else "few, so that an epoch has several updates"
+    chosen = [Chosen("trainer.batch_size", batch, f"clips per update: {limit}")]
     if batch != 16:
-        chosen.append(Chosen("trainer.base_batch", 16, "optimizer.lr is meant for 16 clips"))
-    why = f"{each} updates each, {epochs * each} in all"
-    why += "; trainer.patience=10 would stop earlier" if training.validated else ""
+        chosen.append(Chosen("trainer.base_batch", 16, f"optimizer.lr is that of 16 clips, and scaled to {batch}"))
+    why = f"{counted(each, 'update')} per epoch, {epochs * each} in all"
+    if epochs in (_LEAST_EPOCHS, _MOST_EPOCHS):
+        why += f" ({updates} are aimed at, in {_LEAST_EPOCHS} to {_MOST_EPOCHS} epochs)"
+    if training.validated:
+        why += "; trainer.patience=10 ends it after 10 epochs without a better validation"
     return [*chosen, Chosen("trainer.epochs", epochs, why)]
 
 
 def _test(stats: Stats, clip: float) -> Chosen:
     median = float(np.median(stats.seconds))
     clips = min(10, max(2, math.ceil(2 * median / clip)))
-    why = "test clips per video, which cover the median one twice"
+    why = f"test clips per video, together {clips * clip / median:.2g} times as long as the median one"
     if median > 20 * clip:
-        why = f"the median video has {median:.0f} s, {median / clip:.0f} clips: lists with start and end serve better"
+        why = f"test clips of {clip:.1f} s in a median video of {median:.0f} s: lists with start and end serve better"
     return Chosen("eval.clips", clips, why)
 
 

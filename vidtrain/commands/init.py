@@ -37,8 +37,9 @@ from vidtrain.options.described import conf_dir
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.presets import list_models, nearest_preset
 from vidtrain.ranges import number
-from vidtrain.reports.table import table
+from vidtrain.reports.table import counted, table
 from vidtrain.runs.atomic import make_folder, whole_file
+from vidtrain.tasks.classification.intervals import wilson
 from vidtrain.terminal import note_lines, print_line, printable
 from vidtrain.types import BadVideo, FilePath
 
@@ -47,6 +48,7 @@ _FEW_TESTED: Final = 40  # test videos below which one split says little
 _GIVEN: Final = {"root": "where the videos are", "classes": "their names", "train": "the list that was given"}
 _GIVEN.update(dict.fromkeys(("val", "test"), "beside the list for training"))
 _FEW_UNITS: Final = 7  # videos of the smallest class, or groups of them, of which 15 % are one
+_EXAMPLE: Final = 0.75  # of an accuracy
 _UNCUT: Final = {"val_fraction": 0.0, "test_fraction": 0.0}
 
 
@@ -107,9 +109,10 @@ def run(call: Invocation[InitConfig]) -> None:
     head = [f"Written by vidtrain init {source.absolute()}", f"Machine: {machine}", f"  {command}"]
     print(f"\n{to_text(choices)}\n")
     _write(file, to_yaml(choices, head))
-    print_line(f"written: {file}, with the reasons; change what you know better, then")
+    print_line(f"written: {file}, with the reasons; change what you know better. Train and test:")
     print_line(f"  {command}")
     if (folds := next((c.value for c in cuts if c.key == "data.folds"), None)) is not None:
+        print_line("that is fold 0; all of them, which ends in mean and standard deviation:")
         print_line(f"  {command.replace(' train ', ' train -m ', 1)} data.fold={','.join(map(str, range(folds)))}")
 
 
@@ -208,10 +211,12 @@ def _cut(format_: str, given: dict[str, Any], whole: VideoData) -> tuple[list[Ch
         why = f"{len(set(grouping.groups))} groups by their names: videos of one recording or person stay in one split"
         together.append(Chosen("data.group_by", grouping.group_by, why))
     units, tested = _units(train, grouping), 0.15 * len(train)
-    few = f"the smallest class has {units} {'videos' if grouping is None else 'groups'}"
+    few = f"the smallest class has {counted(units, 'video' if grouping is None else 'group')}"
+    single = few
     if units >= _FEW_UNITS:
-        few = f"a single test of {tested:.0f} videos is off by {50 / math.sqrt(tested):.0f} % and more"
-    folds = Chosen("data.folds", max(2, min(5, units)), f"{few}: train on each fold, and take the mean")
+        low, high = wilson(_EXAMPLE, round(tested))
+        single = f"a test of {tested:.0f} videos says little: {_EXAMPLE:.0%} right may be {low:.0%} to {high:.0%}"
+    folds = Chosen("data.folds", max(2, min(5, units)), f"{single}; with folds each video is tested once")
     tries = [together, [*together, folds]] if units >= _FEW_UNITS and tested >= _FEW_TESTED else [[*together, folds]]
     tries = [*tries, together] if alone else [together]
     none = Chosen("data.val_fraction", 0.0, f"{few}: validation would lack classes, so the last epoch is kept")
@@ -288,7 +293,7 @@ def _found(source: Path, data: VideoData, stats: Stats, machine: Machine) -> str
     return "\n".join(
         [
             *(printable(line) for line in lines),
-            table([f"{len(stats)} videos looked at", "least", "quarter", "median", "most"], rows),
+            table([f"{len(stats)} videos looked at", "min", "25 %", "median", "max"], rows),
             *([f"still images: {still} videos have a single frame"] if still else []),
         ]
     )

@@ -14,10 +14,12 @@ from omegaconf import OmegaConf
 
 from tests.cli.conftest import Call, error_line
 from tests.made_runs import NAMES, answering, write_run, write_test
+from tests.reports.test_segments_page import write_segments_test
 from vidtrain.commands.compare import CompareConfig, run
 from vidtrain.errors import VidtrainError
 from vidtrain.options.invocation import Invocation
-from vidtrain.tasks.classification.significance import mcnemar
+from vidtrain.reports.results import write_json
+from vidtrain.tasks.classification.significance import mcnemar, welch
 
 LABELS = np.arange(60) % 3
 
@@ -216,7 +218,49 @@ def test_several_labels_are_compared_by_map(tmp_path: Path, compare: Compare) ->
     assert 0 < float(row["low"]) < float(row["difference"]) < float(row["high"])
     assert "#1 - #2" in compare("runs", metric="top1")
     write_test(tmp_path / "single", answers([]), LABELS)
-    assert "not comparable" in compare.refused("runs", "single")
+    text = compare("runs", "single", output="t.csv", reference="runs/b")
+    assert "in tables of their own, as measured by different metrics: mAP: runs/a, runs/b; top-1: single\n" in text
+    assert [row["metric"] for row in rows(Path("t.csv"))] == ["mAP", "mAP", "top-1"]
+    assert "#2 - #1" in text
+    assert "mAP: runs/a, runs/b; mean class accuracy: single\n" in compare("runs", "single", metric="mean_class")
+    assert "metric=map_50: these tests have top1, map, mean_class" in compare.refused("runs", "single", metric="map_50")
+
+
+def segments_run(folder: Path, value: float, seed: int, lr: float, **changed: Any) -> None:
+    """A run with task=segments on two videos. value: its mAP@0.5. changed: of the result of its test."""
+    result = write_segments_test(folder / "test")
+    write_json(folder / "test" / "result.json", {**result, "map_50": value, **changed})
+    config = {"trainer": {"seed": seed}, "optimizer": {"lr": lr}, "data": {"fold": 0}}
+    write_json(folder / "config.json", config)
+
+
+def test_segments_are_compared_over_runs(tmp_path: Path, compare: Compare) -> None:
+    for seed, (first, second) in enumerate([(0.4, 0.7), (0.5, 0.8), (0.6, 0.75)]):
+        segments_run(tmp_path / f"runs/a{seed}", first, seed, 0.1)
+        segments_run(tmp_path / f"runs/b{seed}", second, seed, 0.2)
+    text = compare("runs", output="t.csv")
+    assert "mAP@0.5 on 2 videos of test; a clip every 4 frames" in text
+    assert "by Welch's test of 3 and 3 runs" in text
+    found = [(row["value"][:4], row["runs"], row["scored"], row["listed"]) for row in rows(Path("t.csv"))]
+    assert found == [("0.75", "3", "2", "3"), ("0.5", "3", "2", "3")]
+    [pair] = rows(Path("t_pairs.csv"))
+    # means 0.75 and 0.5, variances 0.0025 and 0.01, three runs of each
+    expected = welch([0.7, 0.8, 0.75], [0.4, 0.5, 0.6])
+    assert [float(pair[key]) for key in ("difference", "low", "high", "p")] == pytest.approx(
+        [0.25, expected.low, expected.high, expected.p]
+    )
+    assert "several seeds do" not in text
+    segments_run(tmp_path / "one", 0.9, 0, 0.3)
+    text = compare("runs", "one")
+    assert "several seeds do" in text
+    assert "by Welch's test of 3 and 3 runs" in text  # of those that have several
+    segments_run(tmp_path / "other", 0.9, 0, 0.1, listed=9)
+    text = compare("one", "other")
+    assert "as tested on different videos, or with different labels: one; other\n" in text
+    assert text.count("rank  ") == 2
+    write_test(tmp_path / "single", answers([]), LABELS)
+    assert "different metrics: top-1: single; F1@50: one\n" in compare("one", "single", metric="f1_50")
+    assert "metric=map: these tests have map_50" in compare.refused("one", metric="map")
 
 
 def test_intervals_are_those_of_the_tests(tmp_path: Path, compare: Compare) -> None:

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any, Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from vidtrain.commands.run_dir import may_change_on_resume
 from vidtrain.commands.sweep import REPEATS
-from vidtrain.commands.tested_runs import TestedRun, short_names
+from vidtrain.commands.tested_runs import ClassifiedRun, TestedRun, short_names
 from vidtrain.reports.results import ScoredVideo
 from vidtrain.tasks.classification.significance import (
     Floats,
@@ -39,7 +39,7 @@ class AnsweredTest:
     """The videos with a label of one test, in the order of predictions.csv. rows: of each its row there. unlabelled:
     those without, by ScoredVideo.key."""
 
-    def __init__(self, run: TestedRun) -> None:
+    def __init__(self, run: ClassifiedRun) -> None:
         self.run = run
         seen: Counter[tuple[Any, ...]] = Counter()
         self.videos: dict[Key, ScoredVideo] = {}
@@ -81,12 +81,31 @@ def statistic_of(metric: str, values: Floats, keys: Sequence[Key]) -> Statistic:
     return class_mean_of(values, np.array([classes[key[3]] for key in keys], dtype=np.int64))
 
 
+class RunTest(Protocol):
+    """A test of any task."""
+
+    @property
+    def run(self) -> TestedRun[Any]: ...
+
+
+_T = TypeVar("_T", bound=RunTest)
+
+
 @dataclass(frozen=True)
-class Setting:
-    """Tests of runs that differ only in REPEATS; most often one."""
+class NamedTests(Generic[_T]):
+    """A setting: tests of runs that differ only in REPEATS; most often one."""
 
     name: str
-    tests: Sequence[AnsweredTest]
+    tests: Sequence[_T]
+
+    def mean(self, key: str) -> float | None:
+        """Of a number of the runs' result.json."""
+        values = [value for test in self.tests if (value := test.run.number(key)) is not None]
+        return fmean(values) if values else None
+
+
+class Setting(NamedTests[AnsweredTest]):
+    """One whose tests have an answer for every video."""
 
     @cached_property
     def keys(self) -> list[Key]:
@@ -116,36 +135,32 @@ class Setting:
                 found[frozenset(own)].append(of_all(test.statistic(metric, own), len(own)))
         return dict(found)
 
-    def mean(self, key: str) -> float | None:
-        """Of a number of the runs' result.json."""
-        values = [value for test in self.tests if (value := test.run.number(key)) is not None]
-        return fmean(values) if values else None
-
     def first(self, key: Key) -> ScoredVideo:
         """What the first of its runs that was tested on a video says of it."""
         return next(test.videos[key] for test in self.tests if key in test.videos)
 
 
-def settings_of(tests: Sequence[AnsweredTest]) -> list[Setting]:
+def settings_of(tests: Sequence[_T]) -> list[NamedTests[_T]]:
     """In the order of their first runs."""
-    groups: dict[tuple[str, int], list[AnsweredTest]] = defaultdict(list)
+    groups: dict[tuple[str, int], list[_T]] = defaultdict(list)
     same: Counter[tuple[str, str]] = Counter()
     for test in tests:
-        setting, repeat = _what_is_repeated(test.run), json.dumps([_value(test.run.config, key) for key in REPEATS])
+        setting, repeat = _what_is_repeated(test.run), json.dumps([option(test.run.config, key) for key in REPEATS])
         # the same seed again is no other draw: a run that was made again, after a change of the labels perhaps
         groups[setting, same[setting, repeat]].append(test)
         same[setting, repeat] += 1
     members = list(groups.values())
-    return [Setting(name, own) for name, own in zip(_names(members), members, strict=True)]
+    return [NamedTests(name, own) for name, own in zip(_names(members), members, strict=True)]
 
 
-def _value(config: Mapping[str, Any], key: str) -> Any:
+def option(config: Mapping[str, Any], key: str) -> Any:
+    """What an option was in the configuration of a run; None where it is not there."""
     section, _, name = key.partition(".")
     found = config.get(section)
     return found.get(name) if isinstance(found, dict) else None
 
 
-def _what_is_repeated(run: TestedRun) -> str:
+def _what_is_repeated(run: TestedRun[Any]) -> str:
     """The configuration without what repeats it and what changes nothing; a run without one is not repeated."""
     if not run.config:
         return str(run.folder.resolve())
@@ -163,7 +178,7 @@ def _kept(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _names(groups: Sequence[Sequence[AnsweredTest]]) -> list[str]:
+def _names(groups: Sequence[Sequence[RunTest]]) -> list[str]:
     """What distinguishes the settings of a sweep, or their folders."""
     first = [members[0].run for members in groups]
     varied = [

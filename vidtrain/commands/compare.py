@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from omegaconf import MISSING
 
-from vidtrain.commands.answers import TITLES, AnsweredTest, Key, Setting, settings_of
+from vidtrain.commands.answers import TITLES, AnsweredTest, Key, NamedTests, Setting, settings_of
 from vidtrain.commands.comparing import compared
-from vidtrain.commands.tested_runs import tested_runs
+from vidtrain.commands.comparing_segments import PRIMARY, SegmentsTest, compared_segments
+from vidtrain.commands.tested_runs import TestedRun, by_task, tested_runs
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.paths import expand_home
@@ -21,6 +23,7 @@ from vidtrain.ranges import Choice
 from vidtrain.reports import comparison_files
 from vidtrain.reports.comparison import Comparison, to_text
 from vidtrain.runs.atomic import make_folder, whole_file, write_csv
+from vidtrain.tasks.segments.scores import TITLES as SEGMENT_TITLES
 from vidtrain.terminal import print_line
 from vidtrain.types import FilePath
 
@@ -41,13 +44,16 @@ _SUFFIXES: Final = {
 _WIDTH: Final = 160  # of a file, or where no terminal says how wide it is
 
 
+_S = TypeVar("_S", bound=NamedTests[Any])
+
+
 @dataclass
 class CompareConfig:
     runs: list[FilePath] = MISSING
     """Run folders, output folders of eval, sweeps, or folders that hold these: the words after compare."""
     metric: str | None = None
-    """What they are compared by: top1, top5, mean_class or map; null: map where videos may have several labels, else
-    top1."""
+    """What they are compared by: top1, top5, mean_class or map; with task=segments map_50, map_mean, frame_accuracy,
+    f1_50 ...; null: map where videos may have several labels, map_50 of segments, else top1."""
     reference: FilePath | None = None
     """The run that all others are tested against; null: the best one."""
     common: bool = False
@@ -70,12 +76,7 @@ def run(call: Invocation[CompareConfig]) -> None:
     runs, untested = tested_runs(options.runs)
     if not runs:
         raise ConfigError(f"none of these runs has been tested: {one_of(untested, 5)}")
-    tests = [AnsweredTest(one) for one in runs]
-    metric = _metric(options.metric, tests)
-    settings = settings_of(tests)
-    reference = None if options.reference is None else _chosen(options.reference, settings)
-    parts, apart = _parts(settings, common=options.common, anyway=options.anyway)
-    comparisons = [compared(part, keys, metric, reference if reference in part else None) for part, keys in parts]
+    comparisons, apart = _tables(options, runs)
     comparisons[0] = replace(comparisons[0], notes=[*comparisons[0].notes, *apart, *untested])
     _write(options, kind, comparisons)
 
@@ -83,20 +84,93 @@ def run(call: Invocation[CompareConfig]) -> None:
 # ---------------------------------------------------------------- what is compared
 
 
-def _metric(asked: str | None, tests: Sequence[AnsweredTest]) -> str:
-    several = {test.run.test.multi_label for test in tests}
-    if len(several) > 1:
-        raise ConfigError(
-            "some of these runs were tested with one label per video, others with several: not comparable"
-        )
-    metric = asked if asked is not None else "map" if several == {True} else "top1"
-    known = [key for key in TITLES if all(key in test.run.test.numbers for test in tests)]
-    if metric not in known:
-        raise ConfigError(f"metric={metric}: these tests have {one_of(known)}{did_you_mean(metric, known)}")
-    return metric
+_Tables = tuple[list[Comparison], list[str]]
+"""Comparisons, and lines about what keeps settings apart."""
 
 
-def _chosen(path: str, settings: Sequence[Setting]) -> Setting:
+@dataclass(frozen=True)
+class _Kind:
+    """Settings that are measured alike.
+
+    titles: of all that they can be compared by. usual: what they are compared by where nothing is asked for. compare:
+    makes the tables, of a metric and the reference.
+    """
+
+    settings: Sequence[NamedTests[Any]]
+    titles: Mapping[str, str]
+    usual: str
+    compare: Callable[[str, Any], _Tables]
+
+    @property
+    def known(self) -> list[str]:
+        numbers = [test.run.test.numbers for setting in self.settings for test in setting.tests]
+        return [key for key in self.titles if key != "loss" and all(key in own for own in numbers)]
+
+
+def _tables(options: CompareConfig, runs: Sequence[TestedRun[Any]]) -> _Tables:
+    kinds = _kinds(options, runs)
+    every = [setting for kind in kinds for setting in kind.settings]
+    reference = None if options.reference is None else _chosen(options.reference, every)
+    metrics = _metrics(options.metric, kinds)
+    comparisons, notes = [], []
+    if len(kinds) > 1:
+        named = (f"{kind.titles[metric]}: {_named(kind.settings)}" for kind, metric in zip(kinds, metrics, strict=True))
+        notes.append(f"in tables of their own, as measured by different metrics: {'; '.join(named)}")
+    for kind, metric in zip(kinds, metrics, strict=True):
+        made, apart = kind.compare(metric, reference)
+        comparisons += made
+        notes += apart
+    return comparisons, notes
+
+
+def _kinds(options: CompareConfig, runs: Sequence[TestedRun[Any]]) -> list[_Kind]:
+    """Of runs with a label per video, with several, with segments; those that there are, as they are first named."""
+    classified, segmented = by_task(runs)
+    answered = settings_of([AnsweredTest(run) for run in classified])
+    found = []
+    for several, members in _grouped(answered, lambda one: one.tests[0].run.test.multi_label).items():
+        settings = [Setting(one.name, one.tests) for one in members]
+        usual = "map" if several else "top1"
+        found.append(_Kind(settings, TITLES, usual, partial(_of_classes, options, settings)))
+    if segmented:
+        others = settings_of([SegmentsTest(run) for run in segmented])
+        found.append(_Kind(others, SEGMENT_TITLES, PRIMARY, partial(_of_segments, options, others)))
+    return found
+
+
+def _of_classes(options: CompareConfig, settings: Sequence[Setting], metric: str, reference: Setting | None) -> _Tables:
+    parts, apart = _parts(settings, common=options.common, anyway=options.anyway)
+    return [compared(part, keys, metric, reference if reference in part else None) for part, keys in parts], apart
+
+
+def _of_segments(
+    options: CompareConfig,
+    settings: Sequence[NamedTests[SegmentsTest]],
+    metric: str,
+    reference: NamedTests[SegmentsTest] | None,
+) -> _Tables:
+    groups = _grouped(
+        settings,
+        lambda one: (() if options.anyway else _protocols(one), frozenset(test.videos for test in one.tests)),
+    )
+    notes = _about_protocols(settings, anyway=options.anyway)
+    if len({videos for _, videos in groups}) > 1:
+        named = "; ".join(map(_named, groups.values()))
+        notes.append(f"in tables of their own, as tested on different videos, or with different labels: {named}")
+    return [
+        compared_segments(part, metric, reference if reference in part else None) for part in groups.values()
+    ], notes
+
+
+def _metrics(asked: str | None, kinds: Sequence[_Kind]) -> list[str]:
+    """Of each kind what was asked for, where its tests have it, else the usual one."""
+    known = list(dict.fromkeys(key for kind in kinds for key in kind.known))
+    if asked is not None and asked not in known:
+        raise ConfigError(f"metric={asked}: these tests have {one_of(known)}{did_you_mean(asked, known)}")
+    return [kind.usual if asked not in kind.known else asked for kind in kinds]
+
+
+def _chosen(path: str, settings: Sequence[NamedTests[Any]]) -> NamedTests[Any]:
     wanted = Path(expand_home(path)).resolve()
     for setting in settings:
         homes = {folder.resolve() for test in setting.tests for folder in (test.run.folder, test.run.test.folder)}
@@ -134,20 +208,20 @@ def _parts(
     return parts, notes
 
 
-def _grouped(settings: Sequence[Setting], by: Callable[[Setting], Hashable]) -> dict[Any, list[Setting]]:
-    groups: dict[Any, list[Setting]] = {}
+def _grouped(settings: Sequence[_S], by: Callable[[_S], Hashable]) -> dict[Any, list[_S]]:
+    groups: dict[Any, list[_S]] = {}
     for setting in settings:
         groups.setdefault(by(setting), []).append(setting)
     return groups
 
 
-def _protocols(setting: Setting) -> tuple[str, ...]:
+def _protocols(setting: NamedTests[Any]) -> tuple[str, ...]:
     """What a setting was tested on, and by which protocol."""
     contents = [test.run.test.content for test in setting.tests]
     return tuple(sorted({f"{content['split']}: {content['protocol']}" for content in contents}))
 
 
-def _about_protocols(settings: Sequence[Setting], *, anyway: bool) -> list[str]:
+def _about_protocols(settings: Sequence[NamedTests[Any]], *, anyway: bool) -> list[str]:
     """Nothing where there is one protocol."""
     groups = _grouped(settings, _protocols)
     if len(groups) == 1:
@@ -161,7 +235,7 @@ def _about_protocols(settings: Sequence[Setting], *, anyway: bool) -> list[str]:
     return [first, *(f"{_named(group)}: tested on {' and '.join(own)}" for own, group in groups.items())]
 
 
-def _named(settings: Sequence[Setting]) -> str:
+def _named(settings: Sequence[NamedTests[Any]]) -> str:
     return one_of((setting.name for setting in settings), 3)
 
 
@@ -214,6 +288,8 @@ def _text(kind: ComparisonFormat, comparisons: Sequence[Comparison], width: int)
         return comparison_files.to_markdown(comparisons)
     if kind is ComparisonFormat.html:
         return comparison_files.to_html(
-            comparisons, f"{sum(len(one.rows) for one in comparisons)} settings by {comparisons[0].metric}"
+            comparisons,
+            f"{sum(len(one.rows) for one in comparisons)} settings by "
+            f"{', '.join(dict.fromkeys(one.metric for one in comparisons))}",
         )
     return to_text(comparisons, width=width)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from vidtrain.tasks.classification.significance import (
     welch,
 )
 
-_REPEATED: Final = 2  # runs of a setting from which on it is known how much they differ
+REPEATED: Final = 2  # runs of a setting from which on it is known how much they differ
 
 
 def compared(settings: Sequence[Setting], keys: Sequence[Key], metric: str, reference: Setting | None) -> Comparison:
@@ -78,7 +78,7 @@ class _Scored:
         mean, tests = self.setting.mean, [test.run.test for test in self.setting.tests]
         each = {frozenset(test.videos): test.run.test.content for test in self.setting.tests}.values()  # fold or split
         views = {parts[-1]["views"] for test in tests if (parts := test.part("views"))}
-        several = len(self.values) >= _REPEATED
+        several = len(self.values) >= REPEATED
         if several:
             half = half_interval(self.values, self.overlap)
             low, high = max(self.value - half, 0.0), min(self.value + half, 1.0)
@@ -121,10 +121,10 @@ def _pair(first: _Scored, at: int, second: _Scored, other: int) -> ComparedPair:
         others |= {f"mcnemar_{key}": getattr(counted, key) for key in ("exact", "mid_p", "chi2")}
         if first.metric != "mean_class":
             p, name = counted.exact, "McNemar's test"
-    over_runs, how = _over_runs(first, second)
-    if over_runs is not None:
-        low, high, p, name = over_runs.low, over_runs.high, over_runs.p, how
-        others |= {f"t_{key}": getattr(over_runs, key) for key in ("low", "high", "p", "freedom")}
+    repeated, how = over_runs(first, second)
+    if repeated is not None:
+        low, high, p, name = repeated.low, repeated.high, repeated.p, how
+        others |= {f"t_{key}": getattr(repeated, key) for key in ("low", "high", "p", "freedom")}
     return ComparedPair(
         first=at + 1,
         second=other + 1,
@@ -139,8 +139,24 @@ def _pair(first: _Scored, at: int, second: _Scored, other: int) -> ComparedPair:
     )
 
 
-def _over_runs(first: _Scored, second: _Scored) -> tuple[TTest | None, str]:
-    if min(len(first.values), len(second.values)) < _REPEATED:
+class OverRuns(Protocol):
+    """A setting whose runs each have a value. values: of all of them. runs: the same by what each was tested on.
+    overlap: test videos per training video of its folds, 0 where its runs are independent."""
+
+    @property
+    def values(self) -> list[float]: ...
+
+    @property
+    def runs(self) -> Mapping[Any, list[float]]: ...
+
+    @property
+    def overlap(self) -> float: ...
+
+
+def over_runs(first: OverRuns, second: OverRuns) -> tuple[TTest | None, str]:
+    """The test of two settings of several runs each, and its name; None where one has a single run, or where they
+    were tested on different folds."""
+    if min(len(first.values), len(second.values)) < REPEATED:
         return None, ""
     if len(first.runs) == len(second.runs) == 1:
         return welch(first.values, second.values), f"Welch's test of {len(first.values)} and {len(second.values)} runs"
@@ -178,7 +194,7 @@ def _disagreements(
 
 def _remarks(scored: Sequence[_Scored]) -> list[str]:
     remarks = []
-    single = [one for one in scored if len(one.values) < _REPEATED]
+    single = [one for one in scored if len(one.values) < REPEATED]
     if single and len(scored) > 1:
         remarks.append(
             "One run of a setting: its interval is over videos; what another seed would change is not in it, nor in p."

@@ -15,7 +15,7 @@ from omegaconf import MISSING
 from vidtrain import build
 from vidtrain.commands.extract import manifest_of_videos
 from vidtrain.commands.scoring import prepare_folder
-from vidtrain.commands.tested_runs import TestedRun, tested_runs
+from vidtrain.commands.tested_runs import ClassifiedRun, TestedRun, by_task, tested_runs
 from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.features.files import Video
 from vidtrain.data.settings import EvalConfig, SampleMode, SamplerConfig, TransformConfig
@@ -62,7 +62,10 @@ def run(call: Invocation[LabelErrorsConfig]) -> None:
     runs, untested = tested_runs(options.runs)
     if not runs:
         raise ConfigError(f"none of these runs has been tested: {one_of(untested, 5)}")
-    judged = _judged(runs)
+    classified, other = by_task(runs)
+    if other:
+        raise ConfigError(f"{other[0].folder}: a run with task=segments, whose segments have no label to judge")
+    judged = _judged(classified)
     quality = judged.quality(options.score)
     order = np.argsort(quality.scores, kind="stable")
     suspects = [judged.suspect(row, rank, quality) for rank, row in enumerate(order.tolist(), 1)]
@@ -132,7 +135,7 @@ class Judged:
         return Suspect(rank, self.videos[row], self.class_names[best], score, issue, probs)
 
 
-def _judged(runs: Sequence[TestedRun]) -> Judged:
+def _judged(runs: Sequence[ClassifiedRun]) -> Judged:
     """The videos with a label of all tests; of one that several runs were tested on, the mean of the probabilities."""
     first = runs[0].test
     rows: dict[tuple[Any, ...], int] = {}
@@ -167,7 +170,7 @@ def _judged(runs: Sequence[TestedRun]) -> Judged:
     return Judged(first.class_names, first.multi_label, videos, first.labels(videos), sums / counts[:, None])
 
 
-def _coverage(runs: Sequence[TestedRun]) -> list[str]:
+def _coverage(runs: Sequence[TestedRun[Any]]) -> list[str]:
     """A line about videos of the dataset that no run was tested on, as far as the configurations say."""
     folds = {(data.get("folds"), data.get("fold")) for run in runs if isinstance(data := run.config.get("data"), dict)}
     totals = {total for total, _ in folds if type(total) is int}

@@ -7,21 +7,25 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from vidtrain.commands.run_dir import CONFIG_FILE, FINISHED_FILE, read_result
 from vidtrain.commands.sweep import FAILURE, job_number, varied_options
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.options.paths import expand_home
 from vidtrain.plain import read_mapping
-from vidtrain.reports.results import TestResult
+from vidtrain.reports.results import TestFolder, TestResult
+from vidtrain.reports.segment_results import SegmentsResult, read_test
 
 _DEPTH: Final = 4  # runs/DATA/MODEL/DATE_TIME
 _MOST: Final = 10_000  # folders that are looked into
 
 
+_R = TypeVar("_R", bound=TestFolder)
+
+
 @dataclass(frozen=True)
-class TestedRun:
+class TestedRun(Generic[_R]):
     """A test and the run that it is of.
 
     folder: of the run; of the test where that is none of a run's. test: what the test has left. result: the run's own
@@ -31,7 +35,7 @@ class TestedRun:
     __test__ = False  # what pytest asks a class of this name
 
     folder: Path
-    test: TestResult
+    test: _R
     result: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     varied: Mapping[str, str] = field(default_factory=dict)
@@ -49,7 +53,16 @@ class TestedRun:
         return float(value) if abs(value) < 1e300 else None  # neither nan nor an integer that no float holds
 
 
-def tested_runs(paths: Sequence[str]) -> tuple[list[TestedRun], list[str]]:
+ClassifiedRun: TypeAlias = TestedRun[TestResult]
+SegmentsRun: TypeAlias = TestedRun[SegmentsResult]
+
+
+def by_task(runs: Sequence[TestedRun[Any]]) -> tuple[list[ClassifiedRun], list[SegmentsRun]]:
+    """Those of a classification, and those with task=segments."""
+    return [r for r in runs if isinstance(r.test, TestResult)], [r for r in runs if isinstance(r.test, SegmentsResult)]
+
+
+def tested_runs(paths: Sequence[str]) -> tuple[list[TestedRun[Any]], list[str]]:
     """All tests in these folders, in the order in which they are named, those of a sweep by their numbers; and a line
     for each run that has none.
 
@@ -57,7 +70,7 @@ def tested_runs(paths: Sequence[str]) -> tuple[list[TestedRun], list[str]]:
         ConfigError: one of them is no folder, or holds no run.
         DataError: a test cannot be read.
     """
-    found: dict[Path, TestedRun] = {}
+    found: dict[Path, TestedRun[Any]] = {}
     notes: list[str] = []
     for path in paths:
         folder = Path(expand_home(path))
@@ -81,7 +94,7 @@ def tested_runs(paths: Sequence[str]) -> tuple[list[TestedRun], list[str]]:
     return list(found.values()), list(dict.fromkeys(notes))
 
 
-def short_names(groups: Sequence[Sequence[TestedRun]]) -> list[str]:
+def short_names(groups: Sequence[Sequence[TestedRun[Any]]]) -> list[str]:
     """Of each group the folder that its runs have in common, below the one that all groups have in common."""
     folders = [os.path.commonpath([str(run.folder.absolute()) for run in runs]) for runs in groups]
     common = os.path.commonpath(folders)
@@ -115,9 +128,9 @@ def _why_none(run: Path) -> str:
     return "has not been tested" if (run / FINISHED_FILE).is_file() else "has not finished"
 
 
-def _read(run: Path, test: Path) -> TestedRun:
+def _read(run: Path, test: Path) -> TestedRun[Any]:
     """run: the folder of the run or of the test."""
-    found = TestResult.read(test)
+    found = read_test(test)
     home = next((f for f in (run, *list(test.absolute().parents)[:2]) if (f / CONFIG_FILE).is_file()), None)
     if home is None:
         return TestedRun(run, found)

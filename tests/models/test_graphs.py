@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from tests.models.test_every_model import built, clips
+from tests.sampled import sampled
 
-SLOW = ("i3d", "s3d", "s3dg")
-QUICK = ("c3d", "tsn_tiny", "tsm_tiny", "alternating3d", "inflated")
-NAMES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+NAMES = sampled(
+    ("c3d", "tsn_tiny", "tsm_tiny", "alternating3d", "inflated", "i3d", "s3d", "s3dg"), ["tsm_tiny", "alternating3d"]
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -30,7 +31,7 @@ def test_compile_in_one_graph(name: str) -> None:
         torch.testing.assert_close(compiled(x), model(x))
 
 
-@pytest.mark.parametrize("name", ["tsm_tiny", "inflated"])
+@pytest.mark.parametrize("name", sampled(["tsm_tiny", "inflated"], ["inflated"]))
 def test_a_compiled_net_follows_the_number_of_frames(name: str) -> None:
     """Frames stand in the batch of these: their number must not be frozen into the graph."""
     torch._dynamo.reset()

@@ -100,7 +100,7 @@ def test_i3d_averages_windows_of_two_steps_as_published() -> None:
     torch.testing.assert_close(features, (ends + 2 * middle) / 6)
 
 
-@pytest.mark.parametrize("shape", [(8, 32, 32), (16, 112, 112), (9, 33, 47), (1, 16, 16)])
+@pytest.mark.parametrize("shape", [pytest.param((16, 112, 112), marks=pytest.mark.slow), (9, 33, 47), (1, 16, 16)])
 @pytest.mark.parametrize("factory", [i3d, s3d, S3DG])
 def test_any_clip(factory: Callable[..., nn.Module], shape: tuple[int, int, int]) -> None:
     with torch.device("meta"):

@@ -12,6 +12,7 @@ from torch import nn
 
 import vidtrain
 from tests.models import parity
+from tests.sampled import sampled
 from vidtrain.errors import CheckpointError
 from vidtrain.models.weights.load import describe_weights, load_weights
 
@@ -45,7 +46,10 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.filterwarnings("ignore:.*which is a no-op")  # nothing is copied on the meta device
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize(
+    "name",
+    sampled(LAYOUTS, ["c3d_davidea", "i3d_piergiaj_flow", "i3d_hassony2", "tsn_resnet18_flow", "tsm_resnet18"]),
+)
 def test_a_published_layout_says_what_it_is_and_fits(name: str) -> None:
     state = parity.key_layout(name)
     info = describe_weights(state)

@@ -11,6 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.models.recurrent import FULL, NAMES, TINY, built, clip
+from tests.sampled import sampled
 from vidtrain.build import create_model
 from vidtrain.errors import ConfigError
 from vidtrain.models.cnn_lstm import cnn_lstm
@@ -27,7 +28,7 @@ from vidtrain.models.st_lstm import st_lstm
 CONF = Path(__file__).parents[2] / "conf" / "model"
 
 
-@pytest.mark.parametrize("name", [name for name, _ in FULL + TINY])
+@pytest.mark.parametrize("name", sampled([name for name, _ in FULL + TINY], ["cnn_lstm_tiny", "convlstm_tiny"]))
 def test_the_header_of_the_yaml_tells_the_cost(name: str) -> None:
     text = " ".join((CONF / f"{name}.yaml").read_text(encoding="utf-8").replace("\n# ", " ").split())
     found = re.search(r"([\d.]+)M parameters, ([\d.]+) GMAC at 16 x (\d+) x \3", text)
@@ -53,13 +54,7 @@ def test_parameters_of_convlstm_by_hand() -> None:
     assert sum(p.numel() for p in model.parameters()) == stem + first + second + 2 * 128 + 128 * 400 + 400
 
 
-QUICK = ("convlstm_tiny", "convlstm_hierarchical_tiny", "st_lstm_tiny")
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [pytest.param(*one, marks=() if one[0] in QUICK else pytest.mark.slow) for one in TINY],
-)
+@pytest.mark.parametrize(("name", "options"), sampled(TINY, ["convlstm_tiny"]))
 def test_export(name: str, options: dict[str, Any]) -> None:
     model, x = built(name, **options), clip(3)
     exported = torch.export.export(model, (x,)).module()
@@ -67,7 +62,9 @@ def test_export(name: str, options: dict[str, Any]) -> None:
         torch.testing.assert_close(exported(x), model(x), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [f"{name}_tiny" for name in NAMES if "conv" in name or name == "rcn"])
+@pytest.mark.parametrize(
+    "name", sampled([f"{name}_tiny" for name in NAMES if "conv" in name or name == "rcn"], ["convlstm_tiny"])
+)
 def test_compile_in_one_graph(name: str) -> None:
     """The backend changes nothing, so what is tested is the tracing. (torch.compile does not trace nn.LSTM.)"""
     torch._dynamo.reset()

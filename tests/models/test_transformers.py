@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import vidtrain
+from tests.sampled import sampled
 from vidtrain.engine.parameters import Layered, parameter_groups
 from vidtrain.errors import ConfigError
 from vidtrain.models.layers.positions import sincos_table, wave_shift, wave_table
@@ -75,12 +76,9 @@ def stirred(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-LARGE = 300_000_000  # parameters from which to build one, on no device, takes seconds
-
-
 @pytest.mark.parametrize(
     ("name", "options", "frames", "params", "gmac"),
-    [pytest.param(*row, marks=pytest.mark.slow if row[3] > LARGE else ()) for row in PUBLISHED],
+    sampled(PUBLISHED, ["vivit", "videomaev2_vit_b", "vjepa21_vit_b", "hiera_b", "mvit_v1_b", "swin3d_t"]),
 )
 def test_parameters_and_multiply_adds(
     name: str, options: dict[str, Any], frames: int, params: int, gmac: float

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.models.test_every_model import THIN, build, clips
-from tests.models.test_tuning import QUICK, moved, step
+from tests.models.test_tuning import moved, step
+from tests.sampled import sampled
 from vidtrain.errors import CheckpointError, ConfigError
 from vidtrain.models.layers.feature_tap import FeatureTap, last_positions
 from vidtrain.models.layers.outputs import channels_second
@@ -18,7 +19,8 @@ from vidtrain.models.probe import FeatureProbe
 from vidtrain.models.settings import PoolingName, TuneConfig, TuneName
 from vidtrain.models.tuning import as_stored, tune, with_probe
 
-EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in THIN if name != "probe"]
+QUICK = ("c3d", "csn_tiny", "tsm_tiny", "timm_frames", "two_stream_tiny", "feature_rnn_tiny", "hiera_tiny")
+EVERY = sampled([name for name in THIN if name != "probe"], QUICK)
 CLASSES = 5
 
 

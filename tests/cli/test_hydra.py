@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
 from omegaconf import OmegaConf
+from omegaconf.base import Metadata
 
 from tests.cli.conftest import Call, Run, environment
 from vidtrain.commands import run_dir
@@ -149,6 +151,12 @@ def test_composed_the_same_without_copies() -> None:
             changed = compose("train", ["model=c3d", "trainer.epochs=4", "++model.more=1", "optimizer=adamw"])
             assert changed != usual
             assert compose("train", ["model=c3d", "trainer.epochs=3"]) == usual  # nothing of it was kept
+            closed = copy.deepcopy(usual)
+            OmegaConf.set_readonly(closed.trainer, True)
+            assert OmegaConf.is_readonly(closed.trainer)
+            assert not OmegaConf.is_readonly(usual.trainer)
+            assert closed.trainer._get_node("epochs")._metadata == usual.trainer._get_node("epochs")._metadata
+    assert "__deepcopy__" not in vars(Metadata)
 
 
 def test_a_file_is_parsed_twice_at_most_as_long_as_it_is_the_same(

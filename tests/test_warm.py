@@ -44,6 +44,22 @@ def test_it_is_forked_and_none_knows_of_another() -> None:
     assert warm.run(["-c", code + "; print(sys.stdout.encoding)"], env=unlike).stdout.split()[::3] == ["False", "ascii"]
 
 
+@pytest.mark.parametrize("name", ["TORCHINDUCTOR_CACHE_DIR", "OMP_WAIT_POLICY", "TORCH_CPP_LOG_LEVEL"])
+def test_what_a_training_in_this_process_leaves_behind_is_no_reason_to_start_anew(name: str) -> None:
+    left = warm._SET_BY_VIDTRAIN.get(name, "/tmp/some")
+    assert warm._can_be_forked({**warm._ENVIRONMENT, name: left})
+
+
+def test_it_ends_as_python_does() -> None:
+    code = "import atexit, sys, threading, time; atexit.register(print, 'at the end'); "
+    code += "threading.Thread(target=lambda: (time.sleep(0.2), print('thread'))).start(); print('main'); "
+    env = dict(warm._ENVIRONMENT)
+    done = warm.run(["-c", code + "sys.exit(7)"], env=env)
+    assert (done.stdout.splitlines(), done.stderr, done.returncode) == (["main", "thread", "at the end"], "", 7)
+    done = warm.run(["-c", code + "sys.exit('no')"], env=env)
+    assert (done.stdout.splitlines(), done.stderr, done.returncode) == (["main", "thread", "at the end"], "no\n", 1)
+
+
 def test_a_signal_reaches_it_and_others_go_on() -> None:
     sleep = ["-c", "import time; print('here', flush=True); time.sleep(100)"]
     pipe = {"stdout": subprocess.PIPE, "text": True}

@@ -11,6 +11,7 @@ Run as a program this file is the process that is forked, which imports once for
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import json
@@ -20,6 +21,7 @@ import runpy
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +32,8 @@ _READ_AT_START: Final = ("PYTHON", "OMP_", "MKL_", "OPENBLAS_", "KMP_", "LD_", "
 """How variables begin that Python or a library reads when it starts; PYTHONPATH is seen to."""
 _SET_BY_VIDTRAIN: Final = {"OMP_WAIT_POLICY": "passive", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 """Before it imports PyTorch; a command that runs in the process of the tests leaves them behind."""
+_SET_BY_TORCH: Final = "TORCHINDUCTOR_CACHE_DIR"
+"""By the first training in the process of the tests, and read when something is compiled, not when PyTorch starts."""
 _ENVIRONMENT: Final = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
 """Of the tests, as they were started."""
 _LARGEST: Final = 1 << 17
@@ -97,7 +101,11 @@ def run(arguments: Sequence[str | Path], *, timeout: float = 300, **options: Any
 
 def _can_be_forked(environment: dict[str, str]) -> bool:
     def read_at_start(variables: dict[str, str]) -> dict[str, str]:
-        seen_to = {"PYTHONPATH", *(name for name, value in _SET_BY_VIDTRAIN.items() if variables.get(name) == value)}
+        seen_to = {
+            "PYTHONPATH",
+            _SET_BY_TORCH,
+            *(name for name, value in _SET_BY_VIDTRAIN.items() if variables.get(name) == value),
+        }
         return {k: v for k, v in variables.items() if k.startswith(_READ_AT_START) and k not in seen_to}
 
     return sys.platform == "linux" and read_at_start(environment) == read_at_start(_ENVIRONMENT)
@@ -205,6 +213,26 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> Callable[[], Any
     return lambda: exec(compile(what, "<string>", "exec"), module.__dict__)
 
 
+def _work_and_end(work: Callable[[], Any]) -> None:
+    """As Python ends, but for the million objects that are taken apart for nobody: half a second of a child's time,
+    since each page of them is copied first. What ends in another way than by an exit ends as ever."""
+    code: Any = None
+    try:
+        work()
+    except SystemExit as end:
+        code = end.code
+    if not isinstance(code, int | None):
+        raise SystemExit(code)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            raise SystemExit(code) from None
+    os._exit(code or 0)
+
+
 if __name__ == "__main__":
     sys.path[0] = ""  # not the folder of this file
     for module in _IMPORTED:
@@ -212,4 +240,4 @@ if __name__ == "__main__":
     gc.freeze()  # a child that looked for garbage would copy all of it
     work = _serve(socket.socket(fileno=int(sys.argv[1])))
     if work is not None:
-        work()
+        _work_and_end(work)

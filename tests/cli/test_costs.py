@@ -191,6 +191,7 @@ def replace_in(package: Path, changes: dict[str, list[tuple[str, str]]]) -> None
         (package / name).write_text(text)
 
 
+@pytest.mark.slow
 def test_a_command_an_action_and_an_option_of_a_transform(tmp_path: Path) -> None:
     """A command is a module, a row and a YAML; an action a module and a row; an option its field and its line."""
     package = tmp_path / "vidtrain"

@@ -28,6 +28,7 @@ from vidtrain.data.formats.features import features
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.settings import TransformConfig
 from vidtrain.engine.preprocess import Preprocess
+from vidtrain.shell import cli
 from vidtrain.types import Indices
 
 CLIP = [
@@ -48,6 +49,16 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number, count in enumerate(lengths):
             write_video(root / folder / f"{number}.mp4", scene(count, seed=len(folder) * number), fps=10)
     return root
+
+
+@pytest.fixture(scope="module")
+def extracted(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The features of the eight. Read it, do not change it."""
+    folder = tmp_path_factory.mktemp("extracted") / "out"
+    with pytest.raises(SystemExit) as end:
+        cli.main(["extract", *NET, *of(videos), *CLIP, f"output={folder}"])
+    assert end.value.code == 0
+    return folder
 
 
 def error_line(done: Done) -> str:
@@ -116,7 +127,15 @@ def test_extract_train_eval(videos: Path, call: Call, tmp_path: Path) -> None:
     assert "data=features holds features already" in line
 
 
-@pytest.mark.parametrize(("hop", "workers", "batch"), [(None, 0, 3), (5, 2, 4), ("0.5s", 0, 4), (20, 1, 100)])
+@pytest.mark.parametrize(
+    ("hop", "workers", "batch"),
+    [
+        pytest.param(None, 0, 3, marks=pytest.mark.slow),
+        (5, 2, 4),
+        ("0.5s", 0, 4),
+        pytest.param(20, 1, 100, marks=pytest.mark.slow),
+    ],
+)
 def test_features_are_those_of_a_plain_loop(
     videos: Path, call: Call, tmp_path: Path, hop: int | str | None, workers: int, batch: int
 ) -> None:
@@ -148,7 +167,7 @@ def test_features_are_those_of_a_plain_loop(
 @pytest.mark.parametrize(
     ("given", "spec", "clips"),
     [
-        (["sampler.mode=segments"], ClipSpec(4, mode="segments"), 1),
+        pytest.param(["sampler.mode=segments"], ClipSpec(4, mode="segments"), 1, marks=pytest.mark.slow),
         (["sampler.mode=segments", "clips=3"], ClipSpec(4, mode="segments"), 3),
         (["clips=2"], SPEC, 2),
     ],
@@ -233,12 +252,11 @@ def test_a_second_run_does_what_is_missing(videos: Path, call: Call, tmp_path: P
         ("model.width=5", "made with model.width=4, now it is 5"),
     ],
 )
-def test_other_settings_are_refused(videos: Path, call: Call, tmp_path: Path, changed: str, message: str) -> None:
-    given = ["extract", *NET, *of(videos), *CLIP, "output=out"]
-    call(*given)
-    before = {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
+def test_other_settings_are_refused(videos: Path, extracted: Path, call: Call, changed: str, message: str) -> None:
+    given = ["extract", *NET, *of(videos), *CLIP, f"output={extracted}"]
+    before = {file: file.read_bytes() for file in extracted.rglob("*") if file.is_file()}
     assert message in error_line(call(*given, changed, check=2))
-    assert {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()} == before
+    assert {file: file.read_bytes() for file in extracted.rglob("*") if file.is_file()} == before
 
 
 def test_bad_videos_are_named_and_do_not_stop_it(videos: Path, call: Call, tmp_path: Path) -> None:
@@ -292,11 +310,11 @@ def test_parts_of_untrimmed_files(call: Call, tmp_path: Path) -> None:
 
 def test_a_killed_run_goes_on(videos: Path, call: Call, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
-    for number in range(30):
+    for number in range(16):
         folder = mine / "train" / "ab"[number % 2]
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(videos / "train" / "a" / "0.mp4", folder / f"{number}.mp4")
-    given = ["extract", *NET, *of(mine), *CLIP, "hop=1", "output=out", "data.test_fraction=0"]
+    given = ["extract", *NET, *of(mine), *CLIP, "hop=3", "output=out", "data.test_fraction=0"]
     call(*given[:-2], "output=whole", "data.test_fraction=0")
     command = ["-m", "vidtrain", *given]
     process = warm.Python(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -308,11 +326,11 @@ def test_a_killed_run_goes_on(videos: Path, call: Call, tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
     process.communicate()
     before = len(list((tmp_path / "out" / "videos").rglob("*.npy")))
-    assert 3 <= before < 30
+    assert 3 <= before < 16
     assert not (tmp_path / "out" / "index.json").exists()
     assert "holds no index" in error_line(call("data", "info", "data=features", "data.root=out", check=2))
     done = call(*given).stdout
-    kept = int(re.search(r"30 of 30 videos have features in out \(\d+ now, (\d+) before\)", done).group(1))  # type: ignore[union-attr]
+    kept = int(re.search(r"16 of 16 videos have features in out \(\d+ now, (\d+) before\)", done).group(1))  # type: ignore[union-attr]
     assert before - 1 <= kept <= before  # the one whose line was not yet written is made again
     assert not list((tmp_path / "out").rglob("*.part"))
     for file in (tmp_path / "whole" / "videos").rglob("*.npy"):
@@ -345,9 +363,8 @@ def test_mistakes_are_one_line(videos: Path, call: Call, trained: Path) -> None:
     assert not Path("o").exists()
 
 
-def test_training_says_what_does_not_fit(videos: Path, call: Call) -> None:
-    call("extract", *NET, *of(videos), *CLIP, "output=out")
-    feats = ["data=features", "data.root=out", "trainer.num_workers=0", "run_dir=r"]
+def test_training_says_what_does_not_fit(videos: Path, extracted: Path, call: Call) -> None:
+    feats = ["data=features", f"data.root={extracted}", "trainer.num_workers=0", "run_dir=r"]
     for wrong, message in (
         (["model=slow_fusion", *feats], "data=features holds vectors of length 32"),
         (["model=feature_rnn", "model.in_features=31", *feats], "reads features of length 31, the data have 32"),
@@ -364,7 +381,7 @@ def test_training_says_what_does_not_fit(videos: Path, call: Call) -> None:
         assert "looks at videos, data=features holds features" in line
 
 
-def test_from_videos_directly(videos: Path, call: Call, tmp_path: Path) -> None:
+def test_from_videos_directly(videos: Path, extracted: Path, call: Call, tmp_path: Path) -> None:
     """The same model without an extraction: the frozen network runs in every step."""
     small = ["model=feature_rnn_tiny", "model.network_options={width: 4}", "model.hidden=8", "trainer.epochs=1"]
     clip = [*CLIP, "sampler.num_frames=12", "sampler.stride=1", "trainer.batch_size=3", "schedule.warmup_epochs=0"]
@@ -373,8 +390,7 @@ def test_from_videos_directly(videos: Path, call: Call, tmp_path: Path) -> None:
     assert content["config"]["model"]["in_features"] is None
     assert model(torch.zeros(1, 3, 12, 32, 32)).shape == (1, 2)
     assert "scored 2 of 2" in call("eval", "checkpoint=r/best.pt", "output=again").stdout
-    call("extract", "model=slow_fusion", *of(videos), *CLIP, "output=out")
-    line = error_line(call("eval", "checkpoint=r/best.pt", "data=features", "data.root=out", check=2))
+    line = error_line(call("eval", "checkpoint=r/best.pt", "data=features", f"data.root={extracted}", check=2))
     assert "reads clips" in line
 
 

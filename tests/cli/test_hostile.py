@@ -141,8 +141,8 @@ def test_a_sample_of_every_kind(house: House, capfd: pytest.CaptureFixture[str])
     assert len(kinds) >= 14
     found = []
     for number, several in enumerate(kinds.values()):
-        for case in islice(several, 0, None, 1 + len(several) // 2):
-            found += faults(house, case, case.commands[number % len(case.commands)], capfd)
+        case = several[len(several) // 2]
+        found += faults(house, case, case.commands[number % len(case.commands)], capfd)
     assert not found, "\n".join(found)
 
 

@@ -135,7 +135,7 @@ def whole(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("training", False),
         ("validation", True),
-        ("test", True),
+        pytest.param("test", True, marks=pytest.mark.slow),
         pytest.param("training", True, marks=pytest.mark.slow),
         pytest.param("validation", False, marks=pytest.mark.slow),
         pytest.param("test", False, marks=pytest.mark.slow),

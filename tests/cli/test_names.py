@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Call, environment
+from tests.cli.conftest import Call
 from tests.cli.test_runs import rows_of
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from vidtrain.shell import cli
 from vidtrain.terminal import printable
 
 pytestmark = pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are not bytes there")
@@ -53,13 +54,18 @@ def test_predict_prints_names_as_they_may_be_seen_and_writes_them_as_they_are(na
     assert names_in(Path("p.csv")) == NAMES
 
 
-def test_a_terminal_that_knows_ascii_only_loses_nothing(named: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "vidtrain", "predict", "checkpoint=named.pt", f"input='{named}'", "output=p.csv"]
-    strict = {**environment(), "LC_ALL": "C", "PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=strict, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "e \\xe9.mp4: " in done.stdout
+def test_a_terminal_that_knows_ascii_only_loses_nothing(
+    named: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = {name: io.BytesIO() for name in ("stdout", "stderr")}
+    for name, buffer in said.items():
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(buffer, "ascii", "strict", write_through=True))
+    with pytest.raises(SystemExit) as end:
+        cli.main(["predict", "checkpoint=named.pt", f"input='{named}'", "output=p.csv"])
+    assert end.value.code == 2
+    assert b"e \\xe9.mp4: " in said["stdout"].getvalue()
+    assert b"f\\r\\x07.mp4: " in said["stderr"].getvalue()
     assert names_in(tmp_path / "p.csv") == NAMES
 
 

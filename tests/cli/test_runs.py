@@ -202,6 +202,7 @@ def test_inspect_prints_the_layers(call: Call) -> None:
     assert "GMAC" in out
 
 
+@pytest.mark.slow
 def test_torchrun_starts_it(tiny: list[str], tmp_path: Path) -> None:
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=1"]
     command = [*torchrun, "-m", "vidtrain", "train", *tiny, "run_dir=r", "trainer.epochs=1"]

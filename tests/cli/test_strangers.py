@@ -67,6 +67,7 @@ def test_a_pipe_or_a_device_is_no_file(call: Call, tiny: list[str], trained: Pat
         assert line.startswith(str(tmp_path / data)), line
 
 
+@pytest.mark.slow
 def test_the_program_imports_nothing_from_the_working_folder(trained: Path, tmp_path: Path) -> None:
     """The installed program in the folder of a stranger's checkpoint, and the process that decord reads in."""
     pytest.importorskip("decord")
@@ -119,7 +120,14 @@ def test_an_expression_out_of_a_checkpoint_ends(
 
 
 @pytest.mark.parametrize(
-    "name", ["train.log", ".hydra/config.yaml", ".hydra", "metrics.jsonl", "figures", "tensorboard"]
+    "name",
+    [
+        *("train.log", ".hydra", "figures"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (".hydra/config.yaml", "metrics.jsonl", "tensorboard")
+        ),
+    ],
 )
 def test_a_run_that_would_write_elsewhere_is_not_continued(
     call: Call, tiny: list[str], trained: Path, tmp_path: Path, name: str

@@ -17,7 +17,7 @@ from vidtrain import build
 from vidtrain.class_names import class_names
 from vidtrain.data.settings import SampleMode
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
-from vidtrain.export.contract import EXPORTED
+from vidtrain.export.contract import EXPORTED, STATE
 from vidtrain.export.onnx_file import network_of
 from vidtrain.hub_folder import checkpoint_file, is_hub_folder, load_trained
 from vidtrain.models.weights.expects import IMAGENET, RATES, Expects
@@ -167,7 +167,7 @@ def device_for(device: str, config: TrainConfig, content: Mapping[str, Any], fil
     if EXPORTED not in content:
         return device
     own = checkpoint_config(content, file=file)
-    fixed = [("sampler", ("num_frames",)), ("transform", ("size", "mean", "std"))]
+    fixed = [("sampler", () if STATE in content else ("num_frames",)), ("transform", ("size", "mean", "std"))]
     for section, key in ((section, key) for section, keys in fixed for key in keys):
         value, kept = (getattr(getattr(one, section), key) for one in (config, own))
         if value != kept:

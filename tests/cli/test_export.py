@@ -134,6 +134,11 @@ def test_a_file_that_gives_something_else_is_not_kept(checkpoint: Path, call: Ca
 MISTAKES = {
     "format": (["format=onnx,tflite"], "format=onnx,tflite: no format 'tflite'; allowed: onnx, pt2, openvino, exec"),
     "int8 of another": (["format=pt2", "int8=true"], "int8=true quantises the ONNX file: format=pt2,onnx"),
+    "int8 of a stream": (
+        ["stream=true", "int8=true"],
+        "format=onnx int8=true: stream=true writes an ONNX file in float32",
+    ),
+    "no state": (["stream=true"], "stream=true: SlowFusion has no state; stream=false exports whole clips"),
     "no videos": (["input=nowhere"], "input=nowhere: no such file, and no file matches it as a glob"),
     "no data": (["data.root=/nowhere/at/all"], "; a file is compared on real clips: give the dataset, or input=VIDEOS"),
 }

@@ -1,4 +1,5 @@
-"""Every architecture as an ONNX file: the same logits for any number of clips, to 1e-4 of their deviation."""
+"""Every architecture as an ONNX file: the same logits for any number of clips, to 1e-4 of their deviation; those with a
+state frame by frame, to 1e-5."""
 
 from __future__ import annotations
 
@@ -11,14 +12,15 @@ from torch import Tensor
 
 from tests.models.parity import drawn_weights
 from vidtrain import build
-from vidtrain.commands.exporting import OriginalNetwork
 from vidtrain.errors import CheckpointError
 from vidtrain.export import onnx_file
 from vidtrain.export.contract import contract_text
-from vidtrain.export.network import Deployable
-from vidtrain.export.onnx_file import open_onnx, write_onnx
+from vidtrain.export.network import Deployable, DeployableStream, OriginalNetwork
+from vidtrain.export.onnx_file import open_onnx, open_stream, write_onnx
 from vidtrain.export.parity import Ask, Parity, compare
-from vidtrain.export.trace import random_frames, trace
+from vidtrain.export.stream import OriginalStream, compare_streams
+from vidtrain.export.trace import random_frames, trace, trace_stream
+from vidtrain.live.state import samples_at_once
 from vidtrain.options.presets import list_models, section_as_written
 
 CLASSES = 8
@@ -48,10 +50,12 @@ WRITTEN = (
 TRACED = ("convlstm_tiny", "uniformerv2_tiny", "vivit_tiny")
 
 
-def deployable(model: str) -> tuple[Deployable, dict[str, tuple[int, ...]]]:
+def deployable(model: str, options: Mapping[str, Any] | None = None) -> tuple[Deployable, dict[str, tuple[int, ...]]]:
     """A thin network with drawn weights, and the shapes of its inputs."""
     frames, size = FRAMES.get(model, 8), SIZES.get(model, 32)
-    net = build.create_model(model, num_classes=CLASSES, num_frames=frames, size=size, **OPTIONS.get(model, {}))
+    net = build.create_model(
+        model, num_classes=CLASSES, num_frames=frames, size=size, **(options or OPTIONS.get(model, {}))
+    )
     drawn_weights(net)
     network = Deployable(net.eval(), [0.45] * 3, [0.225] * 3, multi_label=False).eval()
     shapes = {"rgb": (frames, size, size, 3), "flow": (frames - 1, size, size, 2)}
@@ -85,6 +89,35 @@ def test_an_onnx_file_gives_the_networks_logits(model: str, tmp_path: Path) -> N
     print(f"\n| `{model}` | {found.relative:.1e} |")
     assert found.within(1e-4), str(found)
     assert found.std > 1e-3  # drawn weights make it depend on the clip
+
+
+STREAMED: dict[str, dict[str, Any]] = {
+    **{name: {} for name in WRITTEN if "lstm" in name},
+    "rcn_tiny": {},
+    "movinet_tiny_stream": {},
+    "feature_rnn_tiny": {"clip": 2, "network": "slow_fusion"},
+    "timm_frames": {"head": "recurrent"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", STREAMED)
+def test_a_file_with_a_state_gives_the_networks_logits(model: str, tmp_path: Path) -> None:
+    """After each step of streams of 8 and of 48 frames."""
+    network = deployable(model, STREAMED[model])[0]
+    step = samples_at_once(network.model) * getattr(network.model, "period", 1)
+    clips = random_frames({"rgb": (8, 32, 32, 3)}, 7)
+    first, shapes = clips["rgb"][:1, :step], {"rgb": (step, 32, 32, 3)}
+    deployed = DeployableStream(network, first)
+    content, state = {"class_names": list("abcdefgh"), "config": {}}, deployed.described()
+    text = contract_text(content, shapes, state=state)
+    write_onnx(trace_stream(deployed, first), tmp_path / "model.onnx", text, network.inputs, state)
+    exported = open_stream(tmp_path / "model.onnx", shapes, CLASSES, state)
+    found = compare_streams(OriginalStream(network, step), exported, clips, multi_label=False)
+    print(f"\n| `{model}` | {step} | {len(state)} | {found.relative:.1e} |")
+    assert found.within(1e-5), str(found)
+    assert found.clips == 56 // step
+    assert found.std > 1e-3
 
 
 @pytest.mark.slow

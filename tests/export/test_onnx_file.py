@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ import torch
 from onnx import TensorProto, helper
 
 from vidtrain.errors import CheckpointError, ConfigError
-from vidtrain.export.contract import EXPORTED, SECTION, content_of, contract_text
+from vidtrain.export.contract import EXPORTED, SECTION, STATE, StateArray, content_of, contract_text
 from vidtrain.export.onnx_file import network_of, read_onnx
+from vidtrain.export.stream import ExportedStream
+from vidtrain.live.settings import StateName
+from vidtrain.live.state import CarriedState, samples_at_once
 
 SHAPES = {"rgb": (2, 4, 4, 3)}
 CONTENT: dict[str, Any] = {
@@ -64,7 +69,7 @@ TEXTS = {
     "no JSON": ("{", "is not what `vidtrain export` writes"),
     "a list": ("[]", "expected a mapping, got list"),
     "deep": ("[" * 100_000 + "]" * 100_000, "is not what `vidtrain export` writes"),
-    "newer": (changed(export_format=2), "export_format 2, this vidtrain reads 1: update vidtrain"),
+    "newer": (changed(export_format=3), "export_format 3, this vidtrain reads 1 and 2: update vidtrain"),
     "long": (changed(note="x" * (1 << 24)), "characters, at most 16777216 are read"),
     "no classes": (changed(class_names=[]), "class_names: expected a list of different names"),
     "one twice": (changed(class_names=["a", "a", "b"]), "class_names: expected a list of different names"),
@@ -216,3 +221,99 @@ def test_what_it_gives_is_a_row_per_clip(shape: list[int], message: str, tmp_pat
     network = network_of(file, read_onnx(file))
     with pytest.raises(CheckpointError, match=message):
         network(torch.zeros(2, 2, 4, 4, 3, dtype=torch.uint8))
+
+
+# ---------------------------------------------------------------- files with a state
+
+STATE_OF = StateArray("state_0", "next_state_0", (1, 3), "float32", 0.0)
+
+
+def stream_of(state: StateArray = STATE_OF, *, step: int = 2, given: StateArray = STATE_OF) -> onnx.ModelProto:
+    """The sum of the mean colours of all steps so far. given: what the graph has, in place of what is said."""
+    nodes = [
+        helper.make_node("Cast", ["rgb"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["numbers", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Add", ["mean", given.name], ["logits"]),
+        helper.make_node("Identity", ["logits"], [given.next]),
+    ]
+    axes = helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3])
+    rgb = helper.make_tensor_value_info("rgb", TensorProto.UINT8, [1, step, 4, 4, 3])
+    float32 = TensorProto.FLOAT
+    before, logits, after = (
+        helper.make_tensor_value_info(name, float32, list(given.shape)) for name in (given.name, "logits", given.next)
+    )
+    graph = helper.make_graph(nodes, "sum", [rgb, before], [logits, after], [axes])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    helper.set_model_props(model, {SECTION: contract_text(CONTENT, {"rgb": (step, 4, 4, 3)}, state=[state])})
+    return model
+
+
+def test_a_file_with_a_state_goes_on_where_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    onnx.save_model(stream_of(), str(file))
+    content = read_onnx(file)
+    assert content[STATE] == (STATE_OF,)
+    network = network_of(file, content)
+    assert isinstance(network, ExportedStream)
+    assert samples_at_once(network) == 2
+    clips = torch.randint(0, 256, (3, 6, 4, 4, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    wanted = clips.float().unflatten(1, (3, 2)).mean((2, 3, 4)).cumsum(1)
+    assert torch.allclose(network.answers(clips[0]), wanted[0], rtol=1e-5)
+    assert torch.allclose(network(clips), wanted[:, -1], rtol=1e-5)
+    first, state = network.stream(clips[:1, :2])
+    again, _ = network.stream(clips[:1, 2:4], state)
+    assert torch.allclose(torch.cat([first, again]), wanted[0, :2], rtol=1e-5)
+    with pytest.raises(ConfigError, match=r"sampler\.num_frames=5: .* takes 2 frames of a stream at once: .* as 6"):
+        network(clips[:, :5])
+    with pytest.raises(ConfigError, match="takes 2 frames of 4 x 4 of one stream, got"):
+        network.stream(clips[:2, :2])
+    carried = CarriedState(network, StateName.renewed, 2)
+    found = torch.cat([carried(clips[:1, n : n + 2]) for n in (0, 2, 4)])
+    assert torch.allclose(found, torch.stack([wanted[0, 0], wanted[0, 1], wanted[0, 2] - wanted[0, 0]]), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "other"}, r"takes .*, its metadata says .*other"),
+        ({"shape": (1, 4)}, r"takes .*, its metadata says .*\(1, 4\)"),
+        ({"dtype": "int64"}, r"takes .*, its metadata says .*tensor\(int64\)"),
+        ({"next": "other"}, r"gives other None, expected \('tensor\(float\)', \(1, 3\)\)"),
+    ],
+)
+def test_a_state_is_what_the_metadata_says(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    onnx.save_model(stream_of(replace(STATE_OF, **changes)), str(file))
+    with pytest.raises(CheckpointError, match=message):
+        network_of(file, read_onnx(file))
+
+
+def state_text(**values: Any) -> str:
+    about = json.loads(contract_text(CONTENT, SHAPES, state=[replace(STATE_OF, start=-math.inf)]))
+    about["state"][0] |= values
+    return json.dumps(about)
+
+
+def test_the_state_of_a_text() -> None:
+    assert content_of(state_text(), "m.onnx")[STATE] == (replace(STATE_OF, start=-math.inf),)
+    assert STATE not in content_of(changed(), "m.onnx")
+
+
+STATES = {
+    "no list": (changed(export_format=2, state={}), "state: expected a list of arrays"),
+    "no state": (changed(export_format=2), "is not what `vidtrain export` writes"),
+    "shape": (state_text(shape=[0]), "state.0.shape: expected a list of sizes"),
+    "dtype": (state_text(dtype="object"), "state.0: expected float32 from 0 or -inf, or int64 from 0"),
+    "start": (state_text(start=1), "state.0: expected float32 from 0"),
+    "-inf is no int": (state_text(dtype="int64"), "state.0: expected float32 from 0"),
+    "huge": (state_text(shape=[1 << 20, 1 << 20]), "state: more than 268435456 numbers"),
+    "name": (state_text(name="rgb"), "state: expected different names"),
+    "no text": (state_text(next=1), "state.0: expected the names"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), STATES.values(), ids=STATES)
+def test_another_state_is_refused(text: str, message: str) -> None:
+    with pytest.raises(CheckpointError) as error:
+        content_of(text, "model.onnx")
+    assert message in str(error.value)

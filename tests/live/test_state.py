@@ -12,6 +12,7 @@ import vidtrain
 from tests.models.recurrent import built, clip
 from vidtrain.live.settings import StateName
 from vidtrain.live.state import CarriedState, samples_at_once, why_no_state
+from vidtrain.models.layers.recurrent import state_at_start
 
 CARRY: list[tuple[str, dict[str, Any]]] = [
     *((f"{name}_tiny", {"size": 32}) for name in ("cnn_lstm", "rcn", "convlstm")),
@@ -46,6 +47,9 @@ def test_an_answer_is_that_of_the_frames_it_is_for(name: str, options: dict[str,
                 assert carried.answers == (end - first >= 6)
                 if end in (8, 12, 14, 20, 24):
                     torch.testing.assert_close(logits, model(frames[:, :, first:end]), rtol=0, atol=1e-5)
+        _, state = model.stream(frames[:, :, : step * getattr(model, "period", 1)])
+        fresh, as_none = model.stream(frames, state_at_start(state))[0], model.stream(frames)[0]
+        torch.testing.assert_close(fresh, as_none, rtol=0, atol=0)  # what an exported file begins with
         renewed.restart()
         torch.testing.assert_close(renewed(frames[:, :, :step]), model(frames[:, :, :step]), rtol=0, atol=1e-5)
 

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from omegaconf import MISSING
+from torch import nn
 
 from vidtrain import build, published
 from vidtrain.commands.export_clips import ExportClips
 from vidtrain.commands.exporting import ExportFormat, Exporting, ExportSource, check_packages
 from vidtrain.commands.publish import portable
 from vidtrain.commands.scoring import prepare_folder
+from vidtrain.data.settings import SampleMode
 from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import ConfigError, one_of
 from vidtrain.export.contract import EXPORTED
+from vidtrain.live.state import why_no_state
 from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import CheckpointSections, SplitName, TrainConfig
 from vidtrain.ranges import LONGEST, number
@@ -35,13 +38,15 @@ class ExportConfig(CheckpointSections):
     format: Text = "onnx"
     """onnx, pt2 (torch.export), openvino or executorch; several: format=onnx,openvino."""
     output: FilePath = MISSING
-    """Folder for model.onnx and so on, export.json with what was measured, and run_onnx.py."""
+    """Folder for model.onnx and so on, export.json with what was measured, and run_onnx.py or run_stream.py."""
     input: FilePath | None = None
     """Videos on whose clips the files are compared with the network, as in predict; null: those of split."""
     split: SplitName = SplitName.val
     """Whose clips are compared and calibrated on, and whose accuracy is measured: train, val or test."""
     clips: int = number(32, least=2, most=4096)
     """Clips that are compared."""
+    stream: bool = False
+    """Networks with a state: model.onnx takes one frame and the state, and gives the next state, for live streams."""
     tolerance: float = number(1e-4, above=0)
     """A file whose logits differ by more than this share of their standard deviation is not kept."""
     int8: bool = False
@@ -62,6 +67,9 @@ class ExportConfig(CheckpointSections):
             raise ConfigError(f"format={self.format}: no format '{unknown[0]}'; allowed: {one_of(ExportFormat)}")
         if self.int8 and ExportFormat.onnx not in words:
             raise ConfigError(f"int8=true quantises the ONNX file: format={self.format},onnx")
+        if self.stream and (self.int8 or words != ["onnx"]):
+            got = f"format={self.format} int8={str(self.int8).lower()}"
+            raise ConfigError(f"{got}: stream=true writes an ONNX file in float32 alone: format=onnx int8=false")
         return [one for one in ExportFormat if one in words]
 
 
@@ -79,13 +87,27 @@ def run(call: Invocation[ExportConfig]) -> None:
     if "features" in model_inputs(model):
         raise ConfigError(f"{type(model).__name__} reads features, not frames: there is no file to ask about a video")
     build.check_flow(model, subject.config.flow)
+    if options.stream:
+        _check_streams(model, subject.config)
     content = _content(subject, names, options)
     folder = prepare_folder(Path(options.output), "output")
     exporting = Exporting(ExportSource(subject.config, model, content), clips, folder, options.tolerance)
-    exporting.write(wanted, compared=options.clips, int8=options.int8_clips if options.int8 else None)
+    if options.stream:
+        exporting.write_stream(compared=options.clips)
+    else:
+        exporting.write(wanted, compared=options.clips, int8=options.int8_clips if options.int8 else None)
     if options.int8 or options.bench:
         exporting.measure(seconds=options.seconds if options.bench else None)
     exporting.finish()
+
+
+def _check_streams(model: nn.Module, config: TrainConfig) -> None:
+    """Raise ConfigError for a network without a state, and for clips whose frames do not follow each other."""
+    reason = why_no_state(model, config.transform.size)
+    if reason is None and (config.sampler.mode is SampleMode.segments or config.sampler.window is not None):
+        reason = "sampler.mode=segments and sampler.window spread a clip over its video"
+    if reason is not None:
+        raise ConfigError(f"stream=true: {reason}; stream=false exports whole clips")
 
 
 def _content(subject: published.Subject, names: Sequence[str], options: ExportConfig) -> dict[str, Any]:

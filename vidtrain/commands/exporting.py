@@ -14,15 +14,18 @@ from torch import Tensor, nn
 
 from vidtrain import build
 from vidtrain.commands.export_clips import ExportClips
+from vidtrain.data.settings import EvalProtocol
 from vidtrain.errors import VidtrainError
 from vidtrain.export import formats
 from vidtrain.export.contract import contract_text
 from vidtrain.export.int8 import write_int8
-from vidtrain.export.network import Deployable, ExportedNetwork, required
-from vidtrain.export.onnx_file import open_onnx, write_onnx
+from vidtrain.export.network import Deployable, DeployableStream, ExportedNetwork, OriginalNetwork, required
+from vidtrain.export.onnx_file import open_onnx, open_stream, write_onnx
 from vidtrain.export.parity import Parity, compare
+from vidtrain.export.stream import OriginalStream, SteppedNetwork, compare_streams
 from vidtrain.export.timing import latencies
-from vidtrain.export.trace import trace
+from vidtrain.export.trace import trace, trace_stream
+from vidtrain.live.state import samples_at_once
 from vidtrain.options.schema import TrainConfig
 from vidtrain.ranges import Choice
 from vidtrain.reports.results import write_json
@@ -33,7 +36,7 @@ from vidtrain.tasks.segments.task import Segments
 from vidtrain.terminal import printable, said_when_slow
 
 REPORT: Final = "export.json"
-SCRIPT: Final = "run_onnx.py"
+SCRIPT, STREAM_SCRIPT = "run_onnx.py", "run_stream.py"
 _ONNX, _INT8 = "model.onnx", "model_int8.onnx"
 _MB: Final = 1e6
 
@@ -95,7 +98,7 @@ class Exporting:
         side = transform.size
         shapes = {"rgb": (frames, side, side, 3), "flow": (frames - 1, side, side, 2)}
         self._shapes = {name: shapes[name] for name in network.inputs}
-        self._text = contract_text(content, self._shapes, background=probs["background"])
+        self._background = probs["background"]
         self._one: dict[str, Tensor] = {}
         self.networks: dict[str, nn.Module] = {"eager": OriginalNetwork(network)}
         self.report: dict[str, Any] = {
@@ -121,53 +124,88 @@ class Exporting:
         with said_when_slow(f"reading {compared} clips to compare on"):
             clips = self._source.read(compared)
         self._one = {name: value[:1] for name, value in clips.items()}
-        print(f"{self.report['model']}: {self.report['protocol']}, {self._classes} classes", flush=True)
+        self._introduce()
         with said_when_slow("tracing the network with torch.export"):
             program = trace(self._network, self._shapes)
+        text = contract_text(self._subject.content, self._shapes, background=self._background)
         # in a folder of their own until they have proved to be right; a file may come with another that holds weights
         with tempfile.TemporaryDirectory(dir=self._folder, prefix=".export") as unproved:
             made = Path(unproved)
             if {ExportFormat.onnx, ExportFormat.openvino} & {*wanted}:
                 with said_when_slow(f"writing {_ONNX}: a minute or more for large networks"):
-                    write_onnx(program, made / _ONNX, self._text, self._network.inputs)
+                    write_onnx(program, made / _ONNX, text, self._network.inputs)
             for one in wanted:
                 with said_when_slow(f"format={one}: writing the file and opening it"):
-                    file, opened = self._written(one, program, made)
-                self._keep(str(one), file, opened, clips)
+                    file, opened = self._written(one, program, made, text)
+                self._keep(str(one), file, opened, self._compared(str(one), opened, clips))
             if int8 is not None:
                 with said_when_slow(f"int8=true: reading {int8} clips and measuring ranges"):
                     ranges = self._source.read(int8)
-                    write_int8(made / _ONNX, made / _INT8, ranges, self._text)
+                    write_int8(made / _ONNX, made / _INT8, ranges, text)
                 file, opened = made / _INT8, open_onnx(made / _INT8, self._shapes, self._classes)
-                self._keep("int8", file, opened, clips, tolerance=None)
+                self._keep("int8", file, opened, self._compared("int8", opened, clips), tolerance=None)
                 self.report["files"]["int8"]["calibration_clips"] = len(ranges["rgb"])
             for file in sorted(made.iterdir()):
                 if ExportFormat.onnx in wanted or not file.name.startswith(_ONNX):
                     settle(file, self._folder / file.name)
 
+    def write_stream(self, *, compared: int) -> None:
+        """Write model.onnx that takes the frames of a stream step by step, and goes on from a state.
+
+        Raises:
+            VidtrainError: as `write`; ConfigError: frames of a clip that are no whole number of steps.
+        """
+        step = samples_at_once(self._network.model) * getattr(self._network.model, "period", 1)
+        original = OriginalStream(self._network, step)
+        frames, side, *_ = self._shapes["rgb"]
+        original.check_frames(frames)
+        self._shapes = {"rgb": (step, side, side, 3)}
+        self.report["inputs"] = {"rgb": [step, side, side, 3]}
+        with said_when_slow(f"reading {compared} clips to compare on"):
+            clips = self._source.read(compared)
+        self._one = {"rgb": clips["rgb"][:1, :step]}
+        self._introduce()
+        network = DeployableStream(self._network, self._one["rgb"])
+        state = network.described()
+        text = contract_text(self._subject.content, self._shapes, background=self._background, state=state)
+        self.networks["eager"] = original
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".export") as unproved:
+            file = Path(unproved) / _ONNX
+            with said_when_slow(f"writing {_ONNX}: a minute or more for large networks"):
+                write_onnx(trace_stream(network, self._one["rgb"]), file, text, self._network.inputs, state)
+            opened = open_stream(file, self._shapes, self._classes, state)
+            with said_when_slow(f"comparing its answers to {len(clips['rgb'])} clips with the network's"):
+                parity = compare_streams(original, opened, clips, multi_label=self._multi_label)
+            self._keep("onnx", file, opened, parity)
+            for part in _with_weights(file):
+                settle(part, self._folder / part.name)
+
+    def _introduce(self) -> None:
+        print(f"{self.report['model']}: {self.report['protocol']}, {self._classes} classes", flush=True)
+
     def _written(
-        self, one: ExportFormat, program: torch.export.ExportedProgram, made: Path
+        self, one: ExportFormat, program: torch.export.ExportedProgram, made: Path, text: str
     ) -> tuple[Path, ExportedNetwork]:
         """The file, and the network that is read back from it."""
         shapes = self._shapes
         if one is ExportFormat.onnx:
             return made / _ONNX, open_onnx(made / _ONNX, shapes, self._classes)
         if one is ExportFormat.pt2:
-            formats.write_pt2(program, file := made / "model.pt2", self._text)
+            formats.write_pt2(program, file := made / "model.pt2", text)
             return file, formats.open_pt2(file, shapes)
         if one is ExportFormat.openvino:
-            formats.write_openvino(made / _ONNX, file := made / "model.xml", self._text)
+            formats.write_openvino(made / _ONNX, file := made / "model.xml", text)
             return file, formats.open_openvino(file, shapes)
-        formats.write_executorch(program, file := made / "model.pte", self._text)
+        formats.write_executorch(program, file := made / "model.pte", text)
         return file, formats.open_executorch(file, shapes)
 
-    def _keep(
-        self, name: str, file: Path, opened: ExportedNetwork, clips: Mapping[str, Tensor], **given: float | None
-    ) -> None:
-        """Compare, and report. given: tolerance, where it is another one than the command's; None: any."""
+    def _compared(self, name: str, opened: ExportedNetwork, clips: Mapping[str, Tensor]) -> Parity:
         count = len(clips[self._network.inputs[0]])
         with said_when_slow(f"format={name}: comparing its answers to {count} clips with the network's"):
-            found = compare(self.networks["eager"], opened, clips, multi_label=self._multi_label)
+            return compare(self.networks["eager"], opened, clips, multi_label=self._multi_label)
+
+    def _keep(self, name: str, file: Path, opened: nn.Module, found: Parity, **given: float | None) -> None:
+        """Report. given: tolerance, where it is another one than the command's; None: any."""
         tolerance = given.get("tolerance", self._tolerance)
         if tolerance is not None and not found.within(tolerance):
             raise VidtrainError(
@@ -208,41 +246,38 @@ class Exporting:
             cells.append([name, *shown, f"{sizes[name] / _MB:.2f}"])
         print(table(["", *(title for _, title, _ in columns), "MB"], cells))
         if seconds is not None:
-            print(f"ms: one clip at a time, {counted(threads, 'thread')} of this CPU, decoding not included")
+            of = f"{counted(self._shapes['rgb'][0], 'frame')} of a stream" if self._streams else "one clip"
+            print(f"ms: {of} at a time, {counted(threads, 'thread')} of this CPU, decoding not included")
+
+    @property
+    def _streams(self) -> bool:
+        return isinstance(self.networks["eager"], SteppedNetwork)
 
     def finish(self) -> None:
         """Write the report, and with an ONNX file the script that runs it; print how."""
         write_json(self._folder / REPORT, self.report)
         if ExportFormat.onnx not in self.networks:
             return
-        file = self._folder / _ONNX
-        segments = isinstance(self._task, Segments)
-        print(printable(f"vidtrain predict checkpoint={file} input=clip.mp4{' timeline=true' * segments}"))
-        if "flow" not in self._shapes and not segments:  # the script classifies whole videos
-            shutil.copyfile(Path(formats.__file__).with_name(SCRIPT), self._folder / SCRIPT)
-            print(printable(f"python {self._folder / SCRIPT} clip.mp4   (with numpy, av and onnxruntime alone)"))
-        sizes = (
-            f"--{which}Shapes=" + ",".join(f"{name}:{'x'.join(map(str, (n, *s)))}" for name, s in self._shapes.items())
+        file, slides = self._folder / _ONNX, isinstance(self._task, Segments)
+        script, asked = (STREAM_SCRIPT, "0") if self._streams else (SCRIPT, "clip.mp4")
+        print(printable(f"vidtrain predict checkpoint={file} input={asked}{' timeline=true' * slides}"))
+        if self._streams or self._classifies_alone:
+            shutil.copyfile(Path(formats.__file__).with_name(script), self._folder / script)
+            example = "rtsp://camera" if self._streams else asked
+            print(printable(f"python {self._folder / script} {example}   (with numpy, av and onnxruntime alone)"))
+        sizes = "".join(
+            f" --{which}Shapes=" + ",".join(f"{name}:{'x'.join(map(str, (n, *s)))}" for name, s in self._shapes.items())
             for which, n in (("min", 1), ("opt", 8), ("max", 32))
         )
-        line = f"trtexec --onnx={file} --saveEngine={file.with_suffix('.plan')} {' '.join(sizes)}"
+        line = f"trtexec --onnx={file} --saveEngine={file.with_suffix('.plan')}{sizes * (not self._streams)}"
         print(printable(f"TensorRT (not tested): {line}"))
 
-
-class OriginalNetwork(nn.Module):
-    """The network that is exported, called as an ExportedNetwork is."""
-
-    takes_frames = True
-
-    def __init__(self, network: Deployable) -> None:
-        super().__init__()
-        self.inputs = network.inputs
-        self._network = network
-
-    def forward(self, frames: Tensor | Mapping[str, Tensor]) -> Tensor:
-        given = frames if isinstance(frames, Mapping) else {self.inputs[0]: frames}
-        logits: Tensor = self._network(*(given[name] for name in self.inputs))[0]
-        return logits
+    @property
+    def _classifies_alone(self) -> bool:
+        """Whether run_onnx.py does: it knows RGB, whole videos and vidtrain's own clips."""
+        views = self._subject.config.eval
+        usual = views.protocol is EvalProtocol.vidtrain and views.hop is None and not views.max_views
+        return usual and "flow" not in self._shapes and isinstance(self._task, Classification)
 
 
 def _facts(found: Parity) -> dict[str, Any]:

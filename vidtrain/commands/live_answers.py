@@ -15,6 +15,7 @@ from vidtrain.commands.timeline import Slider
 from vidtrain.data.readers.timeline import hop_seconds
 from vidtrain.engine.preprocess import ModelRunner
 from vidtrain.errors import ConfigError
+from vidtrain.export.stream import SteppedNetwork
 from vidtrain.live.capture import LiveFrame
 from vidtrain.live.settings import StateName
 from vidtrain.live.state import CarriedState, samples_at_once, why_no_state
@@ -112,11 +113,14 @@ def whole(hop: float | str) -> int | str:
     return hop if isinstance(hop, str) else int(hop)
 
 
-def asked_of(slider: Slider, mode: StateName, size: int) -> Asked:
+def asked_of(slider: Slider, mode: StateName | None, size: int) -> Asked:
     """By windows or by a state, as the user says and the network can."""
+    model = slider.network.model
+    stepped = isinstance(model, SteppedNetwork)
+    mode = mode or (StateName.renewed if stepped else StateName.windows)
     if mode is StateName.windows:
         return _Sliding(slider)
-    if (reason := why_no_state(slider.network.model, size)) is not None:
+    if not stepped and (reason := why_no_state(model, size)) is not None:
         log.warning("live.state=%s: windows slide, as this network cannot take frame by frame: %s", mode, reason)
         return _Sliding(slider)
     return _Carrying(slider, mode)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from vidtrain.engine.preprocess import Preprocess, model_inputs
 from vidtrain.errors import ConfigError
+from vidtrain.export.contract import StateArray
+from vidtrain.models.layers.recurrent import state_at_start
 
 Arrays = Mapping[str, npt.NDArray[np.uint8]]
 Shapes = Mapping[str, tuple[int, ...]]
 """Of inputs by name, (T, H, W, C): without the clips."""
 Run = Callable[[Arrays], npt.NDArray[np.float32]]
 """Inputs by name, (N, T, H, W, C) each -> logits (N, K)."""
+_GIVEN: Final = "given"
+_DTYPES: Final = {torch.float32: "float32", torch.int64: "int64"}
 
 
 class Deployable(nn.Module):
@@ -46,11 +51,78 @@ class Deployable(nn.Module):
 
     def forward(self, *frames: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (N, T, H, W, C) of each of `inputs` -> logits and probabilities, float32 (N, K)."""
+        return self.answers(self.model(self.ready(*frames)))
+
+    def ready(self, *frames: Tensor) -> Any:
+        """What the model takes: the only input that it reads, or several by name."""
         ready = self._preprocess(dict(zip(self.inputs, frames, strict=True)), self.inputs)
-        logits = self.model(ready if len(self.inputs) > 1 else ready[self.inputs[0]])
+        return ready if len(self.inputs) > 1 else ready[self.inputs[0]]
+
+    def answers(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits, and their probabilities."""
         if self.background:
             return logits, torch.cat([logits, torch.zeros_like(logits[:, :1])], 1).softmax(-1)[:, :-1]
         return logits, logits.sigmoid() if self.multi_label else logits.softmax(-1)
+
+
+class DeployableStream(nn.Module):
+    """What is exported: as Deployable, with the state as further inputs and outputs.
+
+    Args:
+        frames: uint8 (1, T, H, W, 3), of the first step, from which the state's form is taken.
+
+    Attributes:
+        start: the tensors of the state before the first frame.
+    """
+
+    def __init__(self, network: Deployable, frames: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        with torch.no_grad():
+            _, state = network.model.stream(network.ready(frames))  # type: ignore[operator]
+        leaves, self._form = tree_flatten(state_at_start(state))
+        self.start = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        self._leaves = [_GIVEN if isinstance(leaf, Tensor) else leaf for leaf in leaves]  # the rest are constants
+
+    def forward(self, frames: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """-> logits and probabilities, float32 (1, K), and the state after the frames."""
+        given = iter(state)
+        before = tree_unflatten([next(given) if leaf is _GIVEN else leaf for leaf in self._leaves], self._form)
+        logits, after = self.network.model.stream(self.network.ready(frames), before)  # type: ignore[operator]
+        leaves = tree_flatten(after)[0]
+        if [_GIVEN if isinstance(leaf, Tensor) else leaf for leaf in leaves] != self._leaves:
+            raise ValueError("its state has numbers that change from step to step")
+        return *self.network.answers(logits), *(leaf for leaf in leaves if isinstance(leaf, Tensor))
+
+    def described(self) -> list[StateArray]:
+        """The arrays of the state, as the metadata has them."""
+        return [
+            StateArray(f"state_{n}", f"next_state_{n}", tuple(one.shape), _DTYPES[one.dtype], _value(one))
+            for n, one in enumerate(self.start)
+        ]
+
+
+def _value(tensor: Tensor) -> float:
+    """Of all elements of a tensor of the start."""
+    found = set(tensor.flatten().tolist())
+    assert len(found) == 1, "0 or -inf"
+    return float(found.pop())
+
+
+class OriginalNetwork(nn.Module):
+    """The network that is exported, called as an ExportedNetwork is."""
+
+    takes_frames = True
+
+    def __init__(self, network: Deployable) -> None:
+        super().__init__()
+        self.inputs = network.inputs
+        self._network = network
+
+    def forward(self, frames: Tensor | Mapping[str, Tensor]) -> Tensor:
+        given = frames if isinstance(frames, Mapping) else {self.inputs[0]: frames}
+        logits: Tensor = self._network(*(given[name] for name in self.inputs))[0]
+        return logits
 
 
 class ExportedNetwork(nn.Module):

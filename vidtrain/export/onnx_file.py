@@ -10,7 +10,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from vidtrain.errors import CheckpointError
-from vidtrain.export.contract import EXPORTED, OUTPUTS, SECTION, content_of
+from vidtrain.export.contract import EXPORTED, OUTPUTS, SECTION, STATE, StateArray, content_of
 from vidtrain.export.network import Arrays, ExportedNetwork, Shapes, required
+from vidtrain.export.stream import ExportedStream, State
 from vidtrain.plain import check_regular, is_below
 
 _LARGEST: Final = (1 << 31) - 1  # bytes: no protobuf is larger
@@ -27,17 +28,24 @@ _INSIDE: Final = 1_800_000_000  # bytes of weights that stay in the file itself
 _LOOPS: Final = ("Loop", "Scan", "If", "SequenceMap")
 _DOMAINS: Final = ("", "ai.onnx", "com.microsoft")
 """Of operators: ONNX's own, and those of onnxruntime's quantisation."""
+_TYPES: Final = {"float32": "tensor(float)", "int64": "tensor(int64)"}
 
 
-def write_onnx(program: torch.export.ExportedProgram, file: Path, text: str, inputs: tuple[str, ...]) -> None:
-    """Write a program of `trace`. Weights beyond 1.8 GB go to FILE.data beside it, as a protobuf has an end.
+def write_onnx(
+    program: torch.export.ExportedProgram,
+    file: Path,
+    text: str,
+    inputs: tuple[str, ...],
+    state: Sequence[StateArray] = (),
+) -> None:
+    """Write a program of `trace`, or with a state one of `trace_stream`. Weights beyond 1.8 GB go to FILE.data beside
+    it, as a protobuf has an end.
 
     text: of `contract_text`. What the exporter notes of the machine that it ran on, paths of sources, is taken out.
     """
+    names = [[*inputs, *(one.name for one in state)], [*OUTPUTS, *(one.next for one in state)]]
     with quiet():
-        made: Any = torch.onnx.export(
-            program, dynamo=True, input_names=list(inputs), output_names=list(OUTPUTS), verbose=False
-        )
+        made: Any = torch.onnx.export(program, dynamo=True, input_names=names[0], output_names=names[1], verbose=False)
     model = made.model
     for graph in (model.graph, *model.functions.values()):
         graph.metadata_props.clear()
@@ -70,6 +78,31 @@ def open_onnx(path: Path, shapes: Shapes, classes: int) -> ExportedNetwork:
     Raises:
         CheckpointError: as `read_onnx`; other inputs or outputs than these.
     """
+    session = _session(path)
+    _check_ends(session, shapes, classes, path)
+
+    def run(arrays: Arrays) -> Any:
+        clips = len(next(iter(arrays.values())))
+        return _answered(session, [OUTPUTS[0]], arrays, (clips, classes), path)[0]
+
+    return ExportedNetwork(run, shapes, str(path))
+
+
+def open_stream(path: Path, shapes: Shapes, classes: int, state: Sequence[StateArray]) -> ExportedStream:
+    """The same of a file that goes on from a state."""
+    session = _session(path)
+    _check_ends(session, shapes, classes, path, state)
+    names, outputs = [one.name for one in state], [OUTPUTS[0], *(one.next for one in state)]
+
+    def run(frames: Any, before: State) -> Any:
+        arrays = {"rgb": frames, **dict(zip(names, before, strict=True))}
+        logits, *after = _answered(session, outputs, arrays, (1, classes), path)
+        return logits, after
+
+    return ExportedStream(run, shapes["rgb"], state, str(path))
+
+
+def _session(path: Path) -> Any:
     runtime: Any = required("onnxruntime", "an ONNX file", "export")
     model = _read(path)
     options = runtime.SessionOptions()
@@ -82,27 +115,28 @@ def open_onnx(path: Path, shapes: Shapes, classes: int) -> ExportedNetwork:
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's have no base of their own
         raise CheckpointError(f"{path}: onnxruntime does not take it: {' '.join(str(error).split())[:300]}") from None
-    del content
-    _check_ends(session, shapes, classes, path)
-
-    def run(arrays: Arrays) -> Any:
-        clips = len(next(iter(arrays.values())))
-        try:
-            logits = session.run([OUTPUTS[0]], dict(arrays))[0]
-        except Exception as error:  # see above
-            raise CheckpointError(f"{path}: onnxruntime cannot run it: {' '.join(str(error).split())[:300]}") from None
-        if logits.shape != (clips, classes) or logits.dtype != np.float32:
-            raise CheckpointError(
-                f"{path}: gives {OUTPUTS[0]} {logits.dtype} {logits.shape}, expected float32 {(clips, classes)}"
-            )
-        return logits
-
-    return ExportedNetwork(run, shapes, str(path))
+    return session
 
 
-def network_of(path: Path, content: Mapping[str, Any]) -> ExportedNetwork:
+def _answered(session: Any, outputs: list[str], arrays: Arrays, wanted: tuple[int, int], path: Path) -> list[Any]:
+    """The outputs; the first are logits of the shape that is wanted."""
+    try:
+        found: list[Any] = session.run(outputs, dict(arrays))
+    except Exception as error:  # see above
+        raise CheckpointError(f"{path}: onnxruntime cannot run it: {' '.join(str(error).split())[:300]}") from None
+    if found[0].shape != wanted or found[0].dtype != np.float32:
+        raise CheckpointError(
+            f"{path}: gives {OUTPUTS[0]} {found[0].dtype} {found[0].shape}, expected float32 {wanted}"
+        )
+    return found
+
+
+def network_of(path: Path, content: Mapping[str, Any]) -> ExportedNetwork | ExportedStream:
     """The network of a file whose content `read_onnx` gave."""
-    return open_onnx(path, content[EXPORTED], len(content["class_names"]))
+    classes = len(content["class_names"])
+    if STATE in content:
+        return open_stream(path, content[EXPORTED], classes, content[STATE])
+    return open_onnx(path, content[EXPORTED], classes)
 
 
 @contextlib.contextmanager
@@ -191,11 +225,18 @@ def _messages(model: Any) -> Iterator[Any]:
                 rest += value if hasattr(value, "append") or hasattr(value, "add") else [value]
 
 
-def _check_ends(session: Any, shapes: Shapes, classes: int, path: Path) -> None:
+def _check_ends(session: Any, shapes: Shapes, classes: int, path: Path, state: Sequence[StateArray] = ()) -> None:
     """Inputs and outputs are those that the metadata names."""
-    inputs = {one.name: (one.type, tuple(one.shape[1:])) for one in session.get_inputs()}
-    if inputs != {name: ("tensor(uint8)", tuple(shape)) for name, shape in shapes.items()}:
-        raise CheckpointError(f"{path}: takes {str(inputs)[:200]}, its metadata says {dict(shapes)}")
-    outputs = {one.name: tuple(one.shape[1:]) for one in session.get_outputs()}
-    if outputs.get(OUTPUTS[0]) != (classes,):
+    states = {one.name: (_TYPES[one.dtype], one.shape) for one in state}
+    inputs = {
+        one.name: (one.type, tuple(one.shape if one.name in states else one.shape[1:])) for one in session.get_inputs()
+    }
+    wanted = {name: ("tensor(uint8)", tuple(shape)) for name, shape in shapes.items()} | states
+    if inputs != wanted:
+        raise CheckpointError(f"{path}: takes {str(inputs)[:200]}, its metadata says {str(wanted)[:200]}")
+    outputs = {one.name: (one.type, tuple(one.shape)) for one in session.get_outputs()}
+    if outputs.get(OUTPUTS[0], ("", ()))[1][1:] != (classes,):
         raise CheckpointError(f"{path}: gives {str(outputs)[:200]}, expected {OUTPUTS[0]} of {classes} classes")
+    for one in state:
+        if outputs.get(one.next) != states[one.name]:
+            raise CheckpointError(f"{path}: gives {one.next} {outputs.get(one.next)}, expected {states[one.name]}")

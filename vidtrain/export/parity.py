@@ -18,6 +18,7 @@ Ask = Callable[[Mapping[str, Tensor]], Tensor]
 class Parity:
     """What two networks make of the same clips.
 
+    clips: how many; with unit="answers" how many answers to streams.
     logits, probs: the largest difference of one number. std: the standard deviation of all the original's logits.
     same: clips whose most probable class is the same. finite: neither has a nan or an infinity.
     """
@@ -28,6 +29,7 @@ class Parity:
     std: float
     same: int
     finite: bool
+    unit: str = "clips"
 
     @property
     def relative(self) -> float:
@@ -40,7 +42,7 @@ class Parity:
     def __str__(self) -> str:
         return (
             f"logits differ by {self.logits:.1e} at most, {self.relative:.1e} of their standard deviation, "
-            f"probabilities by {self.probs:.1e}; same class for {self.same} of {self.clips} clips"
+            f"probabilities by {self.probs:.1e}; same class for {self.same} of {self.clips} {self.unit}"
         )
 
 
@@ -53,14 +55,21 @@ def compare(original: Ask, exported: Ask, clips: Mapping[str, Tensor], *, multi_
     wanted = torch.cat([original(part).float() for part in split_inputs(clips, 8)])
     found = torch.cat([exported(first), *(exported(part) for part in split_inputs(rest, 5) if total > 1)])
 
+    return parity_of(wanted, found, multi_label=multi_label)
+
+
+def parity_of(wanted: Tensor, found: Tensor, *, multi_label: bool, unit: str = "clips") -> Parity:
+    """Of logits (N, K), the original's and the exported's."""
+
     def probs_of(logits: Tensor) -> Tensor:
         return logits.sigmoid() if multi_label else logits.softmax(-1)
 
     return Parity(
-        clips=total,
+        clips=len(wanted),
         logits=(wanted - found).abs().max().item(),
         probs=(probs_of(wanted) - probs_of(found)).abs().max().item(),
         std=wanted.double().std().item(),
         same=int((wanted.argmax(1) == found.argmax(1)).sum()),
         finite=bool(wanted.isfinite().all() and found.isfinite().all()),
+        unit=unit,
     )

@@ -52,8 +52,9 @@ class LiveConfig:
     """Drop windows that are too late; null: those of cameras and network streams, none of a pipe or a file."""
     late: float = number(1.0, above=0, most=LONGEST)
     """drop: seconds that the last frame of a window may wait for its turn; then the newest window is next."""
-    state: StateName = StateName.windows
-    """Networks with a state: slide windows; or take each frame once, with renewed states or an endless one."""
+    state: StateName | None = None
+    """Networks with a state: slide windows; or take each frame once, with renewed states or an endless one; null:
+    windows, of a file that was exported with stream=true renewed."""
     format: str | None = None
     """Of the stream as FFmpeg names it, where it does not show: rawvideo, mjpeg, h264; null: it is found out."""
     options: dict[str, str] = field(default_factory=dict)

@@ -47,7 +47,7 @@ class CarriedState(nn.Module):
         super().__init__()
         self.model = model
         self._renews = mode is StateName.renewed
-        self._clip = clip
+        self._clip, self._samples = clip, samples_at_once(model)
         self.now = 0.0
         self.restart()
 
@@ -62,10 +62,10 @@ class CarriedState(nn.Module):
         return self.seen >= self._clip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(1, 3, T, H, W) -> (1, K)."""
+        """The next samples, `samples_at_once` of them, as the network takes them -> (1, K)."""
         if not self._alive or (self._renews and self._alive[-1][1] >= self._clip):
             self._alive.append((None, 0, self.now))
-        found = [(*self._step(x, state), seen + x.shape[2], start) for state, seen, start in self._alive]
+        found = [(*self._step(x, state), seen + self._samples, start) for state, seen, start in self._alive]
         self._alive = [(state, seen, start) for _, state, seen, start in found]
         logits, _, self.seen, self.start = found[0]
         if self._renews and self.seen >= 2 * self._clip:

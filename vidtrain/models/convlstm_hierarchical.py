@@ -33,6 +33,8 @@ class HierarchicalConvLSTM(RecurrentClassifier):
         super().__init__(num_features=features, num_classes=options.num_classes, dropout=options.dropout)
         self.size = options.only_size
         self.time_scale = time_scale
+        self.period = time_scale ** (len(cells) - 1)
+        """Frames after which every level's turn comes again."""
         self.stem = conv_stem(options.stem)
         self.layers = nn.ModuleList(cells)
         self.readouts = nn.ModuleList(readout(cell.channels, norm=options.norm) for cell in cells)

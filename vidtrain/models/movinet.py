@@ -121,15 +121,15 @@ def _continued(x: torch.Tensor, past: torch.Tensor | None, frames: int) -> tuple
     return joined, joined[:, :, -frames:]
 
 
-def _running_mean(x: torch.Tensor, seen: int, total: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _running_mean(x: torch.Tensor, seen: torch.Tensor, total: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     """(B, C, T, 1, 1) -> at each step the mean over it and all steps before, and the sum (B, C, 1, 1, 1) so far.
 
-    seen, total: the number of steps before x, and their sum.
+    seen, total: the number of steps before x, int64 (), and their sum.
     """
     sums = x.cumsum(2, dtype=torch.promote_types(x.dtype, torch.float32))
     if total is not None:
         sums = sums + total
-    counts = torch.arange(seen + 1, seen + x.shape[2] + 1, device=x.device).view(-1, 1, 1)
+    counts = seen + torch.arange(1, x.shape[2] + 1, device=x.device).view(-1, 1, 1)
     return (sums / counts).to(x.dtype), sums[:, :, -1:]
 
 
@@ -223,7 +223,7 @@ class _SqueezeExcite(nn.Module):
         self.gate = kind.gate()
 
     def forward(
-        self, x: torch.Tensor, seen: int, total: torch.Tensor | None
+        self, x: torch.Tensor, seen: torch.Tensor, total: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(B, C, T, H, W) -> the same, and the sum over time so far."""
         means = x.mean((3, 4), keepdim=True)
@@ -249,7 +249,7 @@ class _Block(nn.Module):
         self.pool = SameAvgPool() if stride > 1 else nn.Identity()
         self.shortcut = _Conv(kind, channels, out, active=False) if stride > 1 or channels != out else None
 
-    def forward(self, x: torch.Tensor, seen: int, past: State) -> tuple[torch.Tensor, State]:
+    def forward(self, x: torch.Tensor, seen: torch.Tensor, past: State) -> tuple[torch.Tensor, State]:
         """(B, channels, T, H, W) -> (B, out, T, H', W'). past: what `deep` and `se` know of the frames before."""
         y, frames = self.deep(self.expand(x)[0], past[0])
         y, total = self.se(y, seen, past[1])
@@ -299,7 +299,8 @@ class MoViNet(LayerNumbers, RecurrentClassifier):
     def _read(self, x: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
         check_clip(x, "movinet")
         videos = (x.shape[0], x.shape[3], x.shape[4])
-        known, seen, past, total = state or (videos, 0, ((None, None),) * len(self.blocks), None)
+        none = torch.zeros((), dtype=torch.int64, device=x.device)
+        known, seen, past, total = state or (videos, none, ((None, None),) * len(self.blocks), None)
         if known != videos:
             raise ConfigError(f"state: it belongs to {_said(known)}, got {_said(videos)}")
         after: list[Any] = []

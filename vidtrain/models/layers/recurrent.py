@@ -10,7 +10,7 @@ detach them, or stream under torch.no_grad(), where no gradient shall flow back 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -22,6 +22,31 @@ from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, ch
 State = tuple[Any, ...]
 """(cells, pool): nested tuples of tensors and whole numbers."""
 PoolState = tuple[torch.Tensor, ...]
+
+
+class WeightedSoFar(NamedTuple):
+    """log of the sum of the weights (B, 1), and the weighted mean (B, D)."""
+
+    log_weight: torch.Tensor
+    mean: torch.Tensor
+
+
+class LargestSoFar(NamedTuple):
+    """(B, D)."""
+
+    value: torch.Tensor
+
+
+def state_at_start(state: Any) -> Any:
+    """The state before the first frame, of the form of a later one: `stream` goes on from it as it does from None."""
+    if isinstance(state, WeightedSoFar):
+        return WeightedSoFar(torch.full_like(state.log_weight, -torch.inf), torch.zeros_like(state.mean))
+    if isinstance(state, LargestSoFar):
+        return LargestSoFar(torch.full_like(state.value, -torch.inf))
+    if isinstance(state, tuple):
+        return tuple(map(state_at_start, state))
+    return torch.zeros_like(state) if isinstance(state, torch.Tensor) else state
+
 
 HEADS = ("last", "mean", "max", "attention")
 CELLS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -101,10 +126,9 @@ class TimePool(nn.Module):
         if padding is not None:
             steps = steps.masked_fill(padding[:, :, None], -torch.inf)
         largest = steps.amax(1)
-        return (largest if state is None else torch.maximum(state[0], largest),)
+        return LargestSoFar(largest if state is None else torch.maximum(state[0], largest))
 
     def _weighted(self, steps: torch.Tensor, state: PoolState | None, padding: torch.Tensor | None) -> PoolState:
-        """(log of the sum of the weights so far (B, 1), the weighted mean so far (B, D))."""
         if self.mode == "mean":
             scores = steps.new_zeros(steps.shape[:2])
         else:
@@ -114,9 +138,9 @@ class TimePool(nn.Module):
         total = scores.logsumexp(1, keepdim=True)
         mean = ((scores - total).exp().unsqueeze(2) * steps).sum(1)
         if state is None:
-            return total, mean
-        both = torch.logaddexp(state[0], total)
-        return both, (state[0] - both).exp() * state[1] + (total - both).exp() * mean
+            return WeightedSoFar(total, mean)
+        both = torch.stack((state[0], total)).logsumexp(0)  # logaddexp overflows in ONNX files
+        return WeightedSoFar(both, (state[0] - both).exp() * state[1] + (total - both).exp() * mean)
 
 
 class SequenceEncoder(nn.Module):

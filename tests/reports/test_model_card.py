@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from tests.reports.made import made_result
-from vidtrain.commands.publish_card import _facts
+from tests.reports.test_segments_page import write_segments_test
+from vidtrain.commands.publish_card import _facts, _tested
+from vidtrain.errors import ConfigError
 from vidtrain.reports import model_card
 from vidtrain.tasks.classification.task import Classification
+from vidtrain.tasks.segments.task import Segments
 
 TITLES = {"top1": "top-1", "mean_class": "mean class accuracy", "map": "mAP"}
 
@@ -158,6 +162,27 @@ def test_the_facts_of_a_result() -> None:
     assert facts.intervals == {"top1": tuple(result["intervals"]["values"]["top1"])}
     bare = _facts({**result, "intervals": None, "classes": None}, Classification(result["class_names"]))
     assert (bare.intervals, bare.weakest, bare.unseen) == ({}, [], 0)
+
+
+def test_what_happens_when_is_another_card(tmp_path: Path) -> None:
+    content = {"class_names": ["walk", "run", "rest"]}
+    write_segments_test(tmp_path / "out")
+    task = Segments(content["class_names"])
+    facts = _tested({"result": str(tmp_path / "out")}, content, task)
+    assert facts is not None
+    assert (facts.unseen, facts.scored, facts.listed) == (1, 2, 3)
+    assert facts.weakest == [("walk", pytest.approx(2 / 3), 3), ("run", 1.0, 1)]
+    text = card(
+        facts, primary=task.primary, titles=task.titles, finds_segments=True, class_names=content["class_names"]
+    )
+    assert "What happens when in a video: c3d" in text
+    assert "**mAP@0.5 0.833** on 2 of the 3 videos" in text
+    assert "input=long.mp4 timeline=true" in section(text, "Use")
+    assert "- 1 of its 3 classes have no test segment." in section(text, "Limits")
+    least = "Found least well, with AP@0.5 and number of test segments: walk (0.67 of 3), run (1.00 of 1)."
+    assert least in section(text, "Limits")
+    with pytest.raises(ConfigError, match="of other classes"):
+        _tested({"result": str(tmp_path / "out")}, content, Classification(content["class_names"]))
 
 
 def test_a_network_on_features_is_asked_about_features() -> None:

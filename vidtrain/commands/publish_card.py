@@ -19,7 +19,8 @@ from vidtrain.options.schema import TrainConfig
 from vidtrain.plain import read_json
 from vidtrain.published import clips_of
 from vidtrain.reports.model_card import ModelCard, Tested
-from vidtrain.reports.results import TestResult
+from vidtrain.reports.segment_results import SegmentsResult, read_test
+from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.task import Task
 
 log = logging.getLogger("vidtrain")
@@ -69,6 +70,7 @@ def card_of(
         license=given.get("license"),
         architecture=None if theirs is None else theirs.config["architectures"][0],
         notes=[] if theirs is None else theirs.notes,
+        finds_segments=isinstance(task, Segments),
         reads_features=model_inputs(model) == ("features",),
     ).to_markdown()
 
@@ -82,13 +84,14 @@ def _tested(given: Mapping[str, str | None], content: Mapping[str, Any], task: T
     if folder.name == "result.json":
         folder = folder.parent
     try:
-        result = TestResult.read(folder)
+        result = read_test(folder)
     except DataError as error:
         if named is not None:
             raise ConfigError(f"result={named}: {error}") from None
         log.warning("%s: the model card is written without a result", error)
         return None
-    if list(result.class_names) != list(content["class_names"]):
+    of_task = isinstance(result, SegmentsResult) == isinstance(task, Segments)
+    if not of_task or list(result.class_names) != list(content["class_names"]):
         raise ConfigError(f"result={folder}: is of other classes than the checkpoint's: give result=FOLDER of its test")
     return _facts(result.content, task)
 
@@ -112,9 +115,10 @@ def _test_of(checkpoint: Path, content: Mapping[str, Any]) -> Path | None:
 def _facts(result: Mapping[str, Any], task: Task) -> Tested:
     """What the card shows of a result.json that has been checked."""
     intervals, rows = result.get("intervals") or {}, result.get("classes") or []
-    recalls = [
-        (row["name"], row["recall"], row["support"]) for row in rows if row["support"] and row["recall"] is not None
-    ]
+    value, count = "recall", "support"
+    if "segment_classes" in result:
+        rows, value, count = result["segment_classes"], "ap_50", "segments"
+    known = [(row["name"], row[value], row[count]) for row in rows if row[count] and row[value] is not None]
     return Tested(
         split=result["split"],
         protocol=result["protocol"],
@@ -128,8 +132,8 @@ def _facts(result: Mapping[str, Any], task: Task) -> Tested:
         level=intervals.get("level", 0.95),
         count=intervals.get("count", 0),
         over=intervals.get("over", "videos"),
-        weakest=sorted(recalls, key=lambda row: row[1])[:5] if len(recalls) > 1 else [],
-        unseen=sum(not row["support"] for row in rows),
+        weakest=sorted(known, key=lambda row: row[1])[:5] if len(known) > 1 else [],
+        unseen=sum(not row[count] for row in rows),
     )
 
 

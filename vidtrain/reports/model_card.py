@@ -26,7 +26,8 @@ class Tested:
     """The result of a test, as its result.json has it.
 
     values: by key, of what `titles` name. intervals: by key, (low, high). over: what they were resampled over. weakest:
-    (class, recall, videos), the lowest first. unseen: how many classes have no test video.
+    (class, recall, videos), of segments (class, AP@0.5, segments), the lowest first. unseen: how many classes have no
+    test video or segment.
     """
 
     split: str
@@ -70,6 +71,8 @@ class ModelCard:
     """The class of transformers that loads it."""
     notes: Sequence[str] = ()
     """How its logits differ there."""
+    finds_segments: bool = False
+    """It says what happens when."""
     reads_features: bool = False
     """Not frames but what `vidtrain extract` has made of them."""
 
@@ -106,12 +109,14 @@ class ModelCard:
 
     def _what(self) -> str:
         paper = f" ({_md(self.paper)})" if self.paper else ""
-        several = ", any number of which may hold for a video" if self.multi_label else ""
+        where = "at a time" if self.finds_segments else "for a video"
+        several = f", any number of which may hold {where}" if self.multi_label else ""
         reads = f"clips of {_md(self.clips)}. A prediction is made of {_md(self.averaged)}"
         if self.reads_features:
             reads = "no frames but features of videos, by `vidtrain extract` and the network of those in training"
+        what = "What happens when in a video" if self.finds_segments else "A video classifier"
         return (
-            f"A video classifier: {_md(self.model)}{paper}, {self.parameters / 1e6:.3f} M parameters, "
+            f"{what}: {_md(self.model)}{paper}, {self.parameters / 1e6:.3f} M parameters, "
             f"{len(self.class_names)} classes{several}. It reads {reads}.\n\n{self._verdict()}"
         )
 
@@ -138,14 +143,11 @@ class ModelCard:
             load = 'model, content = vidtrain.load_model("THIS_FOLDER")'
             test = "vidtrain eval checkpoint=THIS_FOLDER data=features data.root=FEATURES"
             return _block("python", "import vidtrain", "", load) + "\n\n" + _block("", test)
-        text = _block(
-            "python",
-            "import vidtrain",
-            "",
-            'clf = vidtrain.load("THIS_FOLDER")',
-            'print(clf.predict("clip.mp4"))',
-        )
-        text += "\n\n" + _block("", "vidtrain predict checkpoint=THIS_FOLDER input=clip.mp4")
+        name, ask, way = "clip.mp4", "clf.predict", ""
+        if self.finds_segments:
+            name, ask, way = "long.mp4", "clf.timeline", " timeline=true"
+        text = _block("python", "import vidtrain", "", 'clf = vidtrain.load("THIS_FOLDER")', f'print({ask}("{name}"))')
+        text += "\n\n" + _block("", f"vidtrain predict checkpoint=THIS_FOLDER input={name}{way}")
         if self.architecture is None:
             return text
         text += "\n\nIn transformers, which leaves the choice of the frames to you:\n\n" + _block(
@@ -173,8 +175,9 @@ class ModelCard:
 
     def _limits(self) -> list[str]:
         every = "gives each class a probability of its own" if self.multi_label else "answers with one of its classes"
+        every = "finds its own classes only" if self.finds_segments else every
         limits = [f"It {every}, whatever it sees: it has not been told what else there is."]
-        test = self.tested
+        test, unit = self.tested, "segment" if self.finds_segments else "video"
         if test is None:
             return [*limits, "Its accuracy is not stated."]
         limits.append(f"It was measured on {_md(self.dataset)} only; how it does on other videos was not measured.")
@@ -183,10 +186,11 @@ class ModelCard:
         if not test.intervals:
             limits.append("The numbers come without intervals.")
         if test.unseen:
-            limits.append(f"{test.unseen} of its {len(self.class_names)} classes have no test video.")
+            limits.append(f"{test.unseen} of its {len(self.class_names)} classes have no test {unit}.")
         if test.weakest:
-            named = [f"{_md(name)} ({recall:.2f} of {count})" for name, recall, count in test.weakest[:_WEAKEST]]
-            limits.append(f"Recognised least often, with recall and number of test videos: {', '.join(named)}.")
+            named = [f"{_md(name)} ({value:.2f} of {count})" for name, value, count in test.weakest[:_WEAKEST]]
+            least = "Found least well, with AP@0.5" if self.finds_segments else "Recognised least often, with recall"
+            limits.append(f"{least} and number of test {unit}s: {', '.join(named)}.")
         return limits
 
     def _made(self) -> list[str]:

@@ -187,8 +187,8 @@ class TestResult(TestFolder):
         """From `opened_test`, within it."""
         if is_of_segments(content):
             raise DataError(
-                f"{folder / 'result.json'}: the test of a run with task=segments, which comparisons and model cards do "
-                f"not do yet: `vidtrain report {folder}` shows it"
+                f"{folder / 'result.json'}: the test of a run with task=segments, not of a classification: "
+                f"`vidtrain report {folder}` shows it"
             )
         check_result(content)
         return cls(folder, content, tuple(content["class_names"]))

@@ -50,7 +50,7 @@ class Segments:
     """
 
     untrimmed = True
-    titles: Mapping[str, str] = {**TITLES, "right": "windows right"}
+    titles: Mapping[str, str] = {**TITLES, "right": "window accuracy"}
     primary = "map_50"
     measures: Sequence[str] = ("right",)
     calibration = UNCALIBRATED

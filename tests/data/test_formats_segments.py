@@ -299,6 +299,28 @@ def test_splits_are_the_files_or_cut_by_video(tmp_path: Path) -> None:
     assert {split: len(m) for split, m in one.splits.items()} == {"train": 24, "test": 24}
 
 
+STUDIO = json.dumps(
+    [
+        {
+            "data": {"video": "a.mp4"},
+            "annotations": [{"result": [{"value": {"start": 1, "end": 2, "labels": ["walk"]}}]}],
+        }
+    ]
+)
+BORIS = '{"observations": {"o": {"file": {"1": ["a.mp4"]}, "events": [[1, "", "walk", ""], [2, "", "walk", ""]]}}}'
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.boris"])
+def test_what_the_refused_ones_are_changed_from(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(STUDIO if name == "x.json" else BORIS)
+    assert rows(read(tmp_path, annotations=str(tmp_path / name))) == [("a.mp4", 1.0, 2.0, "walk")]
+
+
+def test_a_comma_between_semicolons_is_a_decimal_point(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("video;start;end;label\na.mp4;1,250;2,5;w\n")
+    assert rows(read(tmp_path, annotations=str(tmp_path / "x.csv"))) == [("a.mp4", 1.25, 2.5, "w")]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
@@ -342,6 +364,22 @@ def test_splits_are_the_files_or_cut_by_video(tmp_path: Path) -> None:
             "Media file,Start (s),Stop (s),Behavior\n/x/a.mp4;/x/b.mkv,1,2,w\n",
             "x.csv:2: got '/x/a.mp4;/x/b.mkv', expected one video in player 1, not 2 one after the other",
         ),
+        (
+            "x.csv",
+            'video,start,end,label\na.mp4,900,"1,000",walk\n',
+            "x.csv:2: got 'a.mp4,900,1,000,walk', expected 1000 or 1.000 instead of '1,000', which may be either",
+        ),
+        ("x.tsv", "video\tstart\tend\tlabel\na.mp4\t1,250\t2,5\tw\n", "expected 1250 or 1.250 instead of '1,250'"),
+        (
+            "x.csv",
+            "video,start,Start,end,label\na.mp4,1,2,3,w\n",
+            "x.csv: 2 columns are called 'start': rename all but one",
+        ),
+        ("x.csv", "video,start,end,label,Label\na.mp4,1,2,w,v\n", "2 columns are called 'label'"),
+        ("x.csv", "frame,walk,walk\n0,1,0\n1,0,1\n", "x.csv: 2 columns are called 'walk'"),
+        ("x.json", STUDIO.replace('"walk"', '["walk"]'), "expected labels that are text"),
+        ("x.json", STUDIO.replace('"walk"', '{"name": "walk"}'), "expected labels that are text"),
+        ("x.boris", BORIS.replace('"walk"', '{"name": "walk"}'), "expected the code of a behavior, text"),
         ("x.eaf", "<a></a>", "the annotations hold no segment"),
         ("x.doc", "a", "expected an annotation file that ends in"),
     ],

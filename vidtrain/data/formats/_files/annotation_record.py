@@ -16,6 +16,7 @@ from vidtrain.errors import DataError
 MOST_BYTES: Final = 1 << 29
 """Of an annotation file: the 200,000 segments of the largest public sets take 60 MB as JSON."""
 _CLOCK: Final = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")
+_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2},\d{3}")
 NO_LENGTH: Final = "have no length"
 POINTS: Final = "are single points in time"
 
@@ -40,7 +41,8 @@ class Annotations:
 
     bad: takes what cannot be read. entries: places are entries of a JSON, not lines. skipped: what is no segment and
     no mistake either, by the reason. videos: all that the file names, with and without segments; subset by name.
-    subset_column: what the file calls the split. notes: what the user should know of the file.
+    subset_column: what the file calls the split. notes: what the user should know of the file. decimal_comma: 1,500 is
+    one and a half; elsewhere it may as well be 1500, and is refused.
     """
 
     file: Path
@@ -51,9 +53,21 @@ class Annotations:
     videos: dict[str, str] = field(default_factory=dict)
     subset_column: str = "subset"
     notes: list[str] = field(default_factory=list)
+    decimal_comma: bool = False
+    _unclear: str = ""
+
+    def seconds(self, value: Any) -> float | None:
+        """As `seconds_of`; None for 1,500 where it is not known what the comma is."""
+        if not self.decimal_comma and isinstance(value, str) and _THOUSANDS.fullmatch(value.strip()):
+            self._unclear = value.strip()
+            return None
+        return seconds_of(value)
 
     def wrong(self, place: int, shown: str, expected: str) -> None:
         """Note what cannot be read."""
+        if self._unclear:
+            plain, decimal = self._unclear.replace(",", ""), self._unclear.replace(",", ".")
+            expected, self._unclear = f"{plain} or {decimal} instead of {self._unclear!r}, which may be either", ""
         self.bad.add(self.file, place, shown, expected, entry=self.entries)
 
     def add(
@@ -74,7 +88,7 @@ class Annotations:
             ordered: an end before the start is a mistake, as in a table that somebody has made; published files have
                 a few, which are skipped and counted.
         """
-        start, end = (seconds_of(time) for time in times)
+        start, end = map(self.seconds, times)
         if start is None or end is None or not video or not label or (ordered and end < start):
             return False
         self.videos.setdefault(video, subset)
@@ -124,7 +138,7 @@ class Toggles:
 
     def note(self, time: Any, place: int, key: tuple[str, str, str], *, starts: bool | None = None) -> bool:
         """A change of a state (video, label, who). starts: whether it begins; None: it is the other of the two."""
-        seconds = seconds_of(time)
+        seconds = self._into.seconds(time)
         begun = self._open.get(key)
         if seconds is None or starts is (begun is not None):
             return False

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from vidtrain.data.formats._files.annotation_record import POINTS, Annotations, Toggles, seconds_of
+from vidtrain.data.formats._files.annotation_record import POINTS, Annotations, Toggles
 from vidtrain.data.formats._files.delimited import SEPARATORS, cut_csv, find_separator
 from vidtrain.data.formats._files.text import read_lines
 from vidtrain.errors import DataError, one_of
@@ -70,6 +70,7 @@ def read_annotation_table(into: Annotations, columns: TableColumns) -> None:
         _read_thumos(into, lines)
         return
     header, *fields = cut_csv(path, lines, SEPARATORS[kind])
+    into.decimal_comma = kind == "semicolon"  # a table is cut at these where the comma is in its numbers
     names, places = [_plain(cell) for cell in header], [number for number, _ in lines]
     if any(_CLOCKS.fullmatch(cell.strip()) for cell in header):
         _read_elan(into, [header, *fields], places)
@@ -132,12 +133,19 @@ class _Positions:
         self.subset, self.actions = self.of(SUBSET), self.of(("actions",)) if self.start is None else None
 
     def of(self, known: Sequence[str]) -> int | None:
-        return next((self._names.index(name) for name in known if name in self._names), None)
+        """Raises DataError where several columns have the first of these names that there is."""
+        found = next((name for name in known if name in self._names), None)
+        return None if found is None else self._place(found)
+
+    def _place(self, name: str) -> int:
+        if (count := self._names.count(name)) > 1:
+            raise DataError(f"{self._path}: {count} columns are called {name!r}: rename all but one")
+        return self._names.index(name)
 
     def _given(self, name: str, key: str) -> int:
         if _plain(name) not in self._names:
             raise DataError(f"{self._path}: no column {name!r} (data.{key}); it has {one_of(self._names)}")
-        return self._names.index(_plain(name))
+        return self._place(_plain(name))
 
     def status(self, rows: Sequence[tuple[int, Sequence[str]]]) -> int | None:
         """The column that says START and STOP."""
@@ -179,7 +187,7 @@ def _read_rows(
         if kind is not None and cells[kind].strip().upper() == "POINT":
             into.skipped[POINTS] += 1
             continue
-        begin, stop = seconds_of(start), seconds_of(end)
+        begin, stop = into.seconds(start), into.seconds(end)
         if begin is not None and stop is not None and at.end is None:
             stop += begin
         labels = [cells[n].strip() for n in ([at.label] if at.label is not None else tiers)]
@@ -243,6 +251,9 @@ def _read_frame_wise(into: Annotations, header: Sequence[str], rows: Sequence[tu
         into.wrong(rows[0][0], ",".join(rows[0][1]), "0 and 1 in every row, one per frame")
         return
     into.videos.setdefault(video, "")
+    behaviors = [name.strip() for name in header[first:]]
+    if twice := [name for name in behaviors if behaviors.count(name) > 1]:
+        raise DataError(f"{into.file}: {behaviors.count(twice[0])} columns are called {twice[0]!r}: rename all but one")
     for column, name in zip(there.T, header[first:], strict=True):
         if name.strip().lower() != _BACKGROUND:
             edges = np.flatnonzero(np.diff(np.concatenate([[False], column, [False]]).astype(np.int8))).tolist()

@@ -87,11 +87,13 @@ def _read_boris(into: Annotations, content: Mapping[str, Any]) -> None:
         if len(rows) < len(events):
             into.wrong(number, str(name), "events of the form [time, subject, code, modifier, comment]")
         for time, subject, code, modifier, *_ in sorted(rows, key=lambda row: seconds_of(row[0]) or 0.0):
-            seconds = seconds_of(time)
-            if str(code) in points:
+            seconds = into.seconds(time)
+            if not isinstance(code, str):
+                into.wrong(number, f"{name}: {json.dumps(code)}", "the code of a behavior, text")
+            elif code in points:
                 into.skipped[POINTS] += 1
             elif seconds is None or not states.note(
-                seconds - shift, number, (media[0], str(code), f"{subject}\0{modifier}")
+                seconds - shift, number, (media[0], code, f"{subject}\0{modifier}")
             ):
                 into.wrong(number, f"{name}: {time} {code}", "the time of an event in seconds")
         states.close()
@@ -112,11 +114,13 @@ def _read_label_studio(into: Annotations, tasks: list[dict[str, Any]]) -> None:
             ranges = value.get("ranges", [value] if "start" in value else [])
             counted = "ranges" in value
             for one in ranges if isinstance(ranges, list) else []:
-                start, end = (seconds_of(one.get(k)) if isinstance(one, dict) else None for k in ("start", "end"))
+                start, end = (into.seconds(one.get(k)) if isinstance(one, dict) else None for k in ("start", "end"))
                 if counted and start is not None:
                     start = max(start - 1, 0.0)
                 for label in labels:
-                    if not into.add((start, end), number, video, str(label), frames=counted):
+                    if not isinstance(label, str):
+                        into.wrong(number, json.dumps(value), "labels that are text")
+                    elif not into.add((start, end), number, video, label, frames=counted):
                         into.wrong(number, json.dumps(one), "start and end")
 
 

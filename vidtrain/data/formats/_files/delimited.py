@@ -254,6 +254,9 @@ def _columns(path: Path, header: list[str]) -> tuple[int, int]:
         raise DataError(
             f"{path}:1: the header ({', '.join(header)}) has no column for the {what}; call it one of {one_of(known)}"
         )
+    for name in (names[where], names[label_at]):
+        if names.count(name) > 1 and name in (*_PATH_COLUMNS, *_LABEL_COLUMNS):
+            raise DataError(f"{path}:1: {names.count(name)} columns are called {name!r}: rename all but one")
     return where, label_at
 
 

@@ -442,14 +442,31 @@ def test_options_that_make_no_sense(tmp_path: Path) -> None:
 def test_what_predict_writes_comes_back(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
-    from vidtrain.reports.segments import write_boris_csv, write_segments_csv, write_segments_json
+    from vidtrain.reports.segments import write_segments_csv, write_segments_json
 
     video: Any = SimpleNamespace(path="a.mp4", seconds=9.0, segments=[Segment(s, e, n, 0.9) for _, s, e, n in TWO[:2]])
     write_segments_csv(tmp_path / "1.csv", [video])
-    write_boris_csv(tmp_path / "2.csv", video)
     write_segments_json(tmp_path / "3.json", video, {"class_names": ["walk"]})
-    for name in ("1.csv", "2.csv", "3.json"):
+    for name in ("1.csv", "3.json"):
         assert rows(read(tmp_path, annotations=str(tmp_path / name))) == TWO[:2]
+
+
+def test_events_that_boris_pastes(tmp_path: Path) -> None:
+    """Its rules, by its source: as many fields as a media observation has in every line, and no event twice."""
+    from types import SimpleNamespace
+
+    from vidtrain.reports.segments import write_boris_events
+
+    found = [(2, 5, "run"), (1, 2, "walk"), (2, 3, "walk"), (4, 4.5, "walk"), (2.5, 3, "a\tb\n")]
+    video: Any = SimpleNamespace(path="a.mp4", seconds=9.0, segments=[Segment(s, e, n, 0.9) for s, e, n in found])
+    write_boris_events(tmp_path / "x.tsv", video)
+    rows = [line.split("\t") for line in (tmp_path / "x.tsv").read_text().split("\n")]
+    assert [(float(time), code, comment) for time, _, code, _, comment, _ in rows] == [
+        *((1, "walk", "0.90"), (2, "run", "0.90"), (2.5, r"a\tb\n", "0.90"), (3, r"a\tb\n", ""), (3, "walk", "")),
+        *((4, "walk", "0.90"), (4.5, "walk", ""), (5, "run", "")),
+    ]
+    assert {(subject, modifier, frame) for _, subject, _, modifier, _, frame in rows} == {("", "", "NA")}
+    assert len({tuple(row) for row in rows}) == len(rows)
 
 
 def test_real_files(test_videos: Path, tmp_path: Path) -> None:

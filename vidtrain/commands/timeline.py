@@ -36,7 +36,7 @@ from vidtrain.errors import ConfigError, VideoError, did_you_mean
 from vidtrain.options.schema import TrainConfig
 from vidtrain.plain import read_mapping
 from vidtrain.ranges import check_fields
-from vidtrain.reports.segments import clock, write_boris_csv, write_segments_csv, write_segments_json, write_vtt
+from vidtrain.reports.segments import clock, write_boris_events, write_segments_csv, write_segments_json, write_vtt
 from vidtrain.reports.timeline import Overlay, timeline_figure
 from vidtrain.runs.atomic import make_parent, settle, whole_file
 from vidtrain.segments import Segment, Windows
@@ -230,7 +230,7 @@ def write_files(
     prepare_folder(home, "output")
     windows = video.windows
     write_segments_csv(home / "segments.csv", [video])
-    write_boris_csv(home / "boris.csv", video)
+    write_boris_events(home / "boris.tsv", video)
     write_vtt(home / "segments.vtt", video)
     details = {
         "unreadable": [[round(start, 3), round(end, 3)] for start, end in video.unreadable],

@@ -14,18 +14,6 @@ from vidtrain.segments import Segment
 from vidtrain.terminal import printable
 
 COLUMNS = ("file", "start", "end", "label", "score")
-_BORIS = (
-    "Observation id",
-    "Media file name",
-    "Media duration (s)",
-    "Subject",
-    "Behavior",
-    "Behavior type",
-    "Start (s)",
-    "Stop (s)",
-    "Duration (s)",
-)
-"""Those of BORIS's export of aggregated events that a segment has a value for."""
 
 
 class Segmented(Protocol):
@@ -64,15 +52,25 @@ def write_segments_csv(file: Path, videos: Iterable[Segmented]) -> None:
     )
 
 
-def write_boris_csv(file: Path, video: Segmented) -> None:
-    """As BORIS exports aggregated events: what reads those reads these."""
-    name = Path(video.path).name
-    known = Path(name).stem, name, f"{video.seconds:.3f}", ""
-    rows = (
-        (*known, s.label, "STATE", *(f"{seconds:.3f}" for seconds in (s.start, s.end, s.seconds)))
-        for s in video.segments
-    )
-    write_csv(file, _BORIS, rows)
+def write_boris_events(file: Path, video: Segmented) -> None:
+    """The events of a media observation as BORIS pastes them: time, subject, behavior, modifier, comment, frame index.
+
+    A state begins and ends by an event of its name each. Segments of a label that touch are one: BORIS leaves out an
+    event that it has already. It takes every line for one, so that there is no header and no end of the last line.
+    """
+    events: list[tuple[float, str, str]] = []
+    last: dict[str, int] = {}  # where in events the latest segment of a label ends
+    for s in sorted(video.segments, key=lambda s: s.start):
+        start, end, label = round(s.start, 3), round(s.end, 3), printable(s.label)
+        at = last.get(label)
+        if at is not None and start <= events[at][0]:
+            events[at] = (max(end, events[at][0]), label, "")
+            continue
+        events += [(start, label, f"{s.score:.2f}"), (end, label, "")]
+        last[label] = len(events) - 1
+    lines = [f"{time:.3f}\t\t{label}\t\t{comment}\tNA" for time, label, comment in sorted(events)]
+    with whole_file(file, "w", encoding="utf-8", errors="replace", newline="\n") as out:
+        out.write("\n".join(lines))
 
 
 def write_vtt(file: Path, video: Segmented) -> None:

@@ -80,6 +80,8 @@ def test_bf16_convolutions_are_measured() -> None:
     error = software.conv3d_bf16_error("cpu")
     assert 0.0005 < error < 0.01  # 2 ** -9 of relative rounding
     assert software.bf16_found(error, "cpu").advice == ""
+    assert software.bf16_found(error, "cpu").value.startswith("fine: differs from fp64 by 0.00")
+    assert software.bf16_found(0.9, "cuda").value.startswith("wrong: differs from fp64 by 0.9000")
     assert "wrong on this cuda" in software.bf16_found(0.9, "cuda").advice
     assert software.bf16_found(float("nan"), "cuda").advice
 

@@ -126,7 +126,7 @@ def clip(trained: Path) -> ScoredVideo:
 
 
 def test_thumbnails_show_the_segment_and_are_decoded_once(clip: ScoredVideo, monkeypatch: pytest.MonkeyPatch) -> None:
-    thumbnails = Thumbnails(60)
+    thumbnails = Thumbnails(60, "x")
     whole = thumbnails.of(clip)
     assert whole.animated is not None
     assert whole.still is not None
@@ -142,7 +142,7 @@ def test_thumbnails_show_the_segment_and_are_decoded_once(clip: ScoredVideo, mon
 
 def test_thumbnails_that_cannot_be_made_say_why(clip: ScoredVideo, tmp_path: Path) -> None:
     def of(file: Path, *segment: float) -> str:
-        shown = Thumbnails(60).of(ScoredVideo("x", str(file), ("a",), (("b", 1.0),), *segment))
+        shown = Thumbnails(60, "x").of(ScoredVideo("x", str(file), ("a",), (("b", 1.0),), *segment))
         assert shown.animated is None
         return shown.note
 
@@ -150,8 +150,8 @@ def test_thumbnails_that_cannot_be_made_say_why(clip: ScoredVideo, tmp_path: Pat
     assert "no such file" in of(tmp_path / "gone.mp4")
     assert of(tmp_path / "text.mp4")
     assert "begins at 5 s" in of(Path(clip.file), 5.0)
-    assert Thumbnails(-1).of(clip).note == "not decoded: the time for thumbnails was over"
-    assert Thumbnails(-1).probe([clip], 5) == []
+    assert Thumbnails(-1, "x").of(clip).note == "not decoded: -1 s for thumbnails were over; x"
+    assert Thumbnails(-1, "x").probe([clip], 5) == []
 
 
 def test_the_rows_of_a_csv_are_bounded(call: Call, tmp_path: Path) -> None:

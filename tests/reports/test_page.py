@@ -21,10 +21,11 @@ from vidtrain.commands.report import _commands, _csv, _of_test, after_training, 
 from vidtrain.commands.thumbnails import Thumbnails
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.options.usual import unusual
+from vidtrain.reports.curves import Panel, learning_curves_figure
 from vidtrain.reports.page.charts import confusion_pattern, line_chart, ticks
 from vidtrain.reports.page.markup import Html, Number, element, escape, joined, table
 from vidtrain.reports.page.style import POLICY, SCRIPT
-from vidtrain.reports.results import TestResult
+from vidtrain.reports.results import TestResult, notation_in_words
 from vidtrain.terminal import printable
 
 HOSTILE = [
@@ -314,18 +315,36 @@ def test_a_pair_that_was_confused_once_is_shown_where_none_was_more_often(tmp_pa
         write_made_test(tmp_path / name, 2, 8)
         test = TestResult.read(tmp_path / name)
         own = TestResult(test.folder, {**test.content, "confusion": confusion}, test.class_names)
-        shown = [found.pair.count for found in _of_test(own, 12, Thumbnails(-1))["pairs"]]
+        shown = [found.pair.count for found in _of_test(own, 12, Thumbnails(-1, "x"))["pairs"]]
         assert shown == ([1] if name == "once" else [2]), name
 
 
 def test_ticks_are_round_and_inside() -> None:
     assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1]
+    assert ticks(0.3, 3, whole=True) == [1, 2, 3]
+    assert ticks(0.02, 12.9, whole=True) == [5, 10]
+    assert ticks(1, 1.4, whole=True) == [1]
+    assert ticks(0.2, 0.4, whole=True) == [0.2, 0.25, 0.3, 0.35, 0.4]  # there is no whole one
     assert ticks(0.93, 0.97) == [0.93, 0.94, 0.95, 0.96, 0.97]
     assert ticks(1e-13, 3e-13) == [1e-13, 1.5e-13, 2e-13, 2.5e-13, 3e-13]
     for low, high in ((-1e15, 1e15), (3, 3.0001), (1, 10_000)):
         found = ticks(low, high)
         assert 2 <= len(found) <= 6
         assert low <= found[0] < found[-1] <= high
+
+
+def test_epochs_are_whole() -> None:
+    points = [(0.5, 3.0), (1.0, 2.0), (1.5, 1.0), (2.0, 0.5)]
+    shown = re.findall(r">([\d.]+)</text>", str(line_chart({"": points}, title="loss", x_title="epoch", counts=True)))
+    assert shown[:2] == ["1", "2"]
+    axes = learning_curves_figure([Panel("loss", {"": points})]).axes[0]
+    assert [tick for tick in axes.get_xticks() if 0.5 <= tick <= 2] == [1, 2]
+
+
+def test_the_notation_of_a_protocol_is_explained() -> None:
+    said = notation_in_words("16x5 clips at 112 px (short side 128), 6x1 views (clips x crops), probabilities averaged")
+    assert said == " 16x5 clips are 16 frames long, which are 5 frames of the video apart."
+    assert notation_in_words("8 segments at 112 px") == ""
 
 
 def test_what_is_more_is_drawn_higher() -> None:

@@ -93,7 +93,8 @@ def write_report(folder: Path, file: Path, thumbnails: int, seconds: float) -> i
     Raises:
         DataError: neither a run nor a test; a result.json that is damaged or older than these pages.
     """
-    return write_page(file, _content(folder, thumbnails, Thumbnails(seconds)))
+    more = f"vidtrain report takes {_PATIENCE:g} s" if seconds < _PATIENCE else "thumbnails=6 leaves more for each"
+    return write_page(file, _content(folder, thumbnails, Thumbnails(seconds, more)))
 
 
 def _content(folder: Path, thumbnails: int, decoded: Thumbnails) -> ReportContent:

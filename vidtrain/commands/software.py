@@ -111,7 +111,8 @@ def bf16_found(error: float, device: str) -> Finding:
         f"3D convolutions in bf16 are wrong on this {device}: trainer.precision=fp32 or fp16, and another version of "
         "cuDNN or PyTorch"
     )
-    return Finding("bf16 Conv3d", f"differs from fp64 by {error:.4f} of the deviation", advice * wrong)
+    value = f"{'wrong' if wrong else 'fine'}: differs from fp64 by {error:.4f} of the standard deviation"
+    return Finding("bf16 Conv3d", value, advice * wrong)
 
 
 def decoders() -> list[Finding]:

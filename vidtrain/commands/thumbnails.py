@@ -28,10 +28,11 @@ _MOST_BYTES: Final = 60_000  # of one thumbnail: a report has about forty
 class Thumbnails:
     """Opens videos until its time is over, each once; a stranger's configuration says nothing about how.
 
-    seconds: for all of it.
+    seconds: for all of it. more: what gives more of them, for the note in the place of those that are late.
     """
 
     seconds: float
+    more: str
     reader: VideoReader = field(default_factory=lambda: AnyReader(PyAVReader()))
 
     def __post_init__(self) -> None:
@@ -70,7 +71,7 @@ class Thumbnails:
 
     def _made(self, video: ScoredVideo) -> Clip:
         if self.late:
-            return Clip(video, note="not decoded: the time for thumbnails was over")
+            return Clip(video, note=f"not decoded: {self.seconds:g} s for thumbnails were over; {self.more}")
         try:
             with self.reader.open(video.file) as opened:
                 self.durations[video.file] = opened.info.seconds

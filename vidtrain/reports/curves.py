@@ -122,6 +122,7 @@ def learning_curves_figure(shown: Sequence[Panel]) -> Figure:
             axes.plot(epochs, values, label=title, marker="o" if len(points) < 30 else None, markersize=3)
         axes.set_title(panel.title, fontsize=10)
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if panel.share:
             axes.set_ylim(0, 1.02)

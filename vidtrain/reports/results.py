@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +65,14 @@ def interval_line(test: dict[str, Any], primary: str, title: str) -> str:
         f"{title} {test[primary]:.3f} ({found['level'] * 100:g} % interval {low:.2f}-{high:.2f} "
         f"over {found['count']} {found['over']})"
     )
+
+
+def notation_in_words(protocol: str) -> str:
+    """' 16x2 clips: 16 frames, 2 apart.'; "" where the protocol counts no frames so."""
+    found = re.match(r"(\d{1,9})x(\d{1,9}) clips ", protocol)
+    if found is None:
+        return ""
+    return f" {found[0]}are {found[1]} frames long, which are {found[2]} frames of the video apart."
 
 
 def print_result(result: dict[str, Any]) -> None:

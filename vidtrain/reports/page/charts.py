@@ -32,9 +32,10 @@ class _Axes:
         inner = self.width - _LEFT - _RIGHT, self.height - _TOP - _BOTTOM
         return _LEFT + across * inner[0], _TOP + (1 - up) * inner[1]
 
-    def svg(self, marks: Sequence[Html], *, label: str, x_title: str, y_title: str) -> Html:
+    def svg(self, marks: Sequence[Html], *, label: str, x_title: str, y_title: str, counts: bool = False) -> Html:
+        """counts: x is one, and no tick stands between two whole numbers."""
         parts = []
-        for value in ticks(*self.x):
+        for value in ticks(*self.x, whole=counts):
             across, _ = self.at(value, self.y[0])
             parts.append(_text(across, self.height - _BOTTOM + 14, f"{value:g}", "middle"))
         for value in ticks(*self.y):
@@ -51,8 +52,10 @@ class _Axes:
         return Html(f"{box}{joined(parts)}{joined(marks)}</svg>")
 
 
-def line_chart(lines: Mapping[str, Points], *, title: str, x_title: str, share: bool = False) -> Html:
-    """Lines over one axis with a legend where there are several. share: the values lie in [0, 1]."""
+def line_chart(
+    lines: Mapping[str, Points], *, title: str, x_title: str, share: bool = False, counts: bool = False
+) -> Html:
+    """Lines over one axis with a legend where there are several. share: the values lie in [0, 1]. counts: x is one."""
     lines = {name: thinned(points) for name, points in lines.items() if points}
     xs, ys = zip(*(point for points in lines.values() for point in points), strict=True)
     axes = _Axes((min(xs), max(xs)), (0.0, 1.0) if share else (min(ys), max(ys)), (360, 230))
@@ -67,7 +70,8 @@ def line_chart(lines: Mapping[str, Points], *, title: str, x_title: str, share: 
                 marks.append(Html(f'<circle class="c{number}" cx="{across:.1f}" cy="{up:.1f}" r="2.5">{tip}</circle>'))
     key = [element("span", element("i", class_=f"c{n}"), name) for n, name in enumerate(lines) if len(lines) > 1]
     last = ", ".join(f"{name} {points[-1][1]:.4g}".strip() for name, points in lines.items())
-    chart = axes.svg(marks, label=f"{title} over {x_title}; last: {last}", x_title=x_title, y_title=title)
+    label = f"{title} over {x_title}; last: {last}"
+    chart = axes.svg(marks, label=label, x_title=x_title, y_title=title, counts=counts)
     return element("figure", chart, element("figcaption", *key, class_="key") if key else "", class_="chart")
 
 
@@ -137,8 +141,12 @@ def data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers in [low, high], 1, 2 or 5 times a power of ten apart."""
+def ticks(low: float, high: float, about: int = 5, *, whole: bool = False) -> list[float]:
+    """Round numbers in [low, high], 1, 2 or 5 times a power of ten apart. whole: whole ones, where there is one."""
+    if whole and math.ceil(low) <= high:
+        low, high = math.ceil(low), math.floor(high)
+        if high - low < about:
+            return [float(number) for number in range(low, high + 1)]
     span = high - low
     power = 10.0 ** math.floor(math.log10(span / about))
     step = next(power * m for m in (1, 2, 5, 10) if span / (power * m) <= about)

@@ -12,7 +12,7 @@ from vidtrain.reports.page.charts import confusion_pattern, confusion_table, dat
 from vidtrain.reports.page.content import Clip, CsvRows, ReportContent
 from vidtrain.reports.page.markup import Html, Number, element, escape, joined, table, tall
 from vidtrain.reports.page.timelines import verdict_of_segments
-from vidtrain.reports.results import TestResult, scored_line
+from vidtrain.reports.results import TestResult, notation_in_words, scored_line
 from vidtrain.reports.score_figures import CLASS_NUMBERS, class_number, ranked_classes, reliability_title, views_key
 from vidtrain.reports.table import counted
 
@@ -33,7 +33,8 @@ def verdict(content: ReportContent) -> Html:
         said = content.validation or "This run has no test."
         return element("p", said, class_="verdict")
     sentences = [sentence for sentence in (_baseline(test), _weakest(test), _confused(test)) if sentence]
-    lines = element("p", f"S{scored_line(dict(test.content))[1:]}.", class_="soft")
+    notation = notation_in_words(test.content["protocol"])
+    lines = element("p", f"S{scored_line(dict(test.content))[1:]}.{notation}", class_="soft")
     return joined([element("p", _headline(content, test), class_="verdict"), lines, element("p", " ".join(sentences))])
 
 
@@ -115,7 +116,7 @@ def tiles(content: ReportContent) -> Html:
 def learning(content: ReportContent) -> Html:
     metrics = [(key, content.titles.get(key, key)) for key in (content.primary, "top1")]
     charts = [
-        line_chart(panel.lines, title=panel.title, x_title="epoch", share=panel.share)
+        line_chart(panel.lines, title=panel.title, x_title="epoch", share=panel.share, counts=True)
         for panel in panels(content.curves, metrics)
     ]
     return element("div", *charts, class_="row") if charts else _NOTHING
@@ -249,7 +250,7 @@ def views(content: ReportContent) -> Html:
     points = [(float(row["views"]), float(row[key])) for row in rows if row.get(key) is not None]
     if len(points) < 2:
         return _NOTHING
-    return line_chart({"": points}, title=content.titles.get(key, key), x_title="views averaged")
+    return line_chart({"": points}, title=content.titles.get(key, key), x_title="views averaged", counts=True)
 
 
 def suspects(content: ReportContent) -> Html:

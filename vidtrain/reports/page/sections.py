@@ -235,8 +235,8 @@ def _decisions(test: TestResult) -> list[Html]:
         found.append(element("p", f"{text} videos are answered{precision} {wanted}."))
         curve = [(p["coverage"], p["precision"]) for p in rejection["curve"] if p["precision"] is not None]
         if len(curve) > 1:
-            titles = {"title": "share that is right", "x_title": "share answered"}
-            found.append(line_chart({"": sorted(curve)}, **titles, share=True))
+            points = {"": sorted(curve)}
+            found.append(line_chart(points, title="share that is right", x_title="share answered", share=True))
     if conformal is not None and conformal["coverage"] is not None:
         text = f"Sets of {conformal['mean_size']:.2f} classes on average hold the true one for"
         wanted = f"(wanted: {conformal['wanted_coverage']:.3f})"

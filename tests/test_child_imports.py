@@ -80,6 +80,6 @@ def test_with_python_3_10(tmp_path: Path) -> None:
 
 def test_a_command_as_a_process(tmp_path: Path) -> None:
     assert run_command((["--version"], str(tmp_path))) == f"vidtrain {__version__}"
-    with pytest.raises(VideoError, match=r"^data: vidtrain data nope: no such action") as error:
-        run_command((["data", "nope"], str(tmp_path)))
+    with pytest.raises(VideoError, match=r"^nope: no command 'nope'; commands: ") as error:
+        run_command((["nope"], str(tmp_path)))
     assert "\n" not in error.value.reason

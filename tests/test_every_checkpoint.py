@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from tests.sampled import sampled
 from vidtrain import build
 from vidtrain.engine.checkpoints.content import check_content, check_size
 from vidtrain.errors import DataError
@@ -35,15 +35,8 @@ def nodes(section: str) -> dict[str, dict[str, Any]]:
     }
 
 
-@cache
-def one_per_function() -> list[str]:
-    """The smallest of the presets that call one function, going by the name."""
-    small_first = sorted(list_models(), key=lambda name: "tiny" not in name)
-    return list({str(model_section(name)["_target_"]): name for name in reversed(small_first)}.values())
-
-
-@pytest.mark.parametrize("name", list_models())
-def test_models(name: str) -> None:
+def written(name: str) -> tuple[dict[str, Any], Any]:
+    """The options of a model as a training writes them, and the configuration that is read from its checkpoint."""
     root = OmegaConf.create({"model": model_section(name), "sampler": {"num_frames": 16}, "transform": {"size": 112}})
     if root.model.get("in_features", 0) is None:
         root.model.in_features = 64
@@ -52,9 +45,20 @@ def test_models(name: str) -> None:
     content["config"] = json.loads(json.dumps({"model": model, **OTHERS}))
     check_content(content)
     config = checkpoint_config(content, OmegaConf.create(), {}, file="x.pt")
+    return model, config
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_models(name: str) -> None:
+    _, config = written(name)
     assert may_call(config.model, "model")
-    if name not in one_per_function():
-        return  # the size of the model is compared with that of its weights, so one of each kind will do
+
+
+@pytest.mark.parametrize(
+    "name", sampled(list_models(), ["slow_fusion", "tsm_tiny", "hiera_tiny", "movinet_tiny", "two_stream_tiny"])
+)
+def test_the_size_of_the_model_is_that_of_its_weights(name: str) -> None:
+    model, config = written(name)
     with torch.device("meta"):
         net = build.bare_model(model, 5)
     # never touched, so they cost no memory

@@ -68,7 +68,7 @@ def test_the_arrays_are_mapped_not_read(tmp_path: Path) -> None:
 
 def test_other_processes_map_the_files_themselves(tmp_path: Path) -> None:
     """What spawned workers get: some names of files, however long the list is; and never the rows of another file."""
-    rows = 100_000
+    rows = 10_000
     train = Manifest.of((f"/d/{'x' * 40}{n}.mp4" for n in range(rows)), range(rows))
     train = replace(train, starts=np.arange(rows) / 1, tags=IntLists.of([[n % 3] for n in range(rows)]))
     names = tuple(map(str, range(rows)))
@@ -248,7 +248,7 @@ print(anonymous_kilobytes() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_process_does_not_grow_while_it_reads(tmp_path: Path) -> None:
-    rows = 200_000
+    rows = 50_000
     paths = (str(tmp_path / f"class{n % 400:03d}" / f"{n:011d}_000000_000010.mp4") for n in range(rows))
     write_index(tmp_path, VideoData(("x", "y"), {"train": Manifest.of(paths, [n % 2 for n in range(rows)])}))
     command = [sys.executable, "-c", TOUCH_ALL, tmp_path]  # free of what this process has allocated and freed

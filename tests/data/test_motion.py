@@ -154,7 +154,7 @@ def bounded_clips(scene: int) -> list[npt.NDArray[np.uint8]]:
     return [render(appearance, p % 1.0) for p in phases]
 
 
-@pytest.mark.parametrize("when", [0, 3])
+@pytest.mark.parametrize("when", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_single_frame_does_not_tell_the_class(when: int) -> None:
     assert leak(lambda scene: list(scene_clips((11, 0, scene), 32, 4)), when) > 0.01
 

@@ -7,17 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.data.probed import OddFiles
 from tests.videos import scene, write_video
 from vidtrain.data.checks.probe import Depth, Probe, probe
 from vidtrain.data.checks.probes import FILE, Probes, Settings, absolute
 from vidtrain.data.readers.any import AnyReader
-from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.pyav.reader import PyAVReader
 
 READER = AnyReader(PyAVReader())
@@ -98,30 +97,19 @@ def test_a_torn_file_is_continued(three: list[Path], tmp_path: Path, tail: str) 
     assert probed(kept, three[:2], settings())[1] == []
 
 
-class _Slow:
-    """A reader that hangs at one of the files and crashes at another."""
-
-    def open(self, path: str) -> OpenVideo:
-        if "hang" in Path(path).name:
-            time.sleep(60)
-        if "crash" in Path(path).name:
-            os._exit(9)
-        return PyAVReader().open(path)
-
-
 def test_hangs_and_crashes_are_recorded(clip: Path, tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.mp4" for name in ("crash", "good", "hang")]
     for path in paths:
         shutil.copy(clip, path)
     size = clip.stat().st_size / 2**20
-    found, new = probed(tmp_path, paths, Settings(_Slow(), "slow", Depth.OPENED, 0.5))
+    found, new = probed(tmp_path, paths, Settings(OddFiles(), "slow", Depth.OPENED, 0.5))
     assert len(new) == 3
     assert (found["hang.mp4"].fault, found["hang.mp4"].error) == ("timeout", f"took longer than {0.5 + size:.4g} s")
     assert found["crash.mp4"].fault == "crash"
     assert found["good.mp4"].frames == 30
     # a crash may have been chance; a hang is tried again when it is given more time
-    assert probed(tmp_path, paths, Settings(_Slow(), "slow", Depth.OPENED, 0.4))[1] == ["crash.mp4"]
-    assert probed(tmp_path, paths, Settings(_Slow(), "slow", Depth.OPENED, 0.6))[1] == ["crash.mp4", "hang.mp4"]
+    assert probed(tmp_path, paths, Settings(OddFiles(), "slow", Depth.OPENED, 0.4))[1] == ["crash.mp4"]
+    assert probed(tmp_path, paths, Settings(OddFiles(), "slow", Depth.OPENED, 0.6))[1] == ["crash.mp4", "hang.mp4"]
 
 
 SCRIPT = """

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
+from tests.sampled import sampled
 from vidtrain.data.clips.loader import EpochBatchSampler
 from vidtrain.data.clips.shard_order import ShardOrder
 from vidtrain.errors import ConfigError
@@ -38,9 +39,9 @@ class Keys(Dataset[Key]):
         return key
 
 
-@pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
-    "ranks", [1, pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow)]
+    ("ranks", "workers"),
+    sampled([(ranks, workers) for ranks in (1, 2, 3, 4) for workers in (0, 2)], [(1, 2), (3, 0)]),
 )
 def test_every_video_once_and_the_same_after_a_resume(ranks: int, workers: int) -> None:
     def epoch(number: int, start: int) -> Iterator[list[list[Key]]]:

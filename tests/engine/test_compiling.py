@@ -153,6 +153,7 @@ def test_compiled_is_the_same_network_for_everybody_else() -> None:
     assert graphs() == before + 1, "something else was compiled"
 
 
+@pytest.mark.slow  # PyTorch's compiler takes seconds to import
 def test_what_cannot_be_compiled_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/g++",))
     monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)

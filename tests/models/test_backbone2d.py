@@ -26,7 +26,7 @@ def head_input(net: nn.Module, name: str, x: torch.Tensor) -> torch.Tensor:
     ("name", "head"),
     [
         ("resnet18", "fc"),
-        ("mobilenet_v3_small", "classifier"),
+        pytest.param("mobilenet_v3_small", "classifier", marks=pytest.mark.slow),
         pytest.param("efficientnet_b0", "classifier", marks=pytest.mark.slow),
         ("shufflenet_v2_x0_5", "fc"),  # pools by a mean in its forward
         ("squeezenet1_1", "classifier"),  # its head is a convolution

@@ -30,7 +30,7 @@ STREAMS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("pieces", [(1, 1, 1, 1, 1, 1, 1), (3, 1, 2, 1)], ids=str)
+@pytest.mark.parametrize("pieces", [pytest.param((1,) * 7, marks=pytest.mark.slow), (3, 1, 2, 1)], ids=str)
 @pytest.mark.parametrize(("name", "options"), STREAMS)
 def test_a_video_in_pieces_is_the_video_at_once(name: str, options: dict[str, Any], pieces: tuple[int, ...]) -> None:
     model, x = built(name, **options), clip()

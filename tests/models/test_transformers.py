@@ -385,7 +385,10 @@ def test_swin_takes_any_clip(frames: int) -> None:
         assert model(torch.zeros(1, 3, frames, 40, 26)).shape == (1, 5)
 
 
-@pytest.mark.parametrize("name", ["mvit_v1_b", "mvit_v2_s", "swin3d_t", "swin3d_s", "swin3d_b"])
+@pytest.mark.parametrize(
+    "name",
+    sampled(["mvit_v1_b", "mvit_v2_s", "swin3d_t", "swin3d_s", "swin3d_b"], ["mvit_v1_b", "mvit_v2_s", "swin3d_t"]),
+)
 def test_torchvisions_nets_are_torchvisions(name: str) -> None:
     clip = {"num_frames": 16, "size": 224} if name.startswith("mvit") else {}
     with torch.device("meta"):

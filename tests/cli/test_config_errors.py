@@ -56,7 +56,13 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("case", MISTAKES)
+TWINS = {"hop of frames", "clips", "clip length", "crops", "options as flags", "another's, of testing"}
+"""Of others: the same lines with another key."""
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case in TWINS else case for case in MISTAKES]
+)
 def test_mistake(call: Call, case: str) -> None:
     args, expected = MISTAKES[case]
     done = call(*args, check=2)

@@ -13,10 +13,10 @@ from tests.videos import remux, scene, write_video
 from vidtrain.data.manifest.index import read_index
 
 
-@pytest.fixture
-def clips(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes with train, val and test; everything that can be wrong is wrong once."""
-    root = tmp_path / "my clips"
+    root = tmp_path_factory.mktemp("encoded") / "my clips"
     seed = 0
     for split, count in (("train", 4), ("val", 2), ("test", 2)):
         for label in ("left", "right"):
@@ -33,8 +33,13 @@ def clips(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def clips(encoded: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(encoded, tmp_path / "my clips"))
+
+
 def check(call: Call, root: Path, *options: str, code: int = 0) -> Done:
-    spans_15 = ["sampler.num_frames=8", "sampler.stride=2", "num_workers=2"]
+    spans_15 = ["sampler.num_frames=8", "sampler.stride=2", "num_workers=1"]
     return call("data", "check", "data=folder", f"data.root={root}", *spans_15, *options, check=code)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,10 @@ from tests.videos import scene, write_video
 from vidtrain.commands.run_dir import folder_name
 
 
-@pytest.fixture
-def clips(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """left: 6 videos of 20 frames at 25 fps; right: 2 of 40 frames at 10 fps; one file is broken."""
-    root = tmp_path / "clips"
+    root = tmp_path_factory.mktemp("encoded") / "clips"
     for label, count, frames, fps in (("left", 6, 20, 25), ("right", 2, 40, 10)):
         (root / label).mkdir(parents=True)
         for number in range(count):
@@ -25,8 +26,13 @@ def clips(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def clips(encoded: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(encoded, tmp_path / "clips"))
+
+
 def options(clips: Path) -> list[str]:
-    return ["data=folder", f"data.root={clips}", "data.val_fraction=0", "data.test_fraction=0", "num_workers=2"]
+    return ["data=folder", f"data.root={clips}", "data.val_fraction=0", "data.test_fraction=0", "num_workers=1"]
 
 
 def test_numbers_advice_and_picture(call: Call, clips: Path, tmp_path: Path) -> None:

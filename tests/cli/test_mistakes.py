@@ -122,7 +122,7 @@ def test_a_folder_that_was_there_stays_when_a_run_is_refused(tiny: list[str], ca
     assert Path("mine/notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"{", pytest.param(b"[1]", marks=pytest.mark.slow), b"\xff\xfe"])
 def test_a_damaged_result_is_made_again(
     tiny: list[str], call: Call, trained: Path, tmp_path: Path, content: bytes
 ) -> None:

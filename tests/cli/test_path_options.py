@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -404,6 +404,7 @@ def test_names_of_the_folders_of_a_sweep(number: int, varied: str, expected: str
 
 
 @given(st.integers(0, 10**6), st.text())
+@settings(max_examples=settings().max_examples // 3)
 def test_names_of_a_sweep_are_safe_short_and_unique(number: int, varied: str) -> None:
     name = sweep_folder(number, varied)
     assert re.fullmatch(r"\d+(_[A-Za-z0-9._-]*[A-Za-z0-9])?", name)

@@ -42,7 +42,7 @@ def of(folder: Path) -> list[str]:
     return ["data=features", f"data.root={folder}", *FAST]
 
 
-@pytest.mark.parametrize("head", ["linear", "knn", "prototypes"])
+@pytest.mark.parametrize("head", ["linear", pytest.param("knn", marks=pytest.mark.slow), "prototypes"])
 def test_train_and_eval(folders: dict[str, Path], call: Call, tmp_path: Path, head: str) -> None:
     done = call("train", "model=probe", f"model.head={head}", *of(folders["vectors"]), "run_dir=r")
     result = json.loads((tmp_path / "r" / "result.json").read_text())

@@ -113,7 +113,7 @@ def test_a_sweep_that_is_refused_leaves_no_folder(call: Call) -> None:
     assert [*Path("runs").rglob("*")] == [Path("runs/sweeps")]
 
 
-@pytest.mark.parametrize("content", [None, "{torn", "[1]"])
+@pytest.mark.parametrize("content", [None, "{torn", pytest.param("[1]", marks=pytest.mark.slow)])
 def test_a_run_whose_configuration_cannot_be_read(
     trained: Path, tiny: list[str], call: Call, content: str | None
 ) -> None:

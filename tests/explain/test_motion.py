@@ -73,7 +73,6 @@ FAMILIES: dict[str, Case] = {
     "mvit_v2_s": Case(_CAM, 120, 2e-3, {"width": 16, "depths": [1, 1, 1, 1], "heads": 1}),
     "hiera_tiny": Case(_CAM, 120, 2e-3, {"stages": [1, 1], "pools": 1, "window_stages": 1}),
 }
-_QUICK = ("early_fusion",)
 _OTHER_SHARE = 0.1
 """Of the clip: auto chooses by the deletion of a fifth, so the table has another one of what it chose, too."""
 
@@ -87,9 +86,8 @@ def _motion(scenes: int, frames: int, flow: bool, *, held_out: bool) -> tuple[In
     return {"rgb": clips, **({"flow": flow_of(clips)} if flow else {})}, classes
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
-)
+@pytest.mark.slow  # what the others do in seconds is in test_known_evidence.py
+@pytest.mark.parametrize("name", FAMILIES)
 def test_deleting_what_the_map_marks(name: str) -> None:
     case, flow = FAMILIES[name], name.startswith("two_stream")
     model = _trained(name, *_motion(case.scenes, case.frames, flow, held_out=False))

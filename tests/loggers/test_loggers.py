@@ -281,7 +281,7 @@ def test_tensorboards_thread_ends_and_the_hook_of_threads_is_put_back(tmp_path: 
         ([], {"metrics.jsonl", "tensorboard"}),
         (["logger=tensorboard"], {"tensorboard"}),
         (["logger=none"], set()),
-        (["logger=[]"], set()),
+        pytest.param(["logger=[]"], set(), marks=pytest.mark.slow),
     ],
 )
 def test_the_loggers_of_a_run_are_chosen_by_name(

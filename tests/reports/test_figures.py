@@ -34,11 +34,11 @@ def test_any_name_can_be_drawn_and_says_what_it_is() -> None:
     assert shown[7] == "x" * 12 + "..." + "x" * 12 == figure_label("x" * 500)
 
 
-def test_ten_thousand_classes_are_drawn_as_a_pattern() -> None:
-    confusion = torch.zeros(10_000, 10_000, dtype=torch.int16)
+def test_thousands_of_classes_are_drawn_as_a_pattern() -> None:
+    confusion = torch.zeros(4000, 4000, dtype=torch.int16)
     confusion.fill_diagonal_(1)
-    confusion[:5000, :5000] = 1
-    shares = confusion_figure(confusion, ["c"] * 10_000).axes[0].images[0].get_array()
+    confusion[:2000, :2000] = 1
+    shares = confusion_figure(confusion, ["c"] * 4000).axes[0].images[0].get_array()
     assert shares is not None
     assert shares.shape == (1000, 1000)
     assert shares[0, 0] == shares[0, 499] == pytest.approx(1 / 500)

@@ -105,7 +105,7 @@ def test_failures_are_counted_by_what_the_runs_wrote(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     "text",
     [
-        "{a: 1}", "3", "- [a]", "- *x", "[" * 5000, "- 'x=" + "y" * 70_000 + "'",
+        "{a: 1}", "3", "- [a]", "- *x", "[" * 500, "- 'x=" + "y" * 70_000 + "'",
         "\n".join(["- &a0 x", *(f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]),
     ],
 )  # fmt: skip

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from vidtrain import terminal
 from vidtrain.shell import cli
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -35,6 +36,12 @@ def vidtrain(tmp_path: Path) -> Run:
         return done
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _no_line_about_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy makes every step slow, and tests count the lines on stderr."""
+    monkeypatch.setattr(terminal, "SILENCE", 60.0)
 
 
 @dataclass

@@ -343,7 +343,7 @@ def test_epochs_are_whole() -> None:
 
 def test_the_notation_of_a_protocol_is_explained() -> None:
     said = notation_in_words("16x5 clips at 112 px (short side 128), 6x1 views (clips x crops), probabilities averaged")
-    assert said == " 16x5 clips are 16 frames long, which are 5 frames of the video apart."
+    assert said == " 16x5 clips: 16 frames each, 5 frames of the video apart."
     assert notation_in_words("8 segments at 112 px") == ""
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from vidtrain.errors import DataError
 from vidtrain.plain import check_regular, map_array, read_json
 from vidtrain.reports.result_format import RESULT_FORMAT, check_result
-from vidtrain.reports.table import table
+from vidtrain.reports.table import counted, table
 from vidtrain.runs.atomic import whole_file
 from vidtrain.terminal import EXACT_NAMES, rate_text
 
@@ -67,12 +67,17 @@ def interval_line(test: dict[str, Any], primary: str, title: str) -> str:
     )
 
 
+def scored_sentence(test: dict[str, Any]) -> str:
+    """The same as sentences, the notation of the clips explained."""
+    return f"S{scored_line(test)[1:]}.{notation_in_words(test['protocol'])}"
+
+
 def notation_in_words(protocol: str) -> str:
-    """' 16x2 clips: 16 frames, 2 apart.'; "" where the protocol counts no frames so."""
+    """' 16x2 clips: 16 frames each, 2 frames of the video apart.'; "" where the protocol counts no frames so."""
     found = re.match(r"(\d{1,9})x(\d{1,9}) clips ", protocol)
     if found is None:
         return ""
-    return f" {found[0]}are {found[1]} frames long, which are {found[2]} frames of the video apart."
+    return f" {found[0].strip()}: {found[1]} frames each, {counted(int(found[2]), 'frame')} of the video apart."
 
 
 def print_result(result: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from vidtrain.reports.page.charts import confusion_pattern, confusion_table, dat
 from vidtrain.reports.page.content import Clip, CsvRows, ReportContent
 from vidtrain.reports.page.markup import Html, Number, element, escape, joined, table, tall
 from vidtrain.reports.page.timelines import verdict_of_segments
-from vidtrain.reports.results import TestResult, notation_in_words, scored_line
+from vidtrain.reports.results import TestResult, scored_sentence
 from vidtrain.reports.score_figures import CLASS_NUMBERS, class_number, ranked_classes, reliability_title, views_key
 from vidtrain.reports.table import counted
 
@@ -33,8 +33,7 @@ def verdict(content: ReportContent) -> Html:
         said = content.validation or "This run has no test."
         return element("p", said, class_="verdict")
     sentences = [sentence for sentence in (_baseline(test), _weakest(test), _confused(test)) if sentence]
-    notation = notation_in_words(test.content["protocol"])
-    lines = element("p", f"S{scored_line(dict(test.content))[1:]}.{notation}", class_="soft")
+    lines = element("p", scored_sentence(dict(test.content)), class_="soft")
     return joined([element("p", _headline(content, test), class_="verdict"), lines, element("p", " ".join(sentences))])
 
 

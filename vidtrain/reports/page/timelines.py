@@ -8,7 +8,7 @@ from typing import Any
 from vidtrain.reports.page.charts import line_chart, ticks
 from vidtrain.reports.page.content import ReportContent
 from vidtrain.reports.page.markup import Html, Number, element, joined, table, tall
-from vidtrain.reports.results import scored_line
+from vidtrain.reports.results import scored_sentence
 from vidtrain.reports.segment_results import DrawnVideo, SegmentsResult
 from vidtrain.reports.table import counted
 from vidtrain.segments import Segment
@@ -35,7 +35,7 @@ def verdict_of_segments(test: SegmentsResult) -> Html:
         else f"Nothing happens in the {where} that were scored."
     )
     sentences = [one for one in (_counts(test), _borders(test), _weakest(test), _baseline(test)) if one]
-    line = f"S{scored_line(dict(test.content))[1:]}."
+    line = scored_sentence(dict(test.content))
     return joined(
         [
             element("p", headline, class_="verdict"),

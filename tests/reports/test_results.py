@@ -179,5 +179,5 @@ def test_probabilities_that_are_not_those_of_the_result(tmp_path: Path) -> None:
 
 def test_a_test_of_segments_is_named_as_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"format": 2, "split": "test", "protocol": "x", "segment_classes": []}')
-    with pytest.raises(DataError, match=r"task=segments, which comparisons .* `vidtrain report .*` shows it"):
+    with pytest.raises(DataError, match=r"task=segments, not of a classification: `vidtrain report .*` shows it"):
         TestResult.read(tmp_path)

@@ -63,12 +63,12 @@ def test_training_finishes_and_names_what_it_could_not_read(sets: tuple[Path, Pa
 
 def test_checked_first_a_set_trains_as_if_they_had_never_been_there(sets: tuple[Path, Path], call: Call) -> None:
     broken, without = sets
-    call("data", "check", "data=folder", f"data.root={broken}", "output=checked", "num_workers=2")
+    call("data", "check", "data=folder", f"data.root={broken}", "output=checked", "num_workers=1")
     table = {row["path"]: row for row in rows_of(Path("checked/report.csv"))}
     for name in BROKEN:
         assert table[str(broken / name)]["problem"], name
-    call("train", *TINY[1:], "data=index", "data.root=checked", "run_dir=checked_run")
-    call("train", *TINY, f"data.root={without}", "run_dir=without_run")
+    call("train", *TINY[1:], "data=index", "data.root=checked", "trainer.epochs=1", "run_dir=checked_run")
+    call("train", *TINY, f"data.root={without}", "trainer.epochs=1", "run_dir=without_run")
     one, other = (load_checkpoint(Path(run) / "last.pt")["model"] for run in ("checked_run", "without_run"))
     assert all(torch.equal(one[key], other[key]) for key in other)
     result = json.loads(Path("checked_run/result.json").read_text())

@@ -18,15 +18,15 @@ def options(tiny: list[str]) -> list[str]:
 
 
 def test_show_writes_a_sheet_of_the_first_clips(call: Call, options: list[str]) -> None:
-    done = call("data", "show", *options, "show.clips=3", "show.frames=4", "transform.policy=rand_augment")
+    done = call("data", "show", *options, "show.clips=3", "show.frames=2", "transform.policy=rand_augment")
     assert done.stdout.strip() == "3 clips of train: show/motion_train.png"
     image = np.asarray(Image.open("show/motion_train.png").convert("RGB"))
     assert image.shape[0] > 3 * 100
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 200  # frames, not an empty page
-    again = call("data", "show", *options, "show.clips=3", "show.frames=4", "transform.policy=rand_augment")
+    again = call("data", "show", *options, "show.clips=3", "show.frames=2", "transform.policy=rand_augment")
     assert again.stdout == done.stdout
     assert np.array_equal(image, np.asarray(Image.open("show/motion_train.png").convert("RGB")))
-    call("data", "show", *options, "split=test", "output=elsewhere")
+    call("data", "show", *options, "split=test", "output=elsewhere", "show.clips=1", "show.frames=1")
     assert Path("elsewhere/motion_test.png").is_file()
     assert "show.clips=0: must be at least 1" in error_line(call("data", "show", *options, "show.clips=0", check=2))
 
@@ -60,7 +60,7 @@ def test_show_draws_what_happens_when(call: Call, options: list[str], tmp_path: 
 
 
 def test_doctor_measures_and_says_what_limits(call: Call, options: list[str]) -> None:
-    args = ["doctor.seconds=0.2", "doctor.videos=8", "doctor.batch_size=4", "doctor.device=cpu", "num_workers=0"]
+    args = ["doctor.seconds=0.1", "doctor.videos=8", "doctor.batch_size=4", "doctor.device=cpu", "num_workers=0"]
     done = call("data", "doctor", *options, *args, "model.width=4", "doctor.copies=false")
     for part in ("open the file", "decode, scale", "loader", "training step"):
         row = next(line for line in done.stdout.splitlines() if line.startswith(part))
@@ -69,7 +69,7 @@ def test_doctor_measures_and_says_what_limits(call: Call, options: list[str]) ->
 
 
 def test_doctor_tries_copies_when_the_data_limit(call: Call, options: list[str]) -> None:
-    args = ["doctor.seconds=0.2", "doctor.videos=4", "doctor.batch_size=4", "doctor.device=cpu", "num_workers=0"]
+    args = ["doctor.seconds=0.1", "doctor.videos=4", "doctor.batch_size=4", "doctor.device=cpu", "num_workers=0"]
     # a network that does next to nothing, and much augmentation
     dear = ["transform.policy=rand_augment", "transform.hue=0.2", "transform.colour=0.4"]
     done = call("data", "doctor", *options, *args, *dear, "model=single_frame", "model.backbone=lecture")

@@ -63,7 +63,13 @@ CHOICES = [
 ]
 
 
-@pytest.mark.parametrize(("command", "chosen"), CHOICES)
+QUICK = ("train", "eval", "data", "board")
+
+
+@pytest.mark.parametrize(
+    ("command", "chosen"),
+    [pytest.param(*case, marks=[] if case[0] in QUICK else pytest.mark.slow) for case in CHOICES],
+)
 def test_help_of_a_command_has_every_key_with_its_default(command: str, chosen: tuple[str, ...]) -> None:
     options = shown(help_text.command(command, chosen))
     expected = {key: value for key, value in composed(command, *chosen).items() if not key.endswith("._target_")}

@@ -47,7 +47,7 @@ def test_a_file_that_is_no_yaml_is_named_with_its_line(
 
 @pytest.mark.parametrize(
     "wrong",
-    [f"trainer.seed={2**70}", "trainer.batch_size=7", "model=nothing"],
+    [pytest.param(f"trainer.seed={2**70}", marks=pytest.mark.slow), "trainer.batch_size=7", "model=nothing"],
 )
 def test_a_refused_run_leaves_no_folder(tiny: list[str], call: Call, wrong: str) -> None:
     arguments = [*tiny, "sampler.clips_per_video=2"]

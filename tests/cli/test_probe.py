@@ -119,9 +119,12 @@ def test_few_shots(folders: dict[str, Path], call: Call, tmp_path: Path) -> None
         assert message in done.stderr.splitlines()[-1]
 
 
+PROBED = ["model.width=4", "tune=probe", "tune.pooling=attentive", "optimizer=adamw"]
+
+
 def test_a_probe_of_the_model_of_the_run(tiny: list[str], call: Call, tmp_path: Path) -> None:
-    """tune=probe: trained, stopped, resumed, tested, and read back from best.pt as what it is."""
-    options = [*tiny, "model.width=4", "tune=probe", "tune.pooling=attentive", "optimizer=adamw"]
+    """tune=probe: trained, tested, and read back from best.pt as what it is."""
+    options = [*tiny, *PROBED]
     call("train", *options, "run_dir=whole")
     whole = json.loads((tmp_path / "whole" / "result.json").read_text())
     model, content = load_model(tmp_path / "whole" / "best.pt")
@@ -131,6 +134,11 @@ def test_a_probe_of_the_model_of_the_run(tiny: list[str], call: Call, tmp_path: 
     call("eval", "checkpoint=whole/best.pt", "output=again")
     again = json.loads((tmp_path / "again" / "result.json").read_text())
     assert again["loss"] == pytest.approx(whole["test"]["loss"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_probe_of_the_model_of_the_run_is_stopped_and_goes_on(tiny: list[str], call: Call, tmp_path: Path) -> None:
+    options = [*tiny, *PROBED]
     call("train", *options, "run_dir=parts", "schedule=constant", "trainer.epochs=1")
     call("train", *options, "run_dir=parts", "schedule=constant", "resume=parts", "resume_changed=true")
     call("train", *options, "run_dir=once", "schedule=constant")

@@ -191,7 +191,7 @@ def test_a_link_among_the_files_is_replaced_not_followed(
     outside.write_text("mine")
     for name in ("timeline.png", ".overlay.mp4.part", "overlay.mp4", "segments.csv", "windows.npz"):
         (home / name).symlink_to(outside)
-    options = [f"checkpoint={trained / 'best.pt'}", f"input={video}", "timeline=true", "overlay=true", "eval.hop=8"]
+    options = [f"checkpoint={trained / 'best.pt'}", f"input={video}", "timeline=true", "overlay=true", "eval.hop=16"]
     call("predict", *options, "output=out")
     assert outside.read_text() == "mine"
     assert not any(file.is_symlink() for file in home.iterdir())

@@ -16,6 +16,7 @@ def records(run: Path, kind: str) -> list[dict[str, float]]:
     return [record for record in map(json.loads, lines) if record["kind"] == kind]
 
 
+@pytest.mark.slow
 def test_overfit_sees_the_same_clips_again(tiny: list[str], call: Call, tmp_path: Path) -> None:
     call("train", *tiny, "debug=overfit", "trainer.epochs=25", "trainer.max_batches=1", "run_dir=run")
     epochs = records(tmp_path / "run", "train_epoch")

@@ -349,18 +349,25 @@ PACKET_DAMAGES: dict[str, Callable[[random.Random], Change]] = {
 }
 
 
-def damaged(path: Path, damage: str, folder: Path, reader: VideoReader) -> dict[str, Any]:
-    """Damage a file in one way and read it: how many frames come, and how many of them are none of the sound file's."""
-    whole = full_decode(path).astype(np.int16)
+def broken_copy(path: Path, damage: str, folder: Path) -> Path | None:
+    """A copy of a file that is damaged in one way, the same each time; None where it cannot be written."""
     rng = random.Random(f"{path.name}{damage}")
     broken = folder / f"broken{path.suffix}"
     if damage in DAMAGES:
         broken.write_bytes(DAMAGES[damage](path.read_bytes(), rng))
-    else:
-        try:
-            rewrite(path, broken, PACKET_DAMAGES[damage](rng))
-        except (av.error.FFmpegError, ValueError):
-            return {"skipped": True}
+        return broken
+    try:
+        return rewrite(path, broken, PACKET_DAMAGES[damage](rng))
+    except (av.error.FFmpegError, ValueError):
+        return None
+
+
+def damaged(path: Path, damage: str, folder: Path, reader: VideoReader) -> dict[str, Any]:
+    """Damage a file in one way and read it: how many frames come, and how many of them are none of the sound file's."""
+    whole = full_decode(path).astype(np.int16)
+    broken = broken_copy(path, damage, folder)
+    if broken is None:
+        return {"skipped": True}
     given, wrong, worst = 0, [], 0.0
     try:
         with reader.open(str(broken)) as video:

@@ -148,6 +148,25 @@ def test_labels_that_a_spreadsheet_made_decimal_are_the_numbers(root: Path, zero
     assert data.splits["train"].labels.tolist() == [0, 6, 12]
 
 
+@pytest.mark.parametrize("form", ["{},0", "{},00", "{}.000000000000000000e+00"])
+def test_labels_as_spreadsheets_and_numpy_write_them(root: Path, form: str) -> None:
+    text = "".join(f"{clip};{form.format(n)}\n" for clip, n in zip(CLIPS, (0, 6, 12), strict=False))
+    data = read(root, text)
+    assert data.class_names == tuple(str(n) for n in range(13))
+    assert data.splits["train"].labels.tolist() == [0, 6, 12]
+
+
+def test_thousands_are_not_ones(root: Path) -> None:
+    assert read(root, "clips/a.mp4\t1,000\nclips/b.mp4\t2,000\n").class_names == ("1,000", "2,000")
+
+
+def test_commas_in_names_between_semicolons(root: Path) -> None:
+    for name in ("a, 1.mp4", "a; 2.mp4"):
+        (root / name).touch()
+    assert rows(root, read(root, "a, 1.mp4;x\nclips/a.mp4;y,z\n")) == [("a, 1.mp4", "x"), ("clips/a.mp4", "y,z")]
+    assert rows(root, read(root, "a; 2.mp4,x\nclips/a.mp4,y;z\n")) == [("a; 2.mp4", "x"), ("clips/a.mp4", "y;z")]
+
+
 def test_decimal_labels_of_the_case(test_cases: Path, tmp_path: Path) -> None:
     text = (test_cases / "float_labels" / "flt12.csv").read_text()
     for name in [line.split(",")[0] for line in text.splitlines()[1:]]:

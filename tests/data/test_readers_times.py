@@ -307,8 +307,11 @@ class TestCases:
         assert Timeline(found.num_frames, found.fps, found.times).within(2, 7) == (120, 135)
 
 
-def untimed(source: Path, target: Path) -> Path:
-    """A copy whose packets are timed in file order, as of a raw stream: so do `ffmpeg -i a.h264 -c copy a.mp4`."""
+def untimed(source: Path, target: Path, delay: int = 0) -> Path:
+    """A copy whose packets are timed in file order, as of a raw stream: so do `ffmpeg -i a.h264 -c copy a.mp4`.
+
+    delay: frames from dts to pts; 1 where the packets come from an AVI (`ffmpeg -fflags +genpts`).
+    """
     with av.open(str(source)) as container, av.open(str(target), "w") as out:
         stream = container.streams.video[0]
         try:
@@ -332,6 +335,13 @@ def test_times_given_in_file_order_do_not_tell_the_order_of_frames(codec: str, s
     assert numbers(path, list(range(30))) == list(range(30))
     assert [numbers(path, [n]) for n in (29, 3, 14)] == [[29], [3], [14]]
     assert (info(path).fps, info(path).times) == (pytest.approx(25), None)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video", "mpeg1video", "mpeg4"])
+def test_asf_stores_times_in_file_order(codec: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.wmv", coded(30), codec=codec, options={"g": "12", "bf": "2"})
+    assert numbers(path, list(range(30))) == list(range(30))
+    assert [numbers(path, [n]) for n in (29, 3, 14)] == [[29], [3], [14]]
 
 
 def test_files_without_b_frames_are_not_decoded_to_count_them(tmp_path: Path) -> None:

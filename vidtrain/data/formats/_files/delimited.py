@@ -156,11 +156,19 @@ def _numbers(cells: Sequence[str]) -> int:
 
 
 def find_separator(lines: Sequence[str]) -> str:
-    """The first of tab, comma, semicolon and space that more than half of the lines have."""
-    for name in ("tab", "comma", "semicolon"):
-        if 2 * sum(SEPARATORS[name] in line for line in lines) > len(lines):
-            return name
-    return "space"
+    """The first of tab, comma, semicolon and space that more than half of the lines have.
+
+    A semicolon before a comma where a video stands before it: the comma is in a number, or in the video's name.
+    """
+    found = [
+        name
+        for name in ("tab", "comma", "semicolon")
+        if 2 * sum(SEPARATORS[name] in line for line in lines) > len(lines)
+    ]
+    if found == ["comma", "semicolon"]:
+        videos = {name: sum(is_video(line.split(SEPARATORS[name], 1)[0]) for line in lines) for name in found}
+        return max(found, key=lambda name: videos[name])
+    return found[0] if found else "space"
 
 
 def _cut_at_spaces(lines: list[tuple[int, str]], columns: str) -> list[list[str]]:

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 
@@ -17,14 +18,18 @@ from vidtrain.data.formats._files.text import BadRows, some
 from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray
 from vidtrain.errors import did_you_mean
 
+_BOUND = 10**9
 _MOST_NUMBERS = 100_000  # a class number above, without a list of classes, is a mistake
-_WHOLE = re.compile(r"([+-]?[0-9]{1,9})(?:\.0*)?")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{0,30}|,0{1,2})?(?:[eE][+-]?[0-9]{1,2})?")
 
 
 def whole_number(text: str) -> int | None:
-    """The class number that a label is: 6 for "6", "06" and for "6.0", which spreadsheets and pandas make of it."""
-    match = _WHOLE.fullmatch(text)
-    return None if match is None else int(match.group(1))
+    """The class number that a label is: 6 for "6", "06" and for what programs make of it: "6.0" of pandas, "6,0" of a
+    spreadsheet in German, "6.000000e+00" of NumPy."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    number = Decimal(text.replace(",", "."))
+    return int(number) if number == int(number) and abs(number) < _BOUND else None
 
 
 @dataclass

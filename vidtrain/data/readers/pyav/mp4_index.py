@@ -48,7 +48,7 @@ def read_index(file: OpenFile) -> Index | None:
     dts, positions, sizes, flags = file.entries("timestamp", "pos", "size", "flags")
     if not len(dts) or len(offsets) != len(dts):
         return None
-    if not offsets.any() and file.stream.codec_context.has_b_frames:
+    if file.stream.codec_context.has_b_frames and (np.diff(dts + offsets) > 0).all():
         return None  # the times may be made up in file order
     key, steps = flags & _KEYFRAME > 0, dts[1:] - dts[:-1]
     if (steps <= 0).any() or stuck(steps, file.stream.time_base or Fraction(1)).any():

@@ -15,7 +15,7 @@ when the file ends within it. The table holds for files whose packets carry a pt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final
@@ -31,7 +31,7 @@ from vidtrain.data.readers.pyav.holes import NO_HOLES, Holes, find_holes
 from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, refers_ahead_test, true_keyframes
 from vidtrain.data.readers.pyav.mp4_index import read_index
 from vidtrain.data.readers.pyav.opening import OpenFile
-from vidtrain.data.readers.pyav.references import VOP
+from vidtrain.data.readers.pyav.references import VOP, unreferred_test
 from vidtrain.data.readers.pyav.timing import allows_new_clocks, jump_ticks, stuck
 from vidtrain.types import Indices
 
@@ -42,6 +42,8 @@ _IN_ORDER: Final = frozenset(
     | {"mjpeg", "png", "gif", "ffv1", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "magicyuv"}
     | {"prores", "dnxhd", "cfhd", "dvvideo", "qtrle", "flv", "h263", "h263p"}
 )
+# Of these a B-frame is always shown before the frame that precedes it in the file and is none.
+_WITH_B_FRAMES: Final = frozenset({"mpeg4", "mpeg1video", "mpeg2video"})
 # Of these FFmpeg does not see which pictures are reordered where a container stores no pts.
 _GUESSED: Final = frozenset({"h264", "hevc", "vvc"})
 # Containers that cut the stream into whole frames. In others (MPEG-TS, raw streams) an H.264 field can be a packet.
@@ -87,6 +89,7 @@ class _Columns:
     dts: list[int | None] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     index: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # positions in FFmpeg's
+    b_frames: list[bool] = field(default_factory=list)  # of MPEG-1, -2 and -4
     refers_ahead: bool = False
     false_keys: int = 0
     damaged: int = 0
@@ -120,11 +123,11 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
     decoded = np.array([time for time in columns.dts if time is not None], dtype=np.int64)
     if reorders and stuck(decoded[1:] - decoded[:-1], unit, least=2).any():
         return None  # the times were made up by a muxer, in file order
-    if context.name in _GUESSED and context.has_b_frames and (np.diff(pts) > 0).all():
-        # Matroska stores no dts.
-        delayed = columns.pts != columns.dts and not file.container.format.name.startswith("matroska")
-        if stores_no_pts(file) or (columns.refers_ahead and not delayed):
-            return None  # made up, by FFmpeg or a muxer, in file order, for pictures that are shown in another
+    if mostly_late(pts, np.array(columns.b_frames, np.bool_)):
+        return None  # the same
+    made_up = context.name in _GUESSED and context.has_b_frames and _in_file_order(pts, columns.key)
+    if made_up and (stores_no_pts(file) or columns.refers_ahead):
+        return None  # by FFmpeg or a muxer, in file order, for pictures that are shown in another
     holes = find_holes(file, columns.positions, columns.sizes, columns.index)
     if holes.damaged and stores_no_pts(file):
         return None  # the pts of what follows are made up
@@ -154,9 +157,9 @@ def _may_hold_fields(file: OpenFile) -> bool:
 
 
 def stores_no_pts(file: OpenFile) -> bool:
-    """True for AVI, and for Matroska that carries a stream the AVI way, which shows by its four-letter code."""
+    """True for AVI and ASF, and for Matroska that carries a stream the AVI way, which shows by its four-letter code."""
     name = file.container.format.name
-    return name == "avi" or (name.startswith("matroska") and file.stream.codec_context.codec_tag.isalnum())
+    return name in ("avi", "asf") or (name.startswith("matroska") and file.stream.codec_context.codec_tag.isalnum())
 
 
 def _read(
@@ -169,6 +172,7 @@ def _read(
     """The columns, or None as soon as a packet is of a kind that cannot be counted."""
     columns, look = _Columns(), look_for(file.stream.codec_context)
     test, refers_ahead = keyframe_test(file.stream.codec_context), refers_ahead_test(file.stream.codec_context)
+    is_b = unreferred_test(file.stream.codec_context) if file.stream.codec_context.name in _WITH_B_FRAMES else None
     skips = begin() if inspect and (begin := skip_test(file.stream.codec_context)) else None
     skipped: list[int] = []
     worth: list[Worth | None] = []
@@ -181,6 +185,8 @@ def _read(
                 return None
             hidden = verdict
         worth.append(test(bytes(memoryview(packet)[:HEAD])) if packet.is_keyframe else None)
+        if is_b is not None:
+            columns.b_frames.append(is_b(packet))
         if not columns.refers_ahead:
             columns.refers_ahead = refers_ahead(bytes(memoryview(packet)[:HEAD]))
         if numbers is not None:
@@ -277,6 +283,21 @@ def one_clock(
             offset += usual - breaks[place]
     clock[last:] += offset
     return clock
+
+
+def mostly_late(pts: npt.NDArray[np.int64], b_frames: npt.NDArray[np.bool_]) -> bool:
+    """Whether most B-frames come after the frame that they are shown before: the times follow the order of the file.
+
+    Where packets were lost a few may seem to.
+    """
+    before = np.maximum.accumulate(np.where(b_frames, -1, np.arange(len(b_frames))))
+    inner = np.flatnonzero(b_frames & (before >= 0))
+    return 2 * np.count_nonzero(pts[inner] > pts[before[inner]]) > len(inner)
+
+
+def _in_file_order(pts: npt.NDArray[np.int64], key: Sequence[bool]) -> bool:
+    """Whether no frame is shown before one that precedes it in the file; at a keyframe another clock may begin."""
+    return bool(((pts[1:] > pts[:-1]) | np.array(key[1:], np.bool_)).all())
 
 
 def starts(pts: npt.NDArray[np.int64], key: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -15,9 +15,6 @@ import torch
 
 import vidtrain as package
 from tests.cli.conftest import Call, error_line
-from tests.cli.conftest import call as call
-from tests.cli.conftest import tiny as tiny
-from tests.cli.conftest import trained as trained
 from tests.models.parity import drawn_weights
 from vidtrain import build
 from vidtrain.commands.publish import _compare, _preprocessors, _with_task, portable

@@ -10,7 +10,6 @@ import pytest
 
 import vidtrain
 from tests.cli.conftest import Call, error_line
-from tests.cli.conftest import call as call
 from vidtrain.data.formats.segments import segments
 from vidtrain.errors import ConfigError
 

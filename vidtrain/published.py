@@ -258,15 +258,15 @@ def configuration(call: Invocation[Any]) -> tuple[TrainConfig, PublishedFile | N
 def begin(call: Invocation[TrainConfig]) -> tuple[Invocation[TrainConfig], PublishedFile | None]:
     """The published file of a whole configuration, and the configuration with what it says; None: there is none."""
     start = start_of(call.composed.model, call.choices.get("model"))
-    _settle(OpenOptions(call.composed), start, call.choices.get("model"))
-    options: TrainConfig = typed(call.composed)
+    changed = _settle(OpenOptions(call.composed), start, call.choices.get("model"))
+    options: TrainConfig = typed(call.composed) if changed else call.options
     check_room(options.sampler, options.transform, options.eval, options.trainer)
     return replace(call, options=options), start
 
 
-def _settle(options: OpenOptions, start: PublishedFile | None, choice: str | None) -> None:
+def _settle(options: OpenOptions, start: PublishedFile | None, choice: str | None) -> bool:
     """Set what the user has not given as the published file wants it, or as the weights of timm or torchvision that
-    model.pretrained names do; and log it. choice: of the group `model`.
+    model.pretrained names do, and log it; returns whether anything is set. choice: of the group `model`.
 
     A clip has one rate, and a crop keeps its share of the frame: a rate of the user's own takes all of the file's
     out, a size of the user's own scales the short side.
@@ -279,7 +279,7 @@ def _settle(options: OpenOptions, start: PublishedFile | None, choice: str | Non
     elif (found := _torchvision_clips(options.value("model"), choice)) is not None:
         source, expects = f"torchvision's {options.value('model.pretrained')}", found
     else:
-        return
+        return False
     if "transform.size" in options.given and expects.size is not None:
         expects = expects.at({"size": options.value("transform.size")})
     known = expects.known()
@@ -289,6 +289,7 @@ def _settle(options: OpenOptions, start: PublishedFile | None, choice: str | Non
     if changed:
         said = " ".join(f"{key}={_shown(value)}" for key, value in changed.items())
         log.info("from %s, where not given: %s", source, said)
+    return bool(changed)
 
 
 def _timm_name(node: Mapping[str, Any]) -> str | None:

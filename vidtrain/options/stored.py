@@ -37,7 +37,7 @@ def checkpoint_config(
     *,
     file: str | None = None,
     trust: Sequence[str] = (),
-    settle: Callable[[OpenOptions], None] | None = None,
+    settle: Callable[[OpenOptions], object] | None = None,
     given: frozenset[str] | None = None,
 ) -> TrainConfig:
     """A checkpoint's configuration with the command line's changes on top.

@@ -27,6 +27,7 @@ from tests.models.test_parity_transformers import (
     _mmaction_timesformer,
     _mmaction_uniformerv2,
 )
+from vidtrain import published
 from vidtrain.data.motion.motion import CLASSES
 
 State = dict[str, torch.Tensor]
@@ -390,6 +391,10 @@ def test_names_of_published_weights_bring_their_clips(
     cached = tmp_path / "hub" / "checkpoints" / Path(url).name
     cached.parent.mkdir(parents=True)
     cached.write_bytes(b"no weights")  # nothing is fetched, and the run ends where they are read
+    begin, begun = published.begin, []
+    monkeypatch.setattr(published, "begin", lambda given: begun.append(begin(given)) or begun[-1])
     done = call("train", *data(tiny), *options, "run_dir=r", check=2)
     assert said in done.stderr
+    mean = begun[0][0].options.transform.mean
+    assert f"transform.mean=[{','.join(map(str, mean))}]" in said
     assert "model.pretrained: the weights of" in last_line(done)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from vidtrain.child_imports import processors
+
 # Hypothesis times each example by the clock on the wall: on a machine that is busy, one that is put aside for 0.2 s is
 # "too slow", and the test fails without a fault. The examples are the same in every run, so that a commit is judged by
 # what it changes and a failure can be seen again; `pytest --hypothesis-profile=search` looks for new ones.
@@ -30,13 +32,20 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-# Files that take 10 to 60 seconds of CPU, the longest first.
+# Files that take 8 to 40 seconds, the longest first.
 LONGEST = [
-    *("cli/test_extract.py", "models/test_every_model.py", "models/test_recurrent_all.py", "cli/test_hostile.py"),
-    *("cli/test_kept.py", "cli/test_resume.py", "engine/test_pair.py", "cli/test_flow.py", "cli/test_run_folders.py"),
-    *("data/test_readers_memory.py", "tasks/test_per_class.py", "cli/test_testing.py", "engine/test_background.py"),
-    *("cli/test_runs.py", "cli/test_jobs.py"),
+    *("cli/test_extract.py", "cli/test_runs.py", "models/test_every_model.py", "cli/test_hostile.py"),
+    *("data/test_readers_guarded.py", "data/test_workers.py", "data/test_prepare.py", "cli/test_kept.py"),
+    *("cli/test_resume.py", "cli/test_flow.py", "cli/test_strangers.py", "engine/test_pair.py", "cli/test_probe.py"),
+    *("cli/test_run_folders.py", "cli/test_publish.py", "cli/test_mistakes.py", "cli/test_export.py"),
+    *("models/test_parity_resnets.py", "models/test_timm_frames.py", "tasks/test_per_class.py", "cli/test_testing.py"),
 ]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: one process more than processors, since many a test waits for a process or for a limit of time."""
+    return processors() + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:

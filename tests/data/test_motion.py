@@ -244,10 +244,10 @@ def test_a_killed_run_leaves_nothing_that_passes_for_complete(tmp_path: Path) ->
 
 
 def test_two_processes_at_once(tmp_path: Path) -> None:
-    processes = [start(tmp_path / "data", 8) for _ in range(2)]
+    processes = [start(tmp_path / "data", 4) for _ in range(2)]
     assert [process.wait(timeout=60) for process in processes] == [0, 0]
     (made,) = (tmp_path / "data").iterdir()
-    assert len(files(made)) == 8 * (8 + 1 + 1) + 1
+    assert len(files(made)) == 8 * (4 + 1 + 1) + 1
 
 
 def test_an_interrupted_run_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

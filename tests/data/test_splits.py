@@ -108,12 +108,12 @@ def test_the_choice_is_the_same_on_every_machine() -> None:
     assert list(held.paths) == ["/data/c0/1.mp4", "/data/c0/4.mp4", "/data/c1/0.mp4", "/data/c1/4.mp4"]
 
 
-def test_a_large_set_is_cut_in_a_second() -> None:
-    manifest = manifest_of([600] * 400)
+def test_60_thousand_videos_are_cut_in_a_second() -> None:
+    manifest = manifest_of([600] * 100)
     start = time.process_time()
     _, held = hold_out(manifest, 0.1, 0)
-    assert len(held) == 24_000
-    assert time.process_time() - start < 4
+    assert len(held) == 6_000
+    assert time.process_time() - start < 1
 
 
 def test_seeds_differ() -> None:

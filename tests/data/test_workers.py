@@ -98,9 +98,7 @@ def test_a_worker_that_dies_while_the_main_process_works(videos: list[str]) -> N
     """It is heard of when the next batch is asked for, never in the middle of an update."""
     batches = iter(loader([*videos, other(videos, "kill")]))
     assert len(next(batches)) == 2
-    until = time.monotonic() + 2
-    while time.monotonic() < until:
-        sum(range(1000))
+    time.sleep(2)
     with pytest.raises(LoaderError, match="was ended by SIGKILL"):
         list(batches)
 

@@ -91,7 +91,7 @@ def test_failures_are_counted_by_what_the_runs_wrote(tmp_path: Path, monkeypatch
     again = tmp_path / "1_again" / "error.json"
     again.write_text(json.dumps({"run": "a=1", "error": "old"}))
     os.utime(again, (1, 1))
-    count = sweep.SweepFailures()
+    count = sweep.SweepEnd()
     count.on_multirun_start(config)
     again.write_text(json.dumps({"run": "a=1", "error": "no memory"}))
     (tmp_path / "2_new" / "error.json").write_text(json.dumps({"run": "a=2", "error": "no data"}))

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from tests.sweeps.test_scheduler import RESULT
+from vidtrain.commands.sweep import write_failure
 from vidtrain.commands.sweeps import workers
-from vidtrain.commands.sweeps.workers import Ended, LauncherWorkers, ProcessWorkers, gpu_slots, quoted
+from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun
+from vidtrain.commands.sweeps.scheduler import Scheduler
+from vidtrain.commands.sweeps.sources import GridSource
+from vidtrain.commands.sweeps.workers import Ended, LaunchedTogether, LauncherWorkers, ProcessWorkers, gpu_slots, quoted
 
 
 def end_of(pool: ProcessWorkers | LauncherWorkers) -> Ended:
@@ -129,3 +136,27 @@ def test_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_path_as_hydra_reads_it() -> None:
     assert quoted("a b/${x}'y") == r"'a b/\${x}\'y'"
     assert os.sep in quoted(Path("a") / "b")
+
+
+def test_jobs_of_one_launch_are_tried_again_in_a_second_one(tmp_path: Path) -> None:
+    """As a grid has it on one process or as an array of a cluster: by the scheduler that processes have, too."""
+    seen: list[tuple[list[str], int]] = []
+
+    def launch(jobs: Sequence[Sequence[str]], number: int) -> None:
+        seen.append(([job[0] for job in jobs], number))
+        for job in jobs:
+            run = tmp_path / job[2].split("'")[1]
+            run.mkdir(exist_ok=True)
+            if job[0] == "x=1" and len(seen) < 3:
+                write_failure(run, "x=1", "no memory")
+            else:
+                (run / "result.json").write_text(json.dumps(RESULT))
+
+    runs = [SweepRun(n, f"{n}_x={n}", {"x": str(n)}) for n in range(3)]
+    record = SweepRecord(tmp_path, "grid", {}, {}, [], runs)
+    workers = LaunchedTogether(launch, tmp_path)
+    scheduler = Scheduler(record, GridSource(), workers, lambda run: [f"x={run.number}"], retries=1)
+    while scheduler.step():
+        pass
+    assert seen == [(["x=0", "x=1", "x=2"], 0), (["x=1"], 1)]
+    assert [record.state(run) for run in runs] == [RunState.finished, RunState.failed, RunState.finished]

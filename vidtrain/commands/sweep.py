@@ -70,10 +70,14 @@ def forget_failure() -> None:
         (Path(HydraConfig.get().runtime.output_dir) / FAILURE).unlink()
 
 
-class SweepFailures(Callback):
-    """Counts the runs that failed by what they wrote: a launcher may execute them in other processes or machines."""
+class SweepEnd(Callback):
+    """At the end of a sweep, wherever its runs were executed: prints the table, and counts the runs that failed.
 
-    def __init__(self) -> None:
+    Both are read from what the runs wrote.
+    """
+
+    def __init__(self, with_table: bool = False) -> None:
+        self._with_table = with_table
         self._before: set[tuple[Path, int]] = set()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -82,12 +86,18 @@ class SweepFailures(Callback):
         self._before = _failures(folder)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        for file, _ in sorted(_failures(Path(str(config.hydra.sweep.dir))) - self._before):
+        folder = Path(str(config.hydra.sweep.dir))
+        if self._with_table and (text := sweep_table(folder)):
+            with whole_file(folder / "table.txt", "w", encoding="utf-8") as file:
+                file.write(text + "\n")
+            print(text)
+            print(f"\nalso in {folder / 'table.txt'}; which differences are shown: vidtrain compare {folder}")
+        for failure, _ in sorted(_failures(folder) - self._before):
             try:
-                content = read_json(file)
+                content = read_json(failure)
                 failed.append(f"{content['run']}: {content['error']}")
             except (OSError, ValueError, KeyError, TypeError):  # cut off by a full disk: it has failed all the same
-                failed.append(f"{file.parent.name}: see {file}")
+                failed.append(f"{failure.parent.name}: see {failure}")
 
 
 def _failures(folder: Path) -> set[tuple[Path, int]]:
@@ -97,19 +107,6 @@ def _failures(folder: Path) -> set[tuple[Path, int]]:
         with suppress(OSError):  # gone meanwhile
             found.add((file, file.stat().st_mtime_ns))
     return found
-
-
-class SweepTable(Callback):
-    """Hydra calls this when the last run of a sweep has ended, wherever the runs were executed."""
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        folder = Path(str(config.hydra.sweep.dir))
-        text = sweep_table(folder)
-        if text:
-            with whole_file(folder / "table.txt", "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-            print(text)
-            print(f"\nalso in {folder / 'table.txt'}; which differences are shown: vidtrain compare {folder}")
 
 
 def sweep_table(folder: Path) -> str:

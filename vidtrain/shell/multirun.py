@@ -21,9 +21,11 @@ def prepared(command: str, overrides: list[str], folder: Path | None) -> list[st
         ConfigError: an experiment of the sweep names a launcher.
     """
     _refuse_ignored_launchers(overrides, folder)
-    counted = "++hydra.callbacks.failures._target_=vidtrain.commands.sweep.SweepFailures"
+    ended = ["++hydra.callbacks.sweep._target_=vidtrain.commands.sweep.SweepEnd"]
+    if command == "train":
+        ended.append("++hydra.callbacks.sweep.with_table=true")
     sweeper = _sweeper(overrides, folder) if command == "train" else []
-    return [*overrides, *sweeper, *_name_jobs(overrides), counted]
+    return [*overrides, *sweeper, *_name_jobs(overrides), *ended]
 
 
 def _sweeper(overrides: list[str], folder: Path | None) -> list[str]:

@@ -22,21 +22,18 @@ from vidtrain.commands import sweep
 from vidtrain.commands.sweeps.files import write_files
 from vidtrain.commands.sweeps.objectives import chosen_objectives
 from vidtrain.commands.sweeps.record import (
-    RunState,
     SweepRecord,
     SweepRun,
     compared_options,
-    forget_failure,
     read_record,
     refuse_other_sweep,
-    shown,
     unfinished_sweep,
 )
 from vidtrain.commands.sweeps.scheduler import POLL, Scheduler, Source
 from vidtrain.commands.sweeps.sources import GridSource, OptunaSource
 from vidtrain.commands.sweeps.space import read_space
 from vidtrain.commands.sweeps.study import Study, check_search
-from vidtrain.commands.sweeps.workers import LauncherWorkers, ProcessWorkers, RunWorkers, gpu_slots, quoted
+from vidtrain.commands.sweeps.workers import LaunchedTogether, LauncherWorkers, ProcessWorkers, RunWorkers, gpu_slots
 from vidtrain.engine.signals import StopSignals, exit_code
 from vidtrain.errors import ConfigError, StoppedError
 from vidtrain.options.paths import expand_home
@@ -94,7 +91,6 @@ class _Sweeper(Sweeper):
                 write_files(self.record)
             minutes = (time.monotonic() - began) / 60
             log.info("sweep of %s: %.1f minutes", counted(len(self.record.runs), "run"), minutes)
-        sweep.failed += [line for line in self._failures() if line not in sweep.failed]
 
     # ---------------------------------------------------------------- what a sweeper adds
 
@@ -147,8 +143,11 @@ class _Sweeper(Sweeper):
         own = [text for text in self.space.overrides(run.varied) if not text.lstrip("+").startswith("resume=")]
         return [*own, "resume=auto", f"sweep.trial={run.number}"]
 
+    def _scheduler(self, source: Source, workers: RunWorkers) -> Scheduler:
+        return Scheduler(self.record, source, workers, self._overrides, retries=self.options.retries)
+
     def _schedule(self, source: Source, workers: RunWorkers) -> None:
-        scheduler = Scheduler(self.record, source, workers, self._overrides, retries=self.options.retries)
+        scheduler = self._scheduler(source, workers)
         began = time.monotonic()
         with StopSignals() as stop:
             try:
@@ -202,15 +201,6 @@ class _Sweeper(Sweeper):
         ]
         return [part for path in found for part in ("--config-dir", path)]
 
-    def _failures(self) -> list[str]:
-        """A line per run that has failed, as SweepFailures words them, or that has no result."""
-        lines = []
-        for run in self.record.runs:
-            state = self.record.state(run)
-            if state in (RunState.new, RunState.cut, RunState.held):
-                lines.append(f"{shown(run.varied)}: has not finished")
-        return lines
-
 
 class GridSweeper(_Sweeper):
     """Every combination of the values."""
@@ -226,19 +216,9 @@ class GridSweeper(_Sweeper):
         if self.options.jobs is not None and self._in_process():
             self._schedule(GridSource(), self._workers(self.options.jobs))
             return
-        for _ in range(1 + self.options.retries):
-            todo = [
-                run for run in self.record.runs if self.record.state(run) not in (RunState.finished, RunState.pruned)
-            ]
-            if not todo:
-                return
-            for run in todo:
-                forget_failure(self.record.folder / run.folder)
-            self.launcher.launch([self._job(run) for run in todo], initial_job_idx=todo[0].number)
-
-    def _job(self, run: SweepRun) -> list[str]:
-        folder = [f"hydra.sweep.dir={quoted(self.record.folder)}", f"hydra.sweep.subdir={quoted(run.folder)}"]
-        return [*self._overrides(run), *folder]
+        scheduler = self._scheduler(GridSource(), LaunchedTogether(self.launcher.launch, self.record.folder))
+        while scheduler.step():  # signals come to the runs, or to the launcher
+            time.sleep(POLL)
 
 
 class OptunaSweeper(_Sweeper):

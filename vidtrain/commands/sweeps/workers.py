@@ -159,6 +159,39 @@ def quoted(path: Path | str) -> str:
     return QuotedString(literal(str(path)), Quote.single).with_quotes()
 
 
+def _job(sweep: Path, folder: Path, overrides: Sequence[str]) -> list[str]:
+    """The overrides of a launcher's job."""
+    return [*overrides, f"hydra.sweep.dir={quoted(sweep)}", f"hydra.sweep.subdir={quoted(folder.name)}"]
+
+
+@dataclass
+class LaunchedTogether:
+    """All runs that are begun are one call of one of Hydra's launchers: this process, one after the other, or an array.
+
+    launch: Hydra's `launcher.launch`, which waits for them.
+    """
+
+    launch: Callable[[Sequence[Sequence[str]], int], Any]
+    sweep: Path
+    _jobs: dict[int, list[str]] = field(default_factory=dict)
+
+    def free(self) -> bool:
+        return True
+
+    def start(self, number: int, folder: Path, overrides: Sequence[str]) -> None:
+        self._jobs[number] = _job(self.sweep, folder, overrides)
+
+    def ended(self) -> list[Ended]:
+        """All that were begun since, when they have ended."""
+        jobs, self._jobs = self._jobs, {}
+        if jobs:
+            self.launch(list(jobs.values()), min(jobs))
+        return [Ended(number, cut=False, reason="") for number in jobs]
+
+    def stop(self, *, at_once: bool) -> None:
+        self._jobs.clear()
+
+
 class LauncherWorkers:
     """Each run is a job of its own of one of Hydra's launchers (Slurm, Ray), waited for in a thread.
 
@@ -173,7 +206,7 @@ class LauncherWorkers:
         return len(self._running) < self._slots
 
     def start(self, number: int, folder: Path, overrides: Sequence[str]) -> None:
-        job = [*overrides, f"hydra.sweep.dir={quoted(self._sweep)}", f"hydra.sweep.subdir={quoted(folder.name)}"]
+        job = _job(self._sweep, folder, overrides)
         problems: list[str] = []
 
         def wait() -> None:

@@ -13,14 +13,15 @@ from __future__ import annotations
 import inspect
 import math
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from functools import wraps
 from typing import Any, TypeVar
 
 from vidtrain.errors import ConfigError
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Made = TypeVar("_Made")
 
 LARGEST_SEED = 2**63 - 1
 LONGEST = 1e6
@@ -84,18 +85,42 @@ def check_fields(options: Any, prefix: str = "") -> None:
             check_number(prefix + part.name, getattr(options, part.name), part.metadata["range"])
 
 
-def takes(kind: type) -> Callable[[_Function], _Function]:
-    """For a function that hands its **options on to a dataclass: its signature lists the dataclass's fields, so that
-    the options of a YAML are held against them."""
+def takes(
+    shared: type, *, without: Collection[str] = (), **defaults: Any
+) -> Callable[[Callable[..., _Made]], Callable[..., _Made]]:
+    """Let the **options of a function stand for the fields of the dataclass `shared`: its signature and its annotations
+    list them, so that a misspelt key or a value of another type is found as with any function.
 
-    def listing(function: _Function) -> _Function:
+        @takes(TransformerOptions, drop_path=0.1)
+        def mine(*, init: str = "image", **options: Any) -> Mine:
+            return Mine(TransformerOptions(**options), init)
+
+    is called as mine(*, num_classes, num_frames, size, ..., drop_path=0.1, init="image").
+
+    without: fields that the function fills in itself. defaults: its own, where they differ from the dataclass's.
+    """
+
+    def listed(function: Callable[..., _Made]) -> Callable[..., _Made]:
+        hints = typing.get_type_hints(shared, include_extras=True)
+        theirs = {
+            name: p.replace(default=defaults.get(name, p.default), kind=p.KEYWORD_ONLY)
+            for name, p in inspect.signature(shared).parameters.items()
+            if name not in without
+        }
         own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        fields_of = [p.replace(kind=p.KEYWORD_ONLY) for p in inspect.signature(kind).parameters.values()]
-        function.__signature__ = inspect.Signature([*own, *fields_of])  # type: ignore[attr-defined]
-        function.__annotations__ = {p.name: p.annotation for p in (*own, *fields_of)}
-        return function
 
-    return listing
+        @wraps(function)
+        def filled(*args: Any, **options: Any) -> _Made:
+            return function(*args, **{**defaults, **options})
+
+        annotations = {key: hint for key, hint in function.__annotations__.items() if key != "options"}
+        filled.__annotations__ = {**{name: hints[name] for name in theirs}, **annotations}
+        positional = [p for p in own if p.kind is not p.KEYWORD_ONLY]
+        named = [p for p in own if p.kind is p.KEYWORD_ONLY]
+        filled.__signature__ = inspect.Signature([*positional, *theirs.values(), *named])  # type: ignore[attr-defined]
+        return filled
+
+    return listed
 
 
 def range_of(hint: Any) -> Range:

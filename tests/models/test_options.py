@@ -11,7 +11,7 @@ import pytest
 
 import vidtrain
 from vidtrain.errors import ConfigError
-from vidtrain.models.layers.options import takes
+from vidtrain.ranges import takes
 
 
 @dataclass(frozen=True, kw_only=True)

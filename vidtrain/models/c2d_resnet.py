@@ -7,8 +7,8 @@ from typing import Any
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.resnet3d import ResNet3d, ResNetOptions
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "c2d_r50": Entry(Family.FRAMES, "Wang et al. 2018", (8, 224), 71.46, "8x8, 10x3, PyTorchVideo"),

@@ -17,8 +17,8 @@ from torch import nn
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_at_least, check_clip
 from vidtrain.models.layers.conv_rnn import ConvLSTMCell, readout, time_first
-from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_odd, widths
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "convlstm": Entry(Family.RECURRENT, "Shi et al. 2015", (16, 112)),

@@ -9,8 +9,8 @@ import torch
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.convlstm import ConvLSTM, ConvLSTMOptions
 from vidtrain.models.layers.classifier import check_choice
-from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.recurrent import State
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "convlstm_attention": Entry(Family.RECURRENT, "document 002, section 3.3", (16, 112)),

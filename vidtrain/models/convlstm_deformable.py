@@ -9,7 +9,7 @@ from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.convlstm import ConvLSTM, ConvLSTMOptions
 from vidtrain.models.layers.classifier import check_at_least
 from vidtrain.models.layers.deformable import DeformableConvLSTMCell
-from vidtrain.models.layers.options import takes
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "convlstm_deformable": Entry(Family.RECURRENT, "document 002, section 3.3", (16, 112)),

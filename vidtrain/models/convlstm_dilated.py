@@ -8,7 +8,7 @@ from typing import Any
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.convlstm import ConvLSTM, ConvLSTMOptions
 from vidtrain.models.layers.classifier import check_at_least
-from vidtrain.models.layers.options import takes
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "convlstm_dilated": Entry(Family.RECURRENT, "document 002, section 3.3", (16, 112)),

@@ -12,8 +12,8 @@ from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.convlstm import ConvLSTMOptions, conv_stem
 from vidtrain.models.layers.classifier import check_at_least, check_clip
 from vidtrain.models.layers.conv_rnn import by_step, readout, time_first
-from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "convlstm_hierarchical": Entry(Family.RECURRENT, "document 002, section 3.3", (16, 112)),

@@ -11,8 +11,8 @@ from torch import nn
 
 from vidtrain.errors import ConfigError, did_you_mean
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.resnet3d import ResNet3d, ResNetOptions, Triple, conv3d
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "csn_r101": Entry(Family.FACTORISED, "Tran et al. 2019", (32, 224), 77.0, "32x2, 10x3, PyTorchVideo"),

@@ -12,8 +12,8 @@ from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.inception import BLOCK_NAMES, FULL_WIDTH, InceptionWidths, inception_blocks, scaled
 from vidtrain.models.layers.nonlocal_block import NonLocal, NonLocalOptions
-from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.same_padding import SameConv3d, SameMaxPool3d, Triple
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "i3d": Entry(Family.CONV3D, "Carreira and Zisserman 2017", (64, 224), 71.1, "RGB, test set, the paper"),

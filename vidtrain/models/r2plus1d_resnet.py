@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.resnet3d import ResNet3d, ResNetOptions, Triple, conv3d
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "r2plus1d_r50": Entry(Family.FACTORISED, "Tran et al. 2018", (16, 224), 76.01, "16x4, 10x3, PyTorchVideo"),

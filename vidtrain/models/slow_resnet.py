@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.resnet3d import ResNet3d, ResNetOptions
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "slow_r50": Entry(Family.CONV3D, "Feichtenhofer et al. 2019", (8, 224), 74.58, "8x8, 10x3, PyTorchVideo"),

@@ -13,7 +13,6 @@ from vidtrain.errors import ConfigError, did_you_mean
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.nonlocal_block import NonLocalOptions
-from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.resnet3d import (
     STAGES,
     Trunk,
@@ -24,6 +23,7 @@ from vidtrain.models.layers.resnet3d import (
     nonlocals_of,
     temporal_kernel_sizes,
 )
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "slowfast_4x16_r50": Entry(Family.PATHWAYS, "Feichtenhofer et al. 2019", (32, 224), 75.6, "4x16, 10x3, PySlowFast"),

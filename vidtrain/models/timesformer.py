@@ -12,7 +12,6 @@ from torch import nn
 
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_choice
-from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.positions import Table, wave_shift, wave_table
 from vidtrain.models.layers.transformer import (
     Attention,
@@ -22,6 +21,7 @@ from vidtrain.models.layers.transformer import (
     VideoTransformer,
     init_transformer,
 )
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "timesformer": Entry(Family.ATTENTION, "Bertasius et al. 2021", (8, 224), 77.9, "8x32, 1x3, facebookresearch"),

@@ -10,8 +10,8 @@ from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_choice
 from vidtrain.models.layers.frame_resnet import MOBILENET, Shift, block_names, find_resnet
 from vidtrain.models.layers.nonlocal_block import NonLocalOptions
-from vidtrain.models.layers.options import takes
 from vidtrain.models.tsn import TSN, build_tsn
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "tsm_r50": Entry(Family.FRAMES, "Lin et al. 2019", (8, 224), 74.1, "8x8, 10x3, mit-han-lab"),

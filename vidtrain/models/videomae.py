@@ -14,7 +14,6 @@ from torch import nn
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.positions import resize_grid, sincos_table
 from vidtrain.models.layers.transformer import (
     PatchEmbed,
@@ -23,6 +22,7 @@ from vidtrain.models.layers.transformer import (
     init_transformer,
     patch_grid,
 )
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "videomae_vit_s": Entry(Family.ATTENTION, "Tong et al. 2022", (16, 224), 79.0, "16x4, 5x3, MCG-NJU"),

@@ -13,9 +13,9 @@ from torch import nn
 
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_at_least
-from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.positions import Table
 from vidtrain.models.layers.transformer import PatchEmbed, TransformerOptions, VideoTransformer, init_transformer
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "vivit": Entry(Family.ATTENTION, "Arnab et al. 2021", (32, 224), 79.9, "32x2, 4x3, Scenic"),

@@ -16,8 +16,8 @@ from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.nonlocal_block import NonLocal, NonLocalOptions
-from vidtrain.models.layers.options import takes
 from vidtrain.models.layers.resnet3d import STAGES, conv3d, nonlocals_of
+from vidtrain.ranges import takes
 
 ENTRIES = {
     "x3d_xs": Entry(Family.FACTORISED, "Feichtenhofer 2020", (4, 160), 69.5, "4x12, 10x3, PySlowFast"),

@@ -11,7 +11,6 @@ import pytest
 
 from vidtrain.data.checks.check import Problem, find_group_leaks, find_problems, report_problems, without_unusable
 from vidtrain.data.checks.probe import Probe
-from vidtrain.data.checks.probes import absolute
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.manifest.index import read_index, write_index
 from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, VideoData
@@ -32,14 +31,10 @@ def sound(content: str = "", frames: int = 30, **options: object) -> Probe:
     return Probe(**{"frames": frames, "fps": 25.0, "height": 48, "width": 64, "content": content, **options})  # type: ignore[arg-type]
 
 
-def absolute_path(path: str) -> str:
-    return next(iter(absolute([path])))
-
-
 def found_in(
     data: VideoData, probes: dict[str, Probe], spec: ClipSpec = SPEC, leaks: Sequence[Problem] = ()
 ) -> list[Problem]:
-    return find_problems(data, {absolute_path(path): p for path, p in probes.items()}, spec, leaks)
+    return find_problems(data, {str(Path(path).absolute()): p for path, p in probes.items()}, spec, leaks)
 
 
 def kinds(problems: list[Problem]) -> list[tuple[str, str, str]]:
@@ -225,8 +220,8 @@ def test_report(tmp_path: Path) -> None:
     tags = IntLists.of([[0, 1], []])
     train = Manifest(StringArray.of(["a, b.mp4", "c\udcff"]), np.array([0, -1]), missing=("gone",), tags=tags)
     data = VideoData(("run", "jump"), {"train": train})
-    probes = {absolute_path("a, b.mp4"): sound("1", frames=10, codec="h264", container="mov", size=77)}
-    probes[absolute_path("c\udcff")] = Probe(error='says "no"', fault="video")
+    probes = {str(Path("a, b.mp4").absolute()): sound("1", frames=10, codec="h264", container="mov", size=77)}
+    probes[str(Path("c\udcff").absolute())] = Probe(error='says "no"', fault="video")
     report_problems(tmp_path, data, probes, find_problems(data, probes, SPEC))
     with (tmp_path / "report.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -41,7 +41,7 @@ SMALL = replace(FlowCacheConfig(), short_side=32)
 def run(
     paths: list[Path], output: Path, settings: FlowCacheConfig = SMALL, method: FlowMethod | None = None
 ) -> FlowMade:
-    return make_flow(as_data(paths), output, settings, method or OpenCVFlow("dis"), READER, workers=1)
+    return make_flow(as_data(paths).files(), output, settings, method or OpenCVFlow("dis"), READER, workers=1)
 
 
 def report_of(output: Path) -> dict[str, dict[str, str]]:
@@ -190,7 +190,7 @@ def test_raft_fills_a_cache_in_this_process(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"x")
     method = RaftFlow("raft_small", str(tmp_path / "raft.pth"))
     data = as_data([path, tmp_path / "bad.mp4"])
-    done = make_flow(data, tmp_path / "out", SMALL, method, READER, workers=None)
+    done = make_flow(data.files(), tmp_path / "out", SMALL, method, READER, workers=None)
     assert (done.made, len(done.bad)) == (1, 1)
     assert read_settings(tmp_path / "out")["model"] == "raft_small"
 
@@ -201,16 +201,14 @@ SCRIPT = """
     from pathlib import Path
     from vidtrain.data.flow.cache import make_flow
     from vidtrain.data.flow.methods import OpenCVFlow
-    from vidtrain.data.manifest.manifest import Manifest, VideoData
     from vidtrain.data.readers.any import AnyReader
     from vidtrain.data.readers.pyav.reader import PyAVReader
     from vidtrain.data.settings import FlowCacheConfig
 
     if __name__ == "__main__":
         paths = sorted(map(str, Path(sys.argv[1]).iterdir()))
-        data = VideoData(("a",), {"train": Manifest.of(paths, [0] * len(paths))})
         settings = replace(FlowCacheConfig(), short_side=32)
-        make_flow(data, Path(sys.argv[2]), settings, OpenCVFlow("dis"), AnyReader(PyAVReader()), workers=1)
+        make_flow(paths, Path(sys.argv[2]), settings, OpenCVFlow("dis"), AnyReader(PyAVReader()), workers=1)
 """
 
 

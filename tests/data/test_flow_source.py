@@ -47,7 +47,7 @@ def computed() -> ComputedFlow:
 
 def cache(videos: list[Path], folder: Path, **settings: object) -> CachedFlow:
     options = replace(FlowCacheConfig(), short_side=48, **settings)  # type: ignore[arg-type]
-    make_flow(as_data(videos), folder, options, OpenCVFlow("dis"), READER, workers=1)
+    make_flow(as_data(videos).files(), folder, options, OpenCVFlow("dis"), READER, workers=1)
     return CachedFlow(folder)
 
 

@@ -175,7 +175,7 @@ def a_part(action: str, data: VideoData, output: Path, part: Part) -> PartMade:
         return prepare_part(data, output, PREPARE, READER, part, workers=None)
     if action == "shard":
         return write_shards_part(data, output, SHARD, part, workers=None)
-    return make_flow_part(data, output, FLOW, OpenCVFlow("dis"), READER, part, workers=None)
+    return make_flow_part(data.files(), output, FLOW, OpenCVFlow("dis"), READER, part, workers=None)
 
 
 def all_of(action: str, data: VideoData, output: Path) -> tuple[int, int]:
@@ -186,7 +186,7 @@ def all_of(action: str, data: VideoData, output: Path) -> tuple[int, int]:
     if action == "shard":
         shards = write_shards(data, output, SHARD, workers=None)
         return shards.made, shards.kept
-    flow = make_flow(data, output, FLOW, OpenCVFlow("dis"), READER, workers=None)
+    flow = make_flow(data.files(), output, FLOW, OpenCVFlow("dis"), READER, workers=None)
     return flow.made, flow.kept
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.data.probed import OddFiles
 from tests.videos import scene, write_video
 from vidtrain.data.checks.probe import Depth, Probe, probe
-from vidtrain.data.checks.probes import FILE, Probes, Settings, absolute
+from vidtrain.data.checks.probes import FILE, Probes, Settings
 from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
 
@@ -35,7 +35,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def probed(folder: Path, paths: list[Path], wanted: Settings) -> tuple[dict[str, Probe], list[str]]:
     """All probes by name, and the names of those that were made now."""
-    found = list(Probes(folder).complete(list(absolute(map(str, paths))), wanted, workers=2, what="checking"))
+    found = list(
+        Probes(folder).complete([str(Path(path).absolute()) for path in paths], wanted, workers=2, what="checking")
+    )
     assert len(found) == len(paths)
     return {Path(one.path).name: one.probe for one in found}, sorted(Path(o.path).name for o in found if not o.known)
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from vidtrain.data.checks.probe import Probe
-from vidtrain.data.checks.probes import absolute
 from vidtrain.data.checks.stats import Stats, advice, collect
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.manifest.manifest import Manifest, StringArray, VideoData
@@ -45,7 +44,7 @@ def made(classes: int, videos: int, **columns: object) -> Stats:
 def test_collect_takes_segments_and_leaves_out_what_cannot_be_read() -> None:
     starts, ends = np.array([0.0, 2.0, 0.0, 99.0]), np.array([4.0, np.inf, np.inf, np.inf])
     train = Manifest(StringArray.of(["a", "a", "b", "a"]), np.array([0, 1, 1, 0]), starts, ends, missing=["c"])
-    files = list(absolute(["a", "b"]))
+    files = [str(Path(name).absolute()) for name in ("a", "b")]
     probes = {files[0]: Probe(frames=250, fps=25.0, height=4, width=6, codec="vp9", size=9), files[1]: Probe(error="x")}
     stats = collect(VideoData(("p", "q"), {"train": train}), probes)
     assert stats.frames.tolist() == [100, 200]

@@ -24,7 +24,7 @@ from vidtrain.commands.first_choices import Chosen, GivenWeights, Machine, Train
 from vidtrain.commands.run_dir import folder_name
 from vidtrain.commands.videos import listed
 from vidtrain.data.checks.probe import Depth, Probe
-from vidtrain.data.checks.probes import Probes, Settings, absolute
+from vidtrain.data.checks.probes import Probes, Settings
 from vidtrain.data.checks.stats import Stats, collect
 from vidtrain.data.formats._files.mirror import flip_pairs
 from vidtrain.data.formats.segments import has_times
@@ -191,7 +191,7 @@ def _some(data: VideoData) -> VideoData:
 
 def _look(data: VideoData, workers: int) -> dict[str, Probe]:
     """The probe of each video by absolute path; its first, middle and last frame are decoded."""
-    paths = list(absolute(path for manifest in data.splits.values() for path in manifest.paths))
+    paths = data.files()
     reader = build.build_reader({"_target_": "vidtrain.data.readers.pyav.reader.PyAVReader"})
     settings = Settings(reader, "init", Depth.SAMPLED, timeout=20.0)
     with tempfile.TemporaryDirectory() as folder:

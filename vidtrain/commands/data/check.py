@@ -15,7 +15,7 @@ from vidtrain.commands.run_dir import folder_name
 from vidtrain.commands.videos import data_root, load, override
 from vidtrain.data.checks.check import Problem, find_group_leaks, find_problems, report_problems, without_unusable
 from vidtrain.data.checks.probe import Depth, Probe
-from vidtrain.data.checks.probes import Probes, Settings, absolute
+from vidtrain.data.checks.probes import Probes, Settings
 from vidtrain.data.checks.segments import coverage_lines
 from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.jobs.parts import Part, PartMade, writer
@@ -113,7 +113,7 @@ def gather(
     data: VideoData, store: Probes, settings: Settings, workers: int | Executor, what: str, part: Part | None = None
 ) -> tuple[dict[str, Probe], int]:
     """The probe of every file (or those of a part), by absolute path, and how many of them were made now."""
-    paths = list(absolute(path for manifest in data.splits.values() for path in manifest.paths))
+    paths = data.files()
     probes: dict[str, Probe] = {}
     new = 0
     try:

@@ -32,16 +32,16 @@ def run(call: Invocation[DataCommandConfig]) -> None:
         method = RaftFlow(str(settings.model), settings.weights, str(choose_device(settings.device)))
     else:
         method = OpenCVFlow(str(options.method))
-    data = load(options)
+    files = load(options).files()
     output = Path("flow" if options.output is None else options.output).absolute()
     reader, part = build.build_reader(options.decoder), part_of(options.jobs)
     processes = None if raft else workers
     try:
         if part is not None:
-            made = make_flow_part(data, output, settings, method, reader, part, workers=processes)
+            made = make_flow_part(files, output, settings, method, reader, part, workers=processes)
             print(part_summary(part, made, output))
             return
-        done = make_flow(data, output, settings, method, reader, workers=processes)
+        done = make_flow(files, output, settings, method, reader, workers=processes)
     except KeyboardInterrupt:
         print(f"finished videos are kept in {output}; the same command goes on from there", file=sys.stderr)
         raise

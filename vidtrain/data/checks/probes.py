@@ -8,9 +8,8 @@ deeper. A folder of images has the time of the folder itself, which changes with
 
 from __future__ import annotations
 
-import os
 import stat
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -197,8 +196,3 @@ _KEYS: Final[dict[str, Any]] = {
     "limit": (int, float),
     **dict.fromkeys(("length", "mtime", "ctime", "depth"), int),
 }
-
-
-def absolute(paths: Iterable[str]) -> dict[str, None]:
-    """The files that paths name, each once, in their order."""
-    return dict.fromkeys(os.path.abspath(path) for path in paths)  # noqa: PTH100 - keeps links as they are

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,7 +36,6 @@ from vidtrain.data.jobs.journal import write_report
 from vidtrain.data.jobs.making import Job, make_all, whole
 from vidtrain.data.jobs.parts import Part, PartMade, writer
 from vidtrain.data.jobs.pool import Executor
-from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.jpeg_pack import write_pack
 from vidtrain.data.readers.streaming import walk
@@ -69,7 +67,7 @@ def check_settings(settings: FlowCacheConfig) -> None:
 
 
 def make_flow(
-    data: VideoData,
+    sources: Sequence[str],
     output: str | Path,
     settings: FlowCacheConfig,
     method: FlowMethod,
@@ -80,7 +78,7 @@ def make_flow(
     """Compute the flow that is not there yet, then write the report.
 
     Args:
-        data: all videos of all its splits.
+        sources: the videos, absolute, each once.
         output: folder of the cache; made where there is none.
         workers: processes; None: in this process, one video after the other (for a method that runs on a GPU); or what
             has others do it.
@@ -91,7 +89,7 @@ def make_flow(
         VidtrainError: another process writes to the folder.
     """
     output = Path(output).absolute()
-    sources = _sources(data, settings)
+    _check(sources, settings)
     work = partial(compute, method=method, settings=settings, reader=reader, output=str(output))
     with _filling(output, None, settings, method):
         targets, jobs, todo, bad = _make(sources, work, output, settings, workers=workers)
@@ -108,7 +106,7 @@ def make_flow(
 
 
 def make_flow_part(
-    data: VideoData,
+    sources: Sequence[str],
     output: str | Path,
     settings: FlowCacheConfig,
     method: FlowMethod,
@@ -122,20 +120,18 @@ def make_flow_part(
     Arguments and errors are those of `make_flow`, but that it is no error when no video can be used.
     """
     output = Path(output).absolute()
-    sources = list(part.share(_sources(data, settings)))
+    _check(sources, settings)
     work = partial(compute, method=method, settings=settings, reader=reader, output=str(output))
     with _filling(output, part, settings, method):
-        _, jobs, todo, bad = _make(sources, work, output, settings, workers=workers)
+        _, jobs, todo, bad = _make(part.share(sources), work, output, settings, workers=workers)
     made = sum(job.source not in bad for job in todo)
     return PartMade(made, len(jobs) - len(todo), tuple(BadVideo(*one) for one in bad.items()))
 
 
-def _sources(data: VideoData, settings: FlowCacheConfig) -> list[str]:
+def _check(sources: Sequence[str], settings: FlowCacheConfig) -> None:
     check_settings(settings)
-    sources = list(dict.fromkeys(os.path.abspath(p) for m in data.splits.values() for p in m.paths))  # noqa: PTH100
     if not sources:
         raise DataError("there is no video to compute the flow of")
-    return sources
 
 
 @contextmanager

@@ -6,6 +6,7 @@ since reading counts references. One byte buffer and arrays of numbers cost 60 M
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -284,6 +285,10 @@ class VideoData:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def files(self) -> list[str]:
+        """The absolute path of every file of all splits, each once. Links stay as they are."""
+        return list(dict.fromkeys(os.path.abspath(path) for m in self.splits.values() for path in m.paths))  # noqa: PTH100
 
     def not_validated(self) -> tuple[str, ...]:
         """Classes that are trained and of which "val" has no video, where they are a fifth of all or more."""

@@ -124,7 +124,7 @@ def _checked(data: VideoData, output: str | Path, settings: PrepareConfig) -> tu
     """The folder, which is there, and the absolute path of each source, once."""
     check_settings(settings)
     output = Path(output).absolute()
-    sources = list(dict.fromkeys(os.path.abspath(p) for m in data.splits.values() for p in m.paths))  # noqa: PTH100
+    sources = data.files()
     check_output(output, sources, data)
     return output, sources
 

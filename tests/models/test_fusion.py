@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vidtrain.models.early_fusion import EarlyFusion, early_fusion
+from vidtrain.models.early_fusion import early_fusion
 from vidtrain.models.late_fusion import late_fusion
 from vidtrain.models.layers.backbone2d import image_backbone
-from vidtrain.models.single_frame import SingleFrame, single_frame
+from vidtrain.models.single_frame import single_frame
 from vidtrain.models.slow_fusion import slow_fusion
 from vidtrain.models.weights.from_2d import fit_input
 
@@ -81,7 +81,7 @@ def test_single_frame_averages_the_logits_of_the_frames() -> None:
 
 def test_single_frame_trains_on_one_random_frame_of_each_clip() -> None:
     torch.manual_seed(0)
-    model = SingleFrame(backbone=image_backbone("lecture"), num_classes=4).train()  # no BN: a clip is on its own
+    model = single_frame(backbone="lecture", num_classes=4).train()  # no BN: a clip is on its own
     x = moving_clips()
     with torch.no_grad():
         frames = torch.stack([model.eval()(x[:, :, t : t + 1]) for t in range(8)])
@@ -99,18 +99,17 @@ def test_single_frame_trains_on_one_random_frame_of_each_clip() -> None:
 @pytest.mark.parametrize("name", ["lecture", "tiny"])
 def test_early_fusion_with_repeated_weights_sees_a_still_clip_as_its_image(name: str) -> None:
     torch.manual_seed(0)
-    flat, wide = image_backbone(name), image_backbone(name, in_channels=24)
+    flat, model = image_backbone(name), early_fusion(backbone=name, num_classes=4, num_frames=8).eval()
     state = flat.state_dict()
     state["net.0.weight"] = fit_input(state["net.0.weight"], 24, "frames")
-    wide.load_state_dict(state)
-    model = EarlyFusion(backbone=wide, num_classes=4, num_frames=8).eval()
+    model.backbone.load_state_dict(state)
     image = moving_clips()[:, :, 0]
     still = image.unsqueeze(2).expand(-1, -1, 8, -1, -1)
     with torch.no_grad():
         expected = flat.eval()(image).mean((2, 3))
         torch.testing.assert_close(model.forward_features(still), expected, rtol=1e-4, atol=1e-5)
         # Only the colour order t * 3 + c makes that true: the other way round it must fail.
-        wrong = wide(still.flatten(1, 2)).mean((2, 3))
+        wrong = model.backbone(still.flatten(1, 2)).mean((2, 3))
     assert (wrong - expected).abs().max() > 1e-2
 
 

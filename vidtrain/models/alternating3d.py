@@ -22,9 +22,15 @@ def _layer(channels: int, out: int, kernel: Triple, stride: Triple) -> nn.Sequen
 
 
 class Alternating3D(ClipClassifier):
-    """layers[0] is 3 x 3 x 3, then 1 x 3 x 3 and 3 x 1 x 1 in turn. Any T, H and W."""
+    """layers[0] is 3 x 3 x 3, then 1 x 3 x 3 and 3 x 1 x 1 in turn. Any T, H and W.
 
-    def __init__(self, *, width: int, pairs: int, num_classes: int, dropout: float) -> None:
+    width: channels of the first layer. pairs: of a layer in space, which doubles the channels and halves height and
+    width, and a layer in time, which halves the frames. dropout: before the head.
+    """
+
+    def __init__(self, *, num_classes: int, width: int = 32, pairs: int = 3, dropout: float = 0.0) -> None:
+        check_at_least("width", width, 1)
+        check_at_least("pairs", pairs, 1)
         super().__init__(num_features=width << pairs, num_classes=num_classes, dropout=dropout)
         layers = [_layer(3, width, (3, 3, 3), (1, 2, 2))]
         for pair in range(pairs):
@@ -39,12 +45,4 @@ class Alternating3D(ClipClassifier):
         return self.pool(self.layers(x)).flatten(1)
 
 
-def alternating3d(*, num_classes: int, width: int = 32, pairs: int = 3, dropout: float = 0.0) -> Alternating3D:
-    """The alternating net of document 001.
-
-    width: channels of the first layer. pairs: of a layer in space, which doubles the channels and halves height and
-    width, and a layer in time, which halves the frames. dropout: before the head.
-    """
-    check_at_least("width", width, 1)
-    check_at_least("pairs", pairs, 1)
-    return Alternating3D(width=width, pairs=pairs, num_classes=num_classes, dropout=dropout)
+alternating3d = Alternating3D

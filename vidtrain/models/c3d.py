@@ -37,7 +37,13 @@ def _grid(num_frames: int, size: int) -> tuple[int, int]:
 
 
 class C3D(ClipClassifier):
-    """Layer names are those of the published checkpoints: conv1 ... conv5b, fc6, fc7, fc8."""
+    """C3D for clips of num_frames x size x size. Layer names are those of the published checkpoints: conv1 ... fc8.
+
+    num_frames, size: 16 and 112 in the paper (fc6 then reads 8192 values, and published weights fit). Any
+        num_frames >= 16 and size >= 16 can be built; fc6 is made to fit, and clips of another shape are refused.
+    width: channels of conv1, the others are 2, 4 and 8 times that. hidden: width of fc6 and
+        fc7. dropout: after each of these two.
+    """
 
     head_name = "fc8"
 
@@ -51,6 +57,16 @@ class C3D(ClipClassifier):
         hidden: int = 4096,
         dropout: float = 0.5,
     ) -> None:
+        for key, got, least, setting in (
+            ("num_frames", num_frames, _LEAST_FRAMES, "sampler.num_frames"),
+            ("size", size, _LEAST_SIZE, "transform.size"),
+        ):
+            if got < least:
+                raise ConfigError(
+                    f"model.{key}: got {got}, c3d halves it four times and needs {least} or more: set {setting}={least}"
+                )
+        check_at_least("width", width, 1)
+        check_at_least("hidden", hidden, 1)
         super().__init__(num_features=hidden, num_classes=num_classes, dropout=dropout)
         self.num_frames = num_frames
         self.size = size
@@ -88,37 +104,4 @@ class C3D(ClipClassifier):
         return self.relu(self.fc7(self.dropout(self.embed(x))))
 
 
-def c3d(
-    *,
-    num_classes: int,
-    num_frames: int,
-    size: int,
-    width: int = 64,
-    hidden: int = 4096,
-    dropout: float = 0.5,
-) -> C3D:
-    """C3D for clips of num_frames x size x size.
-
-    num_frames, size: 16 and 112 in the paper (fc6 then reads 8192 values, and published weights fit). Any
-        num_frames >= 16 and size >= 16 can be built; fc6 is made to fit, and clips of another shape are refused.
-    width: channels of conv1, the others are 2, 4 and 8 times that. hidden: width of fc6 and
-        fc7. dropout: after each of these two.
-    """
-    for key, got, least, setting in (
-        ("num_frames", num_frames, _LEAST_FRAMES, "sampler.num_frames"),
-        ("size", size, _LEAST_SIZE, "transform.size"),
-    ):
-        if got < least:
-            raise ConfigError(
-                f"model.{key}: got {got}, c3d halves it four times and needs {least} or more: set {setting}={least}"
-            )
-    check_at_least("width", width, 1)
-    check_at_least("hidden", hidden, 1)
-    return C3D(
-        num_classes=num_classes,
-        num_frames=num_frames,
-        size=size,
-        width=width,
-        hidden=hidden,
-        dropout=dropout,
-    )
+c3d = C3D

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
+from vidtrain.models.layers.backbone2d import image_backbone
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.frame_features import OnFrames
 from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool
@@ -51,35 +51,53 @@ class Fusion(nn.Module):
 
 
 class CNNLSTM(OnFrames):
-    """Any T; any H and W with pooling=avg. Frames go through the CNN as one batch."""
+    """Document 004's net: ResNet-18, an LSTM of 2 layers of 256, the last step, a linear layer. Any T; any H and W
+    with pooling=avg. Frames go through the CNN as one batch.
+
+    size: of the frames, which pooling=flatten fixes.
+    backbone: see layers/backbone2d.py.
+    frozen: the CNN is not trained; no gradient and no activations of it are kept.
+    pooling: of a frame's map: "avg", or "flatten", which keeps where something is.
+    projection: length of a linear layer between the CNN and the cells (512 in document 004's code), None for none.
+    cell: "lstm", "gru" or "rnn". hidden, layers: of them. bidirectional: another reading from the end backwards;
+        such a model cannot stream.
+    head: "last" step, or the "mean", "max" or "attention" over time.
+    fusion: of temporal and spatial features: "none", "concat" or "weights" (document 004, section 3.4).
+    dropout: before the head.
+    """
 
     def __init__(
         self,
         *,
         num_classes: int,
-        backbone: ImageBackbone,
         size: int,
-        pooling: str,
-        projection: int | None,
-        cell: str,
-        hidden: int,
-        layers: int,
-        bidirectional: bool,
-        head: str,
-        fusion: str,
-        frozen: bool,
-        dropout: float,
+        backbone: str = "resnet18",
+        frozen: bool = False,
+        pooling: str = "avg",
+        projection: int | None = None,
+        cell: str = "lstm",
+        hidden: int = 256,
+        layers: int = 2,
+        bidirectional: bool = False,
+        head: str = "last",
+        fusion: str = "none",
+        dropout: float = 0.0,
     ) -> None:
+        check_at_least("size", size, 1)
+        check_choice("pooling", pooling, POOLS)
+        if projection is not None:
+            check_at_least("projection", projection, 1)
+        net = image_backbone(backbone)
         flat = pooling == "flatten"
-        high, wide = backbone.map_size(size) if flat else (1, 1)
-        inputs = backbone.out_channels * high * wide
+        high, wide = net.map_size(size) if flat else (1, 1)
+        inputs = net.out_channels * high * wide
         features = inputs if projection is None else projection
         encoder = SequenceEncoder(
             features, cell=cell, hidden=hidden, layers=layers, bidirectional=bidirectional, head=head
         )
         join = Fusion(fusion, features, encoder.features)
         super().__init__(
-            backbone=backbone, frozen=frozen, num_features=join.features, num_classes=num_classes, dropout=dropout
+            backbone=net, frozen=frozen, num_features=join.features, num_classes=num_classes, dropout=dropout
         )
         self.size = size if flat else None
         self.pool = nn.Identity() if flat else nn.AdaptiveAvgPool2d(1)
@@ -109,51 +127,4 @@ class CNNLSTM(OnFrames):
         return super().stream(x, state)
 
 
-def cnn_lstm(
-    *,
-    num_classes: int,
-    size: int,
-    backbone: str = "resnet18",
-    frozen: bool = False,
-    pooling: str = "avg",
-    projection: int | None = None,
-    cell: str = "lstm",
-    hidden: int = 256,
-    layers: int = 2,
-    bidirectional: bool = False,
-    head: str = "last",
-    fusion: str = "none",
-    dropout: float = 0.0,
-) -> CNNLSTM:
-    """Document 004's net: ResNet-18, an LSTM of 2 layers of 256, the last step, a linear layer.
-
-    size: of the frames, which pooling=flatten fixes.
-    backbone: see layers/backbone2d.py.
-    frozen: the CNN is not trained; no gradient and no activations of it are kept.
-    pooling: of a frame's map: "avg", or "flatten", which keeps where something is.
-    projection: length of a linear layer between the CNN and the cells (512 in document 004's code), None for none.
-    cell: "lstm", "gru" or "rnn". hidden, layers: of them. bidirectional: another reading from the end backwards;
-        such a model cannot stream.
-    head: "last" step, or the "mean", "max" or "attention" over time.
-    fusion: of temporal and spatial features: "none", "concat" or "weights" (document 004, section 3.4).
-    dropout: before the head.
-    """
-    check_at_least("size", size, 1)
-    check_choice("pooling", pooling, POOLS)
-    if projection is not None:
-        check_at_least("projection", projection, 1)
-    return CNNLSTM(
-        num_classes=num_classes,
-        backbone=image_backbone(backbone),
-        size=size,
-        pooling=pooling,
-        projection=projection,
-        cell=cell,
-        hidden=hidden,
-        layers=layers,
-        bidirectional=bidirectional,
-        head=head,
-        fusion=fusion,
-        frozen=frozen,
-        dropout=dropout,
-    )
+cnn_lstm = CNNLSTM

@@ -4,7 +4,6 @@ depthwise and pointwise convolutions, then all positions joined: averaged, or fl
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -45,11 +44,31 @@ def _grid(num_frames: int, height: int, width: int) -> tuple[int, int, int]:
 
 
 class CSNTiny(ClipClassifier):
-    """An encoder and three stages of a separable convolution, BatchNorm, ReLU and 2x2x2 max pooling."""
+    """Document 000's net, small enough for a CPU: an encoder and three stages of a separable convolution, BatchNorm,
+    ReLU and 2x2x2 max pooling.
+
+    num_frames, size: the clip, 8 frames of 31 x 31 pixels or more; fusion=flatten accepts no other.
+    width: channels of the encoder; the stages have 2, 4 and 8 times as many.
+    fusion: "mean" (the average over time and space: any clip) or "flatten" (as in the document: every position has
+        weights of its own in the head, which takes far longer to learn).
+    dropout: before the head.
+    """
 
     def __init__(
-        self, *, num_classes: int, num_frames: int, size: int, channels: Sequence[int], fusion: str, dropout: float
+        self,
+        *,
+        num_classes: int,
+        num_frames: int,
+        size: int,
+        width: int = 32,
+        fusion: str = "mean",
+        dropout: float = 0.0,
     ) -> None:
+        check_at_least("width", width, 1)
+        check_at_least("num_frames", num_frames, _LEAST_FRAMES)
+        check_at_least("size", size, _LEAST_SIZE)
+        check_choice("fusion", fusion, _FUSIONS)
+        channels = [width << stage for stage in range(_STAGES + 1)]
         time, high, wide = _grid(num_frames, size, size) if fusion == "flatten" else (1, 1, 1)
         super().__init__(num_features=channels[-1] * time * high * wide, num_classes=num_classes, dropout=dropout)
         self.clip = (num_frames, size) if fusion == "flatten" else (None, None)
@@ -79,28 +98,4 @@ class CSNTiny(ClipClassifier):
         return self.pool(self.stages(self.encoder(x))).flatten(1)
 
 
-def csn_tiny(
-    *,
-    num_classes: int,
-    num_frames: int,
-    size: int,
-    width: int = 32,
-    fusion: str = "mean",
-    dropout: float = 0.0,
-) -> CSNTiny:
-    """Document 000's net, small enough for a CPU.
-
-    num_frames, size: the clip, 8 frames of 31 x 31 pixels or more; fusion=flatten accepts no other.
-    width: channels of the encoder; the stages have 2, 4 and 8 times as many.
-    fusion: "mean" (the average over time and space: any clip) or "flatten" (as in the document: every position has
-        weights of its own in the head, which takes far longer to learn).
-    dropout: before the head.
-    """
-    check_at_least("width", width, 1)
-    check_at_least("num_frames", num_frames, _LEAST_FRAMES)
-    check_at_least("size", size, _LEAST_SIZE)
-    check_choice("fusion", fusion, _FUSIONS)
-    channels = [width << stage for stage in range(_STAGES + 1)]
-    return CSNTiny(
-        num_classes=num_classes, num_frames=num_frames, size=size, channels=channels, fusion=fusion, dropout=dropout
-    )
+csn_tiny = CSNTiny

@@ -6,19 +6,26 @@ import torch
 from torch import nn
 
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
+from vidtrain.models.layers.backbone2d import image_backbone
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 
 ENTRIES = {"early_fusion": Entry(Family.FUSION, "Karpathy et al. 2014", (16, 112))}
 
 
 class EarlyFusion(ClipClassifier):
-    """Time is gone after the first convolution, whose kernel spans all T frames."""
+    """A 2D CNN on 3 T channels: time is gone after the first convolution, whose kernel spans all T frames.
 
-    def __init__(self, *, backbone: ImageBackbone, num_classes: int, num_frames: int, dropout: float = 0.0) -> None:
-        super().__init__(num_features=backbone.out_channels, num_classes=num_classes, dropout=dropout)
+    num_frames: T; clips of another length are refused. backbone: see layers/backbone2d.py. dropout: before the head.
+    Started from 2D weights, the first conv has them repeated T times and divided by T: a still clip then gives the 2D
+    net's features.
+    """
+
+    def __init__(self, *, num_classes: int, num_frames: int, backbone: str = "tiny", dropout: float = 0.0) -> None:
+        check_at_least("num_frames", num_frames, 1)
+        net = image_backbone(backbone, in_channels=3 * num_frames)
+        super().__init__(num_features=net.out_channels, num_classes=num_classes, dropout=dropout)
         self.num_frames = num_frames
-        self.backbone = backbone
+        self.backbone = net
         self.pool = nn.AdaptiveAvgPool2d(1)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
@@ -27,19 +34,4 @@ class EarlyFusion(ClipClassifier):
         return self.pool(self.backbone(x.transpose(1, 2).flatten(1, 2))).flatten(1)
 
 
-def early_fusion(
-    *,
-    num_classes: int,
-    num_frames: int,
-    backbone: str = "tiny",
-    dropout: float = 0.0,
-) -> EarlyFusion:
-    """A 2D CNN on 3 T channels.
-
-    num_frames: T; clips of another length are refused. backbone: see layers/backbone2d.py. dropout: before the head.
-    Started from 2D weights, the first conv has them repeated T times and divided by T: a still clip then gives the 2D
-    net's features.
-    """
-    check_at_least("num_frames", num_frames, 1)
-    net = image_backbone(backbone, in_channels=3 * num_frames)
-    return EarlyFusion(backbone=net, num_classes=num_classes, num_frames=num_frames, dropout=dropout)
+early_fusion = EarlyFusion

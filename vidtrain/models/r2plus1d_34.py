@@ -59,11 +59,15 @@ class _BasicBlock(nn.Module):
 
 
 class R2Plus1D34(ClipClassifier):
-    """Any T, H and W."""
+    """R(2+1)D with 34 layers. Any T, H and W.
+
+    width: channels of the stem, 64 in the paper. dropout: before the head.
+    """
 
     head_name = "fc"
 
-    def __init__(self, *, num_classes: int, width: int, dropout: float) -> None:
+    def __init__(self, *, num_classes: int, width: int = 64, dropout: float = 0.5) -> None:
+        check_width(width)
         super().__init__(num_features=8 * width, num_classes=num_classes, dropout=dropout)
         self.conv1 = _SpaceThenTime(3, width, (3, 7, 7), (1, 2, 2))
         self.bn1 = nn.BatchNorm3d(width)
@@ -87,10 +91,4 @@ class R2Plus1D34(ClipClassifier):
         return self.avgpool(x).flatten(1)
 
 
-def r2plus1d_34(*, num_classes: int, width: int = 64, dropout: float = 0.5) -> R2Plus1D34:
-    """R(2+1)D with 34 layers. Any T, H and W.
-
-    width: channels of the stem, 64 in the paper. dropout: before the head.
-    """
-    check_width(width)
-    return R2Plus1D34(num_classes=num_classes, width=width, dropout=dropout)
+r2plus1d_34 = R2Plus1D34

@@ -40,9 +40,37 @@ CELLS: dict[str, type[ConvCell]] = {
 
 
 class RCN(RecurrentClassifier):
-    """Recurrent from the frames on; the last layer's states, averaged over space, are pooled over time. Any clip."""
+    """Recurrent from the frames on; the last layer's states, averaged over space, are pooled over time. Any clip.
 
-    def __init__(self, *, num_classes: int, cells: Sequence[ConvCell], norm: bool, head: str, dropout: float) -> None:
+    channels: of the states, one number per layer.
+    cell: "rnn" (document 003's tanh), "lstm", "gru", whose reset gate acts after the convolution of the state as in
+        nn.GRU, or "gru_reset_before", where it acts on the state before that (Ballas et al. 2016).
+    kernel: of the cells, odd. stride: of the input convolution of every layer.
+    norm: BatchNorm on the input convolutions, and with ReLU on the last states.
+    head: what is read from the states, averaged over space: the last one, or the mean, max or attention over time.
+    compile_step: torch.compile for the pointwise part of a step (all but rnn). dropout: before the head.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        channels: Sequence[int] = (32, 64, 128, 256),
+        cell: str = "gru",
+        kernel: int = 3,
+        stride: int = 2,
+        norm: bool = True,
+        head: str = "mean",
+        compile_step: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        check_choice("cell", cell, CELLS)
+        check_odd("kernel", kernel)
+        check_at_least("stride", stride, 1)
+        cells = [
+            CELLS[cell](wide, out, kernel=kernel, stride=stride, norm=norm, compiled=compile_step)
+            for wide, out in itertools.pairwise([3, *widths("channels", channels)])
+        ]
         super().__init__(num_features=cells[-1].channels, num_classes=num_classes, dropout=dropout)
         self.layers = nn.ModuleList(cells)
         self.readout = readout(self.num_features, norm=norm)
@@ -62,33 +90,4 @@ class RCN(RecurrentClassifier):
         return out, (tuple(after), pooled)
 
 
-def rcn(
-    *,
-    num_classes: int,
-    channels: Sequence[int] = (32, 64, 128, 256),
-    cell: str = "gru",
-    kernel: int = 3,
-    stride: int = 2,
-    norm: bool = True,
-    head: str = "mean",
-    compile_step: bool = False,
-    dropout: float = 0.0,
-) -> RCN:
-    """A recurrent convolutional network.
-
-    channels: of the states, one number per layer.
-    cell: "rnn" (document 003's tanh), "lstm", "gru", whose reset gate acts after the convolution of the state as in
-        nn.GRU, or "gru_reset_before", where it acts on the state before that (Ballas et al. 2016).
-    kernel: of the cells, odd. stride: of the input convolution of every layer.
-    norm: BatchNorm on the input convolutions, and with ReLU on the last states.
-    head: what is read from the states, averaged over space: the last one, or the mean, max or attention over time.
-    compile_step: torch.compile for the pointwise part of a step (all but rnn). dropout: before the head.
-    """
-    check_choice("cell", cell, CELLS)
-    check_odd("kernel", kernel)
-    check_at_least("stride", stride, 1)
-    cells = [
-        CELLS[cell](wide, out, kernel=kernel, stride=stride, norm=norm, compiled=compile_step)
-        for wide, out in itertools.pairwise([3, *widths("channels", channels)])
-    ]
-    return RCN(num_classes=num_classes, cells=cells, norm=norm, head=head, dropout=dropout)
+rcn = RCN

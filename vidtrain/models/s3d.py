@@ -85,16 +85,22 @@ class _HalvingPool(nn.MaxPool3d):
 
 
 class S3D(ClipClassifier):
-    """Keys of the layers are torchvision's. Any T, H and W.
+    """S3D. Keys of the layers are torchvision's. Any T, H and W.
 
     The head reads windows of 2 x 7 x 7 positions of the last map and averages their logits, as torchvision does: at
     16 x 224 x 224 that is the average of the map, in larger clips its border counts less. Maps that are smaller than
     the window, which torchvision refuses, are averaged.
+
+    width: channels of the first convolution, the others are in proportion; published weights need 64.
+    gating: S3D-G's self-gating after each temporal convolution. dropout: before the head.
     """
 
     head_name = "classifier"
 
-    def __init__(self, *, num_classes: int, width: int, gating: bool, dropout: float) -> None:
+    def __init__(
+        self, *, num_classes: int, width: int = FULL_WIDTH, gating: bool = False, dropout: float = 0.2
+    ) -> None:
+        check_at_least("width", width, 1)
         blocks = list(inception_blocks(width))
         super().__init__(num_features=blocks[-1][2].out, num_classes=num_classes, dropout=dropout)
         w2, w3 = scaled(64, width), scaled(192, width)
@@ -121,11 +127,4 @@ class S3D(ClipClassifier):
         return F.avg_pool3d(x, window, 1).mean((2, 3, 4))
 
 
-def s3d(*, num_classes: int, width: int = FULL_WIDTH, gating: bool = False, dropout: float = 0.2) -> S3D:
-    """S3D, the net of torchvision's weights.
-
-    width: channels of the first convolution, the others are in proportion; published weights need 64.
-    gating: S3D-G's self-gating after each temporal convolution. dropout: before the head.
-    """
-    check_at_least("width", width, 1)
-    return S3D(num_classes=num_classes, width=width, gating=gating, dropout=dropout)
+s3d = S3D

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
+from vidtrain.models.layers.backbone2d import image_backbone
 from vidtrain.models.layers.classifier import ClipClassifier, check_clip
 
 ENTRIES = {"single_frame": Entry(Family.FUSION, "Karpathy et al. 2014", (16, 112))}
@@ -18,11 +18,14 @@ class SingleFrame(ClipClassifier):
 
     The head is linear and dropout is off in eval(), so the head of the averaged features is the average of the
     frames' logits.
+
+    backbone: see layers/backbone2d.py. dropout: before the head.
     """
 
-    def __init__(self, *, backbone: ImageBackbone, num_classes: int, dropout: float = 0.0) -> None:
-        super().__init__(num_features=backbone.out_channels, num_classes=num_classes, dropout=dropout)
-        self.backbone = backbone
+    def __init__(self, *, num_classes: int, backbone: str = "tiny", dropout: float = 0.0) -> None:
+        net = image_backbone(backbone)
+        super().__init__(num_features=net.out_channels, num_classes=num_classes, dropout=dropout)
+        self.backbone = net
         self.pool = nn.AdaptiveAvgPool2d(1)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
@@ -38,10 +41,4 @@ class SingleFrame(ClipClassifier):
         return features.unflatten(0, (batch, -1)).mean(1)
 
 
-def single_frame(*, num_classes: int, backbone: str = "tiny", dropout: float = 0.0) -> SingleFrame:
-    """A 2D CNN on single frames.
-
-    backbone: see layers/backbone2d.py. dropout: before the head.
-    """
-    net = image_backbone(backbone)
-    return SingleFrame(backbone=net, num_classes=num_classes, dropout=dropout)
+single_frame = SingleFrame

@@ -42,9 +42,17 @@ _NETS = {"tiny": (_tiny, 16, 8, 1), "lecture": (_lecture, 12, 2, 4)}
 
 
 class SlowFusion(ClipClassifier):
-    """3D convolutions, then the average over time and space. Any T, H and W from the net's least size on."""
+    """A small 3D CNN, then the average over time and space. Any T, H and W from the net's least size on.
 
-    def __init__(self, *, net: str, width: int | None, num_classes: int, dropout: float = 0.0) -> None:
+    net: "tiny" (four conv-BN-ReLU stages) or "lecture" (exactly 003's 3D net).
+    width: channels of the first conv, which the others are multiples of; None is 16 for tiny, 12 for lecture.
+    dropout: before the head.
+    """
+
+    def __init__(self, *, num_classes: int, net: str = "tiny", width: int | None = None, dropout: float = 0.0) -> None:
+        check_choice("net", net, _NETS)
+        if width is not None:
+            check_at_least("width", width, 1)
         layers, default_width, growth, least = _NETS[net]
         width = default_width if width is None else width
         super().__init__(num_features=growth * width, num_classes=num_classes, dropout=dropout)
@@ -63,14 +71,4 @@ class SlowFusion(ClipClassifier):
         return self.pool(self.net(x)).flatten(1)
 
 
-def slow_fusion(*, num_classes: int, net: str = "tiny", width: int | None = None, dropout: float = 0.0) -> SlowFusion:
-    """A small 3D CNN.
-
-    net: "tiny" (four conv-BN-ReLU stages) or "lecture" (exactly 003's 3D net).
-    width: channels of the first conv, which the others are multiples of; None is 16 for tiny, 12 for lecture.
-    dropout: before the head.
-    """
-    check_choice("net", net, _NETS)
-    if width is not None:
-        check_at_least("width", width, 1)
-    return SlowFusion(net=net, width=width, num_classes=num_classes, dropout=dropout)
+slow_fusion = SlowFusion

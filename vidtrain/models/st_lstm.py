@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
+from vidtrain.models.layers.backbone2d import image_backbone
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.frame_features import OnFrames
 from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool
@@ -27,31 +27,41 @@ INPUTS = ("flatten", "avg")
 
 
 class STLSTM(OnFrames):
-    """Any T; H and W are fixed, as every position of the map has a row of W_a."""
+    """Document 000's spatio-temporal LSTM on the maps of a 2D CNN. Any T.
+
+    size: of the frames; no other fits, as every position of the map has a row of W_a.
+    backbone: see layers/backbone2d.py.
+    frozen: the CNN is not trained; no gradient and no activations of it are kept.
+    inputs: what the LSTM reads of a frame's map: all of it ("flatten") or its mean over space ("avg").
+    hidden, layers: of the LSTM. head: "last" v_t, or the "mean", "max" or "attention" over time.
+    dropout: before the head.
+    """
 
     def __init__(
         self,
         *,
         num_classes: int,
-        backbone: ImageBackbone,
         size: int,
-        inputs: str,
-        hidden: int,
-        layers: int,
-        head: str,
-        frozen: bool,
-        dropout: float,
+        backbone: str = "resnet18",
+        frozen: bool = False,
+        inputs: str = "flatten",
+        hidden: int = 256,
+        layers: int = 1,
+        head: str = "mean",
+        dropout: float = 0.0,
     ) -> None:
-        features = backbone.out_channels + hidden
-        super().__init__(
-            backbone=backbone, frozen=frozen, num_features=features, num_classes=num_classes, dropout=dropout
-        )
-        high, wide = backbone.map_size(size)
+        check_at_least("size", size, 1)
+        check_at_least("hidden", hidden, 1)
+        check_choice("inputs", inputs, INPUTS)
+        net = image_backbone(backbone)
+        features = net.out_channels + hidden
+        super().__init__(backbone=net, frozen=frozen, num_features=features, num_classes=num_classes, dropout=dropout)
+        high, wide = net.map_size(size)
         places = high * wide
         self.size = size
         self.flat = inputs == "flatten"
         self.encoder = SequenceEncoder(
-            backbone.out_channels * (places if self.flat else 1), cell="lstm", hidden=hidden, layers=layers
+            net.out_channels * (places if self.flat else 1), cell="lstm", hidden=hidden, layers=layers
         )
         self.attention = nn.Linear(hidden, places)
         nn.init.zeros_(self.attention.weight)
@@ -75,38 +85,4 @@ class STLSTM(OnFrames):
         return out, (cells, pooled)
 
 
-def st_lstm(
-    *,
-    num_classes: int,
-    size: int,
-    backbone: str = "resnet18",
-    frozen: bool = False,
-    inputs: str = "flatten",
-    hidden: int = 256,
-    layers: int = 1,
-    head: str = "mean",
-    dropout: float = 0.0,
-) -> STLSTM:
-    """Document 000's spatio-temporal LSTM on the maps of a 2D CNN.
-
-    size: of the frames; no other fits.
-    backbone: see layers/backbone2d.py.
-    frozen: the CNN is not trained; no gradient and no activations of it are kept.
-    inputs: what the LSTM reads of a frame's map: all of it ("flatten") or its mean over space ("avg").
-    hidden, layers: of the LSTM. head: "last" v_t, or the "mean", "max" or "attention" over time.
-    dropout: before the head.
-    """
-    check_at_least("size", size, 1)
-    check_at_least("hidden", hidden, 1)
-    check_choice("inputs", inputs, INPUTS)
-    return STLSTM(
-        num_classes=num_classes,
-        backbone=image_backbone(backbone),
-        size=size,
-        inputs=inputs,
-        hidden=hidden,
-        layers=layers,
-        head=head,
-        frozen=frozen,
-        dropout=dropout,
-    )
+st_lstm = STLSTM

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from vidtrain.data.manifest.files import PACK_EXTENSION
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.errors import VideoError
 from vidtrain.remote import is_url
 from vidtrain.store_cache import Cache
-from vidtrain.types import Frames, Indices, VideoInfo
+from vidtrain.types import Frames, Indices
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class AnyReader:
         return self.video.open(path)
 
 
-class FetchedVideo:
+class FetchedVideo(OpenVideo):
     """A video of a store, read from the copy that this machine keeps; errors name the video, not the copy."""
 
     def __init__(self, path: str, reader: VideoReader) -> None:
@@ -45,10 +44,7 @@ class FetchedVideo:
             self._video = reader.open(file)
         except VideoError as error:
             raise VideoError(path, error.reason) from None
-
-    @property
-    def info(self) -> VideoInfo:
-        return self._video.info
+        self.info = self._video.info
 
     def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
         """The frames `indices` as RGB uint8 (N, H, W, 3), see `OpenVideo.read`."""
@@ -59,11 +55,3 @@ class FetchedVideo:
 
     def close(self) -> None:
         self._video.close()
-
-    def __enter__(self) -> FetchedVideo:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

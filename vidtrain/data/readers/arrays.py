@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -59,33 +58,21 @@ class ArrayReader:
         return self.otherwise.open(path)
 
 
-class ArrayVideo:
+class ArrayVideo(OpenVideo):
     """An array being read, see `vidtrain.data.readers.base.OpenVideo`."""
 
     def __init__(self, name: str, frames: Frames, fps: float) -> None:
         self._name = name
         self._frames = frames
         count, height, width, _ = frames.shape
-        self._info = VideoInfo(num_frames=count, fps=fps, height=height, width=width)
-
-    @property
-    def info(self) -> VideoInfo:
-        return self._info
+        self.info = VideoInfo(num_frames=count, fps=fps, height=height, width=width)
 
     def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
         """A copy of the frames `indices`, uint8 (N, H, W, 3), scaled as the frames of files are."""
-        slots = slots_of(self._name, indices, self._info.num_frames)  # or a negative index would count from the end
+        slots = slots_of(self._name, indices, self.info.num_frames)  # or a negative index would count from the end
         wanted = sorted(slots)
         found = self._frames[wanted] if size is None else scaled(self._frames[wanted], size)
         return found[np.searchsorted(wanted, indices)]
 
     def close(self) -> None:
         """Nothing is open."""
-
-    def __enter__(self) -> ArrayVideo:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from vidtrain.types import Frames, Indices, VideoInfo
 
+_Opened = TypeVar("_Opened", bound="OpenVideo")
+
 
 class OpenVideo(Protocol):
-    """A video being read. Use it as a context manager, in the process that opened it, and close it at once."""
+    """A video being read. Use it as a context manager, in the process that opened it, and close it at once.
 
-    @property
-    def info(self) -> VideoInfo:
-        """Frames shown, their rate and size: known before a frame is decoded, and the same for every reader."""
-        ...
+    A class that is derived from it sets `info`, and has `read` and `close`.
+    """
+
+    info: VideoInfo
+    """Frames shown, their rate and size: known before a frame is decoded, and the same for every reader."""
 
     def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
         """The frames `indices` in the order asked for (any order, repeats allowed) as RGB uint8 (N, H, W, 3).
@@ -34,11 +37,13 @@ class OpenVideo(Protocol):
 
     def close(self) -> None: ...
 
-    def __enter__(self) -> OpenVideo: ...
+    def __enter__(self: _Opened) -> _Opened:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
 
 class VideoReader(Protocol):

@@ -15,20 +15,21 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Annotated, Any, Final
 
 import numpy as np
 
 from vidtrain.data.readers.base import OpenVideo
+from vidtrain.data.readers.checked import CheckedVideo
 from vidtrain.data.readers.guarded import Guarded
 from vidtrain.data.readers.pyav.convert import scaled
 from vidtrain.data.readers.pyav.packets import PacketTable, false_keys, loses_palette
-from vidtrain.data.readers.pyav.reader import PyAVVideo, slots_of
+from vidtrain.data.readers.pyav.reader import PyAVVideo
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.members import open_bytes, stretch_of
 from vidtrain.ranges import LONGEST, Range
-from vidtrain.types import Frames, Indices, VideoInfo
+from vidtrain.types import Frames, Indices
 
 _CONTAINERS: Final = ("mov", "matroska", "avi", "flv")
 
@@ -60,38 +61,19 @@ class DecordReader:
         _import_decord()
 
 
-class DecordVideo:
+class DecordVideo(CheckedVideo):
     """A video being read, see `vidtrain.data.readers.base.OpenVideo`."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        with PyAVVideo(path, inspect=True) as probe:
-            self._info = probe.info
-            reason = _why_not(probe)
-        if reason:
-            raise VideoError(path, f"{reason}: use decoder=pyav")
-        self._opened: tuple[tuple[int, int], Any] | None = None
+    library = "decord"
 
-    @property
-    def info(self) -> VideoInfo:
-        return self._info
+    def _why_not(self, probe: PyAVVideo) -> str:
+        return _why_not(probe)
 
-    def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
-        """The frames `indices` as RGB uint8 (N, H, W, 3), see `OpenVideo.read`."""
-        slots_of(self._path, indices, self._info.num_frames)  # checks them
-        decord = _import_decord()
-        size = size or (self._info.height, self._info.width)
-        if len(indices) == 0:
-            return np.empty((0, *size, 3), np.uint8)
-        wanted, place = np.unique(indices, return_inverse=True)
-        frames = self._batch(decord, wanted, size)
-        return frames if len(wanted) == len(indices) and (np.diff(place) > 0).all() else frames[place]
-
-    def _batch(self, decord: ModuleType, wanted: Indices, size: tuple[int, int]) -> Frames:
-        """Unique ascending frames. decord fails at some widths (its rows are padded): then scale its own size here."""
-        native = self._info.height, self._info.width
+    def _batch(self, wanted: Indices, size: tuple[int, int]) -> Frames:
+        """decord fails at some widths (its rows are padded): then scale its own size here."""
+        decord, native = _import_decord(), (self.info.height, self.info.width)
         try:
-            frames: Frames = self._sized(decord, size).get_batch(wanted.tolist()).asnumpy()
+            frames: Frames = self._sized(size).get_batch(wanted.tolist()).asnumpy()
         except (decord.DECORDError, RuntimeError, IndexError) as error:
             self._opened = None
             if "size must exactly match" not in str(error):
@@ -99,32 +81,14 @@ class DecordVideo:
             if size == native:
                 reason = f"decord cannot deliver frames {size[1]} pixels wide: use decoder=pyav"
                 raise VideoError(self._path, reason) from None
-            return scaled(self._batch(decord, wanted, native), size)
+            return scaled(self._batch(wanted, native), size)
         return frames
 
-    def _sized(self, decord: ModuleType, size: tuple[int, int]) -> Any:
-        """decord's reader that scales to `size` while decoding; opened again when the size changes."""
-        if self._opened is None or self._opened[0] != size:
-            height, width = size
-            whole = stretch_of(self._path).size is None
-            with nullcontext(f"file:{self._path}") if whole else open_bytes(self._path) as source:  # read into memory
-                reader = decord.VideoReader(source, num_threads=1, height=height, width=width)
-            if len(reader) != self._info.num_frames:
-                counts = f"decord counts {len(reader)} frames, {self._info.num_frames} are shown"
-                raise VideoError(self._path, f"{counts}: use decoder=pyav")
-            self._opened = size, reader
-        return self._opened[1]
-
-    def close(self) -> None:
-        self._opened = None
-
-    def __enter__(self) -> DecordVideo:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _open(self, size: tuple[int, int]) -> Any:
+        height, width = size
+        whole = stretch_of(self._path).size is None
+        with nullcontext(f"file:{self._path}") if whole else open_bytes(self._path) as source:  # read into memory
+            return _import_decord().VideoReader(source, num_threads=1, height=height, width=width)
 
 
 def _import_decord() -> ModuleType:

@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -56,28 +55,24 @@ class Guarded:
         return GuardedVideo(self, path)
 
 
-class GuardedVideo:
+class GuardedVideo(OpenVideo):
     """A video that is open in a worker, see `vidtrain.data.readers.base.OpenVideo`."""
 
     def __init__(self, settings: Guarded, path: str) -> None:
         self._settings = settings
         self._path = path
-        self._worker, self._number, self._info = self._twice(self._open)
-
-    @property
-    def info(self) -> VideoInfo:
-        return self._info
+        self._worker, self._number, self.info = self._twice(self._open)
 
     def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
         """The frames `indices` as RGB uint8 (N, H, W, 3), see `OpenVideo.read`."""
         indices = np.asarray(indices, dtype=np.int64)
-        slots_of(self._path, indices, self._info.num_frames)  # checks them
-        pixels = self._info.num_frames * self._info.height * self._info.width
+        slots_of(self._path, indices, self.info.num_frames)  # checks them
+        pixels = self.info.num_frames * self.info.height * self.info.width
         seconds = max(self._settings.timeout, pixels / _PIXELS_A_SECOND)
 
         def read_here() -> Frames:
             if not self._worker.usable:  # another file has taken it along
-                self._worker, self._number, self._info = self._open()
+                self._worker, self._number, self.info = self._open()
             frames: Frames = self._ask(self._worker, seconds, "read", self._number, indices, size)
             return frames
 
@@ -87,14 +82,6 @@ class GuardedVideo:
         if self._number >= 0 and self._worker.usable:
             self._worker.tell(START_SECONDS, "close", self._number)
         self._number = -1
-
-    def __enter__(self) -> GuardedVideo:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _open(self) -> tuple[Worker, int, VideoInfo]:
         size = 0

@@ -22,7 +22,6 @@ import struct
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 import av
@@ -31,6 +30,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from vidtrain.data.manifest.files import natural_key
+from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.pyav.convert import Converter, Orientation
 from vidtrain.data.readers.pyav.opening import packet_of
 from vidtrain.data.readers.pyav.reader import slots_of
@@ -68,7 +68,7 @@ class FrameFolderReader:
         return FrameFolderVideo(path, self.fps)
 
 
-class FrameFolderVideo:
+class FrameFolderVideo(OpenVideo):
     """A folder being read, see `vidtrain.data.readers.base.OpenVideo`."""
 
     def __init__(self, path: str, fps: float) -> None:
@@ -78,15 +78,11 @@ class FrameFolderVideo:
         self._converters: dict[Orientation, Converter] = {}
         frame, orientation = self._decode(0)
         height, width = orientation.shape(frame.height, frame.width)
-        self._info = VideoInfo(num_frames=len(self._names), fps=fps, height=height, width=width)
-
-    @property
-    def info(self) -> VideoInfo:
-        return self._info
+        self.info = VideoInfo(num_frames=len(self._names), fps=fps, height=height, width=width)
 
     def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
         """The images `indices` as RGB uint8 (N, H, W, 3), see `OpenVideo.read`."""
-        native = self._info.height, self._info.width
+        native = self.info.height, self.info.width
         out = np.empty((len(indices), *(size or native), 3), np.uint8)
         for number, (first, *others) in sorted(slots_of(self._path, indices, len(self._names)).items()):
             frame, orientation = self._decode(number)
@@ -105,14 +101,6 @@ class FrameFolderVideo:
 
     def close(self) -> None:
         """Nothing is open between two reads."""
-
-    def __enter__(self) -> FrameFolderVideo:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _decode(self, number: int) -> tuple[VideoFrame, Orientation]:
         """An image as it is stored and how it is to be turned, or VideoError."""

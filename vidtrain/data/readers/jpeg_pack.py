@@ -23,7 +23,6 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Final
 
 import av
@@ -32,6 +31,7 @@ import numpy.typing as npt
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
+from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.pyav.convert import Converter, Orientation
 from vidtrain.data.readers.pyav.opening import packet_of
 from vidtrain.data.readers.pyav.reader import slots_of
@@ -58,7 +58,7 @@ class JpegPackReader:
         return JpegPackVideo(path)
 
 
-class JpegPackVideo:
+class JpegPackVideo(OpenVideo):
     """A pack being read, see `vidtrain.data.readers.base.OpenVideo`."""
 
     def __init__(self, path: str) -> None:
@@ -72,7 +72,7 @@ class JpegPackVideo:
         except (OSError, ValueError) as error:
             raise VideoError(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
         try:
-            self._info, self._offsets, self._checks = _read_head(path, self._file)
+            self.info, self._offsets, self._checks = _read_head(path, self._file)
         except OSError as error:
             self._file.close()
             raise VideoError(path, f"cannot be read ({error.strerror or error})") from None
@@ -80,24 +80,20 @@ class JpegPackVideo:
             self._file.close()
             raise
 
-    @property
-    def info(self) -> VideoInfo:
-        return self._info
-
     def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
         """The frames `indices` as RGB uint8 (N, H, W, 3), see `OpenVideo.read`."""
-        out = np.empty((len(indices), *(size or (self._info.height, self._info.width)), 3), np.uint8)
+        out = np.empty((len(indices), *(size or (self.info.height, self.info.width)), 3), np.uint8)
         converter, decoder = Converter(Orientation()), _new_decoder()
-        for number, (first, *others) in sorted(slots_of(self._path, indices, self._info.num_frames).items()):
+        for number, (first, *others) in sorted(slots_of(self._path, indices, self.info.num_frames).items()):
             converter.write(self._decode(decoder, number), out[first])
             out[others] = out[first]
         return out
 
     def read_grey(self, indices: Indices) -> npt.NDArray[np.uint8]:
         """The brightness of the images `indices` as stored, uint8 (N, H, W); raises as `read` does."""
-        height, width = self._info.height, self._info.width
+        height, width = self.info.height, self.info.width
         out, decoder = np.empty((len(indices), height, width), np.uint8), _new_decoder()
-        for number, (first, *others) in sorted(slots_of(self._path, indices, self._info.num_frames).items()):
+        for number, (first, *others) in sorted(slots_of(self._path, indices, self.info.num_frames).items()):
             plane = self._decode(decoder, number).planes[0]
             out[first] = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)[:height, :width]
             out[others] = out[first]
@@ -106,17 +102,9 @@ class JpegPackVideo:
     def close(self) -> None:
         self._file.close()
 
-    def __enter__(self) -> JpegPackVideo:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _decode(self, decoder: VideoCodecContext, number: int) -> VideoFrame:
         """Frame `number`, or VideoError."""
-        which = f"frame {number} of {self._info.num_frames}"
+        which = f"frame {number} of {self.info.num_frames}"
         start, end = int(self._offsets[number]), int(self._offsets[number + 1])
         data = bytearray(end - start)
         try:
@@ -133,9 +121,9 @@ class JpegPackVideo:
             frames = []
         if len(frames) != 1 or frames[0].is_corrupt:
             raise VideoError(self._path, f"{which} does not decode")
-        if (frames[0].height, frames[0].width) != (self._info.height, self._info.width):
+        if (frames[0].height, frames[0].width) != (self.info.height, self.info.width):
             got = f"{frames[0].width}x{frames[0].height}"
-            raise VideoError(self._path, f"{which} is {got}, not {self._info.width}x{self._info.height}")
+            raise VideoError(self._path, f"{which} is {got}, not {self.info.width}x{self.info.height}")
         return frames[0]
 
 

@@ -15,20 +15,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Annotated, Any, Final
 
 import numpy as np
 
 from vidtrain.data.readers.base import OpenVideo
+from vidtrain.data.readers.checked import CheckedVideo
 from vidtrain.data.readers.guarded import Guarded
 from vidtrain.data.readers.pyav.convert import Orientation, scaled
 from vidtrain.data.readers.pyav.packets import false_keys, loses_palette
-from vidtrain.data.readers.pyav.reader import PyAVVideo, slots_of
+from vidtrain.data.readers.pyav.reader import PyAVVideo
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.members import mapped, stretch_of
 from vidtrain.ranges import LONGEST, Range
-from vidtrain.types import Frames, Indices, VideoInfo
+from vidtrain.types import Frames, Indices
 
 _CONTAINERS: Final = ("mov", "matroska", "avi", "flv", "gif")
 _ROTATES: Final = (0, 11)  # the version from which it turns frames
@@ -70,74 +70,42 @@ class TorchCodecReader:
         _import_decoder(self.device)
 
 
-class TorchCodecVideo:
+class TorchCodecVideo(CheckedVideo):
     """A video being read, see `vidtrain.data.readers.base.OpenVideo`."""
 
+    library = "torchcodec"
+
     def __init__(self, path: str, device: str) -> None:
-        self._path = path
         self._device = device
-        with PyAVVideo(path, inspect=True) as probe:
-            self._info = probe.info
-            self._stream = probe.file.stream.index
-            reason = _why_not(probe, device)
-        if reason:
-            raise VideoError(path, f"{reason}: use decoder=pyav")
-        self._opened: tuple[tuple[int, int], Any] | None = None
+        super().__init__(path)
 
-    @property
-    def info(self) -> VideoInfo:
-        return self._info
+    def _why_not(self, probe: PyAVVideo) -> str:
+        return _why_not(probe, self._device)
 
-    def read(self, indices: Indices, size: tuple[int, int] | None = None) -> Frames:
-        """The frames `indices` as RGB uint8 (N, H, W, 3), see `OpenVideo.read`."""
-        slots_of(self._path, indices, self._info.num_frames)  # checks them
-        native = self._info.height, self._info.width
-        size = size or native
-        if len(indices) == 0:
-            return np.empty((0, *size, 3), np.uint8)
-        wanted, place = np.unique(indices, return_inverse=True)
+    def _batch(self, wanted: Indices, size: tuple[int, int]) -> Frames:
         try:
             frames = self._sized(size).get_frames_at(wanted.tolist()).data
         except (RuntimeError, ValueError, IndexError) as error:
             self._opened = None
             raise VideoError(self._path, f"torchcodec: {_gist(error)} (decoder=pyav may read it)") from None
-        if tuple(frames.shape[1:3]) not in (size, native):
+        if tuple(frames.shape[1:3]) not in (size, (self.info.height, self.info.width)):
             raise VideoError(self._path, f"torchcodec gives frames of another size ({tuple(frames.shape[1:3])})")
-        ours = _fitted(frames, size)
-        return ours if len(wanted) == len(indices) and (np.diff(place) > 0).all() else ours[place]
+        return _fitted(frames, size)
 
-    def _sized(self, size: tuple[int, int]) -> Any:
-        """torchcodec's decoder, which scales to `size` where it can; opened again when the size changes."""
-        if self._opened is None or self._opened[0] != size:
-            decoder_class, resize = _import_decoder(self._device)
-            options = {}
-            if resize is not None and size != (self._info.height, self._info.width):
-                options["transforms"] = [resize(size)]
-            decoder = decoder_class(
-                self._path if stretch_of(self._path).size is None else mapped(self._path).tobytes(),
-                stream_index=self._stream,
-                dimension_order="NHWC",
-                num_ffmpeg_threads=1,
-                device=self._device,
-                seek_mode="exact",
-                **options,
-            )
-            if len(decoder) != self._info.num_frames:
-                counts = f"torchcodec counts {len(decoder)} frames, {self._info.num_frames} are shown"
-                raise VideoError(self._path, f"{counts}: use decoder=pyav")
-            self._opened = size, decoder
-        return self._opened[1]
-
-    def close(self) -> None:
-        self._opened = None
-
-    def __enter__(self) -> TorchCodecVideo:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _open(self, size: tuple[int, int]) -> Any:
+        decoder_class, resize = _import_decoder(self._device)
+        options = {}
+        if resize is not None and size != (self.info.height, self.info.width):
+            options["transforms"] = [resize(size)]
+        return decoder_class(
+            self._path if stretch_of(self._path).size is None else mapped(self._path).tobytes(),
+            stream_index=self._stream,
+            dimension_order="NHWC",
+            num_ffmpeg_threads=1,
+            device=self._device,
+            seek_mode="exact",
+            **options,
+        )
 
 
 def _fitted(frames: Any, size: tuple[int, int]) -> Frames:

@@ -57,7 +57,6 @@ _HUGGING_FACE: tuple[Rule, ...] = (
 )
 _NOT_READ = ("predictor.", "pos_embed")
 """What files hold besides: the predictor of pre-training, and a table of positions that rotation has replaced."""
-_PROBE = ("pooler.", "head.")
 
 
 def _ours(state: Mapping[str, torch.Tensor], rules: tuple[Rule, ...]) -> State:

@@ -19,12 +19,12 @@ videos) are applied; an orientation note inside an H.264 stream itself is not.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Annotated
 
 import av
 import numpy as np
 
+from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.pyav.convert import Converter, Orientation
 from vidtrain.data.readers.pyav.decoding import ShownFrames, find_frames
 from vidtrain.data.readers.pyav.opening import OpenFile
@@ -52,7 +52,7 @@ class PyAVReader:
         return PyAVVideo(path, timeout=self.timeout)
 
 
-class PyAVVideo:
+class PyAVVideo(OpenVideo):
     """A video being read, see `vidtrain.data.readers.base.OpenVideo`."""
 
     def __init__(self, path: str, *, timeout: float | None = PyAVReader.timeout, inspect: bool = False) -> None:
@@ -61,15 +61,11 @@ class PyAVVideo:
         try:
             self._frames: ShownFrames = find_frames(self._file, inspect=inspect)
             self.orientation = self._find_orientation()
-            self._info = self._describe()
+            self.info = self._describe()
         except BaseException:
             self._file.close()
             raise
         self._converter = Converter(self.orientation)
-
-    @property
-    def info(self) -> VideoInfo:
-        return self._info
 
     @property
     def file(self) -> OpenFile:
@@ -86,8 +82,8 @@ class PyAVVideo:
 
         Memory: the result, and no frame that is not in it.
         """
-        slots = slots_of(self._path, indices, self._info.num_frames)
-        out = np.empty((len(indices), *(size or (self._info.height, self._info.width)), 3), np.uint8)
+        slots = slots_of(self._path, indices, self.info.num_frames)
+        out = np.empty((len(indices), *(size or (self.info.height, self.info.width)), 3), np.uint8)
         missing = set(slots)
         for number, frame in self._frames.get(sorted(slots)):
             missing.discard(number)
@@ -95,24 +91,16 @@ class PyAVVideo:
             try:
                 self._converter.write(frame, out[first])
             except (av.error.FFmpegError, ValueError) as error:
-                reason = f"frame {number} of {self._info.num_frames} does not convert to RGB ({error})"
+                reason = f"frame {number} of {self.info.num_frames} does not convert to RGB ({error})"
                 raise VideoError(self._path, reason) from None
             out[others] = out[first]
         if missing:
-            raise VideoError(self._path, f"frame {min(missing)} of {self._info.num_frames} does not decode")
+            raise VideoError(self._path, f"frame {min(missing)} of {self.info.num_frames} does not decode")
         return out
 
     def close(self) -> None:
         self._frames.close()
         self._file.close()
-
-    def __enter__(self) -> PyAVVideo:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _find_orientation(self) -> Orientation:
         if not self._file.seen.may_be_turned:

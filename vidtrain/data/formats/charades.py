@@ -54,7 +54,7 @@ def charades(
     Raises:
         DataError: no lists, lines that cannot be used.
     """
-    cut = SplitOptions(val_fraction, seed=split_seed)
+    cut = SplitOptions(val_fraction, 0.0, split_seed)
     if not images_fps > 0:
         raise DataError(f"images_fps={images_fps}: expected images per second, above 0")
     root = check_root(root)

@@ -82,7 +82,7 @@ def _cut(
         if folded:
             train, held = _fold(train, class_names, root, cut, names)
         else:
-            train, held = hold_out(train, fraction / left, cut.seed, names)
+            train, held = hold_out(train, fraction / left, cut.split_seed, names)
         left -= fraction
         unit = "video" if names is None else "group"
         if not len(held):
@@ -99,7 +99,9 @@ def _cut(
             notes.append(f"{split}: no video of {some(lacking)}: the class has a single {unit}, which stays in train")
         how = f"fold {cut.fold} of {cut.folds}, " if folded else ""
         what = "videos" if held.starts is None else "segments"
-        notes.append(f"{split}: {how}{len(held)} {what} held out of train, stratified by class, split_seed={cut.seed}")
+        notes.append(
+            f"{split}: {how}{len(held)} {what} held out of train, stratified by class, split_seed={cut.split_seed}"
+        )
         done[split] = held
     done["train"] = train
     return done, notes
@@ -124,7 +126,7 @@ def _fold(
         which = f"these classes have fewer {unit}: {some(few)}" if few else f"{len(set(groups))} {unit} in all"
         fix = f"set data.folds={fewest} or less" if fewest >= 2 else "add videos, or remove the class"
         raise DataError(f"{root}: folds={cut.folds}: {which}; each fold has to test every class: {fix}")
-    folds = assign_folds(train, cut.folds, cut.seed, names)
+    folds = assign_folds(train, cut.folds, cut.split_seed, names)
     kept = replace(train.take(np.flatnonzero(folds != cut.fold)), missing=train.missing)
     return kept, train.take(np.flatnonzero(folds == cut.fold))
 

@@ -47,7 +47,7 @@ def diving48(
     Raises:
         DataError: no lists, entries that cannot be used.
     """
-    cut = SplitOptions(val_fraction, seed=split_seed)
+    cut = SplitOptions(val_fraction, 0.0, split_seed)
     root = check_root(root)
     given = {"train": train, "test": test}
     files = {

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vidtrain.data.formats._files.finish import finish
 from vidtrain.data.formats._files.places import find_clips, skipped_note
@@ -17,6 +18,7 @@ from vidtrain.data.manifest.files import is_folder, is_video, list_folders, scan
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
+from vidtrain.ranges import takes
 from vidtrain.types import Regex
 
 _KINDS = ".mp4, .mkv, .avi, .mov, .webm"
@@ -25,16 +27,8 @@ _OWN = frozenset({"runs", "check", "stats", "show"})  # what commands write in t
 
 
 @without_gc
-def folder(
-    root: str | Path,
-    *,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-    split_seed: int = 0,
-    group_by: Regex | None = None,
-    folds: int | None = None,
-    fold: int = 0,
-) -> VideoData:
+@takes(SplitOptions, without=["group_by"])
+def folder(root: str | Path, *, group_by: Regex | None = None, **options: Any) -> VideoData:
     """Videos in `<root>/<class>/`, or in `<root>/<split>/<class>/`.
 
     Files in folders below a class folder belong to the class. A folder there that holds images (img_00001.jpg ...)
@@ -44,19 +38,13 @@ def folder(
     Args:
         root: holds the class folders; or a folder train with class folders, with or without val (valid, validation)
             and test beside it; or folders val and test alone, to score a model.
-        val_fraction: share of the videos held out of train for validation, where there is no folder for it; 0: none.
-        test_fraction: the same for testing, used when train is the only split on disk.
-        split_seed: chooses the videos held out.
-        group_by: a regular expression on the path below root. Videos whose match (its first bracket, if any) is the
-            same are never parted: clips cut from one recording, say.
-        folds: cut so many folds, each of which has its share of every class, whole groups together; the test split is
-            one of them, val_fraction is held out of the others. For data without a split of its own.
-        fold: which of the folds is the test split, 0 to folds - 1.
+        group_by, val_fraction, test_fraction, split_seed, folds, fold: how splits that are not there are cut, see
+            `SplitOptions`.
 
     Raises:
         DataError: no root, no or only one class folder, a class without a video, splits with different classes.
     """
-    cut = SplitOptions(val_fraction, test_fraction, split_seed, group_by, folds, fold)
+    cut = SplitOptions(group_by=group_by, **options)
     root = check_root(root)
     homes = _split_homes(root)
     classes = {split: _class_folders(home) for split, home in homes.items()}

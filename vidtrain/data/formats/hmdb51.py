@@ -48,7 +48,7 @@ def hmdb51(
     Raises:
         DataError: no lists, no videos, a line that cannot be used.
     """
-    cut = SplitOptions(val_fraction, seed=split_seed, group_by=_GROUP if val_fraction else None)
+    cut = SplitOptions(val_fraction, 0.0, split_seed, group_by=_GROUP if val_fraction else None)
     if split not in (1, 2, 3):
         raise DataError(f"split={split}: expected 1, 2 or 3, the official splits of HMDB51")
     root = check_root(root)

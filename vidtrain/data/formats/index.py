@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vidtrain.data.features.files import FILE
 from vidtrain.data.formats._files.text import check_root
@@ -12,32 +13,26 @@ from vidtrain.data.manifest.index import fetch_index, read_index
 from vidtrain.data.manifest.manifest import VideoData, joined
 from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
+from vidtrain.ranges import takes
 from vidtrain.remote import check_url, is_url
 from vidtrain.store_cache import Cache
 from vidtrain.types import Regex
 
 
-def index(
-    root: str | Path,
-    *,
-    val_fraction: float = 0.15,
-    split_seed: int = 0,
-    group_by: Regex | None = None,
-    folds: int | None = None,
-    fold: int = 0,
-) -> VideoData:
+@takes(SplitOptions, without=["group_by", "test_fraction"])
+def index(root: str | Path, *, group_by: Regex | None = None, **options: Any) -> VideoData:
     """The splits of an index folder as they were checked or prepared; with `folds`, its videos cut again.
 
     Args:
         root: folder with index.json; or its address in a store, see `vidtrain.remote`.
-        folds, fold, val_fraction, split_seed: as of data=folder, of all the videos together, whatever their split was.
+        folds, fold, val_fraction, split_seed: see `SplitOptions`, of all the videos together, whatever their split was.
             Without folds the splits stay.
         group_by: with folds: a regular expression on the path below root; what it matches is never parted.
 
     Raises:
         DataError: no such folder, no index in it, or one of another version; folds that cannot be cut.
     """
-    cut = SplitOptions(val_fraction, 0.0, split_seed, group_by, folds, fold)
+    cut = SplitOptions(test_fraction=0.0, group_by=group_by, **options)
     if is_url(root):
         url = str(root).rstrip("/")
         check_url(url)
@@ -47,9 +42,9 @@ def index(
         if (folder / FILE).is_file():
             raise DataError(f"{folder}: holds features, not videos: read them with data=features")
         data = read_index(folder)
-    if folds is None:
+    if cut.folds is None:
         return data
     together = joined(list(data.splits.values()))
     splits, notes = cut_splits({"train": together}, data.class_names, folder, cut, own_names=True)
-    note = f"the splits of the index ({', '.join(data.splits)}) were put together and cut into {folds} folds"
+    note = f"the splits of the index ({', '.join(data.splits)}) were put together and cut into {cut.folds} folds"
     return replace(data, splits=splits, notes=(*data.notes, note, *notes))

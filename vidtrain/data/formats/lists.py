@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from vidtrain.data.formats._files.delimited import LAYOUTS, check_options, read_table
 from vidtrain.data.formats._files.finish import finish
@@ -15,10 +16,12 @@ from vidtrain.data.manifest.files import Disk, is_video
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
+from vidtrain.ranges import takes
 from vidtrain.types import FilePath, Regex
 
 
 @without_gc
+@takes(SplitOptions, without=["group_by"])
 def lists(
     root: str | Path,
     *,
@@ -29,12 +32,8 @@ def lists(
     separator: str = "auto",
     header: str | bool = "auto",
     columns: str = "auto",
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-    split_seed: int = 0,
     group_by: Regex | None = None,
-    folds: int | None = None,
-    fold: int = 0,
+    **options: Any,
 ) -> VideoData:
     """Videos named in list files, `path label` a line, and the lists of MMAction2, PySlowFast, PyTorchVideo, VideoMAE.
 
@@ -58,19 +57,13 @@ def lists(
         columns: what the fields of a line without header are: auto, or one of "path label", "path labels",
             "path total label", "path total labels", "path offset total label". auto goes by most of the lines: a
             video file with several numbers has several labels, a folder with two numbers has a total and a label.
-        val_fraction: share of the videos held out of train for validation, where no list is given for it; 0: none.
-        test_fraction: the same for testing, used when train is the only list.
-        split_seed: chooses the videos held out.
-        group_by: a regular expression on the path below root. Videos whose match (its first bracket, if any) is the
-            same are never parted: clips cut from one recording, say.
-        folds: cut so many folds, each of which has its share of every class, whole groups together; the test split is
-            one of them, val_fraction is held out of the others. For data without a split of its own.
-        fold: which of the folds is the test split, 0 to folds - 1.
+        group_by, val_fraction, test_fraction, split_seed, folds, fold: how splits that are not there are cut, see
+            `SplitOptions`.
 
     Raises:
         DataError: no such file, or lines that cannot be used: the first is shown, the others are counted.
     """
-    cut = SplitOptions(val_fraction, test_fraction, split_seed, group_by, folds, fold)
+    cut = SplitOptions(group_by=group_by, **options)
     check_options(separator, header, columns)
     root = check_root(root, stores=True)
     named = {"train": train, "val": val, "test": test}

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.timeline import Timeline
 from vidtrain.errors import DataError, VideoError, did_you_mean, one_of
+from vidtrain.ranges import takes
 from vidtrain.types import FilePath, Regex
 
 _TABLES: Final = (".csv", ".tsv", ".txt")
@@ -49,6 +50,7 @@ _UPLOADED: Final = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before
 
 
 @without_gc
+@takes(SplitOptions, without=["group_by", "folds", "fold"])
 def segments(
     root: str | Path,
     *,
@@ -64,10 +66,8 @@ def segments(
     end_column: str | None = None,
     classes: FilePath | None = None,
     exclude: Sequence[str] = ("Ambiguous",),
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-    split_seed: int = 0,
     group_by: Regex | None = None,
+    **options: Any,
 ) -> VideoData:
     """A row per segment: its video, start, end and label. A video may have many, and they may overlap.
 
@@ -88,16 +88,12 @@ def segments(
         file_column, label_column, start_column, end_column: of tables; None: found by the names that are usual.
         classes: file of class names in the order of their numbers. None: the sorted labels.
         exclude: labels that are no classes; their segments are skipped.
-        val_fraction: share of the training videos held out for validation, where there is no such split; 0: none.
-        test_fraction: the same for testing, used when train is the only split.
-        split_seed: chooses the videos held out.
-        group_by: a regular expression on the path below root. Videos whose match (its first bracket, if any) is the
-            same are never parted.
+        group_by, val_fraction, test_fraction, split_seed: how splits that are not there are cut, see `SplitOptions`.
 
     Raises:
         DataError: no such file, none that is known, or rows that cannot be used: the first is shown.
     """
-    cut = SplitOptions(val_fraction, test_fraction, split_seed, group_by)
+    cut = SplitOptions(group_by=group_by, **options)
     if unit not in _UNITS:
         raise DataError(f"unit={unit}: expected one of {one_of(_UNITS)}{did_you_mean(unit, _UNITS)}")
     if fps is not None and not (math.isfinite(fps) and fps > 0):

@@ -20,6 +20,7 @@ from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
 from vidtrain.members import Member, ends_behind, walk_tar
 from vidtrain.plain import parse_json
+from vidtrain.ranges import takes
 from vidtrain.remote import is_url
 from vidtrain.types import FilePath, Regex
 
@@ -32,16 +33,13 @@ _Row = tuple[tuple[str, ...], float, float]
 
 
 @without_gc
+@takes(SplitOptions, without=["group_by"])
 def shards(
     root: str | Path,
     *,
     classes: FilePath | None = None,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-    split_seed: int = 0,
     group_by: Regex | None = None,
-    folds: int | None = None,
-    fold: int = 0,
+    **options: Any,
 ) -> VideoData:
     """The videos in the tar files of a folder.
 
@@ -62,9 +60,9 @@ def shards(
         DataError: no tar file; one that is none, or is cut off; a sample with two videos, or a label that is none.
     """
     if is_url(root) or (check_root(root) / FILE).is_file():
-        return index(root, val_fraction=val_fraction, split_seed=split_seed, group_by=group_by, folds=folds, fold=fold)
+        return index(root, group_by=group_by, **{key: v for key, v in options.items() if key != "test_fraction"})
     folder = check_root(root)
-    cut = SplitOptions(val_fraction, test_fraction, split_seed, group_by, folds, fold)
+    cut = SplitOptions(group_by=group_by, **options)
     found = (path.relative_to(folder) for path in folder.rglob("*.tar") if path.is_file())
     tars = sorted((str(path) for path in found if not any(part[0] == "." for part in path.parts)), key=natural_key)
     if not tars:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from vidtrain.data.formats._files.column_files import Columns, read_columns
 from vidtrain.data.formats._files.finish import SPLITS, finish
@@ -16,6 +17,7 @@ from vidtrain.data.manifest.files import Disk
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
+from vidtrain.ranges import takes
 from vidtrain.types import FilePath, Regex
 
 _SPLIT_WORDS = {
@@ -26,6 +28,7 @@ _SPLIT_WORDS = {
 
 
 @without_gc
+@takes(SplitOptions, without=["group_by"])
 def table(
     root: str | Path,
     *,
@@ -40,12 +43,8 @@ def table(
     multi_label: bool = False,
     label_separator: str = "|",
     classes: FilePath | None = None,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-    split_seed: int = 0,
     group_by: Regex | None = None,
-    folds: int | None = None,
-    fold: int = 0,
+    **options: Any,
 ) -> VideoData:
     """Videos in tables with a header: .csv, .tsv, .jsonl (an object a line), .json (a list of objects) or .parquet.
 
@@ -68,19 +67,13 @@ def table(
             Parquet; trained as such and scored by mAP.
         label_separator: what stands between two labels of a cell.
         classes: file of class names in the order of their numbers. None: the sorted labels, or the numbers.
-        val_fraction: share of the videos held out of train for validation, where there is no such split; 0: none.
-        test_fraction: the same for testing, used when train is the only split.
-        split_seed: chooses the videos held out.
-        group_by: a regular expression on the path below root. Videos whose match (its first bracket, if any) is the
-            same are never parted.
-        folds: cut so many folds, each of which has its share of every class, whole groups together; the test split is
-            one of them, val_fraction is held out of the others. For data without a split of its own.
-        fold: which of the folds is the test split, 0 to folds - 1.
+        group_by, val_fraction, test_fraction, split_seed, folds, fold: how splits that are not there are cut, see
+            `SplitOptions`.
 
     Raises:
         DataError: no such file or column, or rows that cannot be used: the first is shown, the others are counted.
     """
-    cut = SplitOptions(val_fraction, test_fraction, split_seed, group_by, folds, fold)
+    cut = SplitOptions(group_by=group_by, **options)
     root = check_root(root, stores=True)
     named = {"train": train, "val": val, "test": test}
     files = {split: find_file(name, root, split) for split, name in named.items() if name is not None}

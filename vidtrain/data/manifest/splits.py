@@ -18,6 +18,7 @@ import numpy.typing as npt
 from vidtrain.data.jobs.pool import run
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.errors import DataError
+from vidtrain.types import Regex
 
 
 def hold_out(
@@ -235,23 +236,25 @@ def _search(paths: Sequence[str], group_by: str) -> list[str]:
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How splits are cut from the training videos.
+    """How splits are cut from the training videos. Raises DataError for numbers that make no sense.
 
-    val_fraction, test_fraction: shares to hold out, where the dataset has no such split.
-    seed: another seed, other videos.
-    group_by: regular expression on the path below the root; videos with the same match stay together. None: none.
-    folds, fold: the test split is fold `fold` of `folds`, instead of test_fraction. None: no folds.
-
-    Raises:
-        DataError: numbers that make no sense.
+    A format names group_by itself, since options/paths.py finds regular expressions and paths in what is written there.
     """
 
-    val_fraction: float
-    test_fraction: float = 0.0
-    seed: int = 0
-    group_by: str | None = None
+    val_fraction: float = 0.15
+    """Share of the videos held out of train for validation, where the dataset has no such split; 0: none."""
+    test_fraction: float = 0.15
+    """The same for testing, used when train is the only split."""
+    split_seed: int = 0
+    """Chooses the videos held out."""
+    group_by: Regex | None = None
+    """A regular expression on the path below root. Videos whose match (its first bracket, if any) is the same are never
+    parted: clips cut from one recording, say."""
     folds: int | None = None
+    """Cut so many folds, each of which has its share of every class, whole groups together; the test split is one of
+    them, val_fraction is held out of the others. For data without a split of its own."""
     fold: int = 0
+    """Which of the folds is the test split, 0 to folds - 1."""
 
     def __post_init__(self) -> None:
         for key, value in (("val_fraction", self.val_fraction), ("test_fraction", self.test_fraction)):

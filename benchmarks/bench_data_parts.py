@@ -27,6 +27,7 @@ from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
 
 SHORT, CROP, FRAMES, STRIDE = 128, 112, 16, 4
@@ -108,7 +109,7 @@ def _places(path: str, number: int) -> tuple[Any, Any]:
     """What is known of a video, and the frames of clip `number`: those that TrainClips draws for that copy."""
     with READER.open(path) as video:
         info = video.info
-    return info, random_clip(info.num_frames, info.fps, SPEC, np.random.default_rng((0, 0, 0, number)))[0]
+    return info, random_clip(Timeline.of(info), SPEC, np.random.default_rng((0, 0, 0, number)))[0]
 
 
 def _our_clip(path: str, number: int) -> torch.Tensor:
@@ -159,7 +160,7 @@ def views(videos: dict[str, Path], folder: Path, rounds: int, avi: Path | None) 
 
 def _view_contestants(path: str) -> dict[str, Callable[[int], Any]]:
     info, _ = _places(path, 0)
-    wanted = uniform_clips(info.num_frames, info.fps, SPEC, 10)
+    wanted = uniform_clips(Timeline.of(info), SPEC, 10)
     cuts = EvalCrops(TRANSFORM, 3).all(info)
     views = EvalViews(Manifest.of([path], [0]), CLIP_PARTS, EvalConfig(clips=10, crops=3))
 

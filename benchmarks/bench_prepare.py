@@ -38,6 +38,7 @@ from vidtrain.data.prepare.plan import stamp_of
 from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import CopyFormat, PrepareConfig
 from vidtrain.types import Indices
 
@@ -89,7 +90,7 @@ def measure(entries: list[Contestant], rounds: int) -> dict[str, float]:
         info = video.info
     times: dict[str, list[float]] = {entry.name: [] for entry in entries}
     for number in range(rounds + 1):
-        clip = random_clip(info.num_frames, info.fps, SPEC, np.random.default_rng(number))[0]
+        clip = random_clip(Timeline.of(info), SPEC, np.random.default_rng(number))[0]
         for entry in entries:
             begin = time.process_time()
             entry.read(entry.path, clip, entry.size)

@@ -36,6 +36,7 @@ import numpy.typing as npt
 
 from vidtrain.data.clips.sampling import ClipSpec, random_clip, uniform_clips
 from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.types import Frames, Indices
 
 SHORT_SIDE = 128
@@ -127,13 +128,13 @@ def measure(path: str, readers: dict[str, Reader], rounds: int) -> list[dict[str
         info = video.info
     scale = SHORT_SIDE / min(info.height, info.width)
     size = round(info.height * scale), round(info.width * scale)
-    test = uniform_clips(info.num_frames, info.fps, SPEC, 10).reshape(-1)
+    test = uniform_clips(Timeline.of(info), SPEC, 10).reshape(-1)
     readers = {**readers, "raw": Raw(path).read}
     tasks: dict[str, dict[str, Reader]] = {"open": {"pyav": open_pyav}, "train": readers, "test": readers}
     times: dict[str, dict[str, list[float]]] = {task: {name: [] for name in who} for task, who in tasks.items()}
     for number in range(rounds + 1):
         rng = np.random.default_rng(number)
-        clip = random_clip(info.num_frames, info.fps, SPEC, rng)[0]
+        clip = random_clip(Timeline.of(info), SPEC, rng)[0]
         for task, who in tasks.items():
             for name, read in who.items():
                 begin = time.process_time()

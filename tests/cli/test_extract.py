@@ -26,6 +26,7 @@ from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.features.index import clip_seconds
 from vidtrain.data.formats.features import features
 from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import TransformConfig
 from vidtrain.engine.preprocess import Preprocess
 from vidtrain.shell import cli
@@ -76,14 +77,14 @@ def of(videos: Path) -> list[str]:
 def by_hand(
     model: torch.nn.Module,
     path: str,
-    clips: Callable[[int, float], Indices] = lambda *own: sliding_clips(*own, SPEC, 7),
+    clips: Callable[[Timeline], Indices] = lambda own: sliding_clips(own, SPEC, 7),
 ) -> torch.Tensor:
-    """The features of each clip of a file, one after the other. clips: of a number of frames and their rate."""
+    """The features of each clip of a file, one after the other. clips: of its timeline."""
     found = []
     preprocess = Preprocess([0.45] * 3, [0.225] * 3, torch.device("cpu"))
     with PyAVReader().open(path) as video, torch.no_grad():
         cut = EvalCrops(TransformConfig(size=32, resize=40)).all(video.info)[0]
-        for clip in clips(video.info.num_frames, video.info.fps):
+        for clip in clips(Timeline(video.info.num_frames, video.info.fps)):
             frames = torch.from_numpy(cut.apply(video.read(clip, cut.read_size)))
             found.append(model.forward_features(preprocess({"rgb": frames[None]})["rgb"]))  # type: ignore[operator]
     return torch.cat(found)
@@ -147,8 +148,8 @@ def test_features_are_those_of_a_plain_loop(
     rows = list(csv.DictReader((tmp_path / "out" / "report.csv").open()))
     assert len(rows) == 8
 
-    def expected(frames: int, fps: float) -> Indices:
-        return sliding_clips(frames, fps, SPEC, hop or 7)
+    def expected(line: Timeline) -> Indices:
+        return sliding_clips(line, SPEC, hop or 7)
 
     for row in rows:
         found = torch.from_numpy(np.load(tmp_path / "out" / row["file"]))
@@ -186,11 +187,11 @@ def test_clips_spread_over_each_video(
     rows = list(csv.DictReader((tmp_path / "out" / "report.csv").open()))
     for row in rows:
         found = torch.from_numpy(np.load(tmp_path / "out" / row["file"]))
-        expected = by_hand(model, row["path"], lambda *own: uniform_clips(*own, spec, clips))
+        expected = by_hand(model, row["path"], lambda own: uniform_clips(own, spec, clips))
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     said = f"{clips} {'spread over the video' if spec == SPEC else 'of frames of the whole video'}"
     assert f"over 4-frame clips at 32 px, {said}" in features(tmp_path / "out").features.protocol  # type: ignore[union-attr]
-    own = uniform_clips(40, 10, spec, clips)
+    own = uniform_clips(Timeline(40, 10), spec, clips)
     seconds = np.stack([own.min(1), own.max(1) + 1], 1) / 10
     assert clip_seconds(tmp_path / "out", "train", 0).tolist() == pytest.approx(seconds)
     assert call(*whole).stdout.startswith("8 of 8 videos have features in out (0 now, 8 before)")

@@ -28,6 +28,7 @@ from vidtrain.commands.timeline import Slider, _Found, default_hop
 from vidtrain.data.clips.sampling import sliding_clips
 from vidtrain.data.clips.stream import BrokenClip, ClipBatch
 from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import SamplerConfig
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.tasks.settings import SegmentsConfig
@@ -73,7 +74,7 @@ def test_windows_have_the_numbers_of_eval(
         assert np.allclose(windows.probs.mean(0), whole.probabilities, atol=1e-5)
         with PyAVReader().open(str(path)) as opened:
             info = opened.info
-            indices = sliding_clips(info.num_frames, info.fps, clf.config.sampler, hop, times=info.times)
+            indices = sliding_clips(Timeline.of(info), clf.config.sampler, hop)
             frames = opened.read(np.arange(info.num_frames))
         assert len(windows) == len(indices) > 4
         times = np.arange(71) / info.fps if info.times is None else info.times

@@ -21,6 +21,7 @@ from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers import streaming
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.pyav.reader import PyAVReader, PyAVVideo
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.types import Frames, Indices, VideoInfo
@@ -59,7 +60,7 @@ def expected(path: Path, hop: int | None, spec: SamplerConfig = SPEC, **seconds:
     with PyAVReader().open(str(path)) as video:
         info = video.info
         cut = CUTS.all(info)[0]
-        indices = sliding_clips(info.num_frames, info.fps, spec, hop, **seconds)
+        indices = sliding_clips(Timeline.of(info), spec, hop, **seconds)
         return torch.from_numpy(np.stack([cut.apply(video.read(clip, cut.read_size)) for clip in indices]))
 
 
@@ -140,7 +141,7 @@ def test_clips_spread_over_each_video(videos: list[Path], mode: Any, clips: int)
     for row, path in enumerate(videos):
         with PyAVReader().open(str(path)) as video:
             info, cut = video.info, CUTS.all(video.info)[0]
-            own = uniform_clips(info.num_frames, info.fps, spec, clips)
+            own = uniform_clips(Timeline.of(info), spec, clips)
             one_by_one = [cut.apply(video.read(clip, cut.read_size)) for clip in own]
         assert torch.equal(ended[row], torch.from_numpy(np.stack(one_by_one)))
 
@@ -233,7 +234,7 @@ def test_clips_of_frames_that_turn_out_to_be_spoiled_are_void(videos: list[Path]
             kept = {key: view for key, view in kept.items() if key[0] != row}
         kept |= dict(zip(zip(batch.videos.tolist(), batch.numbers.tolist(), strict=True), batch.views, strict=True))
         broken += [(clip.video, clip.number) for clip in batch.broken]
-    indices = sliding_clips(61, 25, SPEC, 3)
+    indices = sliding_clips(Timeline(61, 25), SPEC, 3)
     assert broken == [(0, n) for n, clip in enumerate(indices.tolist()) if 20 in clip]
     assert broken == [(0, 6)]  # frames 18, 20, 22, 24
     whole = expected(videos[0], 3)
@@ -300,7 +301,7 @@ def test_frames_that_are_not_evenly_spaced(tmp_path: Path) -> None:
     (end,) = batch.ends
     assert end.times is not None
     assert end.times[:-1].tolist() == pytest.approx([time / 10 for time in times])
-    clips = sliding_clips(18, end.fps, SamplerConfig(4, fps=5), "0.5s", times=end.times)
+    clips = sliding_clips(Timeline(18, end.fps, end.times), SamplerConfig(4, fps=5), "0.5s")
     assert end.clips == len(clips)
     assert clips[:3].tolist() == [[0, 2, 4, 6], [5, 7, 9, 11], [10, 11, 12, 12]]
     with PyAVReader().open(str(path)) as video:

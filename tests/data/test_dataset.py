@@ -32,6 +32,7 @@ from vidtrain.data.manifest.manifest import IntLists, Manifest
 from vidtrain.data.motion.motion import motion
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.types import Indices, Sample, VideoInfo
@@ -180,7 +181,7 @@ def test_views_of_one_pass_equal_those_read_one_by_one(manifest: Manifest, crops
     with PyAVReader().open(manifest.paths[4]) as video:
         info = video.info
     number = 0
-    for indices in uniform_clips(info.num_frames, info.fps, SPEC, 3):
+    for indices in uniform_clips(Timeline.of(info), SPEC, 3):
         for cut in cuts.all(info):
             with PyAVReader().open(manifest.paths[4]) as video:
                 view = cut.apply(video.read(indices, cut.read_size))

@@ -23,6 +23,7 @@ from vidtrain.data.readers.any import AnyReader
 from vidtrain.data.readers.decord import DecordReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.streaming import walk
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import CopyFormat
 from vidtrain.errors import DataError, VideoError
 from vidtrain.types import VideoInfo
@@ -97,7 +98,7 @@ def test_a_copy_gives_the_frames_that_its_source_gives(
     for first, last in ((0.0, None), (0.0, 1.0), (1.0, 3.1), (2.004, 9.0), (9.1, 13.0), (12.0, 12.01)):
         for spec in (ClipSpec(8, 2), ClipSpec(8, fps=30), ClipSpec(8, fps=12, short="loop"), ClipSpec(4, fps=7.5)):
             one, two = (
-                uniform_clips(i.num_frames, i.fps, spec, 7, first=first, last=last, times=i.times)
+                uniform_clips(Timeline(i.num_frames, i.fps, i.times), spec, 7, first=first, last=last)
                 for i in (before, after)
             )
             np.testing.assert_array_equal(one, two)

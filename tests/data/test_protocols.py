@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from vidtrain.data.clips.protocols import check_clips, protocol_clips
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.clips.transforms import EvalCrops
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import EvalProtocol as P
 from vidtrain.data.settings import TransformConfig
 from vidtrain.errors import ConfigError, DataError
@@ -99,9 +100,9 @@ def test_frames_are_those_of_the_code_base(name: str) -> None:
         fps = {None: 25.0, 29.97: 30000 / 1001}.get(case["fps"], case["fps"])
         if case.get("no_clip"):
             with pytest.raises(DataError, match="torchvision, which skips it"):
-                protocol_clips(protocol, case["num_frames"], fps, spec, clips)
+                protocol_clips(protocol, Timeline(case["num_frames"], fps), spec, clips)
         else:
-            found = protocol_clips(protocol, case["num_frames"], fps, spec, clips)
+            found = protocol_clips(protocol, Timeline(case["num_frames"], fps), spec, clips)
             assert found.tolist() == case["clips"], case
         checked += 1
     assert checked >= 20
@@ -151,27 +152,30 @@ ROWS = [
 
 @pytest.mark.parametrize(("protocol", "total", "fps", "spec", "clips", "clip", "frames"), ROWS)
 def test_rows(protocol: P, total: int, fps: float, spec: ClipSpec, clips: int, clip: int, frames: list[int]) -> None:
-    assert protocol_clips(protocol, total, fps, spec, clips)[clip].tolist() == frames
+    assert protocol_clips(protocol, Timeline(total, fps), spec, clips)[clip].tolist() == frames
 
 
 def test_pyslowfast_steps_more_than_its_rate() -> None:
-    first, *_ = protocol_clips(P.pyslowfast, 300, 30.0, ClipSpec(8, 8), 10).tolist()
+    first, *_ = protocol_clips(P.pyslowfast, Timeline(300, 30.0), ClipSpec(8, 8), 10).tolist()
     assert first == [9 * k for k in range(8)]
-    by_fps = protocol_clips(P.pyslowfast, 300, 30.0, ClipSpec(8, 1, fps=3.75), 10)
+    by_fps = protocol_clips(P.pyslowfast, Timeline(300, 30.0), ClipSpec(8, 1, fps=3.75), 10)
     assert by_fps[0].tolist() == first
 
 
 def test_pytorchvideo_stretches_a_short_video_and_its_release_ends_before_the_video() -> None:
-    short = protocol_clips(P.pytorchvideo, 10, 25.0, ClipSpec(8, 8), 3)
+    short = protocol_clips(P.pytorchvideo, Timeline(10, 25.0), ClipSpec(8, 8), 3)
     assert short.tolist() == [[0, 1, 2, 3, 5, 6, 7, 9]] * 3
-    ends = [protocol_clips(p, 300, 30.0, ClipSpec(8, 8), 10)[-1, -1] for p in (P.pytorchvideo, P.pytorchvideo_0_1_5)]
+    ends = [
+        protocol_clips(p, Timeline(300, 30.0), ClipSpec(8, 8), 10)[-1, -1]
+        for p in (P.pytorchvideo, P.pytorchvideo_0_1_5)
+    ]
     assert ends == [299, 276]
 
 
 def test_times_of_frames_decide_where_a_protocol_thinks_in_seconds() -> None:
     """Half of the frames in the first second, half in the next nine: clips of 2 s out of 10."""
     times = np.concatenate([np.arange(50) / 50, 1 + np.arange(51) * 9 / 50])
-    found = protocol_clips(P.pytorchvideo, 100, 10.0, ClipSpec(5, fps=2.5), 2, times=times)
+    found = protocol_clips(P.pytorchvideo, Timeline(100, 10.0, times), ClipSpec(5, fps=2.5), 2)
     assert found[0].tolist() == [0, 13, 27, 41, 55]  # 56 frames appear before 2 s
     assert found[1].tolist() == [89, 91, 94, 96, 99]
 
@@ -212,7 +216,7 @@ def test_shape_type_and_range(data: st.DataObject, protocol: P, total: int, fps:
     if kind == "stride" and protocol in (P.videomae, P.internvideo2):
         clips = max(clips, 2)
     try:
-        found = protocol_clips(protocol, total, fps, spec, clips)
+        found = protocol_clips(protocol, Timeline(total, fps), spec, clips)
     except DataError:
         assert protocol is P.torchvision
         return
@@ -228,15 +232,15 @@ def test_shape_type_and_range(data: st.DataObject, protocol: P, total: int, fps:
 @given(st.data(), st.sampled_from(list(HAS)), st.integers(60, 200), st.integers(1, 50), st.integers(0, 50))
 def test_a_segment_is_a_video_by_itself(data: st.DataObject, protocol: P, length: int, start: int, after: int) -> None:
     spec = data.draw(KINDS[HAS[protocol][0]].filter(lambda s: s.span(25.0) < 60))
-    alone = protocol_clips(protocol, length, 25.0, spec, 2)
+    alone = protocol_clips(protocol, Timeline(length, 25.0), spec, 2)
     first, last = start / 25, (start + length) / 25
-    found = protocol_clips(protocol, start + length + after, 25.0, spec, 2, first=first, last=last)
+    found = protocol_clips(protocol, Timeline(start + length + after, 25.0), spec, 2, first=first, last=last)
     assert np.array_equal(found, alone + start)
 
 
 @pytest.mark.parametrize("protocol", [p for p in HAS if "segments" in HAS[p]])
 def test_several_clips_of_segments_are_different_frames(protocol: P) -> None:
-    first, second = protocol_clips(protocol, 400, 25.0, segments(8), 2)
+    first, second = protocol_clips(protocol, Timeline(400, 25.0), segments(8), 2)
     assert not set(first) & set(second)
 
 

@@ -142,7 +142,7 @@ class TestOddTimestamps:
         assert (found.fps, found.times) == (25, None)
         assert note in found.times_note
         assert numbers(path, [0, 19, 20, 26, 27, 41, 59, 20]) == [0, 19, 20, 26, 27, 41, 59, 20]
-        clip = uniform_clips(60, found.fps, ClipSpec(8, fps=12.5), 1, times=found.times)[0]
+        clip = uniform_clips(Timeline(60, found.fps, found.times), ClipSpec(8, fps=12.5), 1)[0]
         assert clip.tolist() == list(range(22, 38, 2))
 
     @pytest.mark.parametrize("shift", [10_001, 36_000, 72_000, 135_001])
@@ -289,7 +289,7 @@ class TestCases:
         path = test_cases / "ts_jump_fps" / "tsjump_libx264_cc.ts"
         found = info(path)
         assert (found.num_frames, found.fps, found.times) == (120, 25, None)
-        clip = uniform_clips(120, found.fps, ClipSpec(16, fps=15), 1, times=found.times)[0]
+        clip = uniform_clips(Timeline(120, found.fps, found.times), ClipSpec(16, fps=15), 1)[0]
         assert len(set(clip.tolist())) == 16
 
     @pytest.mark.parametrize("spec", [SamplerConfig(8, 2), SamplerConfig(8, fps=4), SamplerConfig(8, mode="segments")])

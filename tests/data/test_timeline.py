@@ -97,8 +97,7 @@ def test_evenly_spaced_frames_are_the_same_by_their_times(rate: Fraction, roundi
 
     def check(sampler: Callable[..., Indices], *args: object, **options: object) -> None:
         by_rate, by_times = (
-            sampler(total, fps, spec, *(a(0) if callable(a) else a for a in args), **options, times=t)
-            for t in (None, times)
+            sampler(line, spec, *(a(0) if callable(a) else a for a in args), **options) for line in (even, timed)
         )
         np.testing.assert_array_equal(by_rate, by_times)
 
@@ -116,14 +115,14 @@ def test_exact_multiples_do_not_flip() -> None:
     """A whole number of frames from sample to sample is that number at every place."""
     for rate in RATES:
         for step in (1, 2, 3, 4, 5, 8):
-            clip = uniform_clips(4000, float(rate), ClipSpec(400, fps=float(rate / step)), 1)[0]
+            clip = uniform_clips(Timeline(4000, float(rate)), ClipSpec(400, fps=float(rate / step)), 1)[0]
             assert (np.diff(clip) == step).all(), (rate, step)
             assert Timeline(4000, float(rate)).at(np.arange(4000) / float(rate)).tolist() == list(range(4000))
 
 
 def test_a_sample_shows_what_is_on_screen() -> None:
     """60 frames per second, then 3: from 1.5 s on at 10 per second."""
-    clip = uniform_clips(150, 149 / 11.67, ClipSpec(16, fps=10), 2, first=1.5, last=3.4, times=VARIED)[0]
+    clip = uniform_clips(Timeline(150, 149 / 11.67, VARIED), ClipSpec(16, fps=10), 2, first=1.5, last=3.4)[0]
     assert clip.tolist() == [90, 96, 102, 108, 114, 120, 120, 121, 121, 121, 122, 122, 122, 122, 123, 123]
     # no blue frame before it appears, however long the red one before it stands
     slow = spaced([1.0, 1.0] + [1 / 60] * 60)
@@ -131,9 +130,9 @@ def test_a_sample_shows_what_is_on_screen() -> None:
 
 
 def test_clips_reach_from_the_first_place_to_the_last_that_fits() -> None:
-    starts = uniform_clips(150, 149 / 11.67, ClipSpec(16, fps=10), 5, times=VARIED)[:, 0]
+    starts = uniform_clips(Timeline(150, 149 / 11.67, VARIED), ClipSpec(16, fps=10), 5)[:, 0]
     assert starts.tolist() == [0, 36, 72, 108, 144]  # frame 144 appears at 10 s, the last sample at 11.5 s
-    drawn = random_clip(150, 149 / 11.67, ClipSpec(16, fps=10), np.random.default_rng(0), clips=4000, times=VARIED)
+    drawn = random_clip(Timeline(150, 149 / 11.67, VARIED), ClipSpec(16, fps=10), np.random.default_rng(0), clips=4000)
     assert set(drawn[:, 0].tolist()) == set(range(145))
 
 
@@ -143,9 +142,9 @@ def test_samples_are_near_their_times(spaces: list[float], frames: int, fps: flo
     spec = ClipSpec(frames, fps=fps)
     rate = len(spaces) / float(times[-1])
     for clip in (
-        *random_clip(len(spaces), rate, spec, np.random.default_rng(seed), clips=3, times=times),
-        *uniform_clips(len(spaces), rate, spec, 3, times=times),
-        *sliding_clips(len(spaces), rate, spec, None, times=times),
+        *random_clip(Timeline(len(spaces), rate, times), spec, np.random.default_rng(seed), clips=3),
+        *uniform_clips(Timeline(len(spaces), rate, times), spec, 3),
+        *sliding_clips(Timeline(len(spaces), rate, times), spec, None),
     ):
         assert ((clip >= 0) & (clip < len(spaces))).all()
         wanted = times[clip[0]] + np.arange(frames) / fps
@@ -159,7 +158,7 @@ def test_samples_are_near_their_times(spaces: list[float], frames: int, fps: flo
 @given(gaps, st.integers(1, 8), st.floats(1, 60))
 def test_clips_one_after_the_other_cover_every_second(spaces: list[float], frames: int, fps: float) -> None:
     times, spec = spaced(spaces), ClipSpec(frames, fps=fps)
-    clips = sliding_clips(len(spaces), len(spaces) / float(times[-1]), spec, times=times)
+    clips = sliding_clips(Timeline(len(spaces), len(spaces) / float(times[-1]), times), spec)
     assert (np.diff(clips[:, 0]) >= 0).all()
     assert (clips[1:-1, 0] == clips[:-2, -1] + 1).all()
     assert clips[0, 0] == 0
@@ -167,10 +166,10 @@ def test_clips_one_after_the_other_cover_every_second(spaces: list[float], frame
 
 def test_hop_in_seconds() -> None:
     spec = ClipSpec(4, 1)
-    assert sliding_clips(100, 25, spec, "0.5s")[:, 0].tolist() == [0, 13, 25, 38, 50, 63, 75, 88, 96]
-    found = sliding_clips(150, 149 / 11.67, spec, "1s", times=VARIED)[:, 0]
+    assert sliding_clips(Timeline(100, 25), spec, "0.5s")[:, 0].tolist() == [0, 13, 25, 38, 50, 63, 75, 88, 96]
+    found = sliding_clips(Timeline(150, 149 / 11.67, VARIED), spec, "1s")[:, 0]
     assert found.tolist() == [0, 60, 120, 123, 126, 129, 132, 135, 138, 141, 144, 146]
-    assert sliding_clips(150, 149 / 11.67, spec, "0.1s", times=VARIED, first=2, last=4)[:, 0].tolist() == [
+    assert sliding_clips(Timeline(150, 149 / 11.67, VARIED), spec, "0.1s", first=2, last=4)[:, 0].tolist() == [
         120,
         121,
         122,
@@ -181,14 +180,14 @@ def test_a_pause_is_not_sampled_from_more_often() -> None:
     """An hour's pause after frame 50: clips begin at frames, so one in a hundred begins there."""
     times = np.arange(101) / 25 + 3600 * (np.arange(101) > 50)
     spec = ClipSpec(8, fps=12.5)
-    found = random_clip(100, 25, spec, np.random.default_rng(0), clips=2000, times=times)
+    found = random_clip(Timeline(100, 25, times), spec, np.random.default_rng(0), clips=2000)
     still = (found == 50).sum(1) > 2
     assert 0 < still.mean() < 0.2
 
 
 def test_too_short() -> None:
     with pytest.raises(DataError, match=r"spans 1.5 s \(16 samples, .*the video has 1.33333 s"):
-        uniform_clips(150, 12.8, ClipSpec(16, fps=10, short="error"), 1, first=2, last=3.2, times=VARIED)
+        uniform_clips(Timeline(150, 12.8, VARIED), ClipSpec(16, fps=10, short="error"), 1, first=2, last=3.2)
 
 
 @given(st.one_of(st.none(), gaps))

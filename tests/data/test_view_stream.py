@@ -27,6 +27,7 @@ from vidtrain.data.flow.source import ComputedFlow
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.streaming import OutOfOrderError
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import EvalConfig, EvalProtocol, SamplerConfig, TransformConfig
 from vidtrain.engine.evaluator import evaluate, predict_videos
 from vidtrain.engine.precision import Precision
@@ -126,7 +127,7 @@ def test_views_are_those_of_the_protocol(paths: list[str]) -> None:
     views = views_of(paths[:1], clips=3, spec=SamplerConfig(4, 4), protocol=EvalProtocol.pyslowfast)
     with views.reader.open(paths[0]) as video:
         found = views.indices(video, 0)
-        expected = protocol_clips(EvalProtocol.pyslowfast, 40, video.info.fps, SamplerConfig(4, 4), 3)
+        expected = protocol_clips(EvalProtocol.pyslowfast, Timeline(40, video.info.fps), SamplerConfig(4, 4), 3)
     assert np.array_equal(found, expected)
 
 

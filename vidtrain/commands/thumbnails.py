@@ -87,7 +87,7 @@ class Thumbnails:
 
 def _frames(opened: OpenVideo, video: ScoredVideo) -> np.ndarray:
     info = opened.info
-    first, last = Timeline(info.num_frames, info.fps, info.times).within(video.start, video.end)
+    first, last = Timeline.of(info).within(video.start, video.end)
     indices = np.linspace(first, max(last - 1, first), min(_FRAMES, max(last - first, 1))).round().astype(np.int64)
     height, width = info.scaled(_SHORT)
     if (side := max(height, width)) > _LONG:

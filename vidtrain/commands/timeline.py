@@ -163,7 +163,7 @@ class Slider:
         line = Timeline(end.frames, end.fps, end.times)
         if not found.probs:
             return VideoTimeline(path, line.end, error=next(iter(found.broken.values())))
-        indices = sliding_clips(end.frames, end.fps, self._own.sampler, self.hop, times=end.times)
+        indices = sliding_clips(line, self._own.sampler, self.hop)
         starts, ends = line.seconds(indices.min(1)), line.seconds(indices.max(1) + 1)
         numbers = np.array(sorted(found.probs), dtype=np.int64)
         probs = np.stack([found.probs[number] for number in numbers.tolist()])
@@ -273,7 +273,7 @@ def _write_overlay(file: Path, video: VideoTimeline, class_names: Sequence[str],
         scale = min(1.0, _LONGEST_SIDE / max(height, width))
         size = max(2, round(height * scale) // 2 * 2), max(2, round(width * scale) // 2 * 2)
         drawing = Overlay(size, video.seconds, video.segments, class_names)
-        times = Timeline(info.num_frames, info.fps, info.times).seconds(np.arange(info.num_frames))
+        times = Timeline.of(info).seconds(np.arange(info.num_frames))
         frames = (
             drawing.draw(frame, second)
             for frame, second in zip(walk(video.path, opened, size), times.tolist(), strict=True)

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from vidtrain.data.clips.sampling import sliding_clips
-from vidtrain.data.readers.timeline import Seconds, hop_seconds
+from vidtrain.data.readers.timeline import Seconds, Timeline, hop_seconds
 from vidtrain.data.settings import ClipSpec
 from vidtrain.errors import DataError
 from vidtrain.live.capture import Hold, LiveFrame
@@ -104,7 +104,8 @@ class LiveWindows:
         if not self._number and self._frames and self._hop is not None:
             times = None if self._even else np.array([*self._seconds, 2 * self._seconds[-1] - self._before_last])
             with suppress(DataError):  # short=error
-                found = [self._window(sliding_clips(self._stop, self._rate or _RATE, self._spec, times=times)[-1], now)]
+                line = Timeline(self._stop, self._rate or _RATE, times)
+                found = [self._window(sliding_clips(line, self._spec)[-1], now)]
         self._clear(None)
         return found
 

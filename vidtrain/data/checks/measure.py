@@ -12,6 +12,7 @@ from vidtrain.data.clips.dataset import TrainClips, read_clip, seconds_of
 from vidtrain.data.clips.loader import TrainLoader
 from vidtrain.data.clips.sampling import random_clip
 from vidtrain.data.clips.workers import Workers
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.errors import DataError, VideoError
 
 
@@ -66,7 +67,7 @@ def _one_clip(clips: TrainClips, row: int) -> list[float] | None:
         with clips.reader.open(path) as video:
             info = video.info
             where = seconds_of(clips.manifest, row)
-            indices = random_clip(info.num_frames, info.fps, clips.sampler, rng, clips=1, times=info.times, **where)
+            indices = random_clip(Timeline.of(info), clips.sampler, rng, clips=1, **where)
             marks.append(time.process_time())
             cut = clips.cut.draw(info, rng)
             frames, _ = read_clip(path, video, indices[0], cut.read_size, clips.flow)

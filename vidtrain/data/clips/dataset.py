@@ -138,8 +138,7 @@ class TrainClips(Dataset[Sample]):
     def places(self, info: VideoInfo, row: int, rng: np.random.Generator) -> Indices:
         """int64 (clips_per_video, T): the frames of the clips of a row; raises DataError where it has none."""
         spec, where = self.sampler, seconds_of(self.manifest, row)
-        length = info.num_frames, info.fps, spec, rng
-        return random_clip(*length, clips=spec.clips_per_video, times=info.times, **where)
+        return random_clip(Timeline.of(info), spec, rng, clips=spec.clips_per_video, **where)
 
     def _read(
         self, path: str, video: OpenVideo, places: Indices, cuts: Sequence[Crop]
@@ -233,7 +232,7 @@ class EvalViews(Dataset[Sample]):
         """The target of a row; of an untrimmed video with the times of its clips (clips, T)."""
         if self.manifest.segments is None:
             return self.targets[row]
-        line = Timeline(info.num_frames, info.fps, info.times)
+        line = Timeline.of(info)
         windows = line.seconds(np.stack([indices.min(1), indices.max(1) + 1], 1))
         return torch.from_numpy(Annotated(line.end, windows, self.manifest.segments[row]).table())
 
@@ -243,14 +242,14 @@ class EvalViews(Dataset[Sample]):
         Raises:
             VideoError: the video does not have them.
         """
-        info, seconds = video.info, seconds_of(self.manifest, row)
+        seconds = seconds_of(self.manifest, row)
         with as_video_error(self.manifest.paths[row]):
-            length, views = (info.num_frames, info.fps, self.sampler), self.evaluation
+            line, views = Timeline.of(video.info), self.evaluation
             if views.protocol is not EvalProtocol.vidtrain:
-                return protocol_clips(views.protocol, *length, views.clips, times=info.times, **seconds)
+                return protocol_clips(views.protocol, line, self.sampler, views.clips, **seconds)
             if views.hop is None:
-                return uniform_clips(*length, views.clips, times=info.times, **seconds)
-            return sliding_clips(*length, views.hop, times=info.times, **seconds)
+                return uniform_clips(line, self.sampler, views.clips, **seconds)
+            return sliding_clips(line, self.sampler, views.hop, **seconds)
 
     def chosen(self, video: OpenVideo, indices: Indices) -> tuple[Indices, slice | Indices]:
         """Of clips (clips, T) those that have a view among the `max_views` of vidtrain/view_order.py, and which of the

@@ -33,7 +33,7 @@ import numpy.typing as npt
 import torch
 
 from vidtrain.data.clips.sampling import ClipSpec
-from vidtrain.data.readers.timeline import Seconds, Timeline
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import EvalProtocol
 from vidtrain.errors import ConfigError, DataError, one_of
 from vidtrain.types import Indices
@@ -45,14 +45,12 @@ _CLOSE: Final = 1e-6  # seconds, of times that were rounded to microseconds
 
 def protocol_clips(
     protocol: EvalProtocol,
-    total: int,
-    video_fps: float,
+    line: Timeline,
     spec: ClipSpec,
     clips: int,
     *,
     first: float | None = None,
     last: float | None = None,
-    times: Seconds | None = None,
 ) -> Indices:
     """The clips of a video as the code base reads them, in its order. The arguments are those of `uniform_clips`.
 
@@ -66,10 +64,10 @@ def protocol_clips(
         DataError: the code base would leave out the video, which is too short for a clip; or the segment is empty.
     """
     check_clips(protocol, spec, clips)
-    start, stop = Timeline(total, video_fps, times).within(first, last)
-    own = None if times is None else times[start : stop + 1] - times[start]
+    start, stop = line.within(first, last)
+    own = None if line.times is None else line.times[start : stop + 1] - line.times[start]
     rule = _RULES[protocol].by_kind[_kind(spec)]
-    found = rule(Timeline(stop - start, video_fps, own), spec, clips)
+    found = rule(Timeline(stop - start, line.fps, own), spec, clips)
     return start + np.asarray(found).astype(np.int64)
 
 

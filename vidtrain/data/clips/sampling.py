@@ -21,8 +21,7 @@ at 12 fps, a stride of 2.5:
     samples   0        3        5        8
 
 Where frames are not evenly spaced, a clip with `fps` begins at a frame, and its samples are those shown at the clip's
-times by `readers.timeline`; `random_clip` draws from the frames at which a clip fits. `times` are those of `VideoInfo`:
-None stands for evenly spaced.
+times by `readers.timeline`; `random_clip` draws from the frames at which a clip fits.
 
 A target rate above the video's own (stride < 1) repeats frames. A video too short for the span follows `short`:
 
@@ -51,7 +50,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.readers.timeline import Seconds, Timeline, hop_seconds
+from vidtrain.data.readers.timeline import Timeline, hop_seconds
 from vidtrain.data.settings import ClipSpec
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.types import Indices
@@ -61,34 +60,30 @@ MOST_CLIPS = 10_000
 
 
 def random_clip(
-    total: int,
-    video_fps: float,
+    line: Timeline,
     spec: ClipSpec,
     rng: np.random.Generator,
     *,
     clips: int = 1,
     first: float | None = None,
     last: float | None = None,
-    times: Seconds | None = None,
 ) -> Indices:
     """Clips at random places, every place equally likely, drawn independently.
 
     Args:
-        total: frames of the video, 1 or more.
-        video_fps: its frames per second.
+        line: of the video.
         spec: the clip.
         rng: draws the places.
         clips: how many, 1 or more.
         first, last: seconds that the clips must stay within, see `Timeline.within`.
-        times: when the frames are shown, see `VideoInfo`.
 
     Returns:
-        int64 (clips, T), each in [0, total).
+        int64 (clips, T), each in [0, line.total).
 
     Raises:
         DataError: the video is too short and spec.short is "error", or the segment is empty.
     """
-    stretch = _Stretch.of(Timeline(total, video_fps, times), spec, first, last)
+    stretch = _Stretch(line, spec, *line.within(first, last))
     if spec.mode == "segments":
         low, high = _parts(stretch.start, stretch.stop, spec)
         return rng.integers(low, high, size=(clips, spec.num_frames), dtype=np.int64)
@@ -96,29 +91,25 @@ def random_clip(
 
 
 def uniform_clips(
-    total: int,
-    video_fps: float,
+    line: Timeline,
     spec: ClipSpec,
     clips: int,
     *,
     first: float | None = None,
     last: float | None = None,
-    times: Seconds | None = None,
 ) -> Indices:
     """`clips` clips that cover the video from its first place to its last, evenly; one clip is the centre one.
 
     When the video has fewer places than clips, clips repeat: their number is always the one asked for.
 
     Args:
-        total: frames of the video, 1 or more.
-        video_fps: its frames per second.
+        line: of the video.
         spec: the clip.
         clips: how many, 1 or more.
         first, last: seconds that the clips must stay within, see `Timeline.within`.
-        times: when the frames are shown, see `VideoInfo`.
 
     Returns:
-        int64 (clips, T), each in [0, total).
+        int64 (clips, T), each in [0, line.total).
 
     Raises:
         ConfigError: clips is below 1.
@@ -126,7 +117,7 @@ def uniform_clips(
     """
     if clips < 1:
         raise ConfigError(f"clips must be 1 or more, got {clips}")
-    stretch = _Stretch.of(Timeline(total, video_fps, times), spec, first, last)
+    stretch = _Stretch(line, spec, *line.within(first, last))
     if spec.mode == "segments":
         start, stop = stretch.start, stretch.stop
         low, high = _parts(start, stop, spec)
@@ -137,14 +128,12 @@ def uniform_clips(
 
 
 def sliding_clips(
-    total: int,
-    video_fps: float,
+    line: Timeline,
     spec: ClipSpec,
     hop: float | str | None = None,
     *,
     first: float | None = None,
     last: float | None = None,
-    times: Seconds | None = None,
 ) -> Indices:
     """Consecutive clips over the whole video.
 
@@ -154,16 +143,14 @@ def sliding_clips(
     The last clip is moved back so that it ends where the video ends; a video of the clip's span or less gives one.
 
     Args:
-        total: frames of the video, 1 or more.
-        video_fps: its frames per second.
+        line: of the video.
         spec: the clip; its mode must be "clip".
         hop: from the start of a clip to the next: source frames (16), or seconds ("0.5s"); of clips that would begin
             with the same frame there is one.
         first, last: seconds that the clips must stay within, see `Timeline.within`.
-        times: when the frames are shown, see `VideoInfo`.
 
     Returns:
-        int64 (clips, T), each in [0, total), starts ascending; as many clips as the video needs.
+        int64 (clips, T), each in [0, line.total), starts ascending; as many clips as the video needs.
 
     Raises:
         ConfigError: see `hop_seconds`; or the clip is spread over the whole video anyway (segments).
@@ -171,7 +158,7 @@ def sliding_clips(
     """
     seconds = hop_seconds(hop)
     check_slides(spec)
-    stretch = _Stretch.of(Timeline(total, video_fps, times), spec, first, last)
+    stretch = _Stretch(line, spec, *line.within(first, last))
     room = stretch.room
     if seconds is not None:
         begins = stretch.every(seconds)
@@ -183,23 +170,21 @@ def sliding_clips(
 
 
 def covering_clips(
-    total: int,
-    video_fps: float,
+    line: Timeline,
     spec: ClipSpec,
     *,
     hop: float | str | None = None,
     clips: int | None = None,
     first: float | None = None,
     last: float | None = None,
-    times: Seconds | None = None,
 ) -> Indices:
     """All of a video: `clips` clips spread over it as in `uniform_clips`, or without that number as in `sliding_clips`.
 
     The other arguments, the result and the errors are theirs; `check_covers` says beforehand what does not fit.
     """
     if clips is None:
-        return sliding_clips(total, video_fps, spec, hop, first=first, last=last, times=times)
-    return uniform_clips(total, video_fps, spec, clips, first=first, last=last, times=times)
+        return sliding_clips(line, spec, hop, first=first, last=last)
+    return uniform_clips(line, spec, clips, first=first, last=last)
 
 
 def check_covers(spec: ClipSpec, hop: float | str | None, clips: int | None) -> None:
@@ -267,10 +252,6 @@ class _Stretch:
     spec: ClipSpec
     start: int
     stop: int
-
-    @classmethod
-    def of(cls, line: Timeline, spec: ClipSpec, first: float | None, last: float | None) -> _Stretch:
-        return cls(line, spec, *line.within(first, last))
 
     @property
     def timed(self) -> bool:

@@ -22,7 +22,7 @@ from vidtrain.data.clips.workers import Batches, Board, Workers, process_context
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.streaming import OutOfOrderError, stream
-from vidtrain.data.readers.timeline import Seconds
+from vidtrain.data.readers.timeline import Seconds, Timeline
 from vidtrain.errors import VideoError
 from vidtrain.types import BadVideo, Frames, Indices
 
@@ -191,10 +191,9 @@ class ClipStream(IterableDataset[ClipBatch]):
 
     def _indices(self, video: OpenVideo, row: int) -> Indices:
         """int64 (clips, T)."""
-        info, seconds = video.info, seconds_of(self.manifest, row)
+        seconds = seconds_of(self.manifest, row)
         with as_video_error(self.manifest.paths[row]):
-            length = (info.num_frames, info.fps, self.spec)
-            return covering_clips(*length, hop=self.hop, clips=self.clips, times=info.times, **seconds)
+            return covering_clips(Timeline.of(video.info), self.spec, hop=self.hop, clips=self.clips, **seconds)
 
     def _clips(
         self, video: OpenVideo, row: int, indices: Indices, waiting: _Waiting, *, pieces: bool

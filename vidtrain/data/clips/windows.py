@@ -62,7 +62,7 @@ class TrainWindows(TrainClips):
         a clip can be."""
         assert self.manifest.starts is not None
         assert self.manifest.ends is not None
-        line, spec = Timeline(info.num_frames, info.fps, info.times), self.sampler
+        line, spec = Timeline.of(info), self.sampler
         start, end = float(self.manifest.starts[row]), min(float(self.manifest.ends[row]), line.end)
         if start >= line.end - 0.5 / info.fps:  # the last segment ends where the video does, and nothing comes after it
             path = self.manifest.paths[row]
@@ -72,5 +72,5 @@ class TrainWindows(TrainClips):
         for centre in rng.uniform(start, end, spec.clips_per_video).tolist():
             first = min(max(centre - half, 0.0), max(line.end - 2 * half, 0.0))
             within = {"first": first, "last": min(first + 2 * half, line.end)}
-            found.append(random_clip(info.num_frames, info.fps, spec, rng, times=info.times, **within))
+            found.append(random_clip(line, spec, rng, **within))
         return np.concatenate(found)

@@ -77,7 +77,7 @@ def _seconds_of(one: Done, spec: ClipSpec, hop: float | str | None, clips: int |
 
 def seconds_of_clips(line: Timeline, spec: ClipSpec, **taken: Any) -> Seconds:
     """float64 (clips, 2): when each clip begins and ends. taken: hop, clips, first, last of `covering_clips`."""
-    found = covering_clips(line.total, line.fps, spec, times=line.times, **taken)
+    found = covering_clips(line, spec, **taken)
     return line.seconds(np.stack([found.min(1), found.max(1) + 1], 1))
 
 

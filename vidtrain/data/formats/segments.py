@@ -307,7 +307,7 @@ def _timeline(path: str) -> Timeline | None:
     try:
         with AnyReader(PyAVReader()).open(path) as video:
             info = video.info
-            return Timeline(info.num_frames, info.fps, info.times)
+            return Timeline.of(info)
     except VideoError:
         return None
 

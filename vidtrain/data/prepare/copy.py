@@ -137,7 +137,7 @@ def check_copy(path: str, reader: VideoReader, planned: VideoInfo, kept: dict[in
 
 
 def _seconds(info: VideoInfo) -> npt.NDArray[np.float64]:
-    return Timeline(info.num_frames, info.fps, info.times).seconds(np.arange(info.num_frames))
+    return Timeline.of(info).seconds(np.arange(info.num_frames))
 
 
 def likeness(one: ImageArray, other: ImageArray) -> float:

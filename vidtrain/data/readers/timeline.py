@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.errors import ConfigError, DataError
-from vidtrain.types import Indices
+from vidtrain.types import Indices, VideoInfo
 
 Seconds = npt.NDArray[np.float64]
 
@@ -107,6 +107,10 @@ class Timeline:
     def __post_init__(self) -> None:
         if self.total < 1:
             raise DataError(f"a video has 1 frame or more, got {self.total}")
+
+    @classmethod
+    def of(cls, info: VideoInfo) -> Timeline:
+        return cls(info.num_frames, info.fps, info.times)
 
     @property
     def end(self) -> float:

@@ -19,12 +19,12 @@ videos) are applied; an orientation note inside an H.264 stream itself is not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Annotated
 
 import av
 import numpy as np
 
-from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.pyav.convert import Converter, Orientation
 from vidtrain.data.readers.pyav.decoding import ShownFrames, find_frames
 from vidtrain.data.readers.pyav.opening import OpenFile
@@ -52,8 +52,8 @@ class PyAVReader:
         return PyAVVideo(path, timeout=self.timeout)
 
 
-class PyAVVideo(OpenVideo):
-    """A video being read, see `vidtrain.data.readers.base.OpenVideo`."""
+class PyAVVideo:
+    """A video being read, as `vidtrain.data.readers.base.OpenVideo` has it; derived from nothing above this folder."""
 
     def __init__(self, path: str, *, timeout: float | None = PyAVReader.timeout, inspect: bool = False) -> None:
         self._path = path
@@ -101,6 +101,14 @@ class PyAVVideo(OpenVideo):
     def close(self) -> None:
         self._frames.close()
         self._file.close()
+
+    def __enter__(self) -> PyAVVideo:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _find_orientation(self) -> Orientation:
         if not self._file.seen.may_be_turned:

@@ -36,41 +36,62 @@ NORMS = ("none", "layer", "batch")
 
 
 class FeatureRNN(RecurrentClassifier):
-    """Sequences of features or, with a `network`, clips -> (B, K).
+    """An RNN over the features of the clips of a long video.
 
-    in_features: D of the vectors it reads; None with a network, whose own D counts.
+    Sequences of features or, with a network, clips -> (B, K).
+
+    in_features: length of the vectors when features are the data; there is then no network and the options up to
+        chunk are not used. None: the input is videos.
+    network: that is run over the clips, frozen: one of the catalogue that is no preset of another, or any 2D one of
+        layers/backbone2d.py, whose features are averaged over the frames of a clip. network_options: further options
+        of its factory. Without weights (model.network_weights, model.pretrained) the frozen network is a random one.
+    layer: of the network, see layers/feature_tap.py.
+    size: of the frames. clip: frames of a clip, stride apart as the sampler takes them. chunk: clips in a forward pass.
+    norm: of each vector before the cells: "none", "layer" or "batch".
+    cell: "lstm", "gru" or "rnn". hidden, layers: of them. bidirectional: another reading from the end backwards.
+    head: "last" step, or the "mean", "max" or "attention" over time. dropout: before the head.
     """
 
     def __init__(
         self,
         *,
         num_classes: int,
-        in_features: int,
-        network: FeatureTap | None,
-        size: int | None,
-        clip: int,
-        chunk: int,
-        norm: str,
-        cell: str,
-        hidden: int,
-        layers: int,
-        bidirectional: bool,
-        head: str,
-        dropout: float,
+        size: int,
+        in_features: int | None = None,
+        network: str = "c3d",
+        network_options: Mapping[str, Any] | None = None,
+        layer: str | None = None,
+        clip: int = 16,
+        chunk: int = 8,
+        norm: str = "layer",
+        cell: str = "lstm",
+        hidden: int = 256,
+        layers: int = 1,
+        bidirectional: bool = False,
+        head: str = "last",
+        dropout: float = 0.0,
     ) -> None:
+        check_at_least("clip", clip, 1)
+        check_at_least("chunk", chunk, 1)
+        tap, length = None, in_features or 0
+        if in_features is None:
+            tap = FeatureTap(frozen_network(network, dict(network_options or {}), clip=clip, size=size), layer)
+            length = vector_length(tap, clip, size)
+        else:
+            check_at_least("in_features", in_features, 1)
         encoder = SequenceEncoder(
-            in_features, cell=cell, hidden=hidden, layers=layers, bidirectional=bidirectional, head=head
+            length, cell=cell, hidden=hidden, layers=layers, bidirectional=bidirectional, head=head
         )
         super().__init__(num_features=encoder.features, num_classes=num_classes, dropout=dropout)
         check_choice("norm", norm, NORMS)
-        self.in_features = in_features if network is None else None
-        self.inputs = ("features",) if network is None else ("rgb",)
-        self.clip, self.chunk, self.size = clip, chunk, size
-        self.network = network
-        if network is not None:
-            network.eval().requires_grad_(False)
+        self.in_features = in_features
+        self.inputs = ("features",) if tap is None else ("rgb",)
+        self.clip, self.chunk, self.size = clip, chunk, None if tap is None else size
+        self.network = tap
+        if tap is not None:
+            tap.eval().requires_grad_(False)
         norms = {"none": nn.Identity, "layer": nn.LayerNorm, "batch": nn.BatchNorm1d}
-        self.norm = norms[norm](in_features)
+        self.norm = norms[norm](length)
         self.encoder = encoder
 
     @property
@@ -137,59 +158,7 @@ class FeatureRNN(RecurrentClassifier):
         return super().stream(x, state)
 
 
-def feature_rnn(
-    *,
-    num_classes: int,
-    size: int,
-    in_features: int | None = None,
-    network: str = "c3d",
-    network_options: Mapping[str, Any] | None = None,
-    layer: str | None = None,
-    clip: int = 16,
-    chunk: int = 8,
-    norm: str = "layer",
-    cell: str = "lstm",
-    hidden: int = 256,
-    layers: int = 1,
-    bidirectional: bool = False,
-    head: str = "last",
-    dropout: float = 0.0,
-) -> FeatureRNN:
-    """An RNN over the features of the clips of a long video.
-
-    in_features: length of the vectors when features are the data; there is then no network and the options up to
-        chunk are not used. None: the input is videos.
-    network: that is run over the clips, frozen: one of the catalogue that is no preset of another, or any 2D one of
-        layers/backbone2d.py, whose features are averaged over the frames of a clip. network_options: further options
-        of its factory. Without weights (model.network_weights, model.pretrained) the frozen network is a random one.
-    layer: of the network, see layers/feature_tap.py.
-    size: of the frames. clip: frames of a clip, stride apart as the sampler takes them. chunk: clips in a forward pass.
-    norm: of each vector before the cells: "none", "layer" or "batch".
-    cell: "lstm", "gru" or "rnn". hidden, layers: of them. bidirectional: another reading from the end backwards.
-    head: "last" step, or the "mean", "max" or "attention" over time. dropout: before the head.
-    """
-    check_at_least("clip", clip, 1)
-    check_at_least("chunk", chunk, 1)
-    tap = None
-    if in_features is None:
-        tap = FeatureTap(frozen_network(network, dict(network_options or {}), clip=clip, size=size), layer)
-    else:
-        check_at_least("in_features", in_features, 1)
-    return FeatureRNN(
-        num_classes=num_classes,
-        in_features=vector_length(tap, clip, size) if tap is not None else in_features or 0,
-        network=tap,
-        size=size if tap is not None else None,
-        clip=clip,
-        chunk=chunk,
-        norm=norm,
-        cell=cell,
-        hidden=hidden,
-        layers=layers,
-        bidirectional=bidirectional,
-        head=head,
-        dropout=dropout,
-    )
+feature_rnn = FeatureRNN
 
 
 def frozen_network(name: str, options: dict[str, Any], *, clip: int, size: int) -> nn.Module:

@@ -121,7 +121,19 @@ class _Block(nn.Module):
 
 
 class Hiera(VideoTransformer):
-    """Names are those of facebookresearch/hiera, whose `head.projection` is our `head`."""
+    """Hiera for clips of num_frames x size x size: an even number of frames, sides that are multiples of 32 (of 4 times
+    the window).
+
+    Names are those of facebookresearch/hiera, whose `head.projection` is our `head`.
+
+    width, heads: channels of a token and attention heads in the first stage; each of the others has twice as many as
+        the one before. stages: blocks of the stages.
+    window: side, in patches of 4 pixels, of the windows of the first stages, one frame of patches deep; it is halved
+        with every pooling. window_stages: how many stages attend inside windows; the others attend to all tokens.
+    pools: after how many stages the sides are halved. mlp_ratio: hidden channels of the MLP over a block's own.
+    dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
+        linearly to 0 at the first one.
+    """
 
     def __init__(
         self,
@@ -129,15 +141,15 @@ class Hiera(VideoTransformer):
         num_classes: int,
         num_frames: int,
         size: int,
-        width: int,
-        heads: int,
-        stages: Sequence[int],
-        window: int,
-        window_stages: int,
-        pools: int,
-        mlp_ratio: float,
-        dropout: float,
-        drop_path: float,
+        width: int = 96,
+        heads: int = 1,
+        stages: Sequence[int] = (2, 3, 16, 3),
+        window: int = 8,
+        window_stages: int = 2,
+        pools: int = 3,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        drop_path: float = 0.1,
     ) -> None:
         check_heads(width, heads)
         _check_stages(stages, window=window, window_stages=window_stages, pools=pools)
@@ -222,30 +234,4 @@ def _check_stages(stages: Sequence[int], *, window: int, window_stages: int, poo
         )
 
 
-def hiera_b(
-    *,
-    num_classes: int,
-    num_frames: int,
-    size: int,
-    width: int = 96,
-    heads: int = 1,
-    stages: Sequence[int] = (2, 3, 16, 3),
-    window: int = 8,
-    window_stages: int = 2,
-    pools: int = 3,
-    mlp_ratio: float = 4.0,
-    dropout: float = 0.0,
-    drop_path: float = 0.1,
-) -> Hiera:
-    """Hiera for clips of num_frames x size x size: an even number of frames, sides that are multiples of 32 (of 4 times
-    the window).
-
-    width, heads: channels of a token and attention heads in the first stage; each of the others has twice as many as
-        the one before. stages: blocks of the stages.
-    window: side, in patches of 4 pixels, of the windows of the first stages, one frame of patches deep; it is halved
-        with every pooling. window_stages: how many stages attend inside windows; the others attend to all tokens.
-    pools: after how many stages the sides are halved. mlp_ratio: hidden channels of the MLP over a block's own.
-    dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
-        linearly to 0 at the first one.
-    """
-    return Hiera(**locals())
+hiera_b = Hiera

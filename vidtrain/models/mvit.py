@@ -31,22 +31,33 @@ _KERNEL = [3, 3, 3]
 
 
 class MViT(LayerNumbers, TorchvisionMViT):
-    """(B, 3, T, H, W) float -> (B, K) logits, as head(dropout(forward_features(x)))."""
+    """MViT of any size for clips of num_frames x size x size, v1-B by default: an even number of frames, a multiple of
+    4 pixels. Weights of another clip size are loaded with their positions interpolated.
+
+    (B, 3, T, H, W) float -> (B, K) logits, as head(dropout(forward_features(x))).
+
+    version: "1": a table of positions in space (other sizes: bicubic) and one in time (linear); "2": relative positions
+        (linear), the pooled query added to what attention gives, wider before attention.
+    width, heads: of the first of four stages; each later one has twice as many. depths: blocks of the stages. MViTv2-S
+        has v1-B's; MViTv2-B has depths [2, 3, 16, 3], MViTv2-L [2, 6, 36, 4] with width 144 and 2 heads.
+    dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
+        linearly to 0 at the first one.
+    """
 
     head_name = "head"
 
     def __init__(
         self,
         *,
-        version: str,
         num_classes: int,
         num_frames: int,
         size: int,
-        width: int,
-        depths: Sequence[int],
-        heads: int,
-        dropout: float,
-        drop_path: float,
+        version: str = "1",
+        width: int = 96,
+        depths: Sequence[int] = DEPTHS,
+        heads: int = 1,
+        dropout: float = 0.5,
+        drop_path: float = 0.2,
     ) -> None:
         check_choice("version", version, VERSIONS)
         second, name = version == "2", f"mvit_v{version}"
@@ -128,26 +139,4 @@ def _blocks(depths: Sequence[int], width: int, heads: int, *, second: bool) -> l
     return settings
 
 
-def mvit_v1_b(
-    *,
-    num_classes: int,
-    num_frames: int,
-    size: int,
-    version: str = "1",
-    width: int = 96,
-    depths: Sequence[int] = DEPTHS,
-    heads: int = 1,
-    dropout: float = 0.5,
-    drop_path: float = 0.2,
-) -> MViT:
-    """MViT of any size for clips of num_frames x size x size, v1-B by default: an even number of frames, a multiple of
-    4 pixels. Weights of another clip size are loaded with their positions interpolated.
-
-    version: "1": a table of positions in space (other sizes: bicubic) and one in time (linear); "2": relative positions
-        (linear), the pooled query added to what attention gives, wider before attention.
-    width, heads: of the first of four stages; each later one has twice as many. depths: blocks of the stages. MViTv2-S
-        has v1-B's; MViTv2-B has depths [2, 3, 16, 3], MViTv2-L [2, 6, 36, 4] with width 144 and 2 heads.
-    dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
-        linearly to 0 at the first one.
-    """
-    return MViT(**locals())
+mvit_v1_b = MViT

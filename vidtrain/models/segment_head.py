@@ -61,15 +61,35 @@ class _Head(nn.Module):
 
 
 class SegmentHead(nn.Module):
-    """Packed features of B videos -> logits (B, P, K), offsets (B, P, 2), points (P, 4), there (B, P): see
+    """A temporal head on features of whole videos, for task=segments.
+
+    Packed features of B videos -> logits (B, P, K), offsets (B, P, 2), points (P, 4), there (B, P): see
     tasks/segments/detection.py. P: points of all scales together.
+
+    in_features: length of the vectors, filled in from data=features. width: channels. blocks: residual blocks before
+    the scales, block n dilated by 2 ** n. scales: of time, each half as fine as the one before. dropout: in blocks.
     """
 
     inputs = ("features",)
 
     def __init__(
-        self, *, num_classes: int, in_features: int, width: int, blocks: int, scales: int, dropout: float
+        self,
+        *,
+        num_classes: int,
+        in_features: int | None = None,
+        width: int = 128,
+        blocks: int = 4,
+        scales: int = 5,
+        dropout: float = 0.1,
     ) -> None:
+        if in_features is None:
+            raise ConfigError(
+                "model=segment_head reads features: give data=features, made by vidtrain extract untrimmed=true"
+            )
+        for key, value, least in (("width", width, 1), ("blocks", blocks, 0), ("scales", scales, 1)):
+            check_at_least(key, value, least)
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"model.dropout: got {dropout}, expected 0 <= dropout < 1")
         super().__init__()
         self.in_features, self.scales = in_features, scales
         self.norm = nn.LayerNorm(in_features)
@@ -126,27 +146,4 @@ def _points(length: int, number: int, scales: int, device: torch.device) -> Tens
     return torch.cat([place[:, None], rest], 1)
 
 
-def segment_head(
-    *,
-    num_classes: int,
-    in_features: int | None = None,
-    width: int = 128,
-    blocks: int = 4,
-    scales: int = 5,
-    dropout: float = 0.1,
-) -> SegmentHead:
-    """A temporal head on features of whole videos, for task=segments.
-
-    in_features: length of the vectors, filled in from data=features. width: channels. blocks: residual blocks before
-    the scales, block n dilated by 2 ** n. scales: of time, each half as fine as the one before. dropout: in blocks.
-    """
-    if in_features is None:
-        raise ConfigError(
-            "model=segment_head reads features: give data=features, made by vidtrain extract untrimmed=true"
-        )
-    for key, value, least in (("width", width, 1), ("blocks", blocks, 0), ("scales", scales, 1)):
-        check_at_least(key, value, least)
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"model.dropout: got {dropout}, expected 0 <= dropout < 1")
-    sizes = {"width": width, "blocks": blocks, "scales": scales}
-    return SegmentHead(num_classes=num_classes, in_features=in_features, dropout=dropout, **sizes)
+segment_head = SegmentHead

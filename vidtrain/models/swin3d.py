@@ -27,8 +27,16 @@ WINDOW = (8, 7, 7)
 
 
 class Swin3d(LayerNumbers, SwinTransformer3d):
-    """(B, 3, T, H, W) float -> (B, K) logits, as head(dropout(forward_features(x))). Any T, H and W: clips and maps
-    are padded to whole patches and windows, and positions are relative within a window."""
+    """Video Swin of any size, T by default. Any T, H and W.
+
+    (B, 3, T, H, W) float -> (B, K) logits, as head(dropout(forward_features(x))). Any T, H and W: clips and maps
+    are padded to whole patches and windows, and positions are relative within a window.
+
+    width: channels of the first stage; each later one has twice as many. depths: blocks of the stages.
+    heads: of the stages. window: patches in time, height and width that attend to each other.
+    dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
+        linearly to 0 at the first one.
+    """
 
     head_name = "head"
 
@@ -36,12 +44,12 @@ class Swin3d(LayerNumbers, SwinTransformer3d):
         self,
         *,
         num_classes: int,
-        width: int,
-        depths: Sequence[int],
-        heads: Sequence[int],
-        window: Sequence[int],
-        dropout: float,
-        drop_path: float,
+        width: int = 96,
+        depths: Sequence[int] = (2, 2, 6, 2),
+        heads: Sequence[int] = (3, 6, 12, 24),
+        window: Sequence[int] = WINDOW,
+        dropout: float = 0.0,
+        drop_path: float = 0.1,
     ) -> None:
         check_at_least("width", width, 1)
         check_drop_path(drop_path)
@@ -101,21 +109,4 @@ def _check_stages(width: int, depths: Sequence[int], heads: Sequence[int]) -> No
         )
 
 
-def swin3d_t(
-    *,
-    num_classes: int,
-    width: int = 96,
-    depths: Sequence[int] = (2, 2, 6, 2),
-    heads: Sequence[int] = (3, 6, 12, 24),
-    window: Sequence[int] = WINDOW,
-    dropout: float = 0.0,
-    drop_path: float = 0.1,
-) -> Swin3d:
-    """Video Swin of any size, T by default. Any T, H and W.
-
-    width: channels of the first stage; each later one has twice as many. depths: blocks of the stages.
-    heads: of the stages. window: patches in time, height and width that attend to each other.
-    dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
-        linearly to 0 at the first one.
-    """
-    return Swin3d(**locals())
+swin3d_t = Swin3d

@@ -13,7 +13,7 @@ from torch import nn
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
+from vidtrain.models.layers.backbone2d import image_backbone
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, make_head
 
 ENTRIES = {
@@ -53,7 +53,9 @@ class StreamScores(nn.Module):
 
 
 class TwoStream(ClipClassifier):
-    """{"rgb": (B, 3, T, H, W), "flow": (B, 2, T - 1, H, W)} -> (B, K). T is fixed, H and W are any.
+    """Two 2D CNNs, one on RGB and one on flow.
+
+    {"rgb": (B, 3, T, H, W), "flow": (B, 2, T - 1, H, W)} -> (B, K). T is fixed, H and W are any.
 
     The spatial CNN sees `segments` frames of the clip, one from each of as many equal parts, at random in train() and
     the middle one in eval(), and averages their features. The temporal CNN sees u and v of all T - 1 fields as
@@ -62,6 +64,17 @@ class TwoStream(ClipClassifier):
     With schedule=streams_first train() gives {"rgb": logits, "flow": logits} of the streams' own classifiers. With
     fusion=concat, too, `begin_epoch` then says when the streams are done: they are frozen, and the fusion is trained.
     Before that eval() gives the average of the streams' scores.
+
+    num_frames: T of the clip; the temporal CNN reads its T - 1 fields.
+    backbone: of both, see layers/backbone2d.py. A start from 2D weights fills both, the first
+        convolution of the temporal one with their mean over the colours.
+    segments: frames of a clip that the spatial CNN sees.
+    fusion: "average" of the class scores, with the share `rgb_share` for RGB, or "concat": one linear layer on the
+        features of both.
+    schedule: "joint" minimises the loss of the fused scores (with their average, this teaches the streams little once
+        one of them is sure); "streams_first" trains each stream with its own classifier and loss, and after that, for
+        the last `fusion_epochs` (a share of all epochs below 1, else their number), the fusion alone on frozen streams.
+    dropout: before the classifiers.
     """
 
     inputs = STREAMS
@@ -77,15 +90,29 @@ class TwoStream(ClipClassifier):
         *,
         num_classes: int,
         num_frames: int,
-        rgb: ImageBackbone,
-        flow: ImageBackbone,
-        segments: int,
-        fusion: str,
-        rgb_share: float,
-        schedule: str,
-        fusion_epochs: float,
-        dropout: float,
+        backbone: str = "resnet50",
+        segments: int = 1,
+        fusion: str = "average",
+        rgb_share: float = 0.5,
+        schedule: str = "streams_first",
+        fusion_epochs: float = 0.25,
+        dropout: float = 0.5,
     ) -> None:
+        check_choice("fusion", fusion, FUSIONS)
+        check_choice("schedule", schedule, SCHEDULES)
+        check_at_least("num_classes", num_classes, 1)
+        check_at_least("num_frames", num_frames, 2, "a field of flow lies between two")
+        check_at_least("segments", segments, 1)
+        if segments > num_frames:
+            raise ConfigError(f"model.segments: got {segments}, expected at most sampler.num_frames={num_frames}")
+        if not 0 <= rgb_share <= 1:
+            raise ConfigError(f"model.rgb_share: got {rgb_share}, expected 0 to 1")
+        if fusion_epochs <= 0 or (fusion_epochs > 1 and fusion_epochs != int(fusion_epochs)):
+            raise ConfigError(
+                f"model.fusion_epochs: got {fusion_epochs}, expected a share between 0 and 1, or a number"
+            )
+        rgb = image_backbone(backbone)
+        flow = image_backbone(backbone, in_channels=2 * (num_frames - 1), stacked="flow")
         sizes = rgb.out_channels, flow.out_channels
         super().__init__(num_features=sum(sizes), num_classes=num_classes, dropout=dropout)
         self.num_frames = num_frames
@@ -252,51 +279,4 @@ def _read_fusing(model: nn.Module, _: object) -> None:
     model.fused = not model.fusing.is_meta and bool(model.fusing)
 
 
-def two_stream(
-    *,
-    num_classes: int,
-    num_frames: int,
-    backbone: str = "resnet50",
-    segments: int = 1,
-    fusion: str = "average",
-    rgb_share: float = 0.5,
-    schedule: str = "streams_first",
-    fusion_epochs: float = 0.25,
-    dropout: float = 0.5,
-) -> TwoStream:
-    """Two 2D CNNs, one on RGB and one on flow.
-
-    num_frames: T of the clip; the temporal CNN reads its T - 1 fields.
-    backbone: of both, see layers/backbone2d.py. A start from 2D weights fills both, the first
-        convolution of the temporal one with their mean over the colours.
-    segments: frames of a clip that the spatial CNN sees.
-    fusion: "average" of the class scores, with the share `rgb_share` for RGB, or "concat": one linear layer on the
-        features of both.
-    schedule: "joint" minimises the loss of the fused scores (with their average, this teaches the streams little once
-        one of them is sure); "streams_first" trains each stream with its own classifier and loss, and after that, for
-        the last `fusion_epochs` (a share of all epochs below 1, else their number), the fusion alone on frozen streams.
-    dropout: before the classifiers.
-    """
-    check_choice("fusion", fusion, FUSIONS)
-    check_choice("schedule", schedule, SCHEDULES)
-    check_at_least("num_classes", num_classes, 1)
-    check_at_least("num_frames", num_frames, 2, "a field of flow lies between two")
-    check_at_least("segments", segments, 1)
-    if segments > num_frames:
-        raise ConfigError(f"model.segments: got {segments}, expected at most sampler.num_frames={num_frames}")
-    if not 0 <= rgb_share <= 1:
-        raise ConfigError(f"model.rgb_share: got {rgb_share}, expected 0 to 1")
-    if fusion_epochs <= 0 or (fusion_epochs > 1 and fusion_epochs != int(fusion_epochs)):
-        raise ConfigError(f"model.fusion_epochs: got {fusion_epochs}, expected a share between 0 and 1, or a number")
-    return TwoStream(
-        num_classes=num_classes,
-        num_frames=num_frames,
-        rgb=image_backbone(backbone),
-        flow=image_backbone(backbone, in_channels=2 * (num_frames - 1), stacked="flow"),
-        segments=segments,
-        fusion=fusion,
-        rgb_share=rgb_share,
-        schedule=schedule,
-        fusion_epochs=fusion_epochs,
-        dropout=dropout,
-    )
+two_stream = TwoStream

@@ -111,7 +111,22 @@ class _Reader(nn.Module):
 
 
 class UniFormerV2(LayerNumbers, ClipClassifier):
-    """Any number of frames of size x size pixels."""
+    """UniFormerV2 on CLIP's ViT-B/16, the form for Kinetics, for any number of frames of
+    size x size pixels, a multiple of patch.
+
+    patch: pixels of its side. width, depth, heads: of the image transformer. mlp_ratio: hidden channels of its MLP over
+        width.
+    read_after: the blocks after which the decoder reads, one layer for each: the last so many, or a list of numbers.
+    decoder_heads: None for those of the image transformer. decoder_mlp_ratio: as mlp_ratio.
+    balanced: the decoder's query and the mean class token are weighed, per channel. False: the query alone, as in the
+        published models with a frozen CLIP.
+    local: convolutions in time around each attention: "none", "before" it, or "both" before and after, as published for
+        Something-Something. reduction: width over their channels.
+    temporal_downsample: patches span three frames and every second time step is kept.
+    dropout: before the head. decoder_dropout: in the decoder's MLPs.
+    drop_path, decoder_drop_path: probability that a clip skips a branch of the last block, or layer of the decoder, in
+        training, falling linearly to 0 at the first one.
+    """
 
     after_blocks = ("query_token", "decoder.", "balance", "norm.", "head.")
 
@@ -120,22 +135,22 @@ class UniFormerV2(LayerNumbers, ClipClassifier):
         *,
         num_classes: int,
         size: int,
-        patch: int,
-        width: int,
-        depth: int,
-        heads: int,
-        mlp_ratio: float,
-        read_after: int | list[int],
-        decoder_heads: int | None,
-        decoder_mlp_ratio: float,
-        balanced: bool,
-        local: str,
-        reduction: float,
-        temporal_downsample: bool,
-        dropout: float,
-        decoder_dropout: float,
-        drop_path: float,
-        decoder_drop_path: float,
+        patch: int = 16,
+        width: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        read_after: int | list[int] = 4,
+        decoder_heads: int | None = None,
+        decoder_mlp_ratio: float = 4.0,
+        balanced: bool = True,
+        local: str = "none",
+        reduction: float = 1.5,
+        temporal_downsample: bool = False,
+        dropout: float = 0.5,
+        decoder_dropout: float = 0.5,
+        drop_path: float = 0.0,
+        decoder_drop_path: float = 0.0,
     ) -> None:
         check_choice("local", local, LOCALS)
         check_heads(width, heads)
@@ -209,40 +224,4 @@ def _reads(read_after: int | list[int], depth: int) -> list[int]:
     return reads
 
 
-def uniformerv2_b16(
-    *,
-    num_classes: int,
-    size: int,
-    patch: int = 16,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    mlp_ratio: float = 4.0,
-    read_after: int | list[int] = 4,
-    decoder_heads: int | None = None,
-    decoder_mlp_ratio: float = 4.0,
-    balanced: bool = True,
-    local: str = "none",
-    reduction: float = 1.5,
-    temporal_downsample: bool = False,
-    dropout: float = 0.5,
-    decoder_dropout: float = 0.5,
-    drop_path: float = 0.0,
-    decoder_drop_path: float = 0.0,
-) -> UniFormerV2:
-    """UniFormerV2 on CLIP's ViT-B/16, the form for Kinetics, for frames of size x size pixels, a multiple of patch.
-
-    patch: pixels of its side. width, depth, heads: of the image transformer. mlp_ratio: hidden channels of its MLP over
-        width.
-    read_after: the blocks after which the decoder reads, one layer for each: the last so many, or a list of numbers.
-    decoder_heads: None for those of the image transformer. decoder_mlp_ratio: as mlp_ratio.
-    balanced: the decoder's query and the mean class token are weighed, per channel. False: the query alone, as in the
-        published models with a frozen CLIP.
-    local: convolutions in time around each attention: "none", "before" it, or "both" before and after, as published for
-        Something-Something. reduction: width over their channels.
-    temporal_downsample: patches span three frames and every second time step is kept.
-    dropout: before the head. decoder_dropout: in the decoder's MLPs.
-    drop_path, decoder_drop_path: probability that a clip skips a branch of the last block, or layer of the decoder, in
-        training, falling linearly to 0 at the first one.
-    """
-    return UniFormerV2(**locals())
+uniformerv2_b16 = UniFormerV2

@@ -60,9 +60,20 @@ def rotation(grid: tuple[int, int, int], width: int, version: str, device: torch
 
 
 class VJEPA2(LayerNumbers, ClipClassifier):
-    """Names are those of facebookresearch/vjepa2 without `encoder.` and `classifier.`; its `linear` is our `head`.
+    """V-JEPA 2's ViT-L/16 with an attentive classifier.
+
+    Names are those of facebookresearch/vjepa2 without `encoder.` and `classifier.`; its `linear` is our `head`.
 
     Any even number of frames, or one, and any frames whose sides are multiples of 16: positions come from the clip.
+
+    version: "2", or "2.1" of March 2026: positions stretched to those of 256 pixels, a learned vector that says that
+        the clip is a video, the norm of the last depth.
+    width, depth, heads: of the encoder. mlp_ratio: hidden channels of its MLP over width.
+    probe_depth: blocks of self-attention before the query. probe_heads: the published probes have 16 at every width;
+        Hugging Face's port takes the encoder's number, with which the published g files give other logits.
+    probe_norm_eps: 1e-5 in the authors' code, 1e-6 in Hugging Face's.
+    dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
+        linearly to 0 at the first one.
     """
 
     after_blocks = ("norm.", "norms_block.", "pooler.", "head.")
@@ -71,16 +82,16 @@ class VJEPA2(LayerNumbers, ClipClassifier):
         self,
         *,
         num_classes: int,
-        version: str,
-        width: int,
-        depth: int,
-        heads: int,
-        mlp_ratio: float,
-        probe_depth: int,
-        probe_heads: int,
-        probe_norm_eps: float,
-        dropout: float,
-        drop_path: float,
+        version: str = "2",
+        width: int = 1024,
+        depth: int = 24,
+        heads: int = 16,
+        mlp_ratio: float = 4.0,
+        probe_depth: int = 3,
+        probe_heads: int = 16,
+        probe_norm_eps: float = 1.0e-5,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
     ) -> None:
         check_choice("version", version, VERSIONS)
         check_heads(width, heads)
@@ -143,29 +154,4 @@ class VJEPA2(LayerNumbers, ClipClassifier):
         return out
 
 
-def vjepa2_vit_l(
-    *,
-    num_classes: int,
-    version: str = "2",
-    width: int = 1024,
-    depth: int = 24,
-    heads: int = 16,
-    mlp_ratio: float = 4.0,
-    probe_depth: int = 3,
-    probe_heads: int = 16,
-    probe_norm_eps: float = 1.0e-5,
-    dropout: float = 0.0,
-    drop_path: float = 0.0,
-) -> VJEPA2:
-    """V-JEPA 2's ViT-L/16 with an attentive classifier.
-
-    version: "2", or "2.1" of March 2026: positions stretched to those of 256 pixels, a learned vector that says that
-        the clip is a video, the norm of the last depth.
-    width, depth, heads: of the encoder. mlp_ratio: hidden channels of its MLP over width.
-    probe_depth: blocks of self-attention before the query. probe_heads: the published probes have 16 at every width;
-        Hugging Face's port takes the encoder's number, with which the published g files give other logits.
-    probe_norm_eps: 1e-5 in the authors' code, 1e-6 in Hugging Face's.
-    dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
-        linearly to 0 at the first one.
-    """
-    return VJEPA2(**locals())
+vjepa2_vit_l = VJEPA2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vidtrain.data.formats._files import twentybn
-from vidtrain.data.formats._files.text import BadRows, check_root, read_classes, without_gc
+from vidtrain.data.formats._files.text import without_gc
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.types import FilePath
 
@@ -42,11 +42,5 @@ def jester(
     Raises:
         DataError: no lists, lines that cannot be used.
     """
-    root = check_root(root)
-    files = twentybn.find_lists(root, _PREFIX, _ENDING, {"train": train, "val": val, "test": test, "labels": labels})
-    bad = BadRows()
-    tables = {split: twentybn.read_id_label(file, bad) for split, file in files.items() if split != "labels"}
-    bad.check()
-    names, notes = twentybn.class_names(tables, read_classes(files["labels"]) if "labels" in files else None)
-    homes, others = twentybn.unlabelled(root, _PREFIX, _ENDING, videos)
-    return twentybn.build(root, homes, tables, names, others, bad, notes)
+    given = {"train": train, "val": val, "test": test, "labels": labels}
+    return twentybn.dataset(root, _PREFIX, _ENDING, given, videos)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidtrain.data.formats._files import twentybn
 from vidtrain.data.formats._files.rows import Rows
-from vidtrain.data.formats._files.text import BadRows, check_root, read_classes, read_json, without_gc
+from vidtrain.data.formats._files.text import BadRows, read_classes, read_json, without_gc
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
@@ -45,19 +45,12 @@ def something_something(
     Raises:
         DataError: no lists, entries that cannot be used.
     """
-    root = check_root(root)
     given = {"train": train, "val": val, "test": test, "labels": labels}
-    files = twentybn.find_lists(root, _PREFIX, _ENDING, given)
-    bad = BadRows()
-    tables = {
-        split: _read_templates(file, bad) if file.suffix.lower() == ".json" else twentybn.read_id_label(file, bad)
-        for split, file in files.items()
-        if split != "labels"
-    }
-    bad.check()
-    names, notes = twentybn.class_names(tables, _read_labels(files["labels"]) if "labels" in files else None)
-    homes, others = twentybn.unlabelled(root, _PREFIX, _ENDING, videos)
-    return twentybn.build(root, homes, tables, names, others, bad, notes)
+    return twentybn.dataset(root, _PREFIX, _ENDING, given, videos, _read_list, _read_labels)
+
+
+def _read_list(path: Path, bad: BadRows) -> Rows:
+    return _read_templates(path, bad) if path.suffix.lower() == ".json" else twentybn.read_id_label(path, bad)
 
 
 def _read_templates(path: Path, bad: BadRows) -> Rows:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from vidtrain.data.formats._files.finish import finish, val_is_test
 from vidtrain.data.formats._files.places import find_by_name
 from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
-from vidtrain.data.formats._files.text import BadRows, find_list, read_json, read_lines
+from vidtrain.data.formats._files.text import BadRows, check_root, find_list, read_classes, read_json, read_lines
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError
 
@@ -75,29 +76,35 @@ def unlabelled(root: Path, prefix: str, extension: str, videos: str | None) -> t
     return homes, {line.partition(";")[0].strip() for _, line in read_lines(test)}
 
 
-def build(
-    root: Path,
-    homes: list[Path],
-    tables: dict[str, Rows],
-    names: tuple[str, ...],
-    others: set[str],
-    bad: BadRows,
-    notes: list[str],
+def dataset(
+    root: str | Path,
+    prefix: str,
+    extension: str,
+    given: dict[str, str | None],
+    videos: str | None,
+    read: Callable[[Path, BadRows], Rows] = read_id_label,
+    labels: Callable[[Path], tuple[str, ...]] = read_classes,
 ) -> VideoData:
-    """The dataset of these lists.
+    """The dataset of the lists below root.
 
     Args:
-        root: of the dataset; homes: where its videos are.
-        tables: the rows of each split, named by the numbers of the videos.
-        names: of the classes.
-        others: names of videos that are not in the tables.
-        bad: what could not be read so far.
-        notes: lines for the user.
+        prefix, extension, given: see `find_lists`.
+        videos: the folder that the user set; None: root.
+        read, labels: read a list of a split, and the file of the classes.
+
+    Raises:
+        DataError: no lists, entries that cannot be used.
     """
+    root = check_root(root)
+    files = find_lists(root, prefix, extension, given)
+    bad = BadRows()
+    tables = {split: read(file, bad) for split, file in files.items() if split != "labels"}
+    bad.check()
+    names, notes = class_names(tables, labels(files["labels"]) if "labels" in files else None)
+    homes, others = unlabelled(root, prefix, extension, videos)
     numbers = check_labels(tables, names, bad)
     bad.check()
-    wanted = others.union(*(rows.names for rows in tables.values()))
-    where = find_by_name(homes, wanted)
+    where = find_by_name(homes, others.union(*(rows.names for rows in tables.values())))
     splits = {split: build_manifest(rows, numbers, where.get) for split, rows in tables.items()}
     splits, more = val_is_test(splits, "there are no answers for the test videos")
     return finish(names, splits, root, notes=[*notes, *more])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -101,7 +101,8 @@ def read_class_names(option: str) -> tuple[str, ...]:
 
 def _from_json(content: Any) -> list[str]:
     if isinstance(content, Mapping):
-        numbered = {value: key for key, value in content.items()} if _ints(content.values()) else content
+        by_name = all(type(value) is int for value in content.values())
+        numbered = {value: key for key, value in content.items()} if by_name else content
         numbers = {str(key): name for key, name in numbered.items()}
         if numbers.keys() != {str(n) for n in range(len(content))}:
             raise ValueError("its numbers are not 0, 1, 2, ...")
@@ -109,10 +110,6 @@ def _from_json(content: Any) -> list[str]:
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
         raise ValueError("expected a list of texts, or a mapping of names to numbers")
     return content
-
-
-def _ints(values: Iterable[Any]) -> bool:
-    return all(type(value) is int for value in values)
 
 
 def _kinetics() -> tuple[str, ...]:

@@ -75,7 +75,8 @@ def devices() -> list[Finding]:
         found.append(bf16_found(conv3d_bf16_error(device), device))
     except RuntimeError as error:
         line = str(error).strip().splitlines()[0]
-        found.append(Finding("3D convolution", f"fails on {device}: {line}", _other_build(line)))
+        advice = f"torch does not compute here ({line}): install the build of torch for this device"
+        found.append(Finding("3D convolution", f"fails on {device}: {line}", advice))
     return found
 
 
@@ -218,10 +219,6 @@ def _no_gpu(driver: str, cuda: str | None) -> str:
         f"there is an NVIDIA GPU that torch cannot use: driver {driver} may be too old for CUDA {cuda}, or "
         "CUDA_VISIBLE_DEVICES hides it; in a container: --gpus all"
     )
-
-
-def _other_build(error: str) -> str:
-    return f"torch does not compute here ({error}): install the build of torch for this device"
 
 
 def _nvidia_driver() -> str:

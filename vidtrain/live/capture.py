@@ -192,7 +192,9 @@ class Capture:
     def _chosen(self, container: InputContainer) -> VideoStream:
         stream = default_video(self._source.name, container)
         context = stream.codec_context
-        self._check_size(context.height, context.width)
+        width, height = context.width, context.height
+        if height * width > _MOST_PIXELS:
+            raise VideoError(self._source.name, f"frames of {width} x {height} pixels; at most {_MOST_PIXELS} of them")
         context.thread_count = 1
         context.options = {"max_pixels": str(_MOST_PIXELS)}
         if (strict := STRICT.get(context.name)) is not None:
@@ -247,10 +249,6 @@ class Capture:
                     self.lost += 1
             else:
                 self._changed.wait_for(lambda: self._stop.is_set() or not self._hold.is_over(self._frames))
-
-    def _check_size(self, height: int, width: int) -> None:
-        if height * width > _MOST_PIXELS:
-            raise VideoError(self._source.name, f"frames of {width} x {height} pixels; at most {_MOST_PIXELS} of them")
 
 
 def _has_a_length(container: InputContainer) -> bool:

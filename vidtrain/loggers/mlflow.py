@@ -58,15 +58,14 @@ class MLflow(Tracker):
             self._run = known
         else:
             experiment = client.get_experiment_by_name(self.project)
-            number = experiment.experiment_id if experiment else self._new_experiment(client, uri, home)
+            if experiment:
+                number = experiment.experiment_id
+            else:
+                number = client.create_experiment(self.project, None if uri else (home / "mlflow").as_uri())
             self._run = client.create_run(number, run_name=run.folder.name).info.run_id
             self._log_options(client, flat_options(run.config))
             self.keep(run, self._run)
         self._client = client
-
-    def _new_experiment(self, client: Any, uri: str | None, home: Path) -> str:
-        number: str = client.create_experiment(self.project, None if uri else (home / "mlflow").as_uri())
-        return number
 
     def _log_options(self, client: Any, options: Mapping[str, Any]) -> None:
         from mlflow.entities import Param

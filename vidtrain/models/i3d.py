@@ -12,7 +12,7 @@ from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.inception import BLOCK_NAMES, FULL_WIDTH, InceptionWidths, inception_blocks, scaled
 from vidtrain.models.layers.nonlocal_block import NonLocal, NonLocalOptions
-from vidtrain.models.layers.same_padding import SameConv3d, SameMaxPool3d, Triple
+from vidtrain.models.layers.same_padding import SameConv3d, SameMaxPool3d
 from vidtrain.ranges import takes
 
 ENTRIES = {
@@ -59,10 +59,6 @@ class _Mixed(nn.Module):
         return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))], 1)
 
 
-def _pool(kernel: Triple, stride: Triple) -> SameMaxPool3d:
-    return SameMaxPool3d(kernel, stride)
-
-
 class I3D(ClipClassifier):
     """Layer names are those of the published checkpoints. Any T, H and W; space and time are pooled at the end.
 
@@ -82,14 +78,14 @@ class I3D(ClipClassifier):
         w2, w3 = scaled(64, width), scaled(192, width)
         layers: dict[str, nn.Module] = {
             "Conv3d_1a_7x7": _Unit(in_channels, w2, 7, 2),
-            "MaxPool3d_2a_3x3": _pool((1, 3, 3), (1, 2, 2)),
+            "MaxPool3d_2a_3x3": SameMaxPool3d((1, 3, 3), (1, 2, 2)),
             "Conv3d_2b_1x1": _Unit(w2, w2),
             "Conv3d_2c_3x3": _Unit(w2, w3, 3),
         }
         for name, channels, block in blocks:
             if name in _POOL_BEFORE:
                 pool_name, kernel, stride = _POOL_BEFORE[name]
-                layers[pool_name] = _pool(kernel, stride)
+                layers[pool_name] = SameMaxPool3d(kernel, stride)
             layers[f"Mixed_{name}"] = _Mixed(channels, block)
             if f"Mixed_{name}" in nonlocals.after:
                 layers[f"NonLocal_{name}"] = nonlocals.block(block.out)

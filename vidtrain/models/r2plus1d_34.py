@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.classifier import ClipClassifier, check_clip
-from vidtrain.models.layers.resnet3d import STAGES, Triple, check_width, conv3d
+from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
+from vidtrain.models.layers.resnet3d import STAGES, Triple, conv3d
 
 ENTRIES = {"r2plus1d_34": Entry(Family.FACTORISED, "Tran et al. 2018", (8, 224))}
 
@@ -67,7 +67,7 @@ class R2Plus1D34(ClipClassifier):
     head_name = "fc"
 
     def __init__(self, *, num_classes: int, width: int = 64, dropout: float = 0.5) -> None:
-        check_width(width)
+        check_at_least("width", width, 1)
         super().__init__(num_features=8 * width, num_classes=num_classes, dropout=dropout)
         self.conv1 = _SpaceThenTime(3, width, (3, 7, 7), (1, 2, 2))
         self.bn1 = nn.BatchNorm3d(width)

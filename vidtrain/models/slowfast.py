@@ -18,7 +18,6 @@ from vidtrain.models.layers.resnet3d import (
     Trunk,
     add_trunk,
     blocks_of,
-    check_width,
     conv3d,
     nonlocals_of,
     temporal_kernel_sizes,
@@ -167,7 +166,7 @@ def slowfast_r50(
     dropout: before the head.
     nonlocal_blocks: in the slow pathway.
     """
-    check_width(width)
+    check_at_least("width", width, 1)
     check_at_least("alpha", alpha, 1)
     if beta < 1 or width % beta:
         raise ConfigError(f"model.beta: got {beta}, expected a divisor of model.width={width}")

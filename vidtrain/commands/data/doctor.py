@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -107,14 +106,9 @@ def _trials(options: DataCommandConfig, own: DoctorConfig, data: VideoData, foun
                 made = prepare(data, Path(folder), settings, reader, workers=found.processors)
             except DataError:  # none of them can be copied: the check says why
                 continue
-            copies = _from_index(folder)
+            copies = build.build_data({"_target_": "vidtrain.data.formats.index.index", "root": folder})
             size = made.bytes_after / max(1, made.bytes_before)
             command = f"vidtrain data prepare prepare.format={name} prepare.short_side={even}"
             bytes_ = f"{size:.0%} of the bytes" if size < 2 else f"{size:.0f} times the bytes"
             trials.append(Trial(command, loads(copies, found.workers), f"copies of {bytes_}"))
     return trials
-
-
-def _from_index(folder: str) -> VideoData:
-    node: dict[str, Any] = {"_target_": "vidtrain.data.formats.index.index", "root": folder}
-    return build.build_data(node)

@@ -112,16 +112,13 @@ def coverage_lines(data: VideoData, probes: Mapping[str, Probe], most: int = 10)
             continue
         overlaps = f"{found.overlapping} overlap" + (f" ({found.same} their own class)" if found.same else "")
         beyond = f", {found.beyond} end after their video" if found.beyond else ""
-        gaps = f"{len(found.gaps)} gaps of {_middle(found.gaps):.2f} s (median)"
+        median = float(np.median(found.gaps)) if len(found.gaps) else 0.0
+        gaps = f"{len(found.gaps)} gaps of {median:.2f} s (median)"
         size = f"{found.segments} segments in {found.videos} videos of {found.seconds:.0f} s"
         shares = _shares(found, data.class_names, most)
         background = f"background {found.background:.0%} in {gaps}; share of the time: {shares}"
         lines.append(f"{split}: {size}, {overlaps}{beyond}; {background}")
     return lines
-
-
-def _middle(gaps: Spans) -> float:
-    return float(np.median(gaps)) if len(gaps) else 0.0
 
 
 def _shares(found: Coverage, class_names: Sequence[str], most: int) -> str:

@@ -140,7 +140,8 @@ def load_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
     try:
         # read here: torch's own log shows what goes wrong in there with its traceback
         reader = _Reader(folder, _read_metadata(folder))
-        _quietly(dcp.load, state, storage_reader=reader, planner=_Planner())
+        with contextlib.redirect_stdout(io.StringIO()):
+            dcp.load(state, storage_reader=reader, planner=_Planner())
         set_model_state_dict(model, state["model"])
         set_optimizer_state_dict(model, optimizer, state["optimizer"])
     except (Exception, CheckpointException) as error:  # torch's is no Exception
@@ -218,8 +219,3 @@ def _sha256(file: Path) -> str:
         while piece := handle.read(_PIECE):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def _quietly(call: Any, *args: Any, **kwargs: Any) -> None:
-    with contextlib.redirect_stdout(io.StringIO()):
-        call(*args, **kwargs)

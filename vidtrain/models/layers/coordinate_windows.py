@@ -30,10 +30,6 @@ def lean(x: torch.Tensor, dims: Sequence[int] | None = None) -> torch.Tensor:
     return x
 
 
-def _is_nothing(x: torch.Tensor) -> bool:
-    return bool((lean(x) == NOTHING).all())
-
-
 def meta_run(func: Any, *args: Any, **kwargs: Any) -> Any:
     """The operator's outputs without values, for their shapes."""
     args, kwargs = tree_map_only(torch.Tensor, lambda x: x.to("meta"), (args, kwargs))
@@ -80,7 +76,7 @@ def convolution(
     func: Any, x: torch.Tensor, weight: torch.Tensor, bias: Any, stride: Any, padding: Any, dilation: Any,
     transposed: bool, output_padding: Any, groups: int,
 ) -> torch.Tensor:  # fmt: skip
-    if transposed or not _is_nothing(weight):
+    if transposed or not (lean(weight) == NOTHING).all():
         raise UnknownOperatorError("a transposed convolution, or one whose weights come from the input")
     shape = meta_run(func, x, weight, None, stride, padding, dilation, transposed, output_padding, groups).shape
     x = lean(x, [1])

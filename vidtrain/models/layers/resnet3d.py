@@ -211,10 +211,6 @@ def nonlocals_of(options: NonLocalOptions, blocks: Sequence[int]) -> NonLocal:
     return options.nonlocals(places, PRESETS)
 
 
-def check_width(width: int) -> None:
-    check_at_least("width", width, 1)
-
-
 @dataclass(frozen=True, kw_only=True)
 class ResNetOptions(NonLocalOptions):
     """Options of every 3D ResNet of bottlenecks."""
@@ -237,7 +233,7 @@ class ResNetOptions(NonLocalOptions):
         **numbers: Any,
     ) -> ResNet3d:
         """The network; `numbers` are the further ones of its Trunk."""
-        check_width(self.width)
+        check_at_least("width", self.width, 1)
         blocks = blocks_of(self.depth)
         times, nonlocals = temporal_kernel_sizes(temporal_kernels, published_times, blocks), nonlocals_of(self, blocks)
         trunk = Trunk(blocks=blocks, width=self.width, times=times, nonlocals=nonlocals, **numbers)

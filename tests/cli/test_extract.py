@@ -161,7 +161,7 @@ def test_features_are_those_of_a_plain_loop(
         for row, length in enumerate(lengths):
             clips = np.load(data.splits[split].paths[row], mmap_mode="r")
             seconds = clip_seconds(tmp_path / "out", split, row)
-            assert len(seconds) == len(clips) == len(expected(length, 10))
+            assert len(seconds) == len(clips) == len(expected(Timeline(length, 10)))
             assert seconds[-1].tolist() == pytest.approx([length / 10 - 0.7, length / 10])
 
 

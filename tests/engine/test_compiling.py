@@ -90,8 +90,10 @@ def same(one: dict[str, object], other: dict[str, object]) -> bool:
 @pytest.mark.parametrize("mode", [CompileMode.off, CompileMode.auto])
 def test_a_short_training_is_not_compiled(mode: CompileMode) -> None:
     net, batch, before = Net().eval(), batch_of(4), graphs()
-    state = everything(net)
+    state, passes = everything(net), []
+    net.register_forward_hook(lambda *_: passes.append(1))
     said = choose_compile(mode, training_step(net), batch, batches=100)
+    assert len(passes) == (mode is CompileMode.auto)  # one says enough of a training that is short by far
     assert (
         said
         == {

@@ -49,6 +49,7 @@ from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import TrainConfig
 from vidtrain.plain import read_mapping
 from vidtrain.tasks.task import Scores, Task
+from vidtrain.terminal import said_when_slow
 from vidtrain.types import Batch
 
 log = logging.getLogger("vidtrain")
@@ -141,7 +142,11 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
         )
         if data.features is None:
             _check_convolutions(options, step, world)
-            log.info("trainer.%s", _compile(options, step, content, len(trainer.clips), world))
+            with said_when_slow(
+                f"trainer.compile={settings.compile}: timing an update, or compiling it, on random clips"
+            ):
+                said = _compile(options, step, content, len(trainer.clips), world)
+            log.info("trainer.%s", said)
         if content is not None:
             with restoring(checkpoints.last):
                 trainer.resume(content)

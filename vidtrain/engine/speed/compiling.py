@@ -46,7 +46,7 @@ def choose_compile(mode: CompileMode, step: TrainingStep, batch: Batch, *, batch
     if not all(isinstance(value, Tensor) for value in batch.inputs.values()):
         return f"compile={mode.value}: left as it is, because its sequences differ in length from batch to batch"
     with _untouched(step):
-        _gradient(step, batch)  # halves the batch where it must; a model that fails by itself fails here
+        first = _seconds(step, batch)  # halves the batch where it must; a model that fails by itself fails here
         if mode is CompileMode.on:
             try:
                 return f"compile=on: {_compile(step, batch):.0f} s to compile"
@@ -54,14 +54,15 @@ def choose_compile(mode: CompileMode, step: TrainingStep, batch: Batch, *, batch
                 raise ConfigError(
                     f"trainer.compile=on: {_reason(error)}; trainer.compile=off trains without it"
                 ) from error
-        return f"compile=auto: {_measure(step, batch, batches)}"
+        return f"compile=auto: {_measure(step, batch, batches, first)}"
 
 
-def _measure(step: TrainingStep, batch: Batch, batches: int) -> str:
+def _measure(step: TrainingStep, batch: Batch, batches: int, first: float) -> str:
+    """first: seconds of the first update, which takes longer than the others: a training that is short by it is short."""
     device = step.precision.device
     if type(step.model).__name__.startswith("FSDP"):
         return "left as it is, because the measurement would need all devices in step; trainer.compile=on compiles"
-    if batches * _seconds(step, batch) < 60 * WORTH_MINUTES:
+    if batches * first < 60 * WORTH_MINUTES or batches * _seconds(step, batch) < 60 * WORTH_MINUTES:
         return f"left as it is, because the training takes less than {WORTH_MINUTES:.0f} minutes"
     eager = len(batch) * rate(lambda: _gradient(step, batch), device, seconds=_TIMED_SECONDS)
     try:

@@ -142,9 +142,7 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
         )
         if data.features is None:
             _check_convolutions(options, step, world)
-            with said_when_slow(
-                f"trainer.compile={settings.compile}: timing an update, or compiling it, on random clips"
-            ):
+            with said_when_slow(f"trainer.compile={settings.compile}: timing or compiling an update of random clips"):
                 said = _compile(options, step, content, len(trainer.clips), world)
             log.info("trainer.%s", said)
         if content is not None:

@@ -58,7 +58,7 @@ def choose_compile(mode: CompileMode, step: TrainingStep, batch: Batch, *, batch
 
 
 def _measure(step: TrainingStep, batch: Batch, batches: int, first: float) -> str:
-    """first: seconds of the first update, which takes longer than the others: a training that is short by it is short."""
+    """first: seconds of the first update, which takes longer than others: what is short by it is short."""
     device = step.precision.device
     if type(step.model).__name__.startswith("FSDP"):
         return "left as it is, because the measurement would need all devices in step; trainer.compile=on compiles"

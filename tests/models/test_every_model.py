@@ -331,7 +331,7 @@ def test_clips_that_do_not_fit(name: str, options: dict[str, Any], shape: tuple[
 @pytest.mark.parametrize(
     "name",
     [
-        *("single_frame", "late_fusion", "slow_fusion", "r2plus1d_18", "slow_r50", "slowfast_r50", "x3d_m", "csn_r101"),
+        *("single_frame", "late_fusion", "slow_fusion", "mc3_18", "slow_r50", "slowfast_r50", "x3d_m", "csn_r101"),
         *("r2plus1d_r50", "r2plus1d_34", "movinet_a0", "movinet_a0_stream"),
     ],
 )

@@ -22,11 +22,11 @@ from vidtrain.models.s3d import SelfGate, s3d
 S3DG = functools.partial(create_model, "s3dg")
 
 # Parameters to the unit (of S3D-G: S3D's plus a matrix and a bias for each of its 20 temporal convolutions) and GMAC.
-PUBLISHED: list[tuple[Callable[..., nn.Module], int, int, tuple[int, int], float | None]] = [
+PUBLISHED = [
     (i3d, 400, 12_697_264, (64, 224), 111.15),
-    (i3d, 101, 12_390_789, (64, 224), None),
-    (s3d, 400, 8_320_048, (16, 224), 17.98),
-    (s3d, 101, 8_013_573, (16, 224), None),
+    pytest.param(i3d, 101, 12_390_789, (64, 224), None, marks=pytest.mark.slow),
+    pytest.param(s3d, 400, 8_320_048, (16, 224), 17.98, marks=pytest.mark.slow),
+    pytest.param(s3d, 101, 8_013_573, (16, 224), None, marks=pytest.mark.slow),
     (S3DG, 400, 8_320_048 + 765_696, (16, 224), 17.98),
 ]
 

@@ -148,7 +148,7 @@ def test_i3d_computes_googlenets_blocks_on_a_still_clip(files: Path) -> None:
     torch.testing.assert_close(got[:, :, 2], expected, rtol=1e-4, atol=1e-4 * expected.std().item())
 
 
-@pytest.mark.parametrize("gating", [False, True])
+@pytest.mark.parametrize("gating", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_s3ds_convolutions_in_time_start_as_the_identity_on_still_clips(gating: bool, files: Path) -> None:
     model = s3d(num_classes=5, gating=gating).eval()
     inflate_from(model, files / "googlenet.pth")
@@ -185,7 +185,9 @@ def test_colours_are_converted_by_the_first_layer(files: Path) -> None:
     ("name", "options", "source", "message"),
     [
         ("r3d_18", {}, "resnet18", "r3d_18 has no max pooling after its stem.*nothing is loaded.*model=inflated"),
-        ("r2plus1d_18", {}, "resnet18", "r2plus1d_18 has no max pooling after its stem"),
+        pytest.param(
+            *("r2plus1d_18", {}, "resnet18", "r2plus1d_18 has no max pooling after its stem"), marks=pytest.mark.slow
+        ),
         ("r2plus1d_r50", {"depth": 26, "width": 4}, "resnet26", "has no max pooling after its stem"),
         ("slow_r50", {"depth": 14, "width": 4}, "resnet26", r"too many tensors: layer1\.1\.conv1\.weight"),
         ("slow_r50", {"depth": 50, "width": 4}, "resnet26", r"has nothing for: layer1\.2\.conv1\.weight"),

@@ -128,14 +128,21 @@ def test_layers_of_ours_have_no_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "maps", "deep"),
+    ("name", "maps", "deep", "head"),
     [
-        ("test_vit", False, "blocks.0.norm1.weight"),
-        ("test_efficientnet", True, "blocks.0.0.conv.weight"),
-        ("test_convnext", True, "stages.0.blocks.0.conv_dw.weight"),
+        ("test_vit", False, "blocks.0.norm1.weight", "mean"),
+        ("test_vit", False, "blocks.0.norm1.weight", "attentive"),
+        ("test_efficientnet", True, "blocks.0.0.conv.weight", "attentive"),
+        *(
+            pytest.param(*row, marks=pytest.mark.slow)
+            for row in (
+                ("test_efficientnet", True, "blocks.0.0.conv.weight", "mean"),
+                ("test_convnext", True, "stages.0.blocks.0.conv_dw.weight", "mean"),
+                ("test_convnext", True, "stages.0.blocks.0.conv_dw.weight", "attentive"),
+            )
+        ),
     ],
 )
-@pytest.mark.parametrize("head", ["mean", "attentive"])
 def test_what_the_heads_read_is_timms(name: str, maps: bool, deep: str, head: str) -> None:
     timm = pytest.importorskip("timm")
     model, x = small(backbone=name, size=SIZE, head=head), clips(2, SIZE)

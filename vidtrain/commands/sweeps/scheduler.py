@@ -122,7 +122,9 @@ class Scheduler:
         if state is RunState.failed:
             self._failures[run.number] = self._failures.get(run.number, 0) + 1
             if self._failures[run.number] <= self._retries:
-                log.info("run %d has failed, and is tried again: %s", run.number, ended.reason)
+                log.info(
+                    "run %d has failed, and is tried again%s", run.number, f": {ended.reason}" * bool(ended.reason)
+                )
                 self._waiting.append(run)
                 return
         self._source.over(run, state)

@@ -18,6 +18,7 @@ from tests.reports.test_segments_page import write_segments_test
 from vidtrain.commands.compare import CompareConfig, run
 from vidtrain.errors import VidtrainError
 from vidtrain.options.invocation import Invocation
+from vidtrain.reports.comparison import _cut
 from vidtrain.reports.results import write_json
 from vidtrain.tasks.classification.significance import mcnemar, welch
 
@@ -297,6 +298,14 @@ def test_the_most_certain_mistakes_come_first(tmp_path: Path, compare: Compare) 
     assert [row["path"] for row in rows(Path("d.csv"))] == ["1.mp4", "2.mp4", "3.mp4", "0.mp4"]
     assert [row["prob_second"] for row in rows(Path("d.csv"))] == ["0.900000", "0.700000", "0.600000", "0.500000"]
     assert re.search(r"^1\.mp4 +run +#1 +fall +0\.90$", text, re.MULTILINE)
+
+
+def test_of_a_long_path_the_end_is_shown() -> None:
+    for length in (67, 68, 69, 200):
+        path = "x" * (length - 8) + "clip.mp4"
+        shown = _cut([path, "walk", "#1", "run", "0.90"], 160)
+        assert shown == [path if length <= 68 else f"...{path[-65:]}", "walk", "#1", "run", "0.90"]
+    assert len(_cut([path, "walk", "#1", "run", "0.90"], 30)[0]) == 24
 
 
 def test_videos_without_a_label_count_once_and_in_no_number(tmp_path: Path, compare: Compare) -> None:

@@ -18,6 +18,7 @@ from tests.cli.conftest import Call, error_line
 from tests.models.parity import drawn_weights
 from vidtrain import build
 from vidtrain.commands.publish import _compare, _preprocessors, _with_task, portable
+from vidtrain.commands.publish_card import _training
 from vidtrain.hub_folder import CARD, CONFIG, PREPROCESSORS, WEIGHTS, load_trained, read_folder
 from vidtrain.models.settings import TuneConfig, TuneName
 from vidtrain.models.tuning import tune
@@ -280,6 +281,9 @@ def test_the_card_states_the_test(trained: Path, published: Path) -> None:
     epoch = json.loads((trained / "result.json").read_text())["best_epoch"]
     assert f"The weights are those after epoch {epoch}." in text
     assert "Started from" not in text
+    content, config = load_trained(trained / "best.pt"), package.load(trained).config
+    for before in (0, None):  # the first validation, or a file that says nothing of epochs
+        assert not any("after epoch" in sentence for sentence in _training({**content, "epoch": before}, config))
     worst = min(result["classes"], key=lambda row: row["recall"])
     assert f"{worst['name'].replace('_', chr(92) + '_')} ({worst['recall']:.2f} of {worst['support']})" in text
 

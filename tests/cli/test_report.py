@@ -49,6 +49,7 @@ def test_a_training_leaves_its_page_with_the_very_clips(reported: Path) -> None:
     assert all(image.format == "WEBP" and image.n_frames == 10 for image in shown)
     assert {video.path for video in wrong} <= set(page.text.splitlines())
     assert "trainer.epochs" in page.text
+    assert "epochs: 1" in page.text  # of the whole configuration, as YAML
     assert re.search(r"train 16, val 8, test 8", page.text)
     assert "of 8 test videos" in page.text  # the durations
     assert f"checkpoint={reported / 'best.pt'}" in page.text

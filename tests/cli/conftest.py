@@ -72,8 +72,9 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     return run
 
 
-NUMBERS_ONLY = ["logger=jsonl", "eval.figures=false", "report=false"]
-"""A training writes its numbers and draws nothing: figures and TensorBoard cost more than a tiny network."""
+NUMBERS_ONLY = ["logger=jsonl", "eval.figures=false", "report=false", "trainer.compile=off"]
+"""A training writes its numbers, draws nothing, and does not measure what compiling would gain: figures, TensorBoard
+and two updates more cost more than a tiny network."""
 
 
 @pytest.fixture(scope="session")

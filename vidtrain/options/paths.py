@@ -184,6 +184,11 @@ def _schema_paths(command: str) -> dict[str, str]:
 
 def _targets(group: str, names: list[str] | None, config_dir: Path | None) -> list[str]:
     """The functions that a group's choices call: of these names, or of all."""
+    read = _targets_of_ours if config_dir is None else _read_targets
+    return read(group, tuple(names or ()), config_dir)
+
+
+def _read_targets(group: str, names: tuple[str, ...], config_dir: Path | None) -> list[str]:
     folders = [folder for folder in (conf_dir(), config_dir) if folder is not None]
     there = sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
     found = []
@@ -191,6 +196,9 @@ def _targets(group: str, names: list[str] | None, config_dir: Path | None) -> li
         with contextlib.suppress(ConfigError, OSError, ValueError):  # reported when Hydra reads it
             found.append(group_options(group, name, folders).get("_target_", ("", ""))[0].strip("\"'"))
     return [target for target in dict.fromkeys(found) if target]
+
+
+_targets_of_ours = lru_cache(_read_targets)  # files that do not change; asked of each option of the group
 
 
 @lru_cache

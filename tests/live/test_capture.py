@@ -237,17 +237,21 @@ def test_a_pipe_that_is_left_before_its_writer_comes(tmp_path: Path) -> None:
     assert capture.error is None
 
 
-def test_frames_may_change_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_may_change_their_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """A camera switches to another resolution."""
     data = b"".join(
         write_video(tmp_path / f"{n}.h264", coded(8, *size), codec="libx264", container="h264").read_bytes()
         for n, size in enumerate([(64, 96), (96, 160), (64, 96)])
     )
     (tmp_path / "all.h264").write_bytes(data)
-    with (tmp_path / "all.h264").open("rb") as stdin:
+    with (tmp_path / "all.h264").open("rb") as stdin, caplog.at_level("INFO", "vidtrain"):
         monkeypatch.setattr("sys.stdin", stdin)
         frames, _ = captured("-", cut=cut_of)
     assert len(frames) == 24
+    changes = [one.getMessage() for one in caplog.records if "from here on" in one.getMessage()]
+    assert changes == [f"stdin: frames are {size} pixels from here on" for size in ("160 x 96", "96 x 64")]
     assert {f.image.shape for f in frames} == {(96, 96, 3)}
 
 

@@ -28,9 +28,9 @@ from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.motion.made import FPS
 from vidtrain.data.motion.motion_long import motion_long
 from vidtrain.segments import Segment
+from vidtrain.tasks.segments.average_precision import THRESHOLDS, ByVideo, mean_average_precision
 from vidtrain.tasks.segments.decode import find_segments
 from vidtrain.tasks.segments.frame_metrics import frame_accuracy, frame_labels
-from vidtrain.tasks.segments.metrics import THRESHOLDS, ByVideo, mean_average_precision
 from vidtrain.tasks.settings import SegmentsConfig
 
 GRID: dict[str, Sequence[Any]] = {

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.videos import full_decode, info, numbered, pack, read, refused, remux, scene, set_matrix, write_video
-from vidtrain.data.readers.pyav import packets
+from vidtrain.data.readers.pyav import packet_table
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.pyav.references import unreferred_test
@@ -112,13 +112,13 @@ class TestIndex:
     def check(path: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
         """Compare both tables; False where the index does not serve."""
         with closing(OpenFile(str(path))) as file:
-            if packets.read_index(file) is None:
+            if packet_table.read_index(file) is None:
                 return False
         with closing(OpenFile(str(path))) as file:
-            by_index = packets.scan(file)
+            by_index = packet_table.scan(file)
         with monkeypatch.context() as patch, closing(OpenFile(str(path))) as file:
-            patch.setattr(packets, "read_index", lambda file: None)
-            by_packets = packets.scan(file)
+            patch.setattr(packet_table, "read_index", lambda file: None)
+            by_packets = packet_table.scan(file)
         assert (by_index is None) == (by_packets is None)
         if by_index is not None and by_packets is not None:
             for name in ("pts", "shown", "start"):

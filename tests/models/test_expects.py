@@ -8,7 +8,7 @@ import torchvision.models.video as tv
 from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.models.weights.expects import IMAGENET, Expects, clips
 from vidtrain.models.weights.layout import Layout
-from vidtrain.models.weights.zoos import LAYOUTS
+from vidtrain.models.weights.recognise import LAYOUTS
 
 
 def layout(name: str) -> Layout:

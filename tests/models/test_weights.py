@@ -17,7 +17,7 @@ from vidtrain.errors import CheckpointError
 from vidtrain.models.weights.layout import any_key, classes, count, rename
 from vidtrain.models.weights.load import describe_weights, load_weights
 from vidtrain.models.weights.read import without_prefix
-from vidtrain.models.weights.zoos import LAYOUTS
+from vidtrain.models.weights.recognise import LAYOUTS
 
 OPTIONS = {"depth": 14, "width": 4}
 

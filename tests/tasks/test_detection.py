@@ -15,7 +15,7 @@ from vidtrain.errors import ConfigError
 from vidtrain.models.segment_head import _halved, segment_head
 from vidtrain.segments import Annotated
 from vidtrain.sequences import Sequences, stacked
-from vidtrain.tasks.segments.detection import (
+from vidtrain.tasks.segments.points import (
     assigned,
     candidates,
     detection_loss,

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidtrain.segments import Segment
-from vidtrain.tasks.segments.frame_metrics import edit_score, frame_accuracy, frame_labels, runs_of, segmental_f1
-from vidtrain.tasks.segments.metrics import (
+from vidtrain.tasks.segments.average_precision import (
     AMBIGUOUS,
     average_precision,
     mean_average_precision,
     thumos_average_precision,
 )
+from vidtrain.tasks.segments.frame_metrics import edit_score, frame_accuracy, frame_labels, runs_of, segmental_f1
 
 NAMES = ["walk", "run", "jump"]
 

@@ -33,6 +33,7 @@ from vidtrain.ranges import number
 from vidtrain.remote import is_url
 from vidtrain.reports.results import interval_line, scored_line
 from vidtrain.reports.table import table
+from vidtrain.runs.names import PREDICTIONS
 from vidtrain.terminal import printable
 from vidtrain.types import FilePath
 
@@ -115,7 +116,7 @@ def _scored(call: Invocation[EvalCommandConfig], world: World) -> float | None:
         task, model, data, split, folder, show=lambda found: _print(found, task.titles, task.primary, split)
     )
     if world.is_main:
-        print(printable(f"predictions: {folder / 'predictions.csv'}"))
+        print(printable(f"predictions: {folder / PREDICTIONS}"))
         refuse_not_finite(result, folder)
     return float(result[task.primary])
 

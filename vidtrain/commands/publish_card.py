@@ -10,7 +10,7 @@ from typing import Any, Final
 from torch import nn
 
 from vidtrain import build
-from vidtrain.commands.run_dir import FINISHED_FILE, FORMATS
+from vidtrain.commands.run_dir import FORMATS
 from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.models.catalogue import catalogue
@@ -20,6 +20,7 @@ from vidtrain.plain import read_json
 from vidtrain.published import clips_of
 from vidtrain.reports.model_card import ModelCard, Tested
 from vidtrain.reports.segment_results import SegmentsResult, read_test
+from vidtrain.runs.names import RESULT
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.task import Task
 
@@ -81,7 +82,7 @@ def _tested(given: Mapping[str, str | None], content: Mapping[str, Any], task: T
     folder = Path(named) if named is not None else _test_of(Path(str(given["checkpoint"])), content)
     if folder is None:
         return None
-    if folder.name == "result.json":
+    if folder.name == RESULT:
         folder = folder.parent
     try:
         result = read_test(folder)
@@ -100,10 +101,10 @@ def _test_of(checkpoint: Path, content: Mapping[str, Any]) -> Path | None:
     """The folder of the run's test, if it was the test of this file: the run's result names it, and its epoch."""
     home = checkpoint.absolute().parent
     try:
-        run = read_json(home / FINISHED_FILE)
+        run = read_json(home / RESULT)
     except (OSError, ValueError):
         return None
-    if not isinstance(run, dict) or run.get("test") is None or not (home / _TEST / FINISHED_FILE).is_file():
+    if not isinstance(run, dict) or run.get("test") is None or not (home / _TEST / RESULT).is_file():
         return None
     same = PurePath(str(run.get("checkpoint"))).name == checkpoint.name
     if not same or content.get("epoch") not in (run.get("best_epoch"), 0):

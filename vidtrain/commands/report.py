@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from omegaconf import MISSING
 
-from vidtrain.commands import run_dir
 from vidtrain.commands.thumbnails import Thumbnails
 from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.options.invocation import Invocation
@@ -29,7 +28,7 @@ from vidtrain.reports.page.page import write_page
 from vidtrain.reports.results import ScoredVideo, TestResult
 from vidtrain.reports.segment_results import SegmentsResult, read_test
 from vidtrain.runs.atomic import make_folder
-from vidtrain.runs.names import newest_run
+from vidtrain.runs.names import CONFIG, METRICS_LOG, NOT_SCORED, PREDICTIONS, RESULT, newest_run
 from vidtrain.tasks.classification.metrics import METRICS
 from vidtrain.tasks.segments.scores import TITLES
 from vidtrain.tasks.segments.task import Segments
@@ -47,7 +46,7 @@ _MOST_ROWS = 100  # of a table that a CSV file holds
 _MOST_COLUMNS, _LONGEST_CELL = 12, 400
 _LARGEST_CSV = 1 << 26  # bytes
 _OF_THIS_RUN: Final = ("run_dir=", "resume=auto", "sweep.trial=")  # overrides that another run does not take over
-_OF_A_RUN: Final = (run_dir.CONFIG_FILE, "metrics.jsonl", "result.json")
+_OF_A_RUN: Final = (CONFIG, METRICS_LOG, RESULT)
 
 
 @dataclass
@@ -101,10 +100,10 @@ def _content(folder: Path, thumbnails: int, decoded: Thumbnails) -> ReportConten
     home, tested = _folders(folder)
     found = None if tested is None else read_test(tested)
     test, segments = (found, None) if isinstance(found, TestResult) else (None, found)
-    result = _plain(home, run_dir.FINISHED_FILE)
-    config = _plain(home, run_dir.CONFIG_FILE)
+    result = _plain(home, RESULT)
+    config = _plain(home, CONFIG)
     parts: dict[str, Any] = {} if test is None else _of_test(test, thumbnails, decoded)
-    if found is not None and (not_scored := _csv(found.folder / "not_scored.csv")) is not None:
+    if found is not None and (not_scored := _csv(found.folder / NOT_SCORED)) is not None:
         parts["not_scored"] = not_scored
     choices = _mapping(result, "choices")
     return ReportContent(
@@ -112,7 +111,7 @@ def _content(folder: Path, thumbnails: int, decoded: Thumbnails) -> ReportConten
         test=test,
         segments=segments,
         **_judged_by(test, segments, result),
-        curves=Curves() if home is None else Curves.read(home / "metrics.jsonl"),
+        curves=Curves() if home is None else Curves.read(home / METRICS_LOG),
         numbers=_numbers(result),
         validation=_validation(result),
         **_suspects([f for f in (tested, home) if f is not None], -(-thumbnails // 2), decoded),
@@ -130,7 +129,7 @@ def _named(path: Path) -> Path:
     """The folder of a run or a test that a path names: its own, that of a file in it, that of the newest run in it."""
     folder = path.parent if path.is_file() else path
     if folder.is_dir() and not any((folder / name).is_file() for name in _OF_A_RUN):
-        return newest_run(folder, run_dir.CONFIG_FILE) or folder
+        return newest_run(folder, CONFIG) or folder
     return folder
 
 
@@ -146,14 +145,14 @@ def _folders(folder: Path) -> tuple[Path | None, Path | None]:
     """(the run's, the test's) that a page of `folder` is about."""
     if not folder.is_dir():
         raise ConfigError(f"run={folder}: no such folder")
-    if (folder / "predictions.csv").is_file() and (folder / "result.json").is_file():
+    if (folder / PREDICTIONS).is_file() and (folder / RESULT).is_file():
         above = folder.parent.parent if folder.parent.name == "eval" else folder.parent
-        return (above if (above / run_dir.CONFIG_FILE).is_file() else None), folder
-    if not any((folder / name).is_file() for name in (run_dir.CONFIG_FILE, "metrics.jsonl")):
+        return (above if (above / CONFIG).is_file() else None), folder
+    if not any((folder / name).is_file() for name in (CONFIG, METRICS_LOG)):
         raise ConfigError(
             f"run={folder}: neither a run (config.json, metrics.jsonl) nor a test (result.json, predictions.csv)"
         )
-    return folder, folder / "test" if (folder / "test" / "result.json").is_file() else None
+    return folder, folder / "test" if (folder / "test" / RESULT).is_file() else None
 
 
 def _of_test(test: TestResult, thumbnails: int, decoded: Thumbnails) -> dict[str, Any]:
@@ -258,7 +257,7 @@ def _plain(home: Path | None, name: str) -> dict[str, Any]:
     if home is None:
         return {}
     with suppress(OSError, ValueError):
-        if name != run_dir.FINISHED_FILE:
+        if name != RESULT:
             return read_mapping(home / name)
         content = read_json(home / name)  # larger, since it holds the test's confusion matrix
         return content if isinstance(content, dict) else {}

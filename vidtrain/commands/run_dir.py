@@ -26,15 +26,11 @@ from vidtrain.errors import ConfigError
 from vidtrain.options.paths import expand_home, expand_homes
 from vidtrain.plain import read_json
 from vidtrain.remote import refuse_store
-from vidtrain.runs.names import run_name
+from vidtrain.runs.names import CONFIG, METRICS_LOG, RESULT, run_name
 from vidtrain.runs.sole_writer import LOCK, is_held
 
 log = logging.getLogger("vidtrain")
 
-CONFIG_FILE = "config.json"
-"""The resolved configuration of a run, written when it starts."""
-FINISHED_FILE = "result.json"
-"""Written last: its presence says that the run is complete."""
 RUNS = Path("runs")
 """Of all runs, in the working directory."""
 FORMATS = ("folder", "list", "table", "index", "features", "segments")
@@ -60,7 +56,7 @@ _MAY_CHANGE_ON_RESUME = (
 )
 
 
-_OWN_FOLDERS, _OWN_FILES = (".hydra", "tensorboard"), ("train.log", "metrics.jsonl", CONFIG_FILE, LOCK)
+_OWN_FOLDERS, _OWN_FILES = (".hydra", "tensorboard"), ("train.log", METRICS_LOG, CONFIG, LOCK)
 """What a run writes before the first numbers."""
 _LONGEST_NAME = 150  # of what varies; file systems allow 255 bytes for the whole name
 _chosen: dict[str, str] = {}
@@ -207,7 +203,7 @@ def _data_folder(choice: str, wanted: dict[str, Any]) -> str:
 
 def _root_of_runs(folder: Path) -> Path | None:
     """The data root of the runs in runs/DATA, None where there are none."""
-    for file in folder.glob(f"*/*/{CONFIG_FILE}"):
+    for file in folder.glob(f"*/*/{CONFIG}"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             return Path(str(read_json(file)["data"]["root"])).absolute()
     return None
@@ -237,7 +233,7 @@ def remove_refused(folder: Path) -> bool:
     into it: a mistake leaves nothing behind. Returns whether it stays with what was trained.
     """
     folder = folder.absolute()
-    trained = any(folder.glob("*.pt")) or any(file.stat().st_size for file in folder.glob("metrics.jsonl"))
+    trained = any(folder.glob("*.pt")) or any(file.stat().st_size for file in folder.glob(METRICS_LOG))
     if folder not in _fresh or trained or is_held(folder):  # by another that has begun to continue it
         return folder in _fresh and trained
     if folder.is_dir() and not {entry.name for entry in folder.iterdir()} <= {*_OWN_FOLDERS, *_OWN_FILES}:
@@ -265,7 +261,7 @@ def _remove_if_empty(made: list[Path]) -> None:
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What the finished run in `folder` has written; None when it has not finished, or the file is damaged."""
     try:
-        result = read_json(folder / FINISHED_FILE)
+        result = read_json(folder / RESULT)
     except (OSError, ValueError):
         return None
     whole = isinstance(result, dict) and {"summary", "test", "val", "primary", "checkpoint"} <= result.keys()
@@ -275,7 +271,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 def find_unfinished(runs: Path, model: str, wanted: dict[str, Any]) -> Path | None:
     """The newest run runs/*/MODEL/* that was started with this configuration and has not finished."""
-    for file in sorted(runs.glob(f"*/{model}/*/{CONFIG_FILE}"), key=lambda file: file.parent.name, reverse=True):
+    for file in sorted(runs.glob(f"*/{model}/*/{CONFIG}"), key=lambda file: file.parent.name, reverse=True):
         if read_result(file.parent) is not None:
             continue
         try:

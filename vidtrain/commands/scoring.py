@@ -43,6 +43,7 @@ from vidtrain.reports.results import write_json
 from vidtrain.reports.score_figures import write_test_figures
 from vidtrain.reports.table import counted
 from vidtrain.runs.atomic import whole_file
+from vidtrain.runs.names import NOT_SCORED, PREDICTIONS, RESULT
 from vidtrain.tasks.task import Predictions, PredictionsWriter, Scores, Task, arrays_of
 from vidtrain.terminal import EXACT_NAMES, said_when_slow
 from vidtrain.types import Batch, ListedVideos, ViewPart
@@ -222,18 +223,18 @@ class Scorer:
         if show is not None:
             show(result)
         prepare_folder(folder, "output")
-        with closing(task.file(folder / "predictions.csv", videos)) as writer:
+        with closing(task.file(folder / PREDICTIONS, videos)) as writer:
             writer.add(predictions)
         for name, array in arrays_of(scores).items():
             with whole_file(folder / f"{name}.npy") as file:
                 np.save(file, array.numpy())
-        with (folder / "not_scored.csv").open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as file:
+        with (folder / NOT_SCORED).open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as file:
             rows = csv.writer(file)
             rows.writerow(["path", "reason"])
             rows.writerows([path, "not on disk"] for path in manifest.missing)
             rows.writerows([bad.path, bad.reason] for bad in predictions.bad)
             rows.writerows([path, self.not_finite] for path in result["not_finite"])
-        write_json(folder / "result.json", {key: _or_none(value) for key, value in result.items()})
+        write_json(folder / RESULT, {key: _or_none(value) for key, value in result.items()})
         if evaluation.figures:
             write_test_figures(folder / FIGURES, result, task.titles, task.primary)
             for name, draw in scores.figures().items() if data.untrimmed else ():

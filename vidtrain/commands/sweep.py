@@ -20,6 +20,7 @@ from vidtrain.options.paths import unquoted
 from vidtrain.plain import read_json, read_texts
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import whole_file
+from vidtrain.runs.names import RESULT
 
 log = logging.getLogger("vidtrain")
 
@@ -172,7 +173,7 @@ def _number(result: dict[str, Any], split: str, metric: str) -> float | None:
 
 def _result(run: Path) -> dict[str, Any]:
     """What result.json holds, or the like for a run that has none."""
-    file = run / "result.json"
+    file = run / RESULT
     if (run / FAILURE).exists():  # cut off by a full disk it says so, too
         return {"summary": {"test top-1": "failed"}}
     if file.exists():

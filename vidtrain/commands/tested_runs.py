@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from vidtrain.commands.run_dir import CONFIG_FILE, FINISHED_FILE, read_result
+from vidtrain.commands.run_dir import read_result
 from vidtrain.commands.sweep import FAILURE, job_number, varied_options
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.options.paths import expand_home
 from vidtrain.plain import read_mapping
 from vidtrain.reports.results import TestFolder, TestResult
 from vidtrain.reports.segment_results import SegmentsResult, read_test
+from vidtrain.runs.names import CONFIG, PREDICTIONS, RESULT
 
 _DEPTH: Final = 4  # runs/DATA/MODEL/DATE_TIME
 _MOST: Final = 10_000  # folders that are looked into
@@ -103,7 +104,7 @@ def short_names(groups: Sequence[Sequence[TestedRun[Any]]]) -> list[str]:
 
 def _runs_below(folder: Path, depth: int, left: list[int]) -> Iterator[Path]:
     """left: how many folders may still be looked into; a list of one number."""
-    if _is_test(folder) or any((folder / name).exists() for name in (CONFIG_FILE, FINISHED_FILE, FAILURE)):
+    if _is_test(folder) or any((folder / name).exists() for name in (CONFIG, RESULT, FAILURE)):
         yield folder
         return
     if (folder / ".hydra").is_dir():  # of a run that was ended before it began
@@ -117,7 +118,7 @@ def _runs_below(folder: Path, depth: int, left: list[int]) -> Iterator[Path]:
 
 
 def _is_test(folder: Path) -> bool:
-    return (folder / "predictions.csv").is_file() and (folder / "result.json").is_file()
+    return (folder / PREDICTIONS).is_file() and (folder / RESULT).is_file()
 
 
 def _why_none(run: Path) -> str:
@@ -125,21 +126,21 @@ def _why_none(run: Path) -> str:
         return "failed"
     if (read_result(run) or {}).get("pruned") is True:
         return "was pruned by its sweep"
-    return "has not been tested" if (run / FINISHED_FILE).is_file() else "has not finished"
+    return "has not been tested" if (run / RESULT).is_file() else "has not finished"
 
 
 def _read(run: Path, test: Path) -> TestedRun[Any]:
     """run: the folder of the run or of the test."""
     found = read_test(test)
-    home = next((f for f in (run, *list(test.absolute().parents)[:2]) if (f / CONFIG_FILE).is_file()), None)
+    home = next((f for f in (run, *list(test.absolute().parents)[:2]) if (f / CONFIG).is_file()), None)
     if home is None:
         return TestedRun(run, found)
     # another test of the run, by `vidtrain eval`, goes by the name of its own folder
     own = home if test.resolve() == (home / "test").resolve() else run
     try:
-        config = read_mapping(home / CONFIG_FILE)
+        config = read_mapping(home / CONFIG)
     except OSError as error:
-        raise DataError(f"{home / CONFIG_FILE}: cannot be read: {error.strerror}") from None
+        raise DataError(f"{home / CONFIG}: cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise DataError(f"{home / CONFIG_FILE}: is not the configuration of a run: {error}") from None
+        raise DataError(f"{home / CONFIG}: is not the configuration of a run: {error}") from None
     return TestedRun(own, found, read_result(home) or {}, config, varied_options(home))

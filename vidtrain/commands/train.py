@@ -43,6 +43,7 @@ from vidtrain.reports.curves import write_learning_curves
 from vidtrain.reports.figures import FIGURES, read_figure
 from vidtrain.reports.results import TestResult, primary, print_result, summary_cells, write_json
 from vidtrain.reports.score_figures import precision_recall
+from vidtrain.runs.names import CONFIG, NOT_SCORED, PREDICTIONS, RESULT
 from vidtrain.runs.sole_writer import sole_writer
 from vidtrain.terminal import print_line, printable
 
@@ -54,7 +55,7 @@ _CUT_OUT = (
     "each segment is a video of its own here, cut out of its file; task=segments trains on whole videos, and says when "
     "things happen (docs/timeline.md)"
 )
-_LOGGED = ("result.json", "predictions.csv", "not_scored.csv")
+_LOGGED = (RESULT, PREDICTIONS, NOT_SCORED)
 """Files of the test that loggers are handed."""
 
 
@@ -64,7 +65,7 @@ def run(call: Invocation[TrainConfig]) -> float | None:
     world = join(trainer.rank_timeout)
     if world.size == 1 and trainer.devices > 1:
         launch(run, call, count=trainer.devices, device=trainer.device)
-        result: dict[str, Any] = read_json(folder / run_dir.FINISHED_FILE)
+        result: dict[str, Any] = read_json(folder / RESULT)
         return primary(result)
     if not world.is_main:
         log.setLevel(logging.WARNING)  # the main process speaks for all
@@ -78,7 +79,7 @@ def _result(call: Invocation[TrainConfig], world: World) -> dict[str, Any]:
     """Of the training, or of the finished one that is to be resumed."""
     call, start = published.begin(call)
     folder, compared = call.folder, run_dir.comparable(call.composed)
-    finished = folder / run_dir.FINISHED_FILE
+    finished = folder / RESULT
     _check(call.options, compared, folder, world)
     result, fresh = run_dir.read_result(folder) if call.options.resume is not None else None, False
     if result is not None:
@@ -153,7 +154,7 @@ def _train_and_test(
         data = with_classes_of(data, class_names(start.info, options.class_names, data.class_names))
     trainer = training.build_trainer(call, data, scorer, world)
     if world.is_main:
-        write_json(folder / run_dir.CONFIG_FILE, compared)  # from now on resume=auto finds this run
+        write_json(folder / CONFIG, compared)  # from now on resume=auto finds this run
     with closing(trainer.recorder):
         pruned = _fit(trainer)
         test = _tested(trainer, scorer, options, data, folder, wanted=not pruned)

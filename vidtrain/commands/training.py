@@ -48,6 +48,7 @@ from vidtrain.options.instantiate import may_read
 from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import TrainConfig
 from vidtrain.plain import read_mapping
+from vidtrain.runs.names import CONFIG
 from vidtrain.tasks.task import Scores, Task
 from vidtrain.terminal import said_when_slow
 from vidtrain.types import Batch
@@ -197,7 +198,7 @@ def refuse_other_configuration(compared: dict[str, Any], folder: Path, *, change
         CheckpointError: a key that decides about the weights differs, or what it was cannot be read, and resume_changed
             is not set.
     """
-    file = folder / run_dir.CONFIG_FILE
+    file = folder / CONFIG
     try:
         stored = read_mapping(file)
     except (OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from typing import TextIO
 from vidtrain.loggers.logger import LoggedRun, Logger, cannot_write
 from vidtrain.plain import parse_json
 from vidtrain.runs.atomic import whole_file
+from vidtrain.runs.names import METRICS_LOG
 
 log = logging.getLogger("vidtrain")
 
@@ -24,7 +25,7 @@ class JsonLines(Logger):
     disk does not take is kept, and written when there is room again.
     """
 
-    output = "metrics.jsonl"
+    output = METRICS_LOG
 
     def __init__(self) -> None:
         self._file: TextIO | None = None

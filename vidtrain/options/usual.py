@@ -20,7 +20,7 @@ def unusual(config: Mapping[str, Any], choices: Mapping[str, Any]) -> list[tuple
     of the user's own, differs unless it is null or empty.
 
     Args:
-        config: plain values, see commands.run_dir.CONFIG_FILE; a stranger's perhaps.
+        config: plain values, see runs.names.CONFIG; a stranger's perhaps.
         choices: of the groups of conf/; the defaults are those of these choices.
     """
     usual = {key: (default, text) for key, _, default, text in fields("train")}

@@ -12,6 +12,7 @@ import numpy as np
 
 from vidtrain.plain import check_regular, parse_json
 from vidtrain.reports.figures import FIGURES, new_figure, write_each
+from vidtrain.runs.names import METRICS_LOG
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,7 +108,7 @@ def write_learning_curves(run: Path, metrics: Sequence[tuple[str, str]]) -> None
     """RUN/figures/learning_curves.png and .svg of what is in its metrics.jsonl; nothing without, and nothing raised."""
 
     def draw() -> Figure | None:
-        shown = panels(Curves.read(run / "metrics.jsonl"), metrics)
+        shown = panels(Curves.read(run / METRICS_LOG), metrics)
         return learning_curves_figure(shown) if shown else None
 
     write_each(run / FIGURES, {"learning_curves": draw})

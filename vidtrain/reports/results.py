@@ -23,6 +23,7 @@ from vidtrain.plain import check_regular, map_array, read_json
 from vidtrain.reports.result_format import RESULT_FORMAT, check_result
 from vidtrain.reports.table import counted, table
 from vidtrain.runs.atomic import whole_file
+from vidtrain.runs.names import PREDICTIONS, PROBABILITIES, RESULT
 from vidtrain.terminal import EXACT_NAMES, rate_text
 
 
@@ -130,7 +131,7 @@ def opened_test(folder: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         DataError: there is none; and for every ValueError within.
     """
     folder = Path(folder)
-    file = folder / "result.json"
+    file = folder / RESULT
     try:
         content = read_json(file)
         if not isinstance(content, dict):
@@ -223,7 +224,7 @@ class TestResult(TestFolder):
         Raises:
             DataError: they cannot be read.
         """
-        file = self.folder / "predictions.csv"
+        file = self.folder / PREDICTIONS
         try:
             check_regular(file)
             with file.open(newline="", encoding="utf-8", errors=EXACT_NAMES) as lines:
@@ -268,7 +269,7 @@ class TestResult(TestFolder):
         Raises:
             DataError: they cannot be read, or are of another shape.
         """
-        file, shape = self.folder / "probabilities.npy", (self.scored, len(self.class_names))
+        file, shape = self.folder / PROBABILITIES, (self.scored, len(self.class_names))
         try:
             found = map_array(file)
         except OSError as error:

@@ -1,4 +1,5 @@
-"""What runs are called: runs/DATA/MODEL/DATE_TIME, with a number behind it where two began within a second."""
+"""What runs are called: runs/DATA/MODEL/DATE_TIME, with a number behind it where two began within a second; and what
+their files are called."""
 
 from __future__ import annotations
 
@@ -9,6 +10,14 @@ from typing import Final
 
 BEST: Final = "best.pt"
 LAST: Final = "last.pt"
+CONFIG: Final = "config.json"
+"""The resolved configuration of a run, written when it starts."""
+METRICS_LOG: Final = "metrics.jsonl"
+RESULT: Final = "result.json"
+"""Of a test, and of a run, where it is written last: its presence says that the run is complete."""
+PREDICTIONS: Final = "predictions.csv"
+PROBABILITIES: Final = "probabilities.npy"
+NOT_SCORED: Final = "not_scored.csv"
 _STAMP: Final = "%Y-%m-%d_%H-%M-%S"
 _NAME: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}_[0-9]{2}-[0-9]{2}-[0-9]{2})(?:_([0-9]{1,4}))?")
 

@@ -23,7 +23,7 @@ from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.checked import CheckedVideo
 from vidtrain.data.readers.guarded import Guarded
 from vidtrain.data.readers.pyav.convert import Orientation, scaled
-from vidtrain.data.readers.pyav.packets import false_keys, loses_palette
+from vidtrain.data.readers.pyav.packet_table import false_keys, loses_palette
 from vidtrain.data.readers.pyav.reader import PyAVVideo
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.members import mapped, stretch_of

@@ -19,13 +19,11 @@ from vidtrain.models.layers.positions import fit_tables
 from vidtrain.models.layers.transformer import Attention
 from vidtrain.models.weights.expects import NOTHING, Expects
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State
-from vidtrain.models.weights.read import Weights, read_weights, without_prefix
+from vidtrain.models.weights.read import Weights, read_weights
+from vidtrain.models.weights.recognise import COUNTER, LAYOUTS, recognise, shapes_of
 from vidtrain.models.weights.vit_names import filled_biases, head_notes
-from vidtrain.models.weights.zoos import LAYOUTS
 
 _OWN = "vidtrain"
-_COUNTER = "num_batches_tracked"
-"""Counts training batches; only a BatchNorm without momentum looks at it, and no net here is one."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +115,13 @@ def load_weights(
         CheckpointError: unreadable, of an unknown layout, or of another net than `model`.
     """
     weights = source if isinstance(source, Weights) else read_weights(source)
-    state, layout, own_names = _recognise(weights, model)
+    state, layout, own_names = recognise(weights, model)
     zoo = layout.name if layout else _OWN
     try:
         ours = state if layout is None or own_names else layout.translate(state, model)
         ours, notes = fit_tables(ours, model)
         ours, more = filled_biases(ours, model.state_dict())
-        said = {} if layout is None else _said(layout, weights, _shapes(state), model)
+        said = {} if layout is None else _said(layout, weights, shapes_of(state), model)
     except CheckpointError as error:
         raise CheckpointError(f"{weights.source}: {zoo} weights: {error}") from error
     own = model.state_dict()
@@ -131,7 +129,7 @@ def load_weights(
     kept = {key for key in own if head and key.startswith(f"{model.head_name}.")}
     trouble = _trouble(ours, own, kept)
     if trouble:
-        shapes = _shapes(state)
+        shapes = shapes_of(state)
         guess = layout or next((layout for layout in LAYOUTS if layout.matches(shapes)), None)
         fit = guess.model(shapes) if guess else None
         raise CheckpointError(
@@ -142,7 +140,7 @@ def load_weights(
     model.load_state_dict(taken, strict=False)
     left_out = [*weights.left_out, *((key, "another last layer") for key in kept if key in ours)]
     left_out += [(key, "a counter of training batches") for key in ours if key not in own]
-    known = None if layout is None else _found(layout, weights, _shapes(state), name)
+    known = None if layout is None else _found(layout, weights, shapes_of(state), name)
     if layout is not None and not own_names:
         notes += [*more, *layout.notes(state, model)]
     if layout is not None and weights.config is None and not any("model.heads=" in note for note in notes):
@@ -180,8 +178,8 @@ def describe_weights(source: str | Path | Mapping[str, torch.Tensor] | Weights, 
         CheckpointError: unreadable.
     """
     weights = source if isinstance(source, Weights) else read_weights(source)
-    state, layout, _ = _recognise(weights, None)
-    found = _found(layout, weights, _shapes(state), name) if layout else None
+    state, layout, _ = recognise(weights, None)
+    found = _found(layout, weights, shapes_of(state), name) if layout else None
     (model, options), expects = found or ((None, {}), NOTHING)
     known = layout.name if layout else None
     if layout is None and weights.config is not None:
@@ -193,7 +191,7 @@ def describe_weights(source: str | Path | Mapping[str, torch.Tensor] | Weights, 
         options={key: value for key, value in options.items() if key != "num_classes"},
         num_classes=options.get("num_classes", len(weights.class_names) or None),
         tensors=len(state),
-        parameters=sum(tensor.numel() for key, tensor in state.items() if not key.endswith(_COUNTER)),
+        parameters=sum(tensor.numel() for key, tensor in state.items() if not key.endswith(COUNTER)),
         first_keys=tuple(list(state)[:4]),
         expects=expects,
         class_names=weights.class_names,
@@ -217,43 +215,6 @@ def _found(layout: Layout, weights: Weights, shapes: Shapes, name: str | None) -
 
 
 # ---------------------------------------------------------------- which layout
-
-
-def _recognise(weights: Weights, model: nn.Module | None) -> tuple[State, Layout | None, bool]:
-    """The state without its wrappers' prefixes, its layout, and whether its names are the model's own already.
-
-    The layout is None where none fits: then the names are the model's own, or there is no model to compare with.
-    """
-    state = weights.state
-    while True:
-        shapes = _shapes(state)
-        layout = next((layout for layout in LAYOUTS if layout.matches(shapes)), None)
-        own_names = model is not None and _is_own(state, model)
-        if own_names or layout is not None:
-            return state, layout, own_names
-        shorter = without_prefix(state)
-        if shorter.keys() == state.keys():
-            break
-        state = shorter
-    if model is None:
-        return state, None, False
-    own = [key for key in model.state_dict() if not key.endswith(_COUNTER)]
-    raise CheckpointError(
-        f"{weights.source}: keys of no layout known here: {one_of(state, 3)}; {type(model).__name__}'s own are "
-        f"{one_of(own, 3)}; known layouts: {one_of(layout.name for layout in LAYOUTS)}"
-    )
-
-
-def _is_own(state: State, model: nn.Module) -> bool:
-    """Whether the names are the model's own, but for the head that may be missing."""
-    own = {key for key in model.state_dict() if not key.endswith(_COUNTER)}
-    head = {key for key in own if key.startswith(f"{model.head_name}.")}
-    names = {key for key in state if not key.endswith(_COUNTER)}
-    return names <= own and own - head <= names
-
-
-def _shapes(state: Mapping[str, torch.Tensor]) -> Shapes:
-    return {key: tuple(tensor.shape) for key, tensor in state.items()}
 
 
 def _configured(config: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
@@ -281,8 +242,8 @@ def _head_trouble(ours: State, own: State, model: nn.Module) -> str | None:
 
 def _trouble(ours: State, own: State, kept: set[str]) -> str:
     """What does not fit, with the first keys of each kind; '' where all does."""
-    missing = [key for key in own if key not in ours and key not in kept and not key.endswith(_COUNTER)]
-    unexpected = [key for key in ours if key not in own and not key.endswith(_COUNTER)]
+    missing = [key for key in own if key not in ours and key not in kept and not key.endswith(COUNTER)]
+    unexpected = [key for key in ours if key not in own and not key.endswith(COUNTER)]
     wrong = [
         f"{key} is {tuple(ours[key].shape)}, here {tuple(own[key].shape)}"
         for key in own

@@ -21,7 +21,7 @@ from vidtrain.models.videomae import VideoMAE
 from vidtrain.models.vivit import FactorisedViViT, ViViT
 from vidtrain.models.vjepa2 import PATCH, TUBELET, VJEPA2
 from vidtrain.models.weights.layout import Rule, State, rename
-from vidtrain.models.weights.zoos import LAYOUTS
+from vidtrain.models.weights.recognise import LAYOUTS
 
 _PORTS_EPS: Final = 1e-6
 """Of all norms of transformers' V-JEPA 2."""

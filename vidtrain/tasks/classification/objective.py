@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
 from vidtrain.errors import ConfigError
-from vidtrain.tasks.classification.imbalance import (
+from vidtrain.tasks.classification.losses import (
     ClassWeights,
     class_weights,
     focal_binary_cross_entropy,
@@ -56,7 +56,7 @@ class Objective:
     def balance(
         self, class_names: Sequence[str], shares: Sequence[float], weights: ClassWeights, logit_adjust: float
     ) -> None:
-        """Correct the loss for classes that training draws with these shares; see imbalance.py."""
+        """Correct the loss for classes that training draws with these shares; see losses.py."""
         known = known_shares(shares)
         self._weights = class_weights(weights, class_names, known, self.multi_label)
         self._offsets = logit_offsets(logit_adjust, known, self.multi_label)

@@ -13,7 +13,7 @@ from torch import Tensor
 from vidtrain.ranges import Range
 from vidtrain.tasks.classification import metrics
 from vidtrain.tasks.classification.calibration import UNKNOWN, Calibration
-from vidtrain.tasks.classification.imbalance import ClassWeights
+from vidtrain.tasks.classification.losses import ClassWeights
 from vidtrain.tasks.classification.objective import Objective
 from vidtrain.tasks.classification.predictions import PredictionsFile
 from vidtrain.tasks.classification.scores import MOST_VIEWS, ClassScores
@@ -30,7 +30,7 @@ class Classification:
 
     Args:
         label_smoothing, mixup, cutmix, focal_gamma: see objective.py.
-        class_weights, logit_adjust: corrections for classes of unequal size, see imbalance.py; in training alone.
+        class_weights, logit_adjust: corrections for classes of unequal size, see losses.py; in training alone.
         class_shares: (K,) the share of the training clips that each class is drawn with; None: not for training.
         calibration: what the checkpoint holds of it, a stranger's plain values; None: nothing.
     """

@@ -11,6 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.segments import Floats, Segment
+from vidtrain.tasks.segments.average_precision import (
+    THRESHOLDS,
+    THUMOS_THRESHOLDS,
+    ByVideo,
+    average_precision,
+    mean_average_precision,
+    thumos_average_precision,
+)
 from vidtrain.tasks.segments.frame_metrics import (
     F1_OVERLAPS,
     Labels,
@@ -19,14 +27,6 @@ from vidtrain.tasks.segments.frame_metrics import (
     frame_accuracy,
     frame_labels,
     segmental_f1,
-)
-from vidtrain.tasks.segments.metrics import (
-    THRESHOLDS,
-    THUMOS_THRESHOLDS,
-    ByVideo,
-    average_precision,
-    mean_average_precision,
-    thumos_average_precision,
 )
 from vidtrain.tasks.task import Predictions
 

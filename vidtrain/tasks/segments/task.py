@@ -18,9 +18,9 @@ from vidtrain.segments import Annotated as WhatHappens
 from vidtrain.segments import Floats, Segment, Windows
 from vidtrain.sequences import Sequences
 from vidtrain.tasks.classification.calibration import UNCALIBRATED
-from vidtrain.tasks.classification.imbalance import focal_binary_cross_entropy, focal_cross_entropy
+from vidtrain.tasks.classification.losses import focal_binary_cross_entropy, focal_cross_entropy
 from vidtrain.tasks.segments.decode import find_segments
-from vidtrain.tasks.segments.detection import candidates, detection_loss, place_in_time, point_hits, suppressed
+from vidtrain.tasks.segments.points import candidates, detection_loss, place_in_time, point_hits, suppressed
 from vidtrain.tasks.segments.predictions import SegmentsFile
 from vidtrain.tasks.segments.scores import TITLES, SegmentScores
 from vidtrain.tasks.settings import SegmentsConfig

@@ -12,7 +12,7 @@ from vidtrain.data.readers.pyav.frame_numbers import TemporalReferences, skip_te
 from vidtrain.data.readers.pyav.holes import Holes, find_holes
 from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, true_keyframes
 from vidtrain.data.readers.pyav.opening import OpenFile
-from vidtrain.data.readers.pyav.packets import stores_no_pts
+from vidtrain.data.readers.pyav.packet_table import stores_no_pts
 from vidtrain.data.readers.pyav.timing import timing
 from vidtrain.errors import VideoError
 

@@ -30,7 +30,7 @@ from vidtrain.data.readers.pyav.decoded_count import Counted
 from vidtrain.data.readers.pyav.frame_numbers import skip_test
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.packed import PackedTable, scan_packed, units
-from vidtrain.data.readers.pyav.packets import PacketTable, scan
+from vidtrain.data.readers.pyav.packet_table import PacketTable, scan
 from vidtrain.data.readers.pyav.references import unreferred_test
 from vidtrain.data.readers.pyav.timing import Timing, timing
 from vidtrain.errors import VideoError

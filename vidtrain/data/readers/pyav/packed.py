@@ -21,7 +21,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from vidtrain.data.readers.pyav.opening import OpenFile, packet_of
-from vidtrain.data.readers.pyav.packets import LARGEST_EMPTY_VOP, PacketTable, starts
+from vidtrain.data.readers.pyav.packet_table import LARGEST_EMPTY_VOP, PacketTable, starts
 from vidtrain.data.readers.pyav.references import B_VOP, VOP
 
 _I_VOP: Final = 0

@@ -246,6 +246,7 @@ def main() -> None:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="rounds in which the contestants take turns")
+    parser.add_argument("--only", default="", help="the table whose title has this word: videos, copies")
     parser.add_argument("--write", type=Path, help="write the tables to this Markdown file")
     given = parser.parse_args()
     began, made = time.time(), []
@@ -253,6 +254,8 @@ def main() -> None:
     os.environ |= KEYS
     with tempfile.TemporaryDirectory() as name:
         for title, folder in datasets(Path(name)).items():
+            if given.only not in title:
+                continue
             made.append(measure(title, folder, Path(name), given.rounds))
             print(f"\n{made[-1].title}\n{to_text(made[-1])}", flush=True)
     if given.write:

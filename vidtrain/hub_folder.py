@@ -33,7 +33,7 @@ from vidtrain.remote import is_url
 from vidtrain.reports.results import write_json
 from vidtrain.runs.atomic import settle, whole_file
 from vidtrain.runs.names import BEST, LAST, newest_run
-from vidtrain.store_cache import local_file
+from vidtrain.store_cache import folder_or_file, named_as
 
 log = logging.getLogger("vidtrain")
 
@@ -49,11 +49,12 @@ _OF_THE_FOLDER: Final = ("folder_format", "names", "sha256", "card_sha256")
 """Keys of the section that describe the folder; all others are those of a checkpoint."""
 
 
-def is_hub_folder(path: Path, *, damaged: bool = True) -> bool:
-    """Whether `vidtrain publish` has written this folder.
+def is_hub_folder(path: str | os.PathLike[str], *, damaged: bool = True) -> bool:
+    """Whether `vidtrain publish` has written this folder, here or in a store.
 
     damaged: the answer of one whose config.json cannot be read, with weights beside it; `read_folder` says why.
     """
+    path = _copy_of(path)
     if not (path / CONFIG).is_file():
         return False
     try:
@@ -91,18 +92,16 @@ def load_trained(path: str | Path, *, exported: bool = False) -> dict[str, Any]:
     """The content of a checkpoint, or of a folder that `vidtrain publish` has written: the same keys.
 
     Args:
-        path: see `checkpoint_file`; of a file also its address in a store.
+        path: see `checkpoint_file`; in a store a file, a run's folder, or one that `vidtrain publish` has written.
         exported: also of an ONNX file that `vidtrain export` has written, which has no weights to give.
 
     Raises:
         CheckpointError: see `load_checkpoint`; a folder that is damaged; an ONNX file, see `read_onnx`.
     """
     if is_url(path):
-        file = local_file(path)
-        try:
-            return load_trained(file, exported=exported)
-        except CheckpointError as error:
-            raise CheckpointError(str(error).replace(str(file), str(path))) from None
+        copy = _copy_of(path)
+        with named_as(path, copy):
+            return load_trained(copy, exported=exported)
     path = Path(checkpoint_file(path))
     if path.suffix == ".onnx":
         if not exported:
@@ -221,6 +220,11 @@ def _weights(file: Path, section: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     from vidtrain.models.weights.to_transformers import from_transformers  # with all architectures and layouts
 
     return from_transformers(state, str(file))
+
+
+def _copy_of(path: str | os.PathLike[str]) -> Path:
+    """The path itself, or this machine's copy of a file or a folder in a store."""
+    return folder_or_file(path, (WEIGHTS, BEST, LAST), (CONFIG,))
 
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -210,7 +209,7 @@ def folder_as_checkpoint(call: Invocation[Any]) -> Invocation[Any]:
         return replace(call, options=replace(call.options, checkpoint=file))
     file = weights_of(call.composed.model)
     own = file is not None and call.choices.get("model") is None
-    return as_checkpoint(call, str(file)) if own and is_hub_folder(Path(str(file))) else call
+    return as_checkpoint(call, str(file)) if own and is_hub_folder(str(file)) else call
 
 
 def weights_of(node: Mapping[str, Any] | None) -> Any:

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 
 from vidtrain.errors import ConfigError, DataError, VideoError, did_you_mean
 from vidtrain.members import BLOCK, check_header, name_of, stretch_of
+from vidtrain.signed_ranges import SignedRanges
 from vidtrain.terminal import printable
 
 _T = TypeVar("_T")
@@ -32,7 +33,12 @@ _PIECE: Final = 1 << 23  # bytes asked for at a time: after each it is seen whet
 _held: dict[int, Any] = {}
 """fsspec's file systems. In a forked process fsspec forgets those of the parent, and s3fs closes the connections of one
 that nobody has: the parent's, in a loop that is not theirs, with a page of complaints for each worker."""
+_signed: dict[int, SignedRanges] = {}  # those of `_held` that are S3
 _SEEN: Final = ("etag", "md5", "digest", "modified", "mtime", "updated", "created", "generation")
+
+
+class NoFileError(VideoError):
+    """Nothing at an address that can be read as a file: it is not there, may not be read, or is a folder."""
 
 
 def is_url(path: str | os.PathLike[str]) -> bool:
@@ -99,9 +105,9 @@ def _tried(path: str, seconds: float, work: Callable[[threading.Event], _T]) -> 
         try:
             return _within(seconds, work)
         except FileNotFoundError:
-            raise VideoError(path, "no such file in the store") from None
+            raise NoFileError(path, "no such file in the store") from None
         except PermissionError:
-            raise VideoError(path, "the store does not allow to read it") from None
+            raise NoFileError(path, "the store does not allow to read it") from None
         except (ConfigError, DataError):
             raise
         except TimeoutError:
@@ -119,6 +125,8 @@ def _pieces(path: str, most: int) -> Iterator[bytes]:
     if size is None:
         yield from _whole(path, system, name, most)
         return
+    if "s3" in system.protocol:
+        system = _signed.setdefault(id(system), SignedRanges(system))
     # with what is before it, which tells whether the tar file is still the one that was listed
     head, end = min(start, _BEFORE), start + min(size, _PIECE)
     found: bytes = system.cat_file(name, start=start - head, end=end)
@@ -199,7 +207,7 @@ def _seen(url: str) -> tuple[str, int]:
     _check_regular(url, name)
     info = system.info(name)
     if info.get("type") == "directory":
-        raise VideoError(url, "is a folder, and folders in a store are not listed: name a file")
+        raise NoFileError(url, "is a folder, and folders in a store are not listed: name a file")
     told = {key: str(value) for key, value in info.items() if any(word in key.lower() for word in _SEEN)}
     size = info.get("size") or 0
     return repr((sorted(told.items()), size)) if told else "", size
@@ -220,13 +228,23 @@ def _system(url: str) -> tuple[Any, str]:
             f"{scheme}://: no kind of store that is known{near}: s3, gs, az, http, https, file or another of fsspec's"
         ) from None
     except ImportError as error:
-        raise ConfigError(f"{scheme}://: {error}; pip install 'vidtrain[store]' brings s3 and http") from None
+        raise ConfigError(f"{scheme}://: {_fix(kind, str(error))}") from None
     try:
         system, name = fsspec.core.url_to_fs(f"{kind}{there}{rest}")
     except (ImportError, ValueError) as error:
         raise ConfigError(f"{scheme}://: {error}") from None
     _held[id(system)] = system
     return system, name
+
+
+def _fix(kind: str, error: str) -> str:
+    """What to install for a kind of store that fsspec knows."""
+    from fsspec.registry import known_implementations
+
+    package = known_implementations.get(kind, {}).get("class", "fsspec").partition(".")[0]
+    if kind in ("s3", "s3a", "http", "https"):
+        return "requires vidtrain's extra for stores: pip install 'vidtrain[store]'"
+    return error if package == "fsspec" else f"requires the package {package}: pip install {package}"
 
 
 def _within(seconds: float, work: Callable[[threading.Event], _T]) -> _T:

@@ -19,19 +19,19 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from queue import SimpleQueue
 from typing import Final
 
 from filelock import FileLock
 
-from vidtrain.errors import ConfigError, VideoError
+from vidtrain.errors import CheckpointError, ConfigError, VideoError
 from vidtrain.members import stretch_of
-from vidtrain.remote import fetch, is_url, seen_of
+from vidtrain.remote import NoFileError, fetch, is_url, seen_of
 from vidtrain.runs.atomic import settle
 
 _KEPT: Final = 0.9  # share of the size that is left when files are deleted
@@ -89,6 +89,32 @@ class Cache:
         with writing(note):
             note.write_text(seen, encoding="utf-8")
         return file
+
+    def current_folder(self, url: str, one_of: Sequence[str], beside: Sequence[str]) -> Path | None:
+        """A folder here with the first of the files `one_of` that a folder in a store has, and all of `beside` that it
+        has; None where it has none of `one_of`. Arguments and errors as of `folder_or_file`."""
+        home = url.rstrip("/")
+        copies = dict([found] if (found := self._first(home, one_of)) else [])
+        if not copies:
+            return None
+        for name in beside:
+            copies |= dict([found] if (found := self._first(home, [name])) else [])
+        folder = self.folder / "folders" / hashlib.sha256("\n".join([home, *one_of]).encode()).hexdigest()
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in {*one_of, *beside} - copies.keys():
+                (folder / name).unlink(missing_ok=True)
+            for name, copy in copies.items():
+                link = folder / f".{name}.{os.getpid()}-{threading.get_ident()}"
+                link.symlink_to(copy)
+                link.replace(folder / name)
+        return folder
+
+    def _first(self, folder: str, names: Sequence[str]) -> tuple[str, Path] | None:
+        for name in names:
+            with suppress(NoFileError):
+                return name, self.current(f"{folder}/{name}")
+        return None
 
     def has(self, path: str) -> bool:
         """Whether it lies here, from now on used last."""
@@ -185,6 +211,47 @@ class Cache:
 def local_file(path: str | os.PathLike[str]) -> Path:
     """The file itself, or, of an address in a store, this machine's copy, see `Cache.current`."""
     return Cache.of_this_machine().current(os.fspath(path)) if is_url(path) else Path(path)
+
+
+def folder_or_file(path: str | os.PathLike[str], one_of: Sequence[str], beside: Sequence[str] = ()) -> Path:
+    """As `local_file`, where an address may also be that of a folder with one of certain files.
+
+    A name without a suffix is taken for a folder's first, as web servers answer such a one with a page.
+
+    Args:
+        one_of: names of files; the first that is there comes along.
+        beside: of files that come with it where they are there.
+
+    Raises:
+        VideoError, ConfigError: as `Cache.current`; of a folder without these files, that it is no file.
+    """
+    url = os.fspath(path)
+    if not is_url(url):
+        return Path(url)
+    cache = Cache.of_this_machine()
+    if not PurePosixPath(url).suffix or url.endswith("/"):
+        return cache.current_folder(url, one_of, beside) or cache.current(url)
+    try:
+        return cache.current(url)
+    except NoFileError:
+        folder = cache.current_folder(url, one_of, beside)
+        if folder is None:
+            raise
+        return folder
+
+
+@contextmanager
+def named_as(path: str | os.PathLike[str], copy: Path) -> Iterator[None]:
+    """Around code that reads this machine's copy of what is at `path`, by which a CheckpointError then calls it."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(as_named(str(error), path, copy)) from None
+
+
+def as_named(text: str, path: str | os.PathLike[str], copy: Path) -> str:
+    """The text with the address in the place of this machine's copy of it."""
+    return text.replace(str(copy), os.fspath(path).rstrip("/"))
 
 
 @contextmanager

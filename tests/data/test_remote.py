@@ -7,6 +7,7 @@ import io
 import multiprocessing
 import os
 import shutil
+import sys
 import tarfile
 import threading
 import time
@@ -279,6 +280,22 @@ def test_addresses_with_secrets_are_refused_and_not_shown(url: str) -> None:
 def test_stores_that_fsspec_does_not_know() -> None:
     with pytest.raises(ConfigError, match=r"^nope://: no kind of store that is known: s3, gs, az, http"):
         shards("nope://bucket/set")
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "fix"),
+    [
+        ("gs://bucket/set", "gcsfs", r"requires the package gcsfs: pip install gcsfs"),
+        ("az://box/set", "adlfs", r"requires the package adlfs: pip install adlfs"),
+        ("s3://bucket/set", "s3fs", r"requires vidtrain's extra for stores: pip install 'vidtrain\[store\]'"),
+        ("sftp://host/set", "paramiko", r'SFTPFileSystem requires "paramiko" to be installed'),
+    ],
+)
+def test_stores_whose_package_is_missing(url: str, package: str, fix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(sys.modules["fsspec.registry"], "_registry", {})  # of what was imported before
+    with pytest.raises(ConfigError, match=rf"^{url.partition('/')[0]}//: {fix}$"):
+        shards(url)
 
 
 @pytest.mark.parametrize(

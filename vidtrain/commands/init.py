@@ -37,6 +37,7 @@ from vidtrain.options.described import conf_dir
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.presets import list_models, nearest_preset
 from vidtrain.ranges import number
+from vidtrain.remote import is_url
 from vidtrain.reports.table import counted, table
 from vidtrain.runs.atomic import make_folder, whole_file
 from vidtrain.tasks.classification.intervals import wilson
@@ -168,7 +169,10 @@ def _start(file: str) -> GivenWeights:
         raise ConfigError(f"weights={file}: no model here takes it; `vidtrain inspect weights=...` says what it is")
     model, left = nearest_preset(info.model, info.options)
     return GivenWeights(
-        str(Path(file).absolute()), str(info.layout), model, {k: left[k] for k in info.options if k in left}
+        file if is_url(file) else str(Path(file).absolute()),
+        str(info.layout),
+        model,
+        {k: left[k] for k in info.options if k in left},
     )
 
 

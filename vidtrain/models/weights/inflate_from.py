@@ -20,6 +20,7 @@ from vidtrain.models.weights.from_2d import start_from_2d
 from vidtrain.models.weights.image_names import named_for
 from vidtrain.models.weights.load import LoadReport
 from vidtrain.models.weights.read import Weights, read_weights, without_prefix
+from vidtrain.remote import is_url
 
 
 class _Colours(NamedTuple):
@@ -52,7 +53,7 @@ def inflate_from(model: nn.Module, source: str | Path) -> LoadReport:
     return _fill(model, weights, layout, f"model.inflate_from={source}", getattr(model, "taps", "mean"), head)
 
 
-def start_backbones(model: nn.Module, file: Path | None) -> list[LoadReport]:
+def start_backbones(model: nn.Module, file: str | Path | None) -> list[LoadReport]:
     """Start every 2D backbone in `model` from 2D weights; the rest stays as it is.
 
     Args:
@@ -117,8 +118,8 @@ def _timm(name: str) -> Weights:
 
 def _weights_2d(source: str | Path) -> tuple[Weights, str]:
     path = Path(os.path.expanduser(source))  # noqa: PTH111 - Path.expanduser raises for ~x without a user x
-    if path.exists():
-        weights = read_weights(path)
+    if is_url(source) or path.exists():
+        weights = read_weights(source)
         while (shorter := without_prefix(weights.state)).keys() != weights.state.keys():
             weights = replace(weights, state=shorter)
         return weights, "2D"

@@ -15,7 +15,8 @@ from vidtrain.plain import LONGEST_TEXT, check_plain, read_mapping
 
 SECTION: Final = "vidtrain"
 """Key of a config.json that `vidtrain publish` has written, under which all stands that vidtrain reads of it."""
-_CONFIGS = ("config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+CONFIGS: Final = ("config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+"""Files of a folder of the Hugging Face hub that say something of the net or its clips."""
 _MOST_CLASSES = 100_000
 _LARGEST = 1_000_000  # of any number that a net or a clip is made from
 
@@ -87,7 +88,7 @@ def beside_folder(folder: Path) -> dict[str, Beside]:
         CheckpointError: one that cannot be read.
     """
     found = {}
-    for file in (folder / name for name in _CONFIGS if (folder / name).is_file()):
+    for file in (folder / name for name in CONFIGS if (folder / name).is_file()):
         try:
             found[file.name] = Beside(str(file), read_mapping(file))
         except (OSError, ValueError) as error:

@@ -13,8 +13,10 @@ import torch
 
 from vidtrain import torch_files
 from vidtrain.errors import CheckpointError, one_of
-from vidtrain.models.weights.metadata import Beside, beside_folder, beside_state, class_names, published_config
+from vidtrain.models.weights.metadata import CONFIGS, Beside, beside_folder, beside_state, class_names, published_config
+from vidtrain.remote import is_url
 from vidtrain.runs.names import BEST
+from vidtrain.store_cache import as_named, folder_or_file, named_as
 
 _WRAPPERS = (
     *("target_encoder", "ema_encoder", "encoder"),  # of V-JEPA, what it classifies with first
@@ -53,13 +55,15 @@ class Weights:
 
 def read_weights(source: str | Path | Mapping[str, Any]) -> Weights:
     """Read .pt, .pth, .pyth, .pt.tar, .bin (never more than plain values and tensors), .safetensors, a folder of the
-    Hugging Face hub or of a run, or a state dict in memory.
+    Hugging Face hub or of a run, each also by its address in a store; or a state dict in memory.
 
     Raises:
         CheckpointError: no such file, damaged, or not weights.
     """
     if isinstance(source, Mapping):
         return _unwrap(source, "the state dict")
+    if is_url(source):
+        return _of_a_store(os.fspath(source))
     path = Path(os.path.expanduser(source))  # noqa: PTH111 - Path.expanduser raises for ~x without a user x
     if path.is_dir():
         path = next((path / name for name in (*_IN_A_FOLDER, BEST) if (path / name).is_file()), path)
@@ -76,6 +80,14 @@ def read_weights(source: str | Path | Mapping[str, Any]) -> Weights:
     said |= beside_state(whole, str(path))
     config = published_config(said) or weights.config
     return replace(weights, config=config, said=said, class_names=class_names(whole, said))
+
+
+def _of_a_store(url: str) -> Weights:
+    copy = folder_or_file(url, (*_IN_A_FOLDER, BEST), CONFIGS)
+    with named_as(url, copy):
+        weights = read_weights(copy)
+    said = {key: replace(one, name=as_named(one.name, url, copy)) for key, one in weights.said.items()}
+    return replace(weights, source=as_named(weights.source, url, copy), said=said)
 
 
 def without_prefix(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

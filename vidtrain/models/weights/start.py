@@ -11,7 +11,6 @@ here, from the keys that every `model` section takes:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from torch import nn
@@ -67,7 +66,7 @@ def start(model: nn.Module, keys: Mapping[str, Any]) -> list[LoadReport]:
             raise ConfigError(f"model.network_weights={value}: {type(model).__name__} has no frozen network: set null")
         return [load_weights(frozen, str(value))]
     if key == "backbone_weights":
-        return start_backbones(model, Path(str(value)))
+        return start_backbones(model, str(value))
     return _pretrained(model if frozen is None else frozen, str(value))
 
 

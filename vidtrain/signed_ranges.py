@@ -1,7 +1,7 @@
 """Ranges of an object in S3 by an address that is signed once, in place of a signature and botocore's walk per request.
 
-That walk and its event loop cost 4 ms of CPU time for 180 kB, a plain request costs 1; a shard is asked for many ranges.
-Whatever goes wrong here is asked for again in the usual way, whose answer or error then counts.
+That walk and its event loop cost 4 ms of CPU time for 180 kB, a plain request costs 1, and a shard is asked for many
+ranges. Whatever goes wrong here is asked for again in the usual way, whose answer or error then counts.
 """
 
 from __future__ import annotations

@@ -239,7 +239,7 @@ def _system(url: str) -> tuple[Any, str]:
 
 def _fix(kind: str, error: str) -> str:
     """What to install for a kind of store that fsspec knows."""
-    from fsspec.registry import known_implementations
+    from fsspec.registry import known_implementations  # type: ignore[import-untyped]
 
     package = known_implementations.get(kind, {}).get("class", "fsspec").partition(".")[0]
     if kind in ("s3", "s3a", "http", "https"):

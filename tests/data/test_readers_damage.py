@@ -79,6 +79,12 @@ def test_zeros_between_a_jpegs_scan_and_its_end_are_no_damage(huffman: str, cont
     assert sound(path, PyAVReader()) == ""
 
 
+@pytest.mark.parametrize("content", ["scene", "half", "noise"])
+def test_zeros_within_a_lossless_jpeg_are_no_damage(content: str, tmp_path: Path) -> None:
+    kind = Kind("ljpeg", "avi", {"strict": "-1"}, "yuv420p")
+    assert sound(make(kind, content, tmp_path), PyAVReader()) == ""
+
+
 CHECKED = {
     "ffv1": (Kind("ffv1", "mkv", {"level": "3", "g": "1", "slicecrc": "1"}), [29]),
     "ffv1-golomb": (Kind("ffv1", "mkv", {"level": "3", "g": "1", "coder": "0", "slices": "4"}), [29]),

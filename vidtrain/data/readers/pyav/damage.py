@@ -47,6 +47,7 @@ _REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # 
 
 _JPEG_ENTROPY_CODED: Final = re.compile(rb"\xff[\xc0-\xfe]")  # what ends it, restart markers among them
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+_JPEG_SCANS, _JPEG_LOSSLESS = b"\xff\xda", b"\xff\xc3"
 _JPEG_BARE: Final = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without content
 _JPEG_ONES: Final = b"\xff\0" * 6  # no Huffman code is all ones
 
@@ -217,6 +218,8 @@ class _Jpegs:
         data = bytes(packet)
         if _ZEROS not in data:
             return None
+        if _JPEG_LOSSLESS in data[: data.find(_JPEG_SCANS)]:
+            return Doubt()  # its decoder reads nothing in vain, and complains of nothing either
         shown = self._shows(data)
         for begin, end in _intervals(data):
             rest = data[end:]

@@ -19,7 +19,7 @@ from tests.models.parity import drawn_weights
 from vidtrain import build
 from vidtrain.commands.publish import _compare, _preprocessors, _with_task, portable
 from vidtrain.commands.publish_card import _training
-from vidtrain.hub_folder import CARD, CONFIG, PREPROCESSORS, WEIGHTS, load_trained, read_folder
+from vidtrain.hub_folder import CARD, CONFIG, PREPROCESSORS, WEIGHTS, is_edited, load_trained, read_folder
 from vidtrain.models.settings import TuneConfig, TuneName
 from vidtrain.models.tuning import tune
 from vidtrain.models.weights.expects import Expects
@@ -334,6 +334,8 @@ def test_what_was_written_is_replaced_and_an_edited_card_stays(trained: Path, tm
     done = call("publish", f"checkpoint={trained / 'best.pt'}", "output=out", "title=Three")
     assert f"out/{CARD}: somebody has edited it, so it stays" in done.stderr
     assert Path("out", CARD).read_text() == "my own words"
+    Path("out", CONFIG).write_text("{")  # which says no more whose words they are
+    assert is_edited(Path("out"))
 
 
 # ---------------------------------------------------------------- a stranger's folder

@@ -20,7 +20,7 @@ def test_each_option_is_there_with_its_default(name: str) -> None:
     assert options.pop("max_bad_fraction") == 0.1
     module, _, function = target.rpartition(".")
     parameters = inspect.signature(getattr(importlib.import_module(module), function)).parameters
-    assert list(options) == list(parameters)
+    assert options.keys() == parameters.keys()
     for key, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty:
             assert key == "root" or options[key] == "???"

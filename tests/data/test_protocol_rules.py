@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from vidtrain.data.clips.protocols import protocol_clips
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.clips.transforms import EvalCrops
+from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import EvalProtocol as P
 from vidtrain.data.settings import TransformConfig
 from vidtrain.errors import DataError
@@ -128,9 +129,9 @@ def test_clips_of_a_stride(protocol: P, n: int, fps: Fraction, frames: int, rate
     expected = TIMED[protocol](n, fps, frames, rate, views)
     if not expected:
         with pytest.raises(DataError, match=r"too short for eval\.protocol=torchvision"):
-            protocol_clips(protocol, n, float(fps), spec, views)
+            protocol_clips(protocol, Timeline(n, float(fps)), spec, views)
         return
-    assert protocol_clips(protocol, n, float(fps), spec, views).tolist() == expected
+    assert protocol_clips(protocol, Timeline(n, float(fps)), spec, views).tolist() == expected
 
 
 def parts(n: int, frames: int, views: int) -> Clips:
@@ -168,7 +169,7 @@ def test_clips_of_segments_and_windows(
 ) -> None:
     views = min(views, 2) if rule is parts else views
     spec = ClipSpec(frames, window=64) if rule is dense else ClipSpec(frames, mode="segments")
-    assert protocol_clips(protocol, n, 25.0, spec, views).tolist() == rule(n, frames, views)
+    assert protocol_clips(protocol, Timeline(n, 25.0), spec, views).tolist() == rule(n, frames, views)
 
 
 # ---------------------------------------------------------------- crops: (x, y) in the frame as scaled

@@ -92,7 +92,7 @@ def test_what_is_held_does_not_grow(fps: float | None, hop: Any, rate: float | N
     assert len(windows) > 25
     assert most <= 16 + 13 + 6  # a window, a hop, and what is not yet sure
     all_times = None if rate else np.append(times, 2 * times[-1] - times[-2])
-    whole = sliding_clips(400, 25.0 if all_times is None else 400 / all_times[-1], spec, hop, times=all_times)
+    whole = sliding_clips(Timeline(400, 25.0 if all_times is None else 400 / all_times[-1], all_times), spec, hop)
     assert numbers(windows) == whole.tolist()  # nothing is let go that the last one needs
 
 

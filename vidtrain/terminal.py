@@ -18,7 +18,7 @@ _UNSEEN = (
     "\ud800-\udfff\U000e0000-\U000e007f"
 )
 _IN_A_LINE = re.compile(f"[{_UNSEEN}]")
-_BUT_LINE_ENDS = re.compile(f"(?!\n)[{_UNSEEN}]")
+_BUT_LAYOUT = re.compile(f"(?![\n\t])[{_UNSEEN}]")
 
 
 def printable(text: object, *, lines: bool = False) -> str:
@@ -27,9 +27,9 @@ def printable(text: object, *, lines: bool = False) -> str:
     Files for programs (CSV, JSON) keep the exact name instead.
 
     Args:
-        lines: the text has several lines, which stay.
+        lines: the text has several lines, which stay, as do its tabs.
     """
-    return (_BUT_LINE_ENDS if lines else _IN_A_LINE).sub(_escaped, str(text))
+    return (_BUT_LAYOUT if lines else _IN_A_LINE).sub(_escaped, str(text))
 
 
 def print_line(text: object) -> None:

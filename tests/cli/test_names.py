@@ -72,5 +72,5 @@ def test_a_terminal_that_knows_ascii_only_loses_nothing(
 def test_what_is_printable_stays() -> None:
     for text in ["имя é (1).mp4", "日本語", "👩‍👩‍👧 family", "می‌خواهم", "C:\\clips\\new", "a\u00a0b", ""]:
         assert printable(text) == text
-    assert printable("two\nlines\x1b", lines=True) == "two\nlines\\x1b"
+    assert printable("two\n\tlines\x1b", lines=True) == "two\n\tlines\\x1b"
     assert printable("\x9b1m\x7f\u2028\u200f\ufeff\udc80\ud800") == "\\x9b1m\\x7f\\u2028\\u200f\\ufeff\\x80\\ud800"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -138,8 +139,13 @@ def test_a_path_as_hydra_reads_it() -> None:
     assert os.sep in quoted(Path("a") / "b")
 
 
-def test_jobs_of_one_launch_are_tried_again_in_a_second_one(tmp_path: Path) -> None:
-    """As a grid has it on one process or as an array of a cluster: by the scheduler that processes have, too."""
+def test_jobs_of_one_launch_are_tried_again_in_a_second_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a grid has it on one process or as an array of a cluster: by the scheduler that processes have, too. None is
+    said to start before the launcher begins it, nor to have finished when the last one has: only what failed is said.
+    """
+    caplog.set_level(logging.INFO, "vidtrain")
     seen: list[tuple[list[str], int]] = []
 
     def launch(jobs: Sequence[Sequence[str]], number: int) -> None:
@@ -155,8 +161,10 @@ def test_jobs_of_one_launch_are_tried_again_in_a_second_one(tmp_path: Path) -> N
     runs = [SweepRun(n, f"{n}_x={n}", {"x": str(n)}) for n in range(3)]
     record = SweepRecord(tmp_path, "grid", {}, {}, [], runs)
     workers = LaunchedTogether(launch, tmp_path)
-    scheduler = Scheduler(record, GridSource(), workers, lambda run: [f"x={run.number}"], retries=1)
+    source = GridSource(together=True)
+    scheduler = Scheduler(record, source, workers, lambda run: [f"x={run.number}"], retries=1, together=True)
     while scheduler.step():
         pass
     assert seen == [(["x=0", "x=1", "x=2"], 0), (["x=1"], 1)]
     assert [record.state(run) for run in runs] == [RunState.finished, RunState.failed, RunState.finished]
+    assert caplog.messages == ["run 1 has failed, and is tried again", "run 1: failed"]

@@ -143,8 +143,9 @@ class _Sweeper(Sweeper):
         own = [text for text in self.space.overrides(run.varied) if not text.lstrip("+").startswith("resume=")]
         return [*own, "resume=auto", f"sweep.trial={run.number}"]
 
-    def _scheduler(self, source: Source, workers: RunWorkers) -> Scheduler:
-        return Scheduler(self.record, source, workers, self._overrides, retries=self.options.retries)
+    def _scheduler(self, source: Source, workers: RunWorkers, *, together: bool = False) -> Scheduler:
+        retries = self.options.retries
+        return Scheduler(self.record, source, workers, self._overrides, retries=retries, together=together)
 
     def _schedule(self, source: Source, workers: RunWorkers) -> None:
         scheduler = self._scheduler(source, workers)
@@ -216,7 +217,8 @@ class GridSweeper(_Sweeper):
         if self.options.jobs is not None and self._in_process():
             self._schedule(GridSource(), self._workers(self.options.jobs))
             return
-        scheduler = self._scheduler(GridSource(), LaunchedTogether(self.launcher.launch, self.record.folder))
+        workers = LaunchedTogether(self.launcher.launch, self.record.folder)
+        scheduler = self._scheduler(GridSource(together=True), workers, together=True)
         while scheduler.step():  # signals come to the runs, or to the launcher
             time.sleep(POLL)
 

@@ -41,6 +41,8 @@ class Scheduler:
     Args:
         overrides: of the command of a run.
         retries: times that a run which has failed is tried again.
+        together: the workers begin all runs at once when they are asked for those that have ended; when each begins, the
+            launcher and the run itself say.
     """
 
     def __init__(
@@ -51,9 +53,10 @@ class Scheduler:
         overrides: Callable[[SweepRun], Sequence[str]],
         *,
         retries: int,
+        together: bool = False,
     ) -> None:
         self.record, self._source, self._workers = record, source, workers
-        self._overrides, self._retries = overrides, retries
+        self._overrides, self._retries, self._together = overrides, retries, together
         self._waiting = [run for run in record.runs if record.state(run) not in (RunState.finished, RunState.pruned)]
         self._running: dict[int, SweepRun] = {}
         self._failures: dict[int, int] = {}
@@ -99,7 +102,8 @@ class Scheduler:
         cut = self.record.state(run) is RunState.cut
         forget_failure(folder)
         self._running[run.number], self._began[run.number] = run, time.monotonic()
-        log.info("run %d %s: %s", run.number, "goes on" if cut else "starts", shown(run.varied))
+        if not self._together:
+            log.info("run %d %s: %s", run.number, "goes on" if cut else "starts", shown(run.varied))
         self._workers.start(run.number, folder, self._overrides(run))
 
     def _has_ended(self, ended: Ended) -> None:

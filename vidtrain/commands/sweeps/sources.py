@@ -16,7 +16,13 @@ log = logging.getLogger("vidtrain")
 
 
 class GridSource:
-    """Proposes nothing: all runs are in the record."""
+    """Proposes nothing: all runs are in the record.
+
+    together: all end at once, long after their own logs have said so: only failures are named.
+    """
+
+    def __init__(self, *, together: bool = False) -> None:
+        self._together = together
 
     def propose(self) -> SweepRun | None:
         return None
@@ -25,7 +31,8 @@ class GridSource:
         pass
 
     def over(self, run: SweepRun, state: RunState) -> None:
-        log.info("run %d: %s", run.number, state)
+        if not self._together or state is RunState.failed:
+            log.info("run %d: %s", run.number, state)
 
 
 class OptunaSource:

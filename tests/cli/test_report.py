@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -106,6 +108,17 @@ def test_mistakes_are_one_line(call: Call, tmp_path: Path) -> None:
     assert error_line(call("report", "nowhere", check=2)) == "run=nowhere: no such folder"
     (tmp_path / "empty").mkdir()
     assert "neither a run" in error_line(call("report", "empty", check=2))
+    for number, name in enumerate(("later", "earlier")):
+        run = tmp_path / "runs" / "a b" / name
+        run.mkdir(parents=True)
+        (run / "config.json").write_text("{}")
+        os.utime(run / "config.json", (1000 - number, 1000 - number))
+    for folder in ("runs/a b", "runs"):
+        assert error_line(call("report", folder, check=2)) == (
+            f"run={folder}: a report is of one run, and this folder holds runs: vidtrain report 'runs/a b/later'; "
+            f"of all of them: vidtrain compare {shlex.quote(folder)} output=page.html"
+        )
+    assert not list(tmp_path.rglob("report.html"))
 
 
 def test_a_page_is_not_written_through_a_link(call: Call, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ _BRIEFLY = 4.0  # at the end of a training, nobody has asked for it
 _PER_PAIR = 3
 _PROBED = 100  # videos whose durations are looked at
 _MOST_ROWS = 100  # of a table that a CSV file holds
+_MOST_RUNS = 1000  # of a folder that are looked at to name the newest
 _MOST_COLUMNS, _LONGEST_CELL = 12, 400
 _LARGEST_CSV = 1 << 26  # bytes
 _OF_THIS_RUN: Final = ("run_dir=", "resume=auto", "sweep.trial=")  # overrides that another run does not take over
@@ -149,10 +150,22 @@ def _folders(folder: Path) -> tuple[Path | None, Path | None]:
         above = folder.parent.parent if folder.parent.name == "eval" else folder.parent
         return (above if (above / CONFIG).is_file() else None), folder
     if not any((folder / name).is_file() for name in (CONFIG, METRICS_LOG)):
+        if (newest := _newest_below(folder)) is not None:
+            raise ConfigError(
+                f"run={folder}: a report is of one run, and this folder holds runs: vidtrain report "
+                f"{shlex.quote(str(newest))}; of all of them: vidtrain compare {shlex.quote(str(folder))} "
+                f"output=page.html"
+            )
         raise ConfigError(
             f"run={folder}: neither a run (config.json, metrics.jsonl) nor a test (result.json, predictions.csv)"
         )
     return folder, folder / "test" if (folder / "test" / RESULT).is_file() else None
+
+
+def _newest_below(folder: Path) -> Path | None:
+    """Of the runs in a folder of a sweep, of a model or of a dataset the one that began last; None: it holds none."""
+    found = [file for pattern in ("*", "*/*") for file in islice(folder.glob(f"{pattern}/{CONFIG}"), _MOST_RUNS)]
+    return max(found, key=lambda file: file.stat().st_mtime).parent if found else None
 
 
 def _of_test(test: TestResult, thumbnails: int, decoded: Thumbnails) -> dict[str, Any]:

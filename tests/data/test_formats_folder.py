@@ -247,6 +247,14 @@ def test_groups_stay_together(tmp_path: Path) -> None:
     people = [{Path(path).name[:2] for path in data.splits[split].paths} for split in ("train", "val", "test")]
     assert [len(p) for p in people] == [4, 2, 2]
     assert len(set.union(*people)) == 8
+    assert "val: 12 videos held out of train, stratified by class and group, split_seed=0" in data.notes
+
+
+def test_shares_that_whole_groups_do_not_allow_are_said(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{name}/p{person}_{n}.mp4" for name in "ab" for person in range(3) for n in range(7)))
+    notes = folder(tmp_path, group_by=r"p(\d)_", test_fraction=0, val_fraction=0.15).notes
+    said = "val: 14 videos (33 %, 15 % asked for: whole groups) held out of train, stratified by class and group"
+    assert f"{said}, split_seed=0" in notes
 
 
 def test_the_root_is_not_part_of_a_group(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.manifest.splits import SplitOptions, assign_folds, find_groups, group_names, hold_out, strata_of
 from vidtrain.errors import DataError
 
+_FAR = 0.05  # a share further than this from what was asked for is said
+
 
 def cut_splits(
     splits: dict[str, Manifest],
@@ -99,8 +101,12 @@ def _cut(
             notes.append(f"{split}: no video of {some(lacking)}: the class has a single {unit}, which stays in train")
         how = f"fold {cut.fold} of {cut.folds}, " if folded else ""
         what = "videos" if held.starts is None else "segments"
+        share, by = len(held) / len(splits["train"]), "class" if names is None else "class and group"
+        if not folded and abs(share - fraction) > _FAR:
+            why = "" if names is None else ": whole groups"
+            what += f" ({100 * share:.0f} %, {100 * fraction:.0f} % asked for{why})"
         notes.append(
-            f"{split}: {how}{len(held)} {what} held out of train, stratified by class, split_seed={cut.split_seed}"
+            f"{split}: {how}{len(held)} {what} held out of train, stratified by {by}, split_seed={cut.split_seed}"
         )
         done[split] = held
     done["train"] = train

@@ -130,4 +130,5 @@ def test_no_advice_without_a_reason() -> None:
 def test_check_in_order() -> None:
     data = VideoData(("a",), {"train": Manifest.of(["x", "y"], [0, 0], ["z"])})
     assert problems_text(data, []) == ""
-    assert summary_line(data, []) == "all 3 rows are without problems"
+    assert summary_line(data, []) == "the files of all 3 rows can be read"
+    assert summary_line(data, [], 1) == "the files of all 3 rows can be read; 1 note above"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from vidtrain.data.checks.check import KINDS, Problem
 from vidtrain.data.manifest.manifest import VideoData
-from vidtrain.reports.table import table
+from vidtrain.reports.table import counted, table
 from vidtrain.terminal import printable
 
 _EXAMPLES = 3
@@ -34,14 +34,15 @@ def problems_text(data: VideoData, problems: Sequence[Problem], root: str | None
     return "\n".join(lines)
 
 
-def summary_line(data: VideoData, problems: Sequence[Problem]) -> str:
-    """How many rows are without problems."""
+def summary_line(data: VideoData, problems: Sequence[Problem], notes: int = 0) -> str:
+    """How many rows are without problems. notes: lines about the dataset above it."""
     rows = sum(manifest.listed for manifest in data.splits.values())
     # missing rows have no number, so their names tell them apart
     serious = {(p.split, p.row, p.path) for p in problems if p.serious}
     others = {(p.split, p.row, p.path) for p in problems} - serious
     if not serious and not others:
-        return f"all {rows} rows are without problems"
+        above = f"; {counted(notes, 'note')} above" if notes else ""
+        return f"the files of all {rows} rows can be read{above}"
     parts = [f"{rows - len(serious) - len(others)} of {rows} rows are without problems"]
     parts += [f"serious problems: {len(serious)}"] if serious else []
     parts += [f"short, still, black or with odd timestamps: {len(others)}"] if others else []

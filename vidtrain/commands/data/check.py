@@ -61,12 +61,13 @@ def _check(
     rate = f" in {seconds:.1f} s ({new / seconds:.0f} files/s)" if new else ""
     print_line(f"{rows} rows, {len(probes)} files: {new} probed{rate}{known}")
 
-    for line in note_lines([*data.notes, *coverage_lines(data, probes)]):
+    notes = note_lines([*data.notes, *coverage_lines(data, probes)])
+    for line in notes:
         print(line)
     problems = find_problems(data, probes, options.sampler, leaks)
     if problems:
         print(problems_text(data, problems, data_root(options)))
-    print(summary_line(data, problems))
+    print(summary_line(data, problems, len(notes)))
     report_problems(folder, data, probes, problems)
     print_line(f"report: {folder / REPORT}")
     _finish(options, data, problems, folder)

@@ -139,9 +139,7 @@ def test_a_path_as_hydra_reads_it() -> None:
     assert os.sep in quoted(Path("a") / "b")
 
 
-def test_jobs_of_one_launch_are_tried_again_in_a_second_one(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_jobs_of_one_launch_are_tried_again_in_a_second_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """As a grid has it on one process or as an array of a cluster: by the scheduler that processes have, too. None is
     said to start before the launcher begins it, nor to have finished when the last one has: only what failed is said.
     """

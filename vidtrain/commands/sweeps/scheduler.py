@@ -41,7 +41,7 @@ class Scheduler:
     Args:
         overrides: of the command of a run.
         retries: times that a run which has failed is tried again.
-        together: the workers begin all runs at once when they are asked for those that have ended; when each begins, the
+        together: the workers run all at once when they are asked for those that have ended: when each begins, the
             launcher and the run itself say.
     """
 

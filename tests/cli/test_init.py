@@ -98,7 +98,7 @@ def test_what_is_held_out_of_few_videos(
 ) -> None:
     clips_of(tmp_path / "few", clip, counts)
     said = call("init", "few").stdout
-    assert ("of 3 videos says little: 75% right may be " in said) == (counts["a"] == 9)
+    assert ("one split would test 3 videos, where 75% right may be " in said) == (counts["a"] == 9)
     found = written(tmp_path / "my_conf" / "experiment" / "few.yaml")
     keys = ("data.folds", "data.val_fraction", "data.test_fraction")
     assert {key: found[key] for key in keys if key in found} == expected

@@ -203,8 +203,8 @@ def _remarks(scored: Sequence[_Scored]) -> list[str]:
         remarks.append("Several runs of a setting: mean, and the interval of the mean by Student's t over the runs.")
     if any((one.setting.tests[0].run.test.part("intervals") or {}).get("over") == "groups" for one in single):
         remarks.append(
-            "The intervals of single runs are over groups of videos; differences and p take each video by itself, "
-            "which is too sure of them where videos of a group are alike."
+            "The intervals of single runs are over groups of videos; differences and p take videos as independent, and "
+            "p is too small where those of a group resemble each other."
         )
     unlabelled: Counter[Any] = Counter()
     for test in (test for one in scored for test in one.setting.tests):

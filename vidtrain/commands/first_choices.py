@@ -216,7 +216,7 @@ def _length(training: TrainingVideos, *, most: int, updates: int) -> list[Chosen
     if epochs in (_LEAST_EPOCHS, _MOST_EPOCHS):
         why += f" ({updates} are aimed at, in {_LEAST_EPOCHS} to {_MOST_EPOCHS} epochs)"
     if training.validated:
-        why += "; trainer.patience=10 ends it after 10 epochs without a better validation"
+        why += "; trainer.patience=10, which is not set, would end it after 10 epochs without a better validation"
     return [*chosen, Chosen("trainer.epochs", epochs, why)]
 
 

@@ -219,7 +219,7 @@ def _cut(format_: str, given: dict[str, Any], whole: VideoData) -> tuple[list[Ch
     single = few
     if units >= _FEW_UNITS:
         low, high = wilson(_EXAMPLE, round(tested))
-        single = f"a test of {tested:.0f} videos says little: {_EXAMPLE:.0%} right may be {low:.0%} to {high:.0%}"
+        single = f"one split would test {tested:.0f} videos, where {_EXAMPLE:.0%} right may be {low:.0%} to {high:.0%}"
     folds = Chosen("data.folds", max(2, min(5, units)), f"{single}; with folds each video is tested once")
     tries = [together, [*together, folds]] if units >= _FEW_UNITS and tested >= _FEW_TESTED else [[*together, folds]]
     tries = [*tries, together] if alone else [together]

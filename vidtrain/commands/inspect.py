@@ -23,6 +23,7 @@ from vidtrain.options.presets import list_models, nearest_preset
 from vidtrain.ranges import number
 from vidtrain.reports.catalogue import CatalogueRow, to_markdown, to_text
 from vidtrain.runs.atomic import make_folder, opener
+from vidtrain.terminal import said_when_slow
 from vidtrain.types import FilePath
 
 
@@ -51,7 +52,8 @@ def run(call: Invocation[InspectConfig]) -> None:
     elif options.model is not None:
         text = written = _one_model(options, str(call.choices["model"]))
     else:
-        rows = catalogue_rows(options.num_classes)
+        with said_when_slow("counting the parameters and operations of every model: half a minute"):
+            rows = catalogue_rows(options.num_classes)
         text, written = to_text(rows), to_markdown(rows)
     print(text)
     if options.output is not None:

@@ -319,7 +319,7 @@ def _log_setup(call: Invocation[TrainConfig], data: VideoData, model: nn.Module,
         log.info("no validation split: the last epoch is kept; data.val_fraction=0.1 would hold out a part")
     devices, each = f"{scorer.world.size} x " if scorer.world.size > 1 else "", " each" if scorer.world.size > 1 else ""
     workers = scorer.workers_for(data.features)
-    decoding = f"{workers} decoding processes" if workers else "decoding in the main process"
+    decoding = f"{workers} decoding process{'es' * (workers != 1)}" if workers else "decoding in the main process"
     if data.features is not None and data.features.kept is not None:
         decoding, each = "features kept in memory", ""
     log.info(

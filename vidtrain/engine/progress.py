@@ -202,5 +202,5 @@ def record_epoch(
         for name, draw in scores.figures().items():
             recorder.figure(name, progress.update, draw)
         line += f"  val {shown(task, values, [scores.primary])}"
-    line += f"  {rate_text(train['clips_per_second'])} clips/s  wait {100 * train['data_wait_share']:.0f} %"
-    log.info("%s%s", line, "  *" if improved and scores is not None else "")
+    line += f"  {rate_text(train['clips_per_second'])} clips/s  data wait {100 * train['data_wait_share']:.0f} %"
+    log.info("%s%s", line, "  best" if improved and scores is not None else "")

@@ -152,7 +152,7 @@ class Comparison:
         """Of the first pair alone."""
         ours = [one for one in self.disagreements if one.pair == (self.pairs[0].first, self.pairs[0].second)]
         body = [[one.path, one.label, f"#{one.right}", one.mistake[0], f"{one.mistake[1]:.2f}"] for one in ours[:most]]
-        return ["video", "label", "right", "the other says", "prob"], body
+        return ["video", "label", "right", "other's answer", "prob"], body
 
 
 def to_text(comparisons: Sequence[Comparison], *, width: int) -> str:

@@ -125,7 +125,7 @@ def to_html(comparisons: Sequence[Comparison], title: str) -> str:
             parts.append(_html_table(*comparison.pair_cells(), texts={"test"}))
             head, rows = comparison.disagreement_cells(_MORE)
             if rows:
-                texts = {"video", "label", "the other says"}
+                texts = {"video", "label", "other's answer"}
                 parts += [
                     f"<p>{_escaped(what_differs(comparison, len(rows)))}</p>",
                     _html_table(head, rows, texts=texts),

@@ -94,7 +94,7 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> Html:
         )
     marks.append(Html(f'<line class="ideal" x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}"/>'))
     whole = axes.svg(marks, label="reliability", x_title="probability of the answer", y_title="share that is right")
-    note = "The stronger a bar, the more videos; below the dashed line answers are surer than they are right."
+    note = "Darker bars hold more videos; those below the diagonal are overconfident."
     return element("figure", whole, element("figcaption", note), class_="chart")
 
 

@@ -15,6 +15,7 @@ from tests.sampled import sampled
 from vidtrain import build
 from vidtrain.engine.checkpoints.content import check_content, check_size
 from vidtrain.errors import DataError
+from vidtrain.models.catalogue import catalogue
 from vidtrain.options.described import conf_dir
 from vidtrain.options.instantiate import from_file, may_call
 from vidtrain.options.presets import list_models, model_section
@@ -37,7 +38,9 @@ def nodes(section: str) -> dict[str, dict[str, Any]]:
 
 def written(name: str) -> tuple[dict[str, Any], Any]:
     """The options of a model as a training writes them, and the configuration that is read from its checkpoint."""
-    root = OmegaConf.create({"model": model_section(name), "sampler": {"num_frames": 16}, "transform": {"size": 112}})
+    frames, size = entries[name].clip if name in (entries := catalogue()) else (16, 112)
+    clip = {"sampler": {"num_frames": frames}, "transform": {"size": size}}
+    root = OmegaConf.create({"model": model_section(name), **clip})
     if root.model.get("in_features", 0) is None:
         root.model.in_features = 64
     model: Any = OmegaConf.to_container(root.model, resolve=True)

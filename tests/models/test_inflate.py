@@ -103,7 +103,7 @@ def test_a_whole_net_on_a_still_clip(name: str) -> None:
     with torch.no_grad():
         expected, got = net(x), deep(still(x, 3))
     assert got.shape == (1, 1000, 3)
-    torch.testing.assert_close(got, still_logits(expected, 3), rtol=0, atol=1e-5 * expected.std().item())
+    torch.testing.assert_close(got, still_logits(expected, 3), rtol=0, atol=2e-5 * expected.std().item())
     kernels = [m for m in deep.modules() if isinstance(m, nn.Conv2d)]
     assert all(max(m.kernel_size) == 1 for m in kernels), "a kernel above 1 stayed 2D"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,30 @@ def test_the_wrong_labels_of_all_folds_come_first(tmp_path: Path, capsys: pytest
         assert row["issue"] == ("yes" if number in WRONG else "no")
         assert row["file"] == f"/data/{number}.mp4"
     text = capsys.readouterr().out
-    assert "4 of 60 labels are probably wrong (6.7%)" in text
+    lines = text.splitlines()
+    assert lines[0] == "these networks are right on 93% of the videos; the largest class is 35%"
+    assert lines[1] == "confident learning flags 4 of 60 labels (6.7%)"
+    assert "too weak" not in text
+    assert "score: 0 suspicious, 0.5 undecided between the label and another class, 1 sure of the label" in lines
+    swapped = Counter((NAMES[LABELS[number]], NAMES[TRUTH[number]]) for number in WRONG).most_common(1)[0]
+    assert f"most often: labelled {swapped[0][0]}, suggested {swapped[0][1]}: {swapped[1]}" in text
     assert "Only videos" not in text
     by_confidence = find(tmp_path / "sweep", score=ScoreName.self_confidence, output=str(tmp_path / "other"))
     assert float(by_confidence[0]["score"]) == float(by_confidence[0]["prob_label"])
+    assert "score: the probability of the label: 0 suspicious, 1 sure of it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("right", "weak"), [(26, True), (28, False)])  # of 60: Wilson's from 0.316, 0.347 on
+def test_networks_that_are_no_better_than_the_largest_class_judge_nothing(
+    right: int, weak: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which is a third of the videos."""
+    answers = np.where(np.arange(60) < right, TRUTH, (TRUTH + 1) % 3)
+    find(write_test(tmp_path / "chance", answering(answers.tolist(), sure=0.6), TRUTH))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"these networks are right on {right / 60:.0%} of the videos; the largest class is 33%"
+    assert (lines[1] == "too weak to judge labels: the list is mostly their own errors") == weak
+    assert "confident learning flags" in lines[1 + weak]
 
 
 def test_what_is_not_judged_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +126,7 @@ def test_several_runs_on_a_video_are_averaged_and_unlabelled_ones_are_not_judged
     assert float(row["prob_suggested"]) == pytest.approx(mean.max(), abs=1e-6)
 
 
-def test_several_labels_per_video(tmp_path: Path) -> None:
+def test_several_labels_per_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generator = np.random.default_rng(3)
     truth = generator.random((80, 4)) < 0.4
     probs = np.clip(truth * 0.7 + generator.normal(0.15, 0.08, truth.shape), 0.01, 0.99)
@@ -116,6 +137,7 @@ def test_several_labels_per_video(tmp_path: Path) -> None:
     assert (rows[0]["path"], rows[0]["issue"]) == ("11.mp4", "yes")
     assert rows[0]["suggested"] == ";".join(np.array(list("wxyz"))[truth[11]])
     assert rows[0]["prob_label"] == ""
+    assert capsys.readouterr().out.startswith("confident learning flags ")  # no one class is what to beat
 
 
 @pytest.mark.parametrize(

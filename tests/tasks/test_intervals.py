@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.tasks.made import scores_of
 from vidtrain.tasks.classification import intervals as module
 from vidtrain.tasks.classification import metrics
-from vidtrain.tasks.classification.intervals import group_interval, interval, intervals, student
+from vidtrain.tasks.classification.intervals import group_interval, interval, intervals, share_interval, student
 from vidtrain.tasks.classification.per_class import PerClass
 from vidtrain.tasks.classification.scores import ClassScores
 
@@ -119,28 +119,57 @@ def exact(videos: int, right: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-@pytest.mark.parametrize("videos", [65, 200])
-def test_the_interval_of_an_accuracy_is_centred_on_its_level(videos: int) -> None:
-    """Worked out, not drawn: the coverage averaged over accuracies of 0.5 to 0.95."""
+def coverage(videos: int, ends: np.ndarray) -> float:
+    """Worked out, not drawn: of intervals (videos + 1, 2) by right answers, averaged over accuracies of 0.5 to 0.95."""
     from scipy import stats
 
-    ends = np.array([exact(videos, right) if 0 < right < videos else (0, 1) for right in range(videos + 1)])
     shares = []
     for truth in np.linspace(0.5, 0.95, 91):
         holds = (ends[:, 0] <= truth + 1e-12) & (truth <= ends[:, 1] + 1e-12)
         shares.append((stats.binom.pmf(np.arange(videos + 1), videos, truth) * holds).sum())
-    assert 0.945 <= np.mean(shares) <= 0.956
+    return float(np.mean(shares))
+
+
+@pytest.mark.parametrize("videos", [5, 6, 10, 65, 200])
+def test_the_interval_of_an_accuracy_is_wilsons(videos: int) -> None:
+    from scipy import stats
+
+    ends = [share_interval(right / videos, videos) for right in range(videos + 1)]
+    for right in range(1, videos):
+        expected = stats.binomtest(right, videos).proportion_ci(method="wilson")
+        assert ends[right] == pytest.approx([expected.low, expected.high])
+    for right in (0, 1, videos // 3, videos - 1, videos):
+        scores = scores_of(torch.eye(2)[(torch.arange(videos) >= right).long()], torch.zeros(videos).long())
+        found = intervals(scores, None)
+        assert found is not None
+        assert found["values"]["top1"] == ends[right]
+    assert 0.945 <= coverage(videos, np.array(ends)) <= (0.956 if videos > 10 else 0.97)
+
+
+def test_what_counts_in_parts_is_no_share_of_videos() -> None:
+    """Of several views some may be right: as sure as the average over them, which is surer than right or wrong."""
+    rows, hits = torch.eye(8)[torch.arange(40) % 2], torch.arange(40) % 2 == 0
+    whole = intervals(scores_of(rows, torch.zeros(40).long(), hits=hits.double()), None)
+    parts = intervals(scores_of(rows, torch.zeros(40).long(), hits=torch.tensor([0.4, 0.6]).double().repeat(20)), None)
+    assert whole is not None
+    assert parts is not None
+    assert whole["values"]["clip_top1"] == whole["values"]["top1"] == share_interval(0.5, 40)
+    low, high = parts["values"]["clip_top1"]
+    assert 0.46 < low < 0.5 < high < 0.54
+
+
+@pytest.mark.parametrize("videos", [65, 200])
+def test_the_bootstrap_of_an_accuracy_is_centred_on_its_level(videos: int) -> None:
+    from scipy import stats
+
+    ends = np.array([exact(videos, right) if 0 < right < videos else (0, 1) for right in range(videos + 1)])
+    assert 0.945 <= coverage(videos, ends) <= 0.956
     for right in (videos // 2, videos * 4 // 5):
         law = stats.binom.pmf(np.arange(videos + 1), videos, right / videos)
         resamples = np.repeat(
             np.arange(videos + 1) / videos, np.round(law * 1e6).astype(int)
         )  # as many as one may like
         assert interval(resamples, videos) == pytest.approx(exact(videos, right), abs=1e-3)
-        hits = torch.arange(videos) < right
-        scores = scores_of(torch.eye(2)[(~hits).long()], torch.zeros(videos).long())
-        found = intervals(scores, None)
-        assert found is not None
-        assert found["values"]["top1"] == pytest.approx(exact(videos, right), abs=0.02)
 
 
 def test_quantiles_of_student() -> None:

@@ -27,6 +27,7 @@ from vidtrain.reports.contact_sheet import write_contact_sheet
 from vidtrain.reports.results import ScoredVideo
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import write_csv
+from vidtrain.tasks.classification.intervals import wilson
 from vidtrain.tasks.classification.label_errors import (
     LabelQuality,
     ScoreName,
@@ -40,6 +41,10 @@ FILE: Final = "suspects.csv"
 _SHEET: Final = "suspects.png"
 _SHOWN: Final = 10  # videos on the terminal
 _FRAMES: Final = 8  # of a video on the sheet
+_SCORES: Final = {
+    ScoreName.normalized_margin: "0 suspicious, 0.5 undecided between the label and another class, 1 sure of the label",
+    ScoreName.self_confidence: "the probability of the label: 0 suspicious, 1 sure of it",
+}
 
 
 @dataclass
@@ -77,7 +82,7 @@ def run(call: Invocation[LabelErrorsConfig]) -> None:
         [*header, "prob_label", "prob_suggested", "file"],
         (suspect.cells(segmented=segmented) for suspect in suspects),
     )
-    _print(judged, suspects, [*_coverage(runs), *untested])
+    _print(judged, suspects, [*_coverage(runs), *untested], options.score)
     print_line(f"all {len(suspects)}, the most suspicious first: {folder / FILE}")
     if options.clips:
         _sheet(options, suspects[: options.clips], folder / _SHEET)
@@ -124,6 +129,19 @@ class Judged:
         if self.multi_label:
             return multi_label_quality(self.probs, self.labels.astype(bool), score)
         return label_quality(self.probs, self.labels, score)
+
+    def strength(self) -> list[str]:
+        """How good the networks are that judge the labels, and whether that is too little. Of several labels per video
+        nothing: no one class is what a network without knowledge would answer."""
+        if self.multi_label:
+            return []
+        count = len(self.labels)
+        right = float((self.probs.argmax(1) == self.labels).mean())
+        largest = int(np.bincount(self.labels).max()) / count
+        said = f"these networks are right on {right:.0%} of the videos; the largest class is {largest:.0%}"
+        if wilson(right, count)[0] > largest:
+            return [said]
+        return [said, "too weak to judge labels: the list is mostly their own errors"]
 
     def suspect(self, row: int, rank: int, quality: LabelQuality) -> Suspect:
         score, issue = float(quality.scores[row]), bool(quality.issues[row])
@@ -192,21 +210,25 @@ def _folder(options: LabelErrorsConfig) -> Path:
     return Path(expand_home(options.runs[0])) if len(options.runs) == 1 else Path("label_errors")
 
 
-def _print(judged: Judged, suspects: Sequence[Suspect], notes: Sequence[str]) -> None:
+def _print(judged: Judged, suspects: Sequence[Suspect], notes: Sequence[str], score: ScoreName) -> None:
     issues = [suspect for suspect in suspects if suspect.issue]
     share = len(issues) / len(suspects)
-    print_line(f"{len(issues)} of {len(suspects)} labels are probably wrong ({share:.1%}), by confident learning")
+    for line in judged.strength():
+        print_line(line)
+    print_line(f"confident learning flags {len(issues)} of {len(suspects)} labels ({share:.1%})")
     for note in notes:
         print_line(note)
     rows = [
         [s.rank, _end(s.video.path, 48), s.label, s.suggested, f"{s.score:.3f}", "yes" if s.issue else "no"]
         for s in suspects[:_SHOWN]
     ]
-    print("\n" + table(["rank", "video", "label", "suggested", "score", "issue"], rows) + "\n")
+    print("\n" + table(["rank", "video", "label", "suggested", "score", "issue"], rows))
+    print(f"score: {_SCORES[score]}\n")
     if not judged.multi_label:
         pairs = Counter((suspect.label, suspect.suggested) for suspect in issues).most_common(5)
         if pairs and pairs[0][1] > 1:
-            print_line("most often: " + ", ".join(f"{a} instead of {b} {count}" for (a, b), count in pairs))
+            said = (f"labelled {label}, suggested {other}: {count}" for (label, other), count in pairs)
+            print_line("most often: " + "; ".join(said))
 
 
 def _sheet(options: LabelErrorsConfig, suspects: Sequence[Suspect], file: Path) -> None:

@@ -1,9 +1,10 @@
-"""How sure the numbers of a test are: bootstrap intervals over its videos, jackknife intervals over groups of them.
+"""How sure the numbers of a test are: intervals over its videos, or over groups of them.
 
-Over videos the interval is the percentile one, expanded for few units (Hesterberg 2015, "What teachers should know
-about the bootstrap", section 4.3), of the mid-distribution (Ma, Genton and Parzen 2011): an accuracy over n videos
-takes n + 1 values, and plain percentiles of it are wide or narrow as they happen to fall between two of them. Of 1,000
-simulated tests of 200 videos 94 to 96 % have the truth in it (tests/tasks/test_intervals.py).
+Over videos a share of right answers has Wilson's interval, as a validation has, which is sound for a handful of videos
+too. Every other number has the percentile interval of a bootstrap, expanded for few units (Hesterberg 2015, "What
+teachers should know about the bootstrap", section 4.3), of the mid-distribution (Ma, Genton and Parzen 2011): some
+take few values, and plain percentiles are wide or narrow as they happen to fall between two of them. Of 1,000 simulated
+tests of 200 videos 94 to 96 % have the truth in it (tests/tasks/test_intervals.py).
 
 Groups are few and unlike each other. Over them it is Student's interval of the log-odds, with the standard error of the
 jackknife that leaves out one group at a time. In simulations of 6 to 40 groups of equal and of very unequal sizes, and
@@ -51,13 +52,17 @@ def intervals(scored: Scored, groups: Tensor | None) -> dict[str, Any] | None:
     if units < LEAST:
         return None
     metrics = _resampled(scored)
-    found: dict[str, list[npt.NDArray[np.float64]]] = {key: [] for key in metrics}
+    shares = {} if groups is not None else {key: hits for key, hits in _hits(scored).items() if _plain(hits)}
+    found: dict[str, list[npt.NDArray[np.float64]]] = {key: [] for key in metrics if key not in shares}
     for weights in _draws(unit, units) if groups is None else _left_out(unit % RESAMPLES):
-        for key, metric in metrics.items():
-            found[key].append(metric(weights))
+        for key, values in found.items():
+            values.append(metrics[key](weights))
     of_all = np.ones((1, videos))
     ends, resamples = {}, 0
     for key, metric in metrics.items():
+        if key in shares:
+            ends[key] = share_interval(shares[key].double().mean().item(), units)
+            continue
         others = np.concatenate(found[key])
         resamples = len(others)
         ends[key] = interval(others, units) if groups is None else group_interval(float(metric(of_all)[0]), others)
@@ -82,6 +87,12 @@ def interval(resamples: npt.NDArray[np.float64], units: int) -> list[float]:
     place = (np.cumsum(counts) - counts / 2) / counts.sum()
     low, high = np.interp([wide, 1 - wide], place, values)
     return [float(low), float(high)]
+
+
+def share_interval(share: float, count: int) -> list[float]:
+    """[low, high] of a share of right answers among `count` videos: Wilson's; of all, or none, that of Clopper and
+    Pearson."""
+    return list(wilson(share, count)) if 0 < share < 1 else _of_one_answer(share >= 1, count)
 
 
 def group_interval(value: float, without: npt.NDArray[np.float64]) -> list[float]:
@@ -144,15 +155,11 @@ def _left_out(unit: npt.NDArray[np.int64]) -> Iterator[Weights]:
 def _resampled(scored: Scored) -> dict[str, Resampled]:
     """By key of metrics.METRICS those that have an interval here."""
     probs, labels = scored.probs, scored.labels
-    found = {"clip_top1": _share(scored.clip_hits)}
+    found = {key: _share(hits) for key, hits in _hits(scored).items()}
     if labels.ndim == 2:
-        found["top1"] = _share(any_hit(probs, labels))
         if probs.numel() <= _MOST_RANKED:
             found["map"] = _mean_average_precision(probs, labels)
         return found
-    found["top1"] = _share(topk_hits(probs, labels, 1))
-    if probs.shape[1] > 5:
-        found["top5"] = _share(topk_hits(probs, labels, 5))
     best = probs.argmax(1)
     right, classes = (best == labels).numpy(), probs.shape[1]
     support, predicted = _sums(labels, classes), _sums(best, classes)
@@ -164,6 +171,20 @@ def _resampled(scored: Scored) -> dict[str, Resampled]:
         return _mean(2 * support(weights * right), support(weights) + predicted(weights))
 
     return {**found, "mean_class": recall, "macro_f1": f1}
+
+
+def _hits(scored: Scored) -> dict[str, Tensor]:
+    """Of the metrics that are means over the videos: what each video (n,) counts, 0 to 1."""
+    probs, labels = scored.probs, scored.labels
+    if labels.ndim == 2:
+        return {"clip_top1": scored.clip_hits, "top1": any_hit(probs, labels)}
+    found = {"clip_top1": scored.clip_hits, "top1": topk_hits(probs, labels, 1)}
+    return {**found, "top5": topk_hits(probs, labels, 5)} if probs.shape[1] > 5 else found
+
+
+def _plain(hits: Tensor) -> bool:
+    """Every video is right or wrong; of several views a part may be right."""
+    return bool(((hits == 0) | (hits == 1)).all())
 
 
 def _share(hits: Tensor) -> Resampled:

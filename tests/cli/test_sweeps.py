@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,10 @@ import pytest
 from tests.cli.conftest import Call, environment, error_line
 from vidtrain.commands.sweep import sweep_table
 from vidtrain.commands.sweeps.objectives import validations
-from vidtrain.commands.sweeps.record import RunState, state_of
+from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun, read_record, state_of
 from vidtrain.engine import hooks
+from vidtrain.runs.sole_writer import sole_writer
+from vidtrain.shell import sweeper
 
 QUICK = [
     "trainer.epochs=1",
@@ -62,6 +66,53 @@ def test_a_grid_goes_on_where_it_was_cut_and_may_grow(tiny: list[str], call: Cal
     assert found == [("0.01", "finished"), ("-1", "failed"), ("0.02", "finished")]
     assert (tmp_path / "s" / "sweep.png").read_bytes()[:4] == b"\x89PNG"
     assert "sweep.trial" not in (tmp_path / "s" / "table.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "seeds"),
+    [
+        ("grid", ["trainer.seed=1,3"], "123"),
+        pytest.param("optuna", ["hydra/sweeper=optuna", "sweep.trials=2"], "13", marks=pytest.mark.slow),
+    ],
+)
+def test_a_sweep_sees_what_another_did_while_it_waited_for_the_folder(
+    tiny: list[str],
+    call: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    options: list[str],
+    seeds: str,
+) -> None:
+    if kind == "optuna":
+        pytest.importorskip("optuna", reason="needs vidtrain[optuna]")
+        options = [*options, "trainer.seed=1,2,3"]
+    own = [*tiny, *QUICK, "trainer.test=false"]
+    fixed = {key: value for key, _, value in (option.partition("=") for option in own)}
+    space = {"trainer.seed": "1,3" if kind == "grid" else "1,2,3"}
+    record = SweepRecord(tmp_path / "s", kind, fixed, space, [("primary", "maximize")])
+    for number, seed in enumerate(seeds):
+        run = SweepRun(number, f"{number}_trainer.seed-{seed}", {"trainer.seed": seed})
+        (record.folder / run.folder).mkdir(parents=True)
+        result = {"summary": {}, "test": None, "val": {"top1": 0.5}, "primary": "top1", "checkpoint": "best.pt"}
+        (record.folder / run.folder / "result.json").write_text(json.dumps(result))
+        record.runs.append(run)
+    whole, record.runs = record.runs, record.runs[:1]
+    record.save()
+
+    @contextmanager
+    def taken_late(folder: Path, key: str) -> Iterator[None]:
+        record.runs = whole
+        record.save()
+        with sole_writer(folder, key):
+            yield
+
+    monkeypatch.setattr(sweeper, "sole_writer", taken_late)
+    call("train", "-m", *own, *options, "sweep.resume=s")
+    kept = read_record(record.folder)
+    assert kept is not None
+    assert kept.runs == whole
+    assert [(row["trainer.seed"], row["state"]) for row in rows(record.folder)] == [(n, "finished") for n in seeds]
 
 
 def test_a_run_that_is_pruned_is_finished_but_not_tested(

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -70,17 +71,14 @@ class _Sweeper(Sweeper):
         self.check()
         folder, resumed = self._folder()
         existing = read_record(folder)
-        if existing is not None and not resumed:
-            raise ConfigError(f"{folder} holds a sweep: sweep.resume={folder} continues it; or take another folder")
-        if existing is not None:
-            refuse_other_sweep(existing, self.kind, self.space)
-            log.info("sweep continued: %s", folder)
-        self.record = existing or SweepRecord(folder, self.kind, compared_options(self.space), {}, self.objectives)
-        self.record.space = {axis.key: axis.text for axis in self.space.axes}
-        self.record.objectives = self.objectives
-        planned = self.planned()  # composed, so that a mistake ends the sweep before it begins
+        planned = self._plan(folder, existing, resumed)  # here already, so that a mistake leaves no folder
         folder.mkdir(parents=True, exist_ok=True)
         with sole_writer(folder, "hydra.sweep.dir"):
+            now = read_record(folder)
+            if now != existing:  # by a sweep that had the folder until now
+                planned = self._plan(folder, now, resumed)
+            if now is not None:
+                log.info("sweep continued: %s", folder)
             OmegaConf.save(self._config, folder / "multirun.yaml")
             self.record.runs += planned
             self.record.save()
@@ -109,6 +107,17 @@ class _Sweeper(Sweeper):
         raise NotImplementedError
 
     # ---------------------------------------------------------------- inside
+
+    def _plan(self, folder: Path, existing: SweepRecord | None, resumed: bool) -> list[SweepRun]:
+        """Set the record, the one that is there or a new one; returns the runs that it is to have beside its own."""
+        if existing is not None and not resumed:
+            raise ConfigError(f"{folder} holds a sweep: sweep.resume={folder} continues it; or take another folder")
+        if existing is not None:
+            refuse_other_sweep(existing, self.kind, self.space)
+        record = existing or SweepRecord(folder, self.kind, compared_options(self.space), {}, self.objectives)
+        space = {axis.key: axis.text for axis in self.space.axes}
+        self.record = replace(record, space=space, objectives=self.objectives)
+        return self.planned()
 
     def _folder(self) -> tuple[Path, bool]:
         """(the folder of the sweep, whether one that is there is continued)."""

@@ -82,6 +82,19 @@ def test_other_sweeps_have_one_table(tmp_path: Path) -> None:
     assert sweep_table(tmp_path / "0_run") == ""
 
 
+def test_compare_is_named_where_it_has_tests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    for number in (0, 1):
+        run(tmp_path, number, [f"optimizer.lr={number}"], 0.5)
+        file = tmp_path / f"{number}_run" / "result.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "checkpoint": "best.pt"}))
+    sweep.SweepEnd(with_table=True).on_multirun_end(config)
+    assert capsys.readouterr().out.endswith(f"table.txt; which differences are shown: vidtrain compare {tmp_path}\n")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "test": None}))
+    sweep.SweepEnd(with_table=True).on_multirun_end(config)
+    assert capsys.readouterr().out.endswith("table.txt\n")
+
+
 def test_failures_are_counted_by_what_the_runs_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "failed", [])
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})

@@ -232,6 +232,8 @@ def test_the_best_run_says_how_sure_it_is_and_which_are_as_good(
     text = files("lr", 0.5, 0.7, 0.6, 0.55)
     assert "best: run 1, lr=1: val top1 0.7, 95 % interval 0.55-0.82 over 40 videos (DIR/1_run); " in text
     assert "; run 2 (0.6) and 1 more lie within that: vidtrain compare DIR tests the differences\n" in text
+    text = files("lr", 0.55, 0.7, 0.6, test=None)
+    assert "; run 2 (0.6) and 1 more lie within that\n" in text  # there is no test to compare
     assert "over 40 videos (DIR/0_run)\n" in files("lr", 0.9, 0.2)
     test = {"top1": 0.4, "intervals": {"values": {"top1": [0.3, 0.5]}, "count": 8, "over": "groups"}}
     text = files("lr", 0.5, 0.6, name="test.top1", test=test)

@@ -16,6 +16,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from vidtrain.commands.run_dir import read_result
 from vidtrain.options.paths import unquoted
 from vidtrain.plain import read_json, read_texts
 from vidtrain.reports.table import table
@@ -92,7 +93,9 @@ class SweepEnd(Callback):
             with whole_file(folder / "table.txt", "w", encoding="utf-8") as file:
                 file.write(text + "\n")
             print(text)
-            print(f"\nalso in {folder / 'table.txt'}; which differences are shown: vidtrain compare {folder}")
+            tested = sum(bool((read_result(run) or {}).get("test")) for run in folder.iterdir())
+            shown = f"; which differences are shown: vidtrain compare {folder}" if tested > 1 else ""
+            print(f"\nalso in {folder / 'table.txt'}{shown}")
         for failure, _ in sorted(_failures(folder) - self._before):
             try:
                 content = read_json(failure)

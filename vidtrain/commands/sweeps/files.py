@@ -91,10 +91,9 @@ def _said(record: SweepRecord, rows: Sequence[_Row], best: int) -> str:
             second = min(within, key=lambda r: abs(r.values[0] - row.values[0]))
             more = f" and {len(within) - 1} more" if len(within) > 1 else ""
             lies = "lie" if more else "lies"
-            equal = (
-                f"; run {second.run.number} ({second.values[0]:.4g}){more} {lies} within that: vidtrain compare "
-                f"{record.folder} tests the differences"
-            )
+            equal = f"; run {second.run.number} ({second.values[0]:.4g}){more} {lies} within that"
+            if all((read_result(record.folder / r.run.folder) or {}).get("test") for r in (row, second)):
+                equal += f": vidtrain compare {record.folder} tests the differences"
     return (
         f"{'best' if one else 'beaten by none'}: run {row.run.number}, {shown(row.run.varied)}: {found} "
         f"({folder}){equal}"

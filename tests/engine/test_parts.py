@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import warm
+from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import Preprocess
 from vidtrain.engine.schedule import check_schedule, learning_rate_factor
 from vidtrain.engine.settings import PrecisionName, ScheduleConfig, ScheduleName
-from vidtrain.errors import CheckpointError, ConfigError
+from vidtrain.errors import CheckpointError, ConfigError, DataError
 
 CPU = torch.device("cpu")
 
@@ -136,6 +138,21 @@ def test_other_files_are_not_checkpoints(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "best.pt", CONTENT)
     with pytest.raises(CheckpointError, match=r"is a folder.*did you mean .*best\.pt"):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["false", 7, None])
+def test_whether_a_checkpoint_is_multi_label_is_no_guess(tmp_path: Path, value: Any) -> None:
+    save_checkpoint(tmp_path / "c.pt", {**CONTENT, "multi_label": value})
+    with pytest.raises(CheckpointError, match=r"c\.pt: not a checkpoint of vidtrain: multi_label: expected true"):
+        load_checkpoint(tmp_path / "c.pt")
+
+
+def test_a_class_that_is_there_twice(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c.pt", {**CONTENT, "class_names": ["x", "x"]})
+    with pytest.raises(CheckpointError, match=r"c\.pt: not a checkpoint of vidtrain: class_names: expected a list"):
+        load_checkpoint(tmp_path / "c.pt")
+    with pytest.raises(DataError, match="'x' is there twice; class names must differ"):  # nor is one written
+        VideoData(("a", "x", "x"), {})
 
 
 class Stranger:

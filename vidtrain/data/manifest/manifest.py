@@ -270,7 +270,7 @@ class VideoData:
     """A dataset: what a format reader returns.
 
     splits: "train", "val", "test", those that the set has; only training asks for "train".
-    class_names: (K,), position = class number.
+    class_names: (K,), all different, position = class number.
     flip_pairs: pairs of classes that a horizontal flip exchanges ("move left", "move right").
     notes: lines for the user about how the lists were read.
     features: what the vectors are when the files hold features instead of images.
@@ -281,6 +281,11 @@ class VideoData:
     flip_pairs: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = field(default=())
     features: FeatureInfo | None = None
+
+    def __post_init__(self) -> None:
+        if len(set(self.class_names)) != len(self.class_names):  # which no checkpoint could be read with
+            twice = next(name for n, name in enumerate(self.class_names) if name in self.class_names[:n])
+            raise DataError(f"the dataset's class_names: {twice!r} is there twice; class names must differ")
 
     @property
     def num_classes(self) -> int:

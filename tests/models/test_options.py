@@ -47,6 +47,13 @@ def test_a_factory_lists_what_it_shares() -> None:
         ("vivit_fe", {"widht": 3}, r"no key 'model\.widht' \(did you mean width\?\).*temporal_depth"),
         ("timesformer", {"tubelet": 2}, r"no key 'model\.tubelet'"),
         ("convlstm_dilated", {"stem": 8}, r"model\.stem=8: expected list\[int\], got int"),
+        (
+            "feature_rnn_tiny",
+            {"network_options": [1]},
+            r"model\.network_options=\[1\]: expected a mapping \| None, got",
+        ),
+        ("feature_rnn_tiny", {"network_options": "zzz"}, r"model\.network_options='zzz': expected a mapping \| None"),
+        ("feature_rnn_tiny", {"network_options": 0}, r"model\.network_options=0: expected a mapping \| None, got int"),
         ("slow_r50", {"nonlocal_scale": "yes"}, r"model\.nonlocal_scale='yes': expected bool, got str"),
     ],
 )

@@ -285,6 +285,8 @@ def _type_name(hint: Any) -> str:
         return f"[{', '.join(map(_type_name, arguments))}]"
     if hint is type(None):
         return "None"
+    if origin in (dict, Mapping):
+        return "a mapping"
     return (
         hint.__name__
         if isinstance(hint, type)
@@ -304,6 +306,8 @@ def _fits(value: Any, hint: Any) -> bool:
         each = len(arguments) == 1 or (len(arguments) == 2 and arguments[1] is ...)
         hints = [arguments[0]] * len(value) if each else list(arguments or [Any] * len(value))
         return len(hints) == len(value) and all(map(_fits, value, hints))
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping)
     if _is_tensor(hint):  # PyTorch's optimizers take "float | Tensor"
         return isinstance(value, hint)
     if hint is type(None):

@@ -90,7 +90,10 @@ def test_a_section_is_a_mapping(name: str) -> None:
     ("section", "value", "message"),
     [
         ("sampler", {"num_frames": 100_000}, "together are more than 16 GiB of frames"),
+        ("sampler", {"stride": 10**18}, "sampler.stride=1000000000000000000: must be at least 1 and at most 1000000"),
+        ("sampler", {"fps": 1e-300}, "sampler.fps=1e-300: must be at least 1e-06"),
         ("transform", {"size": 20_000}, "together are more than 16 GiB of frames"),
+        ("transform", {"resize": 60_000}, "transform.resize=60000 together are more than 16 GiB of frames"),
         ("eval", {"clips": 100_000}, "together are more than 16 GiB of frames"),
         ("eval", {"crops": 3, "clips": 10_000}, "together are more than 16 GiB of frames"),
         ("eval", {"batch_size": 100_000}, "together are more than 16 GiB of frames"),
@@ -106,6 +109,13 @@ def test_what_cannot_be_used_is_one_line(section: str, value: Any, message: str)
         read(stored(**{section: value}))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_users_own_clips_are_held_against_the_same_bound() -> None:
+    for file in ("x.pt", None):
+        with pytest.raises(ConfigError, match=r"^sampler\.num_frames=16, transform\.resize=60000 together are more"):
+            read(stored(), {"transform": {"resize": 60_000}}, file=file)
+    read(stored(), {"transform": {"resize": "9999x9999"}})
 
 
 def test_what_users_have_is_within_the_bounds() -> None:

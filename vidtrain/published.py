@@ -93,7 +93,6 @@ class Subject:
         config = checkpoint_config(
             {"config": sections}, settle=partial(_settle, start=start, choice=model), given=given
         )
-        check_room(config.sampler, config.transform, config.eval, config.trainer)
         return cls(config, None, start)
 
     @classmethod
@@ -249,9 +248,7 @@ def configuration(call: Invocation[Any]) -> tuple[TrainConfig, PublishedFile | N
     if start is not None:
         sections["model"] = {**dict.fromkeys(START_KEYS), **section_as_written(start.preset)}
     settle = partial(_settle, start=start, choice=call.choices.get("model"))
-    config = checkpoint_config({"config": sections}, call.composed, call.choices, settle=settle)
-    check_room(config.sampler, config.transform, config.eval, config.trainer)
-    return config, start
+    return checkpoint_config({"config": sections}, call.composed, call.choices, settle=settle), start
 
 
 def begin(call: Invocation[TrainConfig]) -> tuple[Invocation[TrainConfig], PublishedFile | None]:

@@ -173,8 +173,11 @@ def test_bad_segments(first: float, last: float, words: str) -> None:
     [
         ({"num_frames": 0}, r"sampler\.num_frames=0: must be at least 1"),
         ({"stride": 0}, r"sampler\.stride=0: must be at least 1"),
-        ({"fps": 0.0}, r"sampler\.fps=0\.0: must be above 0 \(or null to use sampler\.stride\)"),
-        ({"fps": float("nan")}, r"sampler\.fps=nan: must be above 0"),
+        ({"stride": 10**19}, r"sampler\.stride=1(0){19}: must be at least 1 and at most 1000000$"),
+        ({"window": 10**19}, r"sampler\.window=1(0){19}: must be at least 1 and at most 1000000000$"),
+        ({"fps": 0.0}, r"sampler\.fps=0\.0: must be at least 1e-06 \(or null to use sampler\.stride\)"),
+        ({"fps": 1e-300}, r"sampler\.fps=1e-300: must be at least 1e-06"),
+        ({"fps": float("nan")}, r"sampler\.fps=nan: must be at least"),
     ],
 )
 def test_bad_specs(settings: dict[str, object], words: str) -> None:

@@ -62,13 +62,13 @@ class ClipSpec:
 
     num_frames: int = number(16, least=1)
     """Frames in a clip (T)."""
-    stride: int = number(2, least=1)
+    stride: int = number(2, least=1, most=1_000_000)
     """Source frames between two frames of a clip; not used when fps is set."""
-    fps: float | None = number(None, above=0, because="or null to use sampler.stride")
+    fps: float | None = number(None, least=1e-6, because="or null to use sampler.stride")
     """Sample at this many frames per second instead, whatever the video's own rate."""
     short: ShortPolicy = ShortPolicy.repeat_last
     """A clip longer than its video: repeat_last frame, loop from the start, or error."""
-    window: int | None = number(None, least=1)
+    window: int | None = number(None, least=1, most=1_000_000_000)
     """Spread the samples over this many source frames instead of setting stride or fps ("dense" sampling: 64)."""
     mode: SampleMode = SampleMode.clip
     """clip: num_frames samples stride apart; segments: one sample from each of num_frames parts of the video (TSN)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -72,6 +73,7 @@ def checkpoint_config(
     if settle is not None:
         settle(OpenOptions(config, given))
     options: TrainConfig = typed(config)
+    check_room(options.sampler, options.transform, options.eval, options.trainer)
     return options
 
 
@@ -176,12 +178,18 @@ def _literal(value: Any) -> Any:
 
 
 def check_room(sampler: SamplerConfig, transform: TransformConfig, views: EvalConfig, trainer: TrainerConfig) -> None:
-    """Raise ConfigError for clips, of a file's own wish, that no memory holds."""
+    """Raise ConfigError for clips that no memory holds."""
     clip = 3 * sampler.num_frames * transform.size**2
     if clip * max(views.clips * views.crops, views.batch_size) > _MOST_BYTES:
         raise ConfigError(
             f"sampler.num_frames={sampler.num_frames}, transform.size={transform.size}, eval.clips={views.clips}, "
             f"eval.crops={views.crops}, eval.batch_size={views.batch_size} together are more than 16 GiB of frames"
+        )
+    sides = [int(side) for side in re.findall("[0-9]{1,9}", str(transform.resize))] or [0]  # no number: said later
+    if 3 * sampler.num_frames * sides[0] * sides[-1] > _MOST_BYTES:
+        raise ConfigError(
+            f"sampler.num_frames={sampler.num_frames}, transform.resize={transform.resize} together are more than 16 "
+            "GiB of frames"
         )
     if (trainer.num_workers or 0) > _MOST_WORKERS:
         raise ConfigError(f"trainer.num_workers={trainer.num_workers}: at most {_MOST_WORKERS}")

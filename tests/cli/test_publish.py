@@ -368,10 +368,6 @@ STRANGE: dict[str, tuple[Change, str]] = {
     ),
     "classes": (lambda config: changed(config, "id2label", to={"0": "a"}), "its weights are not those of"),
     "no classes": (lambda config: changed(config, "id2label", to=["a"]), "names no classes"),
-    "one class twice": (
-        lambda config: changed(config, "id2label", to=dict.fromkeys("01", "a")),
-        r"config\.json: section vidtrain: class_names: expected a list of different names",
-    ),
     "sigmoid": (
         lambda config: changed(config, "vidtrain", "multi_label", to="yes"),
         r"config\.json: section vidtrain: multi_label: expected true or false",

@@ -63,7 +63,7 @@ def check_content(content: dict[str, Any]) -> None:
         raise ValueError("its sharded is no name of a folder of shards")
     if type(content.get("multi_label", False)) is not bool:
         raise ValueError("multi_label: expected true or false")
-    names = content.get("class_names")
+    names = content.get("class_names", [])
     if are_texts(names) and len(set(names)) != len(names):
         raise ValueError("class_names: expected a list of different names")
 

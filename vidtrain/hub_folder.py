@@ -28,7 +28,7 @@ from vidtrain.engine.checkpoints.content import check_content
 from vidtrain.errors import CheckpointError
 from vidtrain.export.onnx_file import read_onnx
 from vidtrain.models.weights.metadata import SECTION, Beside, class_names
-from vidtrain.plain import read_mapping
+from vidtrain.plain import are_texts, read_mapping
 from vidtrain.remote import is_url
 from vidtrain.reports.results import write_json
 from vidtrain.runs.atomic import settle, whole_file
@@ -110,7 +110,13 @@ def load_trained(path: str | Path, *, exported: bool = False) -> dict[str, Any]:
                 "give: take the checkpoint that it was exported from"
             )
         return read_onnx(path)
-    return read_folder(path) if is_hub_folder(path) else load_checkpoint(path)
+    content = read_folder(path) if is_hub_folder(path) else load_checkpoint(path)
+    names = content.get("class_names", [])
+    if type(content.get("multi_label", False)) is not bool:
+        raise CheckpointError(f"{path}: multi_label: expected true or false")
+    if are_texts(names) and len(set(names)) != len(names):
+        raise CheckpointError(f"{path}: class_names: expected a list of different names")
+    return content
 
 
 def read_folder(folder: Path) -> dict[str, Any]:

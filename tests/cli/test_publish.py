@@ -370,7 +370,7 @@ STRANGE: dict[str, tuple[Change, str]] = {
     "no classes": (lambda config: changed(config, "id2label", to=["a"]), "names no classes"),
     "sigmoid": (
         lambda config: changed(config, "vidtrain", "multi_label", to="yes"),
-        r"config\.json: section vidtrain: multi_label: expected true or false",
+        r"out: multi_label: expected true or false",
     ),
     "configuration": (lambda config: changed(config, "vidtrain", "config", to=[1]), "its config is no mapping"),
     "size": (

@@ -19,6 +19,7 @@ from vidtrain.engine.preprocess import Preprocess
 from vidtrain.engine.schedule import check_schedule, learning_rate_factor
 from vidtrain.engine.settings import PrecisionName, ScheduleConfig, ScheduleName
 from vidtrain.errors import CheckpointError, ConfigError, DataError
+from vidtrain.hub_folder import load_trained
 
 CPU = torch.device("cpu")
 
@@ -143,14 +144,14 @@ def test_other_files_are_not_checkpoints(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["false", 7, None])
 def test_whether_a_checkpoint_is_multi_label_is_no_guess(tmp_path: Path, value: Any) -> None:
     save_checkpoint(tmp_path / "c.pt", {**CONTENT, "multi_label": value})
-    with pytest.raises(CheckpointError, match=r"c\.pt: not a checkpoint of vidtrain: multi_label: expected true"):
-        load_checkpoint(tmp_path / "c.pt")
+    with pytest.raises(CheckpointError, match=r"c\.pt: multi_label: expected true"):
+        load_trained(tmp_path / "c.pt")
 
 
 def test_a_class_that_is_there_twice(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c.pt", {**CONTENT, "class_names": ["x", "x"]})
-    with pytest.raises(CheckpointError, match=r"c\.pt: not a checkpoint of vidtrain: class_names: expected a list"):
-        load_checkpoint(tmp_path / "c.pt")
+    with pytest.raises(CheckpointError, match=r"c\.pt: class_names: expected a list"):
+        load_trained(tmp_path / "c.pt")
     with pytest.raises(DataError, match="'x' is there twice; class names must differ"):  # nor is one written
         VideoData(("a", "x", "x"), {})
 

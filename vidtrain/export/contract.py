@@ -126,8 +126,10 @@ def _content(about: Any, source: str) -> dict[str, Any]:
             "update vidtrain, or export the checkpoint again"
         )
     names = about.get("class_names")
-    if not are_texts(names) or not names:
+    if not are_texts(names) or not names or len(set(names)) != len(names):
         raise ValueError("class_names: expected a list of different names")
+    if type(about.get("multi_label")) is not bool:
+        raise ValueError("multi_label: expected true or false")
     inputs = {name: _shape(name, value) for name, value in about["inputs"].items()}
     if tuple(inputs) not in (INPUTS[:1], INPUTS):
         raise ValueError(f"inputs: expected rgb, or rgb and flow, got {', '.join(inputs)[:80]}")

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from vidtrain import torch_files
 from vidtrain.errors import CheckpointError, VidtrainError
-from vidtrain.plain import are_texts, check_plain
+from vidtrain.plain import check_plain
 
 _SHARDS = re.compile(r"last\.\d+\.shards")  # a name, never a path
 _SPARE_BYTES = 1 << 26
@@ -61,11 +61,6 @@ def check_content(content: dict[str, Any]) -> None:
         raise ValueError("its model holds something else than named tensors")
     if shards is not None and not (isinstance(shards, str) and _SHARDS.fullmatch(shards)):
         raise ValueError("its sharded is no name of a folder of shards")
-    if type(content.get("multi_label", False)) is not bool:
-        raise ValueError("multi_label: expected true or false")
-    names = content.get("class_names", [])
-    if are_texts(names) and len(set(names)) != len(names):
-        raise ValueError("class_names: expected a list of different names")
 
 
 class _Unfilled(TorchFunctionMode):

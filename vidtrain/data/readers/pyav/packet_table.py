@@ -127,7 +127,7 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
         return None  # the same
     made_up = context.name in _GUESSED and context.has_b_frames and _in_file_order(pts, columns.key)
     if made_up and (stores_no_pts(file) or columns.refers_ahead):
-        return None  # by FFmpeg or a muxer, in file order, for pictures that are shown in another
+        return None  # by FFmpeg or a muxer, in file order, for frames that are shown in another
     holes = find_holes(file, columns.positions, columns.sizes, columns.index)
     if holes.damaged and stores_no_pts(file):
         return None  # the pts of what follows are made up

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from vidtrain import terminal
+from vidtrain.data.jobs.killable import LISTENER
 from vidtrain.shell import cli
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -107,3 +109,9 @@ def error_line(done: subprocess.CompletedProcess[str] | Done) -> str:
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("vidtrain: error: ")
     return lines[0].removeprefix("vidtrain: error: ")
+
+
+def own_threads() -> set[threading.Thread]:
+    """What runs in this process, but for the listeners of its worker processes: those outlive a run, and are replaced
+    at any moment when one of them dies."""
+    return {thread for thread in threading.enumerate() if not thread.name.startswith(LISTENER)}

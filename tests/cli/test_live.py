@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import vidtrain
-from tests.cli.conftest import Call, Done, environment, error_line
+from tests.cli.conftest import Call, Done, environment, error_line, own_threads
 from tests.live.served import served
 from tests.videos import scene, write_video
 from vidtrain.commands import live as live_module
@@ -253,11 +253,11 @@ def test_ctrl_c_ends_it_in_this_process(call: Call, trained: Path, monkeypatch: 
 
     monkeypatch.setattr(live_module, "Said", Ending)
     camera = "input=lavfi:testsrc=size=64x48:rate=25,realtime"
-    before = set(threading.enumerate())
+    before = own_threads()
     done = call("predict", f"checkpoint={trained / 'best.pt'}", camera, "output=out")
     assert len(lines(done)) == 2
     assert ": 2 windows".removeprefix(":") in done.stderr
-    assert set(threading.enumerate()) <= before  # nothing goes on behind it
+    assert own_threads() <= before  # nothing goes on behind it
 
 
 def test_a_pipe_of_which_no_frame_comes(

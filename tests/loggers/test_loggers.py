@@ -20,7 +20,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from tests.cli.conftest import Call
+from tests.cli.conftest import Call, own_threads
 from tests.cli.conftest import call as call
 from tests.cli.conftest import tiny as tiny
 from tests.tasks.made import scores_of
@@ -263,12 +263,12 @@ def test_tensorboard_shows_moving_clips_curves_and_the_options_beside_the_final_
 
 
 def test_tensorboards_thread_ends_and_the_hook_of_threads_is_put_back(tmp_path: Path) -> None:
-    threads, hook = set(threading.enumerate()), threading.excepthook
+    threads, hook = own_threads(), threading.excepthook
     record = recorder(tmp_path, tensorboard=TensorBoard())
     record.scalars("train", 1, 0.5, {"loss": 1.0})
-    assert set(threading.enumerate()) - threads
+    assert own_threads() - threads
     record.close()
-    assert not set(threading.enumerate()) - threads
+    assert not own_threads() - threads
     assert threading.excepthook is hook
 
 
@@ -304,13 +304,13 @@ def test_a_run_is_continued_with_other_loggers(tiny: list[str], call: Call, tmp_
 
 
 def test_all_loggers_of_a_sweep_are_closed_also_of_runs_that_fail(tiny: list[str], call: Call, tmp_path: Path) -> None:
-    threads, hook = set(threading.enumerate()), threading.excepthook
+    threads, hook = own_threads(), threading.excepthook
     short = ["trainer.epochs=1", "trainer.max_batches=2", "trainer.test=false", "hydra.sweep.dir=sweep"]
     short.append("logger=[jsonl,tensorboard]")
     # the second diverges in training
     call("train", "-m", *tiny, *short, "optimizer.lr=0.01,1e38", "trainer.max_skipped=1", check=2)
     assert len(list((tmp_path / "sweep").glob("*/tensorboard"))) == 2
-    assert [t.name for t in set(threading.enumerate()) - threads] == []
+    assert [t.name for t in own_threads() - threads] == []
     assert threading.excepthook is hook
 
 
@@ -320,7 +320,7 @@ def test_a_run_that_is_refused_after_its_loggers_have_started_closes_them(
     short = ["trainer.epochs=1", "trainer.max_batches=2", "trainer.test=false", "run_dir=run", "trainer.compile=off"]
     short.append("logger=[jsonl,tensorboard]")
     call("train", *tiny, *short)
-    threads = set(threading.enumerate())
+    threads = own_threads()
     content = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     content["optimizer"]["param_groups"] = []
     torch.save(content, tmp_path / "run" / "last.pt")
@@ -328,7 +328,7 @@ def test_a_run_that_is_refused_after_its_loggers_have_started_closes_them(
     for file in (tmp_path / "run").glob("last.[0-9].pt"):
         file.unlink()
     assert "cannot go on from it" in call("train", *tiny, *short, "resume=run", check=2).stderr
-    assert not set(threading.enumerate()) - threads
+    assert not own_threads() - threads
 
 
 def test_a_logger_from_outside_is_one_class_and_one_file(

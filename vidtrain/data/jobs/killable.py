@@ -39,6 +39,8 @@ except ImportError:  # Windows
 
 START_SECONDS: Final = 300.0
 """To start and to import what the function needs, torch from a slow disk on a busy machine."""
+LISTENER: Final = "worker"
+"""What the name of the thread that takes in a worker's answers begins with; its process ID follows."""
 _START: Final = "from vidtrain.data.jobs.serve import main; main()"
 _GRACE: Final = 1.0  # seconds that a worker may take to end by itself
 _END_SECONDS: Final = 5.0  # for a killed one to be gone; one that waits for a dead network disk cannot be killed
@@ -77,7 +79,8 @@ class Worker:
             assert self._process.stdout
             self._to, self._from = self._process.stdin, self._process.stdout
             # Ctrl-C shall reach the main thread, which may be waiting
-            threading.Thread(target=self._hear, args=(self._from,), daemon=True).start()
+            name = f"{LISTENER} {self._process.pid}"
+            threading.Thread(target=self._hear, args=(self._from,), name=name, daemon=True).start()
         if hasattr(fcntl, "F_SETPIPE_SZ"):
             with suppress(OSError):  # the user has too many pipes
                 fcntl.fcntl(self._from, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

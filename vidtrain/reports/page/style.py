@@ -48,6 +48,7 @@ svg circle.c0, svg rect.c0 { fill: var(--c0); } svg circle.c1 { fill: var(--c1);
 .scroll + .scroll { margin-top: 12px; }
 table { border-collapse: collapse; font-size: .88rem; line-height: 21px; }
 th, td { text-align: left; padding: 4px 10px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td:not(.n) { max-width: 26em; }
 thead th { color: var(--soft); font-weight: 600; white-space: nowrap; vertical-align: bottom; }
 td.n, th.n { text-align: right; padding-left: 10px; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.bar { background: linear-gradient(to right, rgb(var(--wash) / .28) var(--w), transparent var(--w)); min-width: 74px;
@@ -104,6 +105,7 @@ footer { margin: 36px auto; color: var(--soft); font-size: .85rem; }
   thead th, thead th.n { white-space: normal; }
   td.bar { min-width: 0; } .options thead { display: none; } .options tr, .options td { display: block; }
   .options td { border: 0; padding: 1px 0; } .options tr { border-bottom: 1px solid var(--line); padding: 5px 0; }
+  td:not(.n) { max-width: 40vw; } .options td { max-width: none !important; }
   .options td:nth-child(2)::before { content: "this run: "; color: var(--soft); }
   .options td:nth-child(3):not(:empty)::before { content: "default: "; color: var(--soft); } }
 @media print { nav { display: none; } .tall, .scroll { max-height: none; overflow: visible; }

@@ -101,7 +101,7 @@ footer { margin: 36px auto; color: var(--soft); font-size: .85rem; }
 @media (max-width: 560px) { main, header, nav, footer { padding-left: 14px; padding-right: 14px; }
   .verdict { font-size: 1.2rem; } .clips { grid-template-columns: repeat(auto-fill, minmax(145px, 1fr)); gap: 10px; }
   .lane { max-width: 84px; } .clip img { height: 118px; } .tiles li { min-width: 86px; padding: 6px 10px; }
-  table { font-size: .8rem; line-height: 20px; } th, td { padding-right: 4px; } td.n, th.n { padding-left: 0; }
+  table { font-size: .8rem; line-height: 20px; } th, td { padding-right: 3px; } td.n, th.n { padding-left: 4px; }
   thead th, thead th.n { white-space: normal; }
   td.bar { min-width: 0; } .options thead { display: none; } .options tr, .options td { display: block; }
   .options td { border: 0; padding: 1px 0; } .options tr { border-bottom: 1px solid var(--line); padding: 5px 0; }

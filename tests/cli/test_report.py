@@ -89,7 +89,16 @@ def test_report_of_a_run_of_its_test_and_of_a_checkpoint(trained: Path, call: Ca
 
 
 def test_the_labels_that_label_errors_suspects_are_on_the_page(trained: Path, call: Call, tmp_path: Path) -> None:
-    run = shutil.copytree(trained, tmp_path / "run")
+    sweep = tmp_path / "sweep"
+    run = shutil.copytree(trained, sweep / "0")
+    shutil.copytree(trained / "test", sweep / "1" / "test")
+    call("label_errors", sweep, "clips=0")
+    with (sweep / "suspects.csv").open("a", encoding="utf-8") as lines:
+        lines.write("9,of/another_fold.mp4,,,0.1,yes,0.1,0.9,\n")
+    call("report", run, "thumbnails=0")
+    text = Parsed((run / "report.html").read_text(encoding="utf-8")).text
+    assert "Labels that may be wrong" in text
+    assert "another_fold" not in text
     call("label_errors", run, "clips=0")
     with (run / "suspects.csv").open(newline="", encoding="utf-8") as lines:
         issues = [row for row in csv.DictReader(lines) if row["issue"] == "yes"]

@@ -27,6 +27,7 @@ from vidtrain.reports.contact_sheet import write_contact_sheet
 from vidtrain.reports.results import ScoredVideo
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import write_csv
+from vidtrain.runs.names import SUSPECTS
 from vidtrain.tasks.classification.intervals import wilson
 from vidtrain.tasks.classification.label_errors import (
     LabelQuality,
@@ -37,7 +38,6 @@ from vidtrain.tasks.classification.label_errors import (
 from vidtrain.terminal import print_line
 from vidtrain.types import FilePath
 
-FILE: Final = "suspects.csv"
 _SHEET: Final = "suspects.png"
 _SHOWN: Final = 10  # videos on the terminal
 _FRAMES: Final = 8  # of a video on the sheet
@@ -78,12 +78,12 @@ def run(call: Invocation[LabelErrorsConfig]) -> None:
     segmented = any(suspect.video.start is not None for suspect in suspects)
     header = ["rank", "path", *(["start", "end"] if segmented else []), "label", "suggested", "score", "issue"]
     write_csv(
-        folder / FILE,
+        folder / SUSPECTS,
         [*header, "prob_label", "prob_suggested", "file"],
         (suspect.cells(segmented=segmented) for suspect in suspects),
     )
     _print(judged, suspects, [*_coverage(runs), *untested], options.score)
-    print_line(f"all {len(suspects)}, the most suspicious first: {folder / FILE}")
+    print_line(f"all {len(suspects)}, the most suspicious first: {folder / SUSPECTS}")
     if options.clips:
         _sheet(options, suspects[: options.clips], folder / _SHEET)
 

@@ -28,7 +28,7 @@ from vidtrain.reports.page.page import write_page
 from vidtrain.reports.results import ScoredVideo, TestResult
 from vidtrain.reports.segment_results import SegmentsResult, read_test
 from vidtrain.runs.atomic import make_folder
-from vidtrain.runs.names import CONFIG, METRICS_LOG, NOT_SCORED, PREDICTIONS, RESULT, newest_run
+from vidtrain.runs.names import CONFIG, METRICS_LOG, NOT_SCORED, PREDICTIONS, RESULT, SUSPECTS, newest_run
 from vidtrain.tasks.classification.metrics import METRICS
 from vidtrain.tasks.segments.scores import TITLES
 from vidtrain.tasks.segments.task import Segments
@@ -115,7 +115,7 @@ def _content(folder: Path, thumbnails: int, decoded: Thumbnails) -> ReportConten
         curves=Curves() if home is None else Curves.read(home / METRICS_LOG),
         numbers=_numbers(result),
         validation=_validation(result),
-        **_suspects([f for f in (tested, home) if f is not None], -(-thumbnails // 2), decoded),
+        **_suspects(tested, home, test, -(-thumbnails // 2), decoded),
         splits={k: v for k, v in _mapping(result, "videos").items() if type(v) is int},
         choices={k: v for k, v in choices.items() if type(v) is str},
         options=[OptionRow(*row) for row in unusual(config, choices)],
@@ -182,14 +182,22 @@ def _of_test(test: TestResult, thumbnails: int, decoded: Thumbnails) -> dict[str
     return found
 
 
-def _suspects(folders: Sequence[Path], most: int, decoded: Thumbnails) -> dict[str, Any]:
-    """What `vidtrain data label_errors` has written into the first of the folders that has it: the rows of the videos
-    whose label is probably wrong, and the clips of the first `most`."""
-    found = next((rows for folder in folders if (rows := _csv(folder / "suspects.csv")) is not None), None)
+def _suspects(
+    tested: Path | None, home: Path | None, test: TestResult | None, most: int, decoded: Thumbnails
+) -> dict[str, Any]:
+    """What `vidtrain label_errors` has written beside the test, into the run or into its sweep: the rows of this
+    test's videos whose label is probably wrong, and the clips of the first `most`."""
+    found = next((rows for f in (tested, home) if f is not None and (rows := _csv(f / SUSPECTS)) is not None), None)
+    of_sweep = found is None
+    if found is None and home is not None:
+        found = _csv(home.absolute().parent / SUSPECTS)
     if found is None:
         return {}
     named = [dict(zip(found.header, row, strict=False)) for row in found.rows]
     issues = [row for row in named if row.get("issue", "yes") == "yes"]
+    if of_sweep:
+        own = set() if test is None else {video.path for video in test.predictions()}
+        issues = [row for row in issues if row.get("path") in own]
     columns = [name for name in found.header if name not in ("file", "issue")]
     table = [[row.get(name, "") for name in columns] for row in issues]
     clips = [decoded.of(_suspect(row)) for row in issues[:most] if row.get("file")]

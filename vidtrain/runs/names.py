@@ -18,6 +18,7 @@ RESULT: Final = "result.json"
 PREDICTIONS: Final = "predictions.csv"
 PROBABILITIES: Final = "probabilities.npy"
 NOT_SCORED: Final = "not_scored.csv"
+SUSPECTS: Final = "suspects.csv"
 _STAMP: Final = "%Y-%m-%d_%H-%M-%S"
 _NAME: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}_[0-9]{2}-[0-9]{2}-[0-9]{2})(?:_([0-9]{1,4}))?")
 

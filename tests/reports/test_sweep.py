@@ -95,6 +95,19 @@ def test_compare_is_named_where_it_has_tests(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().out.endswith("table.txt\n")
 
 
+def test_a_table_that_cannot_be_written_is_shown_and_hides_no_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "failed", [])
+    run(tmp_path, 0, ["optimizer.lr=1"], 0.5)
+    run(tmp_path, 1, ["optimizer.lr=2"], None)
+    (tmp_path / "1_run" / "error.json").write_text(json.dumps({"run": "optimizer.lr=2", "error": "no memory"}))
+    (tmp_path / "table.txt").mkdir()
+    sweep.SweepEnd(with_table=True).on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    assert capsys.readouterr().out.startswith("optimizer.lr ")
+    assert sweep.failed == ["optimizer.lr=2: no memory"]
+
+
 def test_failures_are_counted_by_what_the_runs_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "failed", [])
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})

@@ -17,6 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from vidtrain.commands.run_dir import read_result
+from vidtrain.errors import VidtrainError
 from vidtrain.options.paths import unquoted
 from vidtrain.plain import read_json, read_texts
 from vidtrain.reports.table import table
@@ -90,12 +91,15 @@ class SweepEnd(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(str(config.hydra.sweep.dir))
         if self._with_table and (text := sweep_table(folder)):
-            with whole_file(folder / "table.txt", "w", encoding="utf-8") as file:
-                file.write(text + "\n")
             print(text)
             tested = sum(bool((read_result(run) or {}).get("test")) for run in folder.iterdir())
             shown = f"; which differences are shown: vidtrain compare {folder}" if tested > 1 else ""
-            print(f"\nalso in {folder / 'table.txt'}{shown}")
+            try:
+                with whole_file(folder / "table.txt", "w", encoding="utf-8") as file:
+                    file.write(text + "\n")
+                print(f"\nalso in {folder / 'table.txt'}{shown}")
+            except (OSError, VidtrainError) as error:  # of a callback Hydra would print a warning, and go on after it
+                log.warning("%s is not written: %s", folder / "table.txt", error)
         for failure, _ in sorted(_failures(folder) - self._before):
             try:
                 content = read_json(failure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from vidtrain.commands.run_dir import read_result
 from vidtrain.commands.sweep import FAILURE, REPEATS
 from vidtrain.commands.sweeps.objectives import PRIMARY, best_of, describe, interval_of, validations, values_of
 from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun, shown
-from vidtrain.errors import ConfigError
+from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.options.paths import unquoted
 from vidtrain.plain import read_json
 from vidtrain.reports.sweep_figure import SweptPoint, write_sweep_figure
@@ -45,12 +46,15 @@ def write_files(record: SweepRecord) -> None:
     said = [_said(record, rows, number) for number in best]
     for line in said:
         log.info("%s", line)
-    try:
-        _write_csv(record, rows)
-        _write_markdown(record, rows, said)
-        _write_figure(record, rows, best)
-    except (OSError, ValueError) as error:
-        log.warning("%s: the tables and the figure of the sweep are not written: %s", record.folder, error)
+    for name, write in (
+        (CSV, partial(_write_csv, record, rows)),
+        (MARKDOWN, partial(_write_markdown, record, rows, said)),
+        (FIGURE, partial(_write_figure, record, rows, best)),
+    ):
+        try:
+            write()
+        except (OSError, ValueError, VidtrainError) as error:
+            log.warning("%s is not written: %s", record.folder / name, error)
 
 
 def _row(record: SweepRecord, run: SweepRun) -> _Row:

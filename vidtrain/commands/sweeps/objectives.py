@@ -51,11 +51,13 @@ def values_of(folder: Path, names: Sequence[str]) -> list[float]:
     """The objectives of the finished run in `folder`.
 
     Raises:
-        ConfigError: it has not one of them; the message says which it has.
+        ConfigError: it has not one of them; the message says which it has. Or one is NaN or infinite.
     """
     result = read_result(folder)
     known = {} if result is None else _known(result, validations(folder))
     missing = [name for name in names if name not in known]
+    if missing and has_all(folder, missing[:1]):
+        raise ConfigError(f"sweep.objectives: '{missing[0]}' of the run is not a number")
     if missing:
         hint = "" if PRIMARY in known else "; without a val split there is only the test's, such as test.top1"
         raise ConfigError(f"sweep.objectives: the run has no '{missing[0]}'; it has {', '.join(known) or 'none'}{hint}")

@@ -123,6 +123,17 @@ def test_a_job_of_a_launcher(tmp_path: Path) -> None:
     assert ([job], 0) in seen
 
 
+def test_jobs_of_a_launcher_are_not_waited_for_when_the_sweep_is_told_to_stop(tmp_path: Path) -> None:
+    go = threading.Event()
+    pool = LauncherWorkers(lambda jobs, number: go.wait(30), tmp_path, 2)
+    for number in range(2):
+        pool.start(number, tmp_path / str(number), [])
+    pool.stop(at_once=False)
+    assert [(ended.number, ended.cut) for ended in pool.ended()] == [(0, True), (1, True)]
+    assert pool.ended() == []
+    go.set()
+
+
 def test_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "cuda", SimpleNamespace(device_count=lambda: 4))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -201,6 +201,7 @@ class LauncherWorkers:
     def __init__(self, launch: Callable[[Sequence[Sequence[str]], int], Any], sweep: Path, slots: int) -> None:
         self._launch, self._sweep, self._slots = launch, sweep, slots
         self._running: dict[int, tuple[threading.Thread, list[str]]] = {}
+        self._left: list[Ended] = []
 
     def free(self) -> bool:
         return len(self._running) < self._slots
@@ -221,11 +222,13 @@ class LauncherWorkers:
         thread.start()
 
     def ended(self) -> list[Ended]:
-        over = [number for number, (thread, _) in self._running.items() if not thread.is_alive()]
-        return [Ended(number, cut=False, reason="".join(self._running.pop(number)[1])) for number in over]
+        over, self._left = self._left, []
+        numbers = [number for number, (thread, _) in self._running.items() if not thread.is_alive()]
+        return over + [Ended(number, cut=False, reason="".join(self._running.pop(number)[1])) for number in numbers]
 
     def stop(self, *, at_once: bool) -> None:
-        """The cluster has them: they go on, and a resume finds them."""
+        """The cluster has them: they go on, and a resume finds them. Here they have ended."""
+        self._left += [Ended(number, cut=True, reason="left to the launcher") for number in self._running]
         self._running.clear()
 
 

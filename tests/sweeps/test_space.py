@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from vidtrain.commands.sweeps import space as spaces
 from vidtrain.commands.sweeps.space import Axis, read_space
 from vidtrain.errors import ConfigError
 
@@ -42,6 +43,7 @@ def test_the_last_axis_of_a_grid_varies_fastest() -> None:
         ("range(1,8,2)", (1, 7, 2, True, False)),
         ("tag(log,range(1,9))", (1, 8, 1, True, True)),
         ("range(0.1,0.5,0.1)", (0.1, 0.4, 0.1, False, False)),
+        ("range(1,0,-0.3)", (0.1, 1, 0.3, False, False)),
     ],
 )
 def test_a_range_of_numbers(text: str, expected: tuple[object, ...]) -> None:
@@ -64,7 +66,14 @@ def test_values_of_a_yaml_are_texts_of_the_grammar_or_lists_and_the_command_line
     assert math.isinf(space.size())
 
 
-@pytest.mark.parametrize("text", ["interval(2,1)", "tag(log,interval(0,1))", "interval(1,1)"])
+def test_values_are_what_was_meant_not_what_adding_up_leaves() -> None:
+    assert axis("range(0,1,0.3)").values == ("0.0", "0.3", "0.6", "0.9")
+    assert axis("range(1,0,-0.3)").values == ("1.0", "0.7", "0.4", "0.1")
+    assert axis("range(1,1000000,999998)").values == ("1", "999999")
+    assert axis("int(interval(1,3))").values == ("1", "2", "3")
+
+
+@pytest.mark.parametrize("text", ["interval(2,1)", "tag(log,interval(0,1))", "interval(1,1)", "interval(-1e308,1e308)"])
 def test_an_interval_that_is_none(text: str) -> None:
     with pytest.raises(ConfigError, match=r"x=.*expected two numbers, the lower one first"):
         axis(text)
@@ -79,3 +88,29 @@ def test_a_grid_takes_no_interval() -> None:
 def test_a_space_of_a_yaml_that_is_none(values: object) -> None:
     with pytest.raises(ConfigError, match="expected a text in Hydra's grammar or a list of values"):
         read_space([], {"x": values})
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("x=tag(log,range(0,9))", r"x=tag\(log,range\(0,9\)\): expected numbers above 0, because of its tag log"),
+        ("x=range(0,10000000000)", r"more than 1000 values; interval\(LOW, HIGH\) needs no list"),
+        ("sweep.trials=1,2", "sweep.trials=1,2: is not an option to vary: give one value"),
+        ("resume=auto,null", "resume=auto,null: is not an option to vary"),
+        ("run_dir=a,b", "run_dir=a,b: is not an option to vary"),
+        ("run_dir=a", "run_dir=a: is of a single run; a sweep has hydra.sweep.dir"),
+        ("resume=a", "resume=a: is of a single run; a sweep has sweep.resume"),
+    ],
+)
+def test_what_cannot_be_varied_or_given_is_refused(argument: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spaces, "_MOST_VALUES", 1000)
+    with pytest.raises(ConfigError, match=said):
+        read_space([argument], {})
+    read_space(["resume=auto", "run_dir=null", "x=tag(log,range(1,9))"], {})
+
+
+def test_a_grid_has_an_end() -> None:
+    read_space(["a=range(0,1000)", "b=range(0,100)"], {}).check_grid()
+    read_space(["a=interval(0,1)"], {}).check_grid()  # refused where the grid is listed
+    with pytest.raises(ConfigError, match=r"^a, b: 101000 combinations, at most 100000 can be made: give fewer values"):
+        read_space(["a=range(0,1000)", "b=range(0,101)"], {}).check_grid()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vidtrain.commands.sweeps import files as sweep_files
+from vidtrain.commands.sweeps import study as studies
 from vidtrain.commands.sweeps.files import write_files
 from vidtrain.commands.sweeps.objectives import best_of, chosen_objectives, validations, values_of
 from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun
@@ -87,6 +88,31 @@ def test_no_combination_comes_twice_and_the_space_has_an_end() -> None:
         tried.append(varied)
         study.tell(len(tried) - 1, [1.0], pruned=False)
     assert sorted(map(str, tried)) == sorted(map(str, space.grid()))
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_search_that_draws_the_same_again_and_again_goes_on_to_the_last_one(
+    listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a space that is too large for a list of what was not tried."""
+    monkeypatch.setattr(studies, "_TRIES", 1)
+    if not listed:
+        monkeypatch.setattr(studies, "_LARGEST_SPACE", 0)
+    space = read_space(["a=int(interval(1,4))", "b=range(0,0.5,0.3)"], {})
+    study = Study(space, SweepConfig(startup_trials=2), PRIMARY)
+    tried = []
+    while (varied := study.ask(len(tried))) is not None:
+        tried.append(tuple(varied.values()))
+        study.tell(len(tried) - 1, [-float(varied["a"])], pruned=False)
+    assert sorted(tried) == [(a, b) for a in "1234" for b in ("0.0", "0.3")]
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_last_value_of_a_range_is_drawn_like_the_others() -> None:
+    study = Study(read_space(["a=range(0,1,0.3)"], {}), SweepConfig(), PRIMARY)
+    study.restore(0, {"a": "0.9"})
+    [distribution] = study._distributions.values()
+    assert (distribution.low, distribution.high) == (0.0, 0.9)
 
 
 def test_a_run_that_is_worse_than_the_others_is_pruned() -> None:
@@ -179,6 +205,14 @@ def test_runs_of_an_earlier_process_are_told_to_the_study_and_copied_for_optuna(
     assert json.loads((tmp_path / "sweep.json").read_text())["runs"][3]["folder"] == "3_run"
 
 
+def test_the_copy_for_optuna_is_in_the_folder_whatever_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "50%20off?x=1#y"
+    finished(folder / "0_run", 0.5, 1)
+    source_in(folder, SweepConfig()).close()
+    assert (folder / STUDY).read_bytes().startswith(b"SQLite")
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_a_search_for_what_no_run_has_ends_with_the_first_one(tmp_path: Path) -> None:
     source = source_in(tmp_path, SweepConfig(), objectives=[("top2", "maximize")])
     finished(tmp_path / "0_run", 0.5, 1)
@@ -193,6 +227,8 @@ def test_a_run_that_has_diverged_does_not_end_a_search(tmp_path: Path) -> None:
     source = source_in(tmp_path, SweepConfig())
     finished(tmp_path / "0_run", math.nan, 1)
     source.over(SweepRun(0, "0_run", {}), RunState.finished)
+    with pytest.raises(ConfigError, match=r"^sweep.objectives: 'primary' of the run is not a number$"):
+        values_of(tmp_path / "0_run", ["primary"])
 
 
 def test_a_run_is_asked_to_end_by_a_file(tmp_path: Path) -> None:
@@ -240,3 +276,14 @@ def test_the_best_run_says_how_sure_it_is_and_which_are_as_good(
     assert "test.top1 0.4, 95 % interval 0.30-0.50 over 8 groups (DIR/0_run); run 1 (0.4) lies within that" in text
     assert "gmac 1 (DIR/0_run)\n" in files("lr", 0.5, 0.6, name="gmac")
     assert "best" not in files("+data.fold", 0.5, 0.7)
+
+
+def test_a_file_that_cannot_be_written_keeps_none_of_the_others_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_files, "write_sweep_figure", lambda *_: None)
+    finished(tmp_path / "0_run", 0.5, 1)
+    (tmp_path / "sweep.csv").mkdir()
+    write_files(SweepRecord(tmp_path, "grid", {}, {}, PRIMARY, [SweepRun(0, "0_run", {"lr": "1"})]))
+    assert (tmp_path / "sweep.md").is_file()
+    assert "sweep.csv is not written: " in caplog.text

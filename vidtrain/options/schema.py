@@ -69,7 +69,7 @@ class SweepConfig:
     """-m: times that a run which has failed is tried again."""
     space: dict[str, Any] = field(default_factory=dict)
     """Of a YAML: option -> what it is varied over, in Hydra's grammar, 'tag(log, interval(1e-4, 1e-1))', or a list."""
-    trials: int | None = number(None, least=1)
+    trials: int | None = number(None, least=1, most=100_000)
     """optuna: runs in all; null: 20, of sampler=grid all."""
     sampler: SweepSampler = SweepSampler.tpe
     """optuna: tpe, random, grid or cmaes."""

@@ -217,6 +217,9 @@ class GridSweeper(_Sweeper):
 
     kind = "grid"
 
+    def check(self) -> None:
+        self.space.check_grid()
+
     def planned(self) -> list[SweepRun]:
         known = self.record.runs
         new = [varied for varied in self.space.grid() if self.record.find(varied) is None]

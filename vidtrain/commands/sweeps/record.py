@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from vidtrain.commands.run_dir import may_change_on_resume, read_result
 from vidtrain.commands.sweep import FAILURE, RECORD
-from vidtrain.commands.sweeps.space import OF_THE_SWEEP, Space
+from vidtrain.commands.sweeps.space import MOST_RUNS, OF_THE_SWEEP, Space
 from vidtrain.engine.hooks import PRUNE
 from vidtrain.errors import CheckpointError, ConfigError, one_of
 from vidtrain.plain import read_json
@@ -24,7 +24,6 @@ from vidtrain.reports.table import counted
 from vidtrain.runs.atomic import whole_file
 from vidtrain.runs.sole_writer import is_held
 
-_MOST_RUNS: Final = 100_000
 _FORMAT: Final = 1
 
 
@@ -127,8 +126,8 @@ def read_record(folder: Path) -> SweepRecord | None:
 def _record(folder: Path, content: Any) -> SweepRecord:
     if content["format"] != _FORMAT:
         raise ValueError(f"format {str(content['format'])[:20]}")
-    if len(content["runs"]) > _MOST_RUNS:
-        raise ValueError(f"more than {_MOST_RUNS} runs")
+    if len(content["runs"]) > MOST_RUNS:
+        raise ValueError(f"more than {MOST_RUNS} runs")
     runs = [SweepRun(number, entry["folder"], _texts(entry["varied"])) for number, entry in enumerate(content["runs"])]
     names = [run.folder for run in runs]
     inside = all(type(name) is str and name not in ("", ".", "..") and Path(name).name == name for name in names)

@@ -12,6 +12,10 @@ from vidtrain.errors import ConfigError
 
 OF_THE_SWEEP = ("sweep.", "resume", "hydra.", "hydra/")
 """Options, or the beginnings of their names, that say how a sweep is carried out, not what its runs are."""
+_MOST_VALUES = 1_000_000  # of one option: they are listed
+MOST_RUNS = 100_000
+"""Of one sweep."""
+_INSTEAD = {"run_dir": "hydra.sweep.dir", "resume": "sweep.resume"}  # of a run -> of a sweep
 
 
 @dataclass(frozen=True)
@@ -19,8 +23,8 @@ class Axis:
     """An option and what it is varied over.
 
     key: with Hydra's + and ++. text: the values as they were given. values: all of them, each as an override has it,
-    or None of an interval from low to high. step: of a range of numbers, None: any number. integer: whole numbers only.
-    log: drawn evenly in its logarithm.
+    or None of an interval from low to high, but for one of whole numbers. step: of a range of numbers, None: any one.
+    integer: whole numbers only. log: drawn evenly in its logarithm.
     """
 
     key: str
@@ -78,6 +82,14 @@ class Space:
         """How many runs the grid has; infinity where an axis is an interval."""
         return math.prod(math.inf if axis.values is None else len(axis.values) for axis in self.axes)
 
+    def check_grid(self) -> None:
+        """Raises ConfigError: a sweep cannot make every run of the grid."""
+        if MOST_RUNS < self.size() < math.inf:
+            raise ConfigError(
+                f"{', '.join(axis.name for axis in self.axes)}: {self.size()} combinations, at most {MOST_RUNS} can be "
+                "made: give fewer values, or have some drawn by hydra/sweeper=optuna sweep.trials=N"
+            )
+
 
 def read_space(arguments: Sequence[str], more: Mapping[str, Any], loader: Any = None) -> Space:
     """The space of a command line.
@@ -98,10 +110,15 @@ def read_space(arguments: Sequence[str], more: Mapping[str, Any], loader: Any = 
     last = {override.get_key_element(): override for override in parsed}
     fixed, axes = {}, []
     for key, override in last.items():
+        name = key.lstrip("+")
         if override.is_sweep_override():
+            if name.startswith((*OF_THE_SWEEP, *_INSTEAD)):
+                raise ConfigError(f"{name}={override.get_value_string()}: is not an option to vary: give one value")
             axes.append(_axis(key, override))
         else:
             fixed[key] = "" if override.is_delete() else override.get_value_element_as_str()
+            if name in _INSTEAD and fixed[key] not in ("null", "auto"):
+                raise ConfigError(f"{name}={fixed[key]}: is of a single run; a sweep has {_INSTEAD[name]}")
     return Space(fixed, tuple(axes), tuple(last))
 
 
@@ -111,20 +128,32 @@ def _axis(key: str, override: Any) -> Axis:
     name = key.lstrip("+")
     if override.is_interval_sweep():
         low, high = swept.start, swept.end
-        if not (math.isfinite(low) and math.isfinite(high) and low < high and (low > 0 or not log)):
+        if not (math.isfinite(high - low) and low < high and (low > 0 or not log)):
             allowed = "two numbers, the lower one first" + (" and above 0, because of its tag log" if log else "")
             raise ConfigError(f"{name}={text}: expected {allowed}")
-        return Axis(key, text, low=low, high=high, integer=isinstance(low, int) and isinstance(high, int), log=log)
-    values = tuple(dict.fromkeys(override.sweep_string_iterator()))
+        integer = isinstance(low, int) and isinstance(high, int)
+        listed = tuple(map(str, range(low, high + 1))) if integer and high - low < _MOST_VALUES else None
+        return Axis(key, text, listed, low, high, integer=integer, log=log)
+    found = itertools.islice(override.sweep_string_iterator(), _MOST_VALUES + 1)
+    values = tuple(dict.fromkeys(found if not override.is_range_sweep() else map(_rounded, found)))
+    if len(values) > _MOST_VALUES:
+        raise ConfigError(f"{name}={text}: more than {_MOST_VALUES} values; interval(LOW, HIGH) needs no list of them")
     if not values:
         raise ConfigError(f"{name}={text}: holds no value")
     if not override.is_range_sweep() or swept.shuffle or len(values) < 2:
         return Axis(key, text, values)
     numbers = sorted(float(value) for value in values)
+    if log and numbers[0] <= 0:
+        raise ConfigError(f"{name}={text}: expected numbers above 0, because of its tag log")
     integer = all(isinstance(number, int) for number in (swept.start, swept.stop, swept.step))
     return Axis(
         key, text, values, numbers[0], numbers[-1], abs(float(swept.step)), integer, log and abs(swept.step) == 1
     )
+
+
+def _rounded(number: str) -> str:
+    """Without what adding up the step has left: 0.3 for 0.30000000000000004."""
+    return number if number.lstrip("-").isdecimal() else repr(float(f"{float(number):.12g}"))
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

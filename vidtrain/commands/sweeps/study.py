@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import logging
 import random
+import sqlite3
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("vidtrain")
 
 STUDY: Final = "study.db"
-_TRIES: Final = 20  # draws of what was drawn before, until one that was not is chosen instead
+_TRIES: Final = 20  # draws of what was drawn before, until one that was not is drawn evenly instead
 _LARGEST_SPACE: Final = 100_000  # of which all values are listed for that
 
 
@@ -49,6 +52,8 @@ def check_search(space: Space, options: SweepConfig, objectives: Sequence[tuple[
             "hydra/sweeper=optuna: nothing is varied: give optimizer.lr='tag(log, interval(0.001, 0.1))', "
             "model=c3d,s3d or the like"
         )
+    if options.sampler is SweepSampler.grid and options.trials is None:
+        space.check_grid()
     if options.pruner is not SweepPruner.none and len(objectives) > 1:
         raise ConfigError("sweep.pruner: with several objectives no run is pruned: sweep.pruner=none")
     if options.sampler is SweepSampler.cmaes:
@@ -97,7 +102,9 @@ class Study:
         """
         if len(self.known) >= self.space.size():
             return None
-        for attempt in range(_TRIES):
+        for attempt in count():
+            if attempt == _TRIES and self.space.size() <= _LARGEST_SPACE:
+                break
             self._study.sampler = self._sampler(number, attempt)
             trial = self._study.ask(self._distributions)
             varied = {axis.key: self._text(axis, trial.params[axis.key]) for axis in self.space.axes}
@@ -105,17 +112,10 @@ class Study:
                 self._keep(number, trial, varied)
                 return varied
             self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
-        untried = self._untried()
-        if not untried:
-            return None
+        untried = [varied for varied in self.space.grid() if varied not in self.known]
         varied = random.Random(f"{self.options.seed} {number}").choice(untried)
         self.restore(number, varied)
         return varied
-
-    def _untried(self) -> list[dict[str, str]]:
-        if self.space.size() > _LARGEST_SPACE:
-            return []
-        return [varied for varied in self.space.grid() if varied not in self.known]
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """The objective in a validation of a run."""
@@ -150,9 +150,13 @@ class Study:
         """Add what is over to the copy for Optuna's tools. names: of the runs' folders."""
         try:
             if self._copy is None:
+                from sqlalchemy.pool import NullPool
+
                 (folder / STUDY).unlink(missing_ok=True)
+                # by a connection of ours: of a URL, a folder called 50%_off?v2 would be another one
+                opened = {"creator": partial(sqlite3.connect, folder / STUDY), "poolclass": NullPool}
                 self._copy = self._optuna.create_study(
-                    storage=f"sqlite:///{folder / STUDY}",
+                    storage=self._optuna.storages.RDBStorage("sqlite://", engine_kwargs=opened),
                     study_name=folder.name or "sweep",
                     directions=[direction for _, direction in self.objectives],
                 )
@@ -177,9 +181,12 @@ class Study:
         self.known.append(varied)
 
     def _sampler(self, number: int, attempt: int) -> Any:
+        """attempt: draws for this run that had been tried before; many of them are followed by one of no preference."""
         samplers = self._optuna.samplers
         seed = random.Random(f"{self.options.seed} {number} {attempt}").getrandbits(32)
         first = self.options.startup_trials
+        if attempt >= _TRIES:
+            return samplers.RandomSampler(seed=seed)
         if self.options.sampler is SweepSampler.cmaes:
             # a covariance of an earlier process is not there; that process's runs say where to begin
             start = {"source_trials": self._earlier} if len(self._earlier) > 1 else {"n_startup_trials": first}
@@ -207,7 +214,9 @@ class Study:
 
     def _text(self, axis: Axis, value: Any) -> str:
         """As an override has it."""
-        if axis.is_range and axis.values is not None:  # a range: the step was added up, 0.1 + 0.2
+        if axis.integer:
+            return str(value)
+        if axis.is_range and axis.values is not None:  # a range: Optuna adds the step up, 0.1 + 0.2
             return min(axis.values, key=lambda text: abs(float(text) - float(value)))
         return str(value)
 

@@ -217,7 +217,7 @@ def test_the_map_names_files_that_are_there() -> None:
     assert not lost
 
 
-COMPOSED = ("options", "shell", "commands/run_dir.py", "commands/sweep.py")
+COMPOSED = ("options", "shell", "commands/resuming.py", "commands/run_dir.py", "commands/sweep.py")
 RAW_SIGNATURES = 12  # one of them is setup of a plugin of Hydra, as Hydra calls it
 FEW = {"TrainLoader", "TrainClips", "EvalViews", "ClipStream", "TrainSequences", "EvalSequences", "eval_loader"}
 

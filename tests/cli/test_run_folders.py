@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from tests.cli.conftest import Call
 from vidtrain import published
-from vidtrain.commands import run_dir, search
+from vidtrain.commands import resuming, run_dir, search
 from vidtrain.data.manifest.manifest import FeatureInfo, VideoData
 from vidtrain.errors import CheckpointError, ConfigError
 from vidtrain.hub_folder import checkpoint_file
@@ -138,7 +138,7 @@ def test_resume_auto_says_which_run_it_skips(
         stored(Path(f"runs/mine/c3d/{number}"), "a/mine")
         Path(f"runs/mine/c3d/{number}/config.json").write_text("{torn")
     Path("runs/mine/c3d/2/last.pt").touch()
-    assert run_dir.find_unfinished(Path("runs"), "c3d", {}) is None
+    assert resuming.find_unfinished(Path("runs"), "c3d", {}) is None
     said = "runs/mine/c3d/2/config.json: cannot be read: resume=auto skips its run; resume=runs/mine/c3d/2 names it"
     assert [record.getMessage() for record in caplog.records] == [said]
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from vidtrain.commands.run_dir import may_change_on_resume
+from vidtrain.commands.resuming import may_change_on_resume
 from vidtrain.commands.sweep import REPEATS
 from vidtrain.commands.tested_runs import ClassifiedRun, TestedRun, short_names
 from vidtrain.reports.results import ScoredVideo

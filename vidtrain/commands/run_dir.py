@@ -21,39 +21,20 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from vidtrain.commands.resuming import comparable, find_unfinished
 from vidtrain.engine.devices.environment import process_count
 from vidtrain.errors import ConfigError
-from vidtrain.options.paths import expand_home, expand_homes
+from vidtrain.options.paths import expand_home
 from vidtrain.plain import read_json
 from vidtrain.remote import refuse_store
-from vidtrain.runs.names import CONFIG, METRICS_LOG, RESULT, run_name
+from vidtrain.runs.names import CONFIG, METRICS_LOG, run_name
 from vidtrain.runs.sole_writer import LOCK, is_held
-
-log = logging.getLogger("vidtrain")
 
 RUNS = Path("runs")
 """Of all runs, in the working directory."""
 FORMATS = ("folder", "list", "table", "index", "features", "segments")
 """Choices of data that say nothing about the data."""
 _SAY_LITTLE = ("videos", "video", "clips", "data", "dataset", "datasets", "frames", "images", "raw", "train", "root")
-_NOT_COMPARED = ("resume", "resume_changed", "run_dir", "hydra", "sweep")
-# what changes neither weights nor the choice of the best; everything else does, or may
-_MAY_CHANGE_ON_RESUME = (
-    *(
-        "logger",
-        "eval",
-        "debug",
-        "report",
-        "trainer.num_workers",
-        "trainer.data_timeout",
-        "trainer.rank_timeout",
-        "trainer.log_every",
-        "trainer.save_minutes",
-        "trainer.async_save",
-    ),
-    *("trainer.keep_last", "trainer.test", "trainer.profile", "trainer.on_oom", "trainer.max_skipped"),
-    *("trainer.patience", "data.max_bad_fraction", "data.memory_gb"),
-)
 
 
 _OWN_FOLDERS, _OWN_FILES = (".hydra", "tensorboard"), ("train.log", METRICS_LOG, CONFIG, LOCK)
@@ -84,37 +65,9 @@ def sweep_folder(number: int, varied: str) -> str:
     return f"{number}_{words[:_LONGEST_NAME].strip('-._')}".rstrip("_")
 
 
-def comparable(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as plain values, without the keys that say only where or how often it runs."""
-    whole = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
-    assert isinstance(whole, dict)
-    plain: dict[str, Any] = {str(k): v for k, v in whole.items() if k not in _NOT_COMPARED}
-    for key, path in expand_homes(plain, "train").items():
-        section = plain
-        for name in key.split(".")[:-1]:
-            section = section[name]
-        section[key.rpartition(".")[2]] = path
-    return json.loads(json.dumps(plain, default=str))
-
-
-def may_change_on_resume(key: str) -> bool:
-    """True for a key that a run may be continued with another value of and still end in the same weights."""
-    return any(key == name or key.startswith(f"{name}.") for name in _MAY_CHANGE_ON_RESUME) and key != "eval.val_clips"
-
-
-def differences(stored: Any, wanted: Any, key: str = "") -> list[tuple[str, Any, Any]]:
-    """(key, stored value, wanted value) of all that differs between two plain configurations; None: not there."""
-    if not (isinstance(stored, dict) and isinstance(wanted, dict)):
-        return [] if stored == wanted else [(key, stored, wanted)]
-    found = []
-    for name in dict.fromkeys([*stored, *wanted]):
-        found += differences(stored.get(name), wanted.get(name), f"{key}.{name}" if key else name)
-    return found
-
-
 @dataclass(frozen=True)
 class _Asked:
-    """What decides about the folder. model, data: the choices of these groups. wanted: see `comparable`."""
+    """What decides about the folder. model, data: the choices of these groups. wanted: see `resuming.comparable`."""
 
     run_dir: str | None
     resume: str | None
@@ -256,30 +209,3 @@ def _remove_if_empty(made: list[Path]) -> None:
     with contextlib.suppress(OSError):
         for path in made:
             path.rmdir()
-
-
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """What the finished run in `folder` has written; None when it has not finished, or the file is damaged."""
-    try:
-        result = read_json(folder / RESULT)
-    except (OSError, ValueError):
-        return None
-    whole = isinstance(result, dict) and {"summary", "test", "val", "primary", "checkpoint"} <= result.keys()
-    right = whole and isinstance(result["summary"], dict) and isinstance(result["test"], dict | None)
-    return result if right else None
-
-
-def find_unfinished(runs: Path, model: str, wanted: dict[str, Any]) -> Path | None:
-    """The newest run runs/*/MODEL/* that was started with this configuration and has not finished."""
-    for file in sorted(runs.glob(f"*/{model}/*/{CONFIG}"), key=lambda file: file.parent.name, reverse=True):
-        if read_result(file.parent) is not None:
-            continue
-        try:
-            stored = read_json(file)
-        except (OSError, ValueError):  # a run killed while it wrote its first file
-            if any(file.parent.glob("last*.pt")):
-                log.warning("%s: cannot be read: resume=auto skips its run; resume=%s names it", file, file.parent)
-            continue
-        if all(may_change_on_resume(key) for key, _, _ in differences(stored, wanted)):
-            return file.parent
-    return None

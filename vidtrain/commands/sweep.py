@@ -16,10 +16,10 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from vidtrain.commands.run_dir import read_result
 from vidtrain.errors import VidtrainError
 from vidtrain.options.paths import unquoted
 from vidtrain.plain import read_json, read_texts
+from vidtrain.reports.results import read_result
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import whole_file
 from vidtrain.runs.names import RESULT

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from vidtrain.commands.run_dir import read_result
 from vidtrain.commands.sweep import FAILURE, job_number, varied_options
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.options.paths import expand_home
 from vidtrain.plain import read_mapping
-from vidtrain.reports.results import TestFolder, TestResult
+from vidtrain.reports.results import TestFolder, TestResult, read_result
 from vidtrain.reports.segment_results import SegmentsResult, read_test
 from vidtrain.runs.names import CONFIG, PREDICTIONS, RESULT
 

@@ -17,7 +17,7 @@ import torch
 
 from vidtrain import build, published
 from vidtrain.class_names import class_names
-from vidtrain.commands import report, run_dir, training
+from vidtrain.commands import report, resuming, training
 from vidtrain.commands.eval import with_classes_of
 from vidtrain.commands.few_shot import check_few_shot, few_shot
 from vidtrain.commands.launch import launch
@@ -41,7 +41,7 @@ from vidtrain.remote import is_url
 from vidtrain.reports.bench import device_name
 from vidtrain.reports.curves import write_learning_curves
 from vidtrain.reports.figures import FIGURES, read_figure
-from vidtrain.reports.results import TestResult, primary, print_result, summary_cells, write_json
+from vidtrain.reports.results import TestResult, primary, print_result, read_result, summary_cells, write_json
 from vidtrain.reports.score_figures import precision_recall
 from vidtrain.runs.names import CONFIG, NOT_SCORED, PREDICTIONS, RESULT
 from vidtrain.runs.sole_writer import sole_writer
@@ -78,10 +78,10 @@ def run(call: Invocation[TrainConfig]) -> float | None:
 def _result(call: Invocation[TrainConfig], world: World) -> dict[str, Any]:
     """Of the training, or of the finished one that is to be resumed."""
     call, start = published.begin(call)
-    folder, compared = call.folder, run_dir.comparable(call.composed)
+    folder, compared = call.folder, resuming.comparable(call.composed)
     finished = folder / RESULT
     _check(call.options, compared, folder, world)
-    result, fresh = run_dir.read_result(folder) if call.options.resume is not None else None, False
+    result, fresh = read_result(folder) if call.options.resume is not None else None, False
     if result is not None:
         log.info("%s is finished already", folder)
     else:
@@ -111,7 +111,7 @@ def _check(options: TrainConfig, compared: dict[str, Any], folder: Path, world: 
     if options.resume is None and there:
         raise ConfigError(f"{folder} holds a run: resume=auto continues it; or choose another run_dir")
     if there:
-        training.refuse_other_configuration(compared, folder, changed=options.resume_changed)
+        resuming.refuse_other_configuration(compared, folder, changed=options.resume_changed)
     check_number("data.max_bad_fraction", options.data.get("max_bad_fraction"), Range(least=0, most=1))
     if options.trainer.epochs:
         check_schedule(options.schedule, options.trainer.epochs)

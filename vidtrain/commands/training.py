@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from vidtrain import build
-from vidtrain.commands import probing, run_dir
+from vidtrain.commands import probing
 from vidtrain.commands.scoring import Scorer
 from vidtrain.data.clips.dataset import TrainClips
 from vidtrain.data.clips.loader import TrainLoader, class_shares
@@ -39,7 +39,7 @@ from vidtrain.engine.speed.timing import Step, random_batch
 from vidtrain.engine.state import Outputs
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
-from vidtrain.errors import CheckpointError, ConfigError, VidtrainError, one_of
+from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.loggers.logger import LoggedRun, Logger
 from vidtrain.loggers.recorder import RunRecorder
 from vidtrain.models.layers.checkpointing import checkpoint_activations
@@ -47,8 +47,6 @@ from vidtrain.models.tuning import plain_weights, tune, with_probe
 from vidtrain.options.instantiate import may_read
 from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import TrainConfig
-from vidtrain.plain import read_mapping
-from vidtrain.runs.names import CONFIG
 from vidtrain.tasks.task import Scores, Task
 from vidtrain.terminal import said_when_slow
 from vidtrain.types import Batch
@@ -185,41 +183,6 @@ def seed_everything(seed: int, deterministic: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
-
-
-def refuse_other_configuration(compared: dict[str, Any], folder: Path, *, changed: bool) -> None:
-    """A run that is continued with another configuration would be neither the one nor the other.
-
-    Args:
-        compared: the configuration, see `run_dir.comparable`.
-        changed: resume_changed, it may be another one.
-
-    Raises:
-        CheckpointError: a key that decides about the weights differs, or what it was cannot be read, and resume_changed
-            is not set.
-    """
-    file = folder / CONFIG
-    try:
-        stored = read_mapping(file)
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "damaged"
-        if not changed:
-            raise CheckpointError(
-                f"{file}: cannot be read ({reason}), so it is not known whether these are the options that the run was "
-                "started with; resume_changed=true continues it with these"
-            ) from None
-        log.warning("%s: cannot be read (%s): continued with the options given now", file, reason)
-        return
-    found = run_dir.differences(stored, compared)
-    changes = [f"{key} was {str(was)[:200]}, is {str(now)[:200]}" for key, was, now in found]
-    breaking = [text for text, (key, _, _) in zip(changes, found, strict=True) if not run_dir.may_change_on_resume(key)]
-    if breaking and not changed:
-        raise CheckpointError(
-            f"{folder} was started with another configuration: {one_of(breaking, 10)}; give the same values, or "
-            "resume_changed=true to go on with the new ones"
-        )
-    if changes:
-        log.info("continued with another configuration: %s", "; ".join(changes))
 
 
 def _compile(

@@ -47,6 +47,17 @@ def primary(result: dict[str, Any]) -> float | None:
     return None if not scores else float(scores[result["primary"]])
 
 
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What the finished run in `folder` has written; None when it has not finished, or the file is damaged."""
+    try:
+        result = read_json(folder / RESULT)
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(result, dict) and {"summary", "test", "val", "primary", "checkpoint"} <= result.keys()
+    right = whole and isinstance(result["summary"], dict) and isinstance(result["test"], dict | None)
+    return result if right else None
+
+
 def scored_line(test: dict[str, Any]) -> str:
     """'scored 65 of 104 (39 not on disk); 16x2 clips at 112 px ...'."""
     why = [f"{test['missing']} not on disk"] if test["missing"] else []

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from vidtrain.commands.run_dir import read_result
 from vidtrain.engine.hooks import VALIDATIONS
 from vidtrain.errors import ConfigError
 from vidtrain.options.schema import SweepDirection
 from vidtrain.plain import parse_json
+from vidtrain.reports.results import read_result
 from vidtrain.reports.table import counted
 from vidtrain.tasks.classification.intervals import wilson
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,37 +76,21 @@ def _read(path: Path, empty: list[str], bad: BadRows) -> tuple[dict[str, Rows], 
     if not isinstance(videos, dict) or not videos:
         raise DataError(f'{path}: expected {{"database": {{id: {_EXPECTED.removeprefix("an object with ")}}}}}')
     ids = [video.removeprefix("v_") for video in videos]
-    order = list(videos)
     tables: dict[str, Rows] = {}
-    at: dict[str, list[int]] = {}
-    for number, (video, entry) in enumerate(videos.items()):
+    for number, (video, entry) in enumerate(videos.items(), 1):
         split, segments = _entry(entry)
         if segments is None or split is None:
-            bad.add(path, number + 1, json.dumps({video: entry}), _EXPECTED, entry=True)
+            bad.add(path, number, json.dumps({video: entry}), _EXPECTED, entry=True)
             continue
         for label, start, end in segments:
             if end <= start:
                 empty.append(f"{video} {start:g} {end:g}")
                 continue
-            if split not in tables:
-                places = at[split] = []
-                tables[split] = Rows(path, _shower(videos, order, places), starts=[], ends=[], entry=True)
-            rows = tables[split]
-            assert rows.starts is not None
-            assert rows.ends is not None
-            at[split].append(number)
-            rows.names.append(video.removeprefix("v_"))
-            rows.labels.append((label,))
-            rows.starts.append(start)
-            rows.ends.append(end)
+            rows = tables.setdefault(split, Rows(path, starts=[], ends=[], entry=True))
+            rows.add((number, {video: entry}), video.removeprefix("v_"), (label,), (start, end))
     if not tables and not bad.count:
         raise DataError(f"{path}: no video has an annotation")
     return tables, ids
-
-
-def _shower(videos: Mapping[str, Any], order: list[str], places: list[int]) -> Callable[[int], tuple[int, str]]:
-    """Tells the number and the content of the entry that a row comes from."""
-    return lambda row: (places[row] + 1, json.dumps({order[places[row]]: videos[order[places[row]]]}))
 
 
 def _entry(entry: Any) -> tuple[str | None, list[tuple[str, float, float]] | None]:

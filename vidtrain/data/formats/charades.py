@@ -94,8 +94,7 @@ def _read(path: Path, segments: bool, people: dict[str, str], empty: list[str], 
     """The rows of a CSV; who is in each video goes to `people`, what has no length to `empty`."""
     lines = read_lines(path)
     texts = [line for _, line in lines]
-    good: list[tuple[int, str]] = []
-    rows = Rows(path, good.__getitem__)
+    rows = Rows(path)
     if segments:
         rows.starts, rows.ends = [], []
     reader = csv.DictReader(texts)
@@ -112,21 +111,13 @@ def _read(path: Path, segments: bool, people: dict[str, str], empty: list[str], 
         people[name] = cells["subject"] or name
         times = [(m[1], float(m[2]), float(m[3])) for m in found if m]
         if not segments:
-            good.append(place)
-            rows.names.append(name)
-            rows.labels.append(tuple([code for code, _, _ in times]))
+            rows.add(place, name, tuple([code for code, _, _ in times]))
             continue
-        assert rows.starts is not None
-        assert rows.ends is not None
         for code, start, end in times:
             if end <= start:
                 empty.append(f"{name} {code} {start:g} {end:g}")
-                continue
-            good.append(place)
-            rows.names.append(name)
-            rows.labels.append((code,))
-            rows.starts.append(start)
-            rows.ends.append(end)
+            else:
+                rows.add(place, name, (code,), (start, end))
     return rows
 
 

@@ -77,16 +77,13 @@ def _read(path: Path, bad: BadRows) -> Rows:
     content: Any = read_json(path)
     if not isinstance(content, list):
         raise DataError(f"{path}: expected a list of objects with vid_name and label")
-    at: list[int] = []
-    rows = Rows(path, lambda row: (at[row] + 1, json.dumps(content[at[row]])), entry=True)
-    for number, entry in enumerate(content):
+    rows = Rows(path, entry=True)
+    for number, entry in enumerate(content, 1):
         name, label = (entry.get("vid_name"), entry.get("label")) if isinstance(entry, dict) else (None, None)
         if isinstance(name, str) and name and isinstance(label, int) and label >= 0:
-            at.append(number)
-            rows.names.append(name)
-            rows.labels.append((str(label),))
+            rows.add((number, entry), name, (str(label),))
         else:
-            bad.add(path, number + 1, json.dumps(entry), "an object with vid_name and label, a number", entry=True)
+            bad.add(path, number, json.dumps(entry), "an object with vid_name and label, a number", entry=True)
     return rows
 
 

@@ -90,7 +90,4 @@ def _read(path: Path, name: str, tables: dict[str, Rows], bad: BadRows) -> None:
         if tag not in ("0", "1", "2") or not re.search(r"\S\.\w+$", video.strip()):
             bad.add(path, *place, "name.avi and 0, 1 (train) or 2 (test)")
         elif tag != "0":
-            # the labels are the names of the files: no row of several files has to be shown later
-            rows = tables.setdefault(_TAGS[tag], Rows(path, lambda row: (row, "")))
-            rows.names.append(f"{name}/{video.strip()}")
-            rows.labels.append((name,))
+            tables.setdefault(_TAGS[tag], Rows(path)).add(place, f"{name}/{video.strip()}", (name,))

@@ -110,17 +110,15 @@ def _read(path: Path, bad: BadRows, *, needs_labels: bool) -> Rows | None:
         raise DataError(f"{path}:1: no column {lacking[0]} in {','.join(header)!r}; expected {','.join(_COLUMNS)}")
     label_at, id_at, start_at, end_at = (at[name] for name in _COLUMNS)
     width = len(header)
-    kept: list[tuple[int, str]] = []
-    rows = Rows(path, kept.__getitem__)
+    rows = Rows(path)
     for place, cells in zip(lines[1:], fields, strict=True):
         if len(cells) != width or not cells[id_at]:
             bad.add(path, *place, f"{width} fields: {','.join(header)}")
         elif not (cells[start_at].isdecimal() and cells[end_at].isdecimal()):
             bad.add(path, *place, "time_start and time_end in whole seconds")
         elif cells[label_at]:
-            kept.append(place)
-            rows.names.append(f"{cells[id_at]}_{cells[start_at]:0>6}_{cells[end_at]:0>6}")
-            rows.labels.append((cells[label_at].strip(),))
+            name = f"{cells[id_at]}_{cells[start_at]:0>6}_{cells[end_at]:0>6}"
+            rows.add(place, name, (cells[label_at].strip(),))
         elif needs_labels:
             bad.add(path, *place, "a label")
     return rows if len(rows) else None

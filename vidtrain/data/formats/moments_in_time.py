@@ -69,13 +69,10 @@ def moments_in_time(
 
 def _read(path: Path, bad: BadRows) -> Rows:
     lines = read_lines(path)
-    good: list[tuple[int, str]] = []
-    rows = Rows(path, good.__getitem__)
+    rows = Rows(path)
     for place, cells in zip(lines, cut_csv(path, lines, ","), strict=True):
         if len(cells) >= 2 and "/" in cells[0] and cells[1].strip():
-            good.append(place)
-            rows.names.append(cells[0].strip())
-            rows.labels.append((cells[1].strip(),))
+            rows.add(place, cells[0].strip(), (cells[1].strip(),))
         else:
             bad.add(path, *place, "class/name.mp4,class, and counts that are not read")
     return rows

@@ -181,7 +181,6 @@ def _tables(
 ) -> dict[str, Rows]:
     """The rows of each split; notes say what is no segment, and videos without one go to `quiet`, by split."""
     tables: dict[str, Rows] = {}
-    origin: dict[str, list[tuple[int, str]]] = {}
     skipped: Counter[str] = Counter()
     for split, source in sources:
         skipped += source.skipped
@@ -192,24 +191,15 @@ def _tables(
                 skipped[f"are of a label in data.exclude ({one.label})"] += 1
                 continue
             home = split or _home(one.subset, source, one.video)
-            if home not in tables:
-                origin[home] = []
-                tables[home] = Rows(source.file, origin[home].__getitem__, starts=[], ends=[], entry=source.entries)
-            start, end = where.seconds(one)
-            rows = tables[home]
-            assert rows.starts is not None
-            assert rows.ends is not None
-            origin[home].append((one.place, f"{one.video} {one.start:g} {one.end:g} {one.label}"))
-            rows.names.append(one.video)
-            rows.labels.append((one.label,))
-            rows.starts.append(start)
-            rows.ends.append(end)
+            rows = tables.setdefault(home, Rows(source.file, starts=[], ends=[], entry=source.entries))
+            place = one.place, f"{one.video} {one.start:g} {one.end:g} {one.label}"
+            rows.add(place, one.video, (one.label,), where.seconds(one))
         for video, subset in source.videos.items():
             if video not in busy:
                 quiet.setdefault(split or _home(subset, source, video), []).append(video)
     if not tables:
         raise DataError(
-            "the annotations hold no segment" + (f": {sum(skipped.values())} {_first(skipped)}" if skipped else "")
+            "the annotations hold no segment" + (f": {sum(skipped.values())} {next(iter(skipped))}" if skipped else "")
         )
     notes += [f"{count} annotations {reason} and are skipped" for reason, count in skipped.items()]
     for home, videos in quiet.items():
@@ -238,10 +228,6 @@ def _check_one_video(sources: Iterable[tuple[str | None, Annotations]], where: _
                 expected = f"one video in player 1, not {len(media)} one after the other"
                 bad.add(source.file, one.place, one.video, expected, entry=source.entries)
     bad.check()
-
-
-def _first(skipped: Counter[str]) -> str:
-    return next(iter(skipped))
 
 
 class _Videos:

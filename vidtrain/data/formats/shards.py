@@ -73,7 +73,7 @@ def shards(
     rows: dict[str, Rows] = {}
     for tar in tars:
         split = _split_of(tar)
-        _read_tar(folder / tar, rows.setdefault(split, _no_rows(folder / tar)))
+        _read_tar(folder / tar, rows.setdefault(split, Rows(folder / tar, entry=True, starts=[], ends=[])))
     for own in rows.values():
         if not any(own.starts or ()) and all(map(math.isinf, own.ends or ())):  # whole files, all of them
             own.starts = own.ends = None
@@ -99,15 +99,8 @@ def _split_of(name: str) -> str:
     return next((split for split, own in _SPLITS.items() if words.intersection(own)), "train")
 
 
-def _no_rows(tar: Path) -> Rows:
-    rows = Rows(tar, lambda row: (row + 1, rows.names[row]), entry=True, starts=[], ends=[])
-    return rows
-
-
 def _read_tar(tar: Path, rows: Rows) -> None:
     """Add the samples of a tar file to `rows`, whose times are seconds, 0 to inf for a whole file."""
-    assert rows.starts is not None
-    assert rows.ends is not None
     skipped: list[str] = []
     last: Member | None = None
     try:
@@ -121,11 +114,9 @@ def _read_tar(tar: Path, rows: Rows) -> None:
                 if not videos or not beside:
                     skipped.append(members[0][1].name)
                     continue
+                name = videos[0].path(str(tar))
                 for labels, start, end in _rows_of(file, tar, beside):
-                    rows.names.append(videos[0].path(str(tar)))
-                    rows.labels.append(labels)
-                    rows.starts.append(start)
-                    rows.ends.append(end)
+                    rows.add((len(rows) + 1, name), name, labels, (start, end))
             if last is not None and ends_behind(file, last):
                 rows.notes.append(f"{tar.name}: ends without an end-of-archive mark: cut off between two members?")
     except OSError as error:

@@ -58,17 +58,14 @@ def _read_templates(path: Path, bad: BadRows) -> Rows:
     content = read_json(path)
     if not isinstance(content, list):
         raise DataError(f"{path}: expected a list of objects with id and template")
-    at: list[int] = []
-    rows = Rows(path, lambda row: (at[row] + 1, json.dumps(content[at[row]])), entry=True)
-    for number, entry in enumerate(content):
+    rows = Rows(path, entry=True)
+    for number, entry in enumerate(content, 1):
         name, template = (entry.get("id"), entry.get("template")) if isinstance(entry, dict) else (None, None)
         if str(name).isdecimal() and isinstance(template, str) and template:
-            at.append(number)
-            rows.names.append(str(name))
-            rows.labels.append((twentybn.plain(template),))
+            rows.add((number, entry), str(name), (twentybn.plain(template),))
         else:
             expected = "an object with id, a number, and template; the test list has none: its labels are the answers"
-            bad.add(path, number + 1, json.dumps(entry), expected, entry=True)
+            bad.add(path, number, json.dumps(entry), expected, entry=True)
     return rows
 
 

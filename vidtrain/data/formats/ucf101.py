@@ -97,8 +97,7 @@ def _key(name: str) -> str:
 def _read(path: Path, split: str, class_names: tuple[str, ...], bad: BadRows) -> Rows:
     pattern, expected = (_TRAIN_ROW, "Class/name.avi N") if split == "train" else (_TEST_ROW, "Class/name.avi")
     numbers = {name: number for number, name in enumerate(class_names)}
-    good: list[tuple[int, str]] = []
-    rows = Rows(path, good.__getitem__)
+    rows = Rows(path)
     for at, line in read_lines(path):
         match = pattern.fullmatch(line.strip())
         if match is None:
@@ -110,7 +109,5 @@ def _read(path: Path, split: str, class_names: tuple[str, ...], bad: BadRows) ->
         elif split == "train" and int(match.group(3)) != numbers[name] + 1:
             bad.add(path, at, line, f"{numbers[name] + 1}, the number of {name} in classInd.txt")
         else:
-            good.append((at, line))
-            rows.names.append(f"{name}/{file}")
-            rows.labels.append((name,))
+            rows.add((at, line), f"{name}/{file}", (name,))
     return rows

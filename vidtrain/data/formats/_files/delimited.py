@@ -85,13 +85,10 @@ def _read_named(
     bad: BadRows,
 ) -> Rows:
     """Rows of a table with a header: a path and a label among `width` fields."""
-    good: list[tuple[int, str]] = []
-    rows = Rows(path, good.__getitem__)
+    rows = Rows(path)
     for (number, line), cells in zip(lines, fields, strict=True):
         if len(cells) == width and (video := cells[where].strip()) and (label := cells[label_at].strip()):
-            good.append((number, line))
-            rows.names.append(video)
-            rows.labels.append((label,))
+            rows.add((number, line), video, (label,))
         elif width == 2:
             bad.add(path, number, line, _expected(separator, LAYOUTS[0]))
         else:
@@ -105,8 +102,7 @@ def _read_positions(
     """Rows of a list without a header, by the places of the fields."""
     counts = layout.count("total") + layout.count("offset")  # fields between the path and the labels
     several = layout.endswith("labels")
-    good: list[tuple[int, str]] = []
-    rows = Rows(path, good.__getitem__)
+    rows = Rows(path)
     if counts:
         rows.starts, rows.ends = [], []
     for (number, line), cells in zip(lines, fields, strict=True):
@@ -114,19 +110,15 @@ def _read_positions(
         if not fits or not all(cell and not cell.isspace() for cell in cells):
             bad.add(path, number, line, _expected(separator, layout))
             continue
+        times = None
         if counts:
             numbers = [int(cell) if cell.isdecimal() else -1 for cell in cells[1 : 1 + counts]]
             if min(numbers) < 0 or not numbers[-1]:
                 bad.add(path, number, line, f"{_expected(separator, layout)}, with whole numbers of images")
                 continue
-            assert rows.starts is not None
-            assert rows.ends is not None
             first = numbers[0] if counts == 2 else 0
-            rows.starts.append(first / IMAGES_PER_SECOND)
-            rows.ends.append((first + numbers[-1]) / IMAGES_PER_SECOND)
-        good.append((number, line))
-        rows.names.append(cells[0].strip())
-        rows.labels.append(tuple([cell.strip() for cell in cells[1 + counts :]]))
+            times = first / IMAGES_PER_SECOND, (first + numbers[-1]) / IMAGES_PER_SECOND
+        rows.add((number, line), cells[0].strip(), tuple([cell.strip() for cell in cells[1 + counts :]]), times)
     return rows
 
 

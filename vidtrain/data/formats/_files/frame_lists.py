@@ -45,7 +45,7 @@ def read_frame_list(path: Path, bad: BadRows) -> tuple[Rows, str]:
             folders[cells[0]], labels[cells[0]], first[cells[0]] = folder, set(), at
         labels[cells[0]] |= found
     videos = list(folders)
-    rows = Rows(path, lambda row: lines[first[videos[row]]], entry=False)
+    rows = Rows(path, lambda row: lines[first[videos[row]]])
     rows.names = [folders[video] for video in videos]
     rows.labels = [tuple(sorted(labels[video], key=int)) for video in videos]
     # folders of images: what is not there is missing, not misread

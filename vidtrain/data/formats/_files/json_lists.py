@@ -32,22 +32,19 @@ def read_json_list(path: Path, bad: BadRows) -> tuple[Rows, str]:
         raise DataError(f"{path}: segments in whole videos, as ActivityNet has them; use data=activitynet")
     if not isinstance(content, list):
         raise DataError(f"{path}: no list of videos with labels; expected [{{filename, label}}, ...]")
-    at: list[int] = []
-    rows = Rows(path, lambda row: (at[row] + 1, json.dumps(content[at[row]])), entry=True)
+    rows = Rows(path, entry=True)
     ends: list[float | None] = []
     several = False
-    for number, entry in enumerate(content):
+    for number, entry in enumerate(content, 1):
         names = list(_names(entry)) if isinstance(entry, dict) else []
         labels = _labels(entry.get("label")) if names else None
         if labels is None:
-            bad.add(path, number + 1, json.dumps(entry), _EXPECTED, entry=True)
+            bad.add(path, number, json.dumps(entry), _EXPECTED, entry=True)
             continue
         several |= not isinstance(entry["label"], _ONE)
         total = entry.get("total_frames")
         for name in names:
-            at.append(number)
-            rows.names.append(name)
-            rows.labels.append(labels)
+            rows.add((number, entry), name, labels)
             ends.append(total / IMAGES_PER_SECOND if isinstance(total, int) and total > 0 else None)
     if any(end is not None for end in ends):
         rows.starts = [0.0] * len(ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections import Counter
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,29 +39,45 @@ class Rows:
     """N rows of one split, column by column.
 
     file: where they come from.
-    show: (number, content) of row i, for messages; entry: that number is no line, see BadRows.
+    show: (number, content) of row i, for messages; None: its place. entry: that number is no line, see BadRows.
     names: (N,) the videos, as the file names them.
     labels: (N,) the labels of each, as the file writes them; one, or any number in a multi-label set.
     starts, ends: (N,) seconds, both or neither.
     notes: for the user, about how the file was read.
+    places: (number, content) of each row: its line, or the entry of a JSON file.
     """
 
     file: Path
-    show: Callable[[int], tuple[int, str]]
+    show: Callable[[int], tuple[int, str]] | None = None
     names: list[str] = field(default_factory=list)
     labels: list[tuple[str, ...]] = field(default_factory=list)
     starts: list[float] | None = None
     ends: list[float] | None = None
     entry: bool = False
     notes: list[str] = field(default_factory=list)
+    places: list[tuple[int, Any]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def add(
+        self, place: tuple[int, Any], name: str, labels: tuple[str, ...], times: tuple[float, float] | None = None
+    ) -> None:
+        """Take a row in; times: its start and end, for rows that have them."""
+        self.places.append(place)
+        self.names.append(name)
+        self.labels.append(labels)
+        if times is not None:
+            assert self.starts is not None
+            assert self.ends is not None
+            self.starts.append(times[0])
+            self.ends.append(times[1])
+
     def bad(self, bad: BadRows, row: int, expected: str) -> None:
         """Note that a row cannot be used."""
-        number, content = self.show(row)
-        bad.add(self.file, number, content, expected, entry=self.entry)
+        number, content = self.places[row] if self.show is None else self.show(row)
+        line = content if isinstance(content, str) else json.dumps(content)
+        bad.add(self.file, number, line, expected, entry=self.entry)
 
 
 def build_manifest(

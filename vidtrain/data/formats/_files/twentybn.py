@@ -44,14 +44,11 @@ def find_lists(root: Path, prefix: str, extension: str, given: dict[str, str | N
 
 def read_id_label(path: Path, bad: BadRows) -> Rows:
     """The rows of a list `id;label`."""
-    good: list[tuple[int, str]] = []
-    rows = Rows(path, good.__getitem__)
+    rows = Rows(path)
     for place in read_lines(path):
         name, _, label = place[1].strip().partition(";")
         if name.isdecimal() and label.strip():
-            good.append(place)
-            rows.names.append(name)
-            rows.labels.append((plain(label),))
+            rows.add(place, name, (plain(label),))
         else:
             bad.add(path, *place, "id;label, the id a number")
     return rows

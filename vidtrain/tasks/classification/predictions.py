@@ -2,51 +2,35 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
-from vidtrain.errors import VidtrainError
-from vidtrain.runs.atomic import opener
+from vidtrain.runs.growing_csv import GrowingCsv
 from vidtrain.tasks.classification import metrics
 from vidtrain.tasks.task import Predictions
-from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import ListedVideos
 
 _AT_ONCE: Final = 4096  # videos whose classes are sorted together
 
 
-class PredictionsFile:
-    """A CSV of predictions that grows by a row per scored video, so that what ends the program loses none of them.
-
-    Columns: the path as the list has it, the absolute path, from when to when where rows are segments of files
-    (seconds, "" for the end of the file), true class (several: joined by ;), the best classes with their probabilities.
-    The file is opened at once: where it cannot be written, that shows before the work.
+class PredictionsFile(GrowingCsv):
+    """A row per scored video: the path as the list has it, the absolute path, from when to when where rows are segments
+    of files (seconds, "" for the end of the file), true class (several: joined by ;), the best classes with their
+    probabilities.
 
     Raises:
         VidtrainError: the file cannot be written.
     """
 
     def __init__(self, file: Path, paths: Sequence[str], class_names: Sequence[str], top: int = 5) -> None:
-        self.file = file
-        self.rows = 0
         self._videos = paths if isinstance(paths, ListedVideos) else ListedVideos(paths)
         self._class_names = class_names
         self._top = min(top, len(class_names))
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = open(  # noqa: SIM115 - Path.open has no opener
-                file, "w", newline="", encoding="utf-8", errors=EXACT_NAMES, opener=opener
-            )
-        except OSError as error:
-            raise VidtrainError(f"{file}: cannot be written: {error.strerror}") from None
-        self._writer = csv.writer(self._handle)
         ranks = [name for rank in range(1, self._top + 1) for name in (f"top{rank}", f"prob{rank}")]
         seconds = ["start", "end"] if self._videos.segmented else []
-        self._write([["path", "file", *seconds, "label", *ranks]])
+        super().__init__(file, ["path", "file", *seconds, "label", *ranks])
 
     def add(self, predictions: Predictions) -> None:
         """Write a row for each.
@@ -58,8 +42,7 @@ class PredictionsFile:
         for videos, labels, probs in zip(*(column.split(_AT_ONCE) for column in columns), strict=True):
             best, classes = metrics.best_classes(probs, self._top)
             parts = zip(videos.tolist(), labels.tolist(), classes.tolist(), best.tolist(), strict=True)
-            self._write([self._cells(*part) for part in parts])
-            self.rows += len(videos)
+            self.write([self._cells(*part) for part in parts])
 
     def _cells(self, row: int, label: Any, classes: list[int], values: list[float]) -> list[str]:
         best = [x for c, p in zip(classes, values, strict=True) for x in (self._class_names[c], f"{p:.6f}")]
@@ -67,22 +50,3 @@ class PredictionsFile:
         true = ";".join(self._class_names[n] for n in numbers if n >= 0)
         seconds = [f"{s:.10g}" if isfinite(s) else "" for s in self._videos.segment(row) or ()]
         return [self._videos.name(row), self._videos.file(row), *seconds, true, *best]
-
-    def _write(self, rows: Sequence[Sequence[str]]) -> None:
-        try:
-            self._writer.writerows(rows)
-            self._handle.flush()
-        except OSError as error:
-            error.filename = str(self.file)
-            with suppress(OSError):
-                self._handle.close()  # now, or the next attempt would hide this error
-            raise
-
-    def close(self) -> None:
-        self._handle.close()
-
-    def __enter__(self) -> PredictionsFile:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

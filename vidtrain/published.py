@@ -9,9 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
 from vidtrain import build
 from vidtrain.class_names import class_names
 from vidtrain.data.settings import SampleMode
@@ -19,8 +16,8 @@ from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
 from vidtrain.export.contract import EXPORTED, STATE
 from vidtrain.export.onnx_file import network_of
 from vidtrain.hub_folder import checkpoint_file, is_hub_folder, load_trained
-from vidtrain.models.weights.expects import IMAGENET, RATES, Expects
-from vidtrain.models.weights.start import START_KEYS, timm_colours
+from vidtrain.models.weights.expects import RATES, Expects
+from vidtrain.models.weights.start import START_KEYS, timm_colours, torchvision_clips
 from vidtrain.options.given import OpenOptions
 from vidtrain.options.instantiate import option_names
 from vidtrain.options.invocation import Invocation, typed
@@ -30,6 +27,8 @@ from vidtrain.options.stored import as_checkpoint, check_room, checkpoint_config
 from vidtrain.store_cache import local_file
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vidtrain.models.weights.load import WeightsInfo
     from vidtrain.models.weights.read import Weights
 
@@ -272,7 +271,7 @@ def _settle(options: OpenOptions, start: PublishedFile | None, choice: str | Non
         source, net, expects = start.weights.source, _net_options(start), start.info.expects
     elif (name := _timm_name(options.value("model"))) is not None and (colours := timm_colours(name)) is not None:
         source, expects = f"timm's {name}", colours
-    elif (found := _torchvision_clips(options.value("model"), choice)) is not None:
+    elif (found := torchvision_clips(choice, options.value("model.pretrained"))) is not None:
         source, expects = f"torchvision's {options.value('model.pretrained')}", found
     else:
         return False
@@ -294,20 +293,6 @@ def _timm_name(node: Mapping[str, Any]) -> str | None:
     own = str(node.get("_target_", "")).endswith(".timm_frames")
     starts = any(node.get(key) for key in ("pretrained", "backbone_weights"))
     return name.removeprefix("timm:") if starts and name != "tiny" and (own or name.startswith("timm:")) else None
-
-
-def _torchvision_clips(node: Mapping[str, Any], choice: str | None) -> Expects | None:
-    """What torchvision's weights of a video network expect, or those of a 2D backbone, which say the colours alone."""
-    name = node.get("pretrained")
-    if name == "imagenet":
-        return IMAGENET
-    if not isinstance(name, str) or choice not in list_models():
-        return None
-    from vidtrain.models.weights.load import describe_weights
-
-    with torch.device("meta"):
-        shapes = build.create_model(choice, num_frames=16, size=224).state_dict()
-    return describe_weights(shapes, choice).expects
 
 
 def _net_options(start: PublishedFile) -> dict[str, Any]:

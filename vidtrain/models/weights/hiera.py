@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from vidtrain.models.weights.expects import IMAGENET, Expects, clips
-from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, rename
+from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, always, any_key, classes, count, rename
 
 _PUBLISHED: dict[
     tuple[int, tuple[int, ...]], tuple[str, int]
@@ -79,6 +79,6 @@ LAYOUTS: tuple[Layout, ...] = (
         model=_model,
         translate=_translate,
         notes=_notes,
-        expects=lambda name, options: _EXPECTS,
+        expects=always(_EXPECTS),
     ),
 )

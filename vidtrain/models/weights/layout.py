@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vidtrain.errors import CheckpointError
-from vidtrain.models.weights.expects import Expects
+from vidtrain.models.weights.expects import NOTHING, Expects
 from vidtrain.models.weights.metadata import Said
 
 State = dict[str, torch.Tensor]
@@ -26,12 +26,16 @@ Rule = tuple[str, str]
 """A regular expression and what to put in its place, as in re.sub."""
 
 
+def always(expects: Expects) -> Callable[[str, Mapping[str, Any]], Expects]:
+    """An `expects` for layouts whose files were all made for the same clips."""
+    return lambda name, options: expects
+
+
+_nothing_known = always(NOTHING)
+
+
 def _no_notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]:
     return ()
-
-
-def _not_known(name: str, options: Mapping[str, Any]) -> Expects:
-    return Expects()
 
 
 def nothing_stated(said: Said, name: str) -> tuple[dict[str, Any], Expects]:
@@ -58,7 +62,7 @@ class Layout:
     name here keeps its own, so that the caller can say it is unexpected."""
     notes: Callable[[Mapping[str, torch.Tensor], nn.Module], Sequence[str]] = _no_notes
     """What the user should know after loading `state` (under the file's names) into a model, one sentence each."""
-    expects: Callable[[str, Mapping[str, Any]], Expects] = _not_known
+    expects: Callable[[str, Mapping[str, Any]], Expects] = _nothing_known
     """The clips that a file of this layout was made for, given the name of its model (the one that `model` found, or a
     preset of the same function that the user named: x3d_xs) and the options that `model` found."""
     stated: Callable[[Said, str], tuple[dict[str, Any], Expects]] = nothing_stated
@@ -67,6 +71,34 @@ class Layout:
     others: Callable[[Fit], Sequence[Fit]] = _no_others
     """Other nets that have the very same tensors as the one that `model` found; a user who names one of them means it.
     `notes` says how to tell."""
+
+    @classmethod
+    def translated(
+        cls,
+        fit: Callable[[Shapes], Fit | None],
+        name: str,
+        matches: Callable[[Shapes], bool],
+        translate: Callable[[State], State],
+        **more: Any,
+    ) -> Layout:
+        """One that is translated without a look at the model. fit: finds that by the shapes under our names."""
+
+        return cls(
+            name,
+            matches,
+            lambda shapes: fit(translated_shapes(shapes, translate)),
+            lambda state, model: translate(state),
+            **more,
+        )
+
+
+def translated_shapes(shapes: Shapes, translate: Callable[[State], State]) -> Shapes:
+    """The shapes under our names: the translation is tried on tensors without values."""
+    return shapes_of(translate({key: torch.empty(shape, device="meta") for key, shape in shapes.items()}))
+
+
+def shapes_of(state: Mapping[str, torch.Tensor]) -> Shapes:
+    return {key: tuple(tensor.shape) for key, tensor in state.items()}
 
 
 def rename(state: Mapping[str, torch.Tensor], rules: Iterable[Rule]) -> State:

@@ -18,9 +18,9 @@ from vidtrain.errors import CheckpointError, one_of
 from vidtrain.models.layers.positions import fit_tables
 from vidtrain.models.layers.transformer import Attention
 from vidtrain.models.weights.expects import NOTHING, Expects
-from vidtrain.models.weights.layout import Fit, Layout, Shapes, State
+from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, shapes_of
 from vidtrain.models.weights.read import Weights, read_weights
-from vidtrain.models.weights.recognise import COUNTER, LAYOUTS, recognise, shapes_of
+from vidtrain.models.weights.recognise import COUNTER, LAYOUTS, recognise
 from vidtrain.models.weights.vit_names import filled_biases, head_notes
 
 _OWN = "vidtrain"

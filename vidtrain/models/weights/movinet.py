@@ -11,8 +11,18 @@ from torch import nn
 from vidtrain.models.layers.resnet3d import Triple
 from vidtrain.models.movinet import SIZES, Size, Stage
 from vidtrain.models.weights.expects import Expects
-from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, rename
-from vidtrain.models.weights.vit_names import on_meta, shapes_of
+from vidtrain.models.weights.layout import (
+    Fit,
+    Layout,
+    Rule,
+    Shapes,
+    State,
+    any_key,
+    classes,
+    count,
+    rename,
+    translated_shapes,
+)
 
 _RULES: tuple[Rule, ...] = (
     (r"^conv1\.", "stem."),
@@ -56,7 +66,7 @@ def _stage(ours: Shapes, stage: int, strided: Sequence[int]) -> Stage:
 
 
 def _model(shapes: Shapes) -> Fit | None:
-    ours = shapes_of(_ours(on_meta(shapes)))
+    ours = translated_shapes(shapes, _ours)
     # where a shortcut is pooled, the pool is its number 0 and the convolution its number 1
     stages = range(count(ours, r"blocks\.b(\d+)_"))
     strided = [i for i in stages if f"blocks.b{i}_l0.res.1.conv_1.norm.bias" in shapes]

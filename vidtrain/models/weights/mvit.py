@@ -4,25 +4,14 @@ keep them."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from vidtrain.models.weights.expects import SLOWFAST, Expects, clips
-from vidtrain.models.weights.layout import (
-    Fit,
-    Layout,
-    Rule,
-    Shapes,
-    State,
-    any_key,
-    classes,
-    count,
-    nothing_stated,
-    rename,
-)
-from vidtrain.models.weights.metadata import Said
-from vidtrain.models.weights.vit_names import merged, on_meta, shapes_of
+from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, always, any_key, classes, count, rename
+from vidtrain.models.weights.vit_names import merged
 
 _TORCHVISION = ((r"^head\.1\.", "head."),)
 _RULES: tuple[Rule, ...] = (
@@ -91,21 +80,7 @@ _CLIPS = SLOWFAST | clips(16, 4, 224, 256)
 """30 frames per second, of which torchvision takes 7.5."""
 
 
-def _layout(
-    name: str,
-    matches: Callable[[Shapes], bool],
-    translate: Callable[[State], State],
-    expects: Expects,
-    stated: Callable[[Said, str], tuple[dict[str, Any], Expects]] = nothing_stated,
-) -> Layout:
-    return Layout(
-        name=name,
-        matches=matches,
-        model=lambda shapes: _fit(shapes_of(translate(on_meta(shapes)))),
-        translate=lambda state, model: translate(state),
-        expects=lambda name, options: expects,
-        stated=stated,
-    )
+_layout = partial(Layout.translated, _fit)
 
 
 def _has(*patterns: str) -> Callable[[Shapes], bool]:
@@ -119,24 +94,24 @@ LAYOUTS: tuple[Layout, ...] = (
         "torchvision MViT",
         _has(r"pos_encoding\.class_token$", r"blocks\.0\.attn\.pool_k\.pool\."),
         lambda state: rename(state, _TORCHVISION),
-        SLOWFAST | Expects(num_frames=16, fps=7.5, size=224, resize=256, protocol="torchvision"),
+        expects=always(SLOWFAST | Expects(num_frames=16, fps=7.5, size=224, resize=256, protocol="torchvision")),
     ),
     _layout(
         "PyTorchVideo MViT",
         _has(*_POOL, r"cls_positional_encoding\.|patch_embed\.patch_model\."),
         _plain,
-        _CLIPS | Expects(protocol="pytorchvideo_0_1_5"),
+        expects=always(_CLIPS | Expects(protocol="pytorchvideo_0_1_5")),
     ),
     _layout(
         "MMAction2 MViT",
         _has(*_POOL, r"(backbone\.)?patch_embed\.projection\."),
         _plain,
-        SLOWFAST | clips(16, 4, 224) | Expects(protocol="mmaction2"),
+        expects=always(SLOWFAST | clips(16, 4, 224) | Expects(protocol="mmaction2")),
     ),
     _layout(
         "PySlowFast MViT",
         _has(*_POOL, r"patch_embed\.proj\."),
         _plain,
-        _CLIPS | Expects(protocol="pyslowfast_offset"),
+        expects=always(_CLIPS | Expects(protocol="pyslowfast_offset")),
     ),
 )

@@ -5,9 +5,6 @@ Each file of a family ends in its own LAYOUTS; they are tried in the order of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
 from torch import nn
 
 from vidtrain.errors import CheckpointError, one_of
@@ -33,7 +30,7 @@ from vidtrain.models.weights import (
     vivit,
     vjepa2,
 )
-from vidtrain.models.weights.layout import Layout, Shapes, State
+from vidtrain.models.weights.layout import Layout, State, shapes_of
 from vidtrain.models.weights.read import Weights, without_prefix
 
 COUNTER = "num_batches_tracked"
@@ -94,7 +91,3 @@ def _is_own(state: State, model: nn.Module) -> bool:
     head = {key for key in own if key.startswith(f"{model.head_name}.")}
     names = {key for key in state if not key.endswith(COUNTER)}
     return names <= own and own - head <= names
-
-
-def shapes_of(state: Mapping[str, torch.Tensor]) -> Shapes:
-    return {key: tuple(tensor.shape) for key, tensor in state.items()}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from torch import nn
 
 from vidtrain.errors import ConfigError, one_of
-from vidtrain.models.weights.expects import Expects
+from vidtrain.models.weights.expects import IMAGENET, Expects
 
 if TYPE_CHECKING:
     from vidtrain.models.weights.load import LoadReport
@@ -68,6 +68,19 @@ def start(model: nn.Module, keys: Mapping[str, Any]) -> list[LoadReport]:
     if key == "backbone_weights":
         return start_backbones(model, str(value))
     return _pretrained(model if frozen is None else frozen, str(value))
+
+
+def torchvision_clips(name: object, pretrained: object) -> Expects | None:
+    """What torchvision's weights of a video network expect, or those of a 2D backbone, which say the colours alone."""
+    from vidtrain.models.weights import mvit, swin3d, torchvision_video
+
+    if pretrained == "imagenet":
+        return IMAGENET
+    if str(pretrained) not in _PUBLISHED.get(str(name), {}):
+        return None
+    of_family = {"mvit": mvit.LAYOUTS, "swin3d": swin3d.LAYOUTS}
+    own = of_family.get(str(name).partition("_")[0], torchvision_video.LAYOUTS)  # torchvision's is the first
+    return own[0].expects(str(name), {})
 
 
 def timm_colours(name: str) -> Expects | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from vidtrain.models.weights.expects import IMAGENET, Expects, clips
-from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, rename
-from vidtrain.models.weights.vit_names import on_meta, shapes_of
+from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, always, any_key, classes, count, rename
 
 _INDEX = ".relative_position_index"
 _PUBLISHED: dict[str, dict[str, Any]] = {
@@ -75,17 +75,7 @@ def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]
     return ()
 
 
-def _layout(
-    name: str, matches: Callable[[Shapes], bool], translate: Callable[[State], State], expects: Expects
-) -> Layout:
-    return Layout(
-        name=name,
-        matches=matches,
-        model=lambda shapes: _fit(shapes_of(translate(on_meta(shapes)))),
-        translate=lambda state, model: translate(state),
-        notes=_notes,
-        expects=lambda name, options: IMAGENET | expects,
-    )
+_layout = partial(Layout.translated, _fit, notes=_notes)
 
 
 def _tables(blocks: str) -> Callable[[Shapes], bool]:
@@ -100,12 +90,12 @@ LAYOUTS: tuple[Layout, ...] = (
         "torchvision Video Swin",
         _tables(r"features\.0\.0"),
         _weights,
-        Expects(num_frames=32, fps=15.0, size=224, resize=256, protocol="torchvision"),
+        expects=always(IMAGENET | Expects(num_frames=32, fps=15.0, size=224, resize=256, protocol="torchvision")),
     ),
     _layout(
         "Video-Swin-Transformer",
         _tables(r"(backbone\.)?layers\.0\.blocks\.0"),
         _upstream,
-        clips(32, 2, 224) | Expects(protocol="mmaction2"),
+        expects=always(IMAGENET | clips(32, 2, 224) | Expects(protocol="mmaction2")),
     ),
 )

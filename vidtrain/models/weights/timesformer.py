@@ -9,7 +9,7 @@ from vidtrain.models.weights import hugging_face, pyslowfast
 from vidtrain.models.weights.expects import HALF, SLOWFAST, Expects, clips
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, nothing_stated, rename
 from vidtrain.models.weights.metadata import Said
-from vidtrain.models.weights.vit_names import HUGGING_FACE, on_meta, read_options, shapes_of, size_of
+from vidtrain.models.weights.vit_names import HUGGING_FACE, read_options, size_of
 
 _PUBLISHED = {"patch": 16, "width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4.0}
 _STRIDES = {8: 32, 16: 16, 96: 4}
@@ -58,14 +58,11 @@ def _layout(
     colours: Expects = SLOWFAST,
     stated: Callable[[Said, str], tuple[dict[str, Any], Expects]] = nothing_stated,
 ) -> Layout:
-    def model(shapes: Shapes) -> Fit:
-        return _fit(shapes_of(translate(on_meta(shapes))))
-
     def expects(name: str, options: Mapping[str, Any]) -> Expects:
         frames = options.get("num_frames", 8)
         return colours | clips(frames, _STRIDES.get(frames, 32), options.get("size", 224))
 
-    return Layout(name, matches, model, lambda state, model: translate(state), expects=expects, stated=stated)
+    return Layout.translated(_fit, name, matches, translate, expects=expects, stated=stated)
 
 
 def _is_timesformer(shapes: Shapes) -> bool:

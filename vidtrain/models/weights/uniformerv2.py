@@ -11,7 +11,7 @@ from torch import nn
 
 from vidtrain.models.weights.expects import SLOWFAST, Expects, by_model
 from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, rename
-from vidtrain.models.weights.vit_names import on_meta, shapes_of, size_of
+from vidtrain.models.weights.vit_names import size_of
 
 _B16: dict[str, Any] = {
     "patch": 16,
@@ -68,8 +68,7 @@ def _ours(state: Mapping[str, torch.Tensor]) -> State:
     return names
 
 
-def _fit(shapes: Shapes) -> Fit:
-    ours = shapes_of(_ours(on_meta(shapes)))
+def _fit(ours: Shapes) -> Fit:
     width, _, time, patch, _ = ours["conv1.weight"]
     locals_ = 1 + ("blocks.0.local2.0.weight" in ours) if "blocks.0.local1.0.weight" in ours else 0
     name, published = _PUBLISHED.get((width, locals_ > 0), _PUBLISHED[768, locals_ > 0])
@@ -111,11 +110,11 @@ def _is_uniformerv2(shapes: Shapes) -> bool:
 
 
 def _layout(name: str, head: str) -> Layout:
-    return Layout(
-        name=name,
-        matches=lambda shapes: _is_uniformerv2(shapes) and any_key(shapes, rf"(backbone\.)?{head}"),
-        model=_fit,
-        translate=lambda state, model: _ours(state),
+    return Layout.translated(
+        _fit,
+        name,
+        lambda shapes: _is_uniformerv2(shapes) and any_key(shapes, rf"(backbone\.)?{head}"),
+        _ours,
         notes=_notes,
         expects=by_model(
             SLOWFAST | Expects(mode="segments", num_frames=8, size=224, resize=224),

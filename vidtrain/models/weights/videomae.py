@@ -14,8 +14,17 @@ from vidtrain.errors import CheckpointError
 from vidtrain.models.layers.positions import sincos_table
 from vidtrain.models.weights import hugging_face
 from vidtrain.models.weights.expects import IMAGENET, Expects
-from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, nothing_stated, rename
-from vidtrain.models.weights.vit_names import HUGGING_FACE, merged, on_meta, read_options, shapes_of
+from vidtrain.models.weights.layout import (
+    Fit,
+    Layout,
+    Shapes,
+    State,
+    any_key,
+    nothing_stated,
+    rename,
+    translated_shapes,
+)
+from vidtrain.models.weights.vit_names import HUGGING_FACE, merged, read_options
 
 _COMMON = {"tubelet": 2, "patch": 16, "mlp_ratio": 4.0}
 _PUBLISHED: dict[int, tuple[str, dict[str, Any]]] = {
@@ -80,7 +89,7 @@ def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> list[str]:
 
 def _layout(name: str, matches: Callable[[Shapes], bool], rules: tuple[tuple[str, str], ...], **options: Any) -> Layout:
     def model(shapes: Shapes) -> Fit:
-        found, changed = _fit(shapes_of(_finished(rename(on_meta(shapes), rules), None)))
+        found, changed = _fit(translated_shapes(shapes, lambda state: _finished(rename(state, rules), None)))
         return found, {**changed, **options}
 
     return Layout(

@@ -62,15 +62,6 @@ def merged(state: Mapping[str, torch.Tensor]) -> State:
     return joined
 
 
-def on_meta(shapes: Shapes) -> State:
-    """Tensors without values, so that a translation can be tried on shapes alone."""
-    return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-
-
-def shapes_of(state: Mapping[str, torch.Tensor]) -> Shapes:
-    return {key: tuple(tensor.shape) for key, tensor in state.items()}
-
-
 def read_options(ours: Shapes, published: Mapping[str, Any]) -> dict[str, Any]:
     """The options, other than those of `published`, of a transformer whose tensors are called as here."""
     width, _, *kernel = ours["patch_embed.proj.weight"]

@@ -11,9 +11,9 @@ from torch import nn
 
 from vidtrain.models.layers.positions import likely_grid
 from vidtrain.models.weights import hugging_face
-from vidtrain.models.weights.expects import HALF, Expects, clips
-from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename
-from vidtrain.models.weights.vit_names import HUGGING_FACE, merged, on_meta, read_options, shapes_of
+from vidtrain.models.weights.expects import HALF, clips
+from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, always, any_key, rename, shapes_of
+from vidtrain.models.weights.vit_names import HUGGING_FACE, merged, read_options
 
 _PUBLISHED = {"tubelet": 2, "patch": 16, "width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4.0}
 
@@ -26,8 +26,7 @@ def _translate(state: State) -> State:
     return merged(rename(rest, HUGGING_FACE))
 
 
-def _model(shapes: Shapes) -> Fit:
-    ours = shapes_of(_translate(on_meta(shapes)))
+def _fit(ours: Shapes) -> Fit:
     options: dict[str, Any] = read_options(ours, _PUBLISHED)
     tubelet, patch = ours["patch_embed.proj.weight"][2], ours["patch_embed.proj.weight"][-1]
     time, side, _ = likely_grid(ours["pos_embed"][1] - 1)
@@ -47,18 +46,14 @@ def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]
     )
 
 
-def _expects(name: str, options: Mapping[str, Any]) -> Expects:
-    return HALF | clips(32, 2, 224, 256)
-
-
 LAYOUTS: tuple[Layout, ...] = (
-    Layout(
-        name="Hugging Face ViViT",
-        matches=lambda shapes: any_key(shapes, r"vivit\.embeddings\."),
-        model=_model,
-        translate=lambda state, model: _translate(state),
+    Layout.translated(
+        _fit,
+        "Hugging Face ViViT",
+        lambda shapes: any_key(shapes, r"vivit\.embeddings\."),
+        _translate,
         notes=_notes,
-        expects=_expects,
+        expects=always(HALF | clips(32, 2, 224, 256)),
         stated=hugging_face.stated,
     ),
 )

@@ -22,8 +22,9 @@ from vidtrain.models.weights.layout import (
     count,
     nothing_stated,
     rename,
+    translated_shapes,
 )
-from vidtrain.models.weights.vit_names import merged, on_meta, shapes_of
+from vidtrain.models.weights.vit_names import merged
 
 _PUBLISHED = {  # (width, version) -> (our name, depth, heads, hidden channels of the MLP)
     (1024, "2"): ("vjepa2_vit_l", 24, 16, 4096),
@@ -108,7 +109,7 @@ def _layout(name: str, matches: Callable[[Shapes], bool], rules: tuple[Rule, ...
     return Layout(
         name=name,
         matches=matches,
-        model=lambda shapes: _fit(shapes_of(_ours(on_meta(shapes), rules)), probe_norm_eps),
+        model=lambda shapes: _fit(translated_shapes(shapes, lambda state: _ours(state, rules)), probe_norm_eps),
         translate=translate,
         notes=_notes,
         expects=_expects,

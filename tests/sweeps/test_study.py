@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -205,12 +207,23 @@ def test_runs_of_an_earlier_process_are_told_to_the_study_and_copied_for_optuna(
     assert json.loads((tmp_path / "sweep.json").read_text())["runs"][3]["folder"] == "3_run"
 
 
-def test_the_copy_for_optuna_is_in_the_folder_whatever_its_name(tmp_path: Path) -> None:
+def test_the_copy_for_optuna_is_in_a_folder_of_any_name_and_waits_for_no_other_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(studies, "_PATIENCE", 0.0)
     folder = tmp_path / "50%20off?x=1#y"
     finished(folder / "0_run", 0.5, 1)
-    source_in(folder, SweepConfig()).close()
-    assert (folder / STUDY).read_bytes().startswith(b"SQLite")
+    source = source_in(folder, SweepConfig())
+    source.close()
     assert list(tmp_path.iterdir()) == [folder]
+    finished(folder / "1_run", 0.6, 1)
+    with closing(sqlite3.connect(folder / STUDY, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        source.over(SweepRun(1, "1_run", {}), RunState.finished)
+        assert "study.db: is not written ((sqlite3.OperationalError) database is locked)" in caplog.text
+        other.execute("ROLLBACK")
+        source.close()
+        assert other.execute("SELECT state FROM trials").fetchall() == [("COMPLETE",)] * 2
 
 
 def test_a_search_for_what_no_run_has_ends_with_the_first_one(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ log = logging.getLogger("vidtrain")
 
 STUDY: Final = "study.db"
 _TRIES: Final = 20  # draws of what was drawn before, until one that was not is drawn evenly instead
+_PATIENCE: Final = 0.5  # seconds, often several times, for another program that has locked STUDY: runs wait meanwhile
 _LARGEST_SPACE: Final = 100_000  # of which all values are listed for that
 
 
@@ -154,7 +155,7 @@ class Study:
 
                 (folder / STUDY).unlink(missing_ok=True)
                 # by a connection of ours: of a URL, a folder called 50%_off?v2 would be another one
-                opened = {"creator": partial(sqlite3.connect, folder / STUDY), "poolclass": NullPool}
+                opened = {"creator": partial(sqlite3.connect, folder / STUDY, _PATIENCE), "poolclass": NullPool}
                 self._copy = self._optuna.create_study(
                     storage=self._optuna.storages.RDBStorage("sqlite://", engine_kwargs=opened),
                     study_name=folder.name or "sweep",
@@ -168,8 +169,8 @@ class Study:
                 self._copy.add_trial(one)
                 self._copied.add(number)
         except Exception as error:  # a disk that is full, a file system without locks: it is but a copy
-            reason = str(error).split("\n", 1)[0]
-            log.warning("%s: is not written (%s: %s)", folder / STUDY, type(error).__name__, reason)
+            cause = error.__cause__ or error  # database is locked
+            log.warning("%s: is not written (%s)", folder / STUDY, str(cause).split("\n", 1)[0])
 
     # ---------------------------------------------------------------- inside
 

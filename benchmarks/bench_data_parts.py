@@ -25,7 +25,7 @@ from vidtrain.data.clips.sampling import random_clip, uniform_clips
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import Manifest
-from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.any_path import AnyReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig

@@ -128,6 +128,6 @@ def decode_all(path: str, size: tuple[int, int]) -> Iterator[Frames]:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         for frame in container.decode(stream):
-            # as planes, see vidtrain.data.readers.pyav.convert.Converter
+            # as planes, see vidtrain.data.readers.pyav.to_rgb.Converter
             rgb = frame.reformat(width=size[1], height=size[0], format="gbrp", interpolation="BILINEAR")
             yield rgb.to_ndarray()

@@ -35,7 +35,7 @@ from vidtrain.data.clips.crop import scaled_size
 from vidtrain.data.clips.sampling import random_clip
 from vidtrain.data.prepare.copy import Job, make_copy, suffix_of
 from vidtrain.data.prepare.plan import stamp_of
-from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.any_path import AnyReader
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.timeline import Timeline

@@ -83,7 +83,7 @@ def worker(folder: Path, method: str) -> dict[str, float]:
     from vidtrain.data.clips.dataset import ClipParts, TrainClips
     from vidtrain.data.clips.loader import TrainLoader
     from vidtrain.data.clips.workers import Workers
-    from vidtrain.data.readers.any import AnyReader
+    from vidtrain.data.readers.any_path import AnyReader
     from vidtrain.data.readers.pyav.reader import PyAVReader
     from vidtrain.data.settings import SamplerConfig, TransformConfig
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from vidtrain.child_imports import processors
+from vidtrain.child_python_path import processors
 
 # Hypothesis times each example by the clock on the wall: on a machine that is busy, one that is put aside for 0.2 s is
 # "too slow", and the test fails without a fault. The examples are the same in every run, so that a commit is judged by
@@ -86,7 +86,7 @@ _SAFE_PATH = os.environ.get("PYTHONSAFEPATH")
 @pytest.fixture(autouse=True)
 def _no_safe_path_left_behind() -> Iterator[None]:
     """A command that runs in this process keeps the working folder out of its children's paths, see
-    vidtrain/child_imports.py; the children of the next test are others."""
+    vidtrain/child_python_path.py; the children of the next test are others."""
     yield
     if _SAFE_PATH is None:
         os.environ.pop("PYTHONSAFEPATH", None)

@@ -20,7 +20,7 @@ from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.errors import CheckpointError, ConfigError, DataError
 from vidtrain.models.weights.start import START_KEYS
 from vidtrain.options import instantiate as targets
-from vidtrain.options.described import conf_dir, group_options
+from vidtrain.options.option_texts import conf_dir, group_options
 from vidtrain.options.presets import model_section, nearest_preset
 
 

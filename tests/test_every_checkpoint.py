@@ -13,13 +13,13 @@ from torch import nn
 
 from tests.sampled import sampled
 from vidtrain import build
-from vidtrain.engine.checkpoints.content import check_content, check_size
+from vidtrain.engine.checkpoints.content_checks import check_content, check_size
 from vidtrain.errors import DataError
 from vidtrain.models.catalogue import catalogue
-from vidtrain.options.described import conf_dir
+from vidtrain.options.checkpoint_config import checkpoint_config
 from vidtrain.options.instantiate import from_file, may_call
+from vidtrain.options.option_texts import conf_dir
 from vidtrain.options.presets import list_models, model_section
-from vidtrain.options.stored import checkpoint_config
 
 OTHERS = {
     "data": {"_target_": "vidtrain.data.formats.folder.folder", "root": "/videos"},

@@ -19,7 +19,7 @@ from vidtrain import create_model
 from vidtrain.errors import ConfigError
 from vidtrain.options import instantiate as targets
 from vidtrain.options.commands import COMMANDS
-from vidtrain.options.described import conf_dir
+from vidtrain.options.option_texts import conf_dir
 from vidtrain.options.schema import check_numbers, schema_of
 from vidtrain.ranges import Range, check_number, number, range_of
 

@@ -9,9 +9,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from vidtrain.errors import CheckpointError, ConfigError
+from vidtrain.options.checkpoint_config import checkpoint_config
 from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.schema import TrainConfig
-from vidtrain.options.stored import checkpoint_config
 
 STORED = {
     "task": {"_target_": "vidtrain.tasks.classification.task.Classification", "mixup": 0.0},

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 
 from vidtrain.data.readers.base import VideoReader
-from vidtrain.data.readers.pyav.convert import ONE_THREAD
 from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.readers.pyav.to_rgb import ONE_THREAD
 from vidtrain.errors import VideoError
 from vidtrain.types import Frames, VideoInfo
 

@@ -27,7 +27,7 @@ from vidtrain.data.flow.methods import OPENCV, OpenCVFlow
 from vidtrain.data.flow.source import CachedFlow, ComputedFlow, FlowSource
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.manifest.splits import StrangersRegex
-from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.any_path import AnyReader
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.settings import (
     EvalConfig,
@@ -38,7 +38,7 @@ from vidtrain.data.settings import (
     SamplerConfig,
     TransformConfig,
 )
-from vidtrain.engine.checkpoints.content import check_size
+from vidtrain.engine.checkpoints.content_checks import check_size
 from vidtrain.engine.parameters import Grid, parameter_groups
 from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
@@ -47,9 +47,9 @@ from vidtrain.models.tuning import as_stored, plain_weights
 from vidtrain.models.weights.start import START_KEYS, start
 from vidtrain.options.instantiate import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
 from vidtrain.options.presets import list_models, model_options
-from vidtrain.plain import are_texts
 from vidtrain.tasks.task import Task
 from vidtrain.terminal import said_when_slow
+from vidtrain.untrusted_data import are_texts
 
 log = logging.getLogger("vidtrain")
 

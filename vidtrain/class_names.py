@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vidtrain.errors import CheckpointError, ConfigError, DataError, one_of
-from vidtrain.plain import check_regular, parse_json
+from vidtrain.untrusted_data import check_regular, parse_json
 
 if TYPE_CHECKING:
     from vidtrain.models.weights.load import WeightsInfo

@@ -24,16 +24,16 @@ import torch
 
 from vidtrain import torch_files
 from vidtrain.engine.checkpoints.checkpoint import FORMAT, load_checkpoint
-from vidtrain.engine.checkpoints.content import check_content
+from vidtrain.engine.checkpoints.content_checks import check_content
 from vidtrain.errors import CheckpointError
 from vidtrain.export.onnx_file import read_onnx
 from vidtrain.models.weights.metadata import SECTION, Beside, class_names
-from vidtrain.plain import are_texts, read_mapping
 from vidtrain.remote import is_url
 from vidtrain.reports.results import write_json
 from vidtrain.runs.atomic import settle, whole_file
 from vidtrain.runs.names import BEST, LAST, newest_run
 from vidtrain.store_cache import folder_or_file, named_as
+from vidtrain.untrusted_data import are_texts, read_mapping
 
 log = logging.getLogger("vidtrain")
 

@@ -16,14 +16,14 @@ from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
 from vidtrain.export.contract import EXPORTED, STATE
 from vidtrain.export.onnx_file import network_of
 from vidtrain.hub_folder import checkpoint_file, is_hub_folder, load_trained
-from vidtrain.models.weights.expects import RATES, Expects
+from vidtrain.models.weights.expected_clips import RATES, Expects
 from vidtrain.models.weights.start import START_KEYS, timm_colours, torchvision_clips
-from vidtrain.options.given import OpenOptions
+from vidtrain.options.checkpoint_config import as_checkpoint, check_room, checkpoint_config, usual_sections
+from vidtrain.options.given_options import OpenOptions
 from vidtrain.options.instantiate import option_names
 from vidtrain.options.invocation import Invocation, typed
 from vidtrain.options.presets import list_models, nearest_preset, section_as_written
 from vidtrain.options.schema import TrainConfig
-from vidtrain.options.stored import as_checkpoint, check_room, checkpoint_config, usual_sections
 from vidtrain.store_cache import local_file
 
 if TYPE_CHECKING:

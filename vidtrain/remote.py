@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from vidtrain.errors import ConfigError, DataError, VideoError, did_you_mean
-from vidtrain.members import BLOCK, check_header, name_of, stretch_of
 from vidtrain.signed_ranges import SignedRanges
+from vidtrain.tar_members import BLOCK, check_header, name_of, stretch_of
 from vidtrain.terminal import printable
 
 _T = TypeVar("_T")

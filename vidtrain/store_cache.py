@@ -30,9 +30,9 @@ from typing import Final
 from filelock import FileLock
 
 from vidtrain.errors import CheckpointError, ConfigError, VideoError
-from vidtrain.members import stretch_of
 from vidtrain.remote import NoFileError, fetch, is_url, seen_of
 from vidtrain.runs.atomic import settle
+from vidtrain.tar_members import stretch_of
 
 _KEPT: Final = 0.9  # share of the size that is left when files are deleted
 _THREADS: Final = 8  # files that a process fetches at a time ahead of their use

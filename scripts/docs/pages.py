@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vidtrain.options.commands import ACTIONS, COMMANDS
-from vidtrain.options.described import conf_dir, fields, group_options
+from vidtrain.options.option_texts import conf_dir, fields, group_options
 
 ROOT: Final = Path(__file__).parents[2]
 ORDER: Final = {

@@ -117,7 +117,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vidtrain.commands.videos import load
+from vidtrain.commands.dataset_videos import load
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
 

@@ -16,7 +16,7 @@ import pytest
 from tests.cli.conftest import Call
 from tests.cli.test_recipes import resolved
 from vidtrain.options.commands import ACTIONS, COMMANDS
-from vidtrain.options.described import conf_dir, default_choices, fields, group_options
+from vidtrain.options.option_texts import conf_dir, default_choices, fields, group_options
 from vidtrain.shell.cli import split_flags
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from tests.cli.conftest import Run, error_line
 from vidtrain.commands import run_dir
 from vidtrain.options import schema as config
 from vidtrain.options.commands import ACTIONS, COMMANDS
-from vidtrain.options.described import conf_dir
+from vidtrain.options.option_texts import conf_dir
 from vidtrain.shell import help as help_text
 
 

@@ -23,7 +23,7 @@ from omegaconf.base import Metadata
 from tests.cli.conftest import Call, Run, environment
 from vidtrain.commands import run_dir
 from vidtrain.options.commands import COMMANDS
-from vidtrain.options.described import conf_dir
+from vidtrain.options.option_texts import conf_dir
 from vidtrain.options.schema import register
 from vidtrain.shell.cli import split_flags
 from vidtrain.shell.composing import composed_without_copies

@@ -12,7 +12,7 @@ import yaml
 
 from tests.cli.conftest import NUMBERS_ONLY, Call, error_line
 from tests.videos import numbered, write_video
-from vidtrain.commands.first_choices import Chosen, GivenWeights, Machine, TrainingVideos, choose, to_yaml
+from vidtrain.commands.init_choices import Chosen, GivenWeights, Machine, TrainingVideos, choose, to_yaml
 from vidtrain.commands.report import _commands
 from vidtrain.data.checks.stats import Stats
 

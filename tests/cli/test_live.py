@@ -30,7 +30,7 @@ from vidtrain.commands.live_output import LiveFiles, Said
 from vidtrain.commands.predictor import Predictor
 from vidtrain.commands.timeline import Slider
 from vidtrain.errors import ConfigError
-from vidtrain.live.capture import LiveFrame
+from vidtrain.live.decoding_thread import LiveFrame
 from vidtrain.live.sources import masked
 from vidtrain.tasks.segments.online import OnlineSegments
 from vidtrain.tasks.settings import SegmentsConfig

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import Call, error_line
 from tests.reports.made import write_made_test
 from vidtrain.options.commands import ACTIONS, COMMANDS
-from vidtrain.options.described import fields
+from vidtrain.options.option_texts import fields
 
 SMALL = ["trainer.num_workers=0", "eval.clips=1"]
 CLIPS = ["data=folder", "data.root=clips", "num_workers=1", "transform.size=32"]

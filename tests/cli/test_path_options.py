@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from tests.cli.conftest import Call, error_line
+from vidtrain.commands.dataset_videos import override
 from vidtrain.commands.run_dir import sweep_folder
-from vidtrain.commands.videos import override
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.errors import ConfigError
 from vidtrain.models.weights.start import START_KEYS
-from vidtrain.options import paths as path_options
+from vidtrain.options import path_options
 from vidtrain.options.commands import COMMANDS
-from vidtrain.options.described import conf_dir, fields
 from vidtrain.options.instantiate import locate
-from vidtrain.options.paths import (
+from vidtrain.options.option_texts import conf_dir, fields
+from vidtrain.options.path_options import (
     annotation,
     expand_home,
     expand_homes,

@@ -14,7 +14,7 @@ from tests.cli.test_runs import rows_of
 from vidtrain import build
 from vidtrain.data.clips.protocols import check_clips
 from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
-from vidtrain.options.described import conf_dir
+from vidtrain.options.option_texts import conf_dir
 
 PRESETS = {
     "pyslowfast": ("stride", "10x3 views (clips x crops), frames and crops as pyslowfast, probabilities averaged"),

@@ -22,7 +22,7 @@ from vidtrain.commands.publish_card import _training
 from vidtrain.hub_folder import CARD, CONFIG, PREPROCESSORS, WEIGHTS, is_edited, load_trained, read_folder
 from vidtrain.models.settings import TuneConfig, TuneName
 from vidtrain.models.tuning import tune
-from vidtrain.models.weights.expects import Expects
+from vidtrain.models.weights.expected_clips import Expects
 from vidtrain.models.weights.to_transformers import TransformersModel
 from vidtrain.options.presets import model_options
 from vidtrain.reports.results import write_json

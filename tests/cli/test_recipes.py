@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Call
-from vidtrain.options.described import conf_dir, fields, group_options
+from vidtrain.options.option_texts import conf_dir, fields, group_options
 from vidtrain.options.presets import list_models
 
 FOLDER = conf_dir() / "experiment"

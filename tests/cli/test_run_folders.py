@@ -18,8 +18,8 @@ from vidtrain.data.manifest.manifest import FeatureInfo, VideoData
 from vidtrain.errors import CheckpointError, ConfigError
 from vidtrain.hub_folder import checkpoint_file
 from vidtrain.options.commands import COMMANDS
-from vidtrain.options.described import fields
 from vidtrain.options.invocation import Invocation
+from vidtrain.options.option_texts import fields
 from vidtrain.options.schema import schema_of
 
 

@@ -18,7 +18,7 @@ from tests.cli.conftest import Run, environment
 from tests.cli.test_kills import equal
 from vidtrain.data.manifest.index import read_index
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
-from vidtrain.members import open_bytes
+from vidtrain.tar_members import open_bytes
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")]
 

@@ -11,7 +11,7 @@ import numpy as np
 from tests.videos import Pictures
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.prepare.prepare import Prepared, prepare
-from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.any_path import AnyReader
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.settings import PrepareConfig

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vidtrain.data.checks.check import Problem, find_group_leaks, find_problems, report_problems, without_unusable
-from vidtrain.data.checks.probe import Probe
+from vidtrain.data.checks.probe_video import Probe
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.manifest.index import read_index, write_index
 from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, VideoData

@@ -28,7 +28,7 @@ from vidtrain.data.flow.codes import encode
 from vidtrain.data.flow.files import file_of, read_settings, video_id
 from vidtrain.data.flow.methods import FlowMethod, OpenCVFlow, RaftFlow
 from vidtrain.data.flow.source import CachedFlow
-from vidtrain.data.jobs.making import Job
+from vidtrain.data.jobs.output_files import Job
 from vidtrain.data.readers.jpeg_pack import JpegPackReader
 from vidtrain.data.settings import FlowCacheConfig
 from vidtrain.errors import ConfigError, DataError
@@ -201,7 +201,7 @@ SCRIPT = """
     from pathlib import Path
     from vidtrain.data.flow.cache import make_flow
     from vidtrain.data.flow.methods import OpenCVFlow
-    from vidtrain.data.readers.any import AnyReader
+    from vidtrain.data.readers.any_path import AnyReader
     from vidtrain.data.readers.pyav.reader import PyAVReader
     from vidtrain.data.settings import FlowCacheConfig
 

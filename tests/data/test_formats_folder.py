@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vidtrain.data.formats._files.places import find_by_name
+from vidtrain.data.formats._files.find_videos import find_by_name
 from vidtrain.data.formats.folder import folder
 from vidtrain.data.manifest.files import Disk, is_video, list_videos, walk_videos
 from vidtrain.errors import DataError

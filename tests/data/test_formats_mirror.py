@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vidtrain.data.formats._files.mirror import flip_pairs
+from vidtrain.data.formats._files.flip_classes import flip_pairs
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vidtrain.data.formats._files.places import IMAGES_PER_SECOND, find_by_name, find_clips
+from vidtrain.data.formats._files.find_videos import IMAGES_PER_SECOND, find_by_name, find_clips
 
 
 def make(root: Path, *files: str) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vidtrain.data.formats._files.text import BadRows, read_classes, read_lines
+from vidtrain.data.formats._files.text_files import BadRows, read_classes, read_lines
 from vidtrain.errors import DataError
 
 

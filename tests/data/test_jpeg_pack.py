@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.videos import Pictures, info, numbered, read, refused, scene
 from vidtrain.data.prepare.jpeg import encode_pack
-from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.any_path import AnyReader
 from vidtrain.data.readers.jpeg_pack import JpegPackReader, write_pack
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.errors import VideoError

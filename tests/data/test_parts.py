@@ -13,12 +13,12 @@ import pytest
 
 from tests.data.prepared import READER, as_data, made_folder, painted, run
 from tests.videos import write_video
-from vidtrain.data.checks.probe import Depth
-from vidtrain.data.checks.probes import Probes, Settings
+from vidtrain.data.checks.probe_files import Probes, Settings
+from vidtrain.data.checks.probe_video import Depth
 from vidtrain.data.flow.cache import make_flow, make_flow_part
 from vidtrain.data.flow.methods import OpenCVFlow
 from vidtrain.data.jobs.journal import Journal
-from vidtrain.data.jobs.making import Job, part_of, whole
+from vidtrain.data.jobs.output_files import Job, part_of, whole
 from vidtrain.data.jobs.parts import Part, PartMade, writer
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.prepare.prepare import prepare_part

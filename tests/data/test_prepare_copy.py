@@ -19,7 +19,7 @@ from vidtrain.data.clips.sampling import ClipSpec, uniform_clips
 from vidtrain.data.prepare.copy import check_copy, likeness
 from vidtrain.data.prepare.frames import Times, copy_size, timestamps
 from vidtrain.data.prepare.video import encode_video
-from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.any_path import AnyReader
 from vidtrain.data.readers.decord import DecordReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.streaming import walk

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.data.prepared import as_data, numbers, painted, run
 from tests.videos import read, write_video
-from vidtrain.data.jobs.making import part_of
+from vidtrain.data.jobs.output_files import part_of
 from vidtrain.data.manifest.index import read_index
 from vidtrain.data.prepare.plan import name_copies
 from vidtrain.data.prepare.prepare import readable

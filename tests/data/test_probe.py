@@ -14,9 +14,9 @@ from PIL import Image
 
 from tests.data.test_readers_times import HOUR, transport
 from tests.videos import numbered, remux, scene, write_video
-from vidtrain.data.checks.probe import Depth, Probe, probe
+from vidtrain.data.checks.probe_video import Depth, Probe, probe
 from vidtrain.data.prepare.jpeg import encode_pack
-from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.any_path import AnyReader
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.pyav.truncation import missing_bytes

@@ -14,9 +14,9 @@ import pytest
 
 from tests.data.probed import OddFiles
 from tests.videos import scene, write_video
-from vidtrain.data.checks.probe import Depth, Probe, probe
-from vidtrain.data.checks.probes import FILE, Probes, Settings
-from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.checks.probe_files import FILE, Probes, Settings
+from vidtrain.data.checks.probe_video import Depth, Probe, probe
+from vidtrain.data.readers.any_path import AnyReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
 
 READER = AnyReader(PyAVReader())
@@ -116,8 +116,8 @@ def test_hangs_and_crashes_are_recorded(clip: Path, tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys, time
-from vidtrain.data.checks.probe import Depth
-from vidtrain.data.checks.probes import Probes, Settings
+from vidtrain.data.checks.probe_video import Depth
+from vidtrain.data.checks.probe_files import Probes, Settings
 from vidtrain.data.readers.pyav.reader import PyAVReader
 
 class Reader:

@@ -12,7 +12,7 @@ import pytest
 from tests.data.encodes import Kind, _all_keys, _filled_slices, _h264, _hevc, make, rewrite, sound
 from tests.data.test_readers_sound import read_each
 from tests.videos import Pictures, full_decode, needs_encoder
-from vidtrain.data.readers.pyav.damage import look_for
+from vidtrain.data.readers.pyav.damaged_packets import look_for
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.errors import VideoError

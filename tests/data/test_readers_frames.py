@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.videos import Pictures, info, read, refused, scene
-from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.any_path import AnyReader
 from vidtrain.data.readers.image_folder import FrameFolderReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.errors import VideoError

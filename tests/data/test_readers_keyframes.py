@@ -14,7 +14,7 @@ from tests.data.prepared import as_data, only_copy, run
 from tests.data.test_readers import needs_decord, needs_torchcodec
 from tests.videos import coded, full_decode, info, pack, refused, write_video
 from vidtrain.data.checks.check import find_problems
-from vidtrain.data.checks.probe import Depth, Probe, probe
+from vidtrain.data.checks.probe_video import Depth, Probe, probe
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.readers.decord import DecordReader
 from vidtrain.data.readers.pyav import keyframes

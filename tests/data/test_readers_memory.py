@@ -20,7 +20,7 @@ import pytest
 from tests.data.test_jpeg_pack import pack as write_jpeg_pack
 from tests.data.test_readers_frames import encode
 from tests.videos import full_decode, pack, read, scene, write_video
-from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.any_path import AnyReader
 from vidtrain.data.readers.pyav.opening import packet_of
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
@@ -28,7 +28,7 @@ from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 _READ = """
 import hashlib, sys
 import numpy as np
-from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.any_path import AnyReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
 for path in sys.argv[1:]:
     with AnyReader(PyAVReader()).open(path) as video:

@@ -19,8 +19,8 @@ from vidtrain.data.clips.sampling import ClipSpec, uniform_clips
 from vidtrain.data.manifest.manifest import Manifest, StringArray
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.decord import DecordReader
+from vidtrain.data.readers.pyav.frame_times import Timing, stuck
 from vidtrain.data.readers.pyav.reader import PyAVReader, PyAVVideo
-from vidtrain.data.readers.pyav.timing import Timing, stuck
 from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
 
@@ -242,7 +242,7 @@ class TestOddTimestamps:
 
     @staticmethod
     def timing(video: PyAVVideo, pts: list[int | None]) -> Timing:
-        from vidtrain.data.readers.pyav.timing import timing
+        from vidtrain.data.readers.pyav.frame_times import timing
 
         return timing(video.file, pts)
 

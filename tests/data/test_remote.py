@@ -37,9 +37,9 @@ from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.prepare.sharding import write_shards
 from vidtrain.data.settings import EvalConfig, SamplerConfig, ShardConfig, TransformConfig
 from vidtrain.errors import ConfigError, DataError, VideoError
-from vidtrain.members import open_bytes, stretch_of, walk_tar
 from vidtrain.remote import check_url, read_bytes
 from vidtrain.store_cache import Cache, local_file
+from vidtrain.tar_members import open_bytes, stretch_of, walk_tar
 
 ROOT = "moody://bucket/set"
 

@@ -13,7 +13,7 @@ from tests.sampled import sampled
 from vidtrain.data.clips.loader import EpochBatchSampler
 from vidtrain.data.clips.shard_order import ShardOrder
 from vidtrain.errors import ConfigError
-from vidtrain.members import stretch_of
+from vidtrain.tar_members import stretch_of
 
 Key = tuple[int, int, int]
 SHARDS, EACH = 12, 25

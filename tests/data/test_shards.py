@@ -17,13 +17,13 @@ from tests.videos import scene, write_video
 from vidtrain.data.formats.shards import shards
 from vidtrain.data.manifest.index import read_index
 from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, VideoData
-from vidtrain.data.prepare.sample import member_names
+from vidtrain.data.prepare.shard_sample import member_names
 from vidtrain.data.prepare.sharding import Sharded, bytes_of, write_shards
-from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.any_path import AnyReader
 from vidtrain.data.readers.decord import DecordReader
 from vidtrain.data.settings import CopyFormat, ShardConfig
 from vidtrain.errors import ConfigError, DataError, VideoError
-from vidtrain.members import mapped, open_bytes, size_of, stretch_of, walk_tar
+from vidtrain.tar_members import mapped, open_bytes, size_of, stretch_of, walk_tar
 
 LOSSLESS = {".mp4": "libx264", ".mkv": "libx264", ".avi": "mpeg4", ".ts": "mpeg2video"}
 

@@ -11,9 +11,9 @@ from unittest import mock
 import pytest
 
 from vidtrain import remote
-from vidtrain.members import walk_tar
 from vidtrain.remote import read_bytes
 from vidtrain.signed_ranges import SignedRanges
+from vidtrain.tar_members import walk_tar
 
 s3fs: Any = pytest.importorskip("s3fs")
 moto: Any = pytest.importorskip("moto.server")

@@ -36,7 +36,7 @@ from vidtrain.engine.settings import PrecisionName
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.task import Predictions
 from vidtrain.types import Batch, Frames, ViewPart
-from vidtrain.view_order import spread_views
+from vidtrain.view_subsets import spread_views
 
 CPU = torch.device("cpu")
 PRECISION = Precision(PrecisionName.fp32, CPU)

@@ -16,7 +16,7 @@ import torch
 
 from tests.data.moving import moving
 from tests.videos import write_video
-from vidtrain.data.clips import hand_over, workers
+from vidtrain.data.clips import batch_transfer, workers
 from vidtrain.data.clips.dataset import ClipParts, EvalViews, TrainClips
 from vidtrain.data.clips.loader import TrainLoader
 from vidtrain.data.clips.loader import eval_loader as loader_of_tests
@@ -156,8 +156,8 @@ def test_batches_are_the_same_by_pipe_and_by_shared_memory(
         return found
 
     here = made(0)
-    monkeypatch.setattr(hand_over, "shared_memory", lambda: room)
-    monkeypatch.setattr(hand_over, "_said", [])
+    monkeypatch.setattr(batch_transfer, "shared_memory", lambda: room)
+    monkeypatch.setattr(batch_transfer, "_said", [])
     with caplog.at_level(logging.WARNING, "vidtrain"):
         assert made(1) == here
     said = [record.message for record in caplog.records]
@@ -171,11 +171,11 @@ def test_memory_that_another_process_has_taken(monkeypatch: pytest.MonkeyPatch) 
     def full(self: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
-    monkeypatch.setattr(hand_over, "get_worker_info", lambda: object())
+    monkeypatch.setattr(batch_transfer, "get_worker_info", lambda: object())
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     item = {"a": torch.arange(3), "b": [torch.ones(2, dtype=torch.bool), "text"], "c": np.arange(2)}
-    piped = hand_over.HandOver(lambda samples: samples)(item)
-    assert isinstance(piped, hand_over.Piped)
+    piped = batch_transfer.HandOver(lambda samples: samples)(item)
+    assert isinstance(piped, batch_transfer.Piped)
     found = piped.unpacked()
     assert found["a"].tolist() == [0, 1, 2]
     assert found["b"][0].tolist() == [True, True]

@@ -37,14 +37,14 @@ from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelRunner
 from vidtrain.engine.schedule import Plan
 from vidtrain.engine.settings import PrecisionName, TrainerConfig
-from vidtrain.engine.state import Outputs
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
+from vidtrain.engine.training_state import Outputs
 from vidtrain.errors import DataError, VideoError
 from vidtrain.models.settings import TuneConfig, TuneName
 from vidtrain.models.tuning import plain_weights, tune
-from vidtrain.options.described import conf_dir
 from vidtrain.options.invocation import Invocation, typed
+from vidtrain.options.option_texts import conf_dir
 from vidtrain.options.schema import TrainConfig, register
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.task import Task

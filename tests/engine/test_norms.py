@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vidtrain.engine.norms import kept_statistics, measure_statistics
+from vidtrain.engine.batch_norm import kept_statistics, measure_statistics
 
 
 def network() -> nn.Sequential:

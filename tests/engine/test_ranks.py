@@ -26,7 +26,7 @@ from vidtrain.engine.preprocess import ModelRunner
 from vidtrain.engine.settings import PrecisionName, Strategy
 from vidtrain.engine.step import TrainingStep
 from vidtrain.errors import ConfigError, DataError, VidtrainError
-from vidtrain.options.described import conf_dir
+from vidtrain.options.option_texts import conf_dir
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.types import BadVideo, Batch
 

@@ -29,9 +29,9 @@ from vidtrain.engine.precision import Precision
 from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.engine.schedule import Plan, learning_rate_factor
 from vidtrain.engine.settings import OnOom, PrecisionName, ScheduleConfig, TrainerConfig
-from vidtrain.engine.state import Outputs
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
+from vidtrain.engine.training_state import Outputs
 from vidtrain.errors import CheckpointError, DataError, StoppedError, VidtrainError
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.task import Scores, Task

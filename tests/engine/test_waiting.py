@@ -17,7 +17,7 @@ import torch
 from tests.engine.test_ranks import together
 from tests.engine.test_trainer import Clips, trainer
 from vidtrain.commands.launch import _what_ended
-from vidtrain.engine.devices import waiting
+from vidtrain.engine.devices import heartbeats
 from vidtrain.engine.devices.distributed import World, join
 from vidtrain.errors import DataError, LoaderError, StoppedError, VidtrainError
 from vidtrain.tasks.task import Scores
@@ -64,7 +64,7 @@ def ended(folder: Path, world: World, clips: Clips, **options: Any) -> tuple[str
 
 
 def _they_wait(world: World, folder: Path) -> dict[str, Any]:
-    waiting.SPEAK, waiting._BEAT, waiting._SILENT = 1.2, 0.05, 0.6
+    heartbeats.SPEAK, heartbeats._BEAT, heartbeats._SILENT = 1.2, 0.05, 0.6
     said, found = Lines(), dict[str, Any]()
     pid = world.gather(os.getpid())[1]
 
@@ -112,7 +112,7 @@ def _they_wait(world: World, folder: Path) -> dict[str, Any]:
 
 
 def _one_fails(world: World, folder: Path) -> dict[str, Any]:
-    waiting._BEAT, waiting._SILENT = 0.05, 0.6
+    heartbeats._BEAT, heartbeats._SILENT = 0.05, 0.6
     found: dict[str, Any] = {}
     try:
         with world.reporting_errors():

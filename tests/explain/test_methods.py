@@ -17,7 +17,7 @@ from vidtrain.explain.methods import MapOptions, Method, evidence_map
 from vidtrain.explain.rollout import _Weights, rollout
 from vidtrain.explain.score import ClassScore, Fill, filling, to_unit_range, without
 from vidtrain.explain.traced import TracedPass
-from vidtrain.models.layers.outputs import channels_second
+from vidtrain.models.layers.layer_outputs import channels_second
 
 T, SIZE = 8, 32
 

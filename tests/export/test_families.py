@@ -20,7 +20,7 @@ from vidtrain.export.onnx_file import open_onnx, open_stream, write_onnx
 from vidtrain.export.parity import Ask, Parity, compare
 from vidtrain.export.stream import OriginalStream, compare_streams
 from vidtrain.export.trace import random_frames, trace, trace_stream
-from vidtrain.live.state import samples_at_once
+from vidtrain.live.streaming_models import samples_at_once
 from vidtrain.options.presets import list_models, section_as_written
 
 CLASSES = 8

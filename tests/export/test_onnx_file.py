@@ -21,7 +21,7 @@ from vidtrain.export.contract import EXPORTED, SECTION, STATE, StateArray, conte
 from vidtrain.export.onnx_file import network_of, read_onnx
 from vidtrain.export.stream import ExportedStream
 from vidtrain.live.settings import StateName
-from vidtrain.live.state import CarriedState, samples_at_once
+from vidtrain.live.streaming_models import CarriedState, samples_at_once
 
 SHAPES = {"rgb": (2, 4, 4, 3)}
 CONTENT: dict[str, Any] = {

@@ -19,8 +19,8 @@ from tests.live.served import rtsp, served
 from tests.videos import coded, number_of, scene, write_video
 from vidtrain.data.clips.crop import Crop
 from vidtrain.errors import ConfigError, VideoError
-from vidtrain.live import capture as capture_module
-from vidtrain.live.capture import Capture, Hold, LiveFrame
+from vidtrain.live import decoding_thread as capture_module
+from vidtrain.live.decoding_thread import Capture, Hold, LiveFrame
 from vidtrain.live.settings import LiveConfig
 from vidtrain.live.sources import live_source
 from vidtrain.types import VideoInfo

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidtrain.live.clock import StreamClock
 from vidtrain.live.latency import Latencies
+from vidtrain.live.timestamps import StreamClock
 
 
 def shown(clock: StreamClock, pts: list[float | None], arrived: list[float] | None = None) -> list[float]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vidtrain.data.clips.sampling import sliding_clips
 from vidtrain.data.readers.timeline import Timeline
 from vidtrain.data.settings import ClipSpec
-from vidtrain.live.capture import Hold, LiveFrame
+from vidtrain.live.decoding_thread import Hold, LiveFrame
 from vidtrain.live.windows import LiveWindow, LiveWindows, hold_of, newest
 
 IMAGE = np.zeros((1, 1, 3), np.uint8)

@@ -11,7 +11,7 @@ import torch
 import vidtrain
 from tests.models.recurrent import built, clip
 from vidtrain.live.settings import StateName
-from vidtrain.live.state import CarriedState, samples_at_once, why_no_state
+from vidtrain.live.streaming_models import CarriedState, samples_at_once, why_no_state
 from vidtrain.models.layers.recurrent import state_at_start
 
 CARRY: list[tuple[str, dict[str, Any]]] = [

@@ -14,7 +14,7 @@ from vidtrain.commands.inspect import catalogue_rows
 from vidtrain.models.catalogue import Entry, Family, catalogue, factory
 from vidtrain.models.inspect.summary import cost, summarise
 from vidtrain.models.x3d import x3d_m
-from vidtrain.options.described import conf_dir
+from vidtrain.options.option_texts import conf_dir
 from vidtrain.options.presets import model_section
 from vidtrain.reports.catalogue import CatalogueRow, to_markdown, to_text
 
@@ -42,7 +42,7 @@ def test_a_models_name_stands_in_no_third_file() -> None:
         for name in names & set(re.findall(r'"(\w+)"', file.read_text(encoding="utf-8")))
     }
     own = {(name, Path(str(import_module(module_of(name)).__file__)).name) for name in names}
-    first = {("r3d_18", "first_choices.py"), ("slow_fusion", "first_choices.py")}  # what `vidtrain init` chooses
+    first = {("r3d_18", "init_choices.py"), ("slow_fusion", "init_choices.py")}  # what `vidtrain init` chooses
     assert used - own - first == {("c3d", "feature_rnn.py"), ("c3d", "probe.py"), ("c3d", "build.py")}  # defaults
     assert own <= used
 

@@ -6,7 +6,7 @@ import pytest
 import torchvision.models.video as tv
 
 from vidtrain.data.settings import SamplerConfig, TransformConfig
-from vidtrain.models.weights.expects import IMAGENET, Expects, clips
+from vidtrain.models.weights.expected_clips import IMAGENET, Expects, clips
 from vidtrain.models.weights.layout import Layout
 from vidtrain.models.weights.recognise import LAYOUTS
 

@@ -14,7 +14,7 @@ import vidtrain
 from tests.models.parity import drawn_weights, error_of, key_layout
 from tests.sampled import sampled
 from vidtrain.errors import CheckpointError
-from vidtrain.models.layers.positions import likely_grid, resize_grid, sincos_table
+from vidtrain.models.layers.position_tables import likely_grid, resize_grid, sincos_table
 from vidtrain.models.weights.load import describe_weights, load_weights
 
 State = dict[str, torch.Tensor]

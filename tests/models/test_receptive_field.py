@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vidtrain.models.inspect.receptive_field import Field, receptive_fields
 from vidtrain.models.layers.backbone2d import image_backbone
-from vidtrain.models.layers.outputs import channels_second, first_tensor
+from vidtrain.models.layers.layer_outputs import channels_second, first_tensor
 from vidtrain.models.torchvision_video import mc3_18, r2plus1d_18
 
 T, SIZE = 9, 23

@@ -14,7 +14,7 @@ import vidtrain
 from tests.sampled import sampled
 from vidtrain.engine.parameters import Layered, parameter_groups
 from vidtrain.errors import ConfigError
-from vidtrain.models.layers.positions import sincos_table, wave_shift, wave_table
+from vidtrain.models.layers.position_tables import sincos_table, wave_shift, wave_table
 from vidtrain.models.layers.transformer import Attention, Block, StochasticDepth, _turned
 from vidtrain.models.mvit import mvit_v1_b
 from vidtrain.models.swin3d import swin3d_t

@@ -14,7 +14,7 @@ from tests.models.test_tuning import moved, step
 from tests.sampled import sampled
 from vidtrain.errors import CheckpointError, ConfigError
 from vidtrain.models.layers.feature_tap import FeatureTap, last_positions
-from vidtrain.models.layers.outputs import channels_second
+from vidtrain.models.layers.layer_outputs import channels_second
 from vidtrain.models.probe import FeatureProbe
 from vidtrain.models.settings import PoolingName, TuneConfig, TuneName
 from vidtrain.models.tuning import as_stored, tune, with_probe

@@ -20,7 +20,7 @@ from vidtrain.commands import report
 from vidtrain.commands.report import _commands, _csv, _of_test, after_training, write_report
 from vidtrain.commands.thumbnails import Thumbnails
 from vidtrain.errors import ConfigError, DataError
-from vidtrain.options.usual import unusual
+from vidtrain.options.non_default import unusual
 from vidtrain.reports.curves import Panel, learning_curves_figure
 from vidtrain.reports.page.charts import confusion_pattern, line_chart, ticks
 from vidtrain.reports.page.markup import Html, Number, element, escape, joined, table

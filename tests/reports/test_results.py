@@ -15,11 +15,11 @@ import torch
 
 from tests.tasks.made import scores_of
 from vidtrain.errors import DataError
-from vidtrain.plain import LONGEST_TEXT
 from vidtrain.reports.results import TestResult, write_json
 from vidtrain.tasks.classification.predictions import PredictionsFile
 from vidtrain.tasks.task import Predictions
 from vidtrain.types import ListedVideos
+from vidtrain.untrusted_data import LONGEST_TEXT
 
 NAMES = ["<b>walk</b>", 'run, "fast"', "喧嘩"]
 COUNTS = {"scored": 3, "listed": 5, "missing": 1, "unreadable": 1}

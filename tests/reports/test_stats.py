@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidtrain.data.checks.probe import Probe
+from vidtrain.data.checks.probe_video import Probe
 from vidtrain.data.checks.stats import Stats, advice, collect
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.manifest.manifest import Manifest, StringArray, VideoData

@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 
 from vidtrain.commands import sweep
 from vidtrain.commands.sweep import sweep_table
-from vidtrain.plain import read_texts
 from vidtrain.reports.results import summary_cells
 from vidtrain.tasks.classification.task import Classification
+from vidtrain.untrusted_data import read_texts
 
 
 def run(folder: Path, number: int, overrides: list[str], top1: float | None, *, val: float | None = 0.5) -> None:

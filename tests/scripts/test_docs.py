@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from vidtrain.options.commands import COMMANDS
-from vidtrain.options.described import conf_dir, fields, flat_keys
+from vidtrain.options.option_texts import conf_dir, fields, flat_keys
 
 ROOT = Path(__file__).parents[2]
 

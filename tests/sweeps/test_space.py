@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from vidtrain.commands.sweeps import space as spaces
-from vidtrain.commands.sweeps.space import Axis, read_space
+from vidtrain.commands.sweeps import search_space as spaces
+from vidtrain.commands.sweeps.search_space import Axis, read_space
 from vidtrain.errors import ConfigError
 
 

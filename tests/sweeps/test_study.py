@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from vidtrain.commands.sweeps import files as sweep_files
-from vidtrain.commands.sweeps import study as studies
-from vidtrain.commands.sweeps.files import write_files
+from vidtrain.commands.sweeps import optuna_study as studies
+from vidtrain.commands.sweeps import output_files as sweep_files
 from vidtrain.commands.sweeps.objectives import best_of, chosen_objectives, validations, values_of
+from vidtrain.commands.sweeps.optuna_study import STUDY, Study, check_search
+from vidtrain.commands.sweeps.output_files import write_files
 from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun
-from vidtrain.commands.sweeps.sources import OptunaSource
-from vidtrain.commands.sweeps.space import Space, read_space
-from vidtrain.commands.sweeps.study import STUDY, Study, check_search
+from vidtrain.commands.sweeps.run_sources import OptunaSource
+from vidtrain.commands.sweeps.search_space import Space, read_space
 from vidtrain.engine.hooks import PRUNE, VALIDATIONS
 from vidtrain.errors import ConfigError
 from vidtrain.options.schema import SweepConfig, SweepDirection, SweepPruner, SweepSampler

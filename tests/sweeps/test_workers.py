@@ -21,8 +21,8 @@ from tests.sweeps.test_scheduler import RESULT
 from vidtrain.commands.sweep import write_failure
 from vidtrain.commands.sweeps import workers
 from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun
+from vidtrain.commands.sweeps.run_sources import GridSource
 from vidtrain.commands.sweeps.scheduler import Scheduler
-from vidtrain.commands.sweeps.sources import GridSource
 from vidtrain.commands.sweeps.workers import Ended, LaunchedTogether, LauncherWorkers, ProcessWorkers, gpu_slots, quoted
 
 

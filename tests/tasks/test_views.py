@@ -8,7 +8,7 @@ import torch
 from vidtrain.tasks.classification.scores import MOST_VIEWS
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.task import Predictions
-from vidtrain.view_order import spread_views
+from vidtrain.view_subsets import spread_views
 
 VIDEOS, CLASSES = 40, 5
 

@@ -18,7 +18,7 @@ from vidtrain.data.clips.loader import TrainLoader, choose_workers
 from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.settings import SamplerConfig, TransformConfig
-from vidtrain.engine.checkpoints.content import on_meta
+from vidtrain.engine.checkpoints.content_checks import on_meta
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.engine.speed.bench import BenchRow, matmul_ceiling, measure

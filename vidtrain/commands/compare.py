@@ -12,13 +12,13 @@ from typing import Any, Final, TypeVar
 
 from omegaconf import MISSING
 
-from vidtrain.commands.answers import TITLES, AnsweredTest, Key, NamedTests, Setting, settings_of
 from vidtrain.commands.comparing import compared
 from vidtrain.commands.comparing_segments import PRIMARY, SegmentsTest, compared_segments
+from vidtrain.commands.matched_predictions import TITLES, AnsweredTest, Key, NamedTests, Setting, settings_of
 from vidtrain.commands.tested_runs import TestedRun, by_task, tested_runs
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.options.invocation import Invocation
-from vidtrain.options.paths import expand_home
+from vidtrain.options.path_options import expand_home
 from vidtrain.ranges import Choice
 from vidtrain.reports import comparison_files
 from vidtrain.reports.comparison import Comparison, to_text

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from vidtrain.commands.answers import TITLES, Key, Setting, statistic_of
+from vidtrain.commands.matched_predictions import TITLES, Key, Setting, statistic_of
 from vidtrain.errors import ConfigError
 from vidtrain.reports.comparison import ComparedPair, ComparedSetting, Comparison, Disagreement
 from vidtrain.reports.table import counted

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from vidtrain.commands.answers import NamedTests, option
 from vidtrain.commands.comparing import REPEATED, over_runs
+from vidtrain.commands.matched_predictions import NamedTests, option
 from vidtrain.commands.sweep import REPEATS
 from vidtrain.commands.tested_runs import SegmentsRun
 from vidtrain.reports.comparison import ComparedPair, ComparedSetting, Comparison

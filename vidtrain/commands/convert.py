@@ -9,12 +9,12 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from vidtrain.commands.first_choices import Chosen, to_yaml
+from vidtrain.commands.init_choices import Chosen, to_yaml
 from vidtrain.errors import ConfigError
-from vidtrain.options.described import conf_dir, group_options
 from vidtrain.options.foreign import mmaction2, pyslowfast
 from vidtrain.options.foreign.reading import Foreign, ForeignChoice, read_python, read_yaml
 from vidtrain.options.invocation import Invocation
+from vidtrain.options.option_texts import conf_dir, group_options
 from vidtrain.reports.table import counted
 from vidtrain.runs.atomic import make_folder, whole_file
 from vidtrain.terminal import print_line, printable

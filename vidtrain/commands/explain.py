@@ -11,7 +11,7 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from vidtrain import published
-from vidtrain.commands.inputs import find_inputs
+from vidtrain.commands.input_videos import find_inputs
 from vidtrain.commands.predictor import Predictor
 from vidtrain.commands.scoring import prepare_folder
 from vidtrain.engine.precision import choose_device

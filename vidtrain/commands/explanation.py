@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vidtrain.commands.inputs import Inputs
+from vidtrain.commands.input_videos import Inputs
 from vidtrain.commands.scoring import Scorer, prepare_folder, scorer_of
 from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.jobs.progress import ProgressBar

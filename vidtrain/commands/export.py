@@ -19,7 +19,7 @@ from vidtrain.data.settings import SampleMode
 from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import ConfigError, one_of
 from vidtrain.export.contract import EXPORTED
-from vidtrain.live.state import why_no_state
+from vidtrain.live.streaming_models import why_no_state
 from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import CheckpointSections, SplitName, TrainConfig
 from vidtrain.ranges import LONGEST, number

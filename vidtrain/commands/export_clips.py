@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vidtrain import build
 from vidtrain.commands.eval import with_classes_of
-from vidtrain.commands.inputs import find_inputs
+from vidtrain.commands.input_videos import find_inputs
 from vidtrain.commands.scoring import Scorer, manifest_of
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import Manifest, VideoData

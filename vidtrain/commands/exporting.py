@@ -25,7 +25,7 @@ from vidtrain.export.parity import Parity, compare
 from vidtrain.export.stream import OriginalStream, SteppedNetwork, compare_streams
 from vidtrain.export.timing import latencies
 from vidtrain.export.trace import trace, trace_stream
-from vidtrain.live.state import samples_at_once
+from vidtrain.live.streaming_models import samples_at_once
 from vidtrain.options.schema import TrainConfig
 from vidtrain.ranges import Choice
 from vidtrain.reports.results import write_json

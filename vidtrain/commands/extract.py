@@ -17,9 +17,9 @@ from omegaconf import MISSING
 from torch import nn
 
 from vidtrain import build, published
+from vidtrain.commands.dataset_videos import listed, override, printable
 from vidtrain.commands.jobs import done_on_ray, part_of, part_summary
 from vidtrain.commands.slurm import submitted
-from vidtrain.commands.videos import listed, override, printable
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.clips.sampling import MOST_CLIPS, check_covers
 from vidtrain.data.clips.stream import ClipBatch, ClipStream
@@ -38,10 +38,10 @@ from vidtrain.engine.preprocess import ModelRunner, Preprocess, model_inputs
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.hub_folder import load_trained
 from vidtrain.models.layers.feature_tap import FeatureTap
+from vidtrain.options.checkpoint_config import checkpoint_config
 from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import CheckpointSections, TrainConfig
-from vidtrain.options.stored import checkpoint_config
 from vidtrain.ranges import Choice, number
 from vidtrain.remote import is_url
 from vidtrain.types import BadVideo, FilePath

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vidtrain.commands.encoder import EncodedVideo, Encoder
+from vidtrain.commands.feature_extractor import EncodedVideo, Encoder
 from vidtrain.commands.timeline import VideoTimeline
 from vidtrain.data.formats.features import features
 from vidtrain.engine.precision import Precision

@@ -19,22 +19,22 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import MISSING
 
 from vidtrain import build
-from vidtrain.child_imports import processors
-from vidtrain.commands.first_choices import Chosen, GivenWeights, Machine, TrainingVideos, choose, to_text, to_yaml
+from vidtrain.child_python_path import processors
+from vidtrain.commands.dataset_videos import listed
+from vidtrain.commands.init_choices import Chosen, GivenWeights, Machine, TrainingVideos, choose, to_text, to_yaml
 from vidtrain.commands.run_dir import folder_name
-from vidtrain.commands.videos import listed
-from vidtrain.data.checks.probe import Depth, Probe
-from vidtrain.data.checks.probes import Probes, Settings
+from vidtrain.data.checks.probe_files import Probes, Settings
+from vidtrain.data.checks.probe_video import Depth, Probe
 from vidtrain.data.checks.stats import Stats, collect
-from vidtrain.data.formats._files.mirror import flip_pairs
+from vidtrain.data.formats._files.flip_classes import flip_pairs
 from vidtrain.data.formats.segments import has_times
 from vidtrain.data.manifest.grouping import MOST, Grouping, find_grouping
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.engine.precision import choose_device
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.models.weights.load import describe_weights
-from vidtrain.options.described import conf_dir
 from vidtrain.options.invocation import Invocation
+from vidtrain.options.option_texts import conf_dir
 from vidtrain.options.presets import list_models, nearest_preset
 from vidtrain.ranges import number
 from vidtrain.remote import is_url

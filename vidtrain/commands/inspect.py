@@ -9,11 +9,11 @@ from warnings import catch_warnings, simplefilter
 
 from vidtrain import build
 from vidtrain.data.settings import SamplerConfig, TransformConfig
-from vidtrain.engine.checkpoints.content import on_meta
+from vidtrain.engine.checkpoints.content_checks import on_meta
 from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.models.catalogue import catalogue
 from vidtrain.models.inspect.summary import cost, summarise, times
-from vidtrain.models.layers.example import input_shapes
+from vidtrain.models.layers.example_inputs import input_shapes
 from vidtrain.models.settings import TuneConfig
 from vidtrain.models.tuning import tune, with_probe
 from vidtrain.models.weights.load import describe_weights, load_weights

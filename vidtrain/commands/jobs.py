@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from vidtrain.child_imports import run_command
-from vidtrain.commands.videos import listed, num_workers, printable
+from vidtrain.child_python_path import run_command
+from vidtrain.commands.dataset_videos import listed, num_workers, printable
 from vidtrain.data.jobs.parts import Part, PartMade
 from vidtrain.data.jobs.pool import Executor
 from vidtrain.data.jobs.ray_executor import RayExecutor

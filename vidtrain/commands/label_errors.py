@@ -21,7 +21,7 @@ from vidtrain.data.features.files import Video
 from vidtrain.data.settings import EvalConfig, SampleMode, SamplerConfig, TransformConfig
 from vidtrain.errors import ConfigError, DataError, one_of
 from vidtrain.options.invocation import Invocation
-from vidtrain.options.paths import expand_home
+from vidtrain.options.path_options import expand_home
 from vidtrain.ranges import number
 from vidtrain.reports.contact_sheet import write_contact_sheet
 from vidtrain.reports.results import ScoredVideo

@@ -20,7 +20,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from vidtrain.child_imports import keep_working_folder_out
+from vidtrain.child_python_path import keep_working_folder_out
 from vidtrain.commands import run_dir
 from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED, ConfigError, StoppedError, VidtrainError
 from vidtrain.terminal import printable

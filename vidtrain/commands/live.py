@@ -18,7 +18,7 @@ from vidtrain.commands.timeline import Slider
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.engine.signals import StopSignals
 from vidtrain.errors import ConfigError, VideoError
-from vidtrain.live.capture import Capture
+from vidtrain.live.decoding_thread import Capture
 from vidtrain.live.sources import SourceKind, StreamSource
 from vidtrain.live.windows import LiveWindow, hold_of, newest
 

@@ -16,9 +16,9 @@ from vidtrain.data.readers.timeline import hop_seconds
 from vidtrain.engine.preprocess import ModelRunner
 from vidtrain.errors import ConfigError
 from vidtrain.export.stream import SteppedNetwork
-from vidtrain.live.capture import LiveFrame
+from vidtrain.live.decoding_thread import LiveFrame
 from vidtrain.live.settings import StateName
-from vidtrain.live.state import CarriedState, samples_at_once, why_no_state
+from vidtrain.live.streaming_models import CarriedState, samples_at_once, why_no_state
 from vidtrain.live.windows import LiveWindow, LiveWindows
 
 log = logging.getLogger("vidtrain")

@@ -23,7 +23,7 @@ from vidtrain.commands.predictor import Predictor
 from vidtrain.commands.scoring import prepare_folder
 from vidtrain.errors import ConfigError
 from vidtrain.live.alarm import Alarm, Alarms
-from vidtrain.live.capture import Capture
+from vidtrain.live.decoding_thread import Capture
 from vidtrain.live.latency import Latencies
 from vidtrain.live.settings import LiveConfig
 from vidtrain.live.sources import StreamSource

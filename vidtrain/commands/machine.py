@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vidtrain.child_imports import processors, shared_memory
+from vidtrain.child_python_path import processors, shared_memory
 
 GB: Final = 1e9
 _VARIABLES: Final = (

@@ -14,7 +14,7 @@ from torch import nn
 
 from vidtrain import build, published
 from vidtrain.commands.head_timeline import HeadTimelines
-from vidtrain.commands.inputs import find_inputs, is_stored_video
+from vidtrain.commands.input_videos import find_inputs, is_stored_video
 from vidtrain.commands.live import watch
 from vidtrain.commands.predictor import Predictor
 from vidtrain.commands.scoring import prepare_folder
@@ -25,7 +25,7 @@ from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.live.settings import LiveConfig
 from vidtrain.live.sources import live_source
-from vidtrain.options.given import given_keys
+from vidtrain.options.given_options import given_keys
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections, TrainConfig
 from vidtrain.ranges import number

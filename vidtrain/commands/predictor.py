@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vidtrain import build
 from vidtrain.commands.calibrating import note_other_protocol
 from vidtrain.commands.explanation import explain
-from vidtrain.commands.inputs import Inputs
+from vidtrain.commands.input_videos import Inputs
 from vidtrain.commands.prediction import Prediction
 from vidtrain.commands.scoring import scorer_of
 from vidtrain.data.clips.loader import choose_workers
@@ -32,9 +32,9 @@ from vidtrain.errors import ConfigError, DataError, VideoError, one_of
 from vidtrain.export.network import check_has_layers
 from vidtrain.hub_folder import checkpoint_file, load_trained
 from vidtrain.models.layers.feature_tap import FeatureTap
-from vidtrain.models.weights.expects import Expects
+from vidtrain.models.weights.expected_clips import Expects
+from vidtrain.options.checkpoint_config import changed_eval, checkpoint_config
 from vidtrain.options.schema import TrainConfig
-from vidtrain.options.stored import changed_eval, checkpoint_config
 from vidtrain.published import Subject, clips_of, device_for, trained_network
 from vidtrain.tasks.classification.metrics import best_classes
 from vidtrain.tasks.classification.task import Classification

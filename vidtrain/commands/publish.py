@@ -32,15 +32,15 @@ from vidtrain.hub_folder import (
     read_folder,
     write_folder,
 )
-from vidtrain.models.weights.expects import Expects
+from vidtrain.models.weights.expected_clips import Expects
 from vidtrain.models.weights.to_transformers import NotInTransformersError, TransformersModel, to_transformers
+from vidtrain.options.checkpoint_config import checkpoint_config
 from vidtrain.options.instantiate import from_file, nothing_for
 from vidtrain.options.invocation import Invocation
-from vidtrain.options.paths import annotation
-from vidtrain.options.stored import checkpoint_config
-from vidtrain.plain import check_plain
+from vidtrain.options.path_options import annotation
 from vidtrain.published import clips_of
 from vidtrain.types import FilePath, Text
+from vidtrain.untrusted_data import check_plain
 
 log = logging.getLogger("vidtrain")
 

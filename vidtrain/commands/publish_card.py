@@ -16,13 +16,13 @@ from vidtrain.errors import ConfigError, DataError
 from vidtrain.models.catalogue import catalogue
 from vidtrain.models.weights.to_transformers import TransformersModel
 from vidtrain.options.schema import TrainConfig
-from vidtrain.plain import read_json
 from vidtrain.published import clips_of
 from vidtrain.reports.model_card import ModelCard, Tested
 from vidtrain.reports.segment_results import SegmentsResult, read_test
 from vidtrain.runs.names import RESULT
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.task import Task
+from vidtrain.untrusted_data import read_json
 
 log = logging.getLogger("vidtrain")
 

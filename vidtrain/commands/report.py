@@ -17,9 +17,8 @@ from omegaconf import MISSING
 from vidtrain.commands.thumbnails import Thumbnails
 from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.options.invocation import Invocation
-from vidtrain.options.paths import unquoted
-from vidtrain.options.usual import unusual
-from vidtrain.plain import check_regular, read_json, read_mapping, read_small_yaml, read_texts
+from vidtrain.options.non_default import unusual
+from vidtrain.options.path_options import unquoted
 from vidtrain.ranges import number
 from vidtrain.reports.confusion import confused_pairs
 from vidtrain.reports.curves import Curves
@@ -34,6 +33,7 @@ from vidtrain.tasks.segments.scores import TITLES
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.terminal import EXACT_NAMES, print_line, rate_text, said_when_slow
 from vidtrain.types import FilePath
+from vidtrain.untrusted_data import check_regular, read_json, read_mapping, read_small_yaml, read_texts
 
 log = logging.getLogger("vidtrain")
 

@@ -10,10 +10,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vidtrain.errors import CheckpointError, one_of
-from vidtrain.options.paths import expand_homes
-from vidtrain.plain import read_json, read_mapping
+from vidtrain.options.path_options import expand_homes
 from vidtrain.reports.results import read_result
 from vidtrain.runs.names import CONFIG
+from vidtrain.untrusted_data import read_json, read_mapping
 
 log = logging.getLogger("vidtrain")
 

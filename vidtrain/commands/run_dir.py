@@ -24,11 +24,11 @@ from omegaconf import DictConfig, OmegaConf
 from vidtrain.commands.resuming import comparable, find_unfinished
 from vidtrain.engine.devices.environment import process_count
 from vidtrain.errors import ConfigError
-from vidtrain.options.paths import expand_home
-from vidtrain.plain import read_json
+from vidtrain.options.path_options import expand_home
 from vidtrain.remote import refuse_store
 from vidtrain.runs.names import CONFIG, METRICS_LOG, run_name
 from vidtrain.runs.sole_writer import LOCK, is_held
+from vidtrain.untrusted_data import read_json
 
 RUNS = Path("runs")
 """Of all runs, in the working directory."""

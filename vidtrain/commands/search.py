@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from omegaconf import MISSING
 
-from vidtrain.commands.encoder import Encoder
-from vidtrain.commands.inputs import find_inputs
+from vidtrain.commands.feature_extractor import Encoder
+from vidtrain.commands.input_videos import find_inputs
 from vidtrain.data.features.nearest import Vectors, nearest, recall, unit_mean, video_vectors
 from vidtrain.data.features.subsets import sources_of
 from vidtrain.data.formats.features import features

@@ -263,7 +263,7 @@ def _environment() -> str:
 def _installed_as() -> str:
     """How the program came here: a clone with its commit, or an installed package."""
     from vidtrain import __version__
-    from vidtrain.options.described import conf_dir
+    from vidtrain.options.option_texts import conf_dir
 
     root = conf_dir().parent
     if not (root / ".git").exists():

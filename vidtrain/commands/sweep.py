@@ -17,12 +17,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from vidtrain.errors import VidtrainError
-from vidtrain.options.paths import unquoted
-from vidtrain.plain import read_json, read_texts
+from vidtrain.options.path_options import unquoted
 from vidtrain.reports.results import read_result
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import whole_file
 from vidtrain.runs.names import RESULT
+from vidtrain.untrusted_data import read_json, read_texts
 
 log = logging.getLogger("vidtrain")
 

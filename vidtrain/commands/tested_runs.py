@@ -11,11 +11,11 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from vidtrain.commands.sweep import FAILURE, job_number, varied_options
 from vidtrain.errors import ConfigError, DataError
-from vidtrain.options.paths import expand_home
-from vidtrain.plain import read_mapping
+from vidtrain.options.path_options import expand_home
 from vidtrain.reports.results import TestFolder, TestResult, read_result
 from vidtrain.reports.segment_results import SegmentsResult, read_test
 from vidtrain.runs.names import CONFIG, PREDICTIONS, RESULT
+from vidtrain.untrusted_data import read_mapping
 
 _DEPTH: Final = 4  # runs/DATA/MODEL/DATE_TIME
 _MOST: Final = 10_000  # folders that are looked into

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.any_path import AnyReader
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.timeline import Timeline

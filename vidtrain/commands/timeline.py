@@ -34,7 +34,6 @@ from vidtrain.engine.preprocess import ModelRunner, model_inputs
 from vidtrain.engine.settings import PrecisionName
 from vidtrain.errors import ConfigError, VideoError, did_you_mean
 from vidtrain.options.schema import TrainConfig
-from vidtrain.plain import read_mapping
 from vidtrain.ranges import check_fields
 from vidtrain.reports.segments import clock, write_boris_events, write_segments_csv, write_segments_json, write_vtt
 from vidtrain.reports.timeline import Overlay, timeline_figure
@@ -45,6 +44,7 @@ from vidtrain.tasks.segments.decode import find_segments, why_no_segment
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.settings import SegmentsConfig
 from vidtrain.tasks.task import Task
+from vidtrain.untrusted_data import read_mapping
 
 log = logging.getLogger("vidtrain")
 

@@ -35,7 +35,6 @@ from vidtrain.errors import CheckpointError, ConfigError, LoaderError, VidtrainE
 from vidtrain.models.tuning import as_stored
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import TrainConfig
-from vidtrain.plain import read_json
 from vidtrain.ranges import Range, check_number
 from vidtrain.remote import is_url
 from vidtrain.reports.bench import device_name
@@ -46,6 +45,7 @@ from vidtrain.reports.score_figures import precision_recall
 from vidtrain.runs.names import CONFIG, NOT_SCORED, PREDICTIONS, RESULT
 from vidtrain.runs.sole_writer import sole_writer
 from vidtrain.terminal import print_line, printable
+from vidtrain.untrusted_data import read_json
 
 log = logging.getLogger("vidtrain")
 

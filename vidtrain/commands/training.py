@@ -22,7 +22,7 @@ from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.manifest.untrimmed import untrimmed
 from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.engine.checkpoints.checkpoint import Checkpoints
-from vidtrain.engine.checkpoints.content import restoring
+from vidtrain.engine.checkpoints.content_checks import restoring
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.devices.memory_format import benefits_from_channels_last, to_channels_last
 from vidtrain.engine.devices.parallel import gathered, parallel
@@ -36,9 +36,9 @@ from vidtrain.engine.settings import CompileMode, OnOom, Strategy, TrainerConfig
 from vidtrain.engine.speed.compiling import choose_compile
 from vidtrain.engine.speed.convolutions import check_convolutions
 from vidtrain.engine.speed.timing import Step, random_batch
-from vidtrain.engine.state import Outputs
 from vidtrain.engine.step import TrainingStep
 from vidtrain.engine.trainer import Trainer
+from vidtrain.engine.training_state import Outputs
 from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.loggers.logger import LoggedRun, Logger
 from vidtrain.loggers.recorder import RunRecorder

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import torch
 
-from vidtrain.engine.norms import measure_statistics
+from vidtrain.engine.batch_norm import measure_statistics
 from vidtrain.engine.preprocess import ModelRunner
 from vidtrain.engine.settings import TrainerConfig
-from vidtrain.engine.state import Training
+from vidtrain.engine.training_state import Training
 from vidtrain.errors import DataError, LoaderError
 from vidtrain.tasks.task import Scores
 from vidtrain.types import Batch

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vidtrain.engine.batch_norm import NormStatistics, kept_statistics
 from vidtrain.engine.ema import EMA
-from vidtrain.engine.norms import NormStatistics, kept_statistics
 from vidtrain.engine.preprocess import ModelRunner
 from vidtrain.errors import VidtrainError
 from vidtrain.tasks.task import Task

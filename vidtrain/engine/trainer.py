@@ -21,8 +21,8 @@ from vidtrain.engine.parameters import first_not_finite, train_mode
 from vidtrain.engine.progress import EpochLoader, Rates, Staged, progress_bar, record_epoch, shown
 from vidtrain.engine.schedule import Plan
 from vidtrain.engine.signals import StopSignals, WaitEnded, exit_code
-from vidtrain.engine.state import Outputs, Training
 from vidtrain.engine.step import TrainingStep
+from vidtrain.engine.training_state import Outputs, Training
 from vidtrain.errors import LoaderError, StoppedError, VidtrainError
 from vidtrain.tasks.task import Scores
 from vidtrain.terminal import rate_text, said_when_slow

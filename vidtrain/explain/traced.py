@@ -12,7 +12,7 @@ from torch.autograd.graph import Node
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.explain.score import ClassScore, Inputs, clip_shape
-from vidtrain.models.layers.outputs import channels_second, first_tensor
+from vidtrain.models.layers.layer_outputs import channels_second, first_tensor
 
 Grid = tuple[int, int, int]
 OTHER_TOKENS = 5

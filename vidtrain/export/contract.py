@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from vidtrain.engine.checkpoints.checkpoint import FORMAT
-from vidtrain.engine.checkpoints.content import check_content
+from vidtrain.engine.checkpoints.content_checks import check_content
 from vidtrain.errors import CheckpointError
-from vidtrain.plain import are_texts, check_plain, parse_json
+from vidtrain.untrusted_data import are_texts, check_plain, parse_json
 
 SECTION: Final = "vidtrain"
 """The name under which a file has the text."""

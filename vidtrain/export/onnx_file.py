@@ -21,7 +21,7 @@ from vidtrain.errors import CheckpointError
 from vidtrain.export.contract import EXPORTED, OUTPUTS, SECTION, STATE, StateArray, content_of
 from vidtrain.export.network import Arrays, ExportedNetwork, Shapes, required
 from vidtrain.export.stream import ExportedStream, State
-from vidtrain.plain import check_regular, is_below
+from vidtrain.untrusted_data import check_regular, is_below
 
 _LARGEST: Final = (1 << 31) - 1  # bytes: no protobuf is larger
 _INSIDE: Final = 1_800_000_000  # bytes of weights that stay in the file itself

@@ -21,10 +21,10 @@ from vidtrain.data.clips.sampling import sliding_clips
 from vidtrain.data.readers.timeline import Seconds, Timeline, hop_seconds
 from vidtrain.data.settings import ClipSpec
 from vidtrain.errors import DataError
-from vidtrain.live.capture import Hold, LiveFrame
+from vidtrain.live.decoding_thread import Hold, LiveFrame
 from vidtrain.types import Frames, Indices
 
-_ROUNDED: Final = 1e-3  # seconds that containers round times to, as in pyav/timing.py
+_ROUNDED: Final = 1e-3  # seconds that containers round times to, as in pyav/frame_times.py
 _TIE: Final = 1e-5  # seconds within which a frame counts as due, as in readers/timeline.py
 _RATE: Final = 25.0  # frames per second, of a stream that says nothing; timed clips then go by the frames' own times
 _MOST_BYTES: Final = 256 << 20

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TextIO
 
 from vidtrain.loggers.logger import LoggedRun, Logger, cannot_write
-from vidtrain.plain import parse_json
 from vidtrain.runs.atomic import whole_file
 from vidtrain.runs.names import METRICS_LOG
+from vidtrain.untrusted_data import parse_json
 
 log = logging.getLogger("vidtrain")
 

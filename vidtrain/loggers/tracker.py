@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 from vidtrain.errors import ConfigError
 from vidtrain.loggers.logger import LoggedRun, Logger
-from vidtrain.plain import read_mapping
 from vidtrain.runs.atomic import whole_file
+from vidtrain.untrusted_data import read_mapping
 
 KEPT = "trackers.json"
 """In the run's folder: {logger: its name of the run}, by which a resumed run is continued."""

@@ -19,7 +19,7 @@ from torch import nn
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_at_least
-from vidtrain.models.layers.positions import Table
+from vidtrain.models.layers.position_tables import Table
 from vidtrain.models.layers.resnet3d import Triple
 from vidtrain.models.layers.transformer import (
     Mlp,

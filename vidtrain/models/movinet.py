@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_map_only
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_choice, check_clip
-from vidtrain.models.layers.depth import LayerNumbers
+from vidtrain.models.layers.layer_depth import LayerNumbers
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State
 from vidtrain.models.layers.resnet3d import Triple, conv3d
 from vidtrain.models.layers.same_padding import SameAvgPool, SameConv3d

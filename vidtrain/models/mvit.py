@@ -15,8 +15,8 @@ from torchvision.models.video.mvit import MViT as TorchvisionMViT
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip, make_head, renew_head
-from vidtrain.models.layers.depth import LayerNumbers
-from vidtrain.models.layers.positions import Table
+from vidtrain.models.layers.layer_depth import LayerNumbers
+from vidtrain.models.layers.position_tables import Table
 from vidtrain.models.layers.transformer import check_drop_path, patch_grid
 
 ENTRIES = {

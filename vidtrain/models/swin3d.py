@@ -13,7 +13,7 @@ from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d, 
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_at_least, check_clip, make_head, renew_head
-from vidtrain.models.layers.depth import LayerNumbers
+from vidtrain.models.layers.layer_depth import LayerNumbers
 from vidtrain.models.layers.transformer import check_drop_path
 
 ENTRIES = {

@@ -12,7 +12,7 @@ from torch import nn
 
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_choice
-from vidtrain.models.layers.positions import Table, wave_shift, wave_table
+from vidtrain.models.layers.position_tables import Table, wave_shift, wave_table
 from vidtrain.models.layers.transformer import (
     Attention,
     Block,

@@ -17,7 +17,7 @@ from vidtrain.models.layers.backbone2d import SMALL, ImageBackbone, TimmBackbone
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
 from vidtrain.models.layers.frame_features import OnFrames
 from vidtrain.models.layers.frame_resnet import temporal_shift
-from vidtrain.models.layers.positions import wave_table
+from vidtrain.models.layers.position_tables import wave_table
 from vidtrain.models.layers.recurrent import SequenceEncoder, State, TimePool
 
 ENTRIES = {"timm_frames": Entry(Family.FRAMES, "Wightman 2019", (8, 224))}

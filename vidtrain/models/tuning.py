@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
 from vidtrain.models.layers.checkpointing import repeated_blocks
-from vidtrain.models.layers.example import as_input, input_shapes
+from vidtrain.models.layers.example_inputs import as_input, input_shapes
 from vidtrain.models.layers.feature_tap import FeatureTap, last_positions
 from vidtrain.models.layers.low_rank import add_low_rank, has_low_rank, merged, weight_names
 from vidtrain.models.layers.model_copy import copy_on_meta

@@ -14,8 +14,8 @@ from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.attentive import CrossAttention
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, check_clip
-from vidtrain.models.layers.depth import LayerNumbers
-from vidtrain.models.layers.positions import Table
+from vidtrain.models.layers.layer_depth import LayerNumbers
+from vidtrain.models.layers.position_tables import Table
 from vidtrain.models.layers.transformer import (
     Block,
     Mlp,

@@ -14,7 +14,7 @@ from torch import nn
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.positions import resize_grid, sincos_table
+from vidtrain.models.layers.position_tables import resize_grid, sincos_table
 from vidtrain.models.layers.transformer import (
     PatchEmbed,
     TransformerOptions,

@@ -13,7 +13,7 @@ from torch import nn
 
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_at_least
-from vidtrain.models.layers.positions import Table
+from vidtrain.models.layers.position_tables import Table
 from vidtrain.models.layers.transformer import PatchEmbed, TransformerOptions, VideoTransformer, init_transformer
 from vidtrain.ranges import takes
 

@@ -15,7 +15,7 @@ from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.attentive import AttentivePooler, check_probe
 from vidtrain.models.layers.classifier import ClipClassifier, check_choice, check_clip
-from vidtrain.models.layers.depth import LayerNumbers
+from vidtrain.models.layers.layer_depth import LayerNumbers
 from vidtrain.models.layers.transformer import (
     Attention,
     Block,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vidtrain.errors import CheckpointError, ConfigError, VidtrainError, did_you_mean, one_of
-from vidtrain.options.described import conf_dir
+from vidtrain.options.option_texts import conf_dir
 from vidtrain.ranges import check_number, range_of
 
 ORIGIN: Final = "_origin_"

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from omegaconf import DictConfig, OmegaConf
 
-from vidtrain.options.described import conf_dir, group_options
+from vidtrain.options.option_texts import conf_dir, group_options
 
 _NO_CLASSIFIERS: Final = ("segment_head",)  # say when, of features of whole videos
 

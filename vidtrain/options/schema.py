@@ -122,7 +122,7 @@ class TrainConfig:
 
 @dataclass
 class CheckpointSections:
-    """Sections that a checkpoint brings; what the user gives changes them (options/stored.py)."""
+    """Sections that a checkpoint brings; what the user gives changes them (options/checkpoint_config.py)."""
 
     model: Any = None
     """The checkpoint's; without a checkpoint model=CHOICE, and model.weights=FILE for a published file."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from vidtrain.plain import check_regular, parse_json
 from vidtrain.reports.figures import FIGURES, new_figure, write_each
 from vidtrain.runs.names import METRICS_LOG
+from vidtrain.untrusted_data import check_regular, parse_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

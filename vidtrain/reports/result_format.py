@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from vidtrain.plain import are_texts, check_plain
+from vidtrain.untrusted_data import are_texts, check_plain
 
 RESULT_FORMAT: Final = 2
 """Of result.json; 1 had no number for it."""

@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.errors import DataError
-from vidtrain.plain import check_regular, map_array, read_json
 from vidtrain.reports.result_format import RESULT_FORMAT, check_result
 from vidtrain.reports.table import counted, table
 from vidtrain.runs.atomic import whole_file
 from vidtrain.runs.names import PREDICTIONS, PROBABILITIES, RESULT
 from vidtrain.terminal import EXACT_NAMES, rate_text
+from vidtrain.untrusted_data import check_regular, map_array, read_json
 
 
 def summary_cells(result: dict[str, Any]) -> dict[str, str]:

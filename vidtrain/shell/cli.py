@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vidtrain import __version__
-from vidtrain.child_imports import keep_working_folder_out
+from vidtrain.child_python_path import keep_working_folder_out
 from vidtrain.engine.devices.environment import RESTARTS
 from vidtrain.errors import EXIT_INTERRUPTED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
 from vidtrain.options.commands import COMMANDS, FROM_CHECKPOINT
-from vidtrain.options.paths import expand_home, expand_homes, name_positional, quote_paths
+from vidtrain.options.path_options import expand_home, expand_homes, name_positional, quote_paths
 from vidtrain.terminal import accept_any_text, printable
 
 # Hydra's flags -> number of values each takes ("?" = perhaps one, of these)
@@ -217,7 +217,7 @@ def _config_dir(flags: list[str]) -> Path | None:
 
 def _refuse_shadowed_configs(folder: Path) -> None:
     """Hydra reads our file and silently ignores the user's when both have the same name."""
-    from vidtrain.options.described import conf_dir
+    from vidtrain.options.option_texts import conf_dir
 
     for file in sorted(folder.rglob("*.yaml")):
         name = file.relative_to(folder)
@@ -238,7 +238,7 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
 
     from vidtrain.commands import run_dir, sweep
     from vidtrain.options import schema as config
-    from vidtrain.options.described import conf_dir
+    from vidtrain.options.option_texts import conf_dir
     from vidtrain.shell import hydra_errors
     from vidtrain.shell.composing import composed_once, composed_without_copies, ignore_notices
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vidtrain.options.commands import ACTIONS, COMMANDS
-from vidtrain.options.described import conf_dir, default_choices, fields, group_options
+from vidtrain.options.option_texts import conf_dir, default_choices, fields, group_options
 
 _EVERY_MODEL = (  # models.weights.start
     "model.weights=null",

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.options.commands import FROM_CHECKPOINT
-from vidtrain.options.described import OWN_FOLDER, conf_dir, flat_keys
+from vidtrain.options.option_texts import OWN_FOLDER, conf_dir, flat_keys
 from vidtrain.options.synonyms import suggestion
 
 _OF_TRAINING = ("trainer.batch_size", "trainer.epochs", "trainer.devices", "trainer.seed")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vidtrain.errors import ConfigError
-from vidtrain.options.described import conf_dir
+from vidtrain.options.option_texts import conf_dir
 
 _OF_A_RUN = ("sweep.trial", "resume")  # what a sweep gives a run besides what is varied
 

@@ -20,8 +20,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from vidtrain.commands import sweep
-from vidtrain.commands.sweeps.files import write_files
 from vidtrain.commands.sweeps.objectives import chosen_objectives
+from vidtrain.commands.sweeps.optuna_study import Study, check_search
+from vidtrain.commands.sweeps.output_files import write_files
 from vidtrain.commands.sweeps.record import (
     SweepRecord,
     SweepRun,
@@ -30,14 +31,13 @@ from vidtrain.commands.sweeps.record import (
     refuse_other_sweep,
     unfinished_sweep,
 )
+from vidtrain.commands.sweeps.run_sources import GridSource, OptunaSource
 from vidtrain.commands.sweeps.scheduler import POLL, Scheduler, Source
-from vidtrain.commands.sweeps.sources import GridSource, OptunaSource
-from vidtrain.commands.sweeps.space import read_space
-from vidtrain.commands.sweeps.study import Study, check_search
+from vidtrain.commands.sweeps.search_space import read_space
 from vidtrain.commands.sweeps.workers import LaunchedTogether, LauncherWorkers, ProcessWorkers, RunWorkers, gpu_slots
 from vidtrain.engine.signals import StopSignals, exit_code
 from vidtrain.errors import ConfigError, StoppedError
-from vidtrain.options.paths import expand_home
+from vidtrain.options.path_options import expand_home
 from vidtrain.options.schema import SweepConfig, SweepSampler, check_numbers
 from vidtrain.reports.table import counted
 from vidtrain.runs.sole_writer import sole_writer

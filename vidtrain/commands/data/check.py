@@ -10,12 +10,12 @@ from contextlib import closing
 from pathlib import Path
 
 from vidtrain import build
+from vidtrain.commands.dataset_videos import data_root, load, override
 from vidtrain.commands.jobs import part_of, part_summary, workers_of
 from vidtrain.commands.run_dir import folder_name
-from vidtrain.commands.videos import data_root, load, override
 from vidtrain.data.checks.check import Problem, find_group_leaks, find_problems, report_problems, without_unusable
-from vidtrain.data.checks.probe import Depth, Probe
-from vidtrain.data.checks.probes import Probes, Settings
+from vidtrain.data.checks.probe_files import Probes, Settings
+from vidtrain.data.checks.probe_video import Depth, Probe
 from vidtrain.data.checks.segments import coverage_lines
 from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.jobs.parts import Part, PartMade, writer

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vidtrain import build
-from vidtrain.child_imports import processors
+from vidtrain.child_python_path import processors
 from vidtrain.commands import training
 from vidtrain.commands.scoring import manifest_of
 from vidtrain.data.checks.measure import loader_rate, time_stages

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from vidtrain import build
+from vidtrain.commands.dataset_videos import listed, load, override, printable
 from vidtrain.commands.jobs import part_of, part_summary, workers_of
-from vidtrain.commands.videos import listed, load, override, printable
 from vidtrain.data.flow.cache import FlowMade, make_flow, make_flow_part
 from vidtrain.data.flow.methods import FlowMethod, OpenCVFlow, RaftFlow
 from vidtrain.data.jobs.journal import REPORT

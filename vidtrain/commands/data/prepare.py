@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from vidtrain import build
+from vidtrain.commands.dataset_videos import listed, load, override, printable
 from vidtrain.commands.jobs import part_of, part_summary, workers_of
-from vidtrain.commands.videos import listed, load, override, printable
 from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.prepare.prepare import Prepared, prepare, prepare_part, readable
 from vidtrain.data.settings import PrepareConfig

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from vidtrain.commands.dataset_videos import listed, load, override, printable
 from vidtrain.commands.jobs import part_of, part_summary, workers_of
-from vidtrain.commands.videos import listed, load, override, printable
 from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.prepare.prepare import readable
 from vidtrain.data.prepare.sharding import Sharded, write_shards, write_shards_part

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from vidtrain.commands.data.check import default_folder, gather, probe_settings
-from vidtrain.commands.videos import data_root, load, num_workers
-from vidtrain.data.checks.probe import Depth
-from vidtrain.data.checks.probes import FILE, Probes
+from vidtrain.commands.dataset_videos import data_root, load, num_workers
+from vidtrain.data.checks.probe_files import FILE, Probes
+from vidtrain.data.checks.probe_video import Depth
 from vidtrain.data.checks.segments import coverage_lines
 from vidtrain.data.checks.stats import advice, collect, needed
 from vidtrain.data.clips.crop import exact_size

@@ -11,10 +11,10 @@ from typing import Any, Final
 from vidtrain.engine.hooks import VALIDATIONS
 from vidtrain.errors import ConfigError
 from vidtrain.options.schema import SweepDirection
-from vidtrain.plain import parse_json
 from vidtrain.reports.results import read_result
 from vidtrain.reports.table import counted
 from vidtrain.tasks.classification.intervals import wilson
+from vidtrain.untrusted_data import parse_json
 
 PRIMARY: Final = "primary"
 """The objective where none is named: the validation metric that chooses best.pt."""

@@ -15,15 +15,15 @@ from typing import Any, Final
 
 from vidtrain.commands.resuming import may_change_on_resume
 from vidtrain.commands.sweep import FAILURE, RECORD
-from vidtrain.commands.sweeps.space import MOST_RUNS, OF_THE_SWEEP, Space
+from vidtrain.commands.sweeps.search_space import MOST_RUNS, OF_THE_SWEEP, Space
 from vidtrain.engine.hooks import PRUNE
 from vidtrain.errors import CheckpointError, ConfigError, one_of
-from vidtrain.plain import read_json
 from vidtrain.ranges import Choice
 from vidtrain.reports.results import read_result
 from vidtrain.reports.table import counted
 from vidtrain.runs.atomic import whole_file
 from vidtrain.runs.sole_writer import is_held
+from vidtrain.untrusted_data import read_json
 
 _FORMAT: Final = 1
 

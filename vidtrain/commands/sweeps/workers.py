@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
-from vidtrain.child_imports import command, processors
+from vidtrain.child_python_path import command, processors
 from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED
 
 log = logging.getLogger("vidtrain")
@@ -154,7 +154,7 @@ def quoted(path: Path | str) -> str:
     """A path as a value of an override."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
-    from vidtrain.options.paths import literal
+    from vidtrain.options.path_options import literal
 
     return QuotedString(literal(str(path)), Quote.single).with_quotes()
 

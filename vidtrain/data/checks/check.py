@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from vidtrain.data.checks.probe import Probe
+from vidtrain.data.checks.probe_video import Probe
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.jobs.journal import REPORT, write_report
 from vidtrain.data.manifest.manifest import Manifest, VideoData

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.checks.probe import Probe
+from vidtrain.data.checks.probe_video import Probe
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 
 Spans = npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.data.checks.check import frames_needed
-from vidtrain.data.checks.probe import Probe
+from vidtrain.data.checks.probe_video import Probe
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.errors import DataError

@@ -27,7 +27,7 @@ from vidtrain.data.settings import EvalConfig, EvalProtocol, SamplerConfig, Tran
 from vidtrain.errors import DataError, VideoError
 from vidtrain.segments import Annotated
 from vidtrain.types import BadVideo, Frames, Indices, Sample, VideoInfo
-from vidtrain.view_order import spread_views
+from vidtrain.view_subsets import spread_views
 
 MAX_REPLACEMENTS = 20
 """Broken videos in a row before the dataset is given up: then the reader or the disk is at fault."""
@@ -252,7 +252,7 @@ class EvalViews(Dataset[Sample]):
             return sliding_clips(line, self.sampler, views.hop, **seconds)
 
     def chosen(self, video: OpenVideo, indices: Indices) -> tuple[Indices, slice | Indices]:
-        """Of clips (clips, T) those that have a view among the `max_views` of vidtrain/view_order.py, and which of the
+        """Of clips (clips, T) those that have a view among the `max_views` (vidtrain/view_subsets.py), and which of the
         views of these clips they are, ascending; all without `max_views`."""
         most, crops = self.evaluation.max_views, len(self.cuts.all(video.info))
         if most is None or most >= len(indices) * crops:

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Sampler, default_collate, get_worker_info
 
-from vidtrain.child_imports import processors, shared_memory
+from vidtrain.child_python_path import processors, shared_memory
+from vidtrain.data.clips.batch_transfer import HandOver
 from vidtrain.data.clips.dataset import EvalViews, TrainClips
-from vidtrain.data.clips.hand_over import HandOver
 from vidtrain.data.clips.read_ahead import Key, Keys, ReadsAhead, RowBatches
 from vidtrain.data.clips.shard_order import ShardOrder
 from vidtrain.data.clips.view_stream import ViewStream

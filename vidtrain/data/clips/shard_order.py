@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vidtrain.errors import ConfigError
-from vidtrain.members import stretch_of
+from vidtrain.tar_members import stretch_of
 from vidtrain.types import Indices
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from vidtrain.data.clips.batch_transfer import HandOver
 from vidtrain.data.clips.crop import Crop
 from vidtrain.data.clips.dataset import ClipParts, as_video_error, seconds_of
-from vidtrain.data.clips.hand_over import HandOver
 from vidtrain.data.clips.sampling import check_covers, covering_clips
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.data.clips.workers import Batches, Board, Workers, process_context

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from vidtrain.data.clips.batch_transfer import HandOver
 from vidtrain.data.clips.dataset import EvalViews
-from vidtrain.data.clips.hand_over import HandOver
 from vidtrain.data.clips.stream import cut_clips
 from vidtrain.data.clips.workers import Batches, Board, Workers, process_context
 from vidtrain.data.readers.base import OpenVideo

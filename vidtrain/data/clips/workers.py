@@ -1,7 +1,7 @@
 """The decoding processes of a loader, and what is known when no batch comes.
 
 Each process notes which video it is at, so that one that stands still, or has died, can be named together with its
-video. How batches cross to the main process: `hand_over`.
+video. How batches cross to the main process: `batch_transfer`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from vidtrain.data.clips.hand_over import Piped, warn_once
+from vidtrain.data.clips.batch_transfer import Piped, warn_once
 from vidtrain.errors import LoaderError, VidtrainError
 
 log = logging.getLogger("vidtrain")

@@ -33,9 +33,9 @@ from vidtrain.data.jobs.parts import Part, writer
 from vidtrain.data.manifest.manifest import FeatureInfo
 from vidtrain.data.readers.timeline import Seconds, packed, unpacked
 from vidtrain.errors import ConfigError, DataError, VideoError
-from vidtrain.plain import as_dataclass, has_types, map_array, read_mapping
 from vidtrain.runs.atomic import make_parent, settle, whole_file
 from vidtrain.runs.sole_writer import LOCK, sole_writer
+from vidtrain.untrusted_data import as_dataclass, has_types, map_array, read_mapping
 
 FILE: Final = "features.json"
 JOURNAL: Final = "videos.jsonl"

@@ -18,9 +18,9 @@ from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import Manifest, StringArray, VideoData
 from vidtrain.data.readers.timeline import Seconds, Timeline, unpacked
 from vidtrain.errors import DataError
-from vidtrain.plain import map_array
 from vidtrain.runs.atomic import whole_file
 from vidtrain.types import BadVideo
+from vidtrain.untrusted_data import map_array
 
 
 def videos_of(manifest: Manifest) -> list[Video]:

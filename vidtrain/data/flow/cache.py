@@ -33,7 +33,7 @@ from vidtrain.data.flow.codes import STILL, Codes, encode
 from vidtrain.data.flow.files import SETTINGS, file_of, read_settings, video_id
 from vidtrain.data.flow.methods import FlowMethod
 from vidtrain.data.jobs.journal import write_report
-from vidtrain.data.jobs.making import Job, make_all, whole
+from vidtrain.data.jobs.output_files import Job, make_all, whole
 from vidtrain.data.jobs.parts import Part, PartMade, writer
 from vidtrain.data.jobs.pool import Executor
 from vidtrain.data.readers.base import VideoReader

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vidtrain.errors import ConfigError, VideoError
-from vidtrain.plain import read_mapping
+from vidtrain.untrusted_data import read_mapping
 
 SETTINGS: Final = "flow.json"
 _GLANCE: Final = 1 << 14  # bytes at either end of a video that its id is made of

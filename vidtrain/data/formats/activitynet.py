@@ -7,10 +7,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from vidtrain.data.formats._files.finish import empty_segments, finish, val_is_test
-from vidtrain.data.formats._files.places import find_by_name
+from vidtrain.data.formats._files.find_videos import find_by_name
 from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
-from vidtrain.data.formats._files.text import (
+from vidtrain.data.formats._files.split_checks import empty_segments, finish, val_is_test
+from vidtrain.data.formats._files.text_files import (
     BadRows,
     check_root,
     find_file,

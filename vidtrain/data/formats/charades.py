@@ -6,10 +6,10 @@ import csv
 import re
 from pathlib import Path
 
-from vidtrain.data.formats._files.finish import empty_segments, finish
-from vidtrain.data.formats._files.places import IMAGES_PER_SECOND, find_by_name
+from vidtrain.data.formats._files.find_videos import IMAGES_PER_SECOND, find_by_name
 from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
-from vidtrain.data.formats._files.text import BadRows, check_root, find_list, read_lines, some, without_gc
+from vidtrain.data.formats._files.split_checks import empty_segments, finish
+from vidtrain.data.formats._files.text_files import BadRows, check_root, find_list, read_lines, some, without_gc
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.manifest.splits import SplitOptions

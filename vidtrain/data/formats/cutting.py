@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vidtrain.data.formats._files.finish import SPLITS, classes_with, count_classes
-from vidtrain.data.formats._files.text import some
+from vidtrain.data.formats._files.split_checks import SPLITS, classes_with, count_classes
+from vidtrain.data.formats._files.text_files import some
 from vidtrain.data.manifest.grouping import MOST, find_grouping
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.manifest.splits import SplitOptions, assign_folds, find_groups, group_names, hold_out, strata_of

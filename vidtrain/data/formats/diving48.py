@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vidtrain.data.formats._files.finish import finish
-from vidtrain.data.formats._files.places import find_by_name
+from vidtrain.data.formats._files.find_videos import find_by_name
 from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
-from vidtrain.data.formats._files.text import BadRows, check_root, find_list, read_json
+from vidtrain.data.formats._files.split_checks import finish
+from vidtrain.data.formats._files.text_files import BadRows, check_root, find_list, read_json
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.manifest.splits import SplitOptions

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from vidtrain.data.features.files import read_info
 from vidtrain.data.features.index import times_of_clips
-from vidtrain.data.formats._files.text import check_root
+from vidtrain.data.formats._files.text_files import check_root
 from vidtrain.data.manifest.index import read_index
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.ranges import Range

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vidtrain.data.formats._files.finish import finish
-from vidtrain.data.formats._files.places import find_clips, skipped_note
-from vidtrain.data.formats._files.text import check_root, some, without_gc
+from vidtrain.data.formats._files.find_videos import find_clips, skipped_note
+from vidtrain.data.formats._files.split_checks import finish
+from vidtrain.data.formats._files.text_files import check_root, some, without_gc
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.files import is_folder, is_video, list_folders, scan, walk_videos
 from vidtrain.data.manifest.manifest import Manifest, VideoData

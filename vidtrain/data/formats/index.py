@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vidtrain.data.features.files import FILE
-from vidtrain.data.formats._files.text import check_root
+from vidtrain.data.formats._files.text_files import check_root
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.index import fetch_index, read_index
 from vidtrain.data.manifest.manifest import VideoData, joined

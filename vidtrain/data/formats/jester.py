@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vidtrain.data.formats._files import twentybn
-from vidtrain.data.formats._files.text import without_gc
+from vidtrain.data.formats._files.text_files import without_gc
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.types import FilePath
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vidtrain.data.formats._files.delimited import cut_csv
-from vidtrain.data.formats._files.finish import finish, val_is_test
-from vidtrain.data.formats._files.places import find_clips, skipped_note
+from vidtrain.data.formats._files.find_videos import find_clips, skipped_note
 from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
-from vidtrain.data.formats._files.text import (
+from vidtrain.data.formats._files.split_checks import finish, val_is_test
+from vidtrain.data.formats._files.text_files import (
     BadRows,
     check_root,
     find_file,

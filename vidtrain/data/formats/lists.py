@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from vidtrain.data.formats._files.delimited import LAYOUTS, check_options, read_table
-from vidtrain.data.formats._files.finish import finish
 from vidtrain.data.formats._files.frame_lists import is_frame_list, read_frame_list
 from vidtrain.data.formats._files.json_lists import read_json_list
 from vidtrain.data.formats._files.rows import Rows, build_manifest, number_labels
-from vidtrain.data.formats._files.text import BadRows, check_root, find_file, read_classes, without_gc
+from vidtrain.data.formats._files.split_checks import finish
+from vidtrain.data.formats._files.text_files import BadRows, check_root, find_file, read_classes, without_gc
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.files import Disk, is_video
 from vidtrain.data.manifest.manifest import Manifest, VideoData

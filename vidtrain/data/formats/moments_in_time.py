@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from vidtrain.data.formats._files.delimited import cut_csv
-from vidtrain.data.formats._files.finish import finish, val_is_test
-from vidtrain.data.formats._files.places import find_by_name
+from vidtrain.data.formats._files.find_videos import find_by_name
 from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
-from vidtrain.data.formats._files.text import BadRows, check_root, find_list, read_lines, without_gc
+from vidtrain.data.formats._files.split_checks import finish, val_is_test
+from vidtrain.data.formats._files.text_files import BadRows, check_root, find_list, read_lines, without_gc
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath

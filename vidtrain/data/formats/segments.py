@@ -21,15 +21,15 @@ import numpy as np
 from vidtrain.data.formats._files.annotation_record import Annotation, Annotations, check_size
 from vidtrain.data.formats._files.annotation_tables import TableColumns, names_times, read_annotation_table
 from vidtrain.data.formats._files.annotation_trees import read_annotation_json, read_eaf
-from vidtrain.data.formats._files.finish import SPLITS, finish, val_is_test
-from vidtrain.data.formats._files.places import find_by_name
+from vidtrain.data.formats._files.find_videos import find_by_name
 from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
-from vidtrain.data.formats._files.text import BadRows, check_root, find_file, read_classes, some, without_gc
+from vidtrain.data.formats._files.split_checks import SPLITS, finish, val_is_test
+from vidtrain.data.formats._files.text_files import BadRows, check_root, find_file, read_classes, some, without_gc
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.files import Disk, is_video, natural_key
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.manifest.splits import SplitOptions
-from vidtrain.data.readers.any import AnyReader
+from vidtrain.data.readers.any_path import AnyReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.data.readers.timeline import Timeline
 from vidtrain.errors import DataError, VideoError, did_you_mean, one_of

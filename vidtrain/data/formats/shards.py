@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from vidtrain.data.formats._files.finish import finish
 from vidtrain.data.formats._files.rows import Rows, build_manifest, number_labels
-from vidtrain.data.formats._files.text import BadRows, check_root, find_file, read_classes, some, without_gc
+from vidtrain.data.formats._files.split_checks import finish
+from vidtrain.data.formats._files.text_files import BadRows, check_root, find_file, read_classes, some, without_gc
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.formats.index import index
 from vidtrain.data.manifest.files import VIDEO_SUFFIXES, natural_key
@@ -18,11 +18,11 @@ from vidtrain.data.manifest.index import FILE
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
-from vidtrain.members import Member, ends_behind, walk_tar
-from vidtrain.plain import parse_json
 from vidtrain.ranges import takes
 from vidtrain.remote import is_url
+from vidtrain.tar_members import Member, ends_behind, walk_tar
 from vidtrain.types import FilePath, Regex
+from vidtrain.untrusted_data import parse_json
 
 _CLASSES: Final = "classes.txt"
 _SPLITS: Final = {"val": ("val", "valid", "validation", "dev"), "test": ("test",)}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidtrain.data.formats._files import twentybn
 from vidtrain.data.formats._files.rows import Rows
-from vidtrain.data.formats._files.text import BadRows, read_classes, read_json, without_gc
+from vidtrain.data.formats._files.text_files import BadRows, read_classes, read_json, without_gc
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from vidtrain.data.formats._files.column_files import Columns, read_columns
-from vidtrain.data.formats._files.finish import SPLITS, finish
 from vidtrain.data.formats._files.row_times import RowTimes, TimeColumns
 from vidtrain.data.formats._files.rows import Rows, build_manifest, number_labels
-from vidtrain.data.formats._files.text import BadRows, check_root, find_file, read_classes, without_gc
+from vidtrain.data.formats._files.split_checks import SPLITS, finish
+from vidtrain.data.formats._files.text_files import BadRows, check_root, find_file, read_classes, without_gc
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.files import Disk
 from vidtrain.data.manifest.manifest import VideoData

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vidtrain.data.formats._files.finish import finish
-from vidtrain.data.formats._files.places import find_by_name
+from vidtrain.data.formats._files.find_videos import find_by_name
 from vidtrain.data.formats._files.rows import Rows, build_manifest
-from vidtrain.data.formats._files.text import BadRows, check_root, read_classes, read_lines
+from vidtrain.data.formats._files.split_checks import finish
+from vidtrain.data.formats._files.text_files import BadRows, check_root, read_classes, read_lines
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.manifest.splits import SplitOptions

@@ -17,9 +17,9 @@ from typing import Any, Final, Generic, TextIO, TypeVar
 
 from vidtrain.data.jobs.parts import Part, files_of_parts
 from vidtrain.errors import DataError
-from vidtrain.members import size_of, stretch_of
-from vidtrain.plain import parse_json
 from vidtrain.runs.atomic import to_disk, write_csv
+from vidtrain.tar_members import size_of, stretch_of
+from vidtrain.untrusted_data import parse_json
 
 Entry = TypeVar("Entry")
 

@@ -1,7 +1,7 @@
 """A process that is asked one thing after the other, and that can be killed when an answer takes too long.
 
 Native code that hangs hears no exception and no signal handler of Python's; only the end of its process ends it. The
-workers of a DataLoader may not have children of multiprocessing; so this is a plain subprocess (see `serve`), which
+workers of a DataLoader may not have children of multiprocessing; so this is a plain subprocess (see `worker_loop`), which
 finds the modules that this process finds, and is sent a function, and then what to call it with:
 
     this process                         worker
@@ -28,8 +28,8 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from vidtrain.child_imports import command
-from vidtrain.data.jobs.serve import ASK, FUNCTION, HEAD, LENGTH, TELL, Answer, read_bytes, read_into, write_all
+from vidtrain.child_python_path import command
+from vidtrain.data.jobs.worker_loop import ASK, FUNCTION, HEAD, LENGTH, TELL, Answer, read_bytes, read_into, write_all
 from vidtrain.errors import VidtrainError
 
 try:
@@ -41,7 +41,7 @@ START_SECONDS: Final = 300.0
 """To start and to import what the function needs, torch from a slow disk on a busy machine."""
 LISTENER: Final = "worker"
 """What the name of the thread that takes in a worker's answers begins with; its process ID follows."""
-_START: Final = "from vidtrain.data.jobs.serve import main; main()"
+_START: Final = "from vidtrain.data.jobs.worker_loop import main; main()"
 _GRACE: Final = 1.0  # seconds that a worker may take to end by itself
 _END_SECONDS: Final = 5.0  # for a killed one to be gone; one that waits for a dead network disk cannot be killed
 _PIPE_BYTES: Final = 1 << 20

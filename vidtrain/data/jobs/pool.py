@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 from vidtrain.data.jobs.killable import START_SECONDS, Inbox, Worker, not_started, value_of
 from vidtrain.data.jobs.progress import ProgressBar
-from vidtrain.data.jobs.serve import Answer
+from vidtrain.data.jobs.worker_loop import Answer
 from vidtrain.errors import VideoError
 
 Item = TypeVar("Item")

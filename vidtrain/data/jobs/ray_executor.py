@@ -22,7 +22,7 @@ from importlib import import_module
 from typing import Any, Final, TypeVar
 
 from vidtrain import __version__
-from vidtrain.child_imports import processors
+from vidtrain.child_python_path import processors
 from vidtrain.data.jobs.pool import Outcome, Timeout, run
 from vidtrain.errors import ConfigError, VidtrainError
 
@@ -110,7 +110,7 @@ class RayExecutor:
 
 @contextmanager
 def _inside(folder: str) -> Iterator[None]:
-    """Ray's workers look for modules in the folder that it is started in: not in the user's, see `child_imports`."""
+    """Ray's workers look for modules in the folder it is started in: not in the user's, see `child_python_path`."""
     here = os.getcwd()  # noqa: PTH109
     os.chdir(folder)
     try:

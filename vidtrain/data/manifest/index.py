@@ -23,10 +23,10 @@ from filelock import FileLock
 
 from vidtrain.data.manifest.manifest import IntLists, Manifest, SegmentLists, StringArray, VideoData
 from vidtrain.errors import DataError
-from vidtrain.plain import map_array, parse_json, read_json
 from vidtrain.remote import read_bytes
 from vidtrain.runs.atomic import whole_file
 from vidtrain.store_cache import Cache, writing
+from vidtrain.untrusted_data import map_array, parse_json, read_json
 
 FILE = "index.json"
 _VERSION = 1

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.errors import DataError
-from vidtrain.plain import file_stamp, map_array
+from vidtrain.untrusted_data import file_stamp, map_array
 
 
 class SharesColumns:

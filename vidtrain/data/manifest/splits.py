@@ -238,7 +238,8 @@ def _search(paths: Sequence[str], group_by: str) -> list[str]:
 class SplitOptions:
     """How splits are cut from the training videos. Raises DataError for numbers that make no sense.
 
-    A format names group_by itself, since options/paths.py finds regular expressions and paths in what is written there.
+    A format names group_by itself, since options/path_options.py finds regular expressions and paths in what is
+    written there.
     """
 
     val_fraction: float = 0.15

@@ -18,11 +18,11 @@ from typing import Any, ClassVar, Protocol
 import av
 from tqdm import tqdm
 
-from vidtrain.child_imports import processors
+from vidtrain.child_python_path import processors
 from vidtrain.data.motion.scene import Yuv420
 from vidtrain.errors import DataError
-from vidtrain.plain import read_json
 from vidtrain.runs.atomic import whole_file
+from vidtrain.untrusted_data import read_json
 
 FPS = 16
 

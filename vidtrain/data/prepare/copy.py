@@ -9,13 +9,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.jobs.making import Job, whole
+from vidtrain.data.jobs.output_files import Job, whole
 from vidtrain.data.manifest.files import PACK_EXTENSION
 from vidtrain.data.prepare.frames import copy_size, timestamps
 from vidtrain.data.prepare.plan import Copy
 from vidtrain.data.readers.base import VideoReader
-from vidtrain.data.readers.pyav.convert import ImageArray
 from vidtrain.data.readers.pyav.reader import PyAVReader
+from vidtrain.data.readers.pyav.to_rgb import ImageArray
 from vidtrain.data.readers.pyav.truncation import missing_bytes
 from vidtrain.data.readers.streaming import walk
 from vidtrain.data.readers.timeline import Timeline

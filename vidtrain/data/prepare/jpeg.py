@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from vidtrain.data.readers.jpeg_pack import write_pack
-from vidtrain.data.readers.pyav.convert import ImageArray
+from vidtrain.data.readers.pyav.to_rgb import ImageArray
 from vidtrain.types import VideoInfo
 
 

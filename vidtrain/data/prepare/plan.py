@@ -16,8 +16,8 @@ from typing import Any, Final
 from vidtrain.data.jobs.journal import Journal, Stamp, stamp_of
 from vidtrain.data.jobs.parts import Part
 from vidtrain.data.manifest.files import is_video
-from vidtrain.members import name_of
-from vidtrain.plain import as_dataclass, is_below
+from vidtrain.tar_members import name_of
+from vidtrain.untrusted_data import as_dataclass, is_below
 
 JOURNAL: Final = "copies.jsonl"
 

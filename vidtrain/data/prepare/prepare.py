@@ -25,7 +25,7 @@ from typing import Any, Final
 import numpy as np
 
 from vidtrain.data.jobs.journal import Journal, stamp_of, write_report
-from vidtrain.data.jobs.making import Job, make_all
+from vidtrain.data.jobs.output_files import Job, make_all
 from vidtrain.data.jobs.parts import Part, PartMade, writer
 from vidtrain.data.jobs.pool import Executor
 from vidtrain.data.manifest.index import write_index

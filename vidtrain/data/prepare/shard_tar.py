@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidtrain.data.jobs.journal import stamp_of
-from vidtrain.data.jobs.making import Job, whole
+from vidtrain.data.jobs.output_files import Job, whole
 from vidtrain.data.manifest.files import suffix_of
-from vidtrain.data.prepare.sample import ShardSample
+from vidtrain.data.prepare.shard_sample import ShardSample
 from vidtrain.errors import DataError, VideoError
-from vidtrain.members import Member, open_bytes, walk_tar
+from vidtrain.tar_members import Member, open_bytes, walk_tar
 
 
 @dataclass(frozen=True)

@@ -25,21 +25,21 @@ from typing import Any, Final
 import numpy as np
 
 from vidtrain.data.jobs.journal import REPORT, Journal, Stamp, stamp_of, write_report
-from vidtrain.data.jobs.making import make_all
+from vidtrain.data.jobs.output_files import make_all
 from vidtrain.data.jobs.parts import Part, PartMade, writer
 from vidtrain.data.jobs.pool import Executor
 from vidtrain.data.manifest.index import FILE as INDEX
 from vidtrain.data.manifest.index import write_index
 from vidtrain.data.manifest.manifest import StringArray, VideoData
 from vidtrain.data.prepare.prepare import check_output
-from vidtrain.data.prepare.sample import ShardSample, samples_of
+from vidtrain.data.prepare.shard_sample import ShardSample, samples_of
 from vidtrain.data.prepare.shard_tar import Shard, ShardJob, members_of, write_shard
 from vidtrain.data.settings import ShardConfig
 from vidtrain.errors import ConfigError, DataError
-from vidtrain.members import Member
-from vidtrain.plain import as_dataclass, is_below
 from vidtrain.runs.atomic import whole_file
+from vidtrain.tar_members import Member
 from vidtrain.types import BadVideo
+from vidtrain.untrusted_data import as_dataclass, is_below
 
 JOURNAL: Final = "shards.jsonl"
 CLASSES: Final = "classes.txt"

@@ -27,7 +27,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from vidtrain.data.prepare.frames import Times
-from vidtrain.data.readers.pyav.convert import ONE_THREAD, ImageArray
+from vidtrain.data.readers.pyav.to_rgb import ONE_THREAD, ImageArray
 from vidtrain.errors import ConfigError
 
 ENCODER: Final = "libx264"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from vidtrain.data.readers.base import OpenVideo, VideoReader
-from vidtrain.data.readers.pyav.convert import scaled
 from vidtrain.data.readers.pyav.reader import slots_of
+from vidtrain.data.readers.pyav.to_rgb import scaled
 from vidtrain.errors import DataError, VideoError
 from vidtrain.types import Frames, Indices, VideoInfo
 

@@ -25,7 +25,7 @@ from vidtrain.data.jobs.killable import START_SECONDS, TookTooLong, Worker, Work
 from vidtrain.data.readers.base import OpenVideo, VideoReader
 from vidtrain.data.readers.pyav.reader import slots_of
 from vidtrain.errors import VideoError
-from vidtrain.members import size_of
+from vidtrain.tar_members import size_of
 from vidtrain.types import Frames, Indices, VideoInfo
 
 _T = TypeVar("_T")

@@ -31,9 +31,9 @@ from av.video.frame import VideoFrame
 
 from vidtrain.data.manifest.files import natural_key
 from vidtrain.data.readers.base import OpenVideo
-from vidtrain.data.readers.pyav.convert import Converter, Orientation
 from vidtrain.data.readers.pyav.opening import packet_of
 from vidtrain.data.readers.pyav.reader import slots_of
+from vidtrain.data.readers.pyav.to_rgb import Converter, Orientation
 from vidtrain.errors import VideoError, one_of
 from vidtrain.types import Frames, Indices, VideoInfo
 

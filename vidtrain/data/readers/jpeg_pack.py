@@ -32,11 +32,11 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from vidtrain.data.readers.base import OpenVideo
-from vidtrain.data.readers.pyav.convert import Converter, Orientation
 from vidtrain.data.readers.pyav.opening import packet_of
 from vidtrain.data.readers.pyav.reader import slots_of
+from vidtrain.data.readers.pyav.to_rgb import Converter, Orientation
 from vidtrain.errors import VideoError
-from vidtrain.members import open_bytes, stretch_of
+from vidtrain.tar_members import open_bytes, stretch_of
 from vidtrain.types import Frames, Indices, VideoInfo
 
 _MAGIC: Final = b"VIDJPACK"

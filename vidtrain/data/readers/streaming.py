@@ -14,8 +14,8 @@ import av
 import numpy as np
 
 from vidtrain.data.readers.base import OpenVideo
-from vidtrain.data.readers.pyav.convert import Converter
 from vidtrain.data.readers.pyav.reader import PyAVVideo
+from vidtrain.data.readers.pyav.to_rgb import Converter
 from vidtrain.errors import VideoError
 from vidtrain.types import Frames, Indices
 

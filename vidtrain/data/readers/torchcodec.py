@@ -20,14 +20,14 @@ from typing import Annotated, Any, Final
 import numpy as np
 
 from vidtrain.data.readers.base import OpenVideo
-from vidtrain.data.readers.checked import CheckedVideo
+from vidtrain.data.readers.external_library import CheckedVideo
 from vidtrain.data.readers.guarded import Guarded
-from vidtrain.data.readers.pyav.convert import Orientation, scaled
 from vidtrain.data.readers.pyav.packet_table import false_keys, loses_palette
 from vidtrain.data.readers.pyav.reader import PyAVVideo
+from vidtrain.data.readers.pyav.to_rgb import Orientation, scaled
 from vidtrain.errors import ConfigError, VideoError
-from vidtrain.members import mapped, stretch_of
 from vidtrain.ranges import LONGEST, Range
+from vidtrain.tar_members import mapped, stretch_of
 from vidtrain.types import Frames, Indices
 
 _CONTAINERS: Final = ("mov", "matroska", "avi", "flv", "gif")

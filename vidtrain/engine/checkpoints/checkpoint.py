@@ -22,7 +22,7 @@ from torch import nn
 
 from vidtrain import __version__, torch_files
 from vidtrain.engine.checkpoints.background import Background, copied
-from vidtrain.engine.checkpoints.content import Average, check_content, check_optimizer
+from vidtrain.engine.checkpoints.content_checks import Average, check_content, check_optimizer
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.devices.memory_format import match_layout
 from vidtrain.errors import CheckpointError, ConfigError

@@ -33,10 +33,10 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from vidtrain import torch_files
-from vidtrain.engine.checkpoints.content import Average
+from vidtrain.engine.checkpoints.content_checks import Average
 from vidtrain.engine.devices.distributed import World
 from vidtrain.errors import CheckpointError
-from vidtrain.plain import check_regular
+from vidtrain.untrusted_data import check_regular
 
 log = logging.getLogger("vidtrain")
 

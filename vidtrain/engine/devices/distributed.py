@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vidtrain.engine.devices.environment import local_process_count, process_count
-from vidtrain.engine.devices.waiting import MARGIN, SPEAK, WAIT_LIMIT, Watch
+from vidtrain.engine.devices.heartbeats import MARGIN, SPEAK, WAIT_LIMIT, Watch
 from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.ranges import LONGEST
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from vidtrain.engine.checkpoints.content import restore_rng, rng_state
+from vidtrain.engine.checkpoints.content_checks import restore_rng, rng_state
 from vidtrain.engine.parameters import train_mode
 from vidtrain.engine.settings import CompileMode
 from vidtrain.engine.speed.timing import rate, synchronise

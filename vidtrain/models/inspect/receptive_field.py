@@ -24,11 +24,11 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
-from vidtrain.models.layers.coordinate_rules import RULES, no_rule
-from vidtrain.models.layers.coordinate_windows import NOTHING, UnknownOperatorError, is_spread, lean
-from vidtrain.models.layers.example import as_input, input_shapes
+from vidtrain.models.inspect.coordinate_rules import RULES, no_rule
+from vidtrain.models.inspect.coordinate_windows import NOTHING, UnknownOperatorError, is_spread, lean
+from vidtrain.models.layers.example_inputs import as_input, input_shapes
+from vidtrain.models.layers.layer_outputs import channels_second, first_tensor
 from vidtrain.models.layers.model_copy import copy_on_cpu
-from vidtrain.models.layers.outputs import channels_second, first_tensor
 
 Field = tuple[int, int, int]
 """T x H x W pixels of the input."""

@@ -17,9 +17,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidtrain.models.inspect.receptive_field import Field, receptive_fields
-from vidtrain.models.layers.example import as_input, input_shapes
+from vidtrain.models.layers.example_inputs import as_input, input_shapes
+from vidtrain.models.layers.layer_outputs import channels_second, first_tensor
 from vidtrain.models.layers.model_copy import copy_on_meta
-from vidtrain.models.layers.outputs import channels_second, first_tensor
 
 _POOLS: dict[type[nn.Module], str] = {
     pooling._MaxPoolNd: "Pool",

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
-from vidtrain.models.layers.outputs import channels_second, first_tensor
+from vidtrain.models.layers.layer_outputs import channels_second, first_tensor
 
 LAYERS = ("features", "embed")
 """What models offer by themselves; every other layer is named by its module."""

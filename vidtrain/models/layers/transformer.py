@@ -15,7 +15,7 @@ from torch import nn
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
-from vidtrain.models.layers.depth import LayerNumbers
+from vidtrain.models.layers.layer_depth import LayerNumbers
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
 """Cosines and sines (N, D of a head) by which queries and keys are turned, neighbouring channels being pairs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vidtrain.models.weights.expects import Expects
+from vidtrain.models.weights.expected_clips import Expects
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, classes
 
 _KEYS = {"conv1.weight", "conv3a.weight", "conv5b.weight", "fc6.weight"}

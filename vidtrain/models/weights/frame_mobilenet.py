@@ -16,7 +16,7 @@ from torch import nn
 from vidtrain.models.layers.frame_mobilenet import BLOCKS
 from vidtrain.models.layers.frame_resnet import MOBILENET
 from vidtrain.models.weights import mit_tsm
-from vidtrain.models.weights.expects import IMAGENET, Expects
+from vidtrain.models.weights.expected_clips import IMAGENET, Expects
 from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, rename
 
 _LAST = {"base_model.features.17.conv.2.weight": (320, 960, 1, 1), "base_model.features.18.0.weight": (1280, 320, 1, 1)}

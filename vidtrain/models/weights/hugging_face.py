@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from vidtrain.errors import CheckpointError
-from vidtrain.models.weights.expects import Colours, Expects
+from vidtrain.models.weights.expected_clips import Colours, Expects
 from vidtrain.models.weights.metadata import Beside, Said
 
 _ACTS = {

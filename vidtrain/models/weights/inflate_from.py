@@ -15,9 +15,9 @@ from vidtrain.models.layers.backbone2d import ImageBackbone, TimmBackbone, image
 from vidtrain.models.layers.frame_mobilenet import FrameMobileNet
 from vidtrain.models.layers.frame_resnet import FrameResNet
 from vidtrain.models.weights.download import downloading
-from vidtrain.models.weights.expects import NOTHING, Expects
+from vidtrain.models.weights.expected_clips import NOTHING, Expects
 from vidtrain.models.weights.from_2d import start_from_2d
-from vidtrain.models.weights.image_names import named_for
+from vidtrain.models.weights.image_network_names import named_for
 from vidtrain.models.weights.load import LoadReport
 from vidtrain.models.weights.read import Weights, read_weights, without_prefix
 from vidtrain.remote import is_url

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vidtrain.errors import CheckpointError
-from vidtrain.models.weights.expects import NOTHING, Expects
+from vidtrain.models.weights.expected_clips import NOTHING, Expects
 from vidtrain.models.weights.metadata import Said
 
 State = dict[str, torch.Tensor]

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from vidtrain.errors import CheckpointError, one_of
-from vidtrain.models.layers.positions import fit_tables
+from vidtrain.models.layers.position_tables import fit_tables
 from vidtrain.models.layers.transformer import Attention
-from vidtrain.models.weights.expects import NOTHING, Expects
+from vidtrain.models.weights.expected_clips import NOTHING, Expects
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, shapes_of
 from vidtrain.models.weights.read import Weights, read_weights
 from vidtrain.models.weights.recognise import COUNTER, LAYOUTS, recognise

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vidtrain.errors import CheckpointError
-from vidtrain.plain import LONGEST_TEXT, check_plain, read_mapping
+from vidtrain.untrusted_data import LONGEST_TEXT, check_plain, read_mapping
 
 SECTION: Final = "vidtrain"
 """Key of a config.json that `vidtrain publish` has written, under which all stands that vidtrain reads of it."""

@@ -19,7 +19,7 @@ from vidtrain.models.layers.frame_mobilenet import FrameMobileNet
 from vidtrain.models.layers.frame_resnet import RESNETS, FrameResNet, Spec
 from vidtrain.models.layers.nonlocal_block import NonLocal
 from vidtrain.models.tsm import NONLOCAL_5 as _PRESET
-from vidtrain.models.weights.expects import IMAGENET, Expects
+from vidtrain.models.weights.expected_clips import IMAGENET, Expects
 from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, not_here, rename
 
 _BLOCK = r"base_model\.layer[1-4]\.\d+\."

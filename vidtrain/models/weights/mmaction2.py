@@ -17,7 +17,7 @@ from vidtrain.models.layers.nonlocal_block import NonLocalBlock
 from vidtrain.models.layers.resnet3d import ResNet3d
 from vidtrain.models.slowfast import SlowFast
 from vidtrain.models.weights import mit_tsm
-from vidtrain.models.weights.expects import IMAGENET, KINETICS, SLOWFAST, Expects, by_model, clips
+from vidtrain.models.weights.expected_clips import IMAGENET, KINETICS, SLOWFAST, Expects, by_model, clips
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, classes, rename
 from vidtrain.models.weights.resnet_fits import fit_resnet, flat, match_eps, match_shortcut, shortcut_notes
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from vidtrain.models.layers.resnet3d import Triple
 from vidtrain.models.movinet import SIZES, Size, Stage
-from vidtrain.models.weights.expects import Expects
+from vidtrain.models.weights.expected_clips import Expects
 from vidtrain.models.weights.layout import (
     Fit,
     Layout,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from vidtrain.models.weights.expects import SLOWFAST, Expects, clips
+from vidtrain.models.weights.expected_clips import SLOWFAST, Expects, clips
 from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, always, any_key, classes, count, rename
 from vidtrain.models.weights.vit_names import merged
 

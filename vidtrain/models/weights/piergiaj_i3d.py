@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vidtrain.models.layers.inception import FULL_WIDTH
-from vidtrain.models.weights.expects import HALF, Expects
+from vidtrain.models.weights.expected_clips import HALF, Expects
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, classes, rename
 
 _STEM = "Conv3d_1a_7x7.conv3d.weight"

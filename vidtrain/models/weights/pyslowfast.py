@@ -13,7 +13,7 @@ from torch import nn
 
 from vidtrain.models.layers.nonlocal_block import NonLocalBlock
 from vidtrain.models.slowfast import SlowFast
-from vidtrain.models.weights.expects import SLOWFAST, Expects, by_model
+from vidtrain.models.weights.expected_clips import SLOWFAST, Expects, by_model
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename
 from vidtrain.models.weights.metadata import Beside, Said
 from vidtrain.models.weights.resnet_fits import CLIPS, fit_resnet, flat, match_shortcut, shortcut_notes

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from vidtrain.models.weights.expects import SLOWFAST, Expects, by_model
+from vidtrain.models.weights.expected_clips import SLOWFAST, Expects, by_model
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename
 from vidtrain.models.weights.resnet_fits import CLIPS, fit_resnet, flat, match_shortcut, shortcut_notes
 

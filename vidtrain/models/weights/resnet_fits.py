@@ -13,7 +13,7 @@ from torch import nn
 
 from vidtrain.models import c2d_resnet, csn, i3d_resnet, r2plus1d_resnet, slow_resnet, slowfast, x3d
 from vidtrain.models.layers.resnet3d import DEPTHS, PRESETS, STAGES
-from vidtrain.models.weights.expects import Expects, clips
+from vidtrain.models.weights.expected_clips import Expects, clips
 from vidtrain.models.weights.layout import Fit, Shapes, State, classes, count
 
 _EPS = 1e-5  # of every BatchNorm here

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from torch import nn
 
 from vidtrain.errors import ConfigError, one_of
-from vidtrain.models.weights.expects import IMAGENET, Expects
+from vidtrain.models.weights.expected_clips import IMAGENET, Expects
 
 if TYPE_CHECKING:
     from vidtrain.models.weights.load import LoadReport

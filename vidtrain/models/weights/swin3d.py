@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidtrain.models.weights.expects import IMAGENET, Expects, clips
+from vidtrain.models.weights.expected_clips import IMAGENET, Expects, clips
 from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, always, any_key, classes, count, rename
 
 _INDEX = ".relative_position_index"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vidtrain.models.weights import hugging_face, pyslowfast
-from vidtrain.models.weights.expects import HALF, SLOWFAST, Expects, clips
+from vidtrain.models.weights.expected_clips import HALF, SLOWFAST, Expects, clips
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, nothing_stated, rename
 from vidtrain.models.weights.metadata import Said
 from vidtrain.models.weights.vit_names import HUGGING_FACE, read_options, size_of

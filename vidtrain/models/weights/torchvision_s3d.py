@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vidtrain.models.layers.inception import FULL_WIDTH
-from vidtrain.models.weights.expects import KINETICS, Expects
+from vidtrain.models.weights.expected_clips import KINETICS, Expects
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, classes, rename
 from vidtrain.models.weights.piergiaj_i3d import linear_head
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from vidtrain.errors import CheckpointError
-from vidtrain.models.weights.expects import KINETICS, Expects
+from vidtrain.models.weights.expected_clips import KINETICS, Expects
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, classes, count
 
 _STEM = "stem.0.weight"

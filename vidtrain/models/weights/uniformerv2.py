@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidtrain.models.weights.expects import SLOWFAST, Expects, by_model
+from vidtrain.models.weights.expected_clips import SLOWFAST, Expects, by_model
 from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, rename
 from vidtrain.models.weights.vit_names import size_of
 

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from vidtrain.errors import CheckpointError
-from vidtrain.models.layers.positions import sincos_table
+from vidtrain.models.layers.position_tables import sincos_table
 from vidtrain.models.weights import hugging_face
-from vidtrain.models.weights.expects import IMAGENET, Expects
+from vidtrain.models.weights.expected_clips import IMAGENET, Expects
 from vidtrain.models.weights.layout import (
     Fit,
     Layout,

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidtrain.models.layers.positions import likely_grid
+from vidtrain.models.layers.position_tables import likely_grid
 from vidtrain.models.weights import hugging_face
-from vidtrain.models.weights.expects import HALF, clips
+from vidtrain.models.weights.expected_clips import HALF, clips
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, always, any_key, rename, shapes_of
 from vidtrain.models.weights.vit_names import HUGGING_FACE, merged, read_options
 

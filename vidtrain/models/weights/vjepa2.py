@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vidtrain.models.weights import hugging_face
-from vidtrain.models.weights.expects import IMAGENET, Expects, clips
+from vidtrain.models.weights.expected_clips import IMAGENET, Expects, clips
 from vidtrain.models.weights.layout import (
     Fit,
     Layout,

@@ -13,7 +13,7 @@ from typing import Any, Final
 import yaml  # type: ignore[import-untyped]
 
 from vidtrain.errors import ConfigError
-from vidtrain.plain import MOST_DEPTH, MOST_NODES, check_plain, check_regular
+from vidtrain.untrusted_data import MOST_DEPTH, MOST_NODES, check_plain, check_regular
 
 _LARGEST: Final = 1 << 20  # bytes of a file
 _MOST_BASES: Final = 16  # files that a Python configuration is based on, in all

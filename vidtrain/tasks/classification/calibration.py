@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vidtrain.errors import CheckpointError
-from vidtrain.plain import as_dataclass
+from vidtrain.untrusted_data import as_dataclass
 
 LOWEST: Final = 0.05
 HIGHEST: Final = 20.0

@@ -43,7 +43,7 @@ class ClassScores:
     classes).
 
     The columns of `predictions` hold besides: view_hits bool (n, MOST_VIEWS), whether the answer by at most 1, 2, ...
-    of a video's views is right, those of vidtrain/view_order.py; view_count int64 (n,), how many it has.
+    of a video's views is right, those of vidtrain/view_subsets.py; view_count int64 (n,), how many it has.
     """
 
     probs: Tensor

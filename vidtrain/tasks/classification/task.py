@@ -19,7 +19,7 @@ from vidtrain.tasks.classification.predictions import PredictionsFile
 from vidtrain.tasks.classification.scores import MOST_VIEWS, ClassScores
 from vidtrain.tasks.task import Forward, Predictions
 from vidtrain.types import Batch
-from vidtrain.view_order import spread_views
+from vidtrain.view_subsets import spread_views
 
 
 class Classification:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from vidtrain.data.formats._files.text import BadRows
+from vidtrain.data.formats._files.text_files import BadRows
 from vidtrain.errors import DataError
 
 MOST_BYTES: Final = 1 << 29

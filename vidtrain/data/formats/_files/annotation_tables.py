@@ -13,7 +13,7 @@ import numpy as np
 
 from vidtrain.data.formats._files.annotation_record import POINTS, Annotations, Toggles
 from vidtrain.data.formats._files.delimited import SEPARATORS, cut_csv, find_separator
-from vidtrain.data.formats._files.text import read_lines
+from vidtrain.data.formats._files.text_files import read_lines
 from vidtrain.errors import DataError, one_of
 
 # lower case, with one space for _ - and spaces; the more exact name first

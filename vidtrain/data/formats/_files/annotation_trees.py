@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from xml.parsers import expat
 
 from vidtrain.data.formats._files.annotation_record import POINTS, Annotations, Toggles, seconds_of
-from vidtrain.data.formats._files.text import read_json
+from vidtrain.data.formats._files.text_files import read_json
 from vidtrain.errors import DataError
 
 _DEEPEST: Final = 32  # elements of XML within each other; ELAN has 5

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from vidtrain.data.formats._files.delimited import SEPARATORS, cut_csv, find_separator
-from vidtrain.data.formats._files.text import BadRows, read_json, read_lines
+from vidtrain.data.formats._files.text_files import BadRows, read_json, read_lines
 from vidtrain.data.manifest.files import is_video
 from vidtrain.errors import DataError, did_you_mean, one_of
-from vidtrain.plain import parse_json
+from vidtrain.untrusted_data import parse_json
 
 
 @dataclass

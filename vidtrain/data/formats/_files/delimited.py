@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from vidtrain.data.formats._files.places import IMAGES_PER_SECOND
+from vidtrain.data.formats._files.find_videos import IMAGES_PER_SECOND
 from vidtrain.data.formats._files.rows import Rows, whole_number
-from vidtrain.data.formats._files.text import BadRows, read_lines
+from vidtrain.data.formats._files.text_files import BadRows, read_lines
 from vidtrain.data.manifest.files import Disk, is_video
 from vidtrain.errors import DataError, did_you_mean, one_of
 

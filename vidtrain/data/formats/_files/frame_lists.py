@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vidtrain.data.formats._files.rows import Rows
-from vidtrain.data.formats._files.text import BadRows, read_lines
-from vidtrain.plain import check_regular
+from vidtrain.data.formats._files.text_files import BadRows, read_lines
+from vidtrain.untrusted_data import check_regular
 
 # the first name is misspelt in the published files
 _HEADERS = tuple(f"original_{name}_id video_id frame_id path labels" for name in ("vido", "video"))

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vidtrain.data.formats._files.places import IMAGES_PER_SECOND
+from vidtrain.data.formats._files.find_videos import IMAGES_PER_SECOND
 from vidtrain.data.formats._files.rows import Rows
-from vidtrain.data.formats._files.text import BadRows, read_json
+from vidtrain.data.formats._files.text_files import BadRows, read_json
 from vidtrain.errors import DataError
 
 _EXPECTED = "an object with filename, frame_dir or video_dir, and label"

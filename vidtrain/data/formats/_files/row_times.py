@@ -16,7 +16,7 @@ from vidtrain.data.formats._files.annotation_tables import (
     find_column,
 )
 from vidtrain.data.formats._files.column_files import Columns
-from vidtrain.data.formats._files.text import BadRows
+from vidtrain.data.formats._files.text_files import BadRows
 
 _FIRST = 100  # rows in which a column that nobody named has to hold numbers
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")

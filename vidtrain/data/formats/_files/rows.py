@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.formats._files.text import BadRows, some
+from vidtrain.data.formats._files.text_files import BadRows, some
 from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray
 from vidtrain.errors import did_you_mean
 

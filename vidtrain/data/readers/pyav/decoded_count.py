@@ -7,13 +7,13 @@ from typing import Final
 
 from av.video.frame import VideoFrame
 
-from vidtrain.data.readers.pyav.damage import filled, fingerprint, look_for
+from vidtrain.data.readers.pyav.damaged_packets import filled, fingerprint, look_for
 from vidtrain.data.readers.pyav.frame_numbers import TemporalReferences, skip_test
-from vidtrain.data.readers.pyav.holes import Holes, find_holes
+from vidtrain.data.readers.pyav.frame_times import timing
 from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, true_keyframes
+from vidtrain.data.readers.pyav.lost_packets import Holes, find_holes
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.packet_table import stores_no_pts
-from vidtrain.data.readers.pyav.timing import timing
 from vidtrain.errors import VideoError
 
 _STARTS_ANYWHERE: Final = frozenset(

@@ -3,7 +3,8 @@
 A broken picture spoils those that refer to it, directly or through others, and FFmpeg marks the broken one at best.
 Here a frame is refused as well when, between the keyframe that it is decoded from and itself, a packet did not become
 a sound picture: one that the decoder complains of, that comes out marked as corrupt, that does not come out at all,
-whose damage shows in its bytes (see `damage`) or behind which others are missing (see `holes` and `frame_numbers`).
+whose damage shows in its bytes (see `damaged_packets`) or behind which others are missing (see `lost_packets` and
+`frame_numbers`).
 Packets that no other refers to spoil nothing. Where zeros may stand in place of data that the decoder does not miss,
 the run is decoded once more with something else in their place, and frames that come out different are refused.
 
@@ -25,14 +26,14 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vidtrain.data.readers.pyav.damage import filled, fingerprint, look_for
+from vidtrain.data.readers.pyav.damaged_packets import filled, fingerprint, look_for
 from vidtrain.data.readers.pyav.decoded_count import Counted
 from vidtrain.data.readers.pyav.frame_numbers import skip_test
+from vidtrain.data.readers.pyav.frame_times import Timing, timing
 from vidtrain.data.readers.pyav.opening import OpenFile
-from vidtrain.data.readers.pyav.packed import PackedTable, scan_packed, units
+from vidtrain.data.readers.pyav.packed_avi import PackedTable, scan_packed, units
 from vidtrain.data.readers.pyav.packet_table import PacketTable, scan
 from vidtrain.data.readers.pyav.references import unreferred_test
-from vidtrain.data.readers.pyav.timing import Timing, timing
 from vidtrain.errors import VideoError
 
 _NEAR: Final = 64  # packets that are read over rather than sought
@@ -48,7 +49,7 @@ class ShownFrames(Protocol):
 
     @property
     def packed(self) -> bool:
-        """True for MPEG-4 with two pictures in some packets, see `vidtrain.data.readers.pyav.packed`."""
+        """True for MPEG-4 with two pictures in some packets, see `vidtrain.data.readers.pyav.packed_avi`."""
         ...
 
     @property

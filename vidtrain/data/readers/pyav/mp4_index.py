@@ -16,11 +16,11 @@ from typing import BinaryIO, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.readers.pyav.boxes import boxes
+from vidtrain.data.readers.pyav.container_bytes import boxes
+from vidtrain.data.readers.pyav.frame_times import stuck
 from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, true_keyframes
 from vidtrain.data.readers.pyav.opening import OpenFile
-from vidtrain.data.readers.pyav.timing import stuck
-from vidtrain.members import open_bytes
+from vidtrain.tar_members import open_bytes
 
 _KEYFRAME, _DISCARD = 1, 2  # AVINDEX_KEYFRAME, AVINDEX_DISCARD_FRAME
 _MOST_KEYS: Final = 512  # keyframes that are looked at; with more the packets are read

@@ -17,9 +17,9 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vidtrain.data.readers.pyav.boxes import Glance, glance
+from vidtrain.data.readers.pyav.container_bytes import Glance, glance
 from vidtrain.errors import VideoError
-from vidtrain.members import size_of, stretch_of
+from vidtrain.tar_members import size_of, stretch_of
 
 # Only local files, and parts of them: a text file called .mp4 may be a playlist, and FFmpeg would follow the addresses
 # in it.
@@ -54,7 +54,7 @@ class OpenFile:
         """Open a local file under any name, or a member of a tar file.
 
         Args:
-            path: the file, see `vidtrain.members`.
+            path: the file, see `vidtrain.tar_members`.
             timeout: seconds that FFmpeg may search for a packet; None means as long as it takes.
 
         Raises:

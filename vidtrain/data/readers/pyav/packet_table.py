@@ -25,14 +25,14 @@ import numpy.typing as npt
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from vidtrain.data.readers.pyav.damage import look_for
+from vidtrain.data.readers.pyav.damaged_packets import look_for
 from vidtrain.data.readers.pyav.frame_numbers import TemporalReferences, skip_test
-from vidtrain.data.readers.pyav.holes import NO_HOLES, Holes, find_holes
+from vidtrain.data.readers.pyav.frame_times import allows_new_clocks, jump_ticks, stuck
 from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, refers_ahead_test, true_keyframes
+from vidtrain.data.readers.pyav.lost_packets import NO_HOLES, Holes, find_holes
 from vidtrain.data.readers.pyav.mp4_index import read_index
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.references import VOP, unreferred_test
-from vidtrain.data.readers.pyav.timing import allows_new_clocks, jump_ticks, stuck
 from vidtrain.types import Indices
 
 # Decoders, by FFmpeg's name, that give pictures in the order of their pts, one a packet.
@@ -65,7 +65,7 @@ class PacketTable:
     false_keys: packets that the container marks as keyframes and that are none, see
         `vidtrain.data.readers.pyav.keyframes`.
     damaged: packets that are damaged; 0 when nobody looked.
-    doubtful: packets that may be damaged, see `vidtrain.data.readers.pyav.damage`; none when nobody looked.
+    doubtful: packets that may be damaged, see `vidtrain.data.readers.pyav.damaged_packets`; none when nobody looked.
     holes: packets that are damaged or behind which others are missing.
     """
 

@@ -25,9 +25,9 @@ from typing import Annotated
 import av
 import numpy as np
 
-from vidtrain.data.readers.pyav.convert import Converter, Orientation
 from vidtrain.data.readers.pyav.decoding import ShownFrames, find_frames
 from vidtrain.data.readers.pyav.opening import OpenFile
+from vidtrain.data.readers.pyav.to_rgb import Converter, Orientation
 from vidtrain.errors import VideoError
 from vidtrain.ranges import LONGEST, Range
 from vidtrain.types import Frames, Indices, VideoInfo

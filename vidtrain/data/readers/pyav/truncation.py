@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO, Final
 
-from vidtrain.members import open_bytes, size_of
+from vidtrain.tar_members import open_bytes, size_of
 
 _MP4_STARTS: Final = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
 _MP4_BOXES: Final = (*_MP4_STARTS, b"moof", b"mfra", b"sidx", b"ssix", b"uuid", b"meta", b"emsg", b"prft", b"udta")

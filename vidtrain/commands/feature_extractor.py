@@ -23,8 +23,8 @@ from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.errors import ConfigError
 from vidtrain.hub_folder import checkpoint_file, load_trained
+from vidtrain.options.checkpoint_config import with_values
 from vidtrain.options.invocation import Invocation
-from vidtrain.options.stored import with_values
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from vidtrain.members import open_bytes
+from vidtrain.tar_members import open_bytes
 
 _MP4_STARTS: Final = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
 _MATROSKA_START: Final = b"\x1a\x45\xdf\xa3"

@@ -20,12 +20,12 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vidtrain.data.readers.pyav.convert import Converter, Orientation
 from vidtrain.data.readers.pyav.opening import STRICT, default_video
+from vidtrain.data.readers.pyav.to_rgb import Converter, Orientation
 from vidtrain.errors import VideoError
-from vidtrain.live.clock import StreamClock
 from vidtrain.live.settings import LiveConfig
 from vidtrain.live.sources import SourceKind, StreamSource, open_source
+from vidtrain.live.timestamps import StreamClock
 from vidtrain.types import Frames, VideoInfo
 
 log = logging.getLogger("vidtrain")

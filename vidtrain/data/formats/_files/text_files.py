@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
 
 from vidtrain.errors import DataError, did_you_mean
-from vidtrain.plain import check_regular
 from vidtrain.remote import check_url, is_url
 from vidtrain.store_cache import local_file
+from vidtrain.untrusted_data import check_regular
 
 _Options = ParamSpec("_Options")
 _Result = TypeVar("_Result")

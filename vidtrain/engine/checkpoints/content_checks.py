@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from vidtrain import torch_files
 from vidtrain.errors import CheckpointError, VidtrainError
-from vidtrain.plain import check_plain
+from vidtrain.untrusted_data import check_plain
 
 _SHARDS = re.compile(r"last\.\d+\.shards")  # a name, never a path
 _SPARE_BYTES = 1 << 26

@@ -11,7 +11,7 @@ import numpy as np
 import yaml  # type: ignore[import-untyped]
 
 from vidtrain.data.checks.stats import Stats
-from vidtrain.options.paths import literal
+from vidtrain.options.path_options import literal
 from vidtrain.reports.table import counted
 from vidtrain.terminal import printable
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
-from vidtrain.data.formats._files.text import some
+from vidtrain.data.formats._files.text_files import some
 from vidtrain.data.manifest.files import (
     VIDEO_SUFFIXES,
     Visited,

@@ -19,11 +19,11 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.readers.pyav.damage import crc32_remainder
+from vidtrain.data.readers.pyav.damaged_packets import crc32_remainder
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.truncation import announced_bytes
 from vidtrain.errors import VideoError
-from vidtrain.members import mapped
+from vidtrain.tar_members import mapped
 
 Longs = npt.NDArray[np.int64]
 

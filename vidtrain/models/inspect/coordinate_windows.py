@@ -1,4 +1,4 @@
-"""What operators with windows do to coordinates (see models/receptive_field.py): convolutions, pools, padding."""
+"""What operators with windows do to coordinates (see receptive_field.py): convolutions, pools, padding."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
 from vidtrain.engine.settings import TrainerConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
-from vidtrain.options.described import conf_dir
-from vidtrain.options.given import OpenOptions
+from vidtrain.options.given_options import OpenOptions
 from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.invocation import Invocation, typed
-from vidtrain.options.paths import literal
+from vidtrain.options.option_texts import conf_dir
+from vidtrain.options.path_options import literal
 from vidtrain.options.schema import TrainConfig, check_numbers
 from vidtrain.options.synonyms import suggestion
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vidtrain.errors import ConfigError
-from vidtrain.options.described import conf_dir, default_choices, fields, group_options
+from vidtrain.options.option_texts import conf_dir, default_choices, fields, group_options
 
 _CHOICE = re.compile(r"[\w-]+|\[[\w, -]*\]")
 

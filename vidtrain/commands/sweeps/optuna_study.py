@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from vidtrain.commands.sweeps.space import Axis, Space
+from vidtrain.commands.sweeps.search_space import Axis, Space
 from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.options.schema import SweepConfig, SweepPruner, SweepSampler
 

@@ -1,6 +1,6 @@
 """When the frames of a stream are shown, in seconds from its first frame, as far as its timestamps can be believed.
 
-The rules are those of data/readers/pyav/timing.py, by what is known when a frame comes. Behind a step back, or in
+The rules are those of data/readers/pyav/frame_times.py, by what is known when a frame comes. Behind a step back, or in
 containers that allow new clocks a jump of more than 10 s, and where timestamps stand still, the time goes on as usual:
 by the median distance of the last frames. What has no timestamps goes on by its rate, or, where frames come when they
 are made, by the wall clock.

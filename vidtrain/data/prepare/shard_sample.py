@@ -17,7 +17,7 @@ from vidtrain.data.jobs.journal import Stamp
 from vidtrain.data.manifest.files import suffix_of
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.prepare.plan import below_common
-from vidtrain.members import BLOCK
+from vidtrain.tar_members import BLOCK
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from vidtrain.commands.sweep import FAILURE, REPEATS
 from vidtrain.commands.sweeps.objectives import PRIMARY, best_of, describe, interval_of, validations, values_of
 from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun, shown
 from vidtrain.errors import ConfigError, VidtrainError
-from vidtrain.options.paths import unquoted
-from vidtrain.plain import read_json
+from vidtrain.options.path_options import unquoted
 from vidtrain.reports.results import read_result
 from vidtrain.reports.sweep_figure import SweptPoint, write_sweep_figure
 from vidtrain.reports.table import counted, markdown_table, markdown_text
 from vidtrain.runs.atomic import whole_file, write_csv
+from vidtrain.untrusted_data import read_json
 
 log = logging.getLogger("vidtrain")
 

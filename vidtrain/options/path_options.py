@@ -21,7 +21,7 @@ from typing import Any
 
 from vidtrain.errors import ConfigError, one_of
 from vidtrain.options.commands import COMMANDS
-from vidtrain.options.described import conf_dir, fields, group_options
+from vidtrain.options.option_texts import conf_dir, fields, group_options
 
 _GROUPS = ("data", "model")  # those whose functions may read files
 # of every dataset and every model (models.weights.start.START_KEYS), whatever its function says

@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 
 from vidtrain import __version__
-from vidtrain.child_imports import run_command
+from vidtrain.child_python_path import run_command
 from vidtrain.errors import VideoError
 
 SCRIPT = """
 import multiprocessing, sys
 from multiprocessing import shared_memory
-from vidtrain import child_imports
+from vidtrain import child_python_path
 
 def work(queue):
     import threading, random, textwrap
     queue.put([sys.path, sys.argv, sys.warnoptions])
 
 if __name__ == "__main__":
-    getattr(child_imports, sys.argv[1])()
+    getattr(child_python_path, sys.argv[1])()
     for method in ("spawn", "forkserver"):
         context = multiprocessing.get_context(method)
         queue = context.Queue()

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vidtrain import plain
-from vidtrain.plain import check_plain, has_types, is_below, map_array, parse_json, read_json, read_mapping
+from vidtrain import untrusted_data as untrusted
+from vidtrain.untrusted_data import check_plain, has_types, is_below, map_array, parse_json, read_json, read_mapping
 
 
 def nested(depth: int, kind: type = list) -> Any:
@@ -25,10 +25,14 @@ def nested(depth: int, kind: type = list) -> Any:
 @pytest.mark.parametrize(
     "value",
     [
-        *(None, True, 0, -(2**63), 2**63 - 1, 1.5, float("inf"), "", "x" * plain.LONGEST_TEXT, "${a}", "\n"),
-        *([], (), {}, [(1, {"a": [None]})], {"": 1}, {"x" * plain.LONGEST_TEXT: 1}),
-        *([0] * (plain.MOST_NODES - 1), [[]] * (plain.MOST_NODES - 1), nested(plain.MOST_DEPTH)),
-        nested(plain.MOST_DEPTH, dict),
+        *(None, True, 0, -(2**63), 2**63 - 1, 1.5, float("inf"), "", "x" * untrusted.LONGEST_TEXT, "${a}", "\n"),
+        *([], (), {}, [(1, {"a": [None]})], {"": 1}, {"x" * untrusted.LONGEST_TEXT: 1}),
+        *(
+            [0] * (untrusted.MOST_NODES - 1),
+            [[]] * (untrusted.MOST_NODES - 1),
+            nested(untrusted.MOST_DEPTH),
+        ),
+        nested(untrusted.MOST_DEPTH, dict),
     ],
     ids=lambda value: repr(value)[:20],
 )
@@ -42,15 +46,15 @@ def test_plain_values(value: Any) -> None:
         (2**63, "it: a number of more than 64 bits"),
         (-(2**63) - 1, "it: a number of more than 64 bits"),
         ({"a": [float("nan")]}, r"it\.a\[0\]: not a number \(nan\)"),
-        ({"a": "x" * (plain.LONGEST_TEXT + 1)}, r"it\.a: a text of 65537 characters, at most 65536"),
-        ({"x" * (plain.LONGEST_TEXT + 1): 1}, "a key of it: a text of 65537 characters"),
+        ({"a": "x" * (untrusted.LONGEST_TEXT + 1)}, r"it\.a: a text of 65537 characters, at most 65536"),
+        ({"x" * (untrusted.LONGEST_TEXT + 1): 1}, "a key of it: a text of 65537 characters"),
         (["a\0"], r"it\[0\]: a text with a null character"),
         ({"a\0": 1}, "a key of it: a text with a null character"),
-        ([0] * plain.MOST_NODES, "it: more than 20000 values"),
-        ({str(n): n for n in range(plain.MOST_NODES)}, "it: more than 20000 values"),
+        ([0] * untrusted.MOST_NODES, "it: more than 20000 values"),
+        ({str(n): n for n in range(untrusted.MOST_NODES)}, "it: more than 20000 values"),
         ([[0] * 10_000, (0,) * 10_000], "it: more than 20000 values"),
-        (nested(plain.MOST_DEPTH + 1), "lists and mappings more than 16 deep"),
-        (nested(plain.MOST_DEPTH + 1, dict), "lists and mappings more than 16 deep"),
+        (nested(untrusted.MOST_DEPTH + 1), "lists and mappings more than 16 deep"),
+        (nested(untrusted.MOST_DEPTH + 1, dict), "lists and mappings more than 16 deep"),
         ({1: 2}, "it: expected text keys, got '1'"),
         ({"a": {(1, 2): 2}}, r"it\.a: expected text keys, got '\(1, 2\)'"),
         ({1, 2}, "it: expected a plain value, got builtins.set"),
@@ -68,7 +72,7 @@ def test_what_is_not_plain(value: Any, message: str) -> None:
 
 def test_lists_that_share_each_other_are_counted_each_time() -> None:
     shared: Any = []
-    for _ in range(plain.MOST_DEPTH - 1):
+    for _ in range(untrusted.MOST_DEPTH - 1):
         shared = [shared] * 9  # 9 ** 15 values in a file of a kilobyte
     with pytest.raises(ValueError, match="more than 20000 values"):
         check_plain(shared, "it")
@@ -81,7 +85,7 @@ def test_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             parse_json(text)
     file.write_text('{"a": [1]}')
     assert read_json(file) == read_mapping(file) == {"a": [1]}
-    monkeypatch.setattr(plain, "_LARGEST_JSON", 9)
+    monkeypatch.setattr(untrusted, "_LARGEST_JSON", 9)
     with pytest.raises(ValueError, match="10 bytes, expected 9 at most"):
         read_json(file)
     file.write_text("[1]")
@@ -97,10 +101,10 @@ def test_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has none of these files")
 def test_pipes_are_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for read in (read_json, read_mapping, map_array, plain.read_texts, plain.check_regular):
+    for read in (read_json, read_mapping, map_array, untrusted.read_texts, untrusted.check_regular):
         with pytest.raises(OSError, match="is not a regular file"):
             read(tmp_path / "pipe")
-    plain.check_regular(tmp_path)
+    untrusted.check_regular(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,10 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from vidtrain.data.readers.pyav.convert import ONE_THREAD
 from vidtrain.data.readers.pyav.frame_numbers import parameter_sets
 from vidtrain.data.readers.pyav.keyframes import Bits, length_size, nal_units, slice_header
 from vidtrain.data.readers.pyav.opening import STRICT, packet_of
+from vidtrain.data.readers.pyav.to_rgb import ONE_THREAD
 
 _RUN: Final = 16
 _ZEROS: Final = bytes(_RUN)

@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from vidtrain.data.manifest.files import PACK_EXTENSION, natural_key
 from vidtrain.data.readers.base import OpenVideo, VideoReader
-from vidtrain.data.readers.pyav.convert import ONE_THREAD
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.reader import PyAVVideo
+from vidtrain.data.readers.pyav.to_rgb import ONE_THREAD
 from vidtrain.data.readers.pyav.truncation import missing_bytes
 from vidtrain.data.readers.timeline import Timeline, packed, unpacked
 from vidtrain.errors import VideoError
-from vidtrain.members import mapped, size_of
+from vidtrain.tar_members import mapped, size_of
 
 Luma = npt.NDArray[np.uint8]
 

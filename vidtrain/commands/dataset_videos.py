@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vidtrain import build
-from vidtrain.child_imports import processors
+from vidtrain.child_python_path import processors
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import ConfigError
 from vidtrain.options.schema import DataCommandConfig

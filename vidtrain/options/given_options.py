@@ -9,7 +9,7 @@ from typing import Any, Final
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from vidtrain.options.described import conf_dir, default_choices
+from vidtrain.options.option_texts import conf_dir, default_choices
 
 _SECTIONS: Final = ("model", "sampler", "transform")
 

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 
 from vidtrain.commands.sweeps.objectives import describe, has_all, validations, values_of
+from vidtrain.commands.sweeps.optuna_study import Study
 from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun
-from vidtrain.commands.sweeps.study import Study
 from vidtrain.engine.hooks import PRUNE
 from vidtrain.errors import ConfigError
 from vidtrain.options.schema import SweepSampler

@@ -16,15 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from vidtrain.data.checks.probe import Depth, Probe, probe
+from vidtrain.data.checks.probe_video import Depth, Probe, probe
 from vidtrain.data.jobs.journal import Journal
 from vidtrain.data.jobs.parts import Part
 from vidtrain.data.jobs.pool import Executor, Outcome, run
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.readers.timeline import unpacked
-from vidtrain.members import size_of, stretch_of
-from vidtrain.plain import as_dataclass, has_types
+from vidtrain.tar_members import size_of, stretch_of
+from vidtrain.untrusted_data import as_dataclass, has_types
 
 FILE: Final = "probes.jsonl"
 _VERSION: Final = 2  # 2: with the times of the frames

@@ -1,4 +1,4 @@
-"""What each operator does to coordinates (see models/receptive_field.py): the maximum over everything it reads.
+"""What each operator does to coordinates (see receptive_field.py): the maximum over everything it reads.
 
 A rule takes the operator and its arguments, tensors as plain coordinates, and returns plain coordinates. Dimensions
 along which all values are equal are kept spread (stride 0), so that a map of 512 channels takes the memory of one.
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from vidtrain.models.layers.coordinate_windows import (
+from vidtrain.models.inspect.coordinate_windows import (
     NOTHING,
     UnknownOperatorError,
     adaptive_pool,

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.formats._files.mirror import flip_pairs
-from vidtrain.data.formats._files.text import some
+from vidtrain.data.formats._files.flip_classes import flip_pairs
+from vidtrain.data.formats._files.text_files import some
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.errors import DataError
 

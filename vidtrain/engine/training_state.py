@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from vidtrain.engine.checkpoints.checkpoint import Checkpoints
-from vidtrain.engine.checkpoints.content import restore_rng, rng_state
+from vidtrain.engine.checkpoints.content_checks import restore_rng, rng_state
 from vidtrain.engine.progress import EpochLoader, Progress, Recorder
 from vidtrain.engine.schedule import Plan
 from vidtrain.engine.step import TrainingStep

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.errors import DataError
-from vidtrain.plain import is_below
+from vidtrain.untrusted_data import is_below
 
 BLOCK: Final = 512
 """Bytes of a header; contents are padded to a multiple of it."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from vidtrain.child_imports import SHARED_MEMORY, shared_memory
+from vidtrain.child_python_path import SHARED_MEMORY, shared_memory
 
 log = logging.getLogger("vidtrain")
 

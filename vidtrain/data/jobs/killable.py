@@ -1,8 +1,8 @@
 """A process that is asked one thing after the other, and that can be killed when an answer takes too long.
 
 Native code that hangs hears no exception and no signal handler of Python's; only the end of its process ends it. The
-workers of a DataLoader may not have children of multiprocessing; so this is a plain subprocess (see `worker_loop`), which
-finds the modules that this process finds, and is sent a function, and then what to call it with:
+workers of a DataLoader may not have children of multiprocessing; so this is a plain subprocess (see `worker_loop`),
+which finds the modules that this process finds, and is sent a function, and then what to call it with:
 
     this process                         worker
     function                ------->     it is imported

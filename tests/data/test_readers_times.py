@@ -123,6 +123,15 @@ class TestVariableRate:
                 numbers = [number_of(frame) for frame in found.reshape(-1, 64, 64, 3)]
                 assert all(low <= number < high for number in numbers), (spec, row, numbers)
 
+    @pytest.mark.parametrize("bframes", [0, 1, 3])
+    def test_of_avi_with_dropped_frames(self, tmp_path: Path, bframes: int) -> None:
+        """AVI only knows when frames are decoded."""
+        times = [n for n in range(60) if n % 10 not in (3, 4, 5)]
+        path = varied(tmp_path / "a.avi", times, 25, options={"g": "12", "bf": str(bframes)})
+        found = info(path)
+        assert found.times is not None
+        assert found.times[:-1].tolist() == pytest.approx([n / 25 for n in times])
+
 
 class TestOddTimestamps:
     @pytest.mark.parametrize(
@@ -168,6 +177,18 @@ class TestOddTimestamps:
         assert found.times is not None
         assert found.times[[19, 20, -1]].tolist() == pytest.approx([0.76, 3600.8, 3601.6])
         assert "jump by 3600.04 s at frame 20" in found.times_note
+
+    @pytest.mark.parametrize("first", [20, 24, 25, 26, 27])
+    def test_a_long_pause_in_a_broadcast(self, tmp_path: Path, first: int) -> None:
+        """Times of a frame that is decoded before others of before the pause are those of after it."""
+        times = [n + 1500 * (n >= first) for n in range(60)]
+        options = {"g": "20", "bf": "3", "x264-params": "scenecut=0", "crf": "20"}
+        path = write_video(tmp_path / "a.ts", coded(60), codec="libx264", options=options, times=times)
+        assert numbers(path, list(range(60))) == list(range(60))
+        assert [numbers(path, [n]) for n in (59, 26, 23, 28)] == [[59], [26], [23], [28]]
+        found = info(path)
+        assert (found.fps, found.times) == (25, None)
+        assert found.times_note == f"the timestamps jump by 60.04 s at frame {first}"
 
     def test_a_short_pause_in_a_broadcast(self, tmp_path: Path) -> None:
         found = info(transport(tmp_path / "a.ts", lambda n: 450_000 * (n >= 20)))

@@ -9,7 +9,7 @@ from av.video.frame import VideoFrame
 
 from vidtrain.data.readers.pyav.damaged_packets import filled, fingerprint, look_for
 from vidtrain.data.readers.pyav.frame_numbers import TemporalReferences, skip_test
-from vidtrain.data.readers.pyav.frame_times import timing
+from vidtrain.data.readers.pyav.frame_times import by_decoding, timing
 from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, true_keyframes
 from vidtrain.data.readers.pyav.lost_packets import Holes, find_holes
 from vidtrain.data.readers.pyav.opening import OpenFile
@@ -38,7 +38,8 @@ class Counted:
         self._holes = Holes()
         self._sizes: list[int] = []  # of each packet
         self._positions: list[int | None] = []  # of each packet in the file
-        self._times: list[int | None] = []  # the pts of each packet
+        self._times: list[int | None] = []  # the pts of each packet, or the dts where the pts are guesses
+        self._stores_no_pts = stores_no_pts(file)
         self._test = keyframe_test(file.stream.codec_context)
         self._headless = False  # the first frame refers to one before it, which the file has lost
         self._worth: list[Worth | None] = []  # of each packet's mark as a keyframe
@@ -46,7 +47,12 @@ class Counted:
         self._skip_test = skip_test(file.stream.codec_context)
         self._skips: set[int] = set()  # packets behind which others are missing, by the numbers of frames
         self._numbers = TemporalReferences.of(file.stream.codec_context)
-        packets = [frame.pts for frame in self._all()]
+        packets: list[int | None] = []
+        held = 0  # packets for which the decoder holds back the first frame
+        for frame in self._all():
+            if not packets and frame.pts is not None and self._stores_no_pts:
+                held = len(self._times) - 1 - frame.pts
+            packets.append(frame.pts)
         # A number that is none of ours is PyAV's guess for a frame without one.
         times = [self._times[n] if n is not None and 0 <= n < len(self._times) else None for n in packets]
         self._number = {packet: number for number, packet in enumerate(packets)}
@@ -55,11 +61,10 @@ class Counted:
             self._holes = self._holes._replace(skips=self._numbers.skips())
         self._numbers = None
         self.count = len(packets)
-        known = [time for time in times if time is not None]
         # By FFmpeg or a muxer, in file order.
         in_file_order = None not in self._times and self._times == sorted(self._times)  # type: ignore[type-var]
-        made_up = len(known) == len(times) and (stores_no_pts(file) or in_file_order)
-        self.timing = timing(file, sorted(known) if made_up else times)
+        made_up = bool(times) and None not in times and (self._stores_no_pts or in_file_order)
+        self.timing = timing(file, by_decoding(packets, times, held) if made_up else times)
 
     def get(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
         numbers = set(wanted)
@@ -119,7 +124,7 @@ class Counted:
         for number, packet in enumerate(self._file.packets()):
             self._positions.append(packet.pos)
             self._sizes.append(packet.size)
-            self._times.append(packet.pts)
+            self._times.append(packet.dts if self._stores_no_pts else packet.pts)
             worth = self._test(bytes(memoryview(packet)[:HEAD]))
             self._worth.append(worth if packet.is_keyframe else None)
             if not number and self._file.stream.codec_context.name in _STARTS_ANYWHERE:

@@ -123,9 +123,8 @@ class _Indexed:
         self._broken: set[int] = set()  # the last run's packets that spoil what refers to them
         self._complained = False  # the decoder, in the last run
         self._doubtful = False  # the last run had packets whose zeros may stand in place of data
-        shown = table.pts[table.shown]
-        self.count = len(shown)
-        self.timing = timing(file, shown)
+        self.count = len(table.shown)
+        self.timing = timing(file, table.ticks)
 
     def get(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
         number = {int(self.table.shown[n]): n for n in wanted}

@@ -123,6 +123,26 @@ def stuck(steps: Longs, unit: Fraction, least: int = _STUCK) -> npt.NDArray[np.b
     return tiny
 
 
+def by_decoding(packets: Sequence[int | None], decoded: Sequence[int | None], held: int) -> Longs:
+    """When F frames are shown of which it is only known when they are decoded, as int64 (F,).
+
+    A frame is shown as many packets late as the one that is held back longest, or as the stream's header announces:
+
+        packet     I  P  B  P  B  P        decoded at   0  1  2  6  7  8
+        shown      I  B  P  B  P  P        shown at     1  2  6  7  8  9        P is held back for 1 packet
+
+    Args:
+        packets: of each frame in the order shown, the number of its packet.
+        decoded: of each of these packets, the dts.
+        held: packets for which the decoder held back the first frame.
+    """
+    turns = np.argsort(np.argsort(np.array(packets), kind="stable"))
+    late = min(max(held, int((turns - np.arange(len(turns))).max())), len(turns) - 1)
+    ticks = np.sort(np.array(decoded, np.int64))
+    usual = int(np.median(np.diff(ticks))) if len(ticks) > 1 else 0
+    return np.append(ticks[late:], ticks[-1] + usual * np.arange(1, late + 1))
+
+
 def _container_rate(file: OpenFile) -> float:
     """The container's word, or 1."""
     return float(file.stream.average_rate or file.stream.guessed_rate or 1)

@@ -67,6 +67,7 @@ class PacketTable:
     damaged: packets that are damaged; 0 when nobody looked.
     doubtful: packets that may be damaged, see `vidtrain.data.readers.pyav.damaged_packets`; none when nobody looked.
     holes: packets that are damaged or behind which others are missing.
+    dts: int64 (N,) where the pts are FFmpeg's guesses; None elsewhere.
     """
 
     pts: npt.NDArray[np.int64]
@@ -76,6 +77,12 @@ class PacketTable:
     damaged: int = 0
     doubtful: tuple[int, ...] = ()
     holes: Holes = NO_HOLES
+    dts: npt.NDArray[np.int64] | None = None
+
+    @property
+    def ticks(self) -> npt.NDArray[np.int64]:
+        """int64 (F,): when the frames are shown, in the stream's time base."""
+        return (self.pts if self.dts is None else self.dts)[self.shown]
 
 
 @dataclass
@@ -133,6 +140,8 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
         return None  # the pts of what follows are made up
     jump = jump_ticks(unit) if allows_new_clocks(file) else None
     table = _table(pts, columns, holes, reorders=reorders, jump=jump)
+    if table is not None and context.name in _GUESSED and stores_no_pts(file) and len(decoded) == len(pts):
+        table = replace(table, dts=decoded)  # without frames that are reordered
     if table is None or numbers is None or not (skips := numbers.skips()):
         return table
     return replace(table, holes=holes._replace(skips=skips), damaged=table.damaged + len(skips))
@@ -251,7 +260,8 @@ def one_clock(
     """The pts as if the clock had never been set back or forward on the way, so that they tell the order.
 
     What lies before a keyframe is shown before it. So a keyframe that comes earlier than what precedes it, or more than
-    `jump` later, begins with a new clock; between keyframes a dts that does so tells the same.
+    `jump` later, begins with a new clock; between keyframes a dts that does so tells the same. A pts that is more than
+    `jump` behind its dts is of the clock that the dts come to later: the frame is the first after a pause.
 
     Args:
         pts, dts, key: of each packet in file order.
@@ -271,16 +281,20 @@ def one_clock(
     breaks = dict(zip(known[1:][odd].tolist(), steps[odd].tolist(), strict=True))
     gaps = np.diff(np.sort(pts))
     usual = int(np.median(gaps[gaps > 0])) if gaps.any() else 1
-    clock, offset, latest, last = pts.copy(), 0, int(pts[0]), 0
+    early = np.zeros(len(pts), np.bool_)
+    early[known] = pts[known] - decoded > jump
+    clock, offset, latest, last, begin = pts.copy(), 0, int(pts[0]), 0, 0
     for place in sorted({*keys.tolist(), *breaks}):
         clock[last:place] += offset
         latest, last = max(latest, int(clock[last:place].max())), place
-        if key[place]:
+        if key[place] and not early[place]:
             step = int(pts[place]) + offset - latest
             if not 0 < step <= jump:
                 offset += usual - step
-        else:
+        elif place in breaks:
             offset += usual - breaks[place]
+            clock[begin:place][early[begin:place]] += usual - breaks[place]
+            begin = place
     clock[last:] += offset
     return clock
 

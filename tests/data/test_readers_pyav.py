@@ -37,6 +37,7 @@ CODECS = {
     "hevc-layers": ("mkv", "libx265", {"x265-params": "log-level=none:keyint=12:temporal-layers=3:bframes=4"}),
     "mpeg4-avi": ("avi", "mpeg4", {"g": "12"}),
     "mpeg4-b-frames-avi": ("avi", "mpeg4", {"g": "12", "bf": "2"}),
+    "mpeg4-fields-avi": ("avi", "mpeg4", {"g": "12", "bf": "2", "flags": "+ilme+ildct"}),
     "mpeg4-b-frames": ("mp4", "mpeg4", {"g": "12", "bf": "2"}),
     "mpeg2-ts": ("ts", "mpeg2video", {"g": "12", "bf": "2"}),
     "mpeg2-ps": ("mpg", "mpeg2video", {"g": "12", "bf": "2"}),

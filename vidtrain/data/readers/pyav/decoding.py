@@ -33,7 +33,7 @@ from vidtrain.data.readers.pyav.frame_times import Timing, timing
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.packed_avi import PackedTable, scan_packed, units
 from vidtrain.data.readers.pyav.packet_table import PacketTable, scan
-from vidtrain.data.readers.pyav.references import unreferred_test
+from vidtrain.data.readers.pyav.references import needed_test, unreferred_test
 from vidtrain.errors import VideoError
 
 _NEAR: Final = 64  # packets that are read over rather than sought
@@ -220,10 +220,11 @@ class _Indexed:
         self._broken = broken = set(holes.all)
         self._doubtful = self._complained = False
         skips = self._skip_test() if self._skip_test else None
+        needed = needed_test(self._file.stream.codec_context)
         due = set[int]()  # what has to come out, since other pictures may refer to it
         for place, packet in self._from(run.start):
             alone = self._unreferred(packet)
-            if not (sparing and alone) or place in wanted:
+            if needed(packet) or not (sparing and alone) or place in wanted:
                 if skips is not None and skips(packet):
                     broken.add(place - 1)
                 doubt = self._look(packet)

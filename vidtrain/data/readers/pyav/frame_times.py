@@ -31,6 +31,7 @@ Longs = npt.NDArray[np.int64]
 
 _NEW_CLOCKS: Final = 0x200  # AVFMT_TS_DISCONT
 _JUMP: Final = 10  # seconds
+_TOLERATED: Final = 100  # of a jump: a dts may step back by less, as careless muxers write them
 _PAUSE: Final = 20  # times the usual distance, and longer than _JUMP
 _ROUNDED: Final = 1e-3  # seconds; what containers round times to, and the least that counts as a change of rate
 _NAMED: Final = 3  # jumps that a note names
@@ -121,6 +122,49 @@ def stuck(steps: Longs, unit: Fraction, least: int = _STUCK) -> npt.NDArray[np.b
     for first, end in zip(ends[::2], ends[1::2], strict=True):
         tiny[first:end] = end - first >= least
     return tiny
+
+
+def one_clock(pts: Longs, dts: list[int | None], key: npt.NDArray[np.bool_], jump: int) -> Longs | None:
+    """The pts as if the clock had never been set back or forward on the way, so that they tell the order.
+
+    What lies before a keyframe is shown before it. So a keyframe that comes earlier than what precedes it, or more than
+    `jump` later, begins with a new clock; between keyframes a dts that does so tells the same. A pts that is more than
+    `jump` behind its dts is of the clock that the dts come to later: the frame is the first after a pause.
+
+    Args:
+        pts, dts, key: of each packet in file order.
+        jump: ticks that no two frames are apart by the same clock.
+
+    Returns:
+        int64 (N,), or None when they do not tell the order.
+    """
+    known = np.array([n for n, time in enumerate(dts) if time is not None], np.int64)
+    decoded = np.array([time for time in dts if time is not None], np.int64)
+    steps = decoded[1:] - decoded[:-1]
+    odd = (steps < -jump // _TOLERATED) | (steps > jump)
+    keys = np.flatnonzero(key)[1:]
+    ahead = pts[keys] - np.maximum.accumulate(pts)[keys - 1]
+    if not odd.any() and ((ahead > 0) & (ahead <= jump)).all():
+        return pts if (pts[known] >= decoded).all() else None
+    breaks = dict(zip(known[1:][odd].tolist(), steps[odd].tolist(), strict=True))
+    gaps = np.diff(np.sort(pts))
+    usual = int(np.median(gaps[gaps > 0])) if gaps.any() else 1
+    early = np.zeros(len(pts), np.bool_)
+    early[known] = pts[known] - decoded > jump
+    clock, offset, latest, last, begin = pts.copy(), 0, int(pts[0]), 0, 0
+    for place in sorted({*keys.tolist(), *breaks}):
+        clock[last:place] += offset
+        latest, last = max(latest, int(clock[last:place].max())), place
+        if key[place] and not early[place]:
+            step = int(pts[place]) + offset - latest
+            if not 0 < step <= jump:
+                offset += usual - step
+        elif place in breaks:
+            offset += usual - breaks[place]
+            clock[begin:place][early[begin:place]] += usual - breaks[place]
+            begin = place
+    clock[last:] += offset
+    return clock
 
 
 def by_decoding(packets: Sequence[int | None], decoded: Sequence[int | None], held: int) -> Longs:

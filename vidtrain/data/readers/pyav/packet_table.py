@@ -27,7 +27,7 @@ from av.video.stream import VideoStream
 
 from vidtrain.data.readers.pyav.damaged_packets import look_for
 from vidtrain.data.readers.pyav.frame_numbers import TemporalReferences, skip_test
-from vidtrain.data.readers.pyav.frame_times import allows_new_clocks, jump_ticks, stuck
+from vidtrain.data.readers.pyav.frame_times import allows_new_clocks, jump_ticks, one_clock, stuck
 from vidtrain.data.readers.pyav.keyframes import HEAD, Worth, keyframe_test, refers_ahead_test, true_keyframes
 from vidtrain.data.readers.pyav.lost_packets import NO_HOLES, Holes, find_holes
 from vidtrain.data.readers.pyav.mp4_index import read_index
@@ -50,7 +50,6 @@ _GUESSED: Final = frozenset({"h264", "hevc", "vvc"})
 _FRAMED: Final = ("mov", "matroska", "avi", "flv")
 _PALETTE_OUTSIDE: Final = frozenset({"rawvideo", "qtrle"})  # PNG and GIF have it in each frame
 _PROGRESSIVE: Final = 1
-_TOLERATED: Final = 100  # of a jump: a dts may step back by less, as careless muxers write them
 LARGEST_EMPTY_VOP: Final = 19
 """Bytes; MPEG-4 marks "no picture here" with a packet no larger than this."""
 
@@ -252,51 +251,6 @@ def _table(
         doubtful=tuple(columns.doubtful),
         holes=holes,
     )
-
-
-def one_clock(
-    pts: npt.NDArray[np.int64], dts: list[int | None], key: npt.NDArray[np.bool_], jump: int
-) -> npt.NDArray[np.int64] | None:
-    """The pts as if the clock had never been set back or forward on the way, so that they tell the order.
-
-    What lies before a keyframe is shown before it. So a keyframe that comes earlier than what precedes it, or more than
-    `jump` later, begins with a new clock; between keyframes a dts that does so tells the same. A pts that is more than
-    `jump` behind its dts is of the clock that the dts come to later: the frame is the first after a pause.
-
-    Args:
-        pts, dts, key: of each packet in file order.
-        jump: ticks that no two frames are apart by the same clock.
-
-    Returns:
-        int64 (N,), or None when they do not tell the order.
-    """
-    known = np.array([n for n, time in enumerate(dts) if time is not None], np.int64)
-    decoded = np.array([time for time in dts if time is not None], np.int64)
-    steps = decoded[1:] - decoded[:-1]
-    odd = (steps < -jump // _TOLERATED) | (steps > jump)
-    keys = np.flatnonzero(key)[1:]
-    ahead = pts[keys] - np.maximum.accumulate(pts)[keys - 1]
-    if not odd.any() and ((ahead > 0) & (ahead <= jump)).all():
-        return pts if (pts[known] >= decoded).all() else None
-    breaks = dict(zip(known[1:][odd].tolist(), steps[odd].tolist(), strict=True))
-    gaps = np.diff(np.sort(pts))
-    usual = int(np.median(gaps[gaps > 0])) if gaps.any() else 1
-    early = np.zeros(len(pts), np.bool_)
-    early[known] = pts[known] - decoded > jump
-    clock, offset, latest, last, begin = pts.copy(), 0, int(pts[0]), 0, 0
-    for place in sorted({*keys.tolist(), *breaks}):
-        clock[last:place] += offset
-        latest, last = max(latest, int(clock[last:place].max())), place
-        if key[place] and not early[place]:
-            step = int(pts[place]) + offset - latest
-            if not 0 < step <= jump:
-                offset += usual - step
-        elif place in breaks:
-            offset += usual - breaks[place]
-            clock[begin:place][early[begin:place]] += usual - breaks[place]
-            begin = place
-    clock[last:] += offset
-    return clock
 
 
 def mostly_late(pts: npt.NDArray[np.int64], b_frames: npt.NDArray[np.bool_]) -> bool:

@@ -7,17 +7,21 @@ Whether other pictures refer to it; if none does, it need not be decoded unless 
                   higher temporal layer may refer to one; encoders mark only pictures of the highest layer so.
     MPEG-4        B-VOPs                                                 (ISO/IEC 14496-2, 6.3.5)
     MPEG-1, -2    B-pictures                                             (ISO/IEC 13818-2, 6.3.9)
+
+With one exception: FFmpeg takes the distance of the first B-VOP behind an MPEG-4 header for the time of a frame, by
+which it predicts the fields of those that follow. So where there are fields this one is decoded.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 
-from vidtrain.data.readers.pyav.keyframes import length_size
+from vidtrain.data.readers.pyav.keyframes import HEAD, Bits, length_size
 
 Test = Callable[["Packet[Any]"], bool]
 
@@ -25,6 +29,8 @@ VOP: Final = b"\0\0\1\xb6"
 """Starts an MPEG-4 picture; the two highest bits of the next byte are its type."""
 
 B_VOP: Final = 2
+_VOL: Final = re.compile(rb"\0\0\x01[\x20-\x2f]")  # starts an MPEG-4 header
+_VOL_BYTES: Final = 48  # at most up to the flag for fields
 _START_CODE: Final = b"\0\0\1"
 _PICTURE: Final = b"\0\0\1\0"
 _B_PICTURE: Final = 3
@@ -43,6 +49,45 @@ def unreferred_test(context: VideoCodecContext) -> Test:
     nals = _lengths(size) if size else _start_codes
     unreferred = _h264_unreferred if name == "h264" else _hevc_unreferred
     return lambda packet: unreferred(nals(bytes(packet)))
+
+
+def needed_test(context: VideoCodecContext) -> Test:
+    """From the packets of a run, one after the other, to whether one is needed although no other refers to it."""
+    if context.name != "mpeg4":
+        return _never
+    fields, first = _has_fields(context.extradata or b""), True
+
+    def test(packet: Packet[Any]) -> bool:
+        nonlocal fields, first
+        head = bytes(memoryview(packet)[:HEAD])
+        if _VOL.search(head):
+            fields, first = _has_fields(head), True
+        needed = fields and first and _mpeg4_unreferred(packet)
+        first = first and not needed
+        return needed
+
+    return test
+
+
+def _has_fields(data: bytes) -> bool:
+    """The flag "interlaced" of an MPEG-4 header, if there is one in `data` (ISO/IEC 14496-2, 6.2.3)."""
+    found = _VOL.search(data)
+    if found is None:
+        return False
+    bits = Bits(data[found.end() : found.end() + _VOL_BYTES], at=9)
+    version = bits.take(7) >> 3 if bits.take(1) else 1
+    bits.take(16 if bits.take(4) == 15 else 0)  # the aspect of a pixel
+    if bits.take(1):  # control parameters
+        bits.take(3)
+        bits.take(79 if bits.take(1) else 0)
+    shape = bits.take(2)
+    bits.take(4 if shape == 3 and version != 1 else 0)
+    bits.take(1)
+    resolution = bits.take(16)
+    bits.take(1)
+    bits.take(max(1, (resolution - 1).bit_length()) if bits.take(1) else 0)
+    bits.take(29 if shape == 0 else 0)  # width and height
+    return bool(bits.take(1))
 
 
 def _h264_unreferred(nals: Iterator[bytes]) -> bool:

@@ -118,7 +118,7 @@ def test_a_decoder_that_cannot_be_imported_is_a_line(monkeypatch: pytest.MonkeyP
     assert found.value == "cannot be imported: Could not load libtorchcodec"
     assert found.advice.startswith("decoder=pyav reads without torchcodec")
     assert software._imported("decord", lambda: None).advice == ""
-    monkeypatch.setattr(software, "_has_codec", lambda name, mode: name != "av1")
+    monkeypatch.setattr(software, "_decodes", lambda name: name != "av1")
     assert "cannot decode av1" in next(each.advice for each in software.decoders() if each.name == "decodes")
 
 

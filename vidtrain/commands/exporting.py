@@ -213,8 +213,8 @@ class Exporting:
                 f"(tolerance={tolerance:g})"
             )
         size = sum(part.stat().st_size for part in _with_weights(file))
-        self.networks[name] = opened
-        self.report["files"][name] = {"file": file.name, "bytes": size, "parity": _facts(found)}
+        self.networks[name], parity = opened, {**asdict(found), "relative": found.relative}
+        self.report["files"][name] = {"file": file.name, "bytes": size, "parity": parity}
         print(printable(f"{self._folder / file.name}: {size / _MB:.2f} MB; {found}"), flush=True)
 
     # ------------------------------------------------------------ measuring
@@ -278,10 +278,6 @@ class Exporting:
         views = self._subject.config.eval
         usual = views.protocol is EvalProtocol.vidtrain and views.hop is None and not views.max_views
         return usual and "flow" not in self._shapes and isinstance(self._task, Classification)
-
-
-def _facts(found: Parity) -> dict[str, Any]:
-    return {**asdict(found), "relative": found.relative}
 
 
 def _with_weights(file: Path) -> Iterable[Path]:

@@ -84,7 +84,7 @@ def run(call: Invocation[ExtractCommandConfig]) -> None:
     call = published.folder_as_checkpoint(call)
     options, part = call.options, part_of(call.options.jobs)
     workers = "trainer.num_workers"
-    if done_on_ray("extract", options.jobs, workers) or submitted("extract", options.jobs, options.output, workers):
+    if done_on_ray(options.jobs, workers) or submitted("extract", options.jobs, options.output, workers):
         return
     content = None if options.checkpoint is None else load_trained(options.checkpoint)
     config, start = configuration(call, content)

@@ -42,15 +42,15 @@ def words_of_part(verb: str, jobs: JobsConfig, workers: str) -> list[str]:
     return [verb, *given]
 
 
-def done_on_ray(verb: str, jobs: JobsConfig, workers: str) -> bool:
-    """Have a Ray cluster do this command part by part, each a process, where jobs=ray says so; False: do it here.
+def done_on_ray(jobs: JobsConfig, workers: str) -> bool:
+    """Have a Ray cluster do `vidtrain extract` part by part, each a process, where jobs=ray says so; False: do it here.
 
     Raises:
         VidtrainError: a part, or the last process that writes the lists, has failed.
     """
     if jobs.executor is not ExecutorName.ray:
         return False
-    words, here = words_of_part(verb, jobs, workers), os.getcwd()  # noqa: PTH109
+    words, here = words_of_part("extract", jobs, workers), os.getcwd()  # noqa: PTH109
     executor = RayExecutor(jobs.address, None, 1, jobs.cpus, jobs.gpus, jobs.deaths)
     parts = [(*words, f"jobs.part={number}/{jobs.parts}") for number in range(1, jobs.parts + 1)]
     for stage in (parts, [tuple(words)]):

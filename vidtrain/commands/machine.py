@@ -39,8 +39,9 @@ class Finding:
 
 def machine() -> list[Finding]:
     """The system, its processors, its memory."""
+    where = ", in a container" if Path("/.dockerenv").exists() or "container" in os.environ else ""
     found = [
-        Finding("system", f"{platform.system()} {platform.release()} on {platform.machine()}{_container()}"),
+        Finding("system", f"{platform.system()} {platform.release()} on {platform.machine()}{where}"),
         processors_found(processors(), os.cpu_count() or 1, _quota(Path("/sys/fs/cgroup"))),
     ]
     total, free = _memory()
@@ -129,10 +130,6 @@ def surroundings(environment: Mapping[str, str] = os.environ) -> list[Finding]:
             advice = "CUDA_LAUNCH_BLOCKING makes every GPU step wait: unset it unless you look for a fault" * blocking
             found.append(Finding(name, environment[name], advice))
     return found
-
-
-def _container() -> str:
-    return ", in a container" if Path("/.dockerenv").exists() or "container" in os.environ else ""
 
 
 def _number(file: Path) -> str:

@@ -11,7 +11,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import metadata
 from typing import Any, Final
 
@@ -30,7 +31,8 @@ _BF16_ERROR: Final = 0.02
 def packages() -> list[Finding]:
     """Python, vidtrain and what it stands on."""
     required = _required()
-    found = [Finding("Python", f"{platform.python_version()} ({platform.python_implementation()}){_environment()}")]
+    where = ", in a virtual environment" if sys.prefix != sys.base_prefix else ""
+    found = [Finding("Python", f"{platform.python_version()} ({platform.python_implementation()}){where}")]
     found.append(Finding("vidtrain", _installed_as()))
     for name in _SHOWN:
         version = _version(name)
@@ -123,22 +125,17 @@ def decoders() -> list[Finding]:
     except (ImportError, OSError) as error:
         return [Finding("PyAV", f"cannot be imported: {error}", "pip install --force-reinstall av")]
     libraries = [f"{name} {av.library_versions[name][0]}" for name in ("libavcodec", "libavformat")]
-    missing = [name for name in _CODECS if not _has_codec(name, "r")]
+    missing = [name for name in _CODECS if not _decodes(name)]
     advice = f"FFmpeg's libraries of PyAV cannot decode {', '.join(missing)}: pip install --force-reinstall av"
     found = [
         Finding("PyAV", f"{av.__version__}, {', '.join(libraries)}"),
         Finding("decodes", ", ".join(n for n in _CODECS if n not in missing), advice * bool(missing)),
         _round_trip(),
     ]
-    tried: Mapping[str, Callable[[], Any]] = {name: _importing(name) for name in ("decord", "torchcodec", "cv2")}
-    for name, attempt in tried.items():
+    for name, module in (("decord", "decord"), ("torchcodec", "torchcodec.decoders"), ("cv2", "cv2")):
         if _version(name) or importlib.util.find_spec(name) is not None:
-            found.append(_imported(name, attempt))
+            found.append(_imported(name, partial(importlib.import_module, module)))
     return found
-
-
-def _importing(name: str) -> Callable[[], Any]:
-    return lambda: importlib.import_module(f"{name}.decoders" if name == "torchcodec" else name)
 
 
 def _imported(name: str, attempt: Callable[[], Any]) -> Finding:
@@ -176,11 +173,11 @@ def _round_trip() -> Finding:
     return Finding("writes H.264", value, "PyAV reads other frames than it wrote: reinstall it" * (not right))
 
 
-def _has_codec(name: str, mode: str) -> bool:
+def _decodes(name: str) -> bool:
     import av
 
     try:
-        av.Codec(name, mode)  # type: ignore[arg-type]
+        av.Codec(name, "r")
     except (ValueError, LookupError, av.error.FFmpegError):
         return False
     return True
@@ -254,10 +251,6 @@ def _required() -> dict[str, str]:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             found[requirement.name] = str(requirement.specifier)
     return found
-
-
-def _environment() -> str:
-    return ", in a virtual environment" if sys.prefix != sys.base_prefix else ""
 
 
 def _installed_as() -> str:

@@ -17,7 +17,7 @@ from torch import nn
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_at_least, check_clip
 from vidtrain.models.layers.conv_rnn import ConvLSTMCell, readout, time_first
-from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_odd, widths
+from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_odd_kernel, widths
 from vidtrain.ranges import takes
 
 ENTRIES = {
@@ -70,7 +70,7 @@ class ConvLSTMOptions:
     def cells(self, kind: type[ConvLSTMCell] = ConvLSTMCell, **own: Any) -> list[ConvLSTMCell]:
         """One cell a layer, the first of which reads the stem; `own` are the options of this kind of cell."""
         inner, outer = widths("stem", self.stem, empty=True), widths("hidden", self.hidden)
-        check_odd("kernel", self.kernel)
+        check_odd_kernel(self.kernel)
         check_at_least("stride", self.stride, 1)
         side = 0
         if self.peephole:

@@ -24,7 +24,7 @@ from vidtrain.models.layers.conv_rnn import (
     readout,
     time_first,
 )
-from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_odd, widths
+from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_odd_kernel, widths
 
 ENTRIES = {
     "rcn": Entry(Family.RECURRENT, "Ballas et al. 2016", (16, 112)),
@@ -65,7 +65,7 @@ class RCN(RecurrentClassifier):
         dropout: float = 0.0,
     ) -> None:
         check_choice("cell", cell, CELLS)
-        check_odd("kernel", kernel)
+        check_odd_kernel(kernel)
         check_at_least("stride", stride, 1)
         cells = [
             CELLS[cell](wide, out, kernel=kernel, stride=stride, norm=norm, compiled=compile_step)

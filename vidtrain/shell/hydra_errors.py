@@ -62,7 +62,7 @@ def explain(error: BaseException, command: str, overrides: Sequence[str], in_swe
         return _one_line(text)
     if isinstance(error, OmegaConfBaseException):
         return _bad_value(error, "")
-    if isinstance(error, ValueError) and _raised_in(error, "hydra"):
+    if isinstance(error, ValueError) and _raised_by_hydra(error):
         return _one_line(str(error))
     return None
 
@@ -138,13 +138,13 @@ def _keys(command: str, overrides: Sequence[str]) -> list[str]:
     return []
 
 
-def _raised_in(error: BaseException, package: str) -> bool:
+def _raised_by_hydra(error: BaseException) -> bool:
     trace = error.__traceback__
     name = ""
     while trace is not None:
         name = trace.tb_frame.f_globals.get("__name__", "")
         trace = trace.tb_next
-    return name == package or name.startswith(package + ".")
+    return name == "hydra" or name.startswith("hydra.")
 
 
 def _one_line(text: str) -> str:

@@ -13,6 +13,7 @@ from vidtrain.data.checks.probe_video import Probe
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 
 Spans = npt.NDArray[np.float64]
+_SHOWN = 10  # classes in a line
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ def _overlapping(spans: Spans) -> int:
     return int((with_earlier | with_later).sum())
 
 
-def coverage_lines(data: VideoData, probes: Mapping[str, Probe], most: int = 10) -> list[str]:
-    """A line per split that has something without a label, or overlaps; of the classes the `most` frequent."""
+def coverage_lines(data: VideoData, probes: Mapping[str, Probe]) -> list[str]:
+    """A line per split that has something without a label, or overlaps; of the classes the _SHOWN most frequent."""
     lines = []
     for split, manifest in data.splits.items():
         found = coverage(manifest, probes, data.num_classes)
@@ -115,13 +116,13 @@ def coverage_lines(data: VideoData, probes: Mapping[str, Probe], most: int = 10)
         median = float(np.median(found.gaps)) if len(found.gaps) else 0.0
         gaps = f"{len(found.gaps)} gaps of {median:.2f} s (median)"
         size = f"{found.segments} segments in {found.videos} videos of {found.seconds:.0f} s"
-        shares = _shares(found, data.class_names, most)
+        shares = _shares(found, data.class_names)
         background = f"background {found.background:.0%} in {gaps}; share of the time: {shares}"
         lines.append(f"{split}: {size}, {overlaps}{beyond}; {background}")
     return lines
 
 
-def _shares(found: Coverage, class_names: Sequence[str], most: int) -> str:
-    order = np.argsort(-found.of_class, kind="stable")[:most].tolist()
+def _shares(found: Coverage, class_names: Sequence[str]) -> str:
+    order = np.argsort(-found.of_class, kind="stable")[:_SHOWN].tolist()
     shown = [f"{class_names[n]} {found.of_class[n] / found.seconds:.1%}" for n in order]
-    return ", ".join(shown) + (", ..." if len(class_names) > most else "")
+    return ", ".join(shown) + (", ..." if len(class_names) > _SHOWN else "")

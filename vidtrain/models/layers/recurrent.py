@@ -60,10 +60,10 @@ def widths(key: str, got: Sequence[int], *, empty: bool = False) -> list[int]:
     return list(got)
 
 
-def check_odd(key: str, got: int) -> None:
+def check_odd_kernel(got: int) -> None:
     """Refuse a kernel that has no centre: maps have to keep their size from step to step."""
     if got < 1 or got % 2 == 0:
-        raise ConfigError(f"model.{key}: got {got}, expected an odd number, so that the maps keep their size")
+        raise ConfigError(f"model.kernel: got {got}, expected an odd number, so that the maps keep their size")
 
 
 class RecurrentClassifier(ClipClassifier):

@@ -136,12 +136,3 @@ def count(shapes: Shapes, pattern: str) -> int:
 def classes(shapes: Shapes, key: str) -> dict[str, int]:
     """{"num_classes": K} from the head's weight, {} where the file has no head."""
     return {"num_classes": shapes[key][0]} if key in shapes else {}
-
-
-def not_here(what: str) -> Callable[[State, nn.Module], State]:
-    """A `translate` for layouts that are recognised although no model of the catalogue takes them."""
-
-    def refuse(state: State, model: nn.Module) -> State:
-        raise CheckpointError(f"the file holds {what}, and there is no such model here yet")
-
-    return refuse

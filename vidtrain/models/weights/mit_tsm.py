@@ -20,7 +20,7 @@ from vidtrain.models.layers.frame_resnet import RESNETS, FrameResNet, Spec
 from vidtrain.models.layers.nonlocal_block import NonLocal
 from vidtrain.models.tsm import NONLOCAL_5 as _PRESET
 from vidtrain.models.weights.expected_clips import IMAGENET, Expects
-from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, not_here, rename
+from vidtrain.models.weights.layout import Fit, Layout, Rule, Shapes, State, any_key, classes, count, rename
 
 _BLOCK = r"base_model\.layer[1-4]\.\d+\."
 _STEM = "base_model.conv1.weight"
@@ -148,6 +148,10 @@ def shift_notes(shifted: bool, model: nn.Module) -> Sequence[str]:
     return ()
 
 
+def _refuse_bn_inception(state: State, model: nn.Module) -> State:
+    raise CheckpointError("the file holds a TSN or TSM on BN-Inception, and there is no such model here yet")
+
+
 LAYOUTS: tuple[Layout, ...] = (
     Layout(
         name="mit-han-lab TSN/TSM",
@@ -161,6 +165,6 @@ LAYOUTS: tuple[Layout, ...] = (
         name="mit-han-lab TSN/TSM on BN-Inception",
         matches=lambda shapes: any_key(shapes, r"base_model\.conv1_7x7_s2\."),
         model=lambda shapes: None,
-        translate=not_here("a TSN or TSM on BN-Inception"),
+        translate=_refuse_bn_inception,
     ),
 )

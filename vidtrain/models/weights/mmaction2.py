@@ -145,10 +145,10 @@ def _translate(state: State, model: nn.Module) -> State:
 def _match_eps(names: State, model: nn.Module) -> State:
     if ".space." in "".join(names):  # R(2+1)D: those between the two halves of a convolution add the usual 1e-5
         halves = {key: names.pop(key) for key in list(names) if ".bn.running_var" in key}
-        return {**match_eps(names, model, 1e-3), **halves}
+        return {**match_eps(names, model), **halves}
     depthwise = names.get("layer1.0.conv2.weight", names.get("layer1.0.conv2.depthwise.weight"))
     is_csn = depthwise is not None and depthwise.shape[1:] == (1, 3, 3, 3) and "conv1_s.weight" not in names
-    return match_eps(names, model, 1e-3) if is_csn else names
+    return match_eps(names, model) if is_csn else names
 
 
 def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]:

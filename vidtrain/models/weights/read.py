@@ -102,7 +102,8 @@ def _safetensors(path: Path) -> Any:
     try:
         return torch_files.load_safetensors(path)
     except Exception as error:  # also of torch: a type that it does not know
-        raise CheckpointError(f"{path}: cannot be read as safetensors ({_size(path)}): {_first_line(error)}") from error
+        reason = str(error).split("\n", 1)[0]
+        raise CheckpointError(f"{path}: cannot be read as safetensors ({_size(path)}): {reason}") from error
 
 
 def _pickle(path: Path) -> Any:
@@ -150,7 +151,3 @@ def _unwrap(content: Any, source: str) -> Weights:
 
 def _size(path: Path) -> str:
     return f"{path.stat().st_size} bytes"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).split("\n", 1)[0]

@@ -214,14 +214,14 @@ def shortcut_notes(before: Mapping[str, torch.Tensor], model: nn.Module) -> Sequ
     return ()
 
 
-def match_eps(state: State, model: nn.Module, eps: float) -> State:
-    """For a file whose BatchNorms add `eps` to the variance: shift the variances by what this model's add less. Exact
+def match_eps(state: State, model: nn.Module) -> State:
+    """For a file whose BatchNorms add 1e-3 to the variance: shift the variances by what this model's add less. Exact
     in eval."""
     modules = dict(model.named_modules())
     for key in [key for key in state if key.endswith(".running_var")]:
         module = modules.get(key.removesuffix(".running_var"))
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            state[key] = state[key] + (eps - module.eps)
+            state[key] = state[key] + (1e-3 - module.eps)
     return state
 
 

@@ -311,7 +311,7 @@ def built(folder: Path, world: World) -> dict[str, Any]:
     cfg.decoder, cfg.data = {"_target_": "tests.engine.pair.Memory"}, {}
     call = Invocation(typed(cfg), {}, folder, cfg)
     scorer = Scorer(call.options, Precision(PrecisionName.fp32, CPU), 0, world)
-    made = build_trainer(call, DATA, scorer, world)
+    made = build_trainer(call, DATA, scorer)
     total = float(sum(p.double().sum() for p in made.model.parameters()))
     return {"seed": torch.initial_seed(), "network": type(made.step.network.called).__name__, "weights": total}
 

@@ -90,7 +90,9 @@ def _result(call: Invocation[TrainConfig], world: World) -> dict[str, Any]:
         given = deepcopy(call.options)
         result, fresh = _train_and_test(call, compared, world, start), True
         if given.probe.shots:
-            result["few_shot"] = few_shot(call, given, partial(_train_few, world=world))
+            result["few_shot"] = few_shot(
+                call, given, lambda few, change: _train_and_test(few, {}, world, None, change)
+            )
     if world.is_main:
         write_json(finished, result)
         print_result(result)
@@ -122,12 +124,6 @@ def _check(options: TrainConfig, compared: dict[str, Any], folder: Path, world: 
         )
 
 
-def _train_few(
-    call: Invocation[TrainConfig], change: Callable[[VideoData], VideoData], *, world: World
-) -> dict[str, Any]:
-    return _train_and_test(call, {}, world, None, change)
-
-
 def _train_and_test(
     call: Invocation[TrainConfig],
     compared: dict[str, Any],
@@ -152,7 +148,7 @@ def _train_and_test(
     check_few_shot(options, data, world.size)
     if start is not None and not settings.epochs:  # what is tested is the file's own head
         data = with_classes_of(data, class_names(start.info, options.class_names, data.class_names))
-    trainer = training.build_trainer(call, data, scorer, world)
+    trainer = training.build_trainer(call, data, scorer)
     if world.is_main:
         write_json(folder / CONFIG, compared)  # from now on resume=auto finds this run
     with closing(trainer.recorder):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,10 @@ from vidtrain.types import Batch
 log = logging.getLogger("vidtrain")
 
 
-def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer, world: World) -> Trainer:
+def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer) -> Trainer:
     """Everything from the model to the checkpoints; continues the run in its folder when the options say so."""
     options, folder = call.options, call.folder
-    settings, precision = options.trainer, scorer.precision
+    settings, precision, world = options.trainer, scorer.precision, scorer.world
     build.fit_to_data(options.model, data)
     model = build.build_model(options.model, data.num_classes).to(precision.device)
     build.check_reads(model, data)
@@ -123,6 +123,9 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
                 probing.choose(model, scorer, task, data, folder)
             return scorer.validate(task, model, data, options.eval.val_clips)
 
+    def noise() -> Batch:
+        return random_clips(options.sampler, options.transform, step, settings.batch_size // world.size)
+
     own_hooks = build.build_named(options.hook, "hook", Hook)
     with ExitStack() as on_error:
         recorder = _recorder(options, folder, data, content, world)
@@ -140,9 +143,9 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
             },
         )
         if data.features is None:
-            _check_convolutions(options, step, world)
+            _check_convolutions(settings, step, noise)
             with said_when_slow(f"trainer.compile={settings.compile}: timing or compiling an update of random clips"):
-                said = _compile(options, step, content, len(trainer.clips), world)
+                said = _compile(settings, step, content, len(trainer.clips), noise)
             log.info("trainer.%s", said)
         if content is not None:
             with restoring(checkpoints.last):
@@ -186,10 +189,14 @@ def seed_everything(seed: int, deterministic: bool) -> None:
 
 
 def _compile(
-    options: TrainConfig, step: TrainingStep, content: dict[str, Any] | None, batches: int, world: World
+    settings: TrainerConfig,
+    step: TrainingStep,
+    content: dict[str, Any] | None,
+    batches: int,
+    noise: Callable[[], Batch],
 ) -> str:
     """torch.compile as asked; a run that is continued keeps what was chosen when it began. Returns what was done."""
-    mode, settings = options.trainer.compile, options.trainer
+    mode = settings.compile
     if mode is CompileMode.off:
         return "compile=off"
     if mode is CompileMode.auto:
@@ -197,16 +204,13 @@ def _compile(
             return "compile=auto: off, because trainer.deterministic"
         if content is not None:
             mode = CompileMode.on if content.get("compiled") else CompileMode.off
-    batch = random_clips(options.sampler, options.transform, step, settings.batch_size // world.size)
-    return choose_compile(mode, step, batch, batches=batches * settings.epochs)
+    return choose_compile(mode, step, noise(), batches=batches * settings.epochs)
 
 
-def _check_convolutions(options: TrainConfig, step: TrainingStep, world: World) -> None:
+def _check_convolutions(settings: TrainerConfig, step: TrainingStep, noise: Callable[[], Batch]) -> None:
     """Wrong kernels make a training that learns little and says nothing, so they are looked for before it starts."""
-    settings = options.trainer
     if settings.check_convolutions and step.precision.device.type == "cuda":
-        batch = random_clips(options.sampler, options.transform, step, settings.batch_size // world.size)
-        for note in check_convolutions(step.network, batch.inputs):
+        for note in check_convolutions(step.network, noise().inputs):
             log.warning("%s", note)
 
 

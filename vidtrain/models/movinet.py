@@ -260,11 +260,23 @@ class _Block(nn.Module):
 
 
 class MoViNet(LayerNumbers, RecurrentClassifier):
-    """Any T, H and W: time is never reduced before the end. Only a causal net streams."""
+    """A MoViNet. Any T, H and W: time is never reduced before the end. Padding is TensorFlow's, as the published
+    weights need it.
+
+    variant: a0, a1, a2 or tiny. causal: no frame reads a later one, so that videos can be streamed.
+    conv: "3d" with swish, or "2plus1d", space and then time, with hard swish and a hard gate. The published stream
+        nets are causal and 2plus1d, the base nets neither.
+    dropout: before the head.
+    """
 
     after_blocks = ("top.", "fc1.", "head.")
 
-    def __init__(self, *, num_classes: int, size: Size, causal: bool, conv: str, dropout: float) -> None:
+    def __init__(
+        self, *, num_classes: int, variant: str = "a0", causal: bool = False, conv: str = "3d", dropout: float = 0.2
+    ) -> None:
+        check_choice("variant", variant, SIZES)
+        check_choice("conv", conv, CONVOLUTIONS)
+        size = SIZES[variant]
         super().__init__(num_features=size.features, num_classes=num_classes, dropout=dropout)
         kind = _Kind(causal, conv)
         self.causal = causal
@@ -318,21 +330,4 @@ def _said(videos: tuple[int, int, int]) -> str:
     return "{} videos of {} x {} pixels".format(*videos)
 
 
-def movinet(
-    *,
-    num_classes: int,
-    variant: str = "a0",
-    causal: bool = False,
-    conv: str = "3d",
-    dropout: float = 0.2,
-) -> MoViNet:
-    """A MoViNet. Any T, H and W; padding is TensorFlow's, as the published weights need it.
-
-    variant: a0, a1, a2 or tiny. causal: no frame reads a later one, so that videos can be streamed.
-    conv: "3d" with swish, or "2plus1d", space and then time, with hard swish and a hard gate. The published stream
-        nets are causal and 2plus1d, the base nets neither.
-    dropout: before the head.
-    """
-    check_choice("variant", variant, SIZES)
-    check_choice("conv", conv, CONVOLUTIONS)
-    return MoViNet(num_classes=num_classes, size=SIZES[variant], causal=causal, conv=conv, dropout=dropout)
+movinet = MoViNet

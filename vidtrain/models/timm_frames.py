@@ -85,24 +85,68 @@ def _shift_blocks(backbone: ImageBackbone, n_div: int) -> _Shift:
 
 
 class TimmFrames(OnFrames):
-    """Any number of frames; of any size where the image network takes them."""
+    """An image network of timm on each of any number of frames; of any size where that takes them.
+
+    size: of the frames.
+    backbone: a name of timm, with or without the tag of its weights (vit_small_patch16_dinov3.lvd1689m,
+        vit_base_patch16_siglip_224.v2_webli, tf_efficientnet_lite0, ...), or `tiny`, ours for a CPU.
+    frozen: it is not trained; no gradient and no activations of it are kept.
+    n_div: as in TSM, 1 / n_div of the channels move one frame each way before each residual block of a CNN; None: the
+        frames do not see each other before the head.
+    head: "mean" of the frames' pooled vectors; "statistics", the mean over all positions of all frames and beside it
+        the standard deviation over time at each position, averaged over positions; "attentive", one query over the
+        tokens of all frames, as V-JEPA 2's probe; "recurrent", cells over the pooled vectors.
+    probe_depth, probe_heads: of the attentive head, the blocks of self-attention before the query and the attention
+        heads; None for heads of 64 channels.
+    time_positions: the attentive head's tokens, normalised, get waves that mark their frame; without them it is blind
+        to the order of frames, as the mean is.
+    cell, hidden, layers, bidirectional: of the recurrent head: "lstm", "gru" or "rnn", the length of its states, its
+        layers, and another reading from the end backwards.
+    read: what the recurrent head reads from its states: the "last" one, or the "mean", "max" or "attention" over time.
+    dropout: before the last layer.
+    """
 
     def __init__(
         self,
         *,
         num_classes: int,
-        backbone: ImageBackbone,
-        join: _TokenReader | _Statistics | SequenceEncoder | TimePool,
-        num_features: int,
-        shift: _Shift | None,
-        frozen: bool,
-        dropout: float,
+        size: int,
+        backbone: str = "tiny",
+        frozen: bool = False,
+        n_div: int | None = None,
+        head: str = "mean",
+        probe_depth: int = 0,
+        probe_heads: int | None = None,
+        time_positions: bool = True,
+        cell: str = "lstm",
+        hidden: int = 256,
+        layers: int = 1,
+        bidirectional: bool = False,
+        read: str = "last",
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__(
-            backbone=backbone, frozen=frozen, num_features=num_features, num_classes=num_classes, dropout=dropout
-        )
+        check_at_least("size", size, 1)
+        check_choice("head", head, HEADS)
+        if backbone in SMALL:
+            net = image_backbone(backbone)
+        else:
+            net = timm_backbone(backbone, "tokens" if head in ("attentive", "statistics") else "pooled", size=size)
+        width = net.out_channels
+        join: _TokenReader | _Statistics | SequenceEncoder | TimePool
+        if head == "attentive":
+            heads = (width // 64 if width % 64 == 0 else 1) if probe_heads is None else probe_heads
+            check_probe(probe_depth, heads, width)
+            join = _TokenReader(width, depth=probe_depth, heads=heads, time=time_positions)
+        elif head == "recurrent":
+            join = SequenceEncoder(
+                width, cell=cell, hidden=hidden, layers=layers, bidirectional=bidirectional, head=read
+            )
+        else:
+            join = _Statistics() if head == "statistics" else TimePool(width, "mean")
+        features = join.features if isinstance(join, SequenceEncoder) else width * (1 + isinstance(join, _Statistics))
+        super().__init__(backbone=net, frozen=frozen, num_features=features, num_classes=num_classes, dropout=dropout)
         self.join = join
-        self.shift = shift
+        self.shift = None if n_div is None else _shift_blocks(net, n_div)
 
     def stream_features(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
         """(B, 3, T, H, W) -> (B, D) and the state."""
@@ -141,67 +185,4 @@ class TimmFrames(OnFrames):
         )
 
 
-def timm_frames(
-    *,
-    num_classes: int,
-    size: int,
-    backbone: str = "tiny",
-    frozen: bool = False,
-    n_div: int | None = None,
-    head: str = "mean",
-    probe_depth: int = 0,
-    probe_heads: int | None = None,
-    time_positions: bool = True,
-    cell: str = "lstm",
-    hidden: int = 256,
-    layers: int = 1,
-    bidirectional: bool = False,
-    read: str = "last",
-    dropout: float = 0.0,
-) -> TimmFrames:
-    """An image network of timm on each frame.
-
-    size: of the frames.
-    backbone: a name of timm, with or without the tag of its weights (vit_small_patch16_dinov3.lvd1689m,
-        vit_base_patch16_siglip_224.v2_webli, tf_efficientnet_lite0, ...), or `tiny`, ours for a CPU.
-    frozen: it is not trained; no gradient and no activations of it are kept.
-    n_div: as in TSM, 1 / n_div of the channels move one frame each way before each residual block of a CNN; None: the
-        frames do not see each other before the head.
-    head: "mean" of the frames' pooled vectors; "statistics", the mean over all positions of all frames and beside it
-        the standard deviation over time at each position, averaged over positions; "attentive", one query over the
-        tokens of all frames, as V-JEPA 2's probe; "recurrent", cells over the pooled vectors.
-    probe_depth, probe_heads: of the attentive head, the blocks of self-attention before the query and the attention
-        heads; None for heads of 64 channels.
-    time_positions: the attentive head's tokens, normalised, get waves that mark their frame; without them it is blind
-        to the order of frames, as the mean is.
-    cell, hidden, layers, bidirectional: of the recurrent head: "lstm", "gru" or "rnn", the length of its states, its
-        layers, and another reading from the end backwards.
-    read: what the recurrent head reads from its states: the "last" one, or the "mean", "max" or "attention" over time.
-    dropout: before the last layer.
-    """
-    check_at_least("size", size, 1)
-    check_choice("head", head, HEADS)
-    if backbone in SMALL:
-        net = image_backbone(backbone)
-    else:
-        net = timm_backbone(backbone, "tokens" if head in ("attentive", "statistics") else "pooled", size=size)
-    width = net.out_channels
-    join: _TokenReader | _Statistics | SequenceEncoder | TimePool
-    if head == "attentive":
-        heads = (width // 64 if width % 64 == 0 else 1) if probe_heads is None else probe_heads
-        check_probe(probe_depth, heads, width)
-        join = _TokenReader(width, depth=probe_depth, heads=heads, time=time_positions)
-    elif head == "recurrent":
-        join = SequenceEncoder(width, cell=cell, hidden=hidden, layers=layers, bidirectional=bidirectional, head=read)
-    else:
-        join = _Statistics() if head == "statistics" else TimePool(width, "mean")
-    features = join.features if isinstance(join, SequenceEncoder) else width * (1 + isinstance(join, _Statistics))
-    return TimmFrames(
-        num_classes=num_classes,
-        backbone=net,
-        join=join,
-        num_features=features,
-        shift=None if n_div is None else _shift_blocks(net, n_div),
-        frozen=frozen,
-        dropout=dropout,
-    )
+timm_frames = TimmFrames

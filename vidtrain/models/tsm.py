@@ -10,7 +10,7 @@ from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import check_choice
 from vidtrain.models.layers.frame_resnet import MOBILENET, Shift, block_names, find_resnet
 from vidtrain.models.layers.nonlocal_block import NonLocalOptions
-from vidtrain.models.tsn import TSN, build_tsn
+from vidtrain.models.tsn import TSN
 from vidtrain.ranges import takes
 
 ENTRIES = {
@@ -66,7 +66,7 @@ def tsm_r50(
             "a ResNet"
         )
     parts = [] if backbone == MOBILENET else block_names(find_resnet(backbone))
-    return build_tsn(
+    return TSN(
         "tsm",
         num_classes=num_classes,
         backbone=backbone,

@@ -29,17 +29,26 @@ class TSN(ClipClassifier):
 
     def __init__(
         self,
-        *,
         name: str,
-        backbone: FrameResNet | FrameMobileNet,
-        in_channels: int,
+        *,
         num_classes: int,
+        backbone: str,
+        in_channels: int,
         dropout: float,
+        shift: Shift | None = None,
+        nonlocals: NonLocal | None = None,
     ) -> None:
-        super().__init__(num_features=backbone.out_channels, num_classes=num_classes, dropout=dropout)
+        """With `shift` a TSM; on a ResNet, or on MobileNetV2, which takes no `nonlocals`. name: for messages."""
+        check_at_least("in_channels", in_channels, 1)
+        net: FrameResNet | FrameMobileNet
+        if backbone == MOBILENET:
+            net = FrameMobileNet(in_channels=in_channels, shift=shift)
+        else:
+            net = FrameResNet(backbone, in_channels=in_channels, shift=shift, nonlocals=nonlocals)
+        super().__init__(num_features=net.out_channels, num_classes=num_classes, dropout=dropout)
         self.name = name
         self.in_channels = in_channels
-        self.base_model = backbone
+        self.base_model = net
         self.pool = nn.AdaptiveAvgPool2d(1)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
@@ -50,43 +59,11 @@ class TSN(ClipClassifier):
         return self.pool(maps).flatten(1).unflatten(0, (-1, frames)).mean(1)
 
 
-def build_tsn(
-    name: str,
-    *,
-    num_classes: int,
-    backbone: str,
-    in_channels: int,
-    dropout: float,
-    shift: Shift | None = None,
-    nonlocals: NonLocal | None = None,
-) -> TSN:
-    """A TSN, or with `shift` a TSM, on a ResNet, or on MobileNetV2, which takes no `nonlocals`."""
-    check_at_least("in_channels", in_channels, 1)
-    net: FrameResNet | FrameMobileNet
-    if backbone == MOBILENET:
-        net = FrameMobileNet(in_channels=in_channels, shift=shift)
-    else:
-        net = FrameResNet(backbone, in_channels=in_channels, shift=shift, nonlocals=nonlocals)
-    return TSN(name=name, backbone=net, in_channels=in_channels, num_classes=num_classes, dropout=dropout)
-
-
-def tsn_r50(
-    *,
-    num_classes: int,
-    backbone: str = "resnet50",
-    in_channels: int = 3,
-    dropout: float = 0.5,
-) -> TSN:
+def tsn_r50(*, num_classes: int, backbone: str = "resnet50", in_channels: int = 3, dropout: float = 0.5) -> TSN:
     """TSN on ResNet-50.
 
     backbone: a ResNet, ResNeXt or wide ResNet of torchvision by name, mobilenet_v2, or `tiny`.
     in_channels: 3 for RGB; 10 for the published flow nets (x and y of 5 flow fields a segment).
     dropout: before the head.
     """
-    return build_tsn(
-        "tsn",
-        num_classes=num_classes,
-        backbone=backbone,
-        in_channels=in_channels,
-        dropout=dropout,
-    )
+    return TSN("tsn", num_classes=num_classes, backbone=backbone, in_channels=in_channels, dropout=dropout)

@@ -371,6 +371,11 @@ def test_a_comma_between_semicolons_is_a_decimal_point(tmp_path: Path) -> None:
         ),
         ("x.tsv", "video\tstart\tend\tlabel\na.mp4\t1,250\t2,5\tw\n", "expected 1250 or 1.250 instead of '1,250'"),
         (
+            "x.tsv",  # the first line labels nothing, so that its time is nobody's mistake
+            "Begin Time - ss.msec\tEnd Time - ss.msec\twalk\n1,250\t2,5\t\n3\ttwo\tyes\n",
+            "x.tsv:3: got '3,two,yes', expected a video, a label, a start and an end after it",
+        ),
+        (
             "x.csv",
             "video,start,Start,end,label\na.mp4,1,2,3,w\n",
             "x.csv: 2 columns are called 'start': rename all but one",

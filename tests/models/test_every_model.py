@@ -199,6 +199,17 @@ def test_each_function_is_in_the_sample() -> None:
     functions = {name: str(model_section(name)["_target_"]) for name in THIN}
     large = {functions["r3d_18"], functions["r2plus1d_18"]}
     assert {functions[name] for name in EACH} == set(functions.values()) - large
+    elsewhere = {"probe", "segment_head"}  # test_probe.py, tests/tasks/test_detection.py
+    assert {file.stem for file in CONF.glob("*.yaml")} == THIN.keys() | elsewhere
+
+
+@pytest.mark.parametrize("name", [name for name in THIN if name not in EACH])
+def test_every_other_preset_runs(name: str) -> None:
+    """Once and forward alone; of r3d_18 and r2plus1d_18 without values, since drawing 33 M of them takes long."""
+    device = "meta" if name in ("r3d_18", "r2plus1d_18") else "cpu"
+    with torch.no_grad(), torch.device(device):
+        model = build(name).eval()
+        assert model(tree_map(lambda t: t.to(device), clips(name, 1))).shape == (1, 5)
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)

@@ -54,21 +54,21 @@ class Annotations:
     subset_column: str = "subset"
     notes: list[str] = field(default_factory=list)
     decimal_comma: bool = False
-    _unclear: str = ""
 
     def seconds(self, value: Any) -> float | None:
         """As `seconds_of`; None for 1,500 where it is not known what the comma is."""
-        if not self.decimal_comma and isinstance(value, str) and _THOUSANDS.fullmatch(value.strip()):
-            self._unclear = value.strip()
-            return None
-        return seconds_of(value)
+        return None if self._is_unclear(value) else seconds_of(value)
 
-    def wrong(self, place: int, shown: str, expected: str) -> None:
-        """Note what cannot be read."""
-        if self._unclear:
-            plain, decimal = self._unclear.replace(",", ""), self._unclear.replace(",", ".")
-            expected, self._unclear = f"{plain} or {decimal} instead of {self._unclear!r}, which may be either", ""
+    def wrong(self, place: int, shown: str, expected: str, *times: Any) -> None:
+        """Note what cannot be read. times: of it, as they stand in the file; one of them may be the reason."""
+        if (unclear := next(filter(self._is_unclear, times), None)) is not None:
+            text = unclear.strip()
+            plain, decimal = text.replace(",", ""), text.replace(",", ".")
+            expected = f"{plain} or {decimal} instead of {text!r}, which may be either"
         self.bad.add(self.file, place, shown, expected, entry=self.entries)
+
+    def _is_unclear(self, value: Any) -> bool:
+        return not self.decimal_comma and isinstance(value, str) and bool(_THOUSANDS.fullmatch(value.strip()))
 
     def add(
         self,

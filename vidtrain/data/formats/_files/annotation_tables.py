@@ -197,7 +197,7 @@ def _read_rows(
             if not into.add(
                 times, place, _video(into, at, cells), label, frames=at.frames, subset=subset, ordered=True
             ):
-                into.wrong(place, ",".join(cells), "a video, a label, a start and an end after it")
+                into.wrong(place, ",".join(cells), "a video, a label, a start and an end after it", start, end)
 
 
 def _is_elan(header: Sequence[str]) -> bool:
@@ -231,7 +231,7 @@ def _read_boris(
             continue
         key = _video(into, at, cells), label, "\0".join(cells[n] for n in who)
         if kind not in ("START", "STOP") or not states.note(cells[time], place, key, starts=kind == "START"):
-            into.wrong(place, ",".join(cells), "START and STOP of a behavior in turn")
+            into.wrong(place, ",".join(cells), "START and STOP of a behavior in turn", cells[time])
     states.close()
 
 
@@ -280,4 +280,4 @@ def _read_thumos(into: Annotations, lines: Sequence[tuple[int, str]]) -> None:
     for place, line in lines:
         parts = line.split()
         if len(parts) != 3 or not into.add((parts[1], parts[2]), place, parts[0], found[1], subset=found[2]):
-            into.wrong(place, line, "a video, a start and an end in seconds")
+            into.wrong(place, line, "a video, a start and an end in seconds", *parts[1:])

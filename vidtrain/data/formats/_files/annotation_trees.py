@@ -63,7 +63,7 @@ def _read_activitynet(into: Annotations, videos: Mapping[str, Any]) -> None:
             pair = tuple(times) if isinstance(times, list) and len(times) == 2 else (None, None)
             text = label if isinstance(label, str) else ""
             if not into.add((pair[0], pair[1]), number, video, text, subset=subset):
-                into.wrong(number, json.dumps({video: one}), "segment: [start, end] and label")
+                into.wrong(number, json.dumps({video: one}), "segment: [start, end] and label", *pair)
 
 
 def _read_boris(into: Annotations, content: Mapping[str, Any]) -> None:
@@ -95,7 +95,7 @@ def _read_boris(into: Annotations, content: Mapping[str, Any]) -> None:
             elif seconds is None or not states.note(
                 seconds - shift, number, (media[0], code, f"{subject}\0{modifier}")
             ):
-                into.wrong(number, f"{name}: {time} {code}", "the time of an event in seconds")
+                into.wrong(number, f"{name}: {time} {code}", "the time of an event in seconds", time)
         states.close()
 
 
@@ -114,14 +114,15 @@ def _read_label_studio(into: Annotations, tasks: list[dict[str, Any]]) -> None:
             ranges = value.get("ranges", [value] if "start" in value else [])
             counted = "ranges" in value
             for one in ranges if isinstance(ranges, list) else []:
-                start, end = (into.seconds(one.get(k)) if isinstance(one, dict) else None for k in ("start", "end"))
+                times = [one.get(key) if isinstance(one, dict) else None for key in ("start", "end")]
+                start, end = map(into.seconds, times)
                 if counted and start is not None:
                     start = max(start - 1, 0.0)
                 for label in labels:
                     if not isinstance(label, str):
                         into.wrong(number, json.dumps(value), "labels that are text")
                     elif not into.add((start, end), number, video, label, frames=counted):
-                        into.wrong(number, json.dumps(one), "start and end")
+                        into.wrong(number, json.dumps(one), "start and end", *times)
 
 
 def _video_of(task: Mapping[str, Any]) -> str | None:

@@ -284,6 +284,8 @@ def test_the_best_run_says_how_sure_it_is_and_which_are_as_good(
     text = files("lr", 0.55, 0.7, 0.6, test=None)
     assert "; run 2 (0.6) and 1 more lie within that\n" in text  # there is no test to compare
     assert "over 40 videos (DIR/0_run)\n" in files("lr", 0.9, 0.2)
+    text = files("lr", 1.0, 1.0, 0.9)  # the ends of Wilson's are off 1 by rounding
+    assert "val top1 1, 95 % interval 0.91-1.00 over 40 videos (DIR/0_run); run 1 (1) lies within that" in text
     test = {"top1": 0.4, "intervals": {"values": {"top1": [0.3, 0.5]}, "count": 8, "over": "groups"}}
     text = files("lr", 0.5, 0.6, name="test.top1", test=test)
     assert "test.top1 0.4, 95 % interval 0.30-0.50 over 8 groups (DIR/0_run); run 1 (0.4) lies within that" in text

@@ -158,6 +158,14 @@ def test_what_counts_in_parts_is_no_share_of_videos() -> None:
     assert 0.46 < low < 0.5 < high < 0.54
 
 
+def test_shares_alone_need_no_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_RANKED", 0)
+    monkeypatch.setattr(module, "_draws", lambda *_: (pytest.fail("drawn for nothing") for _ in "x"))
+    found = intervals(scores_of(torch.eye(2).repeat(20, 1), torch.eye(2).repeat(20, 1)), None)
+    assert found is not None
+    assert (found["resamples"], found["values"].keys()) == (0, {"clip_top1", "top1"})
+
+
 @pytest.mark.parametrize("videos", [65, 200])
 def test_the_bootstrap_of_an_accuracy_is_centred_on_its_level(videos: int) -> None:
     from scipy import stats

@@ -40,7 +40,7 @@ from vidtrain.ranges import number
 from vidtrain.remote import is_url
 from vidtrain.reports.table import counted, table
 from vidtrain.runs.atomic import make_folder, whole_file
-from vidtrain.tasks.classification.intervals import wilson
+from vidtrain.tasks.classification.intervals import share_interval
 from vidtrain.terminal import note_lines, print_line, printable
 from vidtrain.types import BadVideo, FilePath
 
@@ -218,7 +218,7 @@ def _cut(format_: str, given: dict[str, Any], whole: VideoData) -> tuple[list[Ch
     few = f"the smallest class has {counted(units, 'video' if grouping is None else 'group')}"
     single = few
     if units >= _FEW_UNITS:
-        low, high = wilson(_EXAMPLE, round(tested))
+        low, high = share_interval(_EXAMPLE, round(tested))
         single = f"one split would test {tested:.0f} videos, where {_EXAMPLE:.0%} right may be {low:.0%} to {high:.0%}"
     folds = Chosen("data.folds", max(2, min(5, units)), f"{single}; with folds each video is tested once")
     tries = [together, [*together, folds]] if units >= _FEW_UNITS and tested >= _FEW_TESTED else [[*together, folds]]

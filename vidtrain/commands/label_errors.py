@@ -28,7 +28,7 @@ from vidtrain.reports.results import ScoredVideo
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import write_csv
 from vidtrain.runs.names import SUSPECTS
-from vidtrain.tasks.classification.intervals import wilson
+from vidtrain.tasks.classification.intervals import share_interval
 from vidtrain.tasks.classification.label_errors import (
     LabelQuality,
     ScoreName,
@@ -139,7 +139,7 @@ class Judged:
         right = float((self.probs.argmax(1) == self.labels).mean())
         largest = int(np.bincount(self.labels).max()) / count
         said = f"these networks are right on {right:.0%} of the videos; the largest class is {largest:.0%}"
-        if wilson(right, count)[0] > largest:
+        if share_interval(right, count)[0] > largest:
             return [said]
         return [said, "too weak to judge labels: the list is mostly their own errors"]
 

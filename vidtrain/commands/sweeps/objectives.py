@@ -13,7 +13,7 @@ from vidtrain.errors import ConfigError
 from vidtrain.options.schema import SweepDirection
 from vidtrain.reports.results import read_result
 from vidtrain.reports.table import counted
-from vidtrain.tasks.classification.intervals import wilson
+from vidtrain.tasks.classification.intervals import share_interval
 from vidtrain.untrusted_data import parse_json
 
 PRIMARY: Final = "primary"
@@ -77,7 +77,7 @@ class ObjectiveInterval:
 
 
 def interval_of(folder: Path, name: str) -> ObjectiveInterval | None:
-    """Of an objective of the finished run in `folder`: its test's own, or Wilson's of a share of validation videos;
+    """Of an objective of the finished run in `folder`: its test's own, or that of a share of validation videos;
     None for what has none, such as a loss."""
     result = read_result(folder) or {}
     split, _, metric = name.rpartition(".")
@@ -93,7 +93,7 @@ def interval_of(folder: Path, name: str) -> ObjectiveInterval | None:
     videos = result.get("videos", {}).get("val", 0)
     if metric not in _SHARES or name not in known or not videos or not 0 <= known[name] <= 1:
         return None
-    return ObjectiveInterval(*wilson(known[name], videos), counted(videos, "video"))
+    return ObjectiveInterval(*share_interval(known[name], videos), counted(videos, "video"))
 
 
 def _known(result: Mapping[str, Any], found: Mapping[int, Mapping[str, float]]) -> dict[str, float]:

@@ -54,7 +54,8 @@ def intervals(scored: Scored, groups: Tensor | None) -> dict[str, Any] | None:
     metrics = _resampled(scored)
     shares = {} if groups is not None else {key: hits for key, hits in _hits(scored).items() if _plain(hits)}
     found: dict[str, list[npt.NDArray[np.float64]]] = {key: [] for key in metrics if key not in shares}
-    for weights in _draws(unit, units) if groups is None else _left_out(unit % RESAMPLES):
+    draws = _draws(unit, units) if groups is None else _left_out(unit % RESAMPLES)
+    for weights in draws if found else ():
         for key, values in found.items():
             values.append(metrics[key](weights))
     of_all = np.ones((1, videos))
@@ -90,9 +91,14 @@ def interval(resamples: npt.NDArray[np.float64], units: int) -> list[float]:
 
 
 def share_interval(share: float, count: int) -> list[float]:
-    """[low, high] of a share of right answers among `count` videos: Wilson's; of all, or none, that of Clopper and
-    Pearson."""
-    return list(wilson(share, count)) if 0 < share < 1 else _of_one_answer(share >= 1, count)
+    """[low, high] at LEVEL of a share of right answers among `count` videos, 1 or more: Wilson's; of all, or none, that
+    of Clopper and Pearson."""
+    if not 0 < share < 1:
+        return _of_one_answer(share >= 1, count)
+    z = NormalDist().inv_cdf(1 - TAIL)
+    middle, scale = share + z * z / (2 * count), 1 + z * z / count
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return [(middle - half) / scale, (middle + half) / scale]
 
 
 def group_interval(value: float, without: npt.NDArray[np.float64]) -> list[float]:
@@ -114,14 +120,6 @@ def _of_one_answer(right: bool, units: int) -> list[float]:
     """All of them are right, or none is (Clopper and Pearson)."""
     room = 1 - TAIL ** (1 / units)
     return [1 - room, 1.0] if right else [0.0, room]
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The ends of Wilson's interval at LEVEL of a share of right answers among `count` of them, 1 or more."""
-    z = NormalDist().inv_cdf(1 - TAIL)
-    middle, scale = share + z * z / (2 * count), 1 + z * z / count
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return (middle - half) / scale, (middle + half) / scale
 
 
 def student(share: float, freedom: int) -> float:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -17,7 +18,8 @@ from vidtrain import build
 from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
-from vidtrain.export import run_onnx
+from vidtrain.export import run_onnx, run_stream
+from vidtrain.tasks.classification.calibration import Calibration
 from vidtrain.tasks.classification.task import Classification
 
 PYAV = {"_target_": "vidtrain.data.readers.pyav.reader.PyAVReader"}
@@ -27,9 +29,9 @@ WEIGHTS = np.random.default_rng(0).normal(0, 0.02, (3, 4))
 class Colours:
     """In the place of a session: logits (N, 4) and probabilities of a clip's mean colour; keeps the clips."""
 
-    def __init__(self, *, several: bool = False) -> None:
+    def __init__(self, *, several: bool = False, scale: float = 1.0) -> None:
         self.seen: list[npt.NDArray[np.uint8]] = []
-        self._several = several
+        self._several, self._scale = several, scale
 
     def run(self, outputs: list[str], inputs: dict[str, npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.float32]]:
         assert outputs == ["logits", "probs"]
@@ -37,9 +39,8 @@ class Colours:
         logits = torch.from_numpy(self.logits(inputs["rgb"]))
         return [logits.numpy(), (logits.sigmoid() if self._several else logits.softmax(1)).numpy()]
 
-    @staticmethod
-    def logits(clips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return (clips.mean((1, 2, 3)) @ WEIGHTS).astype(np.float32)
+    def logits(self, clips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return (self._scale * clips.mean((1, 2, 3)) @ WEIGHTS).astype(np.float32)
 
 
 def about(sampler: Any, transform: Any, views: Any, **more: Any) -> dict[str, Any]:
@@ -99,19 +100,41 @@ def test_the_clips_are_vidtrains(sampler: Any, transform: Any, views: Any, video
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
 @pytest.mark.parametrize("temperature", [None, 2.5])
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+@pytest.mark.filterwarnings("error")
 def test_the_probabilities_are_vidtrains(
-    several: bool, average: str, temperature: float | None, videos: dict[str, Path]
+    several: bool, average: str, temperature: float | None, scale: float, videos: dict[str, Path]
 ) -> None:
+    """Also those of a network that is so sure that float32 has 0 and 1."""
     parts = SamplerConfig(num_frames=4), TransformConfig(resize=32, size=32), EvalConfig(clips=3, average=average)
     calibration = {"temperature": temperature}
+    session = Colours(several=several, scale=scale)
     found = run_onnx.probabilities(
-        str(videos["wide"]), Colours(several=several), about(*parts, multi_label=several, calibration=calibration)
+        str(videos["wide"]), session, about(*parts, multi_label=several, calibration=calibration)
     )
-    logits = torch.from_numpy(Colours.logits(views_of(videos["wide"], *parts).numpy()))[None]
+    logits = torch.from_numpy(session.logits(views_of(videos["wide"], *parts).numpy()))[None]
     task = Classification("abcd", several, calibration=calibration)
     wanted = task.columns(logits, torch.zeros(1, 4) if several else torch.tensor([-1]), average)["probs"][0]
     assert np.abs(found - wanted.numpy()).max() < 1e-6
     assert wanted.std() > 0.02
+
+
+@pytest.mark.parametrize("video", ["wide", "turned"])
+def test_a_stream_is_scaled_and_turned_as_a_video_is(video: str, videos: dict[str, Path]) -> None:
+    how = asdict(TransformConfig(resize=32, size=24))
+    with av.open(str(videos[video])) as source:
+        frame = next(source.decode(video=0))
+    assert np.array_equal(run_stream.image_of(frame, how), run_onnx.crops_of(frame, how, 1)[0])
+
+
+@pytest.mark.parametrize("calibrated", [run_onnx.calibrated, run_stream.calibrated])
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.filterwarnings("error")
+def test_answers_that_are_sure_are_calibrated_as_vidtrains(calibrated: Any, several: bool) -> None:
+    probs = torch.tensor([1.0, 0.25, 1e-30, 0.0])
+    found = calibrated(probs.numpy(), {"multi_label": several, "calibration": {"temperature": 2.5}})
+    wanted = Calibration(temperature=2.5).apply(probs, multi_label=several)
+    assert np.allclose(found, wanted, rtol=1e-6, atol=0)
 
 
 def test_it_needs_three_packages() -> None:

@@ -58,11 +58,23 @@ def probabilities(video: str, session: Any, about: dict[str, Any]) -> Any:
         kept = {n: crops_of(frame, how, views["crops"]) for n, frame in frames if n in clips}
     asked = [session.run(["logits", "probs"], {"rgb": np.stack([kept[n] for n in clip], 1)}) for clip in clips]
     logits, probs = (np.concatenate(found).astype(float) for found in zip(*asked, strict=True))
-    mean, several = probs.mean(0), about["multi_label"]
-    scores = logits.mean(0) if views["average"] == "logits" else np.log(mean) - np.log1p(-mean) * several
-    scores /= (about["calibration"] or {}).get("temperature") or 1
-    powers = np.exp(scores - scores.max())
-    return 1 / (1 + np.exp(-scores)) if several else powers / powers.sum()
+    if views["average"] != "logits":
+        return calibrated(probs.mean(0), about)
+    mean = logits.mean(0)
+    powers = np.exp(mean - mean.max())
+    return calibrated(1 / (1 + np.exp(-mean)) if about["multi_label"] else powers / powers.sum(), about)
+
+
+def calibrated(probs: Any, about: dict[str, Any]) -> Any:
+    """(K,) at the temperature of the calibration; those of 0 and 1 are taken for float32's nearest ones."""
+    temperature, ends = (about["calibration"] or {}).get("temperature"), np.finfo(np.float32)
+    if temperature is None:
+        return probs
+    probs = probs.astype(float).clip(ends.tiny, 1 - ends.eps / 2 if about["multi_label"] else 1)
+    if about["multi_label"]:
+        return 1 / (1 + (1 / probs - 1) ** (1 / temperature))
+    powers = probs ** (1 / temperature)
+    return powers / powers.sum()
 
 
 if __name__ == "__main__":

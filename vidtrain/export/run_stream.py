@@ -17,16 +17,18 @@ import onnxruntime
 
 
 def image_of(frame: Any, how: dict[str, Any]) -> Any:
-    """uint8 (size, size, 3): the centre of a frame that is scaled."""
-    scale, size, shown = how["resize"], how["size"], (frame.height, frame.width)
+    """uint8 (size, size, 3): the centre of a frame that is turned upright and scaled."""
+    turn, scale, size = round(frame.rotation / 90) % 4, how["resize"], how["size"]
+    shown = (frame.width, frame.height) if turn % 2 else (frame.height, frame.width)
     if isinstance(scale, str):
         high, wide = map(int, scale.split("x"))
     else:
         high, wide = (scale if how["squash"] else max(scale, round(n * scale / min(shown))) for n in shown)
     packing = "rgb24" if (high, wide) == shown else "gbrp"
-    rgb = frame.reformat(width=wide, height=high, format=packing, interpolation="BILINEAR").to_ndarray()
+    width, height = (high, wide) if turn % 2 else (wide, high)
+    rgb = frame.reformat(width=width, height=height, format=packing, interpolation="BILINEAR").to_ndarray()
     y, x = (high - size) // 2, (wide - size) // 2
-    return rgb[y : y + size, x : x + size]
+    return np.rot90(rgb, turn)[y : y + size, x : x + size]
 
 
 def steps_of(source: Any, about: dict[str, Any]) -> Iterator[tuple[float, Any]]:
@@ -61,12 +63,14 @@ def answers(source: Any, session: Any, about: dict[str, Any]) -> Iterator[tuple[
 
 
 def calibrated(probs: Any, about: dict[str, Any]) -> Any:
-    temperature = (about["calibration"] or {}).get("temperature")
+    """(K,) at the temperature of the calibration; those of 0 and 1 are taken for float32's nearest ones."""
+    temperature, ends = (about["calibration"] or {}).get("temperature"), np.finfo(np.float32)
     if temperature is None:
         return probs
+    probs = probs.astype(float).clip(ends.tiny, 1 - ends.eps / 2 if about["multi_label"] else 1)
     if about["multi_label"]:
         return 1 / (1 + (1 / probs - 1) ** (1 / temperature))
-    powers = (probs / probs.max()) ** (1 / temperature)
+    powers = probs ** (1 / temperature)
     return powers / powers.sum()
 
 

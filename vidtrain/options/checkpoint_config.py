@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from vidtrain.data.clips.crop import exact_size
 from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
 from vidtrain.engine.settings import TrainerConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
@@ -27,7 +27,7 @@ from vidtrain.options.synonyms import suggestion
 # sections that name a function
 _CALLED = ("task", "model", "data", "decoder", "optimizer")
 _MOST_BYTES = 1 << 34
-"""Of the frames of one video with all its views, or of one batch, by a checkpoint's own configuration."""
+"""Of the frames of one video with all its views, of one batch, or of a clip before it is cropped."""
 _MOST_WORKERS = 256
 
 
@@ -185,12 +185,13 @@ def check_room(sampler: SamplerConfig, transform: TransformConfig, views: EvalCo
             f"sampler.num_frames={sampler.num_frames}, transform.size={transform.size}, eval.clips={views.clips}, "
             f"eval.crops={views.crops}, eval.batch_size={views.batch_size} together are more than 16 GiB of frames"
         )
-    sides = [int(side) for side in re.findall("[0-9]{1,9}", str(transform.resize))] or [0]  # no number: said later
-    if 3 * sampler.num_frames * sides[0] * sides[-1] > _MOST_BYTES:
-        raise ConfigError(
-            f"sampler.num_frames={sampler.num_frames}, transform.resize={transform.resize} together are more than 16 "
-            "GiB of frames"
-        )
+    sizes = {"resize": exact_size(transform.resize), "resize_max": exact_size(transform.resize_max or 1)}
+    for key, (high, wide) in sizes.items():
+        if 3 * sampler.num_frames * high * wide > _MOST_BYTES:
+            raise ConfigError(
+                f"sampler.num_frames={sampler.num_frames}, transform.{key}={getattr(transform, key)} together are more "
+                "than 16 GiB of frames"
+            )
     if (trainer.num_workers or 0) > _MOST_WORKERS:
         raise ConfigError(f"trainer.num_workers={trainer.num_workers}: at most {_MOST_WORKERS}")
 

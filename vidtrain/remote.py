@@ -126,7 +126,7 @@ def _pieces(path: str, most: int) -> Iterator[bytes]:
         yield from _whole(path, system, name, most)
         return
     if "s3" in system.protocol:
-        system = _signed.setdefault(id(system), SignedRanges(system))
+        system = _signed.get(id(system)) or _signed.setdefault(id(system), SignedRanges(system))
     # with what is before it, which tells whether the tar file is still the one that was listed
     head, end = min(start, _BEFORE), start + min(size, _PIECE)
     found: bytes = system.cat_file(name, start=start - head, end=end)

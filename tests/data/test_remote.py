@@ -184,6 +184,17 @@ def test_a_store_that_fails_for_a_while(mood: str) -> None:
     assert not Moody.moods
 
 
+def test_a_store_of_s3_keeps_its_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all members one pool, not one for each."""
+    made: list[Any] = []
+    monkeypatch.setattr(remote, "_signed", {})
+    monkeypatch.setattr(remote, "SignedRanges", lambda system: made.append(system) or system)
+    monkeypatch.setattr(Moody, "protocol", ("moody", "s3"))
+    for path in shards(ROOT).splits["train"].paths[:2]:
+        assert len(frames(path)) == 6
+    assert len(made) == 1
+
+
 @pytest.mark.parametrize(
     ("mood", "reason"),
     [

@@ -3,8 +3,8 @@
 FFmpeg builds the index from the box that describes the tracks, edit lists included: for each packet its place in the
 file, its dts, whether it is a keyframe and whether it is hidden. PyAV tells it from version 16 on. The pts are missing
 there; they are the dts plus the offsets of the box `ctts` (ISO/IEC 14496-12, 8.6.1.3), read here. This spares opening
-a long video from reading all of it. The table is the one that `packets.scan` makes; where that is not certain, there
-is none.
+a long video from reading all of it. The table is the one that `packet_table.scan` makes; where that is not certain,
+there is none.
 """
 
 from __future__ import annotations

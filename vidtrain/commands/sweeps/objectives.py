@@ -93,7 +93,8 @@ def interval_of(folder: Path, name: str) -> ObjectiveInterval | None:
     videos = result.get("videos", {}).get("val", 0)
     if metric not in _SHARES or name not in known or not videos or not 0 <= known[name] <= 1:
         return None
-    return ObjectiveInterval(*share_interval(known[name], videos), counted(videos, "video"))
+    low, high = share_interval(known[name], videos)
+    return ObjectiveInterval(low, high, counted(videos, "video"))
 
 
 def _known(result: Mapping[str, Any], found: Mapping[int, Mapping[str, float]]) -> dict[str, float]:

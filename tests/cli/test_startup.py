@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.cli.conftest import environment
 
 # those of a second, or nearly, and what brings them
@@ -68,26 +66,21 @@ def imported(commands: list[list[str]], cwd: Path) -> list[list[str]]:
     return found
 
 
-def test_what_predict_and_eval_import(trained: Path, tiny: list[str], tmp_path: Path) -> None:
+def test_what_predict_eval_and_inspect_import(trained: Path, tiny: list[str], tmp_path: Path) -> None:
     """PyTorch, and nothing else that is as slow to import."""
     data = [option for option in tiny if option.startswith("data.")]
     video = next(Path(data[0].removeprefix("data.root=")).rglob("*.mp4"))
     checkpoint = f"checkpoint={trained / 'best.pt'}"
-    helps, predicted, tested = imported(
+    helps, inspected, predicted, tested = imported(
         [
             ["eval", "--help"],
+            ["inspect", "model=slow_fusion", "transform.size=32"],
             ["predict", checkpoint, f"input={video}"],
             ["eval", checkpoint, "data=motion", *data, "output=tested"],
         ],
         tmp_path,
     )
     assert helps == []
+    assert inspected == ["torch"]
     assert predicted == ["torch"]
     assert tested == ["torch"]
-
-
-@pytest.mark.slow
-def test_what_inspect_imports(tmp_path: Path) -> None:
-    """Besides PyTorch its operators on the meta device, and what these import."""
-    (inspected,) = imported([["inspect", "model=slow_fusion", "transform.size=32"]], tmp_path)
-    assert {*inspected} <= {"torch", "torch._dynamo", "torch._inductor", "torch.distributed.fsdp", "sympy"}

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.c3d import c3d
 from vidtrain.models.early_fusion import early_fusion
+from vidtrain.models.inspect.operations import OperationCounter
 from vidtrain.models.inspect.summary import Summary, summarise, times
 from vidtrain.models.late_fusion import late_fusion
 from vidtrain.models.layers.backbone2d import image_backbone
 from vidtrain.models.slow_fusion import slow_fusion
+
+Call = Callable[[], torch.Tensor]
 
 # Document 003, at 20 x 64 x 64. Its slips are mended: early fusion reads 3*20 channels (not 3*10) and ends in 24
 # (not 4), and the 3D net's rows are Conv3D and Pool3D, its average a single point in all of T, H and W.
@@ -231,3 +238,65 @@ def test_c3d_takes_less_than_three_seconds() -> None:
 def test_a_clip_the_model_refuses() -> None:
     with pytest.raises(ConfigError, match=r"clips of 16 frames, but .* built for 8"):
         summarise(early_fusion(num_classes=3, num_frames=8), 16, 32)
+
+
+def _pools(dims: int) -> Iterator[tuple[str, Call]]:
+    names = f"max_pool{dims}d", f"avg_pool{dims}d"
+    for name, kernel, stride, padding, ceil in itertools.product(names, (2, 3), (None, 2, 3), (0, 1), (False, True)):
+        pool = partial(getattr(F, name), kernel_size=kernel, stride=stride, padding=padding, ceil_mode=ceil)
+        for extents in ((5, 7, 8)[:dims], (2, 6, 6)[:dims]):
+            x = torch.empty(2, 4, *extents, device="meta")
+            yield f"{name} {kernel} {stride} {padding} {ceil} {extents}", partial(pool, x)
+
+
+def _operators() -> Iterator[tuple[str, Call]]:
+    """Right ones and wrong ones."""
+    x, y, flat = (torch.empty(shape, device="meta") for shape in ((2, 4, 5, 7, 8), (4, 1, 7, 8), (6, 4)))
+    for groups, stride, padding, dilation in itertools.product((1, 2, 3), (1, 2), (0, 1), (1, 2, 5)):
+        weight = torch.empty(6, 4 // min(groups, 2), 2, 3, 1, device="meta")
+        conv = partial(F.conv3d, x, weight, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        yield f"conv3d {groups} {stride} {padding} {dilation}", conv
+    yield "transposed", lambda: F.conv_transpose3d(x, torch.empty(4, 6, 2, 2, 2, device="meta"))
+    yield from _pools(2)
+    yield from _pools(3)
+    for dim, keepdim in itertools.product((None, 0, -1, (1, -2)), (False, True)):
+        for name in ("mean", "sum", "amax", "logsumexp"):
+            dims = tuple(range(5)) if dim is None and name in ("amax", "logsumexp") else dim
+            yield f"{name} {dim} {keepdim}", partial(getattr(torch, name), x, dims, keepdim=keepdim)
+    yield "add", lambda: x + y
+    yield "add of what does not fit", lambda: x + flat
+    yield "in place", lambda: x.clone().mul_(y)
+    yield "in place of what does not fit", lambda: y.clone().add_(x)
+    yield "compared", lambda: x > 0
+    yield "of whole numbers", lambda: (x > 0).sum(1, keepdim=True) / 2
+    yield "in float64", lambda: x.mean(1, dtype=torch.float64)
+    for name in ("cat", "stack"):
+        yield name, partial(getattr(torch, name), [x, x], -1)
+        yield f"{name} of what does not fit", partial(getattr(torch, name), [x, y], -1)
+    yield "cat of different lengths", lambda: torch.cat([x, x[:, :1]], 1)
+    yield "linear", lambda: F.linear(x, torch.empty(3, 8, device="meta"), torch.empty(3, device="meta"))
+    yield "linear of what does not fit", lambda: F.linear(x, torch.empty(3, 7, device="meta"))
+    yield "products", lambda: x.flatten(1, 2) @ x.flatten(1, 2).mT
+    yield "layer norm", lambda: F.layer_norm(x, (7, 8))
+    yield "layer norm of what does not fit", lambda: F.layer_norm(x, (8, 7))
+    yield "repeat", lambda: flat.repeat(3, 1, 2)
+    yield "positions", lambda: torch.arange(2, 9, 2, device="meta") + flat[:, :1]
+    yield "softmax", lambda: F.softmax(x, 1).cumsum(2).roll(1, 0)
+
+
+def _found(call: Call) -> object:
+    try:
+        out = call()
+    except (RuntimeError, ValueError, IndexError):
+        return "an error"
+    return out.shape, out.dtype, out.device.type
+
+
+def test_shapes_and_operations_are_those_of_pytorch() -> None:
+    for name, call in _operators():
+        with torch.no_grad(), OperationCounter() as ours:
+            found = _found(call)
+        with torch.no_grad(), FlopCounterMode(display=False) as theirs:
+            wanted = _found(call)
+        assert found == wanted, name
+        assert 2 * ours.macs == theirs.get_total_flops(), name

@@ -25,6 +25,7 @@ from vidtrain.commands.scoring import Scorer, refuse_not_finite
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.engine.checkpoints.checkpoint import versions
+from vidtrain.engine.checkpoints.content_checks import on_meta
 from vidtrain.engine.devices.distributed import World, join
 from vidtrain.engine.hooks import Pruned
 from vidtrain.engine.precision import Precision, choose_device
@@ -249,7 +250,7 @@ def _gmac(options: TrainConfig, data: VideoData) -> float | None:
     if data.features is not None:
         return None
     try:
-        with torch.device("meta"):  # no weights are made
+        with on_meta():
             model = build.bare_model(options.model, data.num_classes)
         return cost(model, options.sampler.num_frames, options.transform.size)[1] / 1e9
     except Exception as error:  # anything: it is but a number beside the result

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from vidtrain.dispatch import DispatchMode
 from vidtrain.engine.preprocess import ModelRunner
 from vidtrain.engine.speed.timing import synchronise
 from vidtrain.errors import ConfigError
@@ -70,7 +70,7 @@ class Tried:
     seconds: tuple[float, float]
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(DispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.found: dict[Convolution, None] = {}

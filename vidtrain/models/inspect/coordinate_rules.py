@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -100,7 +101,7 @@ def _index(func: Any, x: torch.Tensor, *args: Any) -> torch.Tensor:
 def _join(func: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
     """Elementwise operators: the maximum of the operands."""
     parts = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-    shape = torch.broadcast_shapes(*(x.shape for x in parts))
+    shape = np.broadcast_shapes(*(x.shape for x in parts))
     floats = [lean(x) for x in parts if x.is_floating_point()]  # masks select, they carry no coordinates
     return functools.reduce(torch.maximum, floats).expand(shape)
 
@@ -168,8 +169,8 @@ def _attention(func: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *ar
     shape = (*q.shape[:-1], v.shape[-1])
     keys = lean(k).amax((-2, -1), keepdim=True).expand(*k.shape[:-2], 1, 1)
     out = _join(func, _along(q, [-1])[..., :1].expand(shape), keys, _along(v, [-2])[..., :1, :].expand(shape))
-    outputs = meta_run(func, q, k, v, *args, **kwargs)
-    return out if isinstance(outputs, torch.Tensor) else (out, *(torch.empty(0) for _ in outputs[1:]))
+    rest = func._schema.returns[1:]
+    return (out, *(torch.empty(0) for _ in rest)) if rest else out
 
 
 _NAMES: dict[Callable[..., Any], str] = {

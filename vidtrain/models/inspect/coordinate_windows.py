@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils._pytree import tree_map_only
 
+from vidtrain.models.inspect.meta_shapes import run_on_meta
+
 NOTHING = float("-inf")
 
 
@@ -33,7 +35,7 @@ def lean(x: torch.Tensor, dims: Sequence[int] | None = None) -> torch.Tensor:
 def meta_run(func: Any, *args: Any, **kwargs: Any) -> Any:
     """The operator's outputs without values, for their shapes."""
     args, kwargs = tree_map_only(torch.Tensor, lambda x: x.to("meta"), (args, kwargs))
-    return func(*args, **kwargs)
+    return run_on_meta(func, args, kwargs)
 
 
 def constant_pad(func: Any, x: torch.Tensor, pad: Sequence[int], value: float = 0) -> torch.Tensor:

@@ -21,11 +21,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
+from vidtrain.dispatch import DispatchMode
 from vidtrain.models.inspect.coordinate_rules import RULES, no_rule
 from vidtrain.models.inspect.coordinate_windows import NOTHING, UnknownOperatorError, is_spread, lean
+from vidtrain.models.inspect.meta_shapes import run_on_meta
 from vidtrain.models.layers.example_inputs import as_input, input_shapes
 from vidtrain.models.layers.layer_outputs import channels_second, first_tensor
 from vidtrain.models.layers.model_copy import copy_on_cpu
@@ -178,14 +179,14 @@ def memory(at: torch.Tensor) -> int:
     return at.untyped_storage().data_ptr()
 
 
-class _OnCoordinates(TorchDispatchMode):
+class _OnCoordinates(DispatchMode):
     """Runs every operator that meets Coordinates by its rule, all others as they are."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func._schema.name.partition("::")[2]
         if name in _BLANK:
-            out = func(*tree_map_only(Coordinates, _on_meta, args), **tree_map_only(Coordinates, _on_meta, kwargs))
+            out = run_on_meta(func, *tree_map_only(Coordinates, _on_meta, (args, kwargs)))
             # A float tensor to be filled by the model. In memory of its own, so that parts of it can be written to.
             return Coordinates(torch.full(out.shape, NOTHING)) if out.is_floating_point() else out
         if not any(isinstance(leaf, Coordinates) for leaf in tree_leaves((args, kwargs))):
@@ -246,8 +247,8 @@ def _on_meta(x: torch.Tensor) -> torch.Tensor:
 
 def _unknown(func: Any, args: Any, kwargs: Any) -> Any:
     """NaN in the shape of the operator's output."""
-    args, kwargs = tree_map_only(torch.Tensor, _on_meta_as_is, (args, kwargs))
-    return tree_map_only(torch.Tensor, lambda x: torch.full((), torch.nan).expand(x.shape), func(*args, **kwargs))
+    out = run_on_meta(func, *tree_map_only(torch.Tensor, _on_meta_as_is, (args, kwargs)))
+    return tree_map_only(torch.Tensor, lambda x: torch.full((), torch.nan).expand(x.shape), out)
 
 
 def _on_meta_as_is(x: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn.modules import conv, pooling
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.flop_counter import FlopCounterMode
 
+from vidtrain.models.inspect.operations import OperationCounter
 from vidtrain.models.inspect.receptive_field import Field, receptive_fields
 from vidtrain.models.layers.example_inputs import as_input, input_shapes
 from vidtrain.models.layers.layer_outputs import channels_second, first_tensor
@@ -136,10 +136,10 @@ def summarise(model: nn.Module, num_frames: int, size: int) -> Summary:
 
 def cost(model: nn.Module, num_frames: int, size: int) -> tuple[int, int]:
     """(parameters, multiply-adds of one clip of num_frames x size x size in eval mode); nothing is computed."""
-    twin, counter = _without_norms(copy_on_meta(model)), FlopCounterMode(display=False)
+    twin, counter = _without_norms(copy_on_meta(model)), OperationCounter()
     with torch.no_grad(), counter:
         twin(_clip(twin, num_frames, size))
-    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2
+    return sum(p.numel() for p in model.parameters()), counter.macs
 
 
 def _without_norms(twin: nn.Module) -> nn.Module:
@@ -165,25 +165,25 @@ class _Call:
 
 def _run_on_meta(twin: nn.Module, num_frames: int, size: int) -> tuple[dict[str, _Call], int]:
     """Calls by module path, in the order of the first call, and the multiply-adds of the whole pass."""
-    counter = FlopCounterMode(display=False)
+    counter = OperationCounter()
     calls: dict[str, _Call] = {}
     open_calls: list[_Open] = []
 
     def before(path: str) -> Callable[..., None]:
         def enter(module: nn.Module, _: Any) -> None:
             calls.setdefault(path, _Call(module))
-            open_calls.append(_Open(counter.get_total_flops()))
+            open_calls.append(_Open(counter.macs))
 
         return enter
 
     def after(path: str) -> Callable[..., None]:
         def leave(module: nn.Module, _: Any, output: Any) -> None:
             this = open_calls.pop()
-            spent = counter.get_total_flops() - this.start
+            spent = counter.macs - this.start
             if open_calls:
                 open_calls[-1].children += spent
             call = calls[path]
-            call.macs += (spent - this.children) // 2
+            call.macs += spent - this.children
             call.count += 1
             tensor = first_tensor(output)
             call.size = () if tensor is None else _size(channels_second(module, tensor))
@@ -195,7 +195,7 @@ def _run_on_meta(twin: nn.Module, num_frames: int, size: int) -> tuple[dict[str,
         module.register_forward_hook(after(path))
     with torch.no_grad(), counter:
         twin(_clip(twin, num_frames, size))
-    return calls, counter.get_total_flops() // 2
+    return calls, counter.macs
 
 
 def _clip(model: nn.Module, num_frames: int, size: int) -> Any:

@@ -14,6 +14,7 @@ from vidtrain.commands.sweeps import scheduler as scheduling
 from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun, read_record, state_of
 from vidtrain.commands.sweeps.scheduler import Scheduler
 from vidtrain.commands.sweeps.workers import Ended
+from vidtrain.errors import ConfigError
 from vidtrain.runs.sole_writer import sole_writer
 
 RESULT = {"summary": {}, "test": None, "val": None, "primary": "top1", "checkpoint": "best.pt"}
@@ -196,6 +197,17 @@ def test_a_record_that_is_none_is_refused_with_its_name(tmp_path: Path, change: 
     (tmp_path / RECORD).write_text(json.dumps({**content, **change}))
     with pytest.raises(Exception, match=r"sweep\.json: is not the record of a sweep"):
         read_record(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["0_run", "a/b", "..", ""])
+def test_each_run_has_a_folder_of_its_own(tmp_path: Path, folder: str) -> None:
+    record = record_in(tmp_path)
+    record.add(SweepRun(0, "0_run", {}))
+    with pytest.raises(ConfigError, match=rf"^hydra\.sweep\.subdir={folder}: expected a name of its own for each run"):
+        record.add(SweepRun(1, folder, {}))
+    with pytest.raises(ConfigError, match="of its own"):
+        record.check_folders([SweepRun(1, "1_run", {}), SweepRun(2, "1_run", {})])
+    assert len(record.runs) == 1
 
 
 def test_what_a_sweep_says_of_the_runs_that_it_told_to_end(tmp_path: Path) -> None:

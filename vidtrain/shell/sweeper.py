@@ -117,7 +117,9 @@ class _Sweeper(Sweeper):
         record = existing or SweepRecord(folder, self.kind, compared_options(self.space), {}, self.objectives)
         space = {axis.key: axis.text for axis in self.space.axes}
         self.record = replace(record, space=space, objectives=self.objectives)
-        return self.planned()
+        planned = self.planned()
+        self.record.check_folders(planned)
+        return planned
 
     def _folder(self) -> tuple[Path, bool]:
         """(the folder of the sweep, whether one that is there is continued)."""

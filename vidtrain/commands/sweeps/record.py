@@ -82,8 +82,20 @@ class SweepRecord:
 
     def add(self, run: SweepRun) -> None:
         """Write down that there is this run, before it begins."""
+        self.check_folders([run])
         self.runs.append(run)
         self.save()
+
+    def check_folders(self, more: Sequence[SweepRun]) -> None:
+        """Raises ConfigError: of the runs with these ones, one has no folder of its own in that of the sweep."""
+        taken = {run.folder for run in self.runs}
+        for run in more:
+            if not _is_name(run.folder) or run.folder in taken:
+                raise ConfigError(
+                    f"hydra.sweep.subdir={run.folder}: expected a name of its own for each run, without folders above "
+                    r"it, such as '\${hydra.job.num}'"
+                )
+            taken.add(run.folder)
 
     def state(self, run: SweepRun) -> RunState:
         return state_of(self.folder / run.folder)
@@ -131,13 +143,16 @@ def _record(folder: Path, content: Any) -> SweepRecord:
         raise ValueError(f"more than {MOST_RUNS} runs")
     runs = [SweepRun(number, entry["folder"], _texts(entry["varied"])) for number, entry in enumerate(content["runs"])]
     names = [run.folder for run in runs]
-    inside = all(type(name) is str and name not in ("", ".", "..") and Path(name).name == name for name in names)
-    if not inside or len(set(names)) < len(names):
+    if not all(map(_is_name, names)) or len(set(names)) < len(names):
         raise ValueError("a folder's name")
     objectives = [(str(name), str(direction)) for name, direction in content["objectives"]]
     return SweepRecord(
         folder, str(content["sweeper"]), _texts(content["fixed"]), _texts(content["space"]), objectives, runs
     )
+
+
+def _is_name(folder: Any) -> bool:
+    return type(folder) is str and folder not in ("", ".", "..") and Path(folder).name == folder
 
 
 def _texts(value: Any) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -27,9 +28,10 @@ from vidtrain.tasks.task import Predictions
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("lr: [1, 2\nname: x\n", ":2: not a YAML file: expected ',' or ']'"),
-        ("a: b: c\n", ":1: not a YAML file: mapping values are not allowed here"),
-        ("\tkey: 1\n", ":1: not a YAML file: found character '\\t' that cannot start any token"),
+        # the two words of an "or" are libyaml's, which OmegaConf 2.4 reads with
+        ("lr: [1, 2\nname: x\n", r":2: not a YAML file: (did not find )?expected ',' or ']'"),
+        ("a: b: c\n", ":1: not a YAML file: mapping values are not allowed (here|in this context)"),
+        ("\tkey: 1\n", r":1: not a YAML file: found character ('\\t' )?that cannot start any token"),
         ("a: \x01\n", "not a YAML file: unacceptable character"),
     ],
 )
@@ -41,7 +43,7 @@ def test_a_file_that_is_no_yaml_is_named_with_its_line(
     file.write_text(text)
     line = error_line(call("train", *tiny, "--config-dir", "own", "optimizer=mine", check=2))
     assert str(file) in line
-    assert said in line
+    assert re.search(said, line)
     assert not Path("runs").exists()
 
 

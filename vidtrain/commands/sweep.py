@@ -90,7 +90,7 @@ class SweepEnd(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(str(config.hydra.sweep.dir))
-        if self._with_table and (text := sweep_table(folder)):
+        if self._with_table and folder.is_dir() and (text := sweep_table(folder)):  # there is none of a refused sweep
             print(text)
             tested = sum(bool((read_result(run) or {}).get("test")) for run in folder.iterdir())
             shown = f"; which differences are shown: vidtrain compare {folder}" if tested > 1 else ""

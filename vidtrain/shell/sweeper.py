@@ -138,8 +138,9 @@ class _Sweeper(Sweeper):
                 raise ConfigError(f"sweep.resume={resume}: no sweep there (no {sweep.RECORD})")
         if found is None:
             return given, True
-        with read_write(self._config), open_dict(self._config):
-            self._config.hydra.sweep.dir = str(found)  # for Hydra's callbacks
+        of_hydra = self._config.hydra.sweep  # not the root alone: with Hydra 1.4 its node is read-only by itself
+        with read_write(of_hydra):
+            of_hydra.dir = str(found)  # for Hydra's callbacks
         return found, True
 
     def _named(self, number: int, varied: dict[str, str]) -> SweepRun:

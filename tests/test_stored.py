@@ -40,9 +40,9 @@ def test_the_sections_are_marked_as_the_files() -> None:
     config = read(stored(), trust=("mine",), file="${a}.pt")
     for name in STORED:
         assert getattr(config, name)[ORIGIN] == {"file": "${a}.pt", "trust": ["mine"]}
-    config = read(stored(), {"model": {"width": 4}, "decoder": {"_target_": "mine.Reader"}}, {"decoder": "mine"})
-    assert config.model["width"] == 4
-    assert config.model[ORIGIN]["file"] == "x.pt"  # keys that the user changed leave it the file's
+    config = read(stored(), {"data": {"root": "/a"}, "decoder": {"_target_": "mine.Reader"}}, {"decoder": "mine"})
+    assert config.data["root"] == "/a"
+    assert config.data[ORIGIN]["file"] == "x.pt"  # keys that the user changed leave it the file's
     assert ORIGIN not in config.decoder
     assert config.decoder == {"_target_": "mine.Reader"}
     own = {ORIGIN: {"file": "mine", "trust": ["os"]}, **STORED["decoder"]}
@@ -138,3 +138,26 @@ def test_keys_that_the_section_has_not(  # the user's, so the message says what 
 ) -> None:
     with pytest.raises(ConfigError, match=r"no key 'data\.rot'.*root.*the checkpoint's data has:"):
         read(stored(), {"data": {"rot": "x"}})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"model": {"width": 4}}, r"model\.width=4: the network is the checkpoint's, as it was trained \(here model\.w"),
+        ({"model": {"weights": "a.pt"}}, r"no key 'model\.weights'; the checkpoint's model has: _target_, width"),
+        ({"trainer": {"epochs": 3}}, r"trainer\.epochs=3: counts in training alone \(here trainer\.epochs=20\); leave"),
+        ({"trainer": {"seed": 3}}, r"trainer\.seed=3: counts in training alone"),
+        ({"transform": {"flip": 0}}, r"transform\.flip=0: counts in training alone \(here transform\.flip=0\.5\)"),
+        ({"sampler": {"class_balance": 1}}, r"sampler\.class_balance=1: counts in training alone"),
+    ],
+)
+def test_what_has_no_effect_beside_a_checkpoint_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(stored(), given)
+
+
+def test_what_is_as_stored_or_has_an_effect_passes() -> None:
+    own = {"model": {"width": 8}, "trainer": {"epochs": 20, "precision": "fp32", "num_workers": 0, "device": "cpu"}}
+    config = read(stored(), {**own, "transform": {"flip": 0.5, "size": 32}, "sampler": {"stride": 3}})
+    assert (config.transform.size, config.sampler.stride, str(config.trainer.precision)) == (32, 3, "fp32")
+    assert read(stored(), {"model": {"width": 4}, "trainer": {"seed": 1}}, file=None).model["width"] == 4

@@ -176,6 +176,11 @@ def device_for(device: str, config: TrainConfig, content: Mapping[str, Any], fil
         raise ConfigError(
             f"trainer.device={device}: vidtrain asks an ONNX file on the CPU; the checkpoint runs on a GPU, too"
         )
+    if (precision := str(config.trainer.precision)) not in ("auto", "fp32"):
+        raise ConfigError(
+            f"trainer.precision={precision}: what an ONNX file computes in is fixed in it; the checkpoint runs in "
+            f"{precision}, too"
+        )
     return "cpu"
 
 

@@ -172,6 +172,8 @@ def test_what_an_exported_file_cannot(exported: Path, video: Path, call: Call) -
         device_for("auto", replace(clf.config, sampler=sampler), content, str(file))
     with pytest.raises(ConfigError, match=r"trainer\.device=cuda: vidtrain asks an ONNX file on the CPU"):
         package.load(file, device="cuda")
+    line = error_line(call("predict", f"checkpoint={file}", f"input={video}", "trainer.precision=bf16", check=2))
+    assert line.startswith("trainer.precision=bf16: what an ONNX file computes in is fixed in it; the checkpoint runs")
     with pytest.raises(CheckpointError, match="it has no weights or layers to give"):  # as publish, extract and search
         load_trained(file)
     for ask in (clf.features, clf.explain):

@@ -254,6 +254,17 @@ def test_paths_of_every_dataset_are_left_out() -> None:
     assert (kept["root"], kept["train"], kept["test"]) == (None, None, None)
 
 
+@pytest.mark.parametrize("group_by", [r"subject\d+", r"/([a-z]+\d)_\d", r"^(\w+)/"])
+def test_the_groups_of_the_videos_go_along(group_by: str) -> None:
+    """By them a test of the published or exported file cuts the same splits, and its intervals are over groups."""
+    from tests.test_every_checkpoint import OTHERS, nodes
+
+    data = {**nodes("data")["folder"], "root": "/x", "group_by": group_by}
+    model = {"_target_": "vidtrain.models.slow_fusion.slow_fusion"}
+    kept = portable({**copy.deepcopy(OTHERS), "model": model, "data": data}, "x.pt")["data"]
+    assert (kept["root"], kept["group_by"]) == (None, group_by)
+
+
 # ---------------------------------------------------------------- the card
 
 

@@ -28,7 +28,7 @@ from vidtrain.errors import ConfigError, DataError, one_of
 from vidtrain.hub_folder import is_hub_folder
 from vidtrain.models.two_stream import TwoStream
 from vidtrain.options.invocation import Invocation
-from vidtrain.options.schema import CheckpointSections, SplitName
+from vidtrain.options.schema import CheckpointSections, DataSection, FlowSection, SplitName
 from vidtrain.ranges import number
 from vidtrain.remote import is_url
 from vidtrain.reports.results import interval_line, scored_line
@@ -41,7 +41,7 @@ log = logging.getLogger("vidtrain")
 
 
 @dataclass
-class EvalCommandConfig(CheckpointSections):
+class EvalCommandConfig(CheckpointSections, DataSection, FlowSection):
     checkpoint: FilePath | None = None
     """The .pt file, the folder of its run, or a published folder, to test. Data, clips and preprocessing come
     from it; overrides change them. null: model.weights."""

@@ -19,14 +19,14 @@ from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.explain.methods import MapOptions, Method
 from vidtrain.explain.score import Fill
 from vidtrain.options.invocation import Invocation
-from vidtrain.options.schema import CheckpointSections
+from vidtrain.options.schema import CheckpointSections, FlowSection
 from vidtrain.ranges import number
 from vidtrain.terminal import print_line, printable
 from vidtrain.types import FilePath
 
 
 @dataclass
-class ExplainConfig(CheckpointSections):
+class ExplainConfig(CheckpointSections, FlowSection):
     checkpoint: FilePath | None = None
     """The .pt file, the folder of its run, or a published folder, whose network is explained; null: model.weights."""
     class_names: FilePath | None = None

@@ -21,7 +21,7 @@ from vidtrain.errors import ConfigError, one_of
 from vidtrain.export.contract import EXPORTED
 from vidtrain.live.streaming_models import why_no_state
 from vidtrain.options.invocation import Invocation, plain
-from vidtrain.options.schema import CheckpointSections, SplitName, TrainConfig
+from vidtrain.options.schema import CheckpointSections, DataSection, FlowSection, SplitName, TrainConfig
 from vidtrain.ranges import LONGEST, number
 from vidtrain.types import FilePath, Text
 
@@ -30,7 +30,7 @@ _SECTIONS: Final = ("task", "model", "data", "decoder", "flow")
 
 
 @dataclass
-class ExportConfig(CheckpointSections):
+class ExportConfig(CheckpointSections, DataSection, FlowSection):
     checkpoint: FilePath | None = None
     """The .pt file, the folder of its run, or a published folder, to export; null: model.weights."""
     class_names: FilePath | None = None

@@ -41,7 +41,7 @@ from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.options.checkpoint_config import checkpoint_config
 from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.invocation import Invocation, plain
-from vidtrain.options.schema import CheckpointSections, TrainConfig
+from vidtrain.options.schema import CheckpointSections, DataSection, TrainConfig
 from vidtrain.ranges import Choice, number
 from vidtrain.remote import is_url
 from vidtrain.types import BadVideo, FilePath
@@ -55,7 +55,7 @@ class FeatureType(Choice):
 
 
 @dataclass
-class ExtractCommandConfig(CheckpointSections):
+class ExtractCommandConfig(CheckpointSections, DataSection):
     checkpoint: FilePath | None = None
     """The .pt file, or the folder of its run, whose model is run. Data, clips and preprocessing come from it; null:
     model and model.weights."""

@@ -27,7 +27,7 @@ from vidtrain.live.settings import LiveConfig
 from vidtrain.live.sources import live_source
 from vidtrain.options.given_options import given_keys
 from vidtrain.options.invocation import Invocation
-from vidtrain.options.schema import CheckpointSections, TrainConfig
+from vidtrain.options.schema import CheckpointSections, FlowSection, TrainConfig
 from vidtrain.ranges import number
 from vidtrain.reports.segments import segments_table, write_segments_csv
 from vidtrain.tasks.segments.task import Segments
@@ -40,7 +40,7 @@ _SAYS_WHEN = "this checkpoint was trained with task=segments, to say what happen
 
 
 @dataclass
-class PredictConfig(CheckpointSections):
+class PredictConfig(CheckpointSections, FlowSection):
     checkpoint: FilePath | None = None
     """The .pt file, the folder of its run, or a published folder, to predict with; null: model.weights."""
     class_names: FilePath | None = None

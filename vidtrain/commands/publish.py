@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -115,9 +116,8 @@ def portable(stored: Mapping[str, Any], file: str, trust: Sequence[str] = ()) ->
     config["model"] |= nothing_for(from_file(config["model"], file, trust), build.starts_from(config["model"]), "model")
     for name, section in config.items():
         target = section.get("_target_")
-        for key in [key for key in section if annotation("train", f"{name}.{key}", target=target) is not None]:
-            section[key] = None
-        config[name] = {key: None if _holds_path(value) else value for key, value in section.items()}
+        kinds = {key: annotation("train", f"{name}.{key}", target=target) or "" for key in section}
+        config[name] = {key: None if _is_path(value, kinds[key]) else value for key, value in section.items()}
     config["trainer"] = {**config.get("trainer", {}), **_MACHINE}
     flow = config.get("flow", {})
     if flow.get("source") == FlowSourceName.cache and flow.get("method") in OPENCV:
@@ -136,6 +136,16 @@ def _more(content: Mapping[str, Any]) -> dict[str, Any]:
         if key not in (*_NOT_COPIED, "class_names") and not _holds_path(value):
             found[key] = value
     return found
+
+
+def _is_path(value: Any, kind: str) -> bool:
+    """Whether an option of a section belongs to the machine. kind: of its type, see `annotation`; "": no path.
+
+    data.group_by, a Regex, does not: by it a test cuts the splits, and counts groups, as the run did.
+    """
+    if "Regex" in kind and re.search(r"[\\(\[*+?|^$]", str(value)):
+        return False
+    return bool(kind) or _holds_path(value)
 
 
 def _holds_path(value: Any) -> bool:

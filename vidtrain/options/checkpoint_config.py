@@ -26,6 +26,14 @@ from vidtrain.options.synonyms import suggestion
 
 # sections that name a function
 _CALLED = ("task", "model", "data", "decoder", "optimizer")
+_TESTING = ("device", "precision", "num_workers", "data_timeout", "rank_timeout")
+"""Keys of trainer that count where nothing is trained."""
+_TRAINING = {
+    "sampler": ("clips_per_video", "class_balance", "shuffle_window", "background"),
+    "transform": ("crop", "resize_max", "area", "aspect", "colour", "grayscale", "hue", "policy", "magnitude", "num_ops")
+    + ("erasing", "flip"),
+}
+"""Keys that count in training alone."""
 _MOST_BYTES = 1 << 34
 """Of the frames of one video with all its views, of one batch, or of a clip before it is cropped."""
 _MOST_WORKERS = 256
@@ -63,7 +71,7 @@ def checkpoint_config(
         if choices.get(name) is not None:
             OmegaConf.update(config, name, composed[name], merge=name in ("sampler", "transform", "flow", "eval"))
         else:
-            _merge_keys(config, name, composed[name])
+            _merge_keys(config, name, composed[name], stored=file is not None)
     if file is not None:
         origin = {"file": literal(file), "trust": list(trust)}
         for name in (n for n in _CALLED if choices.get(n) is None and not OmegaConf.is_missing(config, n)):
@@ -196,14 +204,31 @@ def check_room(sampler: SamplerConfig, transform: TransformConfig, views: EvalCo
         raise ConfigError(f"trainer.num_workers={trainer.num_workers}: at most {_MOST_WORKERS}")
 
 
-def _merge_keys(config: DictConfig, section: str, given: DictConfig) -> None:
-    allowed = [str(key) for key in config[section] or ()]
+def _merge_keys(config: DictConfig, section: str, given: DictConfig, *, stored: bool) -> None:
+    """stored: a checkpoint brings the section."""
+    allowed, before = [str(key) for key in config[section] or ()], copy.deepcopy(config[section])
     # not items(): what an escaped ${ resolves to would be resolved again
     for key, value in ((str(key), value) for key, value in given.items_ex(resolve=False)):
+        name = f"{section}.{key}"
         if key not in allowed:
-            hint = suggestion(key, [f"{section}.{name}" for name in allowed]) or did_you_mean(key, allowed)
-            raise ConfigError(f"no key '{section}.{key}'{hint}; the checkpoint's {section} has: {one_of(allowed)}")
+            near = (suggestion(key, [f"{section}.{name}" for name in allowed]) or did_you_mean(key, allowed))
+            hint = "" if f" {name}?" in near else near
+            raise ConfigError(f"no key '{name}'{hint}; the checkpoint's {section} has: {one_of(allowed)}")
         try:
-            OmegaConf.update(config, f"{section}.{key}", value, merge=True)
+            OmegaConf.update(config, name, value, merge=True)
         except OmegaConfBaseException as error:
-            raise ConfigError(f"{section}.{key}: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"{name}: {str(error).splitlines()[0]}") from error
+        if before != config[section] and (reason := _without_effect(section, key, stored)):
+            kept = before._get_node(key)
+            raise ConfigError(f"{name}={value}: {reason} (here {name}={kept}); leave {name} out")
+
+
+def _without_effect(section: str, key: str, stored: bool) -> str | None:
+    """Why another value of a key changes nothing where nothing is trained; None: it does."""
+    if section == "model" and stored:
+        return "the network is the checkpoint's, as it was trained"
+    if section == "trainer" and key == "seed" and not stored:
+        return None  # of random weights
+    if key in _TRAINING.get(section, ()) or (section == "trainer" and key not in _TESTING):
+        return "counts in training alone"
+    return None

@@ -11,9 +11,10 @@ from typing import Any, Generic, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from vidtrain.options.schema import CheckpointSections, check_numbers
+from vidtrain.options.schema import CheckpointSections, DataSection, FlowSection, check_numbers
 
 Options = TypeVar("Options")
+_FROM_CHECKPOINT = [p.name for kind in (CheckpointSections, DataSection, FlowSection) for p in dataclasses.fields(kind)]
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def typed(composed: DictConfig) -> Any:
     kind = OmegaConf.get_type(composed)
     if isinstance(kind, type) and issubclass(kind, CheckpointSections):
         composed = copy.deepcopy(composed)
-        for section in dataclasses.fields(CheckpointSections):
-            composed[section.name] = None
+        for section in (part.name for part in dataclasses.fields(kind) if part.name in _FROM_CHECKPOINT):
+            composed[section] = None
     return OmegaConf.to_object(composed)
 
 

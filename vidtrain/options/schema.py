@@ -126,20 +126,32 @@ class CheckpointSections:
 
     model: Any = None
     """The checkpoint's; without a checkpoint model=CHOICE, and model.weights=FILE for a published file."""
-    data: Any = None
-    """The checkpoint's dataset; data.KEY=VALUE changes one of its options, data=CHOICE takes another one."""
     decoder: Any = None
     """The checkpoint's; decoder=CHOICE reads videos in another way."""
     sampler: Any = None
     """The checkpoint's; sampler.KEY=VALUE changes one of the options that `vidtrain train --help` lists."""
     transform: Any = None
     """The checkpoint's, as sampler."""
-    flow: Any = None
-    """The checkpoint's, as sampler."""
     trainer: Any = None
     """The checkpoint's; of it are used trainer.device, trainer.precision, trainer.num_workers."""
     eval: Any = None
     """The checkpoint's, as sampler: eval.clips, eval.crops, eval.hop, eval.batch_size; or eval=CHOICE."""
+
+
+@dataclass
+class DataSection:
+    """Of commands that read the dataset."""
+
+    data: Any = None
+    """The checkpoint's dataset; data.KEY=VALUE changes one of its options, data=CHOICE takes another one."""
+
+
+@dataclass
+class FlowSection:
+    """Of commands that compute optical flow where the network reads it."""
+
+    flow: Any = None
+    """The checkpoint's, as sampler."""
 
 
 @dataclass

@@ -40,7 +40,8 @@ _OF_EVERY_MODEL = tuple(
 )
 _OF_ANY_KEYS = ("live.options",)
 """Sections that no schema lists the keys of."""
-_FROM_CHECKPOINT = ("model", "data", "decoder", "sampler", "transform", "flow", "eval", "trainer")
+_NO_GROUPS = ("eval", "trainer")
+"""Sections of a checkpoint that commands have whose groups do not name them."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -133,7 +134,8 @@ def _main(argv: list[str]) -> int:
         raise ConfigError(f"{here}: Hydra reads the ${{ in this folder's name as a reference: train in another folder")
     overrides = quote_paths(overrides, command, multirun=in_sweep, config_dir=folder)
     if command in FROM_CHECKPOINT:
-        overrides = [_add_below_checkpoint(o) for o in overrides]
+        sections = (*COMMANDS[command].groups.split(), *_NO_GROUPS)
+        overrides = [_add_below_checkpoint(o, sections) for o in overrides]
     overrides = [f"++{o}" if _no_schema_lists(o.split("=", 1)[0]) else o for o in overrides]
     if folder is not None:
         _refuse_shadowed_configs(folder)
@@ -198,9 +200,9 @@ def _no_schema_lists(key: str) -> bool:
     return key in _OF_EVERY_MODEL or key in _OF_ANY_KEYS or key.rpartition(".")[0] in _OF_ANY_KEYS
 
 
-def _add_below_checkpoint(override: str) -> str:
+def _add_below_checkpoint(override: str, sections: Sequence[str]) -> str:
     key = override.split("=", 1)[0]
-    return f"++{override}" if "." in key and key.split(".", 1)[0] in _FROM_CHECKPOINT else override
+    return f"++{override}" if "." in key and key.split(".", 1)[0] in sections else override
 
 
 def _config_dir(flags: list[str]) -> Path | None:

@@ -143,7 +143,10 @@ def test_keys_that_the_section_has_not(  # the user's, so the message says what 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"model": {"width": 4}}, r"model\.width=4: the network is the checkpoint's, as it was trained \(here model\.w"),
+        (
+            {"model": {"width": 4}},
+            r"model\.width=4: the network is the checkpoint's, as it was trained \(here model\.w",
+        ),
         ({"model": {"weights": "a.pt"}}, r"no key 'model\.weights'; the checkpoint's model has: _target_, width"),
         ({"trainer": {"epochs": 3}}, r"trainer\.epochs=3: counts in training alone \(here trainer\.epochs=20\); leave"),
         ({"trainer": {"seed": 3}}, r"trainer\.seed=3: counts in training alone"),

@@ -55,6 +55,8 @@ class CheckpointError(VidtrainError):
 
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+EXIT_CONFIG = 78
+"""Exit code of a run of a sweep whose options cannot be used, for the sweep alone: EX_CONFIG."""
 EXIT_UNFINISHED = 75
 """Exit code of a training that was told to stop and has saved: EX_TEMPFAIL, "try again". Requeue on it."""
 

@@ -168,6 +168,19 @@ BAD: dict[str, tuple[str, dict[str, object], str]] = {
         r":2: .*an end after the start in column 'e'",
     ),
     "empty": ("", {}, "t.csv: empty"),
+    "point among commas": (
+        'path,label,start,end\na.mp4,1,"0,5",2\nb.mp4,1,0,1.5\n',
+        {},
+        r":3: .*expected seconds with a point or with a comma throughout, not '1.5' among others in column 'end'",
+    ),
+    "a comma of thousands": (
+        'path,label,s\na.mp4,1,"1,500"\n',
+        {"start_column": "s"},
+        r":2: .*expected 1500 or 1\.500 instead of '1,500', which may be either, in column 's'",
+    ),
+    "header twice": ("path,label\na.mp4,1\npath,label\n", {}, r":3: .*the names of the columns again; remove the line"),
+    "bytes": ("path,label\na.mp4,b'c0'\nb.mp4,c1\n", {}, r"t\.csv:2: .*expected 'c0' instead of \"b'c0'\", as a pro"),
+    "numpy's text": ("path,label\na.mp4,np.str_('c')\n", {}, r":2: .*expected 'c' instead of \"np\.str_\('c'\)\""),
     "separator": ("path,label\na.mp4,1\n", {"multi_label": True, "label_separator": ""}, "label_separator=''"),
     "label": ("path,label\na.mp4,1\nb.mp4,2\nc.mp4,x\n", {}, r":4: .*a class number from 1 to 2, not 'x'"),
     "kind": ("", {"train": "t.xlsx"}, r"t.xlsx: expected a table that ends in .csv, .tsv"),
@@ -215,6 +228,7 @@ def times(data: VideoData) -> tuple[list[float], list[float]] | None:
 
 FOUND: dict[str, tuple[str, dict[str, str], tuple[list[float], list[float]] | None, str]] = {
     "start, end": ("start,end\n1,2.5\n,0:04\n", {}, ([1, 0], [2.5, 4]), "times from the columns start, end; "),
+    "decimal commas": ('start,end\n"0,5","2,25"\n1,0:04\n', {}, ([0.5, 1], [2.25, 4]), "times from the columns start"),
     "duration": ("Start (s),Duration\n1,2\n3,\n", {}, ([1, 3], [3, float("inf")]), "columns Start (s), Duration; "),
     "one is named": ("s,stop\n1,2\n3,4\n", {"start_column": "s"}, ([1, 3], [2, 4]), "times from the column stop; "),
     "no, said of the start": ("start,end\n1,2\n3,4\n", {"start_column": ""}, None, ""),
@@ -266,3 +280,10 @@ def test_a_label_that_is_no_text_is_refused_with_its_row(root: Path, label: obje
     (root / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(DataError, match=r"t.jsonl:2: .*expected text or a number in column 'label'$"):
         table(root, train="t.jsonl", multi_label=several)
+
+
+def test_a_comma_between_semicolons_is_a_decimal_point(root: Path) -> None:
+    (root / "t.csv").write_text("path;label;start;end\na.mp4;np.int64(0);0;1,500\nb.mp4;np.int64(1);0,125;0:02,5\n")
+    data = table(root, train="t.csv", val_fraction=0, test_fraction=0)
+    assert times(data) == ([0, 0.125], [1.5, 2.5])
+    assert data.class_names == ("0", "1")  # NumPy's numbers as it prints them

@@ -132,6 +132,12 @@ def test_a_header_that_was_guessed_is_said(root: Path, header: str, said: bool) 
     assert any(f":1: '{header}' is read as a header; data.header=false" in note for note in data.notes) is said
 
 
+def test_times_that_a_list_has_no_use_for_are_named(root: Path) -> None:
+    data = read(root, "path,label,Start,end\nclips/a.mp4,run,1,2\nclips/b.mp4,walk,0,1\n")
+    note = "not used: the columns Start and end: data=list takes whole videos, data=table reads them"
+    assert any(one.endswith(note) for one in data.notes)
+
+
 def test_a_list_without_a_header_may_start_with_any_video(test_cases: Path, root: Path) -> None:
     text = (test_cases / "header_eats_row" / "q.csv").read_text()
     for line in text.splitlines():
@@ -373,6 +379,7 @@ BAD: dict[str, tuple[str, dict[str, object], str]] = {
     "no total": ("clips 0 1", {"columns": "path total label"}, r":1: .*expected path total label, with whole numbers"),
     "offset": ("clips x 4 1", {"columns": "path offset total label"}, r"with whole numbers of images"),
     "too few": ("clips 4", {"columns": "path total label"}, r":1: got 'clips 4', expected path total label"),
+    "header twice": ("path,label\npath,label\nclips/a.mp4,run", {}, r":2: .*the names of the columns again; remove"),
     "header option": ("clips/a.mp4 0", {"header": "yes"}, r"header='yes': expected auto, true or false"),
     "no val": ("clips/a.mp4 0", {"val": "trian.txt"}, r"val=trian.txt: no such file below .*did you mean train.txt"),
     "nothing for test": ("clips/a.mp4 0\nclips/b.mp4 1", {"test_fraction": 0.2}, r"nothing is left for test"),

@@ -52,7 +52,8 @@ class Clock:
                 finish(folder)
             elif way == "saved":
                 (folder / "last.pt").touch()
-            found.append(Ended(number, way in ("cut", "saved"), {"done": "", "silent": ""}.get(way, way)))
+            reason = {"done": "", "silent": ""}.get(way, way)
+            found.append(Ended(number, way in ("cut", "saved"), reason, mistake=way.startswith("model=")))
         return found
 
     def stop(self, *, at_once: bool) -> None:
@@ -142,6 +143,13 @@ def test_a_failed_run_is_tried_again_as_often_as_asked(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "0_run" / FAILURE).read_text()) == {"run": "n=0", "error": "no memory"}
     assert "without a result" in (tmp_path / "2_run" / FAILURE).read_text()
     assert not (tmp_path / "1_run" / FAILURE).exists()
+
+
+def test_a_run_whose_options_cannot_be_used_is_not_tried_again(tmp_path: Path) -> None:
+    record, clock = record_in(tmp_path), Clock(1, [1], {0: ["model=none: no such model"] * 3})
+    source = Proposals(record, 1)
+    work(record, source, clock, retries=2)
+    assert ([n for _, n in clock.started], source.told) == ([0], [(0, "failed")])
 
 
 def test_a_failed_run_is_tried_again_by_a_sweep_that_goes_on(tmp_path: Path) -> None:

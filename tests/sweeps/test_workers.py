@@ -24,6 +24,8 @@ from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun
 from vidtrain.commands.sweeps.run_sources import GridSource
 from vidtrain.commands.sweeps.scheduler import Scheduler
 from vidtrain.commands.sweeps.workers import Ended, LaunchedTogether, LauncherWorkers, ProcessWorkers, gpu_slots, quoted
+from vidtrain.errors import EXIT_CONFIG, VidtrainError
+from vidtrain.shell import cli, sweep_child
 
 
 def end_of(pool: ProcessWorkers | LauncherWorkers) -> Ended:
@@ -177,3 +179,24 @@ def test_jobs_of_one_launch_are_tried_again_in_a_second_one(tmp_path: Path, capl
     assert seen == [(["x=0", "x=1", "x=2"], 0), (["x=1"], 1)]
     assert [record.state(run) for run in runs] == [RunState.finished, RunState.failed, RunState.finished]
     assert caplog.messages == ["run 1 has failed, and is tried again", "run 1: failed"]
+
+
+@pytest.mark.parametrize(("options", "code"), [(["no.such=1"], EXIT_CONFIG), (["model=none"], EXIT_CONFIG), ([], 2)])
+def test_a_process_says_whether_its_options_were_the_reason(
+    options: list[str], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its exit code: a run that has failed of something else may be tried again."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "arguments").write_text(json.dumps(["train", *options]) + "\n")
+    monkeypatch.setattr(sys, "stdin", (tmp_path / "arguments").open())
+    monkeypatch.setattr(sweep_child, "_end_with", lambda _pipe: None)
+    monkeypatch.setattr(sweep_child.os, "dup2", lambda *_files: None)
+    if not options:
+
+        def full(_arguments: list[str]) -> None:
+            raise SystemExit(2) from VidtrainError("No space left on device")
+
+        monkeypatch.setattr(cli, "main", full)
+    with pytest.raises(SystemExit) as end:
+        sweep_child.main()
+    assert end.value.code == code

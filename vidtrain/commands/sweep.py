@@ -16,8 +16,9 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from vidtrain.errors import VidtrainError
+from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.options.path_options import unquoted
+from vidtrain.plain import read_json, read_texts
 from vidtrain.reports.results import read_result
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import whole_file
@@ -44,15 +45,26 @@ def record_failure(error: Exception, with_traceback: bool = False) -> None:
 
     name = HydraConfig.get().job.override_dirname
     log.error("run %s failed: %s", name, error, exc_info=error if with_traceback else None)
-    write_failure(Path(HydraConfig.get().runtime.output_dir), name, str(error))
+    run = Path(HydraConfig.get().runtime.output_dir)
+    write_failure(run, name, str(error), mistake=isinstance(error, ConfigError))
 
 
-def write_failure(run: Path, name: str, reason: str) -> None:
-    """Write down in the folder of a run that it failed."""
+def write_failure(run: Path, name: str, reason: str, *, mistake: bool = False) -> None:
+    """Write down in the folder of a run that it failed. mistake: of its options, see `fails_again`."""
+    content = {"run": name, "error": reason, **({"mistake": True} if mistake else {})}
     try:
-        (run / FAILURE).write_text(json.dumps({"run": name, "error": reason}), encoding="utf-8")
+        (run / FAILURE).write_text(json.dumps(content), encoding="utf-8")
     except OSError:  # a full disk, most often what the run failed of
         failed.append(f"{name}: {reason}")
+
+
+def fails_again(run: Path) -> bool:
+    """Whether a run has failed of its options, which another try does not change."""
+    try:
+        content: Any = read_json(run / FAILURE)
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("mistake") is True
 
 
 def remove_refused() -> None:

@@ -30,8 +30,10 @@ _TESTING = ("device", "precision", "num_workers", "data_timeout", "rank_timeout"
 """Keys of trainer that count where nothing is trained."""
 _TRAINING = {
     "sampler": ("clips_per_video", "class_balance", "shuffle_window", "background"),
-    "transform": ("crop", "resize_max", "area", "aspect", "colour", "grayscale", "hue", "policy", "magnitude", "num_ops")
-    + ("erasing", "flip"),
+    "transform": (
+        *("crop", "resize_max", "area", "aspect", "colour", "grayscale", "hue", "policy", "magnitude", "num_ops"),
+        *("erasing", "flip"),
+    ),
 }
 """Keys that count in training alone."""
 _MOST_BYTES = 1 << 34
@@ -211,7 +213,7 @@ def _merge_keys(config: DictConfig, section: str, given: DictConfig, *, stored: 
     for key, value in ((str(key), value) for key, value in given.items_ex(resolve=False)):
         name = f"{section}.{key}"
         if key not in allowed:
-            near = (suggestion(key, [f"{section}.{name}" for name in allowed]) or did_you_mean(key, allowed))
+            near = suggestion(key, [f"{section}.{name}" for name in allowed]) or did_you_mean(key, allowed)
             hint = "" if f" {name}?" in near else near
             raise ConfigError(f"no key '{name}'{hint}; the checkpoint's {section} has: {one_of(allowed)}")
         try:

@@ -66,7 +66,7 @@ class SweepConfig:
     resume: FilePath | None = None
     """-m: auto continues the newest unfinished sweep of this very command, or starts one; or the folder of a sweep."""
     retries: int = number(0, least=0)
-    """-m: times that a run which has failed is tried again."""
+    """-m: times that a run which has failed is tried again; not one whose options cannot be used."""
     space: dict[str, Any] = field(default_factory=dict)
     """Of a YAML: option -> what it is varied over, in Hydra's grammar, 'tag(log, interval(1e-4, 1e-1))', or a list."""
     trials: int | None = number(None, least=1, most=100_000)

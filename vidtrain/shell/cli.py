@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             raise SystemExit(EXIT_INTERRUPTED) from None
         if mistake is None:
             raise
-        code = report(mistake)
+        raise SystemExit(report(mistake)) from mistake
     raise SystemExit(code)
 
 
@@ -312,10 +312,9 @@ def task(command: str) -> Callable[[Any], Any]:
                 raise
             folder = Path(HydraConfig.get().runtime.output_dir)
             if run_dir.remove_refused(folder) and command == "train" and not isinstance(mistake, StoppedError):
-                print(
-                    printable(f"vidtrain: {folder} holds what was trained; resume=auto goes on there"), file=sys.stderr
-                )
-            raise SystemExit(report(mistake)) from None
+                left = f"vidtrain: {folder} holds what was trained; resume=auto goes on there"
+                print(printable(left), file=sys.stderr)
+            raise SystemExit(report(mistake)) from mistake
 
     return run
 

@@ -17,16 +17,22 @@ def main() -> None:
     """Run the command whose arguments are the first line of stdin, a JSON list.
 
     Stdin stays open as long as the other process lives: its end tells this one to save and end, so that no run goes on
-    behind the back of a sweep that is continued.
+    behind the back of a sweep that is continued. Exit codes as `cli.main`, and EXIT_CONFIG.
     """
     arguments = json.loads(sys.stdin.buffer.readline())
     pipe = os.dup(sys.stdin.fileno())
     with open(os.devnull) as nothing:  # noqa: PTH123
         os.dup2(nothing.fileno(), sys.stdin.fileno())
     threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
+    from vidtrain.errors import EXIT_CONFIG, ConfigError
     from vidtrain.shell import cli
 
-    cli.main(arguments)
+    try:
+        cli.main(arguments)
+    except SystemExit as end:
+        if isinstance(end.__cause__, ConfigError):
+            raise SystemExit(EXIT_CONFIG) from None
+        raise
 
 
 def _end_with(pipe: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from vidtrain.commands.sweep import write_failure
+from vidtrain.commands.sweep import fails_again, write_failure
 from vidtrain.commands.sweeps.record import OVER, RunState, SweepRecord, SweepRun, forget_failure, shown
 from vidtrain.commands.sweeps.workers import Ended, RunWorkers
 
@@ -40,7 +40,7 @@ class Scheduler:
 
     Args:
         overrides: of the command of a run.
-        retries: times that a run which has failed is tried again.
+        retries: times that a run which has failed is tried again, unless its options cannot be used.
         together: the workers run all at once when they are asked for those that have ended: when each begins, the
             launcher and the run itself say.
     """
@@ -119,13 +119,13 @@ class Scheduler:
             reason = f"{ended.reason}, {_MOST_CUTS} times without another checkpoint (out of memory?)"
             write_failure(folder, shown(run.varied), reason)
         elif ended.reason and not ended.cut:
-            write_failure(folder, shown(run.varied), ended.reason)
+            write_failure(folder, shown(run.varied), ended.reason, mistake=ended.mistake)
         elif state not in OVER:
             write_failure(folder, shown(run.varied), "ended without a result")
         state = self.record.state(run)
         if state is RunState.failed:
             self._failures[run.number] = self._failures.get(run.number, 0) + 1
-            if self._failures[run.number] <= self._retries:
+            if self._failures[run.number] <= self._retries and not fails_again(folder):
                 log.info(
                     "run %d has failed, and is tried again%s", run.number, f": {ended.reason}" * bool(ended.reason)
                 )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
 from vidtrain.child_python_path import command, processors
-from vidtrain.errors import EXIT_INTERRUPTED, EXIT_UNFINISHED
+from vidtrain.errors import EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_UNFINISHED
 
 log = logging.getLogger("vidtrain")
 
@@ -29,11 +29,13 @@ class Ended:
     """How the process of a run has ended.
 
     cut: it was ended from outside, so that the run is to be continued. reason: why, of one that has failed, else ''.
+    mistake: by an option that cannot be used, so that it would fail again.
     """
 
     number: int
     cut: bool
     reason: str
+    mistake: bool = False
 
 
 class RunWorkers(Protocol):
@@ -133,7 +135,8 @@ def _how(number: int, code: int, output: Path) -> Ended:
         return Ended(number, cut=True, reason=f"ended by {name}")
     if code in (EXIT_UNFINISHED, EXIT_INTERRUPTED):
         return Ended(number, cut=True, reason="told to stop")
-    return Ended(number, cut=False, reason="" if code == 0 else _said_last(output, code))
+    reason = "" if code == 0 else _said_last(output, code)
+    return Ended(number, cut=False, reason=reason, mistake=code == EXIT_CONFIG)
 
 
 def _said_last(output: Path, code: int) -> str:

@@ -16,7 +16,7 @@ from vidtrain.errors import DataError
 MOST_BYTES: Final = 1 << 29
 """Of an annotation file: the 200,000 segments of the largest public sets take 60 MB as JSON."""
 _CLOCK: Final = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")
-_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2},\d{3}")
+THOUSANDS: Final = re.compile(r"[1-9]\d{0,2},\d{3}")
 NO_LENGTH: Final = "have no length"
 POINTS: Final = "are single points in time"
 
@@ -68,7 +68,7 @@ class Annotations:
         self.bad.add(self.file, place, shown, expected, entry=self.entries)
 
     def _is_unclear(self, value: Any) -> bool:
-        return not self.decimal_comma and isinstance(value, str) and bool(_THOUSANDS.fullmatch(value.strip()))
+        return not self.decimal_comma and isinstance(value, str) and bool(THOUSANDS.fullmatch(value.strip()))
 
     def add(
         self,

@@ -12,31 +12,21 @@ from typing import Final
 import numpy as np
 
 from vidtrain.data.formats._files.annotation_record import POINTS, Annotations, Toggles
+from vidtrain.data.formats._files.column_names import (
+    DURATION,
+    END,
+    END_FRAME,
+    LABEL,
+    START,
+    START_FRAME,
+    SUBSET,
+    VIDEO,
+    plain_name,
+)
 from vidtrain.data.formats._files.delimited import SEPARATORS, cut_csv, find_separator
 from vidtrain.data.formats._files.text_files import read_lines
 from vidtrain.errors import DataError, one_of
 
-# lower case, with one space for _ - and spaces; the more exact name first
-VIDEO: Final = (
-    *("media file name", "media file path", "media file", "video path", "clip path", "file path", "filepath", "path"),
-    *("filename", "file name", "file", "video id", "video name", "video", "clip name", "clip", "id", "observation id"),
-)
-START: Final = (
-    *("start (s)", "start s", "start sec", "start seconds", "start second", "start timestamp", "start time", "t start"),
-    *("begin time ss.msec", "begin time hh:mm:ss.ms", "begin time", "begin", "start", "onset", "from"),
-)
-END: Final = (
-    *("stop (s)", "end (s)", "end s", "end sec", "end seconds", "end second", "stop timestamp", "end timestamp"),
-    *("stop time", "end time ss.msec", "end time hh:mm:ss.ms", "end time", "t end", "end", "stop", "offset", "to"),
-)
-START_FRAME: Final = ("start frame", "frame start", "first frame", "begin frame", "startframe")
-END_FRAME: Final = ("end frame", "stop frame", "frame end", "last frame", "endframe")
-DURATION: Final = ("duration (s)", "duration seconds", "duration sec", "duration ss.msec", "duration")
-LABEL: Final = (
-    *("label", "class name", "class", "action", "activity", "behavior", "behaviour", "category", "annotation"),
-    *("verb", "event", "action label", "activity label", "tag", "type"),
-)
-SUBSET: Final = ("split", "subset", "set", "partition")
 _ACTION: Final = re.compile(r"(\S+) (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)")
 _CLOCKS: Final = re.compile(r"\d+:\d\d:\d\d[.,]\d+")
 _BACKGROUND: Final = "background"
@@ -71,7 +61,7 @@ def read_annotation_table(into: Annotations, columns: TableColumns) -> None:
         return
     header, *fields = cut_csv(path, lines, SEPARATORS[kind])
     into.decimal_comma = kind == "semicolon"  # a table is cut at these where the comma is in its numbers
-    names, places = [_plain(cell) for cell in header], [number for number, _ in lines]
+    names, places = [plain_name(cell) for cell in header], [number for number, _ in lines]
     if any(_CLOCKS.fullmatch(cell.strip()) for cell in header):
         _read_elan(into, [header, *fields], places)
         return
@@ -95,19 +85,9 @@ def read_annotation_table(into: Annotations, columns: TableColumns) -> None:
 def names_times(line: str) -> bool:
     """Whether a line is a header with columns for when something begins and ends, as `read_annotation_table` finds
     them, or BORIS' for events."""
-    names = {_plain(cell.strip().strip('"')) for cell in re.split(r"[,;\t]", line)}
+    names = {plain_name(cell.strip().strip('"')) for cell in re.split(r"[,;\t]", line)}
     ends = not names.isdisjoint((*END, *DURATION)) and not names.isdisjoint(START)
     return ends or not names.isdisjoint(START_FRAME) or {"behavior", "time"} <= names
-
-
-def find_column(names: Sequence[str], known: Sequence[str]) -> str | None:
-    """The first of the known names (START, END ...) that a table has, as the table writes it."""
-    plain = [_plain(name) for name in names]
-    return next((names[plain.index(name)] for name in known if name in plain), None)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name).strip().lower()
 
 
 def _words(line: str) -> set[str]:
@@ -143,9 +123,9 @@ class _Positions:
         return self._names.index(name)
 
     def _given(self, name: str, key: str) -> int:
-        if _plain(name) not in self._names:
+        if plain_name(name) not in self._names:
             raise DataError(f"{self._path}: no column {name!r} (data.{key}); it has {one_of(self._names)}")
-        return self._place(_plain(name))
+        return self._place(plain_name(name))
 
     def status(self, rows: Sequence[tuple[int, Sequence[str]]]) -> int | None:
         """The column that says START and STOP."""
@@ -176,10 +156,10 @@ def _read_rows(
 ) -> None:
     """A segment per row; where ELAN gives each tier a column, one for each that is filled."""
     unit = 0.001 if at.columns.unit == "milliseconds" else 1.0
-    tiers = [n for n, name in enumerate(header) if not re.match(r"(begin|end|duration|file|media)\b", _plain(name))]
+    tiers = [n for n, name in enumerate(header) if not re.match(r"(begin|end|duration|file|media)\b", plain_name(name))]
     if at.start is None or (at.end is None and at.duration is None) or (at.label is None and not _is_elan(header)):
         raise DataError(f"{into.file}: {at.lacking()}")
-    kind = next((n for n, name in enumerate(header) if _plain(name) == "behavior type"), None)
+    kind = next((n for n, name in enumerate(header) if plain_name(name) == "behavior type"), None)
     if at.subset is not None:
         into.subset_column = header[at.subset].strip()
     for place, cells in rows:
@@ -201,7 +181,7 @@ def _read_rows(
 
 
 def _is_elan(header: Sequence[str]) -> bool:
-    return any(_plain(name).startswith("begin time") for name in header)
+    return any(plain_name(name).startswith("begin time") for name in header)
 
 
 def _read_charades(into: Annotations, rows: Sequence[tuple[int, Sequence[str]]], at: _Positions) -> None:

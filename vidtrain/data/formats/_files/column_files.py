@@ -24,7 +24,7 @@ class Columns:
     file: where they come from.
     names: what each is called in the file, by the option that names it.
     values: (N,) cells each, by that option; text, or what JSON and Parquet hold.
-    show: (number, content) of row i; entries: the number is no line.
+    show: (number, content) of row i; entries: the number is no line. semicolons: stand between the cells.
     """
 
     file: Path
@@ -32,6 +32,7 @@ class Columns:
     values: Mapping[str, list[Any]]
     show: Callable[[int], tuple[int, str]]
     entries: bool
+    semicolons: bool = False
 
     def __contains__(self, key: str) -> bool:
         return key in self.values
@@ -123,15 +124,17 @@ def _read_csv(path: Path, names: Mapping[str, str], bad: BadRows, find: FindColu
     header = [name.strip() for name in header]
     names = _choose(path, names, header, find)
     lines = lines[1:]
+    for place, cells in zip(lines, fields, strict=True):
+        if len(cells) != len(header):
+            bad.add(path, *place, f"{len(header)} fields, as in the header: {','.join(header)}")
+        elif cells[0].strip() == header[0] and [cell.strip() for cell in cells] == header:
+            bad.add(path, *place, "a row: these are the names of the columns again; remove the line")
     if {len(cells) for cells in fields} - {len(header)}:
-        for place, cells in zip(lines, fields, strict=True):
-            if len(cells) != len(header):
-                bad.add(path, *place, f"{len(header)} fields, as in the header: {','.join(header)}")
         good = [row for row, cells in enumerate(fields) if len(cells) == len(header)]
         lines, fields = [lines[row] for row in good], [fields[row] for row in good]
     at = {key: header.index(name) for key, name in names.items()}
     values = {key: [cells[place] for cells in fields] for key, place in at.items()}
-    return Columns(path, names, values, lines.__getitem__, entries=False)
+    return Columns(path, names, values, lines.__getitem__, entries=False, semicolons=kind == "semicolon")
 
 
 def _read_json(path: Path, names: Mapping[str, str], bad: BadRows, find: FindColumns | None) -> Columns:

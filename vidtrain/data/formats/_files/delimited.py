@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from vidtrain.data.formats._files.column_names import END, START, find_column
 from vidtrain.data.formats._files.find_videos import IMAGES_PER_SECOND
 from vidtrain.data.formats._files.rows import Rows, whole_number
 from vidtrain.data.formats._files.text_files import BadRows, read_lines
@@ -64,9 +65,15 @@ def read_table(
         fields = cut_csv(path, lines, SEPARATORS[name])
     if header is True or (header == "auto" and columns == "auto" and _has_header(fields, disk)):
         where, label_at = _columns(path, fields[0])
-        rows = _read_named(path, lines[1:], fields[1:], name, where, label_at, len(fields[0]), bad)
+        rows = _read_named(path, lines[1:], fields[1:], name, where, label_at, fields[0], bad)
         if header == "auto" and not _known_names(fields[0]):
             rows.notes.append(f"{path}:1: {lines[0][1]!r} is read as a header; data.header=false makes it a row")
+        times = [find_column(fields[0], known) for known in (START, END)]
+        if None not in times:
+            listed = " and ".join(map(str, times))
+            rows.notes.append(
+                f"{path}: not used: the columns {listed}: data=list takes whole videos, data=table reads them"
+            )
         return rows, LAYOUTS[0]
     layout = _find_layout(fields) if columns == "auto" else columns
     if name == "space" and layout != columns and any(len(cells) - 1 != layout.count(" ") for cells in fields):
@@ -81,13 +88,15 @@ def _read_named(
     separator: str,
     where: int,
     label_at: int,
-    width: int,
+    header: list[str],
     bad: BadRows,
 ) -> Rows:
-    """Rows of a table with a header: a path and a label among `width` fields."""
-    rows = Rows(path)
+    """Rows of a table with a header: a path and a label among its fields."""
+    rows, width = Rows(path), len(header)
     for (number, line), cells in zip(lines, fields, strict=True):
-        if len(cells) == width and (video := cells[where].strip()) and (label := cells[label_at].strip()):
+        if cells == header:
+            bad.add(path, number, line, "a row: these are the names of the columns again; remove the line")
+        elif len(cells) == width and (video := cells[where].strip()) and (label := cells[label_at].strip()):
             rows.add((number, line), video, (label,))
         elif width == 2:
             bad.add(path, number, line, _expected(separator, LAYOUTS[0]))

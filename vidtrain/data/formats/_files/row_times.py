@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from vidtrain.data.formats._files.annotation_tables import (
+from vidtrain.data.formats._files.annotation_record import THOUSANDS
+from vidtrain.data.formats._files.column_files import Columns
+from vidtrain.data.formats._files.column_names import (
     DURATION,
     END,
     END_FRAME,
@@ -20,6 +22,7 @@ from vidtrain.data.formats._files.text_files import BadRows
 
 _FIRST = 100  # rows in which a column that nobody named has to hold numbers
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
+_COMMA, _POINT = re.compile(r"[\d:]*\d,\d+"), re.compile(r"[\d:]*\d\.\d+")
 _NO = "data.start_column='' takes whole videos"
 
 
@@ -76,6 +79,7 @@ class TimeColumns:
     def read(self, columns: Columns, bad: BadRows) -> RowTimes:
         """The times of a table; rows whose cells are no times go to `bad`."""
         use, found = list(self.named), [key for key in columns.names if key not in (*self.others, *self.named)]
+        columns = _with_points(columns, [*use, *found], bad)
         if found:
             why = _unfit(columns, found)
             listed = ", ".join(columns.names[key] for key in found)
@@ -117,6 +121,24 @@ def _unfit(columns: Columns, found: list[str]) -> str:
             why = "is empty" if odd is None else f"has no seconds at {_place(columns, odd)}"
             return f"{columns.names[key]!r} {why}; data.start_column and data.end_column name others"
     return ""
+
+
+def _with_points(columns: Columns, keys: Sequence[str], bad: BadRows) -> Columns:
+    """The same with points for decimal commas; a cell with the one among cells with the other goes to `bad`, and one
+    like 1,500, which may be 1500 as well, unless a cell such as 1,5 or semicolons between the cells tell."""
+    cells = [(row, key, cell) for key in keys for row, cell in enumerate(columns.text(key))]
+    commas = [one for one in cells if _COMMA.fullmatch(one[2])]
+    if not commas:
+        return columns
+    row, key, cell = min(commas)
+    if points := [one for one in cells if _POINT.fullmatch(one[2])]:
+        row, key, cell = max(min(commas), min(points))
+        columns.bad(bad, row, key, f"seconds with a point or with a comma throughout, not {cell!r} among others")
+    elif not columns.semicolons and all(THOUSANDS.fullmatch(cell) for *_, cell in commas):
+        plain, decimal = cell.replace(",", ""), cell.replace(",", ".")
+        columns.bad(bad, row, key, f"{plain} or {decimal} instead of {cell!r}, which may be either,")
+    values = {key: [cell.replace(",", ".") for cell in columns.text(key)] for key in keys}
+    return replace(columns, values={**columns.values, **values})
 
 
 def _place(columns: Columns, row: int) -> str:

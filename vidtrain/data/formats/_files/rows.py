@@ -23,11 +23,14 @@ from vidtrain.errors import did_you_mean
 _BOUND = 10**9
 _MOST_NUMBERS = 100_000  # a class number above, without a list of classes, is a mistake
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{0,30}|,0{1,2})?(?:[eE][+-]?[0-9]{1,2})?")
+_NUMPY = re.compile(r"(?:numpy|np)\.u?(?:int|float)[0-9]+\((.*)\)")
+_PRINTED = re.compile(r"""b(['"])(.*)\1|(?:numpy|np)\.\w+\((?:b?(['"])(.*)\3)\)""")
 
 
 def whole_number(text: str) -> int | None:
     """The class number that a label is: 6 for "6", "06" and for what programs make of it: "6.0" of pandas, "6,0" of a
-    spreadsheet in German, "6.000000e+00" of NumPy."""
+    spreadsheet in German, "6.000000e+00" and "np.int64(6)" of NumPy."""
+    text = printed[1] if (printed := _NUMPY.fullmatch(text)) else text
     if not _NUMBER.fullmatch(text):
         return None
     number = Decimal(text.replace(",", "."))
@@ -143,13 +146,17 @@ def check_labels(
 def _report_unknown(
     rows: Mapping[str, Rows], numbers: Mapping[str, int], names: Sequence[str], expected: str, bad: BadRows
 ) -> None:
-    """Note the rows with a label that has no number."""
+    """Note the rows with a label that has no number, or that is how Python prints bytes or NumPy a text."""
     for split in rows.values():
-        if numbers.keys() >= set(chain.from_iterable(split.labels)):
+        there = set(chain.from_iterable(split.labels))
+        printed = {label: match[2] or match[4] for label in there if (match := _PRINTED.fullmatch(label))}
+        if numbers.keys() >= there and not printed:
             continue
         for row, labels in enumerate(split.labels):
             for label in labels:
-                if label not in numbers:
+                if label in printed:
+                    split.bad(bad, row, f"{printed[label]!r} instead of {label!r}, as a program has printed it")
+                elif label not in numbers:
                     # the first alone is shown, and a hint takes long where there are many classes
                     number = whole_number(label)
                     hint = "" if bad.count or number is not None else did_you_mean(label, names)

@@ -73,7 +73,7 @@ def test_two_runs(pair: tuple[Path, Path], call: Call) -> None:
     out = call("compare", *pair, "output=table.csv", "disagreements=videos.csv").stdout
     assert re.search(r"^ +1  0\.900  .* 1\.500 M +2\.5 +40 +3\.0 .* 60/60 +model=i3d$", out, re.MULTILINE)
     assert re.search(r"^ +2  0\.750 ", out, re.MULTILINE)
-    assert re.search(r"#1 - #2 +\+0\.150 .* 12:3 +0\.035 +yes", out)
+    assert re.search(r"1 - 2 +\+0\.150 .* 12:3 +0\.035 +yes", out)
     best, worse = rows(Path("table.csv"))
     assert (best["run"], float(best["value"]), best["scored"], best["metric"]) == ("model=i3d", 0.9, "60", "top-1")
     assert float(worse["low"]) < 0.75 < float(worse["high"])
@@ -104,7 +104,7 @@ def test_all_against_a_reference_corrected_for_their_number(tmp_path: Path, comp
     assert [float(row["p"]) for row in pairs] == pytest.approx(p)
     assert [float(row["p_holm"]) for row in pairs] == pytest.approx([p[0], 2 * p[1], 3 * p[2]])
     out = compare("sweep", reference="sweep/0_x")
-    assert re.findall(r"^(#\d - #\d)", out, re.MULTILINE) == ["#4 - #1", "#4 - #2", "#4 - #3"]
+    assert re.findall(r"^ *(\d - \d) ", out, re.MULTILINE) == ["4 - 1", "4 - 2", "4 - 3"]
 
 
 def test_seeds_are_one_setting_and_tested_by_welch(tmp_path: Path, compare: Compare) -> None:
@@ -129,6 +129,15 @@ def test_seeds_are_one_setting_and_tested_by_welch(tmp_path: Path, compare: Comp
     assert float(row["p"]) == pytest.approx(expected.pvalue, rel=1e-9)
     assert "Welch's test of 3 and 3 runs" in row["test"]
     assert row["only_first"] == ""  # of several answers to a video there is no right and wrong
+
+
+def test_seeds_that_score_the_same_have_no_interval_of_width_0(tmp_path: Path, compare: Compare) -> None:
+    for number, (model, wrong) in enumerate([("c3d", 12), ("c3d", 12), ("i3d", 6), ("i3d", 9)]):
+        options = {"model": model, "trainer.seed": number % 2}
+        write_run(tmp_path / "sweep" / f"{number}_x", answers(slice(0, wrong)), LABELS, options)
+    text = compare("sweep", output="t.csv")
+    assert [row["low"] != "" for row in rows(Path("t.csv"))] == [True, False]
+    assert "Runs of a setting that all score the same do not say how much others would differ: no interval." in text
 
 
 def test_the_same_seed_again_is_another_row(tmp_path: Path, compare: Compare) -> None:
@@ -177,7 +186,7 @@ def test_other_videos_are_compared_only_when_that_is_said(
     other = write_test(tmp_path / "few", answers([0])[few], LABELS[few])
     apart = compare(*pair, other)
     assert apart.count("rank  ") == 2
-    assert apart.count(" - #") == 1
+    assert len(re.findall(r"(?m)^\d - \d  ", apart)) == 1
     assert "tested on different videos, or with different labels, 20 in common: runs/a, runs/b: 60, few: 20" in apart
     assert "common=true compares on the 20 that all have" in apart
     text = compare(*pair, other, common=True)
@@ -196,10 +205,10 @@ def test_other_protocols_are_compared_only_when_that_is_said(pair: tuple[Path, P
     apart = compare(*pair, pair[0] / "eval" / "test_1x1")
     assert "in tables of their own, as tested by different protocols" in apart
     assert apart.count("rank  ") == 2
-    assert apart.count(" - #") == 1
+    assert len(re.findall(r"(?m)^\d - \d  ", apart)) == 1
     text = compare(pair[1], pair[0] / "eval" / "test_1x1", anyway=True)
     assert "a/eval/test_1x1: tested on test: one clip" in text
-    assert "#1 - #2" in text
+    assert "1 - 2" in text
     assert text.count("rank  ") == 1
 
 
@@ -217,12 +226,12 @@ def test_several_labels_are_compared_by_map(tmp_path: Path, compare: Compare) ->
     values = [float(one["value"]) for one in rows(Path("t.csv"))]
     assert float(row["difference"]) == pytest.approx(values[0] - values[1])
     assert 0 < float(row["low"]) < float(row["difference"]) < float(row["high"])
-    assert "#1 - #2" in compare("runs", metric="top1")
+    assert "1 - 2" in compare("runs", metric="top1")
     write_test(tmp_path / "single", answers([]), LABELS)
     text = compare("runs", "single", output="t.csv", reference="runs/b")
     assert "in tables of their own, as measured by different metrics: mAP: runs/a, runs/b; top-1: single\n" in text
     assert [row["metric"] for row in rows(Path("t.csv"))] == ["mAP", "mAP", "top-1"]
-    assert "#2 - #1" in text
+    assert "2 - 1" in text
     assert "mAP: runs/a, runs/b; mean class accuracy: single\n" in compare("runs", "single", metric="mean_class")
     assert "metric=map_50: these tests have top1, map, mean_class" in compare.refused("runs", "single", metric="map_50")
 
@@ -297,15 +306,15 @@ def test_the_most_certain_mistakes_come_first(tmp_path: Path, compare: Compare) 
     text = compare("runs", disagreements="d.csv")
     assert [row["path"] for row in rows(Path("d.csv"))] == ["1.mp4", "2.mp4", "3.mp4", "0.mp4"]
     assert [row["prob_second"] for row in rows(Path("d.csv"))] == ["0.900000", "0.700000", "0.600000", "0.500000"]
-    assert re.search(r"^1\.mp4 +run +#1 +fall +0\.90$", text, re.MULTILINE)
+    assert re.search(r"^1\.mp4 +run +rank 1 +fall +0\.90$", text, re.MULTILINE)
 
 
 def test_of_a_long_path_the_end_is_shown() -> None:
     for length in (67, 68, 69, 200):
         path = "x" * (length - 8) + "clip.mp4"
-        shown = _cut([path, "walk", "#1", "run", "0.90"], 160)
-        assert shown == [path if length <= 68 else f"...{path[-65:]}", "walk", "#1", "run", "0.90"]
-    assert len(_cut([path, "walk", "#1", "run", "0.90"], 30)[0]) == 24
+        shown = _cut([path, "walk", "rank 1", "run", "0.90"], 160)
+        assert shown == [path if length <= 68 else f"...{path[-65:]}", "walk", "rank 1", "run", "0.90"]
+    assert len(_cut([path, "walk", "rank 1", "run", "0.90"], 30)[0]) == 24
 
 
 def test_videos_without_a_label_count_once_and_in_no_number(tmp_path: Path, compare: Compare) -> None:
@@ -348,14 +357,18 @@ def test_rows_that_are_equal_count_each(tmp_path: Path, compare: Compare) -> Non
     probs = answering(labels.tolist())
     for name in ("a", "b"):
         write_run(tmp_path / "runs" / name, probs, labels, {"model": name}, videos=videos)
-    assert "top-1 on 60 videos" in compare("runs")
+    text = compare("runs")
+    assert "top-1 on 60 videos" in text
+    # both have the same videos right: no difference, which has no interval of width 0
+    assert re.search(r"1 - 2 +\+0\.000 +0:0 +1\.0+ +not shown", text), text
+    assert "Ranks 1 and 2 have the same videos right" in text
 
 
 def test_a_run_that_is_named_twice_is_one_row(pair: tuple[Path, Path], tmp_path: Path, compare: Compare) -> None:
     (tmp_path / "link").symlink_to(pair[0])
     text = compare(pair[0], pair[0] / "test", pair[1] / "config.json", "runs", "link", output="t.csv")
     assert len(rows(Path("t.csv"))) == 2
-    assert text.count(" - #") == 1
+    assert len(re.findall(r"(?m)^\d - \d  ", text)) == 1
 
 
 def test_runs_without_a_test_are_named(pair: tuple[Path, Path], tmp_path: Path, compare: Compare) -> None:

@@ -47,7 +47,10 @@ def compared(settings: Sequence[Setting], keys: Sequence[Key], metric: str, refe
     disagreements = [one for pair in pairs for one in _disagreements(scored, pair, keys, metric)]
     content = settings[0].tests[0].run.test.content
     heading = f"{TITLES[metric]} on {len(keys)} videos of {content['split']}; {content['protocol']}"
-    return Comparison(heading, TITLES[metric], rows, pairs, disagreements, _remarks(scored))
+    alike = [f"{one.first} and {one.second}" for one in pairs if (one.only_first, one.only_second) == (0, 0)]
+    same = f"Ranks {', '.join(alike)} have the same videos right: these tell nothing of how much the two differ on others."
+    notes = [*_remarks(scored), *([same] if alike else [])]
+    return Comparison(heading, TITLES[metric], rows, pairs, disagreements, notes)
 
 
 class _Scored:
@@ -81,7 +84,7 @@ class _Scored:
         several = len(self.values) >= REPEATED
         if several:
             half = half_interval(self.values, self.overlap)
-            low, high = max(self.value - half, 0.0), min(self.value + half, 1.0)
+            low, high = _unless_alike(max(self.value - half, 0.0), min(self.value + half, 1.0))
         else:
             low, high = self._interval()
         return ComparedSetting(
@@ -102,7 +105,12 @@ class _Scored:
             return found[0], found[1]
         assert self.samples is not None
         interval = Bootstrap.of(self.value, self.samples)
-        return interval.low, interval.high
+        return _unless_alike(interval.low, interval.high)
+
+
+def _unless_alike(low: float, high: float) -> tuple[float, float]:
+    """The ends of an interval; (nan, nan) of no width: what never differs does not say how much it can."""
+    return (low, high) if low < high else (math.nan, math.nan)
 
 
 def _pair(first: _Scored, at: int, second: _Scored, other: int) -> ComparedPair:
@@ -111,7 +119,8 @@ def _pair(first: _Scored, at: int, second: _Scored, other: int) -> ComparedPair:
     low, high, p, name = math.nan, math.nan, 1.0, "no test: mAP of one run against several"
     if first.samples is not None and second.samples is not None:
         over_videos = Bootstrap.of(difference, first.samples - second.samples)
-        low, high, p, name = over_videos.low, over_videos.high, over_videos.p, "the paired bootstrap"
+        low, high = _unless_alike(over_videos.low, over_videos.high)
+        p, name = over_videos.p, "the paired bootstrap"
         others = {"bootstrap_low": low, "bootstrap_high": high, "bootstrap_p": p}
     only_first = only_second = None
     once = first.setting.answers_once and second.setting.answers_once
@@ -206,6 +215,8 @@ def _remarks(scored: Sequence[_Scored]) -> list[str]:
             "The intervals of single runs are over groups of videos; differences and p take videos as independent, and "
             "p is too small where those of a group resemble each other."
         )
+    if any(len(one.values) >= REPEATED and len({*one.values}) == 1 for one in scored):
+        remarks.append("Runs of a setting that all score the same do not say how much others would differ: no interval.")
     unlabelled: Counter[Any] = Counter()
     for test in (test for one in scored for test in one.setting.tests):
         unlabelled |= test.unlabelled  # the same videos of every run count once

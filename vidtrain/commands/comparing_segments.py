@@ -60,8 +60,8 @@ class _Measured:
         return ComparedSetting(
             self.setting.name,
             self.value,
-            max(self.value - half, 0.0) if several else math.nan,
-            min(self.value + half, 1.0) if several else math.nan,
+            max(self.value - half, 0.0) if half else math.nan,
+            min(self.value + half, 1.0) if half else math.nan,
             float(np.std(self.values, ddof=1)) if several else None,
             len(self.values),
             *(mean("params"), mean("gmac"), mean("clips_per_second"), mean("minutes")),

@@ -18,7 +18,6 @@ from omegaconf import DictConfig
 
 from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.options.path_options import unquoted
-from vidtrain.plain import read_json, read_texts
 from vidtrain.reports.results import read_result
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import whole_file

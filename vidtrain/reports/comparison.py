@@ -126,10 +126,10 @@ class Comparison:
         """test is empty where `pairs_line` says it of all."""
         several, same = len(self.pairs) > 1, len({pair.test for pair in self.pairs}) == 1
         p = "p (Holm)" if several else "p"
-        header = ["pair", "difference", "95 % interval", "only 1st:2nd", p, "different", "test"]
+        header = ["ranks", "difference", "95 % interval", "only 1st:2nd", p, "different", "test"]
         body = [
             [
-                f"#{pair.first} - #{pair.second}",
+                f"{pair.first} - {pair.second}",
                 f"{pair.difference:+.3f}",
                 f"{pair.low:+.3f} to {pair.high:+.3f}" if math.isfinite(pair.low) else "",
                 "" if pair.only_first is None else f"{pair.only_first}:{pair.only_second}",
@@ -151,7 +151,7 @@ class Comparison:
     def disagreement_cells(self, most: int) -> tuple[list[str], list[list[str]]]:
         """Of the first pair alone."""
         ours = [one for one in self.disagreements if one.pair == (self.pairs[0].first, self.pairs[0].second)]
-        body = [[one.path, one.label, f"#{one.right}", one.mistake[0], f"{one.mistake[1]:.2f}"] for one in ours[:most]]
+        body = [[one.path, one.label, f"rank {one.right}", one.mistake[0], f"{one.mistake[1]:.2f}"] for one in ours[:most]]
         return ["video", "label", "right", "other's answer", "prob"], body
 
 
@@ -165,7 +165,7 @@ def _text_of(comparison: Comparison, width: int) -> str:
     parts = [printable(comparison.heading)]
     text = table(header, body)
     if max(map(len, text.splitlines())) > width:
-        parts.append("\n".join(printable(f"#{row[0]}  {row[-1]}") for row in body))
+        parts.append("\n".join(printable(f"rank {row[0]}  {row[-1]}") for row in body))
         text = table(header[:-1], [row[:-1] for row in body])
     parts += [text, "\n".join(map(printable, comparison.notes))]
     if comparison.pairs:
@@ -181,7 +181,7 @@ def what_differs(comparison: Comparison, shown: int) -> str:
     pair = comparison.pairs[0]
     count = sum(one.pair == (pair.first, pair.second) for one in comparison.disagreements)
     some = f"; {shown} of them, the most certain mistakes first" if shown < count else ""
-    return f"{count} videos that either #{pair.first} or #{pair.second} has right, but not both{some}:"
+    return f"{count} videos that either rank {pair.first} or rank {pair.second} has right, but not both{some}:"
 
 
 def _cut(row: Sequence[str], width: int) -> list[str]:

@@ -166,7 +166,7 @@ def _dots(rows: Sequence[ComparedSetting]) -> str:
     lines = []
     for number, row in enumerate(rows):
         y = 14 + step * number
-        lines.append(f'<text x="4" y="{y + 4}">#{number + 1}</text>')
+        lines.append(f'<text x="4" y="{y + 4}">{number + 1}</text>')
         if math.isfinite(row.low):
             ends_at = f'x1="{across(row.low):.1f}" x2="{across(row.high):.1f}" y1="{y}" y2="{y}"'
             lines.append(f'<line {ends_at} stroke="var(--mark)" stroke-width="2"/>')

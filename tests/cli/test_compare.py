@@ -137,7 +137,7 @@ def test_seeds_that_score_the_same_have_no_interval_of_width_0(tmp_path: Path, c
         write_run(tmp_path / "sweep" / f"{number}_x", answers(slice(0, wrong)), LABELS, options)
     text = compare("sweep", output="t.csv")
     assert [row["low"] != "" for row in rows(Path("t.csv"))] == [True, False]
-    assert "Runs of a setting that all score the same do not say how much others would differ: no interval." in text
+    assert "Runs of a setting that score the same do not say how much others would differ: no interval." in text
 
 
 def test_the_same_seed_again_is_another_row(tmp_path: Path, compare: Compare) -> None:

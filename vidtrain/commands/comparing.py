@@ -48,7 +48,7 @@ def compared(settings: Sequence[Setting], keys: Sequence[Key], metric: str, refe
     content = settings[0].tests[0].run.test.content
     heading = f"{TITLES[metric]} on {len(keys)} videos of {content['split']}; {content['protocol']}"
     alike = [f"{one.first} and {one.second}" for one in pairs if (one.only_first, one.only_second) == (0, 0)]
-    same = f"Ranks {', '.join(alike)} have the same videos right: these tell nothing of how much the two differ on others."
+    same = f"Ranks {', '.join(alike)} have the same videos right: no interval of how much they would differ on others."
     notes = [*_remarks(scored), *([same] if alike else [])]
     return Comparison(heading, TITLES[metric], rows, pairs, disagreements, notes)
 
@@ -216,7 +216,7 @@ def _remarks(scored: Sequence[_Scored]) -> list[str]:
             "p is too small where those of a group resemble each other."
         )
     if any(len(one.values) >= REPEATED and len({*one.values}) == 1 for one in scored):
-        remarks.append("Runs of a setting that all score the same do not say how much others would differ: no interval.")
+        remarks.append("Runs of a setting that score the same do not say how much others would differ: no interval.")
     unlabelled: Counter[Any] = Counter()
     for test in (test for one in scored for test in one.setting.tests):
         unlabelled |= test.unlabelled  # the same videos of every run count once

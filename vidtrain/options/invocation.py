@@ -22,10 +22,10 @@ class Invocation(Generic[Options]):
     """What a command is called with.
 
     options: the command's schema as an object, checked. A section that names a function is a dict. The sections that a
-        checkpoint brings are None: `options.stored` makes them of the file's and of `composed`.
+        checkpoint brings are None: `checkpoint_config` makes them of the file's and of `composed`.
     choices: group -> choice, of Hydra's groups; None: none was chosen.
     folder: of the run.
-    composed: what Hydra composed, with its references. For `options.stored` and `run_dir`, which compare and merge it.
+    composed: what Hydra composed, with its references. For `checkpoint_config` and `run_dir`, which compare and merge it.
     """
 
     options: Options

@@ -151,7 +151,8 @@ class Comparison:
     def disagreement_cells(self, most: int) -> tuple[list[str], list[list[str]]]:
         """Of the first pair alone."""
         ours = [one for one in self.disagreements if one.pair == (self.pairs[0].first, self.pairs[0].second)]
-        body = [[one.path, one.label, f"rank {one.right}", one.mistake[0], f"{one.mistake[1]:.2f}"] for one in ours[:most]]
+        shown = [(one, *one.mistake) for one in ours[:most]]
+        body = [[one.path, one.label, f"rank {one.right}", answer, f"{prob:.2f}"] for one, answer, prob in shown]
         return ["video", "label", "right", "other's answer", "prob"], body
 
 

@@ -17,7 +17,6 @@ from vidtrain.data.formats._files.column_names import (
     START_FRAME,
     find_column,
 )
-from vidtrain.data.formats._files.column_files import Columns
 from vidtrain.data.formats._files.text_files import BadRows
 
 _FIRST = 100  # rows in which a column that nobody named has to hold numbers

@@ -25,7 +25,7 @@ class Invocation(Generic[Options]):
         checkpoint brings are None: `checkpoint_config` makes them of the file's and of `composed`.
     choices: group -> choice, of Hydra's groups; None: none was chosen.
     folder: of the run.
-    composed: what Hydra composed, with its references. For `checkpoint_config` and `run_dir`, which compare and merge it.
+    composed: what Hydra composed, with its references. For `checkpoint_config` and `run_dir`, which merge it.
     """
 
     options: Options

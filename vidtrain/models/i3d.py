@@ -11,7 +11,7 @@ from torch import nn
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
 from vidtrain.models.layers.inception import BLOCK_NAMES, FULL_WIDTH, InceptionWidths, inception_blocks, scaled
-from vidtrain.models.layers.nonlocal_block import NonLocal, NonLocalOptions
+from vidtrain.models.layers.nonlocal_block import NonLocalOptions
 from vidtrain.models.layers.same_padding import SameConv3d, SameMaxPool3d
 from vidtrain.ranges import takes
 
@@ -64,6 +64,10 @@ class I3D(ClipClassifier):
 
     The published net averages the logits of windows of two steps in time, so the first and the last step of a map
     with more than two count half. Space is averaged as a whole, which is the published 7 x 7 window at 224 pixels.
+
+    in_channels: 3 for RGB, 2 for optical flow (x and y). width: channels of the first convolution, the others are in
+    proportion; published weights need 64. dropout: before the head.
+    nonlocal_blocks: None, 5 (after each of Mixed_4b to Mixed_4f), or names (Mixed_3c, ...).
     """
 
     head_name = "logits"
@@ -71,7 +75,20 @@ class I3D(ClipClassifier):
     holds_blocks = True
     """Its layers can be checkpointed one by one although they stand in no list: see layers/checkpointing.py."""
 
-    def __init__(self, *, num_classes: int, in_channels: int, width: int, dropout: float, nonlocals: NonLocal) -> None:
+    @takes(NonLocalOptions)
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_channels: int = 3,
+        width: int = FULL_WIDTH,
+        dropout: float = 0.5,
+        **options: Any,
+    ) -> None:
+        check_at_least("in_channels", in_channels, 1)
+        check_at_least("width", width, 1)
+        names = [f"Mixed_{name}" for name in BLOCK_NAMES]
+        nonlocals = NonLocalOptions(**options).nonlocals(names, {5: names[2:7]})
         blocks = list(inception_blocks(width))
         super().__init__(num_features=blocks[-1][2].out, num_classes=num_classes, dropout=dropout)
         self.in_channels = in_channels
@@ -104,23 +121,4 @@ class I3D(ClipClassifier):
         return x.mean(2)
 
 
-@takes(NonLocalOptions)
-def i3d(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    width: int = FULL_WIDTH,
-    dropout: float = 0.5,
-    **options: Any,
-) -> I3D:
-    """Inception I3D.
-
-    in_channels: 3 for RGB, 2 for optical flow (x and y). width: channels of the first convolution, the others are in
-    proportion; published weights need 64. dropout: before the head.
-    nonlocal_blocks: None, 5 (after each of Mixed_4b to Mixed_4f), or names (Mixed_3c, ...).
-    """
-    check_at_least("in_channels", in_channels, 1)
-    check_at_least("width", width, 1)
-    names = [f"Mixed_{name}" for name in BLOCK_NAMES]
-    nonlocals = NonLocalOptions(**options).nonlocals(names, {5: names[2:7]})
-    return I3D(num_classes=num_classes, in_channels=in_channels, width=width, dropout=dropout, nonlocals=nonlocals)
+i3d = I3D

@@ -86,7 +86,6 @@ class SlowFast(ClipClassifier):
 
     def __init__(
         self,
-        name: str,
         slow: Trunk,
         fast: Trunk,
         *,
@@ -99,7 +98,6 @@ class SlowFast(ClipClassifier):
     ) -> None:
         features = slow.out_channels + fast.out_channels
         super().__init__(num_features=features, num_classes=num_classes, dropout=dropout)
-        self.name = name
         self.alpha = alpha
         self.draw = draw
         self.slow = _Pathway(slow)
@@ -122,7 +120,7 @@ class SlowFast(ClipClassifier):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 3, T, H, W) -> (B, D)."""
-        check_clip(x, self.name)
+        check_clip(x, "slowfast")
         slow = self.slow.stem(x.index_select(2, self.slow_frames(x.shape[2], x.device)))
         fast = self.fast.stem(x)
         for stage, lateral in zip(STAGES, self.lateral, strict=True):
@@ -181,7 +179,6 @@ def slowfast_r50(
     nonlocals = nonlocals_of(NonLocalOptions(**options), blocks)
     extra = [_LATERAL * channels for channels in _ends(thin)]
     return SlowFast(
-        "slowfast",
         Trunk(blocks=blocks, width=width, stem_kernel=1, times=slow_times, extra=extra, nonlocals=nonlocals),
         Trunk(blocks=fast_blocks, width=thin, stem_kernel=5, times=fast_times),
         num_classes=num_classes,

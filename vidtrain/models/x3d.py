@@ -15,7 +15,7 @@ from torch import nn
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
-from vidtrain.models.layers.nonlocal_block import NonLocal, NonLocalOptions
+from vidtrain.models.layers.nonlocal_block import NonLocalOptions
 from vidtrain.models.layers.resnet3d import STAGES, conv3d, nonlocals_of
 from vidtrain.ranges import takes
 
@@ -100,22 +100,38 @@ class _Block(nn.Module):
 
 
 class X3D(ClipClassifier):
-    """Any T, H and W: time is never reduced before the end, space is halved five times."""
+    """X3D. Any T, H and W: time is never reduced before the end, space is halved five times. XS, S and M differ in
+    their clips alone.
+
+    depth_factor: times 1, 2, 5, 3 blocks in the stages, rounded up. width_factor: times 12, 24, 48, 96 channels.
+    expansion: inner channels of a block over its own. features: length of the features that the head reads.
+    shortcut_norm: BatchNorm on the shortcut of the very first block, 48 parameters more: PySlowFast and MMAction2
+        have it, PyTorchVideo does not. Either kind of file can be loaded into either net.
+    dropout: before the head.
+    """
 
     head_name = "fc"
 
+    @takes(NonLocalOptions)
     def __init__(
         self,
         *,
         num_classes: int,
-        blocks: list[int],
-        channels: list[int],
-        expansion: float,
-        features: int,
-        shortcut_norm: bool,
-        nonlocals: NonLocal,
-        dropout: float,
+        depth_factor: float = 2.2,
+        width_factor: float = 2.0,
+        expansion: float = 2.25,
+        features: int = 2048,
+        shortcut_norm: bool = False,
+        dropout: float = 0.5,
+        **options: Any,
     ) -> None:
+        for key, factor in (("depth_factor", depth_factor), ("width_factor", width_factor), ("expansion", expansion)):
+            if factor <= 0:
+                raise ConfigError(f"model.{key}: got {factor}, expected more than 0")
+        check_at_least("features", features, 1)
+        blocks = [math.ceil(depth_factor * count) for count in BLOCKS]
+        channels = [rounded(width_factor * channels) for channels in CHANNELS]
+        nonlocals = nonlocals_of(NonLocalOptions(**options), blocks)
         super().__init__(num_features=features, num_classes=num_classes, dropout=dropout)
         width = channels[0]
         self.conv1_s = conv3d(3, width, (1, 3, 3), stride=(1, 2, 2))
@@ -155,38 +171,4 @@ class X3D(ClipClassifier):
         return F.relu(self.fc1(x))
 
 
-@takes(NonLocalOptions)
-def x3d_m(
-    *,
-    num_classes: int,
-    depth_factor: float = 2.2,
-    width_factor: float = 2.0,
-    expansion: float = 2.25,
-    features: int = 2048,
-    shortcut_norm: bool = False,
-    dropout: float = 0.5,
-    **options: Any,
-) -> X3D:
-    """X3D. Any T, H and W; XS, S and M differ in their clips alone.
-
-    depth_factor: times 1, 2, 5, 3 blocks in the stages, rounded up. width_factor: times 12, 24, 48, 96 channels.
-    expansion: inner channels of a block over its own. features: length of the features that the head reads.
-    shortcut_norm: BatchNorm on the shortcut of the very first block, 48 parameters more: PySlowFast and MMAction2
-        have it, PyTorchVideo does not. Either kind of file can be loaded into either net.
-    dropout: before the head.
-    """
-    for key, factor in (("depth_factor", depth_factor), ("width_factor", width_factor), ("expansion", expansion)):
-        if factor <= 0:
-            raise ConfigError(f"model.{key}: got {factor}, expected more than 0")
-    check_at_least("features", features, 1)
-    blocks = [math.ceil(depth_factor * count) for count in BLOCKS]
-    return X3D(
-        num_classes=num_classes,
-        blocks=blocks,
-        channels=[rounded(width_factor * channels) for channels in CHANNELS],
-        expansion=expansion,
-        features=features,
-        shortcut_norm=shortcut_norm,
-        nonlocals=nonlocals_of(NonLocalOptions(**options), blocks),
-        dropout=dropout,
-    )
+x3d_m = X3D

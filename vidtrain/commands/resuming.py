@@ -20,20 +20,10 @@ log = logging.getLogger("vidtrain")
 _NOT_COMPARED = ("resume", "resume_changed", "run_dir", "hydra", "sweep")
 # what changes neither weights nor the choice of the best; everything else does, or may
 _MAY_CHANGE_ON_RESUME = (
-    *(
-        "logger",
-        "eval",
-        "debug",
-        "report",
-        "trainer.num_workers",
-        "trainer.data_timeout",
-        "trainer.rank_timeout",
-        "trainer.log_every",
-        "trainer.save_minutes",
-        "trainer.async_save",
-    ),
-    *("trainer.keep_last", "trainer.test", "trainer.profile", "trainer.on_oom", "trainer.max_skipped"),
-    *("trainer.patience", "data.max_bad_fraction", "data.memory_gb"),
+    *("logger", "eval", "debug", "report", "trainer.num_workers", "trainer.data_timeout", "trainer.rank_timeout"),
+    *("trainer.log_every", "trainer.save_minutes", "trainer.async_save", "trainer.keep_last", "trainer.test"),
+    *("trainer.profile", "trainer.on_oom", "trainer.max_skipped", "trainer.patience", "data.max_bad_fraction"),
+    "data.memory_gb",
 )
 
 

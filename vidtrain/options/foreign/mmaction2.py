@@ -14,28 +14,12 @@ from vidtrain.options.foreign.mmaction2_training import training
 from vidtrain.options.foreign.reading import Foreign, ForeignChoice, are_numbers, is_number
 
 _OF_ITS_OWN: Final = (
-    *(
-        "default_scope",
-        "default_hooks",
-        "env_cfg",
-        "log_processor",
-        "vis_backends",
-        "visualizer",
-        "log_level",
-        "resume",
-    ),
-    *(
-        "dataset_type",
-        "file_client_args",
-        "val_pipeline",
-        "val_dataloader",
-        "val_evaluator",
-        "test_evaluator",
-        "val_cfg",
-    ),
-    *("test_cfg", "data_root", "data_root_val", "ann_file_train", "ann_file_val", "ann_file_test", "split", "base_lr"),
-    *("train_cfg.type", "train_cfg.val_begin", "model.type", "model.test_cfg", "model.train_cfg", "model.cls_head"),
-    *("model.data_preprocessor", "preprocess_cfg", "train_dataloader", "test_dataloader", "num_frames", "num_classes"),
+    *("default_scope", "default_hooks", "env_cfg", "log_processor", "vis_backends", "visualizer", "log_level"),
+    *("resume", "dataset_type", "file_client_args", "val_pipeline", "val_dataloader", "val_evaluator"),
+    *("test_evaluator", "val_cfg", "test_cfg", "data_root", "data_root_val", "ann_file_train", "ann_file_val"),
+    *("ann_file_test", "split", "base_lr", "train_cfg.type", "train_cfg.val_begin", "model.type", "model.test_cfg"),
+    *("model.train_cfg", "model.cls_head", "model.data_preprocessor", "preprocess_cfg", "train_dataloader"),
+    *("test_dataloader", "num_frames", "num_classes"),
 )
 _NO_OPERATION: Final = (
     *("DecordInit", "DecordDecode", "PyAVInit", "PyAVDecode", "OpenCVInit", "OpenCVDecode", "RawFrameDecode"),

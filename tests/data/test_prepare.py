@@ -288,10 +288,10 @@ def test_a_full_disk_ends_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"crf": 99}, r"prepare.crf=99: must lie in 0 to 51"),
-        ({"gop": 0}, r"prepare.gop=0: must lie in 1 to 1000"),
-        ({"quality": 100, "format": CopyFormat.jpeg}, r"prepare.quality=100: must lie in 1 to 95"),
-        ({"short_side": 1}, r"prepare.short_side=1: must lie in 2 to 4320"),
+        ({"crf": 99}, r"prepare.crf=99: must be at least 0 and at most 51"),
+        ({"gop": 0}, r"prepare.gop=0: must be at least 1 and at most 1000"),
+        ({"quality": 100, "format": CopyFormat.jpeg}, r"prepare.quality=100: must be at least 1 and at most 95"),
+        ({"short_side": 1}, r"prepare.short_side=1: must be at least 2 and at most 4320"),
         ({"short_side": 129}, r"prepare.short_side=129: must be even for prepare.format=video"),
         ({"timeout": 0.0}, r"prepare.timeout=0.0: must be above 0"),
     ],

@@ -250,11 +250,11 @@ class CopyFormat(Choice):
 class PrepareConfig:
     format: CopyFormat = CopyFormat.video
     """prepare: video makes small H.264 copies (.mp4); jpeg makes packs of JPEGs (.jpack), faster to read and larger."""
-    short_side: int = number(128, least=2)
+    short_side: int = number(128, least=2, most=4320)
     """prepare: short side of the copies (pixels): the largest transform.resize you will use. Nothing is enlarged."""
     crf: int = number(23, least=0, most=51)
     """prepare, video: quality, 0 to 51; lower is better and larger."""
-    gop: int = number(16, least=1)
+    gop: int = number(16, least=1, most=1000)
     """prepare, video: frames from one keyframe to the next; fewer are read a little faster and take more space."""
     quality: int = number(85, least=1, most=95)
     """prepare, jpeg: quality, 1 to 95; higher is better and larger."""
@@ -314,7 +314,7 @@ class FlowConfig:
 
 @dataclass
 class FlowCacheConfig:
-    short_side: int = number(128, least=2)
+    short_side: int = number(128, least=16, most=4320)
     """flow: short side of the frames it is computed on (pixels): that of transform.resize. Nothing is enlarged."""
     quality: int = number(95, least=1, most=100)
     """flow: quality of the JPEGs it is kept in, 1 to 100; 95 is off by 0.01 pixels on average."""
@@ -326,5 +326,5 @@ class FlowCacheConfig:
     """flow, raft: a file of torchvision's weights; null: fetched from its registry on first use."""
     device: str = "auto"
     """flow, raft: where it runs: auto, cpu, cuda, mps."""
-    batch_size: int = number(8, least=1)
+    batch_size: int = number(8, least=1, most=4096)
     """flow: pairs of frames at once, which matters to raft on a GPU."""

@@ -41,6 +41,7 @@ from vidtrain.data.readers.jpeg_pack import write_pack
 from vidtrain.data.readers.streaming import walk
 from vidtrain.data.settings import FlowCacheConfig
 from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.ranges import check_fields
 from vidtrain.runs.atomic import whole_file
 from vidtrain.types import BadVideo, VideoInfo
 
@@ -55,15 +56,6 @@ class FlowMade:
     kept: int
     bad: tuple[BadVideo, ...]
     bytes: int
-
-
-def check_settings(settings: FlowCacheConfig) -> None:
-    """Raise ConfigError for a number that its key cannot have."""
-    for key, low, high in (("short_side", 16, 4320), ("quality", 1, 100), ("batch_size", 1, 4096)):
-        if not low <= getattr(settings, key) <= high:
-            raise ConfigError(f"flow.{key}={getattr(settings, key)}: must lie in {low} to {high}")
-    if settings.timeout <= 0:
-        raise ConfigError(f"flow.timeout={settings.timeout}: must be above 0 (seconds)")
 
 
 def make_flow(
@@ -129,7 +121,7 @@ def make_flow_part(
 
 
 def _check(sources: Sequence[str], settings: FlowCacheConfig) -> None:
-    check_settings(settings)
+    check_fields(settings, "flow.")
     if not sources:
         raise DataError("there is no video to compute the flow of")
 

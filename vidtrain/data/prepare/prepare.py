@@ -35,6 +35,7 @@ from vidtrain.data.prepare.plan import Copy, finished, name_copies, open_journal
 from vidtrain.data.readers.base import VideoReader
 from vidtrain.data.settings import CopyFormat, PrepareConfig
 from vidtrain.errors import ConfigError, DataError
+from vidtrain.ranges import check_fields
 from vidtrain.types import BadVideo
 
 _SIZES: Final = ("frames", "fps", "height", "width", "bytes", "copy_bytes", "psnr")
@@ -60,11 +61,7 @@ class Prepared:
 
 def check_settings(settings: PrepareConfig) -> None:
     """Raise ConfigError for a number that its key cannot have."""
-    for key, low, high in (("crf", 0, 51), ("gop", 1, 1000), ("quality", 1, 95), ("short_side", 2, 4320)):
-        if not low <= getattr(settings, key) <= high:
-            raise ConfigError(f"prepare.{key}={getattr(settings, key)}: must lie in {low} to {high}")
-    if settings.timeout <= 0:
-        raise ConfigError(f"prepare.timeout={settings.timeout}: must be above 0 (seconds)")
+    check_fields(settings, "prepare.")
     if settings.format is CopyFormat.video:
         from vidtrain.data.prepare.video import check_encoder
 

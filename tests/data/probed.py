@@ -1,4 +1,4 @@
-"""A reader for the processes of test_probes.py, which import this module without pytest."""
+"""A reader for the processes of test_probe_files.py, which import this module without pytest."""
 
 from __future__ import annotations
 

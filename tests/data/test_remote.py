@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import multiprocessing
@@ -68,6 +69,8 @@ class Moody(MemoryFileSystem):
         if mood == "hangs":
             time.sleep(3)
         content: bytes = super().cat_file(path, start, end, **options)
+        if not content and (start, end) != (None, None):
+            raise OSError(errno.EINVAL, "The requested range is not satisfiable")  # as S3 has it
         return content[:700] if mood == "cuts" else content
 
 

@@ -13,6 +13,7 @@ from urllib.request import getproxies
 _VALID: Final = 3600  # seconds that an address is signed for; it is signed again earlier
 _MOST: Final = 10_000  # addresses that are kept
 _CONNECT: Final = 10.0  # seconds: where only botocore's own settings lead to the store, the usual way has time left
+_SILENT: Final = 60.0  # seconds without a byte, as botocore has it: the thread that waits would never end
 _CONNECTIONS: Final = 8  # that are kept open, one for each file that is fetched at a time
 
 
@@ -23,7 +24,7 @@ class SignedRanges:
         from urllib3 import PoolManager, Timeout  # botocore brings it
 
         self._system = system
-        self._pool = PoolManager(maxsize=_CONNECTIONS, retries=False, timeout=Timeout(connect=_CONNECT))
+        self._pool = PoolManager(maxsize=_CONNECTIONS, retries=False, timeout=Timeout(connect=_CONNECT, read=_SILENT))
         self._addresses: dict[str, tuple[str, float]] = {}
         self._worked = False
         # through a proxy, or where the requester pays or has a key of the object, an address alone is not enough

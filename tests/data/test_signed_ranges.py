@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import tarfile
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from vidtrain import remote
+from vidtrain import remote, signed_ranges
 from vidtrain.remote import read_bytes
 from vidtrain.signed_ranges import SignedRanges
 from vidtrain.tar_members import walk_tar
@@ -74,6 +75,14 @@ def test_an_address_that_is_refused(system: Any, endpoint: str) -> None:
             for _ in range(2):
                 assert fresh.cat_file(NAME, start=7, end=99) == CONTENT[7:99]
         assert tried.call_count == 1
+
+
+def test_a_server_that_falls_silent(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signed_ranges, "_SILENT", 0.2)
+    ranges = SignedRanges(system)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ranges._addresses[NAME] = f"http://127.0.0.1:{silent.getsockname()[1]}/a", 1e12
+        assert ranges.cat_file(NAME, start=7, end=99) == CONTENT[7:99]
 
 
 def test_errors_are_those_of_the_file_system(system: Any) -> None:

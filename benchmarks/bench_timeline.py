@@ -25,8 +25,8 @@ import torch
 import vidtrain
 from vidtrain.commands.timeline import Slider, VideoTimeline
 from vidtrain.data.manifest.manifest import Manifest
-from vidtrain.data.motion.made import FPS
 from vidtrain.data.motion.motion_long import motion_long
+from vidtrain.data.motion.rendered_folder import FPS
 from vidtrain.segments import Segment
 from vidtrain.tasks.segments.average_precision import THRESHOLDS, ByVideo, mean_average_precision
 from vidtrain.tasks.segments.decode import find_segments

@@ -233,7 +233,7 @@ _STRANGE_TARGETS: tuple[dict[str, Any], ...] = (
     {"_target_": "torch.load", "f": "CANARY"},
     {"_target_": "hydra.utils.instantiate", "config": {"_target_": "os.system", "command": "touch CANARY"}},
     {"_target_": "vidtrain.data.motion.motion.make_motion", "folder": "CANARY"},
-    {"_target_": "vidtrain.data.motion.made._make_once"},
+    {"_target_": "vidtrain.data.motion.rendered_folder._make_once"},
     {"_target_": "vidtrain.data.motion.motion.shutil.rmtree", "path": "CANARY"},
     {"_target_": "vidtrain.data.manifest.index.write_index", "folder": "CANARY", "data": None},
     {"_target_": "vidtrain.options.instantiate.locate", "target": "os.system", "section": "model"},

@@ -236,7 +236,7 @@ def map_array(file: Path | str) -> npt.NDArray[Any]:
         raise ValueError(f"not an array of numpy: {str(error) or type(error).__name__}") from None
     if not isinstance(found, np.memmap):
         raise ValueError("an archive, expected one array")  # noqa: TRY004
-    found.stamp = stamp  # type: ignore[attr-defined]  # of the base of the view, for data/manifest/mapped.py
+    found.stamp = stamp  # type: ignore[attr-defined]  # of the base of the view, for data/manifest/shared_columns.py
     return found.view(np.ndarray)
 
 

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pytest
 
 from vidtrain.data.manifest.manifest import VideoData
-from vidtrain.data.motion.made import encode
 from vidtrain.data.motion.motion import CLASSES, FLIP_PAIRS, PAIRS, Recipe, make_motion, motion
+from vidtrain.data.motion.rendered_folder import encode
 from vidtrain.data.motion.scene import draw_scene, render, scene_clips
 from vidtrain.errors import DataError
 

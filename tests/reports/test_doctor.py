@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vidtrain.data.checks.measure import Stages
+from vidtrain.data.checks.loading_times import Stages
 from vidtrain.reports.doctor import Findings, Trial, advice, tables
 
 STAGES = Stages(open=2.0, decode=30.0, augment=8.0, waiting=0.0, clips=10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vidtrain.data.checks.measure import Stages
+from vidtrain.data.checks.loading_times import Stages
 from vidtrain.reports.table import table
 from vidtrain.terminal import rate_text
 

@@ -242,7 +242,7 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     from vidtrain.options import schema as config
     from vidtrain.options.option_texts import conf_dir
     from vidtrain.shell import hydra_errors
-    from vidtrain.shell.composing import composed_once, composed_without_copies, ignore_notices
+    from vidtrain.shell.hydra_speedups import composed_once, composed_without_copies, ignore_notices
 
     sweep.failed.clear()
     ignore_notices()

@@ -12,7 +12,7 @@ from vidtrain import build
 from vidtrain.child_python_path import processors
 from vidtrain.commands import training
 from vidtrain.commands.scoring import manifest_of
-from vidtrain.data.checks.measure import loader_rate, time_stages
+from vidtrain.data.checks.loading_times import loader_rate, time_stages
 from vidtrain.data.clips.crop import exact_size
 from vidtrain.data.clips.dataset import ClipParts
 from vidtrain.data.clips.loader import choose_workers

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.data.manifest.mapped import SharesColumns
+from vidtrain.data.manifest.shared_columns import SharesColumns
 from vidtrain.errors import DataError
 
 _PART = 65536  # strings worked on at once

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from vidtrain.data.manifest.manifest import Manifest, VideoData
-from vidtrain.data.motion.made import encode, existing_folder, in_threads, made_folder
+from vidtrain.data.motion.rendered_folder import encode, existing_folder, in_threads, made_folder
 from vidtrain.data.motion.scene import scene_clips
 from vidtrain.errors import DataError
 from vidtrain.ranges import takes

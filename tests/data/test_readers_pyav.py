@@ -13,8 +13,22 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 
-from tests.videos import full_decode, info, numbered, pack, read, refused, remux, scene, set_matrix, write_video
+from tests.videos import (
+    coded,
+    full_decode,
+    info,
+    number_of,
+    numbered,
+    pack,
+    read,
+    refused,
+    remux,
+    scene,
+    set_matrix,
+    write_video,
+)
 from vidtrain.data.readers.pyav import packet_table
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.reader import PyAVReader
@@ -73,6 +87,49 @@ def test_bit_exact_with_a_full_decode(name: str, tmp_path: Path) -> None:
         for indices in ([59], [0], [13], [31, 14], [5, 9, 13, 17], [40, 41, 44, 55], [1, 30, 58], [24, 25]):
             np.testing.assert_array_equal(video.read(np.array(indices)), whole[indices])
         np.testing.assert_array_equal(video.read(np.arange(60)), whole)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "avi"])
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_what_the_header_crops_is_not_shown(codec: str, suffix: str, tmp_path: Path) -> None:
+    """By numbers that are no multiple of what is aligned in memory, and where the container says another size."""
+    encoder, options = {
+        "h264": ("libx264", {"qp": "0"}),
+        "hevc": ("libx265", {"x265-params": "log-level=none:lossless=1"}),
+    }[codec]
+    made = write_video(tmp_path / "a.mkv", scene(5, 96, 160), codec=encoder, options=options)
+    path = tmp_path / f"b.{suffix}"
+    if (codec, suffix) == ("hevc", "avi"):
+        pytest.skip("FFmpeg has no such thing")
+    with av.open(str(made)) as container, av.open(str(path), "w") as out:
+        stream = container.streams.video[0]
+        copy = out.add_stream_from_template(stream, opaque=True)
+        crop = BitStreamFilterContext(
+            f"{codec}_metadata=crop_left=18:crop_right=8:crop_top=4:crop_bottom=10", stream, copy
+        )
+        for packet in [*container.demux(stream)][:-1]:
+            for changed in crop.filter(packet):
+                changed.stream = copy
+                out.mux(changed)
+    found = read(path, list(range(5)))
+    assert found.shape == (5, 82, 134, 3)
+    whole = full_decode(made)[:, 4:-10, 18:-8]
+    assert np.abs(found.astype(int) - whole).mean() < 3  # pairs of rows and columns share their colours
+
+
+def test_frames_have_the_size_of_the_first(tmp_path: Path) -> None:
+    """Where the resolution changes on the way, as in a joined recording and in a call."""
+    small, large = (
+        write_video(tmp_path / f"{h}.ts", coded(12, h, w), codec="libx264", options={"bf": "2"})
+        for h, w in ((64, 96), (96, 160))
+    )
+    for one, two, size in ((small, large, (64, 96)), (large, small, (96, 160))):
+        path = tmp_path / f"{one.stem}{two.stem}.ts"
+        path.write_bytes(one.read_bytes() + two.read_bytes())
+        assert (info(path).height, info(path).width) == size
+        frames = read(path, [3, 20])
+        np.testing.assert_array_equal(frames[0], full_decode(one)[3])
+        assert [number_of(frame) for frame in read(path, list(range(24)))] == [*range(12)] * 2
 
 
 @pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])

@@ -30,6 +30,7 @@ class Counted:
 
     table = None
     packed = False
+    size = (0, 0)
 
     def __init__(self, file: OpenFile) -> None:
         self._file = file
@@ -50,8 +51,9 @@ class Counted:
         packets: list[int | None] = []
         held = 0  # packets for which the decoder holds back the first frame
         for frame in self._all():
-            if not packets and frame.pts is not None and self._stores_no_pts:
-                held = len(self._times) - 1 - frame.pts
+            if not packets:
+                self.size = frame.height, frame.width
+                held = len(self._times) - 1 - (frame.pts or 0) if self._stores_no_pts else 0
             packets.append(frame.pts)
         # A number that is none of ours is PyAV's guess for a frame without one.
         times = [self._times[n] if n is not None and 0 <= n < len(self._times) else None for n in packets]

@@ -28,7 +28,7 @@ from av.video.stream import VideoStream
 
 from vidtrain.data.readers.pyav.damaged_packets import filled, fingerprint, look_for
 from vidtrain.data.readers.pyav.decoded_count import Counted
-from vidtrain.data.readers.pyav.frame_numbers import skip_test
+from vidtrain.data.readers.pyav.frame_numbers import frame_size, skip_test
 from vidtrain.data.readers.pyav.frame_times import Timing, timing
 from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.packed_avi import PackedTable, scan_packed, units
@@ -54,6 +54,11 @@ class ShownFrames(Protocol):
 
     @property
     def count(self) -> int: ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the first as it is stored; others may have another."""
+        ...
 
     @property
     def timing(self) -> Timing:
@@ -123,7 +128,7 @@ class _Indexed:
         self._broken: set[int] = set()  # the last run's packets that spoil what refers to them
         self._complained = False  # the decoder, in the last run
         self._doubtful = False  # the last run had packets whose zeros may stand in place of data
-        self.count = len(table.shown)
+        self.count, self.size = len(table.shown), frame_size(file.stream.codec_context)
         self.timing = timing(file, table.ticks)
 
     def get(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:

@@ -12,7 +12,8 @@ MPEG-4, H.263, VP8 and VP9 have no such count: a camera that records unevenly le
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -105,16 +106,27 @@ class _H264:
             number = bits.golomb()
             self._sequence[number] = bits.golomb()
         elif unit and unit[0] & 31 == _SPS and len(data) > 3:
-            number, widths = _sequence_parameters(data)
-            self._widths[number] = widths
+            found = _sequence_parameters(data)
+            self._widths[found.number] = found.before, found.length
 
 
-def _sequence_parameters(data: bytes) -> tuple[int, tuple[int, int]]:
-    """The number of an H.264 sequence parameter set, and the bits before and of frame_num; (0, 0) if gaps are allowed.
+class _Sequence(NamedTuple):
+    """What an H.264 sequence parameter set says (ITU-T H.264, 7.3.2.1.1).
 
-    ITU-T H.264, 7.3.2.1.1; data: behind the header of the NAL unit.
+    before, length: bits before frame_num in a slice, and of it; 0 if gaps are allowed.
+    size: (height, width) of its frames.
     """
-    bits, before = Bits(data, at=24), 0
+
+    number: int
+    before: int
+    length: int
+    size: tuple[int, int]
+
+
+@lru_cache(maxsize=64)
+def _sequence_parameters(data: bytes) -> _Sequence:
+    """data: behind the header of the NAL unit, without emulation prevention."""
+    bits, before, chroma = Bits(data, at=24), 0, 1
     number = bits.golomb()
     if data[0] in _WITH_CHROMA:
         chroma = bits.golomb()
@@ -134,7 +146,28 @@ def _sequence_parameters(data: bytes) -> tuple[int, tuple[int, int]]:
             bits.golomb()
     bits.golomb()
     allowed = bits.take(1)
-    return number, (0, 0) if allowed or length > 16 else (before, length)
+    width, height, fields = bits.golomb() + 1, bits.golomb() + 1, 2 - bits.take(1)
+    bits.take(fields)
+    cropped = [bits.golomb() for _ in range(4)] if bits.take(1) else [0] * 4
+    width = 16 * width - sum(cropped[:2]) * (2 if chroma in (1, 2) else 1)
+    height = fields * (16 * height - sum(cropped[2:]) * (2 if chroma == 1 else 1))
+    return _Sequence(number, *((0, 0) if allowed or length > 16 else (before, length)), (height, width))
+
+
+def frame_size(context: VideoCodecContext) -> tuple[int, int]:
+    """(height, width) of the frames that a stream begins with, before one is decoded.
+
+    The container's word holds unless H.264's header says less; as in FFmpeg, it may cut off what fills up a macroblock.
+    """
+    told = context.height, context.width
+    units = parameter_sets(context.extradata or b"") if context.name == "h264" else []
+    for unit in units:
+        data = unit[1:].replace(b"\0\0\3", b"\0\0")
+        if unit and unit[0] & 31 == _SPS and len(data) > 3:
+            size = _sequence_parameters(data).size
+            cut = all(ours <= own and -ours // 16 == -own // 16 for ours, own in zip(told, size, strict=True))
+            return told if cut or min(size) < 1 else size
+    return told
 
 
 def _skip_matrix(bits: Bits, count: int) -> None:

@@ -118,8 +118,7 @@ class PyAVVideo:
         raise VideoError(self._path, f"frame 0 of {self._frames.count} does not decode")
 
     def _describe(self) -> VideoInfo:
-        context = self._file.stream.codec_context
-        height, width = self.orientation.shape(context.height, context.width)
+        height, width = self.orientation.shape(*self._frames.size)
         timing = self._frames.timing
         return VideoInfo(self._frames.count, timing.fps, height, width, timing.times, timing.note)
 

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -134,6 +135,19 @@ def test_files_are_added_to(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"windows\.jsonl: is a link"):
         write()
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    files = LiveFiles(tmp_path, "camera 0", OnlineSegments(["a", "b"], SegmentsConfig()), timed=True)
+    files._lines.close()
+    files._lines = Path("/dev/full").open("w")  # noqa: SIM115 - closed by close
+    frame = LiveFrame(np.zeros((1, 1, 3), np.uint8), 7, 1.5, 1, None, 0.0, 1000.0)
+    answer = Answer(1, 0.5, 1.5, np.array([0.8, 0.2], np.float32), frame, 0.0)
+    for work in (lambda: files.add(["{}"], answer), files.close):
+        with pytest.raises(OSError, match=re.escape(f"No space left on device: '{tmp_path}'")):
+            work()
+    assert files._rows.closed
 
 
 def test_an_alarm_is_a_line(piped: Piped, video: Path, clf: Predictor) -> None:

@@ -75,9 +75,9 @@ def test_a_folder_that_cannot_be_written_to_is_named(folder: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("command", ["train", "data prepare", "data flow", "extract"])
+@pytest.mark.parametrize("command", ["train", "data prepare", "data flow", "extract", "predict"])
 def test_the_second_command_is_refused(
-    command: str, held: subprocess.Popen[str], tiny: list[str], call: Call, folder: Path
+    command: str, held: subprocess.Popen[str], tiny: list[str], call: Call, folder: Path, trained: Path
 ) -> None:
     if command == "data flow":
         pytest.importorskip("cv2", reason="computing flow needs OpenCV")
@@ -87,11 +87,12 @@ def test_the_second_command_is_refused(
         "data prepare": [*motion, f"output={folder}"],
         "data flow": [*motion, "method=dis", f"output={folder}"],
         "extract": [*motion, "model=slow_fusion", "model.width=4", "transform.size=32", f"output={folder}"],
+        "predict": [f"checkpoint={trained / 'best.pt'}", "input=lavfi:testsrc=size=64x48:rate=25", f"output={folder}"],
     }[command]
     said = call(*command.split(), *arguments, check=2).stderr.strip().splitlines()[-1]
     key = "run_dir" if command == "train" else "output"
     assert said.startswith(f"vidtrain: error: {key}={folder}: another vidtrain process is writing there")
-    assert not [path for path in folder.rglob("*") if path.suffix in (".pt", ".mp4", ".npy", ".flow")]
+    assert not [path for path in folder.rglob("*") if path.suffix in (".pt", ".mp4", ".npy", ".flow", ".jsonl")]
 
 
 @pytest.mark.slow

@@ -172,6 +172,14 @@ def test_raw_frames_in_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert [f.seconds for f in frames] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
 
 
+def test_raw_frames_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = LiveConfig(format="rawvideo", options={"video_size": "64x48", "pixel_format": "rgb24", "framerate": "0"})
+    with Path(os.devnull).open("rb") as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        _, capture = captured("-", config)
+    assert str(capture.error) == "stdin: does not open (Invalid argument): do live.format and live.options fit it?"
+
+
 @pytest.mark.parametrize("ending", ["ts", "mkv"])
 def test_a_file_that_grows(ending: str, tmp_path: Path) -> None:
     data = write_video(

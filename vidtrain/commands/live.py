@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import torch
@@ -14,6 +15,7 @@ import torch
 from vidtrain.commands.live_answers import Answer, Asked, asked_of, whole
 from vidtrain.commands.live_output import Said, StreamOptions
 from vidtrain.commands.predictor import Predictor
+from vidtrain.commands.scoring import prepare_folder
 from vidtrain.commands.timeline import Slider
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.engine.signals import StopSignals
@@ -21,6 +23,7 @@ from vidtrain.errors import ConfigError, VideoError
 from vidtrain.live.decoding_thread import Capture
 from vidtrain.live.sources import SourceKind, StreamSource
 from vidtrain.live.windows import LiveWindow, hold_of, newest
+from vidtrain.runs.sole_writer import sole_writer
 
 _POLL: Final = 0.2  # seconds within which Ctrl-C is noticed
 _READ_AHEAD: Final = 64  # frames of a pipe or a file
@@ -64,6 +67,8 @@ def watch(predictor: Predictor, source: StreamSource, options: StreamOptions) ->
     crops = EvalCrops(config.transform)
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignals())
+        if options.output is not None:
+            stack.enter_context(sole_writer(prepare_folder(Path(options.output), "output"), "output"))
         said = stack.enter_context(Said(predictor, source, options))
         capture = stack.enter_context(Capture(source, live, lambda info: crops.all(info)[0], hold, drop=drop))
         for answer in _answers(asked, capture, pace, stop, said):

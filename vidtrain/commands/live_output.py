@@ -9,7 +9,8 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,6 @@ import torch
 
 from vidtrain.commands.live_answers import Answer
 from vidtrain.commands.predictor import Predictor
-from vidtrain.commands.scoring import prepare_folder
 from vidtrain.errors import ConfigError
 from vidtrain.live.alarm import Alarm, Alarms
 from vidtrain.live.decoding_thread import Capture
@@ -72,7 +72,7 @@ class Said:
         self._skips = False
         self._files: LiveFiles | None = None
         if options.output is not None:
-            folder = prepare_folder(Path(options.output), "output")
+            folder = Path(options.output)
             segments = OnlineSegments(self._names, options.segments, multi_label=predictor.task.multi_label)
             timed = source.passes or self._live.drop is True
             self._files = LiveFiles(folder, source.name, segments, timed=timed)
@@ -141,7 +141,8 @@ class Said:
         lines = [json.dumps(part) for part in (line, *alarms)]
         if self._files is not None:  # before the print, whose reader may have gone
             self._files.add(lines, answer)
-        print("\n".join(lines), flush=True)
+        with _named("stdout"):
+            print("\n".join(lines), flush=True)
 
     def summary(self, capture: Capture) -> None:
         """What there was, on stderr."""
@@ -187,12 +188,12 @@ def _alarm_line(alarm: Alarm, answer: Answer) -> dict[str, Any]:
 class LiveFiles:
     """windows.jsonl, the lines of stdout, and segments.csv, a row when a segment is certain. Both are added to.
 
-    name: of the stream, in segments.csv. timed: it plays as it happens, so that its seconds have a time on the wall;
-    what is read as fast as it can be has none.
+    folder: is there. name: of the stream, in segments.csv. timed: it plays as it happens, so that its seconds have a
+    time on the wall; what is read as fast as it can be has none.
     """
 
     def __init__(self, folder: Path, name: str, segments: OnlineSegments, *, timed: bool) -> None:
-        self._name, self._segments, self._timed = name, segments, timed
+        self._name, self._segments, self._timed, self._folder = name, segments, timed, folder
         self._lines = _appended(folder / "windows.jsonl")
         self._rows = _appended(folder / "segments.csv")
         # of each run of the stream, by its first answer: its number, where it begins, the wall's time at second 0
@@ -201,8 +202,9 @@ class LiveFiles:
             self._write_row((*COLUMNS, "time"))
 
     def add(self, lines: Iterable[str], answer: Answer) -> None:
-        self._lines.writelines(f"{line}\n" for line in lines)
-        self._lines.flush()
+        with _named(self._folder):
+            self._lines.writelines(f"{line}\n" for line in lines)
+            self._lines.flush()
         last = answer.last
         if (
             not self._runs or last.run != self._runs[-1][0]
@@ -213,14 +215,15 @@ class LiveFiles:
     def close(self) -> None:
         """Also writes the segments that were still open."""
         self._write(self._segments.end())
-        self._lines.close()
-        self._rows.close()
+        with _named(self._folder), self._rows, self._lines:
+            pass
 
     def _write(self, segments: Iterable[Segment]) -> None:
-        for s in segments:
-            times = f"{s.start:.3f}", f"{s.end:.3f}"
-            self._write_row((self._name, *times, s.label, f"{s.score:.4f}", self._time(s.start)))
-        self._rows.flush()
+        with _named(self._folder):
+            for s in segments:
+                times = f"{s.start:.3f}", f"{s.end:.3f}"
+                self._write_row((self._name, *times, s.label, f"{s.score:.4f}", self._time(s.start)))
+            self._rows.flush()
 
     def _time(self, seconds: float) -> str:
         """On the wall, by the run that it is in: a segment may be certain only in a later one."""
@@ -233,6 +236,16 @@ class LiveFiles:
         line = io.StringIO(newline="")
         csv.writer(line).writerow(row)
         self._rows.write(line.getvalue())
+
+
+@contextmanager
+def _named(where: Path | str) -> Iterator[None]:
+    """A full disk is an error without a name where it is found by a write."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(where)
+        raise
 
 
 def _appended(path: Path) -> io.TextIOWrapper:

@@ -208,4 +208,6 @@ def _why(error: Exception, source: StreamSource, config: LiveConfig) -> str:
     if source.kind is SourceKind.camera and source.format == "v4l2" and isinstance(error, FileNotFoundError):
         there = sorted(str(file) for file in Path("/dev").glob("video*"))
         return f"does not open ({said}: {source.address}); this machine has {one_of(there) or 'no /dev/video*'}"
-    return f"does not open ({said})"
+    given = [key for key, there in (("live.format", source.format), ("live.options", source.options)) if there]
+    hint = f": do {' and '.join(given)} fit it?" if given and isinstance(error, av.error.ArgumentError) else ""
+    return f"does not open ({said}){hint}"

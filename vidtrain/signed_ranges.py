@@ -38,11 +38,11 @@ class SignedRanges:
                 found = self._get(name, start, end)
             except Exception:  # it may name the address, which nobody may see
                 self._addresses.pop(name, None)
-                self._usable = self._worked  # else it is refused every time
             else:
                 self._worked = True
                 return found
         usual: bytes = self._system.cat_file(name, start=start, end=end)
+        self._usable = self._worked  # else it is refused every time, and not for want of the object
         return usual
 
     def _get(self, name: str, start: int, end: int) -> bytes:

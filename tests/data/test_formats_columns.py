@@ -162,6 +162,7 @@ BAD: dict[str, tuple[str, dict[str, object], str]] = {
         {"start_column": "s"},
         r":2: .*expected seconds, 0 or more in column 's'",
     ),
+    "1_0": ("path,label,s\na.mp4,1,1_0\n", {"start_column": "s"}, r":2: .*expected seconds, 0 or more in column 's'"),
     "order": (
         "path,label,s,e\na.mp4,1,5,4\n",
         {"start_column": "s", "end_column": "e"},

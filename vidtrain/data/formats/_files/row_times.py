@@ -147,6 +147,8 @@ def _place(columns: Columns, row: int) -> str:
 def _second_of(cell: str, default: float) -> float | None:
     """Of "62.5" or "1:02.5" (hours may stand before); the default for "" and nan; None for what is no time."""
     clock = _CLOCK.fullmatch(cell) if ":" in cell else None
+    if "_" in cell:  # which Python reads over
+        return None
     try:
         value = float(cell) if cell else default
     except ValueError:

@@ -24,7 +24,7 @@ from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family, factory
 from vidtrain.models.late_fusion import late_fusion
 from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
-from vidtrain.models.layers.feature_tap import FeatureTap
+from vidtrain.models.layers.feature_tap import FeatureTap, OnFrozenNetwork
 from vidtrain.models.layers.recurrent import RecurrentClassifier, SequenceEncoder, State
 
 ENTRIES = {
@@ -35,7 +35,7 @@ ENTRIES = {
 NORMS = ("none", "layer", "batch")
 
 
-class FeatureRNN(RecurrentClassifier):
+class FeatureRNN(OnFrozenNetwork, RecurrentClassifier):
     """An RNN over the features of the clips of a long video.
 
     Sequences of features or, with a network, clips -> (B, K).
@@ -87,23 +87,10 @@ class FeatureRNN(RecurrentClassifier):
         self.in_features = in_features
         self.inputs = ("features",) if tap is None else ("rgb",)
         self.clip, self.chunk, self.size = clip, chunk, None if tap is None else size
-        self.network = tap
-        if tap is not None:
-            tap.eval().requires_grad_(False)
+        self.freeze(tap)
         norms = {"none": nn.Identity, "layer": nn.LayerNorm, "batch": nn.BatchNorm1d}
         self.norm = norms[norm](length)
         self.encoder = encoder
-
-    @property
-    def frozen_network(self) -> nn.Module | None:
-        """The network that is run over the clips, whole; None where features are the data."""
-        return None if self.network is None else self.network.model
-
-    def train(self, mode: bool = True) -> FeatureRNN:
-        super().train(mode)
-        if self.network is not None:
-            self.network.eval()
-        return self
 
     def vectors(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 3, L * clip, H, W) -> (B, L, D), `chunk` clips at a time (at least one of each video)."""

@@ -24,7 +24,7 @@ from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.feature_rnn import frozen_network, vector_length
 from vidtrain.models.layers.attentive import AttentiveHead, check_probe
 from vidtrain.models.layers.classifier import LinearHead, check_at_least, check_choice, check_clip
-from vidtrain.models.layers.feature_tap import FeatureTap
+from vidtrain.models.layers.feature_tap import FeatureTap, OnFrozenNetwork
 from vidtrain.ranges import Range
 
 ENTRIES = {"probe": Entry(Family.PROBE, "Alain and Bengio 2016", (16, 112))}
@@ -34,7 +34,7 @@ _TINY = 1e-6
 _SAME = 1 - 1e-5  # cosine of a video with itself, within float32's rounding
 
 
-class FeatureProbe(nn.Module):
+class FeatureProbe(OnFrozenNetwork):
     """Features, or with a `network` clips -> (B, K); in training, of a grid, the logits of each member by its name.
 
     in_features: D of the vectors it reads; None with a network.
@@ -57,9 +57,7 @@ class FeatureProbe(nn.Module):
         self.in_features = width if network is None else None
         self.inputs = ("features",) if network is None else tuple(getattr(network.model, "inputs", ("rgb",)))
         self.num_classes, self.width, self.size = num_classes, width, size
-        self.network = network
-        if network is not None:
-            network.eval().requires_grad_(False)
+        self.freeze(network)
         self.members = list(members)
         self.uses_tokens = uses_tokens
         self.chosen: Tensor
@@ -68,17 +66,6 @@ class FeatureProbe(nn.Module):
         self.register_buffer("chosen", torch.tensor(0))
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("deviation", torch.ones(width))
-
-    @property
-    def frozen_network(self) -> nn.Module | None:
-        """The network that is run over the clips, whole; None where features are the data."""
-        return None if self.network is None else self.network.model
-
-    def train(self, mode: bool = True) -> FeatureProbe:
-        super().train(mode)
-        if self.network is not None:
-            self.network.eval()
-        return self
 
     def factors_of(self, name: str) -> tuple[float, float]:
         """Of a parameter's learning rate and weight decay."""

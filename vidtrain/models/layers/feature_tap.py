@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -79,6 +79,32 @@ class FeatureTap(nn.Module):
 
     def _read(self, output: torch.Tensor, clips: int) -> torch.Tensor:
         return _tokens(output, clips) if self.tokens else _vectors(output, clips)
+
+
+_Own = TypeVar("_Own", bound="OnFrozenNetwork")
+
+
+class OnFrozenNetwork(nn.Module):
+    """A model that reads what a layer of a frozen network makes of clips, or features that are the data."""
+
+    network: FeatureTap | None
+
+    def freeze(self, network: FeatureTap | None) -> None:
+        """Take the network that is run over the clips; None where features are the data."""
+        self.network = network
+        if network is not None:
+            network.eval().requires_grad_(False)
+
+    @property
+    def frozen_network(self) -> nn.Module | None:
+        """The network that is run over the clips, whole; None where features are the data."""
+        return None if self.network is None else self.network.model
+
+    def train(self: _Own, mode: bool = True) -> _Own:
+        super().train(mode)
+        if self.network is not None:
+            self.network.eval()
+        return self
 
 
 def last_positions(model: nn.Module, x: torch.Tensor | Mapping[str, torch.Tensor]) -> str:

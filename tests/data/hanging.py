@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -66,6 +67,12 @@ class OddVideo:
 def _misbehave(name: str, action: str) -> None:
     if f"hang_{action}" in name:
         ctypes.PyDLL(None).sleep(1000)  # PyDLL keeps the interpreter's lock: not even another thread runs
+    if f"slow_{action}" in name:
+        time.sleep(1.2)
+    if f"busy_{action}" in name:
+        end = time.process_time() + 0.35
+        while time.process_time() < end:
+            pass
     if f"crash_{action}" in name:
         os.abort()
     if f"exit_{action}" in name:

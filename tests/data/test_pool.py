@@ -78,6 +78,13 @@ def test_a_limit_for_each_item() -> None:
     assert [outcome.error for outcome in run(misbehave, ["hang"], workers=1, timeout=0.3)] == ["took longer than 0.3 s"]
 
 
+def test_waiting_for_a_processor_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = time.monotonic()
+    monkeypatch.setattr(Worker, "waited", property(lambda worker: 0.7 * (time.monotonic() - begin)))
+    assert [outcome.fault for outcome in run(time.sleep, [1.0], workers=1, timeout=0.4)] == [""]
+    assert [outcome.fault for outcome in run(time.sleep, [9.0], workers=1, timeout=0.1)] == ["timeout"]
+
+
 @posix
 def test_a_crash_costs_its_own_item() -> None:
     found = everything(["a", "abort", "b", "exit", "kill", "c"])

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tests.data.hanging import GUARDED, OddReader, process_of
 from tests.videos import scene, write_video
+from vidtrain.data.jobs.killable import Worker
 from vidtrain.data.readers.guarded import Guarded
 from vidtrain.data.readers.pyav.reader import PyAVReader
 from vidtrain.errors import ConfigError, VideoError
@@ -97,6 +98,39 @@ def test_a_hang_is_ended(action: str) -> None:
     assert time.monotonic() - begin < 60  # it hangs for 1,000
     with GUARDED.open("sound") as video:
         assert video.read(np.array([9]))[0, 0, 0, 0] == 9
+
+
+@pytest.mark.parametrize("action", ["open", "read"])
+def test_waiting_for_a_processor_does_not_count(action: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1.2 s where 0.5 s are allowed."""
+    begin = time.monotonic()
+    monkeypatch.setattr(Worker, "waited", property(lambda worker: 0.7 * (time.monotonic() - begin)))
+    with GUARDED.open(f"slow_{action}") as video:
+        assert len(video.read(np.arange(2))) == 2
+    monkeypatch.setattr(Worker, "waited", 0.0)
+    with pytest.raises(VideoError, match=r"took more than 0\.5 s"):
+        GUARDED.open(f"slow_{action}").read(np.arange(2))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a process bound to a processor")
+def test_a_busy_machine_refuses_nothing(needs_proc: None) -> None:
+    """Three processes share a processor: 0.35 s of work take a second."""
+    worker, allowed = process_of(GUARDED), os.sched_getaffinity(0)
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        for process in (worker, *(other.pid for other in others)):
+            os.sched_setaffinity(process, {min(allowed)})
+        begin = time.monotonic()
+        for _ in range(3):
+            GUARDED.open("busy_open").close()
+        assert time.monotonic() - begin > 2
+        assert process_of(GUARDED) == worker
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+        os.sched_setaffinity(worker, allowed)
 
 
 @pytest.mark.parametrize(("fate", "how"), [("crash", "SIGABRT"), ("exit", "exit code 3")])

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
@@ -79,7 +79,8 @@ def run(
         items: what to call it with; each must pickle.
         workers: processes, 1 or more; None: in this process, one item after the other and without a limit; an
             Executor: there.
-        timeout: seconds of wall time an item may take, above 0; or a function from the item to them.
+        timeout: seconds an item may take, above 0, what it waits for a processor aside; or a function from the item to
+            them.
         progress: counts each outcome before it is yielded.
 
     Yields:
@@ -125,15 +126,20 @@ def _one_by_one(
 
 @dataclass(frozen=True)
 class _Task:
-    """What a worker is at: an item, or, where index is None, its own start."""
+    """What a worker is at: an item, or, where index is None, its own start.
+
+    waited: what `Worker.waited` was when it began. extra: what it has waited since, as far as is known.
+    """
 
     index: int | None
     limit: float
     began: float
+    waited: float = 0.0
+    extra: float = 0.0
 
     @property
     def end(self) -> float:
-        return self.began + self.limit
+        return self.began + self.limit + self.extra
 
 
 class _Crew(Generic[Item, Value]):
@@ -167,6 +173,9 @@ class _Crew(Generic[Item, Value]):
             pass
         # only now: whoever has answered is in time, however late this process comes to look
         now = time.monotonic()
+        for worker, task in self.busy.items():
+            if task.end <= now:
+                self.busy[worker] = replace(task, extra=worker.waited - task.waited)
         late = [worker for worker, task in self.busy.items() if task.end <= now]
         found += [self._stop(worker) for worker in late]
         return [outcome for outcome in found if outcome is not None]
@@ -183,7 +192,7 @@ class _Crew(Generic[Item, Value]):
         if self._next < len(self._items):
             item = self._items[self._next]
             limit = self._timeout(item) if callable(self._timeout) else self._timeout
-            self.busy[worker] = _Task(self._next, limit, time.monotonic())
+            self.busy[worker] = _Task(self._next, limit, time.monotonic(), worker.waited)
             worker.give(limit, item)
             self._next += 1
         else:

@@ -14,18 +14,25 @@ import os
 import pickle
 import signal
 import struct
+import sys
 import threading
 import traceback
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import IO, Any, Final
 
+if sys.platform == "linux":
+    import fcntl
+
 FUNCTION: Final = b"F"  # to be called from now on; answered when it is ready
 ASK: Final = b"A"
 TELL: Final = b"T"  # not answered
 HEAD: Final = struct.Struct("<cdQ")
 LENGTH: Final = struct.Struct("<Q")
-_GRACE: Final = 2.0  # seconds after which this process ends itself, had nobody killed it: its parent may be gone
+_GRACE: Final = 2.0  # seconds after which this process ends itself, had nobody killed it
+_MOST: Final = (
+    20  # times its limit that a request may take: the parent knows how long this process waited for a processor
+)
 
 _NO_ARGUMENTS: Final = pickle.dumps(())
 
@@ -36,7 +43,7 @@ def main() -> None:
     """Serve until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGIO})
     requests, answers = os.fdopen(os.dup(0), "rb", 0), os.fdopen(os.dup(1), "wb", 0)
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
@@ -46,17 +53,27 @@ def main() -> None:
     function: Callable[..., Any] = _none
     while True:
         kind, seconds, data = waiting.get()
-        # ends this process even where native code keeps the interpreter, so that no thread hears that the parent ended
-        faulthandler.dump_traceback_later(seconds + _GRACE, exit=True, file=nowhere)
+        # end this process even where native code keeps the interpreter, so that no thread hears that the parent ended
+        faulthandler.dump_traceback_later(_MOST * seconds + _GRACE, exit=True, file=nowhere)
+        _end_with_parent(requests.fileno(), kind == ASK)
         if kind == FUNCTION:
             function, answer = _loaded(data)
         else:
             answer = _called(function, data)
+        _end_with_parent(requests.fileno(), False)
         if kind != TELL:
             _reply(answers, answer)
         elif answer[1] is not None:
             print(answer[2], end="", flush=True)
         faulthandler.cancel_dump_traceback_later()
+
+
+def _end_with_parent(requests: int, yes: bool) -> None:
+    """Have the kernel end this process when anything happens on a pipe: its end, while a request is worked at."""
+    if sys.platform == "linux":
+        flags = fcntl.fcntl(requests, fcntl.F_GETFL)
+        fcntl.fcntl(requests, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(requests, fcntl.F_SETFL, flags | os.O_ASYNC if yes else flags & ~os.O_ASYNC)
 
 
 def read_into(file: IO[bytes], target: Any) -> None:

@@ -39,8 +39,8 @@ class Guarded:
     """Opens videos with `reader`, in a worker.
 
     reader: pickled to the worker. Its method `prepare`, if it has one, is called there once and before the time counts.
-    timeout: seconds that opening a file or one read may take. Large files get more: a second for each megabyte to
-        open, and one for each 20 megapixels of the whole video to read.
+    timeout: seconds that opening a file or one read may take, what it waits for a processor aside (on Linux). Large
+        files get more: a second for each megabyte to open, and one for each 20 megapixels of the whole video to read.
     """
 
     reader: VideoReader

@@ -155,7 +155,7 @@ class Study:
 
                 (folder / STUDY).unlink(missing_ok=True)
                 # by a connection of ours: of a URL, a folder called 50%_off?v2 would be another one
-                opened = {"creator": partial(sqlite3.connect, folder / STUDY, _PATIENCE), "poolclass": NullPool}
+                opened = {"creator": partial(sqlite3.connect, folder / STUDY, timeout=_PATIENCE), "poolclass": NullPool}
                 self._copy = self._optuna.create_study(
                     storage=self._optuna.storages.RDBStorage("sqlite://", engine_kwargs=opened),
                     study_name=folder.name or "sweep",

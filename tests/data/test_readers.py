@@ -293,7 +293,9 @@ class TestTorchCodec:
     def test_refuses_what_it_reads_wrong(self, tmp_path: Path) -> None:
         b_frames = {"g": "12", "bf": "2"}
         refresh = {"g": "12", "x264-params": "intra-refresh=1"}
+        fields = {**b_frames, "flags": "+ilme+ildct"}
         files = {
+            write_video(tmp_path / "fields.mkv", scene(40), codec="mpeg4", options=fields): "interlaced MPEG-4",
             write_video(tmp_path / "a.ts", scene(40), codec="libx264", options=b_frames): "kind of file",
             write_video(tmp_path / "a.mpg", scene(40), codec="mpeg2video", options=b_frames): "kind of file",
             write_video(tmp_path / "a.avi", scene(40), codec="mpeg4", options=b_frames): "AVI",

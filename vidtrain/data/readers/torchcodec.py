@@ -2,9 +2,9 @@
 
 The frames shown, their rate and their size are found as the PyAV reader finds them. Files of which torchcodec is known
 to return wrong frames are refused before it sees them (tried with 0.17 and FFmpeg 5): MPEG streams, AVI with
-reordered frames, packets that are marked as keyframes and are none (intra refresh, MP4 without a table of them),
-mirrored frames; with older versions rotated ones (before 0.11) and those with frames hidden by an edit list (before
-0.16).
+reordered frames, interlaced MPEG-4 with open GOPs, packets that are marked as keyframes and are none (intra refresh,
+MP4 without a table of them), mirrored frames; with older versions rotated ones (before 0.11) and those with frames
+hidden by an edit list (before 0.16).
 
 Pixels on the processor equal those of `pyav` at the video's own size, for 8-bit video; scaled ones differ in how the
 colours are interpolated. On "cuda" the frame is converted by NVIDIA's code and scaled by torch, both of which round
@@ -24,6 +24,7 @@ from vidtrain.data.readers.external_library import CheckedVideo
 from vidtrain.data.readers.guarded import Guarded
 from vidtrain.data.readers.pyav.packet_table import false_keys, loses_palette
 from vidtrain.data.readers.pyav.reader import PyAVVideo
+from vidtrain.data.readers.pyav.references import has_fields
 from vidtrain.data.readers.pyav.to_rgb import Orientation, scaled
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.ranges import LONGEST, Range
@@ -170,6 +171,9 @@ def _why_not(probe: PyAVVideo, device: str) -> str:
         return f"{false_keys(table)}, to which torchcodec seeks"
     if container == "avi" and (np.diff(table.shown) < 0).any():
         return "torchcodec returns wrong frames of AVI files with reordered frames"
+    context = probe.file.stream.codec_context
+    if context.name == "mpeg4" and has_fields(context.extradata or b"") and (np.diff(table.start) < 0).any():
+        return "torchcodec returns wrong frames of interlaced MPEG-4 with open GOPs"
     return ""
 
 

@@ -55,13 +55,13 @@ def needed_test(context: VideoCodecContext) -> Test:
     """From the packets of a run, one after the other, to whether one is needed although no other refers to it."""
     if context.name != "mpeg4":
         return _never
-    fields, first = _has_fields(context.extradata or b""), True
+    fields, first = has_fields(context.extradata or b""), True
 
     def test(packet: Packet[Any]) -> bool:
         nonlocal fields, first
         head = bytes(memoryview(packet)[:HEAD])
         if _VOL.search(head):
-            fields, first = _has_fields(head), True
+            fields, first = has_fields(head), True
         needed = fields and first and _mpeg4_unreferred(packet)
         first = first and not needed
         return needed
@@ -69,7 +69,7 @@ def needed_test(context: VideoCodecContext) -> Test:
     return test
 
 
-def _has_fields(data: bytes) -> bool:
+def has_fields(data: bytes) -> bool:
     """The flag "interlaced" of an MPEG-4 header, if there is one in `data` (ISO/IEC 14496-2, 6.2.3)."""
     found = _VOL.search(data)
     if found is None:

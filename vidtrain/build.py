@@ -93,7 +93,7 @@ def bare_model(node: Mapping[str, Any], num_classes: int) -> nn.Module:
     bool; one that may be neither keeps its value.
     """
     options = {str(key): value for key, value in node.items()}
-    return build_model({**options, **nothing_for(options, starts_from(options), "model")}, num_classes)
+    return build_model({**options, **nothing_for(options, starts_from(options))}, num_classes)
 
 
 def starts_from(node: Mapping[str, Any]) -> list[str]:
@@ -134,7 +134,7 @@ def build_data(node: Mapping[str, Any]) -> VideoData:
     if ORIGIN in options and isinstance(options.get("group_by"), str):
         options["group_by"] = StrangersRegex(options["group_by"])
     with said_when_slow("listing the videos of the dataset"):
-        return call(with_text(options, "data"), "data")
+        return call(with_text(options), "data")
 
 
 def build_task(node: Mapping[str, Any], class_names: Sequence[str], *, multi_label: bool, **more: Any) -> Task:

@@ -113,7 +113,7 @@ def portable(stored: Mapping[str, Any], file: str, trust: Sequence[str] = ()) ->
     A path is null, so data.root has to be given where the data is read. What the weights came from is null, too.
     """
     config: dict[str, Any] = {name: copy.deepcopy(stored[name]) for name in _SECTIONS if stored.get(name)}
-    config["model"] |= nothing_for(from_file(config["model"], file, trust), build.starts_from(config["model"]), "model")
+    config["model"] |= nothing_for(from_file(config["model"], file, trust), build.starts_from(config["model"]))
     for name, section in config.items():
         target = section.get("_target_")
         kinds = {key: annotation("train", f"{name}.{key}", target=target) or "" for key in section}

@@ -44,7 +44,7 @@ from vidtrain.loggers.logger import LoggedRun, Logger
 from vidtrain.loggers.recorder import RunRecorder
 from vidtrain.models.layers.checkpointing import checkpoint_activations
 from vidtrain.models.tuning import plain_weights, tune, with_probe
-from vidtrain.options.instantiate import may_read
+from vidtrain.options.instantiate import reads_untrimmed
 from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import TrainConfig
 from vidtrain.tasks.task import Scores, Task
@@ -163,7 +163,7 @@ def for_task(node: Mapping[str, Any], data: VideoData) -> VideoData:
         ConfigError: the data are whole videos with segments, which this task cannot read.
         DataError: the task reads segments, and the data have no times.
     """
-    if may_read(node, "untrimmed"):
+    if reads_untrimmed(node):
         return untrimmed(data)
     if data.untrimmed:
         raise ConfigError(

@@ -196,18 +196,18 @@ def option_names(node: Mapping[str, Any], section: str) -> frozenset[str]:
     return frozenset(inspect.signature(_function_of(node, section)[0]).parameters)
 
 
-def may_read(node: Mapping[str, Any], kind: str) -> bool:
-    """Whether the class that a task's node names has an attribute of this name, such as `untrimmed`, that is true."""
-    return bool(getattr(_function_of(node, "task")[0], kind, False))
+def reads_untrimmed(node: Mapping[str, Any]) -> bool:
+    """Whether the class that a task's node names has the attribute `untrimmed`, and it is true."""
+    return bool(getattr(_function_of(node, "task")[0], "untrimmed", False))
 
 
-def nothing_for(node: Mapping[str, Any], keys: Iterable[str], section: str) -> dict[str, Any]:
-    """The value that switches each of these options off: None, False where the node's function expects a bool, or its
-    default when that is empty.
+def nothing_for(node: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """The value that switches each of these options of a model off: None, False where the node's function expects a
+    bool, or its default when that is empty.
 
     An option that may have none of them is not in the result.
     """
-    function, _, _ = _function_of(node, section)
+    function, _, _ = _function_of(node, "model")
     hints, parameters = _hints(function), inspect.signature(function).parameters
     found: dict[str, Any] = {}
     for key in keys:
@@ -221,12 +221,12 @@ def nothing_for(node: Mapping[str, Any], keys: Iterable[str], section: str) -> d
     return found
 
 
-def with_text(options: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """`options` with numbers as text for those parameters of `_target_` that take text but no numbers.
+def with_text(options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` of a dataset with numbers as text for those parameters of `_target_` that take text but no numbers.
 
     Hydra reads data.root=2019 as a number; it is the name of a folder.
     """
-    hints = _hints(_function_of(options, section)[0]) if isinstance(options.get("_target_"), str) else {}
+    hints = _hints(_function_of(options, "data")[0]) if isinstance(options.get("_target_"), str) else {}
 
     def is_text(key: str, value: Any) -> bool:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -11,6 +11,7 @@ import numpy as np
 from vidtrain.reports.figures import figure_label
 from vidtrain.types import Frames
 
+_COLUMNS = 4
 _STRIP = 16  # pixels above a clip, for its label
 
 
@@ -24,15 +25,15 @@ def animated_gif(frames: Frames, fps: float) -> bytes:
     return _encoded(frames, "GIF", fps)
 
 
-def labelled_grid(clips: Sequence[Frames], labels: Sequence[str], columns: int = 4) -> Frames:
-    """Clips side by side, each under its label: uint8 (T, rows * (H + 16), columns * W, 3).
+def labelled_grid(clips: Sequence[Frames], labels: Sequence[str]) -> Frames:
+    """Clips, four to a row, each under its label: uint8 (T, rows * (H + 16), columns * W, 3).
 
     clips: uint8 (T, H, W, 3) each, of one shape.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     frames, height, width, _ = clips[0].shape
-    columns = min(columns, len(clips))
+    columns = min(_COLUMNS, len(clips))
     rows = -(-len(clips) // columns)
     grid = np.full((frames, rows * (height + _STRIP), columns * width, 3), 255, dtype=np.uint8)
     font = ImageFont.load_default(10)

@@ -33,19 +33,12 @@ def ranked_classes(classes: Sequence[Mapping[str, Any]], key: str) -> list[Mappi
     return sorted(known, key=lambda row: (row[key], -row["support"]))
 
 
-def worst_and_best(
-    ranked: Sequence[Mapping[str, Any]], most: int
-) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """(all, none) where there are at most so many, else half as many from each end."""
-    half = most // 2
-    return (list(ranked), []) if len(ranked) <= most else (list(ranked[:half]), list(ranked[-half:]))
-
-
 def class_bars_figure(classes: Sequence[Mapping[str, Any]], key: str) -> Figure | None:
     """A bar per class, the worst on top, with its number of videos; None where no class has the number."""
-    parts = [part for part in worst_and_best(ranked_classes(classes, key), MOST_BARS) if part]
-    if not parts:
+    ranked, half = ranked_classes(classes, key), MOST_BARS // 2
+    if not ranked:
         return None
+    parts = [ranked] if len(ranked) <= MOST_BARS else [ranked[:half], ranked[-half:]]
     height = 1.0 + 0.22 * max(len(part) for part in parts)
     figure = new_figure(figsize=(6.5 * len(parts), max(2.2, height)))
     for axes, part, title in zip(

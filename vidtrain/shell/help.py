@@ -78,9 +78,9 @@ def command(name: str, arguments: Sequence[str] = (), config_dir: Path | None = 
     return "\n".join(lines)
 
 
-def _wrapped(head: str, text: str, width: int = 100) -> list[str]:
+def _wrapped(head: str, text: str) -> list[str]:
     import textwrap
 
     return textwrap.wrap(
-        text, width=width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+        text, width=100, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
     )

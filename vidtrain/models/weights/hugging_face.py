@@ -33,7 +33,7 @@ def stated(said: Said, name: str) -> tuple[dict[str, Any], Expects]:
     if act is not None and not name.startswith(_ACTS.get(act, ())):
         raise CheckpointError(f"{config.name}: hidden_act={act}: {name} has another function in its MLPs")
     options: dict[str, Any] = {"heads": heads}
-    side = config.whole("crop_size") if name.startswith("vjepa2") else _side(config, "image_size")
+    side = config.whole("crop_size") if name.startswith("vjepa2") else _side(config)
     frames = config.whole("frames_per_clip" if name.startswith("vjepa2") else "num_frames")
     if (frames or 1) * (side or 1) ** 2 > _LARGEST_CLIP:
         raise CheckpointError(
@@ -74,12 +74,12 @@ def _size(images: Beside, key: str) -> int | str | None:
     return height
 
 
-def _side(config: Beside, key: str) -> int | None:
-    """224, or [224, 224]."""
-    value = config.values.get(key)
+def _side(config: Beside) -> int | None:
+    """Of image_size: 224, or [224, 224]."""
+    value = config.values.get("image_size")
     if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
-        return Beside(config.name, {key: value[0]}).whole(key)
-    return config.whole(key)
+        return Beside(config.name, {"image_size": value[0]}).whole("image_size")
+    return config.whole("image_size")
 
 
 def _colours(images: Beside) -> tuple[Colours | None, Colours | None]:

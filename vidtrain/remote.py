@@ -47,7 +47,10 @@ def is_url(path: str | os.PathLike[str]) -> bool:
 
 
 def check_url(url: str) -> None:
-    """Raise ConfigError for an address with a password or a signature in it: reports and configurations show paths."""
+    """Raise ConfigError for an address that names nothing, and for one with a password or a signature in it, which
+    reports and configurations would show."""
+    if not url.partition("://")[2].strip("/"):
+        raise ConfigError(f"{url}: names nothing in the store: file:///FOLDER/FILE, s3://BUCKET/FILE")
     found = _SECRET.search(url)
     if found and not (found[0] == "?" and _FILE.match(url)):  # a file's name may have one, and has no query
         shown = printable(_SECRET.sub(lambda match: "://***@" if match[0] != "?" else "?", url).partition("?")[0])
@@ -104,7 +107,7 @@ def _tried(path: str, seconds: float, work: Callable[[threading.Event], _T]) -> 
             time.sleep(_PAUSE * 2 ** (number - 1))
         try:
             return _within(seconds, work)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise NoFileError(path, "no such file in the store") from None
         except PermissionError:
             raise NoFileError(path, "the store does not allow to read it") from None
@@ -191,7 +194,7 @@ def _check_most(path: str, count: int, size: int | None, most: int) -> None:
     if size is not None and count > size:
         raise OSError(f"got more than its {size} bytes")
     if size is None and count > most:
-        raise VideoError(path, f"has more than the {most:,} bytes that the cache holds (VIDTRAIN_CACHE_GB)")
+        raise VideoError(path, f"has more than the {most:,} bytes that the cache holds: raise VIDTRAIN_CACHE_GB")
 
 
 def _check_regular(url: str, name: str) -> None:

@@ -30,7 +30,7 @@ from typing import Final
 from filelock import FileLock
 
 from vidtrain.errors import CheckpointError, ConfigError, VideoError
-from vidtrain.remote import NoFileError, fetch, is_url, seen_of
+from vidtrain.remote import NoFileError, check_url, fetch, is_url, seen_of
 from vidtrain.runs.atomic import settle
 from vidtrain.tar_members import stretch_of
 
@@ -85,6 +85,7 @@ class Cache:
         with suppress(OSError):
             if seen and note.read_text(encoding="utf-8") == seen and self.has(url):
                 return file
+        self._check_most(url, size, f"has {size:,} bytes")
         self._write(file, url, self.seconds + size / _BYTES_A_SECOND)
         with writing(note):
             note.write_text(seen, encoding="utf-8")
@@ -99,6 +100,8 @@ class Cache:
             return None
         for name in beside:
             copies |= dict([found] if (found := self._first(home, [name])) else [])
+        if not all(copy.exists() for copy in copies.values()):
+            self._check_most(url, self.most + 1, f"has {', '.join(copies)}, together more")
         folder = self.folder / "folders" / hashlib.sha256("\n".join([home, *one_of]).encode()).hexdigest()
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -109,6 +112,11 @@ class Cache:
                 link.symlink_to(copy)
                 link.replace(folder / name)
         return folder
+
+    def _check_most(self, path: str, size: int, has: str) -> None:
+        """Raise VideoError for more bytes than the cache holds, of which nothing would be left when it is read."""
+        if size > self.most:
+            raise VideoError(path, f"{has}; the cache holds {self.most:,}: raise VIDTRAIN_CACHE_GB")
 
     def _first(self, folder: str, names: Sequence[str]) -> tuple[str, Path] | None:
         for name in names:
@@ -149,6 +157,7 @@ class Cache:
                             target.write(piece)
                             target.flush()
                         size += len(piece)
+                        self._check_most(path, size, f"has {size:,} bytes or more")
                         piece = next(pieces, None)
             except BaseException:
                 with suppress(OSError):
@@ -228,6 +237,7 @@ def folder_or_file(path: str | os.PathLike[str], one_of: Sequence[str], beside: 
     url = os.fspath(path)
     if not is_url(url):
         return Path(url)
+    check_url(url)
     cache = Cache.of_this_machine()
     if not PurePosixPath(url).suffix or url.endswith("/"):
         return cache.current_folder(url, one_of, beside) or cache.current(url)

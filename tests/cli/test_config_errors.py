@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call, Run, error_line
+from vidtrain.shell import cli
 from vidtrain.shell.multirun import prepared
 
 MISTAKES = {
@@ -112,3 +113,8 @@ def test_a_mistake_in_a_process_of_its_own(vidtrain: Run) -> None:
     done = vidtrain("train", "trainer.epoch=3", check=2)
     assert "no key 'trainer.epoch'" in error_line(done)
     assert done.stdout == ""
+
+
+def test_an_unknown_action_is_said_before_anything_is_imported(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_run_hydra", None)  # which imports Hydra, and then PyTorch
+    assert error_line(call("data", "mkae", check=2)).startswith("vidtrain data mkae: no such action")

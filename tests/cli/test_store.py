@@ -222,3 +222,10 @@ def test_an_s3_server(
             assert line == "vidtrain: error: s3://no/best.pt: no such file in the store"
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize(("command", "key"), [("report", "run"), ("compare", "runs"), ("label_errors", "runs")])
+def test_runs_are_read_from_folders(command: str, key: str, call: Call) -> None:
+    said = error_line(call(command, "file:///a/b", check=2))
+    assert said.startswith("runs=['file:///a/b']" if key == "runs" else "run=file:///a/b")
+    assert ": runs are read from folders of this machine: copy them first (" in said

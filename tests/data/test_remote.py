@@ -590,3 +590,30 @@ def test_an_index_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("VIDTRAIN_CACHE", str(tmp_path / "file"))
     with pytest.raises(ConfigError, match=rf"^{tmp_path}/file/indices/.*: cannot be written .*VIDTRAIN_CACHE=FOLDER$"):
         shards(ROOT)
+
+
+def test_a_file_larger_than_the_cache_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDTRAIN_CACHE_GB", "1e-6")  # 1,000 bytes
+    url = put("large.pt", bytes(1001))
+    said = r"^moody://bucket/large.pt: has 1,001 bytes; the cache holds 1,000: raise VIDTRAIN_CACHE_GB$"
+    with pytest.raises(VideoError, match=said):
+        local_file(url)
+    with pytest.raises(
+        VideoError, match=r"large.pt: has 1,001 bytes or more; the cache holds 1,000: raise VIDTRAIN_CA"
+    ):
+        Cache.of_this_machine().fetch(url)
+    for name in ("a.json", "b.bin"):  # each fits, both do not
+        put(f"two/{name}", bytes(600))
+    with pytest.raises(VideoError, match=r"^moody://bucket/two: has a\.json, b\.bin, together more; the cache holds"):
+        store_cache.folder_or_file("moody://bucket/two", ["a.json"], ["b.bin"])
+
+
+@pytest.mark.parametrize("url", ["file://", "file:///", "s3://"])
+def test_an_address_of_nothing(url: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{url}: names nothing in the store: "):
+        store_cache.folder_or_file(url, ["best.pt"])
+
+
+def test_a_device_is_no_folder() -> None:
+    with pytest.raises(VideoError, match=r"^file:///dev/zero: is not a regular file$"):
+        store_cache.folder_or_file("file:///dev/zero", ["best.pt"])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -212,3 +213,23 @@ def test_training_in_a_container_with_64_mb(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "they cross through pipes" in done.stderr
     assert (tmp_path / "run" / "result.json").is_file()
+
+
+def test_an_exit_code_that_comes_after_the_end_of_the_pipe_is_waited_for() -> None:
+    """As on a busy machine, where the system has closed the files of a process that is not yet gone."""
+
+    class Ending:
+        exitcode: int | None = None
+
+        def __init__(self, sentinel: int) -> None:
+            self.sentinel = sentinel
+
+        def join(self, timeout: float) -> None:
+            self.exitcode = -signal.SIGKILL
+
+    read, write = os.pipe()
+    os.close(write)
+    try:
+        assert workers._how_it_ended(SimpleNamespace(_workers=[Ending(read)])).startswith("was ended by SIGKILL")
+    finally:
+        os.close(read)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from vidtrain.errors import ConfigError, did_you_mean
+
 
 @dataclass(frozen=True)
 class Command:
@@ -178,3 +180,10 @@ COMMANDS: Final = {
     ),
 }
 FROM_CHECKPOINT: Final = tuple(name for name, row in COMMANDS.items() if row.from_checkpoint)
+
+
+def check_action(action: str) -> None:
+    """Raise ConfigError for what is no action of `vidtrain data`."""
+    if action not in ACTIONS:
+        hint = did_you_mean(action, ACTIONS)
+        raise ConfigError(f"vidtrain data {action}: no such action{hint}; allowed: {', '.join(ACTIONS)}")

@@ -72,6 +72,11 @@ def quote_paths(
             from vidtrain.remote import refuse_store  # which imports numpy
 
             refuse_store(key, unquoted(text))
+        if key in ("run", "runs") and "://" in text:
+            raise ConfigError(
+                f"{key}={text}: runs are read from folders of this machine: copy them first (aws s3 sync, gsutil "
+                "rsync, rclone sync)"
+            )
         if key in _FOLDERS_OF_HYDRA and "${" in text and not _in_quotes(text):
             raise ConfigError(f"{key}={text}: a run folder cannot have ${{ in its name")
         single = not multirun or _WHOLE.search(kind) or exists

@@ -16,7 +16,7 @@ from vidtrain import __version__
 from vidtrain.child_python_path import keep_working_folder_out
 from vidtrain.engine.devices.environment import RESTARTS
 from vidtrain.errors import EXIT_INTERRUPTED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
-from vidtrain.options.commands import COMMANDS, FROM_CHECKPOINT
+from vidtrain.options.commands import COMMANDS, FROM_CHECKPOINT, check_action
 from vidtrain.options.path_options import expand_home, expand_homes, name_positional, quote_paths
 from vidtrain.terminal import accept_any_text, printable
 
@@ -188,12 +188,11 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _data_action(overrides: list[str]) -> list[str]:
-    """`vidtrain data make data=motion` -> action=make data=motion."""
+    """`vidtrain data make data=motion` -> action=make data=motion; what is none ends here, before the imports."""
     if overrides and "=" not in overrides[0]:
+        check_action(overrides[0])
         return [f"action={overrides[0]}", *overrides[1:]]
-    if any(o.startswith("action=") for o in overrides):
-        return overrides
-    return ["action=info", *overrides]
+    return overrides if any(o.startswith("action=") for o in overrides) else ["action=info", *overrides]
 
 
 def _no_schema_lists(key: str) -> bool:

@@ -12,8 +12,8 @@ from vidtrain import build
 from vidtrain.commands.slurm import submitted
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.settings import JobsConfig
-from vidtrain.errors import ConfigError, did_you_mean, one_of
-from vidtrain.options.commands import ACTIONS
+from vidtrain.errors import ConfigError, one_of
+from vidtrain.options.commands import ACTIONS, check_action
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
 from vidtrain.reports.table import table
@@ -23,9 +23,7 @@ from vidtrain.terminal import note_lines, print_line
 def run(call: Invocation[DataCommandConfig]) -> None:
     """Do what `action` says."""
     action, section = call.options.action, call.options.data
-    if action not in ACTIONS:
-        hint = did_you_mean(action, ACTIONS)
-        raise ConfigError(f"vidtrain data {action}: no such action{hint}; allowed: {', '.join(ACTIONS)}")
+    check_action(action)
     if call.options.jobs != JobsConfig() and not ACTIONS[action].jobs:
         able = one_of(name for name, row in ACTIONS.items() if row.jobs)
         raise ConfigError(f"jobs: vidtrain data {action} works here; {able} take parts and clusters")

@@ -290,7 +290,9 @@ def _how_it_ended(batches: Any) -> str:
     """'was ended by SIGKILL (out of memory?)'; torch's own words are different from time to time."""
     processes = list(getattr(batches, "_workers", ()))
     if processes:  # on a busy machine it is known a moment after torch has noticed
-        connection.wait([process.sentinel for process in processes], timeout=1)
+        gone = connection.wait([process.sentinel for process in processes], timeout=1)
+        for process in (process for process in processes if process.sentinel in gone):
+            process.join(1)  # its files are closed a moment before its exit code is there
     for process in processes:
         code = process.exitcode
         if code is not None and code < 0:

@@ -256,6 +256,19 @@ class TestDecord:
         assert np.array_equal(ours, scaled)
 
 
+def test_names_that_are_not_utf8(reader: VideoReader, tmp_path: Path) -> None:
+    """Are read, or refused with a way out."""
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xe9.mp4")
+    try:
+        Path(path).write_bytes(write_video(tmp_path / "a.mp4", numbered(3)).read_bytes())
+    except OSError:
+        pytest.skip("names are UTF-8 here")
+    try:
+        assert read(path, [2], reader=reader)[0, 0, 0, 0] == 2
+    except VideoError as error:
+        assert error.reason.endswith("not UTF-8: rename it, or use decoder=pyav")  # noqa: PT017
+
+
 def test_decord_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "decord", None)
     path = write_video(tmp_path / "a.mp4", numbered(2))

@@ -20,6 +20,11 @@ class CheckedVideo(OpenVideo):
 
     def __init__(self, path: str) -> None:
         self._path = path
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            reason = f"{self.library} opens no file whose name is not UTF-8: rename it, or use decoder=pyav"
+            raise VideoError(path, reason) from None
         with PyAVVideo(path, inspect=True) as probe:
             self.info, self._stream = probe.info, probe.file.stream.index
             reason = self._why_not(probe)

@@ -162,6 +162,13 @@ BAD: dict[str, tuple[str, dict[str, object], str]] = {
         {"start_column": "s"},
         r":2: .*expected seconds, 0 or more in column 's'",
     ),
+    "minutes beside hours": ("path,label,s\na.mp4,1,1:75:00\n", {"start_column": "s"}, r":2: .*seconds, 0 or more"),
+    "a long clock": (
+        f"path,label,s\na.mp4,1,{'9' * 400}:00:00.5\n",
+        {"start_column": "s"},
+        r":2: .*seconds, 0 or more",
+    ),
+    "a start of inf": ("path,label,s\na.mp4,1,inf\n", {"start_column": "s"}, r":2: .*seconds, 0 or more"),
     "1_0": ("path,label,s\na.mp4,1,1_0\n", {"start_column": "s"}, r":2: .*expected seconds, 0 or more in column 's'"),
     "order": (
         "path,label,s,e\na.mp4,1,5,4\n",

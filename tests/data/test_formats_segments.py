@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.videos import numbered, write_video
+from vidtrain.data.formats._files.annotation_record import seconds_of
 from vidtrain.data.formats.segments import has_times, segments
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.manifest.untrimmed import untrimmed
@@ -507,3 +508,14 @@ def test_a_file_with_times_is_known_by_its_first_lines(name: str, text: str, exp
     (tmp_path / name).write_text(text)
     assert has_times(tmp_path / name) is expected
     assert not has_times(tmp_path / f"no{name}")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("90:12,5", 5412.5), ("0:59:59.5", 3599.5), ("100:00:00", 360_000.0)),
+        *(("1:75:00", None), ("0:60", None), ("1:2:3:4", None), (f"{'9' * 400}:00:00", None)),
+    ],
+)
+def test_clocks(text: str, seconds: float | None) -> None:
+    assert seconds_of(text) == seconds

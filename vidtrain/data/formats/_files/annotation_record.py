@@ -15,7 +15,7 @@ from vidtrain.errors import DataError
 
 MOST_BYTES: Final = 1 << 29
 """Of an annotation file: the 200,000 segments of the largest public sets take 60 MB as JSON."""
-_CLOCK: Final = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")
+_CLOCK: Final = re.compile(r"(?:(\d{1,9}):(?=[0-5]?\d:))?(\d{1,9}):([0-5]?\d(?:[.,]\d+)?)")
 THOUSANDS: Final = re.compile(r"[1-9]\d{0,2},\d{3}")
 NO_LENGTH: Final = "have no length"
 POINTS: Final = "are single points in time"
@@ -101,7 +101,7 @@ class Annotations:
 
 
 def seconds_of(value: Any) -> float | None:
-    """Of 12.5, "12.5", "12,5" or "0:00:12.5" (hours may lack); None for what is no finite number."""
+    """Of 12.5, "12.5", "12,5" or "0:00:12.5" (hours may lack, as in "90:12.5"); None for what is no finite number."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, (int, float)):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vidtrain.data.formats._files.annotation_record import THOUSANDS
+from vidtrain.data.formats._files.annotation_record import THOUSANDS, seconds_of
 from vidtrain.data.formats._files.column_files import Columns
 from vidtrain.data.formats._files.column_names import (
     DURATION,
@@ -20,7 +20,6 @@ from vidtrain.data.formats._files.column_names import (
 from vidtrain.data.formats._files.text_files import BadRows
 
 _FIRST = 100  # rows in which a column that nobody named has to hold numbers
-_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
 _COMMA, _POINT = re.compile(r"[\d:]*\d,\d+"), re.compile(r"[\d:]*\d\.\d+")
 _NO = "data.start_column='' takes whole videos"
 
@@ -145,17 +144,10 @@ def _place(columns: Columns, row: int) -> str:
 
 
 def _second_of(cell: str, default: float) -> float | None:
-    """Of "62.5" or "1:02.5" (hours may stand before); the default for "" and nan; None for what is no time."""
-    clock = _CLOCK.fullmatch(cell) if ":" in cell else None
-    if "_" in cell:  # which Python reads over
-        return None
-    try:
-        value = float(cell) if cell else default
-    except ValueError:
-        value = 3600 * int(clock[1] or 0) + 60 * int(clock[2]) + float(clock[3]) if clock else -1.0
-    if math.isnan(value):  # how pandas writes an empty cell
-        return default
-    return value if value >= 0 else None
+    """As `seconds_of`; the default for "" and nan, and of an end for inf; None for what is no time from 0 on."""
+    empty = ("", "nan", "inf") if default == math.inf else ("", "nan")  # as pandas writes it
+    value = default if cell.lower() in empty else seconds_of(cell)
+    return value if value is not None and value >= 0 else None
 
 
 def _seconds(columns: Columns, key: str, bad: BadRows, default: float, hint: str) -> list[float]:

@@ -13,8 +13,9 @@ from torch import nn
 import vidtrain
 from vidtrain.errors import CheckpointError, ConfigError
 from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
+from vidtrain.models.weights.expected_clips import IMAGENET
 from vidtrain.models.weights.from_2d import fit_input
-from vidtrain.models.weights.start import _PUBLISHED
+from vidtrain.models.weights.start import _PUBLISHED, torchvision_clips
 
 CLIP = {"num_frames": 6, "size": 32}
 WITH_BACKBONE = [
@@ -179,3 +180,18 @@ def test_starts_that_cannot_be(name: str, options: dict[str, Any], message: str)
 def test_every_published_name_is_one_of_torchvision() -> None:
     for name, published in _PUBLISHED.items():
         assert all(torchvision.models.get_weight(weights).url for weights in published.values()), name
+
+
+@pytest.mark.parametrize("name", _PUBLISHED)
+def test_the_clips_of_torchvisions_weights(name: str) -> None:
+    found = torchvision_clips(name, "kinetics400")
+    assert found is not None
+    assert found.protocol == "torchvision"
+    assert found.num_frames == (32 if name.startswith("swin3d") else 16)
+    assert torchvision_clips(name, "kinetics600") is None
+
+
+def test_weights_that_say_the_colours_alone_or_nothing() -> None:
+    assert torchvision_clips("single_frame", "imagenet") == IMAGENET
+    assert torchvision_clips("slow_r50", "kinetics400") is torchvision_clips(None, None) is None
+    assert torchvision_clips("r3d_18", ["kinetics400"]) is None

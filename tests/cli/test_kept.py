@@ -50,11 +50,20 @@ def kill_after(calls: int, function: Callable[..., Any], *, job: bool = False) -
 
 def test_predict_refuses_a_place_that_cannot_be_written_before_the_work(trained: Path, videos: str, call: Call) -> None:
     Path("file").write_text("in the way")
-    for output in ("file/p.csv", "."):
+    for output in ("file/p.csv", "file/p"):
         done = call("predict", f"checkpoint={trained / 'best.pt'}", f"input={videos}", f"output={output}", check=2)
-        assert f"{output}: cannot be written: " in error_line(done)
+        assert f"{output}: cannot be written" in error_line(done)
         assert not done.stdout
     assert Path("file").read_text() == "in the way"
+
+
+def test_the_output_of_predict_is_a_folder_unless_it_ends_in_csv(trained: Path, videos: str, call: Call) -> None:
+    given = ["predict", f"checkpoint={trained / 'best.pt'}", f"input={videos}"]
+    for output in ("new", "own.csv"):
+        call(*given, f"output={output}")
+    assert Path("new/predictions.csv").read_text() == Path("own.csv").read_text() != ""
+    line = error_line(call(*given, "output=own.csv", "timeline=true", check=2))
+    assert line == "output=own.csv: timeline=true writes several files: give a folder"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has none")

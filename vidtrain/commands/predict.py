@@ -30,10 +30,11 @@ from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections, FlowSection, TrainConfig
 from vidtrain.ranges import number
 from vidtrain.reports.segments import segments_table, write_segments_csv
+from vidtrain.runs.names import PREDICTIONS
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.settings import SegmentsConfig
 from vidtrain.tasks.task import PredictionsWriter, Task
-from vidtrain.terminal import printable
+from vidtrain.terminal import printable, said_when_slow
 from vidtrain.types import BadVideo, FilePath
 
 _SAYS_WHEN = "this checkpoint was trained with task=segments, to say what happens when: give timeline=true"
@@ -51,7 +52,8 @@ class PredictConfig(CheckpointSections, FlowSection):
     top: int = number(5, least=1)
     """Classes to print per video."""
     output: FilePath | None = None
-    """Also write the predictions to this .csv file; with timeline, all files to this folder; of a stream, too."""
+    """Also write to this folder: predictions.csv, or with timeline, and of a stream, what happens when. A name that
+    ends in .csv is that of the predictions themselves."""
     timeline: bool = False
     """Slide over each video, of any length, and say what happens when; eval.hop is the distance of the windows."""
     segments: SegmentsConfig = field(default_factory=SegmentsConfig)
@@ -146,6 +148,8 @@ def show_timelines(
     options: PredictConfig,
 ) -> None:
     """Print the segments of every video, and write its files where output is set. count: of the videos."""
+    if options.output is not None and _is_file(Path(options.output)):
+        raise ConfigError(f"output={options.output}: timeline=true writes several files: give a folder")
     folder = None if options.output is None else prepare_folder(Path(options.output), "output")
     if options.overlay and folder is None:
         raise ConfigError("overlay=true writes a video: give output=FOLDER")
@@ -160,7 +164,8 @@ def show_timelines(
             if video.segments:
                 print(segments_table(video.segments), flush=True)
             if folder is not None:
-                write_files(folder, video, class_names, config if options.overlay else None)
+                with said_when_slow(f"drawing over {video.path}") if options.overlay else nullcontext():
+                    write_files(folder, video, class_names, config if options.overlay else None)
     finally:  # what ends it before, Ctrl-C too, loses none of those that are done
         if folder is not None:
             write_segments_csv(folder / "segments.csv", done)
@@ -172,5 +177,13 @@ def show_timelines(
 
 
 def _output(options: PredictConfig, task: Task, manifest: Manifest) -> AbstractContextManager[PredictionsWriter | None]:
-    output = options.output
-    return nullcontext() if output is None else closing(task.file(Path(output), manifest.paths, options.top))
+    if options.output is None:
+        return nullcontext()
+    output = Path(options.output)
+    file = output if _is_file(output) else prepare_folder(output, "output") / PREDICTIONS
+    return closing(task.file(file, manifest.paths, options.top))
+
+
+def _is_file(output: Path) -> bool:
+    """Whether a value of `output` is the predictions themselves, and no folder for them: also a pipe."""
+    return not output.is_dir() and (output.suffix.lower() == ".csv" or output.exists())

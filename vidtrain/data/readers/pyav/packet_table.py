@@ -129,7 +129,7 @@ def scan(file: OpenFile, *, inspect: bool = False) -> PacketTable | None:
     decoded = np.array([time for time in columns.dts if time is not None], dtype=np.int64)
     if reorders and stuck(decoded[1:] - decoded[:-1], unit, least=2).any():
         return None  # the times were made up by a muxer, in file order
-    if mostly_late(pts, np.array(columns.b_frames, np.bool_)):
+    if columns.b_frames and mostly_late(pts, np.array(columns.b_frames, np.bool_)):
         return None  # the same
     made_up = context.name in _GUESSED and context.has_b_frames and _in_file_order(pts, columns.key)
     if made_up and (stores_no_pts(file) or columns.refers_ahead):
@@ -180,7 +180,8 @@ def _read(
     """The columns, or None as soon as a packet is of a kind that cannot be counted."""
     columns, look = _Columns(), look_for(file.stream.codec_context)
     test, refers_ahead = keyframe_test(file.stream.codec_context), refers_ahead_test(file.stream.codec_context)
-    is_b = unreferred_test(file.stream.codec_context) if file.stream.codec_context.name in _WITH_B_FRAMES else None
+    context = file.stream.codec_context
+    is_b = unreferred_test(context) if context.name in _WITH_B_FRAMES and context.has_b_frames else None
     skips = begin() if inspect and (begin := skip_test(file.stream.codec_context)) else None
     skipped: list[int] = []
     worth: list[Worth | None] = []

@@ -282,18 +282,58 @@ def _operators() -> Iterator[tuple[str, Call]]:
     yield "repeat", lambda: flat.repeat(3, 1, 2)
     yield "positions", lambda: torch.arange(2, 9, 2, device="meta") + flat[:, :1]
     yield "softmax", lambda: F.softmax(x, 1).cumsum(2).roll(1, 0)
+    for dim in (5, -6, (1, 1)):
+        for name in ("mean", "sum", "amax", "logsumexp", "cumsum"):
+            yield f"{name} {dim}", partial(getattr(torch, name), x, dim)
+        yield f"roll {dim}", partial(torch.roll, x, 1, dim)
+    yield "stack along none", lambda: torch.stack([x, x], -7)
+    yield "logsumexp of no dimension", lambda: x.logsumexp(())
+    yield "maximum of nothing", lambda: x[:0].amax(0)
+    yield "convolution of nothing", lambda: F.conv3d(x[:, :0], torch.empty(6, 0, 1, 1, 1, device="meta"))
+    yield "pool with too much around", lambda: F.avg_pool3d(x, 2, padding=2)
+    for bias in (1, 3, 7):
+        yield f"bias {bias}", partial(torch.addmm, flat[0, :bias], flat, torch.empty(4, 3, device="meta"))
+    for width in (7, 8):
+        yield f"layer norm's weight {width}", partial(F.layer_norm, x, (8,), torch.empty(width, device="meta"))
+    yield "in place of whole numbers", lambda: torch.empty(3, dtype=torch.int64, device="meta").add_(flat[0, :3])
+    yield "of two types", lambda: torch.cat([x.half(), x])
+    yield "two results", lambda: torch.frexp(x)[0]
+    yield "numbers outside", lambda: x.new_empty(int(torch.tensor(3.0) + torch.tensor(2)))
+    yield "numbers outside, in place", lambda: x.new_empty(int(torch.tensor(3).add_(2)))
+    yield "numbers outside, joined", lambda: x.new_empty(int(torch.stack([torch.tensor(3.0), torch.tensor(2.0)]).sum()))
+
+
+def _views() -> Iterator[tuple[str, Call]]:
+    """Of what lies in memory in another order than it is indexed."""
+    x, row = torch.empty(2, 4, 5, 7, 8, device="meta"), torch.empty(8, device="meta")
+    last = x.to(memory_format=torch.channels_last_3d)
+    for name, y in (("moved", x.transpose(1, 2)), ("channels last", last), ("expanded", row.expand(2, 4, 5, 7, 8))):
+        yield f"{name}, pointwise", partial(lambda y: F.gelu(y), y)
+        yield f"{name}, with a row", partial(lambda y: row * y, y)
+        yield f"{name}, with another", partial(lambda y: x.mT.reshape(y.shape) + y, y)
+        yield f"{name}, copied", partial(lambda y: y.clone(memory_format=torch.contiguous_format), y)
+        yield f"{name}, hardswish", partial(F.hardswish, y)
+        yield f"{name}, mean", partial(torch.mean, y, 1, keepdim=True)
+        yield f"{name}, pool", partial(F.max_pool3d, y, 2)
+        yield f"{name}, joined", partial(torch.cat, [y, y], 1)
+        yield f"{name}, convolution", partial(F.conv3d, y, x.new_empty(6, y.shape[1], 1, 1, 1))
 
 
 def _found(call: Call) -> object:
     try:
         out = call()
-    except (RuntimeError, ValueError, IndexError):
+    except (RuntimeError, ValueError, IndexError, TypeError):
         return "an error"
-    return out.shape, out.dtype, out.device.type
+    return (
+        out.shape,
+        out.dtype,
+        out.device.type,
+        [step for n, step in zip(out.shape, out.stride(), strict=True) if n > 1],
+    )
 
 
 def test_shapes_and_operations_are_those_of_pytorch() -> None:
-    for name, call in _operators():
+    for name, call in itertools.chain(_operators(), _views()):
         with torch.no_grad(), OperationCounter() as ours:
             found = _found(call)
         with torch.no_grad(), FlopCounterMode(display=False) as theirs:

@@ -20,6 +20,7 @@ from tests.videos import coded, number_of, scene, write_video
 from vidtrain.data.clips.crop import Crop
 from vidtrain.errors import ConfigError, VideoError
 from vidtrain.live import decoding_thread as capture_module
+from vidtrain.live.byte_streams import FollowedFile
 from vidtrain.live.decoding_thread import Capture, Hold, LiveFrame
 from vidtrain.live.settings import LiveConfig
 from vidtrain.live.sources import live_source
@@ -203,6 +204,17 @@ def test_a_file_that_grows(ending: str, tmp_path: Path) -> None:
     assert capture.error is None
 
 
+def test_a_file_that_is_cut_has_ended(tmp_path: Path) -> None:
+    (tmp_path / "log.ts").write_bytes(bytes(10))
+    file = FollowedFile(str(tmp_path / "log.ts"), 3.0, lambda: False)
+    assert file.read(100) == bytes(10)
+    os.truncate(tmp_path / "log.ts", 5)
+    began = time.monotonic()
+    assert file.read(100) == b""
+    assert time.monotonic() - began < 2
+    file.close()
+
+
 def test_a_late_reader_of_a_camera_finds_the_newest() -> None:
     source = live_source("lavfi:testsrc=size=64x48:rate=25,trim=end_frame=200", FAST)
     assert source is not None
@@ -324,6 +336,14 @@ def sound() -> bytes:
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return file.getvalue()
+
+
+def test_frames_beyond_all_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = LiveConfig(format="rawvideo", options={"video_size": "8193x8192", "pixel_format": "gray"})
+    with Path(os.devnull).open("rb") as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        _, capture = captured("-", config)
+    assert str(capture.error) == "stdin: frames of 8193 x 8192 pixels; at most 67108864 of them"
 
 
 def test_an_absurd_shape_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ def test_timestamps() -> None:
     assert shown(StreamClock(), [7.0, 7.5, 8.5]) == [0, 0.5, 1.5]
     assert shown(StreamClock(), [7.0, 7.5, 8.0, 1.0, 1.5]) == [0, 0.5, 1, 1.5, 2]  # a step back
     assert shown(StreamClock(), [0.0, 0.5, 100.0]) == [0, 0.5, 100]  # a pause
+    # pauses are not the usual distance
+    assert shown(StreamClock(), [0.0, 100.0, 200.0, 150.0]) == [0, 100, 200, 200.04]
     mpegts = StreamClock()
     mpegts.new_clocks = True
     assert shown(mpegts, [0.0, 0.5, 100.0, 100.5]) == [0, 0.5, 1, 1.5]
@@ -31,10 +33,13 @@ def test_the_clock_on_the_wall() -> None:
     camera = StreamClock()
     camera.by_arrival = True
     assert shown(camera, [None, 0.0, 0.0], [5.0, 5.25, 7.0]) == [0, 0.25, 2]
+    assert shown(camera, [None, None], [6.0, 7.0]) == [2, 3]
     again = StreamClock()
     first = shown(again, [3.0, 3.5], [100.0, 100.4])
     again.restart()
     assert first + shown(again, [90.0, 90.5], [104.4, 104.9]) == [0, 0.5, 4.5, 5.0]
+    again.restart()  # nor is the usual distance that of the run before
+    assert shown(again, [5.0, 1.0], [104.9, 105.0]) == [5.0, 5.04]
 
 
 @settings(max_examples=50)
@@ -58,6 +63,10 @@ def test_percentiles() -> None:
     assert len(latencies) == 1000
     for share in (0.01, 0.5, 0.95, 1.0):
         assert abs(latencies.percentile(share) / share - 1) < 0.01
+    few = Latencies()
+    for seconds in (1.0, 2.0, 3.0):
+        few.add(seconds)
+    assert abs(few.percentile(0.5) / 2 - 1) < 0.01
     latencies.add(0.0)
     latencies.add(1e9)
     assert len(latencies) == 1002

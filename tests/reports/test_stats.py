@@ -132,3 +132,12 @@ def test_check_in_order() -> None:
     assert problems_text(data, []) == ""
     assert summary_line(data, []) == "the files of all 3 rows can be read"
     assert summary_line(data, [], 1) == "the files of all 3 rows can be read; 1 note above"
+
+
+def test_the_legend_covers_no_bar() -> None:
+    figure = stats_figure("small", made(4, 40))
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().x0 >= axes.get_window_extent().x1

@@ -134,7 +134,7 @@ def _plot_classes(axes: Axes, stats: Stats) -> None:
     axes.set_xlabel("videos")
     title = "videos of each class"
     axes.set_title(title if len(named) == len(order) else f"{title} (every {len(order) / len(named):.0f}th is named)")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)  # within the axes it covers a bar
 
 
 def _plot_durations(axes: Axes, stats: Stats, clip_seconds: float | None) -> None:

@@ -218,3 +218,12 @@ def test_lists_have_a_default_of_their_own() -> None:
 def test_an_option_of_a_model_that_cannot_be(model: str, options: dict[str, Any], message: str) -> None:
     with torch.device("meta"), pytest.raises(ConfigError, match=message):
         create_model(model, num_classes=3, **options)
+
+
+def test_what_is_not_finite_and_what_no_float_holds() -> None:
+    with pytest.raises(ConfigError, match=r"^fps=inf: must be finite, at least 1$"):
+        check_number("fps", math.inf, Range(least=1))
+    with pytest.raises(ConfigError, match=r"^fps=inf: must be a finite number$"):
+        check_number("fps", math.inf, Range())
+    assert 10**400 in Range(least=1)
+    assert 10**400 not in Range(most=5)

@@ -47,12 +47,17 @@ class Range:
 
     def __contains__(self, value: float) -> bool:
         return (
-            math.isfinite(value)
+            _is_finite(value)
             and (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
             and (self.most is None or value <= self.most)
             and (self.below is None or value < self.below)
         )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has no bound."""
+        return {self.least, self.above, self.most, self.below} == {None}
 
     def __str__(self) -> str:
         bounds = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
@@ -68,6 +73,10 @@ def number(default: Any, **bounds: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
+def _is_finite(value: float) -> bool:
+    return isinstance(value, int) or math.isfinite(value)  # a whole number may be too large for a float
+
+
 def check_number(key: str, value: Any, allowed: Range) -> None:
     """value: a number, or a list of them. Raise ConfigError when one lies outside."""
     several = isinstance(value, (list, tuple))
@@ -75,7 +84,8 @@ def check_number(key: str, value: Any, allowed: Range) -> None:
         if isinstance(one, (int, float)) and not isinstance(one, bool) and one not in allowed:
             shown = f"[{', '.join(map(str, value))}]" if several else value
             why = f" ({allowed.because})" if allowed.because else ""
-            raise ConfigError(f"{key}={shown}: must be {allowed}{why}")
+            said = str(allowed) if _is_finite(one) or allowed.is_open else f"finite, {allowed}"  # inf is "at least 1"
+            raise ConfigError(f"{key}={shown}: must be {said}{why}")
 
 
 def check_fields(options: Any, prefix: str = "") -> None:

@@ -69,6 +69,22 @@ def test_a_grid_goes_on_where_it_was_cut_and_may_grow(tiny: list[str], call: Cal
 
 
 @pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (["hydra.sweep.subdir=a/${hydra.job.num}"], "hydra.sweep.subdir=a/0: expected a name of its own"),
+        (["hydra.sweep.subdir=x", "hydra/sweeper=optuna"], "hydra.sweep.subdir=x: expected a name of its own"),
+        (["hydra.sweep.dir=/proc/s"], "/proc/s: this folder cannot be made: give another"),
+    ],
+)
+def test_folders_that_cannot_be_are_refused_before_the_first_run(
+    given: list[str], shown: str, tiny: list[str], call: Call, tmp_path: Path
+) -> None:
+    command = ["train", "-m", *tiny, "optimizer.lr=0.1,0.2"]
+    assert error_line(call(*command, "hydra.sweep.dir=s", *given, check=2)).startswith(shown)
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
     ("kind", "options", "seeds"),
     [
         ("grid", ["trainer.seed=1,3"], "123"),

@@ -95,6 +95,8 @@ def test_a_space_of_a_yaml_that_is_none(values: object) -> None:
     [
         ("x=tag(log,range(0,9))", r"x=tag\(log,range\(0,9\)\): expected numbers above 0, because of its tag log"),
         ("x=range(0,10000000000)", r"more than 1000 values; interval\(LOW, HIGH\) needs no list"),
+        ("x=range(0,1,0)", r"^x=range\(0,1,0\): expected numbers, and a step other than 0$"),
+        ("x=range(nan,1,1)", r"^x=range\(nan,1,1\): expected numbers, and a step other than 0$"),
         ("sweep.trials=1,2", "sweep.trials=1,2: is not an option to vary: give one value"),
         ("resume=auto,null", "resume=auto,null: is not an option to vary"),
         ("run_dir=a,b", "run_dir=a,b: is not an option to vary"),

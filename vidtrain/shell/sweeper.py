@@ -40,6 +40,7 @@ from vidtrain.errors import ConfigError, StoppedError
 from vidtrain.options.path_options import expand_home
 from vidtrain.options.schema import SweepConfig, SweepSampler, check_numbers
 from vidtrain.reports.table import counted
+from vidtrain.runs.atomic import make_folder
 from vidtrain.runs.sole_writer import sole_writer
 
 log = logging.getLogger("vidtrain")
@@ -72,7 +73,7 @@ class _Sweeper(Sweeper):
         folder, resumed = self._folder()
         existing = read_record(folder)
         planned = self._plan(folder, existing, resumed)  # here already, so that a mistake leaves no folder
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with sole_writer(folder, "hydra.sweep.dir"):
             now = read_record(folder)
             if now != existing:  # by a sweep that had the folder until now
@@ -124,7 +125,8 @@ class _Sweeper(Sweeper):
     def _folder(self) -> tuple[Path, bool]:
         """(the folder of the sweep, whether one that is there is continued)."""
         given = Path(str(self._config.hydra.sweep.dir))
-        explicit = any(re.match(r"[+]*hydra\.sweep\.dir=", text) for text in self._config.hydra.overrides.hydra)
+        overrides: Any = OmegaConf.to_container(self._config.hydra.overrides.hydra)  # ${hydra.job.num} is not known yet
+        explicit = any(re.match(r"[+]*hydra\.sweep\.dir=", text) for text in overrides)
         resume = self.options.resume or ("auto" if self.space.fixed.get("resume") == "auto" else None)
         if resume is None:
             return given, False
@@ -250,6 +252,13 @@ class OptunaSweeper(_Sweeper):
         if self.options.trials is None:
             return None if self.options.sampler is SweepSampler.grid else _USUAL_TRIALS
         return self.options.trials
+
+    def planned(self) -> list[SweepRun]:
+        """None: they are drawn one by one. That each is to have a folder of its own is seen of two examples."""
+        if not self.record.runs and self.space.size() > 1 and self.wanted() != 1:
+            examples = ({axis.key: axis.ends[end] for axis in self.space.axes} for end in (0, 1))
+            self.record.check_folders([self._named(number, varied) for number, varied in enumerate(examples)])
+        return []
 
     def execute(self) -> None:
         study = Study(self.space, self.options, self.objectives)

@@ -93,7 +93,7 @@ class SweepRecord:
             if not _is_name(run.folder) or run.folder in taken:
                 raise ConfigError(
                     f"hydra.sweep.subdir={run.folder}: expected a name of its own for each run, without folders above "
-                    r"it, such as '\${hydra.job.num}'"
+                    "it, such as '${hydra.job.num}'"
                 )
             taken.add(run.folder)
 

@@ -46,6 +46,11 @@ class Axis:
         """Whether it is a range of numbers, in which one value is near another."""
         return self.high > self.low
 
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Two values, as different as they can be, as overrides have them."""
+        return (str(self.low), str(self.high)) if self.values is None else (self.values[0], self.values[-1])
+
 
 @dataclass(frozen=True)
 class Space:
@@ -134,8 +139,11 @@ def _axis(key: str, override: Any) -> Axis:
         integer = isinstance(low, int) and isinstance(high, int)
         listed = tuple(map(str, range(low, high + 1))) if integer and high - low < _MOST_VALUES else None
         return Axis(key, text, listed, low, high, integer=integer, log=log)
-    found = itertools.islice(override.sweep_string_iterator(), _MOST_VALUES + 1)
-    values = tuple(dict.fromkeys(found if not override.is_range_sweep() else map(_rounded, found)))
+    try:
+        found = itertools.islice(override.sweep_string_iterator(), _MOST_VALUES + 1)
+        values = tuple(dict.fromkeys(found if not override.is_range_sweep() else map(_rounded, found)))
+    except (ValueError, ArithmeticError):  # of Python's range, or of decimals
+        raise ConfigError(f"{name}={text}: expected numbers, and a step other than 0") from None
     if len(values) > _MOST_VALUES:
         raise ConfigError(f"{name}={text}: more than {_MOST_VALUES} values; interval(LOW, HIGH) needs no list of them")
     if not values:

@@ -161,6 +161,8 @@ def test_what_has_no_effect_beside_a_checkpoint_is_refused(given: dict[str, Any]
 
 def test_what_is_as_stored_or_has_an_effect_passes() -> None:
     own = {"model": {"width": 8}, "trainer": {"epochs": 20, "precision": "fp32", "num_workers": 0, "device": "cpu"}}
-    config = read(stored(), {**own, "transform": {"flip": 0.5, "size": 32}, "sampler": {"stride": 3}})
+    config = read(
+        stored(), {**own, "transform": {"size": 32, "flip": 0.5}, "sampler": {"stride": 3, "background": None}}
+    )
     assert (config.transform.size, config.sampler.stride, str(config.trainer.precision)) == (32, 3, "fp32")
     assert read(stored(), {"model": {"width": 4}, "trainer": {"seed": 1}}, file=None).model["width"] == 4

@@ -208,7 +208,9 @@ def check_room(sampler: SamplerConfig, transform: TransformConfig, views: EvalCo
 
 def _merge_keys(config: DictConfig, section: str, given: DictConfig, *, stored: bool) -> None:
     """stored: a checkpoint brings the section."""
-    allowed, before = [str(key) for key in config[section] or ()], copy.deepcopy(config[section])
+    plain: Any = functools.partial(OmegaConf.to_container, resolve=False)
+    before = {} if config[section] is None else plain(config[section])
+    allowed = [str(key) for key in before]
     # not items(): what an escaped ${ resolves to would be resolved again
     for key, value in ((str(key), value) for key, value in given.items_ex(resolve=False)):
         name = f"{section}.{key}"
@@ -220,9 +222,8 @@ def _merge_keys(config: DictConfig, section: str, given: DictConfig, *, stored: 
             OmegaConf.update(config, name, value, merge=True)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{name}: {str(error).splitlines()[0]}") from error
-        if before != config[section] and (reason := _without_effect(section, key, stored)):
-            kept = before._get_node(key)
-            raise ConfigError(f"{name}={value}: {reason} (here {name}={kept}); leave {name} out")
+        if before[key] != plain(config[section])[key] and (reason := _without_effect(section, key, stored)):
+            raise ConfigError(f"{name}={value}: {reason} (here {name}={before[key]}); leave {name} out")
 
 
 def _without_effect(section: str, key: str, stored: bool) -> str | None:

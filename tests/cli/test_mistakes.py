@@ -21,7 +21,7 @@ from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import VidtrainError
 from vidtrain.shell import cli
 from vidtrain.tasks.classification import scores
-from vidtrain.tasks.classification.predictions import PredictionsFile
+from vidtrain.tasks.classification.predictions_file import PredictionsFile
 from vidtrain.tasks.task import Predictions
 
 

@@ -13,7 +13,7 @@ from vidtrain import create_model
 from vidtrain.errors import ConfigError
 from vidtrain.models.inspect.summary import summarise
 from vidtrain.models.two_stream import TwoStream
-from vidtrain.tasks.classification.objective import Objective
+from vidtrain.tasks.classification.loss import ClassificationLoss
 
 FRAMES = 6
 
@@ -105,7 +105,7 @@ def test_joint_training_gives_one_loss_for_all_parameters(fusion: str) -> None:
     model = build(fusion=fusion)
     model.begin_epoch(9, 10)
     logits = model(pair())
-    Objective().loss(logits, torch.tensor([0, 1, 2])).backward()
+    ClassificationLoss().loss(logits, torch.tensor([0, 1, 2])).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
@@ -123,13 +123,16 @@ def test_renewed_heads(fusion: str, schedule: str) -> None:
 
 def test_the_streams_learn_alone_and_then_the_fusion_on_frozen_features() -> None:
     model, x, labels = build(fusion="concat", schedule="streams_first"), pair(), torch.tensor([0, 1, 2])
-    objective, optimizer = Objective(), torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    criterion, optimizer = (
+        ClassificationLoss(),
+        torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1),
+    )
 
     def epoch(number: int) -> dict[str, torch.Tensor]:
         before = {key: value.clone() for key, value in model.state_dict().items()}
         model.begin_epoch(number, 4)
         model.train()
-        objective.loss(model(x), labels).backward()
+        criterion.loss(model(x), labels).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
@@ -154,7 +157,7 @@ def test_each_stream_has_the_gradient_of_its_own_loss() -> None:
     torch.manual_seed(3)  # the random frame
     outputs = model(x)
     assert set(outputs) == {"rgb", "flow"}
-    Objective().loss(outputs, labels).backward()
+    ClassificationLoss().loss(outputs, labels).backward()
     alone = build(schedule="streams_first").train()
     torch.manual_seed(3)
     nn.functional.cross_entropy(alone(x)["flow"], labels).backward()
@@ -196,18 +199,18 @@ def test_when_the_fusion_begins(fusion_epochs: float, epochs: int, first: int) -
         assert model.frozen == (epoch >= first)
 
 
-# ---------------------------------------------------------------- the objective
+# ---------------------------------------------------------------- the loss
 
 
 def test_several_logits_cost_the_sum_and_hit_by_their_mean() -> None:
     one, other = torch.tensor([[4.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
-    labels, objective = torch.tensor([0, 2]), Objective()
+    labels, criterion = torch.tensor([0, 2]), ClassificationLoss()
     both = {"rgb": one, "flow": other}
     torch.testing.assert_close(
-        objective.loss(both, labels), objective.loss(one, labels) + objective.loss(other, labels)
+        criterion.loss(both, labels), criterion.loss(one, labels) + criterion.loss(other, labels)
     )
-    assert objective.hits(both, labels).tolist() == [True, True]
-    assert objective.hits({**both, "logits": other}, labels).tolist() == [False, True]
+    assert criterion.hits(both, labels).tolist() == [True, True]
+    assert criterion.hits({**both, "logits": other}, labels).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("options", [{"mixup": 1.0}, {"cutmix": 1.0}])
@@ -215,7 +218,7 @@ def test_rgb_and_flow_are_mixed_with_the_same_shares(options: dict[str, float]) 
     torch.manual_seed(0)
     value = torch.arange(4.0).view(4, 1, 1, 1, 1)
     x = {"rgb": value.expand(4, 3, 6, 16, 16).clone(), "flow": 10 * value.expand(4, 2, 5, 16, 16)}
-    mixed, targets = Objective(**options).mix(x, torch.arange(4), 4)
+    mixed, targets = ClassificationLoss(**options).mix(x, torch.arange(4), 4)
     assert type(mixed["rgb"]) is torch.Tensor
     assert mixed["rgb"].shape == x["rgb"].shape
     torch.testing.assert_close(mixed["flow"][:, 0, 0], 10 * mixed["rgb"][:, 0, 0])

@@ -13,9 +13,9 @@ from torch import Tensor
 from vidtrain.ranges import Range
 from vidtrain.tasks.classification import metrics
 from vidtrain.tasks.classification.calibration import UNKNOWN, Calibration
-from vidtrain.tasks.classification.losses import ClassWeights
-from vidtrain.tasks.classification.objective import Objective
-from vidtrain.tasks.classification.predictions import PredictionsFile
+from vidtrain.tasks.classification.class_imbalance import ClassWeights
+from vidtrain.tasks.classification.loss import ClassificationLoss
+from vidtrain.tasks.classification.predictions_file import PredictionsFile
 from vidtrain.tasks.classification.scores import MOST_VIEWS, ClassScores
 from vidtrain.tasks.task import Forward, Predictions
 from vidtrain.types import Batch
@@ -29,8 +29,8 @@ class Classification:
     sigmoid where multi_label; a video has the mean over its views.
 
     Args:
-        label_smoothing, mixup, cutmix, focal_gamma: see objective.py.
-        class_weights, logit_adjust: corrections for classes of unequal size, see losses.py; in training alone.
+        label_smoothing, mixup, cutmix, focal_gamma: see loss.py.
+        class_weights, logit_adjust: corrections for classes of unequal size, see class_imbalance.py; in training alone.
         class_shares: (K,) the share of the training clips that each class is drawn with; None: not for training.
         calibration: what the checkpoint holds of it, a stranger's plain values; None: nothing.
     """
@@ -56,7 +56,7 @@ class Classification:
         self.titles: Mapping[str, str] = {m.key: m.title for m in metrics.METRICS if not m.detail}
         self.primary = "map" if multi_label else "top1"
         self.calibration = Calibration.of(calibration)
-        self.objective = Objective(
+        self.criterion = ClassificationLoss(
             multi_label=multi_label,
             label_smoothing=label_smoothing,
             mixup=mixup,
@@ -64,12 +64,12 @@ class Classification:
             focal_gamma=focal_gamma,
         )
         if class_shares is not None:
-            self.objective.balance(self.class_names, class_shares, class_weights, logit_adjust)
+            self.criterion.balance(self.class_names, class_shares, class_weights, logit_adjust)
 
     def loss(self, network: Forward, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        clips, targets = self.objective.mix(batch.inputs, batch.targets, len(self.class_names))
+        clips, targets = self.criterion.mix(batch.inputs, batch.targets, len(self.class_names))
         logits = network(clips)
-        return self.objective.loss(logits, targets), {"top1": self.objective.hits(logits, targets)}
+        return self.criterion.loss(logits, targets), {"top1": self.criterion.hits(logits, targets)}
 
     def predict(self, network: Forward, inputs: Mapping[str, Any]) -> Tensor:
         """Logits float32 (N, K)."""

@@ -18,11 +18,11 @@ from vidtrain.segments import Annotated as WhatHappens
 from vidtrain.segments import Floats, Segment, Windows
 from vidtrain.sequences import Sequences
 from vidtrain.tasks.classification.calibration import UNCALIBRATED
-from vidtrain.tasks.classification.losses import focal_binary_cross_entropy, focal_cross_entropy
+from vidtrain.tasks.classification.class_imbalance import focal_binary_cross_entropy, focal_cross_entropy
 from vidtrain.tasks.segments.decode import find_segments
 from vidtrain.tasks.segments.points import candidates, detection_loss, place_in_time, point_hits, suppressed
-from vidtrain.tasks.segments.predictions import SegmentsFile
 from vidtrain.tasks.segments.scores import TITLES, SegmentScores
+from vidtrain.tasks.segments.segments_file import SegmentsFile
 from vidtrain.tasks.settings import SegmentsConfig
 from vidtrain.tasks.task import Forward, Predictions
 from vidtrain.types import Batch

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from vidtrain.errors import ConfigError
-from vidtrain.tasks.classification.objective import Objective
+from vidtrain.tasks.classification.loss import ClassificationLoss
 from vidtrain.tasks.classification.task import Classification
 
 
@@ -26,29 +26,30 @@ def test_losses_are_torchs() -> None:
     classes, several = torch.tensor([0, 2, 1, 1, 0]), torch.eye(3)[torch.tensor([0, 2, 1, 1, 0])]
     several[0, 1] = 1
     assert torch.equal(
-        Objective(label_smoothing=0.1).loss(logits, classes), F.cross_entropy(logits, classes, label_smoothing=0.1)
+        ClassificationLoss(label_smoothing=0.1).loss(logits, classes),
+        F.cross_entropy(logits, classes, label_smoothing=0.1),
     )
-    plain = Objective(multi_label=True).loss(logits, several)
+    plain = ClassificationLoss(multi_label=True).loss(logits, several)
     assert torch.equal(plain, F.binary_cross_entropy_with_logits(logits, several))
-    smooth = Objective(multi_label=True, label_smoothing=0.2).loss(logits, several)
+    smooth = ClassificationLoss(multi_label=True, label_smoothing=0.2).loss(logits, several)
     assert torch.allclose(smooth, F.binary_cross_entropy_with_logits(logits, several * 0.8 + 0.1))
     with pytest.raises(ConfigError, match=r"task\.label_smoothing=1"):
-        Objective(label_smoothing=1)
+        ClassificationLoss(label_smoothing=1)
 
 
 def test_hits() -> None:
     logits = torch.tensor([[3.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
-    assert Objective().hits(logits, torch.tensor([0, 1])).tolist() == [True, False]
+    assert ClassificationLoss().hits(logits, torch.tensor([0, 1])).tolist() == [True, False]
     several = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
-    assert Objective(multi_label=True).hits(logits, several).tolist() == [True, False]
+    assert ClassificationLoss(multi_label=True).hits(logits, several).tolist() == [True, False]
     mixed = torch.tensor([[0.7, 0.3, 0.0], [0.6, 0.0, 0.4]])
-    assert Objective(mixup=1.0).hits(logits, mixed).tolist() == [True, False]
+    assert ClassificationLoss(mixup=1.0).hits(logits, mixed).tolist() == [True, False]
 
 
 def test_without_mixing_nothing_is_touched_or_drawn() -> None:
     inputs, labels = clips(), torch.arange(4)
     state = torch.get_rng_state()
-    assert Objective().mix(inputs, labels, 4) == (inputs, labels)
+    assert ClassificationLoss().mix(inputs, labels, 4) == (inputs, labels)
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -59,7 +60,7 @@ def test_labels_are_mixed_as_the_pixels_are(options: dict[str, float], multi_lab
     torch.manual_seed(0)
     labels = torch.eye(4) if multi_label else torch.arange(4)
     for _ in range(10):
-        mixed, targets = Objective(multi_label=multi_label, **options).mix(clips(), labels, 4)
+        mixed, targets = ClassificationLoss(multi_label=multi_label, **options).mix(clips(), labels, 4)
         assert type(mixed) is torch.Tensor
         assert mixed.is_contiguous(memory_format=torch.channels_last_3d)
         assert targets.shape == (4, 4)
@@ -73,7 +74,7 @@ def test_mixing_follows_torchs_seed() -> None:
     found = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        found.append(Objective(mixup=0.8, cutmix=1.0).mix(clips(), torch.arange(4), 4)[1])
+        found.append(ClassificationLoss(mixup=0.8, cutmix=1.0).mix(clips(), torch.arange(4), 4)[1])
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
 
@@ -81,10 +82,10 @@ def test_mixing_follows_torchs_seed() -> None:
 def test_mixup_blends_whole_clips_and_cutmix_pastes_a_rectangle() -> None:
     torch.manual_seed(0)
     for _ in range(5):
-        blended, _ = Objective(mixup=1.0).mix(clips(), torch.arange(4), 4)
+        blended, _ = ClassificationLoss(mixup=1.0).mix(clips(), torch.arange(4), 4)
         assert (blended == blended[:, :1, :1, :1, :1]).all()
         assert (blended != blended.round()).any()
-        pasted, _ = Objective(cutmix=1.0).mix(clips(), torch.arange(4), 4)
+        pasted, _ = ClassificationLoss(cutmix=1.0).mix(clips(), torch.arange(4), 4)
         assert (pasted == pasted.round()).all()
 
 
@@ -101,7 +102,7 @@ def task_of(multi_label: bool = False, shares: list[float] = SHARES, **options: 
 
 
 def loss_of(labels: torch.Tensor, **options: Any) -> float:
-    return task_of(labels.ndim == 2, **options).objective.loss(LOGITS, labels).item()
+    return task_of(labels.ndim == 2, **options).criterion.loss(LOGITS, labels).item()
 
 
 @pytest.mark.parametrize(
@@ -122,15 +123,15 @@ def test_class_weights(wanted: Any, weights: list[float]) -> None:
     assert sum(s * w for s, w in zip(SHARES, weights, strict=True)) == pytest.approx(1)
     # the same for labels that mixing has made shares, and through the focal loss without its factor
     shares = F.one_hot(CLASSES, 3).float()
-    assert task_of(class_weights=wanted).objective.loss(LOGITS, shares).item() == pytest.approx(expected, rel=1e-6)
+    assert task_of(class_weights=wanted).criterion.loss(LOGITS, shares).item() == pytest.approx(expected, rel=1e-6)
     assert loss_of(CLASSES, class_weights=wanted, focal_gamma=1e-9) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_halves_of_a_batch_add_up_and_equal_classes_change_nothing(smoothing: float) -> None:
     options: dict[str, Any] = {"class_weights": "balanced", "label_smoothing": smoothing}
-    objective = task_of(**options).objective
-    whole, halves = objective.loss(LOGITS, CLASSES), [objective.loss(LOGITS[r], CLASSES[r]) for r in ([0, 1], [2, 3])]
+    criterion = task_of(**options).criterion
+    whole, halves = criterion.loss(LOGITS, CLASSES), [criterion.loss(LOGITS[r], CLASSES[r]) for r in ([0, 1], [2, 3])]
     assert torch.allclose(whole, sum(halves) / 2)
     equal = loss_of(CLASSES, shares=[1 / 3] * 3, **options)
     assert equal == pytest.approx(loss_of(CLASSES, label_smoothing=smoothing), rel=1e-6)
@@ -186,7 +187,7 @@ def test_gradients_of_extreme_logits_are_finite(multi_label: bool, gamma: float)
     logits = torch.tensor([[1e4, 0.0, -1e4], [-1e4, 1e4, 0.0], [50.0, -200.0, 3.0]], requires_grad=True)
     labels = torch.tensor([[1.0, 0, 0], [1, 0, 1], [0, 1, 1]]) if multi_label else torch.tensor([0, 0, 1])
     options: dict[str, Any] = {"class_weights": "balanced", "logit_adjust": 1.0, "focal_gamma": gamma}
-    loss = task_of(multi_label, **options).objective.loss(logits, labels)
+    loss = task_of(multi_label, **options).criterion.loss(logits, labels)
     loss.backward()
     assert torch.isfinite(loss)
     assert logits.grad is not None

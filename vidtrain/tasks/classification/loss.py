@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
 from vidtrain.errors import ConfigError
-from vidtrain.tasks.classification.losses import (
+from vidtrain.tasks.classification.class_imbalance import (
     ClassWeights,
     class_weights,
     focal_binary_cross_entropy,
@@ -25,7 +25,7 @@ Outputs = Tensor | Mapping[str, Tensor]
 """What a model gives in training: logits (B, K), or several of them by name."""
 
 
-class Objective:
+class ClassificationLoss:
     """Loss, hits and the mixing of clips, for labels int64 (B,) or, multi-label, float32 (B, K).
 
     mixup, cutmix: alpha of the Beta law that the shares of two clips are drawn from (Zhang et al. 2018, Yun et al.
@@ -56,7 +56,7 @@ class Objective:
     def balance(
         self, class_names: Sequence[str], shares: Sequence[float], weights: ClassWeights, logit_adjust: float
     ) -> None:
-        """Correct the loss for classes that training draws with these shares; see losses.py."""
+        """Correct the loss for classes that training draws with these shares; see class_imbalance.py."""
         known = known_shares(shares)
         self._weights = class_weights(weights, class_names, known, self.multi_label)
         self._offsets = logit_offsets(logit_adjust, known, self.multi_label)

@@ -25,7 +25,7 @@ import torch
 from vidtrain import torch_files
 from vidtrain.engine.checkpoints.checkpoint import FORMAT, load_checkpoint
 from vidtrain.engine.checkpoints.content_checks import check_content
-from vidtrain.errors import CheckpointError
+from vidtrain.errors import CheckpointError, VidtrainError
 from vidtrain.export.onnx_file import read_onnx
 from vidtrain.models.weights.metadata import SECTION, Beside, class_names
 from vidtrain.remote import is_url
@@ -166,10 +166,12 @@ def write_folder(
 
     Returns whether the card was written: one that somebody has edited stays.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     section = {key: value for key, value in content.items() if key not in ("class_names", "model", "format")}
     part = folder / f".{WEIGHTS}.part"
+    part.unlink(missing_ok=True)  # a stranger's link to something that is not to be written to
     try:
         # safetensors takes no tensors that share memory or lie in another order than their axes
         save_file({key: _copy(tensor) for key, tensor in state.items()}, part, metadata={"format": "pt"})
@@ -177,6 +179,8 @@ def write_folder(
         os.umask(mask := os.umask(0))
         part.chmod(0o666 & ~mask)  # safetensors makes a file that nobody else may read
         settle(part, folder / WEIGHTS)
+    except SafetensorError as error:  # a full disk
+        raise VidtrainError(f"{folder / WEIGHTS}: cannot be written: {error}") from None
     finally:
         part.unlink(missing_ok=True)
     for name in PREPROCESSORS:

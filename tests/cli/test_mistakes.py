@@ -16,7 +16,7 @@ import pytest
 from tests.cli.conftest import Call, environment, error_line
 from tests.cli.test_runs import rows_of
 from vidtrain.commands import train as train_command
-from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from vidtrain.engine.checkpoints.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
 from vidtrain.engine.trainer import Trainer
 from vidtrain.errors import VidtrainError
 from vidtrain.shell import cli
@@ -108,6 +108,9 @@ def test_a_training_that_fails_later_names_its_folder(
     assert before == f"vidtrain: {Path('mine').absolute()} holds what was trained; resume=auto goes on there"
     assert last == "vidtrain: error: the test fails"
     assert Path("mine/last.pt").is_file()
+    monkeypatch.setattr(Checkpoints, "save_last", fails)
+    assert "holds what was trained" not in call("train", *tiny, "run_dir=unsaved", check=2).stderr
+    assert Path("unsaved/metrics.jsonl").is_file()
 
 
 @pytest.mark.parametrize("folder", ["file", "file/run"])

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 import vidtrain as package
 from tests.cli.conftest import Call, error_line
@@ -418,6 +420,25 @@ def test_code_beside_the_weights_is_not_imported(published: Path, tmp_path: Path
     write_json(folder / CONFIG, {**config, "auto_map": auto, "custom_pipelines": {"x": {"impl": "modeling.P"}}})
     assert torch.equal(logits(folder), logits(published))
     assert not canary.exists()
+
+
+def test_weights_that_cannot_be_written(
+    trained: Path, published: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    shutil.copytree(published, tmp_path / "m")
+    (tmp_path / "other").write_text("a stranger's link must not be followed")
+    (tmp_path / "m" / f".{WEIGHTS}.part").symlink_to(tmp_path / "other")
+    arguments = ["publish", f"checkpoint={trained / 'best.pt'}", f"output={tmp_path / 'm'}"]
+    call(*arguments)
+    assert (tmp_path / "other").read_text() == "a stranger's link must not be followed"
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    assert error_line(call(*arguments, check=2)) == (
+        f"{tmp_path / 'm' / WEIGHTS}: cannot be written: I/O error: No space left on device (os error 28)"
+    )
+    assert (tmp_path / "m" / WEIGHTS).read_bytes() == (published / WEIGHTS).read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["a bit", "the end", "the file", "the configuration"])

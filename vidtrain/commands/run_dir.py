@@ -183,12 +183,12 @@ def _missing(folder: Path) -> list[Path]:
 
 def remove_refused(folder: Path) -> bool:
     """Remove the folder of a run in which nothing was trained, if this process has made it and nobody has put anything
-    into it: a mistake leaves nothing behind. Returns whether it stays with what was trained.
+    into it: a mistake leaves nothing behind. Returns whether it stays with something that a resume can go on from.
     """
     folder = folder.absolute()
     trained = any(folder.glob("*.pt")) or any(file.stat().st_size for file in folder.glob(METRICS_LOG))
     if folder not in _fresh or trained or is_held(folder):  # by another that has begun to continue it
-        return folder in _fresh and trained
+        return folder in _fresh and any(folder.glob("last*.pt"))
     if folder.is_dir() and not {entry.name for entry in folder.iterdir()} <= {*_OWN_FOLDERS, *_OWN_FILES}:
         return False
     for handler in [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]:

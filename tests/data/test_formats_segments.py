@@ -276,9 +276,13 @@ def test_lists_of_thumos(tmp_path: Path) -> None:
     assert data.splits["test"].missing == ("c",)
 
 
-def test_elans_export_without_a_header(tmp_path: Path) -> None:
-    lines = ["A\t\t00:00:01.500\t1.5\t00:00:04.250\t4.25\t00:00:02.750\t2.75\twalk", "run\t\t00:00:03.000\t3.0\t"
-             "00:00:05.000\t5.0\t00:00:02.000\t2.0\trun"]  # fmt: skip
+BOTH_TIMES = ["A\t\t00:00:01.500\t1.5\t00:00:04.250\t4.25\t00:00:02.750\t2.75\twalk", "run\t\t00:00:03.000\t3.0\t"
+              "00:00:05.000\t5.0\t00:00:02.000\t2.0\trun"]  # fmt: skip
+SECONDS = ["A\t\t1.5\t4.25\t2.75\twalk", "run\t\t3.0\t5.0\t2.0\trun"]
+
+
+@pytest.mark.parametrize("lines", [BOTH_TIMES, SECONDS])
+def test_elans_export_without_a_header(lines: list[str], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\n".join(lines))
     assert rows(read(tmp_path, annotations=str(tmp_path / "a.txt"))) == TWO[:2]
 

@@ -28,7 +28,7 @@ from vidtrain.data.formats._files.text_files import read_lines
 from vidtrain.errors import DataError, one_of
 
 _ACTION: Final = re.compile(r"(\S+) (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)")
-_CLOCKS: Final = re.compile(r"\d+:\d\d:\d\d[.,]\d+")
+_ELAN_TIMES: Final = (re.compile(r"\d+:\d\d:\d\d[.,]\d+"), re.compile(r"\d+\.\d+"))  # hh:mm:ss.ms, ss.msec
 _BACKGROUND: Final = "background"
 _PREAMBLE: Final = 40  # lines that BORIS may write before the header of its tabular events
 
@@ -62,7 +62,7 @@ def read_annotation_table(into: Annotations, columns: TableColumns) -> None:
     header, *fields = cut_csv(path, lines, SEPARATORS[kind])
     into.decimal_comma = kind == "semicolon"  # a table is cut at these where the comma is in its numbers
     names, places = [plain_name(cell) for cell in header], [number for number, _ in lines]
-    if any(_CLOCKS.fullmatch(cell.strip()) for cell in header):
+    if kind == "tab" and _elan_times(header):
         _read_elan(into, [header, *fields], places)
         return
     rows: list[tuple[int, Sequence[str]]] = []
@@ -242,12 +242,21 @@ def _read_frame_wise(into: Annotations, header: Sequence[str], rows: Sequence[tu
 
 
 def _read_elan(into: Annotations, fields: Sequence[Sequence[str]], places: Sequence[int]) -> None:
-    """ELAN's tab-delimited export without a header: tier, times as clocks, the annotation's value last."""
+    """ELAN's tab-delimited export without a header: tier, times as clocks or seconds, the annotation's value last."""
     for place, cells in zip(places, fields, strict=True):
-        clocks = [cell.strip() for cell in cells if _CLOCKS.fullmatch(cell.strip())]
+        begin, end, *_ = [*_elan_times(cells), "", ""]
         label = cells[-1].strip() or cells[0].strip()
-        if len(clocks) < 2 or not into.add((clocks[0], clocks[1]), place, into.file.stem, label, ordered=True):
-            into.wrong(place, "\t".join(cells), "a tier, a begin and a later end as hh:mm:ss.ms, and the annotation")
+        if not into.add((begin, end), place, into.file.stem, label, ordered=True):
+            into.wrong(place, "\t".join(cells), "a tier, begin and later end (hh:mm:ss.ms, ss.msec), the annotation")
+
+
+def _elan_times(cells: Sequence[str]) -> list[str]:
+    """Begin, end and what follows, in the first format in which a line without a header has them; else none."""
+    for format_ in _ELAN_TIMES:
+        found = [cell.strip() for cell in cells if format_.fullmatch(cell.strip())]
+        if len(found) > 1:
+            return found
+    return []
 
 
 def _read_thumos(into: Annotations, lines: Sequence[tuple[int, str]]) -> None:

@@ -57,6 +57,8 @@ def test_show_draws_what_happens_when(call: Call, options: list[str], tmp_path: 
     image = np.asarray(Image.open("show/segments_two_train_timeline.png").convert("RGB"))
     walk, run = (np.abs(image.astype(int) - colour).sum(2) < 30 for colour in ((238, 102, 119), (68, 119, 170)))
     assert walk.any(1).sum() > 1.5 * run.any(1).sum() > 0  # a row of bars in both videos, and in one
+    # axes reach the right edge, and the ends of the videos, which are later than those of the labels
+    assert run.any(0).nonzero()[0].max() < 0.85 * image.shape[1]
 
 
 def test_doctor_measures_and_says_what_limits(call: Call, options: list[str]) -> None:

@@ -72,20 +72,22 @@ def timeline_figure(
         figure.savefig(out, format="png")
 
 
-def labels_figure(file: Path, videos: Sequence[tuple[str, Sequence[Segment]]], class_names: Sequence[str]) -> None:
-    """Write a PNG: of each video, by its title, a row for each class that occurs with its segments as bars, to the end
-    of the last one."""
-    rows = [_occurring(segments, class_names) for _, segments in videos]
+def labels_figure(
+    file: Path, videos: Sequence[tuple[str, float, Sequence[Segment]]], class_names: Sequence[str]
+) -> None:
+    """Write a PNG: of each video, given as title, length in seconds and segments, a row for each class that occurs
+    with its segments as bars. The axis is as long as the video."""
+    rows = [_occurring(segments, class_names) for _, _, segments in videos]
     heights = [0.55 + 0.24 * len(names) for names in rows]
     figure = new_figure(figsize=(12, sum(heights)))
     every = figure.subplots(len(videos), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axes, (title, segments), names in zip(every, videos, rows, strict=True):
+    for axes, (title, seconds, segments), names in zip(every, videos, rows, strict=True):
         for row, name in enumerate(names):
             bars = [(s.start, s.seconds) for s in segments if s.label == name]
             axes.broken_barh(bars, (row - 0.4, 0.8), color=colour_of(name, class_names), linewidth=0)
         axes.set_yticks(range(len(names)), [figure_label(name) for name in names], fontsize=8, parse_math=False)
         axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
-        axes.set_xlim(0, max((s.end for s in segments), default=1.0))
+        axes.set_xlim(0, seconds)
         axes.set_title(figure_label(title, 100), fontsize=8, loc="left", parse_math=False)
         axes.tick_params(labelsize=8)
         axes.grid(axis="x", alpha=0.3)

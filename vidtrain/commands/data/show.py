@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,22 +64,32 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     print_line(f"{len(shown)} clips of {split}: {file}")
     if manifest.starts is not None:
         timelines = file.with_name(f"{name}_{split}_timeline.png")
-        count = _write_timelines(timelines, data, split, [manifest.paths[sample.video] for sample in shown])
+        seconds = _lengths(options, [manifest.paths[sample.video] for sample in shown])
+        count = _write_timelines(timelines, data, split, seconds)
         print_line(f"what happens when in {counted(count, 'video')} of them: {timelines}")
 
 
-def _write_timelines(file: Path, data: VideoData, split: str, paths: Sequence[str]) -> int:
-    """The labels of the videos that these rows are segments of, each once; returns how many there are."""
+def _lengths(options: DataCommandConfig, paths: Sequence[str]) -> dict[str, float]:
+    """Seconds of each video, once, in the order of `paths`."""
+    reader, found = build.build_reader(options.decoder), dict[str, float]()
+    for path in dict.fromkeys(paths):
+        with reader.open(path) as video:
+            found[path] = video.info.seconds
+    return found
+
+
+def _write_timelines(file: Path, data: VideoData, split: str, lengths: Mapping[str, float]) -> int:
+    """The labels of these videos, by the seconds that each is long; returns how many there are."""
     whole = untrimmed(data).splits[split]
     assert whole.segments is not None
     rows = {path: row for row, path in enumerate(whole.paths)}
     names = data.class_names
     videos = [
-        (Path(path).name, [Segment(start, end, names[int(label)], 1.0) for start, end, label in table.tolist()])
-        for path in dict.fromkeys(paths)
-        for table in [whole.segments[rows[path]]]
+        (Path(path).name, length, [Segment(start, min(end, length), names[int(n)], 1.0) for start, end, n in table])
+        for path, length in lengths.items()
+        for table in [whole.segments[rows[path]].tolist()]
     ]
-    labels_figure(file, [(title, [s for s in own if np.isfinite(s.end)]) for title, own in videos], names)
+    labels_figure(file, videos, names)
     return len(videos)
 
 

@@ -36,6 +36,22 @@ def test_lists_and_columns_called_by_numbers(call: Call, tmp_path: Path) -> None
     assert "table: 2 classes" in call("data", "info", "data=table", *args, "data.test_fraction=0").stdout
 
 
+def test_segments_are_not_counted_as_videos(call: Call, tmp_path: Path) -> None:
+    make(tmp_path, "barn/a.mp4", "barn/b.mp4")
+    (tmp_path / "barn/x.csv").write_text("video,start,end,label\na,0,1,walk\na,2,3,run\nb,0,1,walk\n")
+    args = ["data.root=barn", "data.annotations=barn/x.csv", "data.val_fraction=0", "data.test_fraction=0"]
+    said = call("data", "info", "data=segments", *args).stdout
+    assert re.search(r"all segments +3\ntheir videos +2\n", said)
+
+
+def test_built_in_sets_alone_are_made(call: Call) -> None:
+    size = ["data.train_videos=1", "data.val_videos=1", "data.test_videos=1", "data.seconds=10", "data.size=32"]
+    assert "their videos" in call("data", "make", "data=motion_long", "data.root=ml", *size).stdout
+    assert len(list(Path("ml").rglob("*.mp4"))) == 3
+    line = error_line(call("data", "make", "data=folder", "data.root=ml", check=2))
+    assert "data=folder: motion, motion_long can be made; the others are yours" in line
+
+
 def test_a_home_in_the_root(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, *(f"mine/{k}/{n}.mp4" for k in "ab" for n in range(4)))
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -43,7 +43,7 @@ class Action:
 
 ACTIONS: Final = {
     "info": Action("videos per class and split"),
-    "make": Action("make the built-in dataset"),
+    "make": Action("make a built-in dataset: motion, motion_long"),
     "check": Action(
         "look into every file, write lists that open at once", "vidtrain.data.settings.CheckConfig", jobs=True
     ),

@@ -1,10 +1,10 @@
-"""vidtrain data ACTION: `info` and `make` (the built-in dataset) are here, each other action has a file."""
+"""vidtrain data ACTION: `info` and `make` (a built-in dataset) are here, each other action has a file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
 from vidtrain.reports.table import table
 from vidtrain.terminal import note_lines, print_line
+
+_BUILT_IN: Final = ("motion", "motion_long")
 
 
 def run(call: Invocation[DataCommandConfig]) -> None:
@@ -39,9 +41,9 @@ def run(call: Invocation[DataCommandConfig]) -> None:
 
 def _info(action: str, name: str, section: Mapping[str, Any]) -> None:
     """Print what the dataset holds, after making it where that is asked for."""
-    if action == "make" and name != "motion":
-        raise ConfigError(f"vidtrain data make data={name}: only data=motion can be made; the others are yours")
-    # the built-in set is made when it is first listed, so both actions do the same here
+    if action == "make" and name not in _BUILT_IN:
+        raise ConfigError(f"vidtrain data make data={name}: {one_of(_BUILT_IN)} can be made; the others are yours")
+    # a built-in set is made when it is first listed, so both actions do the same here
     print(describe(name, build.build_data(section)))
     if "root" in section:
         print_line(f"root: {section['root']}")
@@ -55,7 +57,10 @@ def describe(name: str, data: VideoData, most: int = 20) -> str:
     rows = [[c, *(int(counts[s][n]) for s in counts)] for n, c in enumerate(data.class_names[:most])]
     if data.num_classes > most:
         rows.append([f"... {data.num_classes - most} more", *("" for _ in counts)])
-    rows.append(["all videos", *(len(m) for m in data.splits.values())])
+    timed = any(m.starts is not None for m in data.splits.values())
+    rows.append(["all segments" if timed else "all videos", *(len(m) for m in data.splits.values())])
+    if timed:
+        rows.append(["their videos", *(len(set(m.paths)) for m in data.splits.values())])
     if any(m.missing for m in data.splits.values()):
         rows.append(["listed, not on disk", *(len(m.missing) for m in data.splits.values())])
     lines = [f"{name}: {data.num_classes} classes", table(["class", *counts], rows)]

@@ -181,9 +181,12 @@ def test_frame_numbers(numbers: str, missing: list[int], allowed: bool) -> None:
 def test_sequence_parameters(
     profile: int, chroma: list[int | str], before: int, order: list[int | str], gaps: str
 ) -> None:
-    """seq_parameter_set_data up to gaps_in_frame_num_value_allowed_flag (ITU-T H.264, 7.3.2.1.1)."""
-    data = bits_of(f"{profile:08b}", "0" * 8, "00011111", 3, *chroma, 5, *order, 4, gaps, "1" * 9)
-    assert _sequence_parameters(data) == (3, (0, 0) if gaps == "1" else (before, 9))
+    """seq_parameter_set_data up to the cropping (ITU-T H.264, 7.3.2.1.1)."""
+    size = [9, 8, "1", "0", "1", 1, 0, 2, 1]  # 10 x 9 macroblocks of frames, cropped
+    data = bits_of(f"{profile:08b}", "0" * 8, "00011111", 3, *chroma, 5, *order, 4, gaps, *size)
+    unit = 1 if chroma[:1] == [3] else 2
+    found = _sequence_parameters(data)
+    assert found == (3, *((0, 0) if gaps == "1" else (before, 9)), (144 - 3 * unit, 160 - unit))
 
 
 def test_a_parameter_set_of_any_bytes_is_read_to_some_end() -> None:

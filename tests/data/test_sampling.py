@@ -177,7 +177,7 @@ def test_bad_segments(first: float, last: float, words: str) -> None:
         ({"window": 10**19}, r"sampler\.window=1(0){19}: must be at least 1 and at most 1000000000$"),
         ({"fps": 0.0}, r"sampler\.fps=0\.0: must be at least 1e-06 \(or null to use sampler\.stride\)"),
         ({"fps": 1e-300}, r"sampler\.fps=1e-300: must be at least 1e-06"),
-        ({"fps": float("nan")}, r"sampler\.fps=nan: must be at least"),
+        ({"fps": float("nan")}, r"sampler\.fps=nan: must be finite, at least 1e-06"),
     ],
 )
 def test_bad_specs(settings: dict[str, object], words: str) -> None:

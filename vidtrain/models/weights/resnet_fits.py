@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -43,14 +44,15 @@ def fit_resnet(shapes: Shapes, **unseen: Any) -> Fit | None:
         found = _resnet(shapes)
     if found is None:
         return None
-    factory, options = found
-    defaults = {key: p.default for key, p in inspect.signature(factory).parameters.items()}
+    module, name, options = found
+    defaults = {key: p.default for key, p in inspect.signature(getattr(module, name)).parameters.items()}
     options |= {key: value for key, value in unseen.items() if key in defaults and key not in options}
     differing = {key: value for key, value in options.items() if value != defaults[key]}
-    return factory.__name__, {**differing, **classes(shapes, "fc.weight")}
+    return name, {**differing, **classes(shapes, "fc.weight")}
 
 
-Found = tuple[Callable[..., nn.Module], dict[str, Any]]
+Found = tuple[ModuleType, str, dict[str, Any]]
+"""The module of a model, its function or class there, by the model's name, and options."""
 
 
 def _resnet(shapes: Shapes) -> Found | None:
@@ -61,19 +63,19 @@ def _resnet(shapes: Shapes) -> Found | None:
     options: dict[str, Any] = {"depth": depth, "width": shapes["conv1.weight"][0], **_nonlocals(shapes)}
     middle = shapes.get("layer1.0.conv2.weight", ())
     if "layer1.0.conv2.time.weight" in shapes:
-        return r2plus1d_resnet.r2plus1d_r50, options
+        return r2plus1d_resnet, "r2plus1d_r50", options
     if "layer1.0.conv2.depthwise.weight" in shapes or middle[1:] == (1, 3, 3, 3):
-        return csn.csn_r101, {**options, "kind": "ip" if not middle else "ir"}
+        return csn, "csn_r101", {**options, "kind": "ip" if not middle else "ir"}
     if len(middle) != 5:
         return None  # basic blocks, or a 2D net
     stem, times = shapes["conv1.weight"][2], _times(shapes, blocks)
     if stem == 5:
-        return i3d_resnet.i3d_r50, {**options, "temporal_kernels": _pattern(times, i3d_resnet.TIMES)}
+        return i3d_resnet, "i3d_r50", {**options, "temporal_kernels": _pattern(times, i3d_resnet.TIMES)}
     if stem != 1:
         return None
     if all(time == 1 for stage in times for time in stage):
-        return c2d_resnet.c2d_r50, options
-    return slow_resnet.slow_r50, {**options, "temporal_kernels": _pattern(times, slow_resnet.TIMES)}
+        return c2d_resnet, "c2d_r50", options
+    return slow_resnet, "slow_r50", {**options, "temporal_kernels": _pattern(times, slow_resnet.TIMES)}
 
 
 def _slowfast(shapes: Shapes) -> Found | None:
@@ -99,7 +101,7 @@ def _slowfast(shapes: Shapes) -> Found | None:
     }
     # alpha is in no tensor: published nets with 7 frames in a lateral convolution have 4, those with 5 have 8, but for
     # those of 101 layers, which have 4
-    return slowfast.slowfast_r50, {**options, "alpha": 8 if lateral[2] == 5 and depth != 101 else 4}
+    return slowfast, "slowfast_r50", {**options, "alpha": 8 if lateral[2] == 5 and depth != 101 else 4}
 
 
 def _x3d(shapes: Shapes) -> Found | None:
@@ -120,7 +122,7 @@ def _x3d(shapes: Shapes) -> Found | None:
     }
     if "fc1.weight" in shapes:
         options["features"] = shapes["fc1.weight"][0]
-    return x3d.x3d_m, options
+    return x3d, "x3d_m", options
 
 
 def _under(shapes: Shapes, path: str) -> Shapes:

@@ -78,8 +78,8 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def _as_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
+    if not isinstance(error, UnicodeEncodeError):  # read back
+        return codecs.lookup_error("surrogateescape")(error)
     found = error.object[error.start : error.end]
     whole = b"".join(bytes([ord(c) - 0xDC00]) if 0xDC80 <= ord(c) <= 0xDCFF else _code(c) for c in found)
     return whole, error.end
@@ -90,8 +90,8 @@ def _code(character: str) -> bytes:
 
 
 EXACT_NAMES = "vidtrain.exact_names"
-"""errors= of a CSV file: names are the bytes of the file system, as with surrogateescape, and any other text that UTF-8
-has not is written as its code, \\ud83d, instead of raising."""
+"""errors= of a file that holds names: they are the bytes of the file system, as with surrogateescape, when it is read,
+too. Any other text that UTF-8 has not is written as its code, \\ud83d, instead of raising."""
 codecs.register_error(EXACT_NAMES, _as_bytes)
 
 

@@ -94,6 +94,17 @@ def test_other_tools_read_them(videos: list[Path], written: Path) -> None:
     assert len(contents) == 3 * len(videos)
 
 
+def test_classes_of_any_name_but_those_of_two_lines(videos: list[Path], tmp_path: Path) -> None:
+    data = data_of(videos)
+    names = ("caf\udce9", *data.class_names[1:])
+    shard(replace(data, class_names=names), tmp_path / "out")
+    (tmp_path / "out" / "index.json").unlink()
+    assert shards(str(tmp_path / "out")).class_names == names
+    with pytest.raises(DataError, match=r"^class 'a\\nb': classes.txt has a name per line: rename it$"):
+        shard(replace(data, class_names=("a\nb", *data.class_names[1:])), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_written_twice_they_have_the_same_bytes(videos: list[Path], tmp_path: Path) -> None:
     for name in "ab":
         shard(data_of(videos), tmp_path / name)

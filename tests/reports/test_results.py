@@ -62,6 +62,13 @@ def test_what_a_test_writes_is_read_back(tmp_path: Path) -> None:
     assert not probabilities.flags.writeable
 
 
+def test_classes_of_any_name_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder's may be no UTF-8."""
+    monkeypatch.setitem(globals(), "NAMES", ["caf\udce9", *NAMES[1:]])
+    result = TestResult.read(written(tmp_path / "out"))
+    assert result.predictions()[0].labels == ("caf\udce9",)
+
+
 def test_several_classes_per_video(tmp_path: Path) -> None:
     result = TestResult.read(written(tmp_path / "out", several=True))
     rows = result.predictions()

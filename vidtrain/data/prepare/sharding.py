@@ -38,6 +38,7 @@ from vidtrain.data.settings import ShardConfig
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.runs.atomic import whole_file
 from vidtrain.tar_members import Member
+from vidtrain.terminal import EXACT_NAMES
 from vidtrain.types import BadVideo
 from vidtrain.untrusted_data import as_dataclass, is_below
 
@@ -124,6 +125,8 @@ def _all_planned(
 ) -> tuple[dict[str, list[str]], list[ShardJob], list[str]]:
     """The absolute paths of each split, all shards, and the videos that are not there. Makes the folder."""
     most = bytes_of(settings.size)
+    if broken := [name for name in data.class_names if name.splitlines() != [name]]:
+        raise DataError(f"class {broken[0]!r}: {CLASSES} has a name per line: rename it")
     paths = {split: [os.path.abspath(path) for path in m.paths] for split, m in data.splits.items()}  # noqa: PTH100
     sources = list(dict.fromkeys(path for own in paths.values() for path in own))
     check_output(output, sources, data)
@@ -242,7 +245,7 @@ def _record(
     data: VideoData, output: Path, paths: Mapping[str, list[str]], jobs: Sequence[ShardJob], made: int
 ) -> Sharded:
     """Write classes, report and index; `made` shards were written now."""
-    with whole_file(output / CLASSES, "w", encoding="utf-8") as file:
+    with whole_file(output / CLASSES, "w", encoding="utf-8", errors=EXACT_NAMES) as file:
         file.writelines(f"{name}\n" for name in data.class_names)
     where: dict[str, dict[str, tuple[ShardJob, Member]]] = {split: {} for split in data.splits}
     for job in jobs:

@@ -61,6 +61,14 @@ def test_what_it_says_becomes_a_content_and_a_network(tmp_path: Path) -> None:
         network(clips[:, :1])
 
 
+def test_classes_may_have_names_that_are_no_utf_8(tmp_path: Path) -> None:
+    names = ["caf\udce9", "喧嘩", "c"]
+    onnx.save_model(
+        model_of(**{SECTION: contract_text({**CONTENT, "class_names": names}, SHAPES)}), str(tmp_path / "m.onnx")
+    )
+    assert read_onnx(tmp_path / "m.onnx")["class_names"] == names
+
+
 def changed(**values: Any) -> str:
     return json.dumps({**json.loads(contract_text(CONTENT, SHAPES)), **values})
 

@@ -88,7 +88,8 @@ def contract_text(
         about[STATE] = [
             {**vars(one), "shape": list(one.shape), "start": "-inf" if one.start == -math.inf else 0} for one in state
         ]
-    return json.dumps(about, ensure_ascii=False)
+    text = json.dumps(about, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # names that are no UTF-8, as JSON has them: \udcff
 
 
 def _channels(name: str) -> str:

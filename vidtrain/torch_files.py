@@ -167,7 +167,8 @@ def _beyond_the_file(tensor: torch.Tensor) -> int:
         lambda: tensor.device.type == "cpu",
         lambda: not tensor.is_quantized,
         lambda: not tensor.is_nested,
+        lambda: not tensor.is_complex(),  # a network would take its real part
     ]
     if not all(fine() for fine in plain):
-        raise UnreadableError("holds a tensor that is sparse, quantised, nested or without numbers")
+        raise UnreadableError("holds a tensor that is sparse, quantised, nested, complex or without numbers")
     return max(0, tensor.numel() * tensor.element_size() - tensor.untyped_storage().nbytes())

@@ -35,7 +35,7 @@ MISTAKES = {
     "own choice": (["train", "experiment=my_videos"], r"no such experiment.*; a folder of your own is .* --config-dir"),
     "experiment": (
         ["data", "check", "experiment=my_videos"],
-        r"no key 'experiment': vidtrain train alone takes an experiment, .* data.root=\.\.\.\); allowed: action",
+        r"no key 'experiment': vidtrain train alone takes an experiment, .*data.root=\.\.\.\); allowed: action",
     ),
     "type": (["train", "trainer.epochs=many"], r"trainer.epochs: Value 'many' .* Integer"),
     "enum": (["train", "trainer.precision=bf61"], r"trainer.precision: Invalid value 'bf61', expected one of .*bf16"),

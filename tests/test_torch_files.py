@@ -102,7 +102,7 @@ def deep(depth: int) -> Any:
         (lambda: {"w": torch.zeros(2, dtype=torch.complex64)}, "nested, complex or without"),
         (lambda: torch.quantize_per_tensor(torch.zeros(1), 1.0, 0, torch.qint8), "sparse, quantised, nested"),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_content_that_is_more_than_the_file(

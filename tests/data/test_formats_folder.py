@@ -387,6 +387,22 @@ def test_folds_keep_groups_whole(tmp_path: Path) -> None:
     assert any("look grouped" in note for note in folder(tmp_path, folds=5).notes)
 
 
+def test_one_subject_is_left_out_though_not_all_show_every_class(tmp_path: Path) -> None:
+    shown = {"walk": "abcde", "rear": "ab", "jump": "c"}
+    make(tmp_path, *(f"{name}/{who}_{n}.mp4" for name, people in shown.items() for who in people for n in range(3)))
+    tested, notes = [], ""
+    for fold in range(5):
+        data = folder(tmp_path, group_by="(.)_", folds=5, fold=fold, val_fraction=0)
+        (who,) = {Path(path).name[0] for path in data.splits["test"].paths}
+        assert who not in {Path(path).name[0] for path in data.splits["train"].paths}
+        tested.append(who)
+        notes += "".join(f"{who}: {note}; " for note in data.notes)
+    assert sorted(tested) == list("abcde")
+    assert "a: test: no video of jump in fold" in notes
+    assert "c: test: jump cannot be learned: all videos of the class are in fold" in notes
+    assert "d: test: no video of jump, rear in fold" in notes
+
+
 def test_folds_of_a_set_with_splits_are_refused(tmp_path: Path) -> None:
     for split in ("train", "test"):
         make(tmp_path, *clips(f"{split}/a", 6), *clips(f"{split}/b", 6))
@@ -409,7 +425,7 @@ FOLDS: dict[str, tuple[list[str], dict[str, object], str]] = {
     "few groups": (
         [f"{name}/p{n % 4}_{n}.mp4" for name in "ab" for n in range(12)],
         {"group_by": r"p\d"},
-        r"folds=5: these classes have fewer groups: a \(4\), b \(4\); .*set data.folds=4 or less",
+        r"folds=5: 4 groups in all, and each fold tests one or more: set data.folds=4 or less",
     ),
 }
 

@@ -95,6 +95,11 @@ def _cut(
         lacking = classes_with(
             (count_classes(train, class_names) > 0) & (count_classes(held, class_names) == 0), class_names
         )
+        unknown = classes_with(
+            (count_classes(train, class_names) == 0) & (count_classes(held, class_names) > 0), class_names
+        )
+        if folded and unknown:
+            notes.append(f"{split}: {some(unknown)} cannot be learned: all videos of the class are in fold {cut.fold}")
         if lacking and folded:
             notes.append(f"{split}: no video of {some(lacking)} in fold {cut.fold}: their groups are in others")
         elif lacking:
@@ -119,19 +124,22 @@ def _fold(
     """(the other folds, the fold that is asked for).
 
     Raises:
-        DataError: a class has fewer groups than there are folds.
+        DataError: there are fewer groups than folds; without groups, fewer videos of a class.
     """
     assert cut.folds is not None
-    unit = "videos" if names is None else "groups"
     groups: Sequence[str] = list(train.paths) if names is None else names
-    strata = strata_of(train).tolist()
-    count = Counter(label for label, _ in set(zip(strata, groups, strict=True)) if label >= 0)
-    few = [f"{class_names[label]} ({n})" for label, n in sorted(count.items()) if n < cut.folds]
-    if len(set(groups)) < cut.folds or few:
-        fewest = min([len(set(groups)), *count.values()])
-        which = f"these classes have fewer {unit}: {some(few)}" if few else f"{len(set(groups))} {unit} in all"
-        fix = f"set data.folds={fewest} or less" if fewest >= 2 else "add videos, or remove the class"
-        raise DataError(f"{root}: folds={cut.folds}: {which}; each fold has to test every class: {fix}")
+    total, why, fix = len(set(groups)), "", "give more videos"
+    if total < cut.folds:
+        why = f"{total} {'videos' if names is None else 'groups'} in all, and each fold tests one or more"
+        fewest = total
+    elif names is None:  # whole subjects are another matter: not all of them show all there is
+        count = Counter(label for label in strata_of(train).tolist() if label >= 0)
+        few = [f"{class_names[label]} ({n})" for label, n in sorted(count.items()) if n < cut.folds]
+        why = f"these classes have fewer videos: {some(few)}; each fold has to test every class" if few else ""
+        fewest, fix = min(count.values(), default=0), "add videos, or remove the class"
+    if why:
+        fix = f"set data.folds={fewest} or less" if fewest >= 2 else fix
+        raise DataError(f"{root}: folds={cut.folds}: {why}: {fix}")
     folds = assign_folds(train, cut.folds, cut.split_seed, names)
     kept = replace(train.take(np.flatnonzero(folds != cut.fold)), missing=train.missing)
     return kept, train.take(np.flatnonzero(folds == cut.fold))

@@ -112,6 +112,10 @@ def error_line(done: subprocess.CompletedProcess[str] | Done) -> str:
 
 
 def own_threads() -> set[threading.Thread]:
-    """What runs in this process, but for the listeners of its worker processes: those outlive a run, and are replaced
-    at any moment when one of them dies."""
-    return {thread for thread in threading.enumerate() if not thread.name.startswith(LISTENER)}
+    """What runs in this process, but for the listeners of its worker processes, which outlive a run and are replaced at
+    any moment when one of them dies, and for timers that are cancelled and about to end."""
+
+    def over(thread: threading.Thread) -> bool:
+        return isinstance(thread, threading.Timer) and thread.finished.is_set()
+
+    return {t for t in threading.enumerate() if not (t.name.startswith(LISTENER) or over(t))}

@@ -50,7 +50,7 @@ def test_training(tiny: list[str], call: Call, made: dict[str, dict[str, Any]]) 
     )
     clips, loader, step = (made[name] for name in ("TrainClips", "TrainLoader", "TrainingStep"))
     task = step["args"][2]
-    assert (task.objective.label_smoothing, [alpha for _, alpha in task.objective._mixes]) == (0.2, [0.3, 0.4])
+    assert (task.criterion.label_smoothing, [alpha for _, alpha in task.criterion._mixes]) == (0.2, [0.3, 0.4])
     assert (task.multi_label, len(task.class_names)) == (False, 8)
     parts = clips["args"][1]
     assert (clips["seed"], parts.sampler.clips_per_video, parts.sampler.class_balance) == (7, 2, 0.5)
@@ -78,11 +78,11 @@ def test_corrections_for_unequal_classes(tiny: list[str], call: Call, made: dict
     corrections = ["task.class_weights={move_left: 3}", "task.focal_gamma=1.5", "task.logit_adjust=0.5"]
     call("train", *tiny, *corrections, "trainer.epochs=1", "trainer.max_batches=1", "run_dir=run", "eval.clips=1")
     task = made["TrainingStep"]["args"][2]
-    weights, offsets = task.objective._weights, task.objective._offsets
+    weights, offsets = task.criterion._weights, task.criterion._offsets
     # eight classes of two videos each
     assert weights[task.class_names.index("move_left")].item() == pytest.approx(3 / ((3 + 7) / 8))
     assert offsets.tolist() == pytest.approx([0.5 * math.log(1 / 8)] * 8)
-    assert task.objective.focal_gamma == 1.5
+    assert task.criterion.focal_gamma == 1.5
 
 
 def test_tune(tiny: list[str], call: Call, made: dict[str, dict[str, Any]], tmp_path: Path) -> None:

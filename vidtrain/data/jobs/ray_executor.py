@@ -1,8 +1,9 @@
 """Work over many files on a Ray cluster.
 
 A task of Ray has a few files, which it works at one after the other in a process that can be killed, as is done on one
-machine (`pool`); what came of each comes back as soon as it is there. A worker or a node that dies takes with it the
-file it had in hand; the rest of its files, that one first, go to another.
+machine (`pool`); what came of each comes back as soon as it is there. When a worker or a node dies, the first of its
+files that has not come back goes to another by itself, then the rest: it may have been read, and its result be lost, so
+a file is blamed for no death but of workers that had nothing else.
 
 What is sent are functions of this package by their names, and their arguments: vidtrain has to be installed on every
 node, in the same version, and the nodes have to see the same folders.
@@ -147,19 +148,24 @@ class _Tasks:
     """The tasks of a run.
 
     begin: gives Ray a task for some rows of the items. waiting: rows of tasks to be given. running: the rows that are
-    still to come, in their order, by task. died: how often a worker has died at a row.
+    still to come, in their order, by task. alone: the tasks that were given a single row. died: how often a worker has
+    died that had a row alone.
     """
 
     ray: Any
     begin: Callable[[Sequence[int]], Any]
     waiting: deque[list[int]] = field(default_factory=deque)
     running: dict[Any, list[int]] = field(default_factory=dict)
+    alone: set[Any] = field(default_factory=set)
     died: Counter[int] = field(default_factory=Counter)
 
     def start(self, most: int) -> None:
         while self.waiting and len(self.running) < most:
             rows = self.waiting.popleft()
-            self.running[self.begin(rows)] = rows
+            task = self.begin(rows)
+            self.running[task] = rows
+            if len(rows) == 1:
+                self.alone.add(task)
 
     def wait(self, deaths: int) -> Iterator[Outcome[Any]]:
         """What comes next: one or more, where there are more."""
@@ -177,20 +183,22 @@ class _Tasks:
                 raise _cause(error) from error
             except self.ray.exceptions.RayError:
                 del self.running[task]
-                yield from self._again(rows, deaths)
+                yield from self._again(rows, deaths, alone=task in self.alone)
             else:
                 row = rows.pop(0)
                 yield replace(outcome, index=row)
 
-    def _again(self, rows: list[int], deaths: int) -> Iterator[Outcome[Any]]:
-        """A worker has died, at the first of its rows that has not come; or at its end, where all have."""
-        if not rows:
-            return
-        self.died[rows[0]] += 1
-        if self.died[rows[0]] > deaths:
-            yield Outcome(rows.pop(0), None, f"{deaths + 1} workers of the cluster died while they read it", "crash")
-        if rows:
-            self.waiting.appendleft(rows)
+    def _again(self, rows: list[int], deaths: int, *, alone: bool) -> Iterator[Outcome[Any]]:
+        """A worker has died, before these of its rows have come; at its end, where there are none."""
+        if not alone:
+            self.waiting.extendleft(part for part in (rows[1:], rows[:1]) if part)
+        elif rows:
+            self.died[rows[0]] += 1
+            if self.died[rows[0]] > deaths:
+                said = f"{deaths + 1} workers of the cluster died while they read it"
+                yield Outcome(rows[0], None, said, "crash")
+            else:
+                self.waiting.appendleft(rows)
 
     def cancel(self) -> None:
         for task in self.running:

@@ -59,12 +59,16 @@ def parallel(
     options = inspect.signature(nn.parallel.DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"  # before torch 2.15
     own_buffers: dict[str, Any] = {name: False}
+    # After its first step DDP puts gradients into another order in memory, unless it looks for unused ones. The sums of
+    # three processes and more are rounded by that order: a resumed run, whose first step is later, has other weights.
+    exact = world.size > 2 and (device.type == "cpu" or torch.are_deterministic_algorithms_enabled())
+    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified in DDP constructor, but did")
     return nn.parallel.DistributedDataParallel(
         model,
         device_ids=[device.index or 0] if device.type == "cuda" else None,
         **own_buffers,
         gradient_as_bucket_view=True,
-        find_unused_parameters=getattr(model, "trains_in_turn", False),
+        find_unused_parameters=exact or getattr(model, "trains_in_turn", False),
     )
 
 

@@ -408,6 +408,7 @@ def damages() -> list[tuple[Kind, str, str]]:
 
 def run(what: str, folder: Path, step: int) -> Iterator[dict[str, Any]]:
     reader = PyAVReader()
+    folder.mkdir(parents=True, exist_ok=True)
     jobs: list[Any] = (encodes() if what == "sound" else damages())[::step]
     for kind, content, *rest in jobs:
         report: dict[str, Any] = {"kind": kind.name, "content": content}

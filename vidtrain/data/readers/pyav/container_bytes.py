@@ -12,6 +12,7 @@ from typing import BinaryIO, Final
 
 from vidtrain.tar_members import open_bytes
 
+_BOX: Final = struct.Struct(">I4s")
 _MP4_STARTS: Final = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
 _MATROSKA_START: Final = b"\x1a\x45\xdf\xa3"
 _MATROSKA_PROJECTION: Final = b"\x76\x70"  # the element that may hold a rotation
@@ -61,7 +62,7 @@ def movie_box(file: BinaryIO) -> bytes | None:
     offset, end = 0, file.seek(0, 2)
     while offset + 8 <= end:
         file.seek(offset)
-        size, kind, header = *struct.unpack(">I4s", file.read(8)), 8
+        size, kind, header = *_BOX.unpack(file.read(8)), 8
         if size == 1:  # the real size follows, in 64 bits
             extended = file.read(8)
             if len(extended) < 8:
@@ -79,9 +80,9 @@ def movie_box(file: BinaryIO) -> bytes | None:
 
 def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(type, content) of the boxes that lie side by side in `data`."""
-    offset = 0
-    while offset + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, offset)
+    offset, last = 0, len(data) - 8
+    while offset <= last:
+        size, kind = _BOX.unpack_from(data, offset)
         if size < 8:
             return
         yield kind, data[offset + 8 : offset + size]

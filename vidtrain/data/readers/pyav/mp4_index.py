@@ -48,7 +48,8 @@ def read_index(file: OpenFile) -> Index | None:
     dts, positions, sizes, flags = file.entries("timestamp", "pos", "size", "flags")
     if not len(dts) or len(offsets) != len(dts):
         return None
-    if file.stream.codec_context.has_b_frames and (np.diff(dts + offsets) > 0).all():
+    pts = dts + offsets + max(0, -int(offsets.min()))
+    if file.stream.codec_context.has_b_frames and (pts[1:] > pts[:-1]).all():
         return None  # the times may be made up in file order
     key, steps = flags & _KEYFRAME > 0, dts[1:] - dts[:-1]
     if (steps <= 0).any() or stuck(steps, file.stream.time_base or Fraction(1)).any():
@@ -63,7 +64,6 @@ def read_index(file: OpenFile) -> Index | None:
         worth = {n: test(_head(data, int(positions[n]))) for n in keys.tolist()}
     if not all(mark is Worth.PROVEN for mark in worth.values()):
         key = np.array(true_keyframes(worth.get(n) for n in range(len(key))))
-    pts = dts + offsets + max(0, -int(offsets.min()))
     first = next(file.packets(), None)
     if first is None or (first.pts, first.dts, first.pos) != (pts[0], dts[0], positions[0]):
         file.reopen()
@@ -78,10 +78,10 @@ def _head(file: BinaryIO, at: int) -> bytes:
 
 def _offsets(moov: bytes, track: int) -> Longs | None:
     """What to add to each dts of a track; None for anything but a plain table and at most one edit."""
-    found = dict(boxes(moov))
-    if b"mvex" in found:  # in fragments
+    movie = list(boxes(moov))
+    if any(kind == b"mvex" for kind, _ in movie):  # in fragments
         return None
-    for kind, trak in boxes(moov):
+    for kind, trak in movie:
         parts = dict(boxes(trak)) if kind == b"trak" else {}
         header = parts.get(b"tkhd", b"")
         at = 20 if header[:1] == b"\1" else 12

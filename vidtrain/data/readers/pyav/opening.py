@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from vidtrain.data.readers.pyav.container_bytes import Glance, glance
 from vidtrain.errors import VideoError
-from vidtrain.tar_members import size_of, stretch_of
+from vidtrain.tar_members import stretch_of
 
 # Only local files, and parts of them: a text file called .mp4 may be a playlist, and FFmpeg would follow the addresses
 # in it.
@@ -176,12 +176,13 @@ def packet_of(data: bytes | bytearray) -> Packet[Any]:
 def _look(path: str) -> tuple[Glance, bytes | None]:
     """The mistakes that need no video library to find."""
     try:
-        found = Path(stretch_of(path).file).stat()
+        stretch = stretch_of(path)
+        found = Path(stretch.file).stat()
         if stat.S_ISDIR(found.st_mode):
             raise VideoError(path, "is a folder, not a video file")
         if not stat.S_ISREG(found.st_mode):
             raise VideoError(path, "is not a regular file")
-        if size_of(path) == 0:
+        if (found.st_size if stretch.size is None else stretch.size) == 0:
             raise VideoError(path, "the file is empty")
         seen, movie = glance(path)
     except FileNotFoundError:

@@ -321,8 +321,9 @@ def test_what_the_refused_ones_are_changed_from(tmp_path: Path, name: str) -> No
     assert rows(read(tmp_path, annotations=str(tmp_path / name))) == [("a.mp4", 1.0, 2.0, "walk")]
 
 
-def test_a_comma_between_semicolons_is_a_decimal_point(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("video;start;end;label\na.mp4;1,250;2,5;w\n")
+@pytest.mark.parametrize(("separator", "end"), [(";", "2,500"), ("\t", "2,5"), ("\t", "0:02,500")])
+def test_a_comma_that_can_be_no_thousand_is_a_decimal_point(tmp_path: Path, separator: str, end: str) -> None:
+    (tmp_path / "x.csv").write_text(f"video;start;end;label\na.mp4;1,250;{end};w\n".replace(";", separator))
     assert rows(read(tmp_path, annotations=str(tmp_path / "x.csv"))) == [("a.mp4", 1.25, 2.5, "w")]
 
 
@@ -374,7 +375,8 @@ def test_a_comma_between_semicolons_is_a_decimal_point(tmp_path: Path) -> None:
             'video,start,end,label\na.mp4,900,"1,000",walk\n',
             "x.csv:2: got 'a.mp4,900,1,000,walk', expected 1000 or 1.000 instead of '1,000', which may be either",
         ),
-        ("x.tsv", "video\tstart\tend\tlabel\na.mp4\t1,250\t2,5\tw\n", "expected 1250 or 1.250 instead of '1,250'"),
+        ("x.tsv", "video\tstart\tend\tlabel\na.mp4\t1,250\t2\tw\n", "expected 1250 or 1.250 instead of '1,250'"),
+        ("x.tsv", "video\tstart\tend\tlabel\na\t1,250\t2,5\tw\na\t1.5\t2\tw\n", "expected 1250 or 1.250 instead"),
         (
             "x.tsv",  # the first line labels nothing, so that its time is nobody's mistake
             "Begin Time - ss.msec\tEnd Time - ss.msec\twalk\n1,250\t2,5\t\n3\ttwo\tyes\n",

@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ MOST_BYTES: Final = 1 << 29
 """Of an annotation file: the 200,000 segments of the largest public sets take 60 MB as JSON."""
 _CLOCK: Final = re.compile(r"(?:(\d{1,9}):(?=[0-5]?\d:))?(\d{1,9}):([0-5]?\d(?:[.,]\d+)?)")
 THOUSANDS: Final = re.compile(r"[1-9]\d{0,2},\d{3}")
+WITH_COMMA, WITH_POINT = re.compile(r"[\d:]*\d,\d+"), re.compile(r"[\d:]*\d\.\d+")
 NO_LENGTH: Final = "have no length"
 POINTS: Final = "are single points in time"
 
@@ -98,6 +100,13 @@ class Annotations:
         else:
             self.found.append(Annotation(video, start, end, label, place, frames, subset))
         return True
+
+
+def has_decimal_commas(cells: Sequence[str]) -> bool:
+    """Whether the times of a file tell what their commas are: one is like 2,5, which is no thousand, and none has a
+    point."""
+    commas = list(filter(WITH_COMMA.fullmatch, cells))
+    return not all(map(THOUSANDS.fullmatch, commas)) and not any(map(WITH_POINT.fullmatch, cells))
 
 
 def seconds_of(value: Any) -> float | None:

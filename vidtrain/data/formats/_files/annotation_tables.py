@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from vidtrain.data.formats._files.annotation_record import POINTS, Annotations, Toggles
+from vidtrain.data.formats._files.annotation_record import POINTS, Annotations, Toggles, has_decimal_commas
 from vidtrain.data.formats._files.column_names import (
     DURATION,
     END,
@@ -60,7 +60,6 @@ def read_annotation_table(into: Annotations, columns: TableColumns) -> None:
         _read_thumos(into, lines)
         return
     header, *fields = cut_csv(path, lines, SEPARATORS[kind])
-    into.decimal_comma = kind == "semicolon"  # a table is cut at these where the comma is in its numbers
     names, places = [plain_name(cell) for cell in header], [number for number, _ in lines]
     if kind == "tab" and _elan_times(header):
         _read_elan(into, [header, *fields], places)
@@ -72,9 +71,13 @@ def read_annotation_table(into: Annotations, columns: TableColumns) -> None:
         else:
             into.wrong(number, line, f"{len(names)} fields, as in the header")
     at = _Positions(path, names, columns)
+    time = at.of(("time",))
+    times = [cells[n].strip() for n in (at.start, at.end, at.duration, time) if n is not None for _, cells in rows]
+    # a table is cut at semicolons where the comma is in its numbers
+    into.decimal_comma = kind == "semicolon" or has_decimal_commas(times)
     if at.actions is not None:
         _read_charades(into, rows, at)
-    elif (time := at.of(("time",))) is not None and (status := at.status(rows)) is not None:
+    elif time is not None and (status := at.status(rows)) is not None:
         _read_boris(into, rows, at, time, status)
     elif at.start is None and _is_frame_wise(rows):
         _read_frame_wise(into, header, rows)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vidtrain.data.formats._files.annotation_record import THOUSANDS, seconds_of
+from vidtrain.data.formats._files.annotation_record import THOUSANDS, WITH_COMMA, WITH_POINT, seconds_of
 from vidtrain.data.formats._files.column_files import Columns
 from vidtrain.data.formats._files.column_names import (
     DURATION,
@@ -20,7 +20,6 @@ from vidtrain.data.formats._files.column_names import (
 from vidtrain.data.formats._files.text_files import BadRows
 
 _FIRST = 100  # rows in which a column that nobody named has to hold numbers
-_COMMA, _POINT = re.compile(r"[\d:]*\d,\d+"), re.compile(r"[\d:]*\d\.\d+")
 _NO = "data.start_column='' takes whole videos"
 
 
@@ -125,11 +124,11 @@ def _with_points(columns: Columns, keys: Sequence[str], bad: BadRows) -> Columns
     """The same with points for decimal commas; a cell with the one among cells with the other goes to `bad`, and one
     like 1,500, which may be 1500 as well, unless a cell such as 1,5 or semicolons between the cells tell."""
     cells = [(row, key, cell) for key in keys for row, cell in enumerate(columns.text(key))]
-    commas = [one for one in cells if _COMMA.fullmatch(one[2])]
+    commas = [one for one in cells if WITH_COMMA.fullmatch(one[2])]
     if not commas:
         return columns
     row, key, cell = min(commas)
-    if points := [one for one in cells if _POINT.fullmatch(one[2])]:
+    if points := [one for one in cells if WITH_POINT.fullmatch(one[2])]:
         row, key, cell = max(min(commas), min(points))
         columns.bad(bad, row, key, f"seconds with a point or with a comma throughout, not {cell!r} among others")
     elif not columns.semicolons and all(THOUSANDS.fullmatch(cell) for *_, cell in commas):

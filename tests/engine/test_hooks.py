@@ -330,6 +330,7 @@ def test_a_run_of_a_sweep_writes_its_validations_and_ends_when_it_is_asked_to(
     lines = [json.loads(line) for line in (tmp_path / VALIDATIONS).read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]
     assert all(line["primary"] == line["top1"] >= 0 and line["loss"] > 0 for line in lines)
+    assert [line["scored"] for line in lines] == [24, 24]
     updates = training.progress.update
     assert updates == 2 * len(training.clips) + 1  # the first one after it was asked
     assert load_checkpoint(tmp_path / "best.pt")["epoch"] in (1, 2)

@@ -158,7 +158,7 @@ def finished(folder: Path, top1: float, gmac: float, **more: object) -> None:
     folder.mkdir(parents=True)
     result = {"summary": {}, "test": {"top1": 0.3}, "val": {"top1": top1}, "primary": "top1", "best_epoch": 2}
     (folder / "result.json").write_text(json.dumps({**result, "gmac": gmac, "checkpoint": "", **more}))
-    lines = [{"epoch": epoch, "primary": top1, "loss": 1 / epoch} for epoch in (1, 2, 3)]
+    lines = [{"epoch": epoch, "primary": top1, "loss": 1 / epoch, "scored": 40} for epoch in (1, 2, 3)]
     (folder / VALIDATIONS).write_text("".join(f"{json.dumps(line)}\n" for line in lines) + '{"epoch": 4, "lo')
 
 
@@ -166,7 +166,7 @@ def test_objectives_are_read_from_what_a_run_wrote(tmp_path: Path) -> None:
     finished(tmp_path / "a", 0.5, 2.0)
     assert values_of(tmp_path / "a", ["primary", "top1", "loss", "gmac", "test.top1"]) == [0.5, 0.5, 0.5, 2.0, 0.3]
     assert list(validations(tmp_path / "a")) == [1, 2, 3]
-    with pytest.raises(ConfigError, match=r"the run has no 'top2'; it has primary, loss, top1, gmac, test\.top1$"):
+    with pytest.raises(ConfigError, match=r"no .top2.; it has primary, loss, scored, top1, gmac, test\.top1$"):
         values_of(tmp_path / "a", ["top2"])
     finished(tmp_path / "b", 0.5, 2.0, val=None)
     (tmp_path / "b" / VALIDATIONS).unlink()
@@ -229,7 +229,7 @@ def test_the_copy_for_optuna_is_in_a_folder_of_any_name_and_waits_for_no_other_p
 def test_a_search_for_what_no_run_has_ends_with_the_first_one(tmp_path: Path) -> None:
     source = source_in(tmp_path, SweepConfig(), objectives=[("top2", "maximize")])
     finished(tmp_path / "0_run", 0.5, 1)
-    with pytest.raises(ConfigError, match=r"^sweep.objectives: the run has no 'top2'; it has primary, loss, top1"):
+    with pytest.raises(ConfigError, match=r"^sweep.objectives: the run has no .top2.; it has primary, loss,"):
         source.over(SweepRun(0, "0_run", {}), RunState.finished)
     with pytest.raises(ConfigError, match=r"no 'top2'"):  # continued as it was
         source_in(tmp_path, SweepConfig(), objectives=[("top2", "maximize")])
@@ -274,7 +274,7 @@ def test_the_best_run_says_how_sure_it_is_and_which_are_as_good(
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         runs = [SweepRun(n, f"{n}_run", {option: str(n)}) for n in range(len(shares))]
         for run, share in zip(runs, shares, strict=True):
-            finished(folder / run.folder, share, 1.0, videos={"val": 40}, **more)
+            finished(folder / run.folder, share, 1.0, videos={"val": 45}, **more)
         write_files(SweepRecord(folder, "grid", {}, {}, [(name, "maximize")], runs))
         return (folder / "sweep.md").read_text().replace("\\", "").replace(str(folder), "DIR")
 

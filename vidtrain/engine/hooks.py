@@ -205,8 +205,9 @@ class SweptRun(Hook):
 
     def on_validation(self, trainer: Training, scores: Scores) -> None:
         if trainer.world.is_main:
-            values = scores.summary()
-            line = json.dumps({"epoch": trainer.progress.epoch, "primary": values[scores.primary], **values})
+            values, scored = scores.summary(), len(scores.predictions)
+            found = {"primary": values[scores.primary], **values, "scored": scored}
+            line = json.dumps({"epoch": trainer.progress.epoch, **found})
             with (self.folder / VALIDATIONS).open("a", encoding="utf-8") as file:
                 file.write(f"{line}\n")
 

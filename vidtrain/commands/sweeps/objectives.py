@@ -90,8 +90,8 @@ def interval_of(folder: Path, name: str) -> ObjectiveInterval | None:
         return ObjectiveInterval(low, high, f"{found['count']} {found['over']}")
     known = _known(result, validations(folder)) if result else {}
     metric = result.get("primary", "") if metric == PRIMARY else metric
-    videos = result.get("videos", {}).get("val", 0)
-    if metric not in _SHARES or name not in known or not videos or not 0 <= known[name] <= 1:
+    videos = int(known.get("scored", 0))  # without those that cannot be read
+    if metric not in _SHARES or name not in known or videos < 1 or not 0 <= known[name] <= 1:
         return None
     low, high = share_interval(known[name], videos)
     return ObjectiveInterval(low, high, counted(videos, "video"))

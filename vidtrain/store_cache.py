@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
@@ -35,6 +36,7 @@ from vidtrain.runs.atomic import settle
 from vidtrain.tar_members import stretch_of
 
 _KEPT: Final = 0.9  # share of the size that is left when files are deleted
+_SKEW: Final = 60 * 10**9  # nanoseconds that the clock of a file server may be ahead of this machine's
 _THREADS: Final = 8  # files that a process fetches at a time ahead of their use
 _MOST_AHEAD: Final = 1 << 26  # bytes of members that are fetched ahead, since they are held in memory meanwhile
 _UNKNOWN: Final = 1 << 23  # bytes that a whole file counts as, whose size nobody has asked for
@@ -201,11 +203,13 @@ class Cache:
 
     def _shrink(self) -> int:
         """Delete what was not used for the longest time, where all together is too large; returns the room left."""
-        found = []
+        found, soon = [], time.time_ns() + _SKEW
         for file in (self.folder / "files").glob("*/*"):
             with suppress(OSError):  # deleted by somebody else
                 status = file.stat()
-                found.append((status.st_mtime_ns, status.st_size, file))
+                used = status.st_mtime_ns
+                # behind what was fetched just now, where the clock was ahead before
+                found.append((used if used < soon else 0, status.st_size, file))
         total = sum(size for _, size, _ in found)
         if total > self.most:
             for _, size, file in sorted(found)[:-1]:  # never the one that was fetched just now

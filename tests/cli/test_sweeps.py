@@ -73,10 +73,12 @@ def test_a_grid_goes_on_where_it_was_cut_and_may_grow(tiny: list[str], call: Cal
     [
         (["hydra.sweep.subdir=a/${hydra.job.num}"], "hydra.sweep.subdir=a/0: expected a name of its own"),
         (["hydra.sweep.subdir=x", "hydra/sweeper=optuna"], "hydra.sweep.subdir=x: expected a name of its own"),
+        (["optimizer.lr=1", "hydra.sweep.subdir=sweep.json"], "hydra.sweep.subdir=sweep.json: expected a name of its"),
+        (["sweep.space={optimizer: {lr: 1}, a: [2]}"], "sweep.space: optimizer.lr: expected a text in Hydra's grammar"),
         (["hydra.sweep.dir=/proc/s"], "/proc/s: this folder cannot be made: give another"),
     ],
 )
-def test_folders_that_cannot_be_are_refused_before_the_first_run(
+def test_folders_and_spaces_that_cannot_be_are_refused_before_the_first_run(
     given: list[str], shown: str, tiny: list[str], call: Call, tmp_path: Path
 ) -> None:
     command = ["train", "-m", *tiny, "optimizer.lr=0.1,0.2"]

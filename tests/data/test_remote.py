@@ -142,13 +142,14 @@ def test_another_index_of_the_same_names_is_fetched(local: Path, tmp_path: Path)
     assert shards(ROOT).splits["train"].labels.tolist() == [1, 0, 1, 0]
 
 
-def test_what_was_not_used_for_longest_makes_room(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("first", [1000, 4_000_000_000], ids=["past", "of a clock that was ahead"])
+def test_what_was_not_used_for_longest_makes_room(cache: Path, monkeypatch: pytest.MonkeyPatch, first: int) -> None:
     paths = list(shards(ROOT).splits["train"].paths)
     size = max(int(path.partition("+")[2].partition("/")[0]) for path in paths)
     monkeypatch.setenv("VIDTRAIN_CACHE_GB", str(3.2 * size / 1e9))  # room for three of them, 0.9 of it for two
     own = Cache.of_this_machine()
     for age, path in enumerate(paths[:3]):
-        os.utime(own.fetch(path), (1000 + age, 1000 + age))
+        os.utime(own.fetch(path), (first + age, first + age))
     own.fetch(paths[0])  # used again
     own.fetch(paths[3])
     names = {path: own.fetch(path) for path in (paths[0], paths[3])}

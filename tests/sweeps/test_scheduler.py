@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,8 +51,9 @@ class Clock:
             way = self.ways[number].pop(0) if self.ways.get(number) else "done"
             if way == "done":
                 finish(folder)
-            elif way == "saved":
+            elif way == "saved":  # at an earlier time, each time
                 (folder / "last.pt").touch()
+                os.utime(folder / "last.pt", (1e9 - self.now, 1e9 - self.now))
             reason = {"done": "", "silent": ""}.get(way, way)
             found.append(Ended(number, way in ("cut", "saved"), reason, mistake=way.startswith("model=")))
         return found
@@ -163,12 +165,12 @@ def test_a_failed_run_is_tried_again_by_a_sweep_that_goes_on(tmp_path: Path) -> 
 
 def test_a_run_that_is_killed_is_continued_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduling, "_MOST_CUTS", 3)
-    ways = {0: ["cut", "cut", "done"], 1: ["cut"] * 9}
-    record, clock = record_in(tmp_path), Clock(1, [1, 1], ways)
-    source = Proposals(record, 2)
+    ways = {0: ["cut", "cut", "done"], 1: ["cut"] * 9, 2: ["saved"] * 4}
+    record, clock = record_in(tmp_path), Clock(1, [1, 1, 1], ways)
+    source = Proposals(record, 3)
     work(record, source, clock)
-    assert source.told == [(0, "finished"), (1, "failed")]
-    assert [n for _, n in clock.started] == [0] * 3 + [1] * 3
+    assert source.told == [(0, "finished"), (1, "failed"), (2, "finished")]
+    assert [n for _, n in clock.started] == [0] * 3 + [1] * 3 + [2] * 5
     assert "3 times without another checkpoint" in (tmp_path / "1_run" / FAILURE).read_text()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from vidtrain.commands.sweeps import search_space as spaces
 from vidtrain.commands.sweeps.search_space import Axis, read_space
@@ -66,6 +67,19 @@ def test_values_of_a_yaml_are_texts_of_the_grammar_or_lists_and_the_command_line
     assert math.isinf(space.size())
 
 
+@pytest.mark.parametrize(
+    "value", ["", " a", "it's", 'a "b"', "1", "null", "True", "a,b", "[x]", "interval(0,1)", "\\'", 1, None]
+)
+def test_a_value_of_a_list_arrives_as_it_is(value: object) -> None:
+    parser = OverridesParser.create()
+    [one] = read_space([], {"x": [value, [value], {"k": value}]}).axes
+    assert one.values is not None
+    assert [parser.parse_override(f"x={text}").value() for text in one.values] == [value, [value], {"k": value}]
+    if isinstance(value, str):
+        [one] = read_space([], {"x": [value]}).axes
+        assert [parser.parse_override(f"x={text}").value() for text in one.values or ()] == [value]
+
+
 def test_values_are_what_was_meant_not_what_adding_up_leaves() -> None:
     assert axis("range(0,1,0.3)").values == ("0.0", "0.3", "0.6", "0.9")
     assert axis("range(1,0,-0.3)").values == ("1.0", "0.7", "0.4", "0.1")
@@ -97,6 +111,8 @@ def test_a_space_of_a_yaml_that_is_none(values: object) -> None:
         ("x=range(0,10000000000)", r"more than 1000 values; interval\(LOW, HIGH\) needs no list"),
         ("x=range(0,1,0)", r"^x=range\(0,1,0\): expected numbers, and a step other than 0$"),
         ("x=range(nan,1,1)", r"^x=range\(nan,1,1\): expected numbers, and a step other than 0$"),
+        ("x=interval(1,2),3", r"^x=interval\(1,2\),3: an interval or a range must be all of the value$"),
+        ("x=[1,{a:range(1,3)}]", "an interval or a range must be all of the value"),
         ("sweep.trials=1,2", "sweep.trials=1,2: is not an option to vary: give one value"),
         ("resume=auto,null", "resume=auto,null: is not an option to vary"),
         ("run_dir=a,b", "run_dir=a,b: is not an option to vary"),

@@ -38,7 +38,7 @@ _THE_DISK = (
 _OF_EVERY_MODEL = tuple(
     f"model.{key}" for key in ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
 )
-_OF_ANY_KEYS = ("live.options",)
+_OF_ANY_KEYS = ("live.options", "sweep.space")
 """Sections that no schema lists the keys of."""
 _NO_GROUPS = ("eval", "trainer")
 """Sections of a checkpoint that commands have whose groups do not name them."""
@@ -196,7 +196,7 @@ def _data_action(overrides: list[str]) -> list[str]:
 
 
 def _no_schema_lists(key: str) -> bool:
-    return key in _OF_EVERY_MODEL or key in _OF_ANY_KEYS or key.rpartition(".")[0] in _OF_ANY_KEYS
+    return key in _OF_EVERY_MODEL or any(f"{key}.".startswith(f"{section}.") for section in _OF_ANY_KEYS)
 
 
 def _add_below_checkpoint(override: str, sections: Sequence[str]) -> str:

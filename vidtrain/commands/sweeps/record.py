@@ -22,10 +22,12 @@ from vidtrain.ranges import Choice
 from vidtrain.reports.results import read_result
 from vidtrain.reports.table import counted
 from vidtrain.runs.atomic import whole_file
-from vidtrain.runs.sole_writer import is_held
+from vidtrain.runs.sole_writer import LOCK, is_held
 from vidtrain.untrusted_data import read_json
 
 _FORMAT: Final = 1
+_FILES: Final = (RECORD, "sweep.csv", "sweep.md", "sweep.png", "table.txt", "study.db", "multirun.yaml", LOCK)
+"""What is written beside the folders of the runs."""
 
 
 class RunState(Choice):
@@ -93,7 +95,7 @@ class SweepRecord:
             if not _is_name(run.folder) or run.folder in taken:
                 raise ConfigError(
                     f"hydra.sweep.subdir={run.folder}: expected a name of its own for each run, without folders above "
-                    "it, such as '${hydra.job.num}'"
+                    "it and not that of a file of the sweep, such as '${hydra.job.num}'"
                 )
             taken.add(run.folder)
 
@@ -152,7 +154,9 @@ def _record(folder: Path, content: Any) -> SweepRecord:
 
 
 def _is_name(folder: Any) -> bool:
-    return type(folder) is str and folder not in ("", ".", "..") and Path(folder).name == folder
+    if type(folder) is not str or folder in ("", ".", "..", *_FILES):
+        return False
+    return Path(folder).name == folder and folder not in (f".{name}.part" for name in _FILES)
 
 
 def _texts(value: Any) -> dict[str, str]:

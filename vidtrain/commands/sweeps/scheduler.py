@@ -136,6 +136,6 @@ class Scheduler:
     def _is_hopeless(self, run: SweepRun, folder: Path) -> bool:
         saved = max((file.stat().st_mtime for file in folder.glob("last*.pt")), default=0.0)
         count, before = self._cuts.get(run.number, (0, saved))
-        count = 1 if saved > before else count + 1
+        count = 1 if saved != before else count + 1  # of a clock that was set back it may be earlier
         self._cuts[run.number] = count, saved
         return count >= _MOST_CUTS

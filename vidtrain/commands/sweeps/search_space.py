@@ -116,6 +116,8 @@ def read_space(arguments: Sequence[str], more: Mapping[str, Any], loader: Any = 
     fixed, axes = {}, []
     for key, override in last.items():
         name = key.lstrip("+")
+        if _holds_sweep(getattr(override.value(), "list", override.value())):
+            raise ConfigError(f"{name}={override.get_value_string()}: an interval or a range must be all of the value")
         if override.is_sweep_override():
             if name.startswith((*OF_THE_SWEEP, *_INSTEAD)):
                 raise ConfigError(f"{name}={override.get_value_string()}: is not an option to vary: give one value")
@@ -140,7 +142,8 @@ def _axis(key: str, override: Any) -> Axis:
         listed = tuple(map(str, range(low, high + 1))) if integer and high - low < _MOST_VALUES else None
         return Axis(key, text, listed, low, high, integer=integer, log=log)
     try:
-        found = itertools.islice(override.sweep_string_iterator(), _MOST_VALUES + 1)
+        listed = override.sweep_iterator(_element) if override.is_choice_sweep() else override.sweep_string_iterator()
+        found = itertools.islice(listed, _MOST_VALUES + 1)
         values = tuple(dict.fromkeys(found if not override.is_range_sweep() else map(_rounded, found)))
     except (ValueError, ArithmeticError):  # of Python's range, or of decimals
         raise ConfigError(f"{name}={text}: expected numbers, and a step other than 0") from None
@@ -159,6 +162,14 @@ def _axis(key: str, override: Any) -> Axis:
     )
 
 
+def _holds_sweep(value: Any) -> bool:
+    """Whether a range, an interval or the like is among the elements of a list or mapping."""
+    from hydra.core.override_parser.types import Sweep
+
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(isinstance(one, Sweep) or _holds_sweep(one) for one in inner)
+
+
 def _rounded(number: str) -> str:
     """Without what adding up the step has left: 0.3 for 0.30000000000000004."""
     return number if number.lstrip("-").isdecimal() else repr(float(f"{float(number):.12g}"))
@@ -174,10 +185,36 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _written(key: str, values: Any) -> str:
     """As an override has it."""
-    from hydra.core.override_parser.types import Override
-
     if isinstance(values, str):
         return values
     if not isinstance(values, (list, tuple)) or not values:
         raise ConfigError(f"sweep.space: {key}: expected a text in Hydra's grammar or a list of values, got {values!r}")
-    return f"choice({','.join(Override._get_value_element_as_str(value) for value in values)})"
+    text = ",".join(map(_element, values))
+    return text if len(values) > 1 else f"choice({text})"  # which takes no null
+
+
+def _element(value: Any) -> str:
+    """One value as an override has it, with quotes around texts that Hydra would read as something else."""
+    from hydra.core.override_parser.types import Override
+
+    return Override._get_value_element_as_str(_in_quotes(value))
+
+
+def _in_quotes(value: Any) -> Any:
+    """The same value, with Hydra's quotes where it is, or has, a text such as '', 'it's', '1' or 'null'."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Override, Quote, QuotedString
+    from hydra.errors import HydraException
+
+    if isinstance(value, (list, tuple)):
+        return [_in_quotes(one) for one in value]
+    if isinstance(value, Mapping):
+        return {key: _in_quotes(one) for key, one in value.items()}
+    if not isinstance(value, str):
+        return value
+    try:
+        text = f"key=[{Override._get_value_element_as_str(value)}]"
+        read = OverridesParser.create().parse_override(text).value()
+    except HydraException:
+        read = None
+    return value if read == [value] else QuotedString(value, Quote.single)

@@ -304,6 +304,27 @@ def test_splits_are_the_files_or_cut_by_video(tmp_path: Path) -> None:
     assert {split: len(m) for split, m in one.splits.items()} == {"train": 24, "test": 24}
 
 
+def test_segments_are_cut_into_folds_whole_videos_and_names_that_look_grouped_are_said(tmp_path: Path) -> None:
+    names = [f"cow{cow}_{n}.mp4" for cow in range(6) for n in range(4)]
+    text = "".join(f"{name},{k},{k + 1},{'walk' if k % 2 else 'lie'}\n" for name in names for k in range(4))
+    (tmp_path / "x.csv").write_text(f"video,start,end,label\n{text}{names[0]},9,10,run\n{names[0]},11,12,run\n")
+    (tmp_path / ROOT).mkdir()
+    for name in names:
+        (tmp_path / ROOT / name).touch()
+    given: dict[str, Any] = {"annotations": str(tmp_path / "x.csv"), "folds": 3, "exclude": ["run"]}
+    tested: list[str] = []
+    for fold in range(3):
+        data = read(tmp_path, **given, fold=fold)
+        assert not set(data.splits["train"].paths) & set(data.splits["test"].paths)
+        tested += set(data.splits["test"].paths)
+        assert "stand in two splits" in (note := " ".join(data.notes))
+        assert r"data.group_by='(cow\d+)'" in note
+    assert sorted(Path(path).name for path in tested) == sorted(names)
+    assert "look grouped" not in " ".join(read(tmp_path, **given, group_by=r"cow\d+").notes)
+    with pytest.raises(DataError, match=r"fewer videos: run \(1\)"):  # which has two segments
+        read(tmp_path, **{**given, "folds": 2, "exclude": []})
+
+
 STUDIO = json.dumps(
     [
         {

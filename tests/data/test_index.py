@@ -106,7 +106,14 @@ def test_folds_of_an_index(tmp_path: Path) -> None:
         split: Manifest.of([str(tmp_path / name) for name in names[part]], labels[part], [f"lost {split}"])
         for split, part in parts.items()
     }
-    write_index(tmp_path, VideoData(("a", "b"), splits))
+    old = (
+        "val: 10 videos held out of train, stratified by class, split_seed=0",
+        "names look grouped, like 'S00' (S00_0.mp4), and 5 of 5 such groups stand in two splits: scores ...",
+        "videos both in train and in test: 2 (S07_28.mp4, S07_29.mp4); scores will be too good",
+        "test: no video of b: the class has a single group, which stays in train",
+        "test: the val split, as the field reports it; there is no other",
+    )
+    write_index(tmp_path, VideoData(("a", "b"), splits, notes=("2 .txt files skipped", *old)))
     assert len(index(tmp_path).splits["train"]) == 30
     tested: list[str] = []
     for fold in range(5):
@@ -117,6 +124,8 @@ def test_folds_of_an_index(tmp_path: Path) -> None:
         assert not groups["test"] & (groups["train"] | groups["val"])
         assert data.splits["test"].labels.tolist() == [0] * 4 + [1] * 4
         assert list(data.splits["train"].missing) == ["lost train", "lost val", "lost test"]
+        assert data.notes[0] == "2 .txt files skipped"
+        assert not set(old) & set(data.notes)
         assert "the splits of the index (train, val, test) were put together and cut into 5 folds" in data.notes
         tested += rows["test"]
     assert sorted(tested) == sorted(str(tmp_path / name) for name in names)

@@ -166,7 +166,7 @@ def test_objectives_are_read_from_what_a_run_wrote(tmp_path: Path) -> None:
     finished(tmp_path / "a", 0.5, 2.0)
     assert values_of(tmp_path / "a", ["primary", "top1", "loss", "gmac", "test.top1"]) == [0.5, 0.5, 0.5, 2.0, 0.3]
     assert list(validations(tmp_path / "a")) == [1, 2, 3]
-    with pytest.raises(ConfigError, match=r"no .top2.; it has primary, loss, scored, top1, gmac, test\.top1$"):
+    with pytest.raises(ConfigError, match=r"no 'top2'; it has primary, loss, scored, top1, gmac, test\.top1$"):
         values_of(tmp_path / "a", ["top2"])
     finished(tmp_path / "b", 0.5, 2.0, val=None)
     (tmp_path / "b" / VALIDATIONS).unlink()
@@ -229,7 +229,7 @@ def test_the_copy_for_optuna_is_in_a_folder_of_any_name_and_waits_for_no_other_p
 def test_a_search_for_what_no_run_has_ends_with_the_first_one(tmp_path: Path) -> None:
     source = source_in(tmp_path, SweepConfig(), objectives=[("top2", "maximize")])
     finished(tmp_path / "0_run", 0.5, 1)
-    with pytest.raises(ConfigError, match=r"^sweep.objectives: the run has no .top2.; it has primary, loss,"):
+    with pytest.raises(ConfigError, match=r"^sweep.objectives: the run has no 'top2'; it has primary, loss,"):
         source.over(SweepRun(0, "0_run", {}), RunState.finished)
     with pytest.raises(ConfigError, match=r"no 'top2'"):  # continued as it was
         source_in(tmp_path, SweepConfig(), objectives=[("top2", "maximize")])

@@ -133,7 +133,8 @@ def _fold(
         why = f"{total} {'videos' if names is None else 'groups'} in all, and each fold tests one or more"
         fewest = total
     elif names is None:  # whole subjects are another matter: not all of them show all there is
-        count = Counter(label for label in strata_of(train).tolist() if label >= 0)
+        seen = set(zip(strata_of(train).tolist(), groups, strict=True))  # a video may have many segments
+        count = Counter(label for label, _ in seen if label >= 0)
         few = [f"{class_names[label]} ({n})" for label, n in sorted(count.items()) if n < cut.folds]
         why = f"these classes have fewer videos: {some(few)}; each fold has to test every class" if few else ""
         fewest, fix = min(count.values(), default=0), "add videos, or remove the class"
@@ -167,15 +168,15 @@ def _looks_grouped(
     cut: SplitOptions,
 ) -> list[str]:
     """A note when the names say that videos belong together which stand in two splits, with the remedy."""
-    manifests = [done[split] for split in SPLITS if split in done]
-    if len(manifests) < 2:
+    if len(done) < 2:
         return []
-    first = max(splits.values(), key=len)
-    if find_grouping(list(islice(_below(root, first), MOST)), first.labels[:MOST].tolist()) is None:
+    first = dict.fromkeys(islice(_named(root, max(splits.values(), key=len)), MOST))
+    if find_grouping([path for path, _ in first], [label for _, label in first]) is None:
         return []  # as a rule: what follows takes long where there are millions
-    paths = [path for manifest in manifests for path in _below(root, manifest)]
-    found = find_grouping(paths, [label for manifest in manifests for label in manifest.labels.tolist()])
-    homes = [split for split in SPLITS if split in done for _ in range(len(done[split]))]
+    # each video once: its segments are no group
+    rows = dict.fromkeys((*row, split) for split in SPLITS if split in done for row in _named(root, done[split]))
+    paths, homes = [path for path, *_ in rows], [split for *_, split in rows]
+    found = find_grouping(paths, [label for _, label, _ in rows])
     parted = [] if found is None else _parted(found.groups, homes)
     if found is None or not parted:
         return []
@@ -187,8 +188,8 @@ def _looks_grouped(
     )
     try:
         better, _ = _cut(splits, class_names, root, replace(cut, group_by=found.group_by), None)
-        rows = [(s, group) for s in better for group in find_groups(list(_below(root, better[s])), found.group_by)]
-        if len(_parted([group for _, group in rows], [s for s, _ in rows])) < len(parted):
+        new = [(s, group) for s in better for group in find_groups(list(_below(root, better[s])), found.group_by)]
+        if len(_parted([group for _, group in new], [s for s, _ in new])) < len(parted):
             return [f"{note}; to keep each in one: data.group_by='{found.group_by}'"]
     except DataError:  # too few groups
         pass
@@ -205,7 +206,12 @@ def _parted(groups: Sequence[str], homes: Sequence[str]) -> list[str]:
     return list(parted)
 
 
-def _below(root: Path | str | str, manifest: Manifest) -> Iterator[str]:
+def _named(root: Path | str, manifest: Manifest) -> Iterator[tuple[str, int]]:
+    """(path below root, label) of each row."""
+    return zip(_below(root, manifest), manifest.labels.tolist(), strict=True)
+
+
+def _below(root: Path | str, manifest: Manifest) -> Iterator[str]:
     """The paths below root, with / on every machine, so that one group_by fits all."""
     prefix = f"{root}{os.sep}"
     return (path.removeprefix(prefix).replace(os.sep, "/") for path in manifest.paths)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vidtrain.data.features.files import FILE
 from vidtrain.data.formats._files.text_files import check_root
@@ -17,6 +18,11 @@ from vidtrain.ranges import takes
 from vidtrain.remote import check_url, is_url
 from vidtrain.store_cache import Cache
 from vidtrain.types import Regex
+
+# notes on splits that are put together
+_OF_SPLITS: Final = re.compile(
+    r"held out of train| both in (train|val|test) | in two splits|^\w+: (no video of|the val)"
+)
 
 
 @takes(SplitOptions, without=["group_by", "test_fraction"])
@@ -46,5 +52,6 @@ def index(root: str | Path, *, group_by: Regex | None = None, **options: Any) ->
         return data
     together = joined(list(data.splits.values()))
     splits, notes = cut_splits({"train": together}, data.class_names, folder, cut, own_names=True)
+    kept = [note for note in data.notes if not _OF_SPLITS.search(note)]
     note = f"the splits of the index ({', '.join(data.splits)}) were put together and cut into {cut.folds} folds"
-    return replace(data, splits=splits, notes=(*data.notes, note, *notes))
+    return replace(data, splits=splits, notes=(*kept, note, *notes))

@@ -50,7 +50,7 @@ _UPLOADED: Final = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before
 
 
 @without_gc
-@takes(SplitOptions, without=["group_by", "folds", "fold"])
+@takes(SplitOptions, without=["group_by"])
 def segments(
     root: str | Path,
     *,
@@ -88,7 +88,8 @@ def segments(
         file_column, label_column, start_column, end_column: of tables; None: found by the names that are usual.
         classes: file of class names in the order of their numbers. None: the sorted labels.
         exclude: labels that are no classes; their segments are skipped.
-        group_by, val_fraction, test_fraction, split_seed: how splits that are not there are cut, see `SplitOptions`.
+        group_by, val_fraction, test_fraction, split_seed, folds, fold: how splits that are not there are cut, see
+            `SplitOptions`; all segments of a video stay together.
 
     Raises:
         DataError: no such file, none that is known, or rows that cannot be used: the first is shown.
@@ -126,7 +127,7 @@ def segments(
         quiet["train"] = quiet.pop("train", []) + quiet.pop("val", [])
         splits = {"train": splits.pop("val"), **splits}  # THUMOS14: what is trimmed trains, nobody uses it
         notes.append("train: the validation videos, since the annotations name none for training, as THUMOS14's")
-    splits, cuts = cut_splits(splits, names, root, cut)
+    splits, cuts = cut_splits(splits, names, root, cut, own_names=True)
     for split, videos in quiet.items():
         paths = tuple(path for video in videos if (path := where.paths.get(video)) is not None)
         if split in splits and paths:

@@ -117,7 +117,7 @@ def _read(path: Path, bad: BadRows, *, needs_labels: bool) -> Rows | None:
         elif not (cells[start_at].isdecimal() and cells[end_at].isdecimal()):
             bad.add(path, *place, "time_start and time_end in whole seconds")
         elif cells[label_at]:
-            name = f"{cells[id_at]}_{cells[start_at]:0>6}_{cells[end_at]:0>6}"
+            name = f"{cells[id_at]}_{cells[start_at].zfill(6)}_{cells[end_at].zfill(6)}"
             rows.add(place, name, (cells[label_at].strip(),))
         elif needs_labels:
             bad.add(path, *place, "a label")
@@ -180,9 +180,11 @@ class _Index:
             paths = [path for top in tops for path in walk_videos(self._root / top)]
             if not key:
                 paths += [str(p) for p in self._root.iterdir() if is_video(p.name)]
-            # backwards, so that among several containers the first by name stays
-            paths.sort(reverse=True)
-            self._found[key] = {path[path.rfind(os.sep) + 1 : path.rfind(".")]: path for path in paths}
+            found = self._found[key] = {}
+            for path in paths:
+                name = path[path.rfind(os.sep) + 1 : path.rfind(".")]
+                if found.setdefault(name, path) > path:  # among several containers the first by name
+                    found[name] = path
         return self._found[key]
 
 

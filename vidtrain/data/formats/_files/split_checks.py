@@ -132,7 +132,7 @@ def _repeat_notes(class_names: Sequence[str], splits: dict[str, Manifest]) -> li
         rows = len(set(_rows(manifest, paths[split]))) if manifest.starts is not None else len(sets[split])
         if rows < len(manifest):
             notes.append(f"{split}: rows that name a video once more: {len(manifest) - rows}")
-    distinct = [m for n, m in enumerate(splits.values()) if not any(m is o for o in list(splits.values())[:n])]
+    distinct = list({id(m): m for m in splits.values()}.values())
     if len(set().union(*sets.values())) < sum(map(len, distinct)):
         notes += _two_label_notes(class_names, distinct)
     names = {split: _names(each) for split, each in sets.items()}

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # importing it takes seconds, and processes that only probe v
     import torch
 
     from vidtrain.sequences import Sequences
+
+_Open = TypeVar("_Open", bound="Closing")
 
 FilePath = str
 """The type of an option that holds the path of a file or a folder: the command line takes it as the shell gives it."""
@@ -30,6 +32,18 @@ Indices = npt.NDArray[np.int64]
 
 Frames = npt.NDArray[np.uint8]
 """Decoded RGB frames (N, H, W, 3)."""
+
+
+class Closing(Protocol):
+    """What is open until `close`. Used as a context manager, it closes itself."""
+
+    def close(self) -> None: ...
+
+    def __enter__(self: _Open) -> _Open:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import Final, NoReturn
 
 from tqdm import tqdm
 
+from vidtrain.types import Closing
+
 _LINE_EVERY: Final = 30.0  # seconds
 
 
-class ProgressBar:
+class ProgressBar(Closing):
     """Counts items on stderr. Use it as a context manager.
 
     note: shown behind the numbers, for instance "3 problems"; set it at any time.
@@ -54,11 +55,3 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-    def __enter__(self) -> ProgressBar:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

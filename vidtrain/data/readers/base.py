@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from vidtrain.types import Frames, Indices, VideoInfo
-
-_Opened = TypeVar("_Opened", bound="OpenVideo")
+from vidtrain.types import Closing, Frames, Indices, VideoInfo
 
 
-class OpenVideo(Protocol):
+class OpenVideo(Closing, Protocol):
     """A video being read. Use it as a context manager, in the process that opened it, and close it at once.
 
     A class that is derived from it sets `info`, and has `read` and `close`.
@@ -34,16 +31,6 @@ class OpenVideo(Protocol):
             IndexError: an index is outside the video.
         """
         ...
-
-    def close(self) -> None: ...
-
-    def __enter__(self: _Opened) -> _Opened:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class VideoReader(Protocol):

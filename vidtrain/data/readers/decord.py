@@ -21,7 +21,7 @@ from typing import Annotated, Any, Final
 import numpy as np
 
 from vidtrain.data.readers.base import OpenVideo
-from vidtrain.data.readers.external_library import CheckedVideo
+from vidtrain.data.readers.checked_video import CheckedVideo
 from vidtrain.data.readers.guarded import Guarded
 from vidtrain.data.readers.pyav.packet_table import PacketTable, false_keys, loses_palette
 from vidtrain.data.readers.pyav.reader import PyAVVideo

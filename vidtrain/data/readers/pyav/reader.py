@@ -19,7 +19,6 @@ videos) are applied; an orientation note inside an H.264 stream itself is not.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Annotated
 
 import av
@@ -30,7 +29,7 @@ from vidtrain.data.readers.pyav.opening import OpenFile
 from vidtrain.data.readers.pyav.to_rgb import Converter, Orientation
 from vidtrain.errors import VideoError
 from vidtrain.ranges import LONGEST, Range
-from vidtrain.types import Frames, Indices, VideoInfo
+from vidtrain.types import Closing, Frames, Indices, VideoInfo
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class PyAVReader:
         return PyAVVideo(path, timeout=self.timeout)
 
 
-class PyAVVideo:
+class PyAVVideo(Closing):
     """A video being read, as `vidtrain.data.readers.base.OpenVideo` has it; derived from nothing above this folder."""
 
     def __init__(self, path: str, *, timeout: float | None = PyAVReader.timeout, inspect: bool = False) -> None:
@@ -101,14 +100,6 @@ class PyAVVideo:
     def close(self) -> None:
         self._frames.close()
         self._file.close()
-
-    def __enter__(self) -> PyAVVideo:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _find_orientation(self) -> Orientation:
         if not self._file.seen.may_be_turned:

@@ -11,14 +11,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
 
-from vidtrain.data.clips.batch_transfer import HandOver
 from vidtrain.data.clips.crop import Crop
 from vidtrain.data.clips.dataset import ClipParts, as_video_error, seconds_of
 from vidtrain.data.clips.sampling import check_covers, covering_clips
+from vidtrain.data.clips.shared_rows import SharedRows
 from vidtrain.data.clips.transforms import EvalCrops
-from vidtrain.data.clips.workers import Batches, Board, Workers, process_context
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.streaming import OutOfOrderError, stream
@@ -78,10 +76,8 @@ class ClipBatch:
         return replace(self, views=self.views.pin_memory())
 
 
-class ClipStream(IterableDataset[ClipBatch]):
+class ClipStream(SharedRows[ClipBatch]):
     """The clips of every row of a manifest, `batch_size` at a time; only the last batch of a worker is smaller.
-
-    A row goes to the worker that is free first, so one long video does not hold up the others.
 
     Args:
         hop: from the start of a clip to that of the next, as in `sliding_clips`; None: clips follow each other without
@@ -100,6 +96,7 @@ class ClipStream(IterableDataset[ClipBatch]):
         batch_size: int,
         skip_broken: bool = False,
     ) -> None:
+        super().__init__(range(len(manifest)), manifest.paths)
         self.manifest = manifest
         self.skip_broken = skip_broken
         self.reader = parts.reader
@@ -108,44 +105,15 @@ class ClipStream(IterableDataset[ClipBatch]):
         self.cuts = EvalCrops(parts.transform)
         self.hop, self.clips = hop, clips
         self.batch_size = batch_size
-        self._next = process_context().Value("q", 0)
-        self._board: Board | None = None
-
-    def loader(self, workers: Workers) -> Batches[ClipBatch]:
-        """The batches, in the order in which they are ready.
-
-        Raises (while they come):
-            LoaderError: a worker has died, or no batch came within the limit.
-        """
-        workers = workers.at_most(len(self.manifest))
-        self._board = workers.board(self.manifest.paths)
-        loader: DataLoader[ClipBatch] = DataLoader(
-            self,
-            batch_size=None,
-            collate_fn=HandOver(_as_is),
-            in_order=False,  # those of one video come from one worker, which keeps their order
-            **workers.options(self._board),
-        )
-        return Batches(loader, self._board, workers.wait_limit)
 
     def __iter__(self) -> Iterator[ClipBatch]:
         waiting = _Waiting()
-        while (row := self._take()) is not None:
+        while (row := self.take()) is not None:
             try:
                 yield from self._video(row, waiting)
             except VideoError as error:
                 waiting.bad.append((row, BadVideo(error.path, error.reason)))
         yield waiting.batch()
-
-    def _take(self) -> int | None:
-        with self._next.get_lock():
-            row: int = self._next.value
-            self._next.value = row + 1
-        if row >= len(self.manifest):
-            row = -1
-        if self._board is not None:
-            self._board.note(row)
-        return None if row < 0 else row
 
     def _video(self, row: int, waiting: _Waiting) -> Iterator[ClipBatch]:
         with self.reader.open(self.manifest.paths[row]) as video:
@@ -202,10 +170,6 @@ class ClipStream(IterableDataset[ClipBatch]):
             waiting.add(clip, row, number, len(indices))
             if len(waiting.clips) == self.batch_size:
                 yield waiting.batch()
-
-
-def _as_is(batch: ClipBatch) -> ClipBatch:
-    return batch
 
 
 def cut_clips(video: OpenVideo, indices: Indices, cuts: Sequence[Crop], *, pieces: bool) -> Iterator[list[Frames]]:

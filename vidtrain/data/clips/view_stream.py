@@ -11,59 +11,33 @@ from itertools import islice
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
 
-from vidtrain.data.clips.batch_transfer import HandOver
 from vidtrain.data.clips.dataset import EvalViews
+from vidtrain.data.clips.shared_rows import SharedRows
 from vidtrain.data.clips.stream import cut_clips
-from vidtrain.data.clips.workers import Batches, Board, Workers, process_context
 from vidtrain.data.readers.base import OpenVideo
 from vidtrain.data.readers.streaming import OutOfOrderError
 from vidtrain.errors import VideoError
 from vidtrain.types import BadVideo, Frames, Indices, ViewPart
 
 
-class ViewStream(IterableDataset[ViewPart]):
+class ViewStream(SharedRows[ViewPart]):
     """The views of EvalViews' videos, at most `size` at a time.
 
-    A row goes to the worker that is free first, so the parts of several videos come mixed; those of one are in order.
+    The parts of several videos come mixed; those of one are in order.
 
     Args:
         rows: the videos, in the order of their places.
     """
 
     def __init__(self, views: EvalViews, rows: Sequence[int], *, size: int) -> None:
+        super().__init__(rows, views.manifest.paths)
         self._views = views
-        self._rows = rows
         self._size = size
-        self._next = process_context().Value("q", 0)
-        self._board: Board | None = None
-
-    def loader(self, workers: Workers) -> Batches[ViewPart]:
-        """Every part of every video once; raises LoaderError as `Batches` does."""
-        workers = workers.at_most(len(self._rows))
-        self._board = workers.board(self._views.manifest.paths)
-        loader: DataLoader[ViewPart] = DataLoader(
-            self,
-            batch_size=None,
-            collate_fn=HandOver(_as_is),
-            in_order=False,
-            **workers.options(self._board),
-        )
-        return Batches(loader, self._board, workers.wait_limit)
 
     def __iter__(self) -> Iterator[ViewPart]:
-        while (place := self._take()) is not None:
+        while (place := self.take()) is not None:
             yield from self._video(place)
-
-    def _take(self) -> int | None:
-        with self._next.get_lock():
-            place: int = self._next.value
-            self._next.value = place + 1
-        there = place < len(self._rows)
-        if self._board is not None:
-            self._board.note(self._rows[place] if there else -1)
-        return place if there else None
 
     def _video(self, place: int) -> Iterator[ViewPart]:
         row, first = self._rows[place], 0
@@ -109,7 +83,3 @@ class ViewStream(IterableDataset[ViewPart]):
         while waiting := list(islice(views, self._size)):
             columns = (torch.from_numpy(np.stack(column)) for column in zip(*waiting, strict=True))
             yield dict(zip(("rgb", "flow"), columns, strict=False))
-
-
-def _as_is(part: ViewPart) -> ViewPart:
-    return part

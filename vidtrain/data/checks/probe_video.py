@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -105,18 +105,12 @@ def probe(path: str, reader: VideoReader, depth: Depth) -> Probe:
         frames = _decode(path, video, depth)
     if 0 < frames.tried == frames.corrupt:
         raise VideoError(path, "no frame of it decodes" if depth is Depth.FULL else "no frame that was tried decodes")
-    stored = _stored(path, hashed=depth > Depth.OPENED)
-    return Probe(
+    return replace(
+        _stored(path, hashed=depth > Depth.OPENED),
         frames=info.num_frames,
         fps=info.fps,
         height=info.height,
         width=info.width,
-        size=stored.size,
-        codec=stored.codec,
-        container=stored.container,
-        absent=stored.absent,
-        claimed=stored.claimed,
-        content=stored.content,
         corrupt=frames.corrupt,
         broken=frames.broken,
         still=depth is Depth.FULL and not frames.corrupt and frames.still,
@@ -211,37 +205,27 @@ def _reads(video: OpenVideo, number: int, seen: _Seen) -> bool:
 # ---------------------------------------------------------------- the file
 
 
-@dataclass(frozen=True)
-class _Stored:
-    size: int
-    codec: str
-    container: str
-    absent: int = 0
-    claimed: int = 0
-    content: str = ""
-
-
-def _stored(path: str, *, hashed: bool) -> _Stored:
-    """How a video lies on the disk."""
+def _stored(path: str, *, hashed: bool) -> Probe:
+    """How a video lies on the disk, and nothing of its frames."""
     try:
         if Path(path).is_dir():
             return _folder(Path(path), hashed=hashed)
         if path.endswith(PACK_EXTENSION):
             content = hashlib.sha256(mapped(path).data).hexdigest() if hashed else ""
-            return _Stored(size_of(path), "jpeg", "jpack", content=content)
+            return Probe(size=size_of(path), codec="jpeg", container="jpack", content=content)
         return _file(path, hashed=hashed)
     except OSError as error:
         raise VideoError(path, f"cannot be read ({error.strerror or error})") from None
 
 
-def _file(path: str, *, hashed: bool) -> _Stored:
+def _file(path: str, *, hashed: bool) -> Probe:
     file = OpenFile(path)
     try:
         codec = file.stream.codec_context.codec.name
         digest = hashlib.sha256(codec.encode())
         for packet in file.packets() if hashed else ():
             digest.update(packet)
-        return _Stored(
+        return Probe(
             size=size_of(path),
             codec=_CODECS.get(codec, codec),
             container=file.container.format.name.split(",", 1)[0],
@@ -253,7 +237,7 @@ def _file(path: str, *, hashed: bool) -> _Stored:
         file.close()
 
 
-def _folder(path: Path, *, hashed: bool) -> _Stored:
+def _folder(path: Path, *, hashed: bool) -> Probe:
     """Images: the same ones in the same order are the same video, whatever their names."""
     digest, size = hashlib.sha256(), 0
     for name in sorted((file.name for file in path.iterdir() if not file.name.startswith(".")), key=natural_key):
@@ -262,4 +246,4 @@ def _folder(path: Path, *, hashed: bool) -> _Stored:
             size += file.stat().st_size
             if hashed:
                 digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return _Stored(size, "images", "folder", content=digest.hexdigest() if hashed else "")
+    return Probe(size=size, codec="images", container="folder", content=digest.hexdigest() if hashed else "")

@@ -29,7 +29,7 @@ import numpy as np
 from vidtrain.data.checks.probe_video import Probe
 from vidtrain.data.clips.sampling import ClipSpec
 from vidtrain.data.jobs.journal import REPORT, write_report
-from vidtrain.data.manifest.manifest import Manifest, VideoData
+from vidtrain.data.manifest.manifest import SPLITS, Manifest, VideoData
 from vidtrain.data.manifest.splits import group_names
 from vidtrain.data.readers.timeline import Timeline
 from vidtrain.errors import DataError
@@ -38,7 +38,6 @@ KINDS: Final = (
     *("missing", "unreadable", "corrupt", "truncated", "segment", "short"),
     *("times", "duplicate", "leak", "still", "black"),
 )
-SPLITS: Final = ("train", "val", "test")
 _COLUMNS: Final = (
     *("path", "split", "class", "frames", "fps", "seconds", "width", "height", "codec", "container", "bytes"),
     *("problem", "detail"),

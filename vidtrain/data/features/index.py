@@ -15,7 +15,7 @@ from vidtrain.data.clips.sampling import ClipSpec, covering_clips
 from vidtrain.data.features.files import Done, Video
 from vidtrain.data.jobs.journal import REPORT, write_report
 from vidtrain.data.manifest.index import write_index
-from vidtrain.data.manifest.manifest import Manifest, StringArray, VideoData
+from vidtrain.data.manifest.manifest import Manifest, StringArray, VideoData, offsets_of
 from vidtrain.data.readers.timeline import Seconds, Timeline, unpacked
 from vidtrain.errors import DataError
 from vidtrain.runs.atomic import whole_file
@@ -82,8 +82,7 @@ def seconds_of_clips(line: Timeline, spec: ClipSpec, **taken: Any) -> Seconds:
 
 
 def _write_seconds(folder: Path, split: str, videos: Sequence[Seconds]) -> None:
-    offsets = np.zeros(len(videos) + 1, dtype=np.int64)
-    np.cumsum([len(one) for one in videos], out=offsets[1:])
+    offsets = offsets_of([len(one) for one in videos])
     seconds = np.concatenate(videos) if videos else np.empty((0, 2))
     for name, column in (("clips", offsets), ("seconds", seconds)):
         with whole_file(folder / f"{split}.{name}.npy") as handle:

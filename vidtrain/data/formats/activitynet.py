@@ -9,7 +9,7 @@ from typing import Any
 
 from vidtrain.data.formats._files.find_videos import find_by_name
 from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
-from vidtrain.data.formats._files.split_checks import empty_segments, finish, val_is_test
+from vidtrain.data.formats._files.split_checks import SPLIT_WORDS, empty_segments, finish, val_is_test
 from vidtrain.data.formats._files.text_files import (
     BadRows,
     check_root,
@@ -23,7 +23,6 @@ from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
 
-_SUBSETS = {"training": "train", "train": "train", "validation": "val", "val": "val", "testing": "test", "test": "test"}
 _FOLDERS = (".", "annotations")
 _EXPECTED = "an object with subset and annotations, [{segment: [start, end], label}]"
 
@@ -97,7 +96,7 @@ def _entry(entry: Any) -> tuple[str | None, list[tuple[str, float, float]] | Non
     """The split of a video and its segments (label, start, end); None in place of what cannot be read."""
     if not isinstance(entry, dict) or not isinstance(entry.get("annotations"), list):
         return None, None
-    split = _SUBSETS.get(str(entry.get("subset", "training")).lower())
+    split = SPLIT_WORDS.get(str(entry.get("subset", "training")).lower())
     segments = []
     for annotation in entry["annotations"]:
         try:

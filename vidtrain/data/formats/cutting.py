@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vidtrain.data.formats._files.split_checks import SPLITS, classes_with, count_classes
+from vidtrain.data.formats._files.split_checks import classes_with, count_classes
 from vidtrain.data.formats._files.text_files import some
 from vidtrain.data.manifest.grouping import MOST, find_grouping
-from vidtrain.data.manifest.manifest import Manifest
+from vidtrain.data.manifest.manifest import SPLITS, Manifest
 from vidtrain.data.manifest.splits import SplitOptions, assign_folds, find_groups, group_names, hold_out, strata_of
 from vidtrain.errors import DataError
 
@@ -92,30 +92,30 @@ def _cut(
                 f"{root}: nothing is left for {split}: every class has a single {unit}; "
                 f"add videos, or set {split}_fraction=0"
             )
-        lacking = classes_with(
-            (count_classes(train, class_names) > 0) & (count_classes(held, class_names) == 0), class_names
-        )
-        unknown = classes_with(
-            (count_classes(train, class_names) == 0) & (count_classes(held, class_names) > 0), class_names
-        )
+        kept, there = (count_classes(part, class_names) > 0 for part in (train, held))
+        lacking, unknown = classes_with(kept & ~there, class_names), classes_with(there & ~kept, class_names)
         if folded and unknown:
             notes.append(f"{split}: {some(unknown)} cannot be learned: all videos of the class are in fold {cut.fold}")
-        if lacking and folded:
-            notes.append(f"{split}: no video of {some(lacking)} in fold {cut.fold}: their groups are in others")
-        elif lacking:
-            notes.append(f"{split}: no video of {some(lacking)}: the class has a single {unit}, which stays in train")
+        if lacking:
+            why = f": the class has a single {unit}, which stays in train"
+            why = f" in fold {cut.fold}: their groups are in others" if folded else why
+            notes.append(f"{split}: no video of {some(lacking)}{why}")
         how = f"fold {cut.fold} of {cut.folds}, " if folded else ""
-        what = "videos" if held.starts is None else "segments"
-        share, by = len(held) / len(splits["train"]), "class" if names is None else "class and group"
-        if not folded and abs(share - fraction) > _FAR:
-            why = "" if names is None else ": whole groups"
-            what += f" ({100 * share:.0f} %, {100 * fraction:.0f} % asked for{why})"
-        notes.append(
-            f"{split}: {how}{len(held)} {what} held out of train, stratified by {by}, split_seed={cut.split_seed}"
-        )
+        notes.append(f"{split}: {how}{_held_out(held, len(splits['train']), None if folded else fraction, unit, cut)}")
         done[split] = held
     done["train"] = train
     return done, notes
+
+
+def _held_out(held: Manifest, total: int, fraction: float | None, unit: str, cut: SplitOptions) -> str:
+    """How many of `total` rows are held, and the share where it is far from `fraction`, the one asked for."""
+    what, grouped = "videos" if held.starts is None else "segments", unit == "group"
+    share = len(held) / total
+    if fraction is not None and abs(share - fraction) > _FAR:
+        why = ": whole groups" if grouped else ""
+        what += f" ({100 * share:.0f} %, {100 * fraction:.0f} % asked for{why})"
+    by = "class and group" if grouped else "class"
+    return f"{len(held)} {what} held out of train, stratified by {by}, split_seed={cut.split_seed}"
 
 
 def _fold(

@@ -23,11 +23,11 @@ from vidtrain.data.formats._files.annotation_tables import TableColumns, names_t
 from vidtrain.data.formats._files.annotation_trees import read_annotation_json, read_eaf
 from vidtrain.data.formats._files.find_videos import find_by_name
 from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
-from vidtrain.data.formats._files.split_checks import SPLITS, finish, val_is_test
+from vidtrain.data.formats._files.split_checks import SPLIT_WORDS, finish, val_is_test
 from vidtrain.data.formats._files.text_files import BadRows, check_root, find_file, read_classes, some, without_gc
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.files import Disk, is_video, natural_key
-from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.manifest.manifest import SPLITS, VideoData
 from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.data.readers.any_path import AnyReader
 from vidtrain.data.readers.pyav.reader import PyAVReader
@@ -39,11 +39,6 @@ from vidtrain.types import FilePath, Regex
 _TABLES: Final = (".csv", ".tsv", ".txt")
 _TREES: Final = (".json", ".boris", ".eaf")
 _UNITS: Final = ("auto", "seconds", "frames", "milliseconds")
-_WORDS: Final = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "eval"), "test"),
-}
 _HEADER: Final = 40  # lines within which a table has its header
 _LONGEST_LINE: Final = 65_536
 _UPLOADED: Final = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the names of uploaded files
@@ -212,12 +207,12 @@ def _tables(
 def _home(subset: str, source: Annotations, video: str) -> str:
     """The split that a file means by its own word, train where it has none."""
     word = subset.strip().lower()
-    if word and word not in _WORDS:  # it may be the rows to test on
+    if word and word not in SPLIT_WORDS:  # it may be the rows to test on
         raise DataError(
             f"{source.file}: {source.subset_column}={subset[:80]!r} of {video[:200]!r} is no split that is known: "
-            f"{one_of(tuple(_WORDS), 20)}; write one of these, or give a file for each split: data.train, data.test"
+            f"{one_of(SPLIT_WORDS, 20)}; write one of these, or give a file for each split: data.train, data.test"
         )
-    return _WORDS.get(word, "train")
+    return SPLIT_WORDS.get(word, "train")
 
 
 def _check_one_video(sources: Iterable[tuple[str | None, Annotations]], where: _Videos, bad: BadRows) -> None:

@@ -10,21 +10,15 @@ from typing import Any
 from vidtrain.data.formats._files.column_files import Columns, read_columns
 from vidtrain.data.formats._files.row_times import RowTimes, TimeColumns
 from vidtrain.data.formats._files.rows import Rows, build_manifest, number_labels
-from vidtrain.data.formats._files.split_checks import SPLITS, finish
+from vidtrain.data.formats._files.split_checks import SPLIT_WORDS, finish
 from vidtrain.data.formats._files.text_files import BadRows, check_root, find_file, read_classes, without_gc
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.files import Disk
-from vidtrain.data.manifest.manifest import VideoData
+from vidtrain.data.manifest.manifest import SPLITS, VideoData
 from vidtrain.data.manifest.splits import SplitOptions
 from vidtrain.errors import DataError
 from vidtrain.ranges import takes
 from vidtrain.types import FilePath, Regex
-
-_SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "eval"), "test"),
-}
 
 
 @without_gc
@@ -112,7 +106,7 @@ def _rows(columns: Columns, times: RowTimes, split: str, separator: str | None, 
     splits = [split] * len(paths) if "split_column" not in columns else columns.text("split_column")
     odd = columns.odd_labels()
     starts, ends = times.starts, times.ends
-    words = {word: _SPLIT_WORDS.get(word.strip().lower()) for word in set(splits)}
+    words = {word: SPLIT_WORDS.get(word.strip().lower()) for word in set(splits)}
     kept: dict[str, list[int]] = {name: [] for name in SPLITS}
     for row, (path, own, word) in enumerate(zip(paths, labels, splits, strict=True)):
         home = words[word]

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from vidtrain.data.manifest.manifest import IntLists, Manifest, SegmentLists, StringArray, VideoData
+from vidtrain.data.manifest.manifest import SPLITS, IntLists, Manifest, SegmentLists, StringArray, VideoData
 from vidtrain.errors import DataError
 from vidtrain.remote import read_bytes
 from vidtrain.runs.atomic import whole_file
@@ -30,7 +30,6 @@ from vidtrain.untrusted_data import map_array, parse_json, read_json
 
 FILE = "index.json"
 _VERSION = 1
-SPLITS = ("train", "val", "test")
 # every column there may be, and its type
 _COLUMNS = {
     **dict.fromkeys(("paths", "missing"), np.dtype(np.uint8)),

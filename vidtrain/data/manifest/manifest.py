@@ -18,6 +18,7 @@ import numpy.typing as npt
 from vidtrain.data.manifest.shared_columns import SharesColumns
 from vidtrain.errors import DataError
 
+SPLITS = ("train", "val", "test")
 _PART = 65536  # strings worked on at once
 
 
@@ -31,7 +32,31 @@ def _check_offsets(offsets: npt.NDArray[np.int64], size: int, first: int) -> Non
         raise _damaged(first)
 
 
-class StringArray(SharesColumns, Sequence[str]):
+def offsets_of(lengths: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """int64 (N + 1,): where each of N parts of these lengths begins when they follow each other, and the end."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+class _Parts(SharesColumns):
+    """Immutable sequence of parts of unequal length of one array: `offsets` says where each begins."""
+
+    offsets: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self._part(index % len(self))
+
+    def _part(self, index: int) -> Any:
+        raise NotImplementedError
+
+
+class StringArray(_Parts, Sequence[str]):
     """Immutable sequence of strings: one UTF-8 buffer plus int64 offsets; `prefix` stands before each of them.
 
     Both arrays may be memory-mapped files, a stranger's: offsets are checked where they are used, since looking at
@@ -47,19 +72,9 @@ class StringArray(SharesColumns, Sequence[str]):
     def of(cls, strings: Iterable[str]) -> StringArray:
         # surrogateescape: a file name on Linux is bytes, and need not be UTF-8
         encoded = [s.encode("utf-8", "surrogateescape") for s in strings]
-        offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
-        np.cumsum([len(e) for e in encoded], out=offsets[1:])
-        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
+        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets_of([len(e) for e in encoded]))
 
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
+    def _part(self, index: int) -> str:
         start, end = self.offsets[index], self.offsets[index + 1]
         if not 0 <= start <= end <= len(self.buffer):
             raise _damaged(index)
@@ -79,8 +94,7 @@ class StringArray(SharesColumns, Sequence[str]):
         starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
         if len(rows) and (lengths.min() < 0 or starts.min() < 0 or (starts + lengths).max() > len(self.buffer)):
             raise _damaged(int(rows[0]))
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = offsets_of(lengths)
         buffer = np.empty(offsets[-1], dtype=np.uint8)
         for first in range(0, len(rows), _PART):
             part = slice(first, first + _PART)
@@ -90,10 +104,10 @@ class StringArray(SharesColumns, Sequence[str]):
         return StringArray(buffer, offsets, self.prefix)
 
 
-_Own = TypeVar("_Own", bound="_Parts")
+_Own = TypeVar("_Own", bound="_Lists")
 
 
-class _Parts(SharesColumns):
+class _Lists(_Parts):
     """Immutable sequence of arrays of unequal length: one buffer of values plus offsets."""
 
     def __init__(self, values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> None:
@@ -103,23 +117,13 @@ class _Parts(SharesColumns):
     @classmethod
     def _of(cls: type[_Own], parts: Sequence[npt.NDArray[Any]], none: npt.NDArray[Any]) -> _Own:
         """none: what no part has, of the right type."""
-        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
-        np.cumsum([len(part) for part in parts], out=offsets[1:])
-        return cls(np.concatenate([none, *parts]), offsets)
+        return cls(np.concatenate([none, *parts]), offsets_of([len(part) for part in parts]))
 
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
+    def _part(self, index: int) -> npt.NDArray[Any]:
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
 
-class IntLists(_Parts, Sequence["npt.NDArray[np.int64]"]):
+class IntLists(_Lists, Sequence["npt.NDArray[np.int64]"]):
     """Immutable sequence of lists of integers: the classes of multi-label rows."""
 
     @classmethod
@@ -131,7 +135,7 @@ class IntLists(_Parts, Sequence["npt.NDArray[np.int64]"]):
         return IntLists.of(self[int(row)].tolist() for row in np.arange(len(self))[rows])
 
 
-class SegmentLists(_Parts, Sequence["npt.NDArray[np.float64]"]):
+class SegmentLists(_Lists, Sequence["npt.NDArray[np.float64]"]):
     """Immutable sequence of tables (n, 3): start and end in seconds and the class number of each segment of a video."""
 
     @classmethod

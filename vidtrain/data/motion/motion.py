@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vidtrain.data.manifest.manifest import Manifest, VideoData
+from vidtrain.data.manifest.manifest import SPLITS, Manifest, VideoData
 from vidtrain.data.motion.rendered_folder import encode, existing_folder, in_threads, made_folder
 from vidtrain.data.motion.scene import scene_clips
 from vidtrain.errors import DataError
@@ -33,7 +33,6 @@ CLASSES = ("move_left", "move_right", "move_up", "move_down", "turn_cw", "turn_c
 FLIP_PAIRS = (("move_left", "move_right"), ("turn_cw", "turn_ccw"))
 # (as rendered, played backwards), in the order of the attributes x, y, angle, size
 PAIRS = (("move_right", "move_left"), ("move_down", "move_up"), ("turn_cw", "turn_ccw"), ("grow", "shrink"))
-SPLITS = ("train", "val", "test")
 
 _VERSION = 1  # of the frames: raise it when they change, so that old files are not taken for new ones
 

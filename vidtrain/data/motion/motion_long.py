@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from vidtrain.data.manifest.manifest import Manifest, VideoData
-from vidtrain.data.motion.motion import CLASSES, FLIP_PAIRS, PAIRS, SPLITS
+from vidtrain.data.manifest.manifest import SPLITS, Manifest, VideoData
+from vidtrain.data.motion.motion import CLASSES, FLIP_PAIRS, PAIRS
 from vidtrain.data.motion.rendered_folder import FPS, encode, existing_folder, in_threads, made_folder
 from vidtrain.data.motion.scene import SPEEDS, Scene, Yuv420, draw_scene, render
 from vidtrain.errors import DataError

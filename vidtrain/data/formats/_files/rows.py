@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.data.formats._files.text_files import BadRows, some
-from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray
+from vidtrain.data.manifest.manifest import IntLists, Manifest, StringArray, offsets_of
 from vidtrain.errors import did_you_mean
 
 _BOUND = 10**9
@@ -114,8 +114,7 @@ def build_manifest(
 def make_tags(lists: Sequence[Sequence[int]]) -> IntLists:
     """IntLists.of for many short lists: one array, not one a list."""
     parts = [part if len(part) < 2 else sorted(set(part)) for part in lists]
-    offsets = np.zeros(len(parts) + 1, dtype=np.int64)
-    np.cumsum([len(part) for part in parts], out=offsets[1:])
+    offsets = offsets_of([len(part) for part in parts])
     return IntLists(np.array(list(chain.from_iterable(parts)), dtype=np.int64), offsets)
 
 

@@ -14,10 +14,15 @@ import numpy.typing as npt
 
 from vidtrain.data.formats._files.flip_classes import flip_pairs
 from vidtrain.data.formats._files.text_files import some
-from vidtrain.data.manifest.manifest import Manifest, VideoData
+from vidtrain.data.manifest.manifest import SPLITS, Manifest, VideoData
 from vidtrain.errors import DataError
 
-SPLITS = ("train", "val", "test")
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval"), "test"),
+}
+"""What files call the splits, in small letters."""
 _ODD = ("/./", "//", "/../")  # in a path: there is another spelling of it
 
 

@@ -238,7 +238,7 @@ _STRANGE_TARGETS: tuple[dict[str, Any], ...] = (
     {"_target_": "vidtrain.data.manifest.index.write_index", "folder": "CANARY", "data": None},
     {"_target_": "vidtrain.options.instantiate.locate", "target": "os.system", "section": "model"},
     {"_target_": "vidtrain.models.weights.load.load_weights", "model": None, "source": "CANARY"},
-    {"_target_": "vidtrain.models.weights.start.start"},
+    {"_target_": "vidtrain.models.weights.initial_weights.initialise"},
     {"_target_": "vidtrain.reports.results.write_json", "file": "CANARY", "content": {}},
     {"_target_": "vidtrain.shell.cli.main", "argv": ["data", "make", "data=motion", "data.root=CANARY"]},
     {"_target_": "torchvision.models.get_model", "name": "resnet18"},

@@ -44,7 +44,7 @@ from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.hub_folder import load_trained
 from vidtrain.models.tuning import as_stored, plain_weights
-from vidtrain.models.weights.start import START_KEYS, start
+from vidtrain.models.weights.initial_weights import START_KEYS, initialise
 from vidtrain.options.instantiate import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
 from vidtrain.options.presets import list_models, model_options
 from vidtrain.tasks.task import Task
@@ -81,7 +81,7 @@ def build_model(node: Mapping[str, Any], num_classes: int) -> nn.Module:
             f"name of their last layer, which {type(model).__name__} lacks; or give {options['_target_']} an option of "
             "its own named weights, which then gets the value"
         )
-    for report in start(model, {} if ORIGIN in options else starts):  # a file's own section opens no other file
+    for report in initialise(model, {} if ORIGIN in options else starts):  # a file's own section opens no other file
         log.info(report.to_text())
     return model
 

@@ -24,7 +24,7 @@ from vidtrain.options.commands import COMMANDS
 from vidtrain.options.option_texts import conf_dir, fields, group_options
 
 _GROUPS = ("data", "model")  # those whose functions may read files
-# of every dataset and every model (models.weights.start.START_KEYS), whatever its function says
+# of every dataset and every model (models.weights.initial_weights.START_KEYS), whatever its function says
 _STARTS = ("weights", "inflate_from", "backbone_weights", "network_weights")
 _ALWAYS = {"data.root": "FilePath", **{f"model.{key}": "FilePath | None" for key in _STARTS}}
 # Hydra's own, in which ${now:...} is meant to be one

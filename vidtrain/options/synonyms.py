@@ -101,7 +101,7 @@ def suggestion(key: str, allowed: Collection[str]) -> str:
 
 
 def _is_there(option: str, allowed: Collection[str]) -> bool:
-    """An option, a group of options, or one that every model takes (models.weights.start.START_KEYS)."""
+    """An option, a group of options, or one that every model takes (models.weights.initial_weights.START_KEYS)."""
     return (
         option in allowed
         or any(name.startswith(f"{option}.") for name in allowed)

@@ -8,7 +8,7 @@ from pathlib import Path
 from vidtrain.options.commands import ACTIONS, COMMANDS
 from vidtrain.options.option_texts import conf_dir, default_choices, fields, group_options
 
-_EVERY_MODEL = (  # models.weights.start
+_EVERY_MODEL = (  # models.weights.initial_weights
     "model.weights=null",
     "    A published file, or a checkpoint of vidtrain. Models that have a use for them also take model.inflate_from",
     "    (a 2D network, file or name), model.pretrained, model.backbone_weights and model.network_weights.",

@@ -8,6 +8,7 @@ float32 on the same numbers.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -183,7 +184,7 @@ def _noise(
             convolution.input[2:], convolution.padding, spans, convolution.stride, strict=True
         )
     ]
-    largest = max(_product(rest), convolution.weight[0] * _product(out))
+    largest = max(math.prod(rest), convolution.weight[0] * math.prod(out))
     batch = max(1, min(batch, _MOST // largest))
     generator = torch.Generator(device).manual_seed(0)
 
@@ -194,16 +195,9 @@ def _noise(
     x = normal(batch, *rest, scale=1.0)
     if convolution.channels_last:
         x = x.contiguous(memory_format=torch.channels_last_3d)
-    weight = normal(*convolution.weight, scale=_product(convolution.weight[1:]) ** -0.5)
-    gradient = normal(batch, convolution.weight[0], *out, scale=_product([batch, *out]) ** -0.5)
+    weight = normal(*convolution.weight, scale=math.prod(convolution.weight[1:]) ** -0.5)
+    gradient = normal(batch, convolution.weight[0], *out, scale=math.prod([batch, *out]) ** -0.5)
     return x, weight, gradient
-
-
-def _product(numbers: Sequence[int]) -> int:
-    product = 1
-    for number in numbers:
-        product *= number
-    return product
 
 
 def _timed(

@@ -18,7 +18,7 @@ from vidtrain.models.layers.resnet3d import ResNet3d
 from vidtrain.models.slowfast import SlowFast
 from vidtrain.models.weights import mit_tsm
 from vidtrain.models.weights.expected_clips import IMAGENET, KINETICS, SLOWFAST, Expects, by_model, clips
-from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, classes, rename
+from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, classes, rename, shapes_of
 from vidtrain.models.weights.resnet_fits import fit_resnet, flat, match_eps, match_shortcut, shortcut_notes
 
 _BLOCK = r"(layer\d\.\d+\.(?:block\.)?(?:net\.)?)"
@@ -90,17 +90,13 @@ def _mit(state: State) -> State:
     return rename(state, [(r"^(conv1|bn1|layer\d)\.", r"base_model.\1."), (r"^fc\.", "new_fc.")])
 
 
-def _shapes(state: Mapping[str, torch.Tensor]) -> Shapes:
-    return {key: tuple(tensor.shape) for key, tensor in state.items()}
-
-
 def _model(shapes: Shapes) -> Fit | None:
     names = _renamed({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
-    ours = _shapes(names)
+    ours = shapes_of(names)
     if "conv3a.weight" in ours:
         return "c3d", {"num_frames": 16, "size": 112, **classes(ours, "fc8.weight")}
     if _is_image(ours):
-        return _FRAMES.model(_shapes(_mit(names)))
+        return _FRAMES.model(shapes_of(_mit(names)))
     if len(ours.get("layer1.0.conv2.space.weight", ())) == 5 and "layer1.0.conv3.weight" not in ours:
         width = ours["bn1.weight"][0]
         return "r2plus1d_34", {**({} if width == 64 else {"width": width}), **classes(ours, "fc.weight")}
@@ -131,7 +127,7 @@ def _translate(state: State, model: nn.Module) -> State:
     names = _renamed(state)
     for key in [key for key in names if ".nonlocal" in key and key.endswith(".out.weight")]:
         names.setdefault(key.replace("weight", "bias"), torch.zeros(len(names[key])))  # BatchNorm follows: none there
-    if _is_image(_shapes(names)):
+    if _is_image(shapes_of(names)):
         if not isinstance(model, ResNet3d):
             return mit_tsm.translated(_mit(names), model)
         names = {key: tensor.unsqueeze(2) if tensor.ndim == 4 else tensor for key, tensor in names.items()}
@@ -156,19 +152,19 @@ def _notes(state: Mapping[str, torch.Tensor], model: nn.Module) -> Sequence[str]
     if "conv1_s.weight" in names:
         return shortcut_notes(names, model)
     notes: list[str] = []
-    if _is_image(_shapes(names)) and not isinstance(model, ResNet3d):
+    if _is_image(shapes_of(names)) and not isinstance(model, ResNet3d):
         notes += _FRAMES.notes(_mit(names), model)
-        if _others(_model(_shapes(state))):
+        if _others(_model(shapes_of(state))):
             notes.append(
                 "MMAction2's TSN and C2D have the very same tensors: assumed is the one that was named, model=tsn_r50, "
                 "or model=c2d_r50 model.pool_padding=0 for C2D with pooling in time"
             )
-    if _is_image(_shapes(names)):
+    if _is_image(shapes_of(names)):
         notes.append(
             "MMAction2's C2D with pooling in time has no padding in the pooling after its stem (model.pool_padding=0); "
             "its C2D without has, and needs model.time_pool=false"
         )
-    if _steps(_shapes(names)) and isinstance(model, ResNet3d) and not model.steps:
+    if _steps(shapes_of(names)) and isinstance(model, ResNet3d) and not model.steps:
         notes.append(
             "MMAction2's I3D steps over every other frame in the stem and again in the pooling: "
             "its accuracy needs model.stem_stride=2 model.pool_stride=2"

@@ -14,7 +14,7 @@ from torch import nn
 from vidtrain.models.layers.nonlocal_block import NonLocalBlock
 from vidtrain.models.slowfast import SlowFast
 from vidtrain.models.weights.expected_clips import SLOWFAST, Expects, by_model
-from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename
+from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename, translated_shapes
 from vidtrain.models.weights.metadata import Beside, Said
 from vidtrain.models.weights.resnet_fits import CLIPS, fit_resnet, flat, match_shortcut, shortcut_notes
 
@@ -63,8 +63,7 @@ def _renamed(state: Mapping[str, torch.Tensor]) -> State:
 
 
 def _model(shapes: Shapes) -> Fit | None:
-    names = _renamed({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
-    fit = fit_resnet({key: tuple(tensor.shape) for key, tensor in names.items()})
+    fit = fit_resnet(translated_shapes(shapes, _renamed))
     if fit is not None and "nonlocal_blocks" in fit[1] and fit[0] in ("slow_r50", "slowfast_r50"):
         fit[1].setdefault("nonlocal_mode", "dot_product")  # what the zoo's have; SlowFast 8x8 besides, rather than 4x16
         fit[1].pop("alpha", None)

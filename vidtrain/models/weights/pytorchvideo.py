@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from vidtrain.models.weights.expected_clips import SLOWFAST, Expects, by_model
-from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename
+from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename, translated_shapes
 from vidtrain.models.weights.resnet_fits import CLIPS, fit_resnet, flat, match_shortcut, shortcut_notes
 
 _STAGE = re.compile(r"blocks\.(\d+)\.(?:multipathway_blocks\.\d+\.)?res_blocks\.")
@@ -63,11 +63,8 @@ def _renamed(state: Mapping[str, torch.Tensor]) -> State:
 
 
 def _model(shapes: Shapes) -> Fit | None:
-    names = _renamed({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
     stages = _stages(list(shapes))
-    return fit_resnet(
-        {key: tuple(tensor.shape) for key, tensor in names.items()}, time_pool=len(stages) > 1 and stages[1] == 3
-    )
+    return fit_resnet(translated_shapes(shapes, _renamed), time_pool=len(stages) > 1 and stages[1] == 3)
 
 
 def _translate(state: State, model: nn.Module) -> State:

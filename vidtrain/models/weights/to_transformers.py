@@ -20,7 +20,7 @@ from vidtrain.models.timesformer import TimeSformer
 from vidtrain.models.videomae import VideoMAE
 from vidtrain.models.vivit import FactorisedViViT, ViViT
 from vidtrain.models.vjepa2 import PATCH, TUBELET, VJEPA2
-from vidtrain.models.weights.layout import Rule, State, rename
+from vidtrain.models.weights.layout import Rule, State, rename, shapes_of
 from vidtrain.models.weights.recognise import LAYOUTS
 
 _PORTS_EPS: Final = 1e-6
@@ -119,7 +119,7 @@ def from_transformers(state: State, source: str) -> State:
     Raises:
         CheckpointError: they are none of those.
     """
-    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    shapes = shapes_of(state)
     layout = next((layout for layout in LAYOUTS if layout.matches(shapes)), None)
     if layout is None or not layout.name.startswith("Hugging Face "):
         raise CheckpointError(f"{source}: its tensors are not named as transformers names them")

@@ -15,7 +15,7 @@ from vidtrain.errors import CheckpointError, ConfigError
 from vidtrain.models.layers.backbone2d import ImageBackbone, image_backbone
 from vidtrain.models.weights.expected_clips import IMAGENET
 from vidtrain.models.weights.from_2d import fit_input
-from vidtrain.models.weights.start import _PUBLISHED, torchvision_clips
+from vidtrain.models.weights.initial_weights import _PUBLISHED, torchvision_clips
 
 CLIP = {"num_frames": 6, "size": 32}
 WITH_BACKBONE = [

@@ -39,7 +39,7 @@ _PUBLISHED: Final[Mapping[str, Mapping[str, str]]] = {
 """Name of a model -> value of `pretrained` -> the name of torchvision's weights."""
 
 
-def start(model: nn.Module, keys: Mapping[str, Any]) -> list[LoadReport]:
+def initialise(model: nn.Module, keys: Mapping[str, Any]) -> list[LoadReport]:
     """Fill `model` with the weights that `keys` (of START_KEYS; None says nothing) name.
 
     Raises:

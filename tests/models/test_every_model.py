@@ -307,7 +307,7 @@ def test_options_out_of_range(name: str) -> None:
         ("slowfast_r50", {"fusion_kernel": 4}, r"model\.fusion_kernel: got 4, expected an odd"),
         ("slowfast_r50", {"draw": "linspce"}, r"model\.draw: got 'linspce' \(did you mean linspace\?\)"),
         ("x3d_m", {"width_factor": 0.0}, r"model\.width_factor: got 0\.0, expected more than 0"),
-        ("csn_r101", {"kind": "is"}, r"model\.kind: got 'is'.*expected ir or ip"),
+        ("csn_r101", {"kind": "is"}, r"model\.kind: got 'is'.*expected ir, ip"),
         ("csn_tiny", {"num_frames": 4}, r"model\.num_frames: got 4, expected 8 or more"),
         ("csn_tiny", {"fusion": "flat"}, r"model\.fusion: got 'flat'.*expected mean, flatten"),
     ],

@@ -11,29 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
-
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.classifier import check_at_least, check_clip
-from vidtrain.models.layers.conv_rnn import ConvLSTMCell, readout, time_first
-from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_odd_kernel, widths
+from vidtrain.models.layers.classifier import check_at_least
+from vidtrain.models.layers.conv_rnn import ConvLSTMCell, ConvRecurrent
+from vidtrain.models.layers.recurrent import check_odd_kernel, widths
 from vidtrain.ranges import takes
 
 ENTRIES = {
     "convlstm": Entry(Family.RECURRENT, "Shi et al. 2015", (16, 112)),
     "convlstm_tiny": Entry(Family.RECURRENT, "Shi et al. 2015", (16, 64)),
 }
-
-
-def conv_stem(channels: Sequence[int]) -> nn.Sequential:
-    """3x3 convolutions with BatchNorm and ReLU, each of which halves the frames."""
-    layers: list[nn.Module] = []
-    for wide, out in zip((3, *channels), channels, strict=False):
-        conv = nn.Conv2d(wide, out, 3, stride=2, padding=1, bias=False)
-        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        layers += [conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +54,21 @@ class ConvLSTMOptions:
         """The only side of the frames that fits; None where any does."""
         return self.size if self.peephole else None
 
+    def net(
+        self, name: str, kind: type[ConvLSTMCell] = ConvLSTMCell, reads: type[ConvRecurrent] = ConvRecurrent, **own: Any
+    ) -> ConvRecurrent:
+        """The network; `own` are the options of this kind of cell. reads: what is read from its states."""
+        return reads(
+            name,
+            self.cells(kind, **own),
+            stem=self.stem,
+            size=self.only_size,
+            num_classes=self.num_classes,
+            norm=self.norm,
+            head=self.head,
+            dropout=self.dropout,
+        )
+
     def cells(self, kind: type[ConvLSTMCell] = ConvLSTMCell, **own: Any) -> list[ConvLSTMCell]:
         """One cell a layer, the first of which reads the stem; `own` are the options of this kind of cell."""
         inner, outer = widths("stem", self.stem, empty=True), widths("hidden", self.hidden)
@@ -95,40 +97,7 @@ class ConvLSTMOptions:
         return cells
 
 
-class ConvLSTM(RecurrentClassifier):
-    """A stem on each frame, then layers of ConvLSTM cells; the last layer's states, averaged over space, over time."""
-
-    def __init__(self, name: str, options: ConvLSTMOptions, cells: Sequence[ConvLSTMCell]) -> None:
-        super().__init__(num_features=cells[-1].channels, num_classes=options.num_classes, dropout=options.dropout)
-        self.name = name
-        self.size = options.only_size
-        self.stem = conv_stem(options.stem)
-        self.layers = nn.ModuleList(cells)
-        self.readout = readout(self.num_features, norm=options.norm)
-        self.pool = TimePool(self.num_features, options.head)
-
-    def stream_features(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
-        """(B, 3, T, H, W) -> (B, D) and the state."""
-        maps, steps, cells = self.states(x, state)
-        means = maps.mean((2, 3)).unflatten(0, (steps, -1)).transpose(0, 1)
-        out, pooled = self.pool(means, None if state is None else state[1])
-        return out, (cells, pooled)
-
-    def states(self, x: torch.Tensor, state: State | None) -> tuple[torch.Tensor, int, State]:
-        """(B, 3, T, H, W) -> the last layer's states after the readout (T B, D, H', W'), T, and the cells' state."""
-        check_clip(x, self.name, size=self.size)
-        steps = x.shape[2]
-        maps = self.stem(time_first(x))
-        before = [None] * len(self.layers) if state is None else state[0]
-        after = []
-        for cell, known in zip(self.layers, before, strict=True):
-            maps, new = cell(maps, steps, known)
-            after.append(new)
-        return self.readout(maps), steps, tuple(after)
-
-
 @takes(ConvLSTMOptions)
-def convlstm(**options: Any) -> ConvLSTM:
+def convlstm(**options: Any) -> ConvRecurrent:
     """A ConvLSTM on a stem of convolutions."""
-    shared = ConvLSTMOptions(**options)
-    return ConvLSTM("convlstm", shared, shared.cells())
+    return ConvLSTMOptions(**options).net("convlstm")

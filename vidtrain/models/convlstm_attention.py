@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.convlstm import ConvLSTM, ConvLSTMOptions
+from vidtrain.models.convlstm import ConvLSTMOptions
 from vidtrain.models.layers.classifier import check_choice
+from vidtrain.models.layers.conv_rnn import ConvRecurrent
 from vidtrain.models.layers.recurrent import State
 from vidtrain.ranges import takes
 
@@ -18,7 +19,7 @@ ENTRIES = {
 }
 
 
-class AttentionConvLSTM(ConvLSTM):
+class AttentionConvLSTM(ConvRecurrent):
     """Reads sum a_tp h_tp with a = softmax over all times t and positions p of w . h_tp, instead of a mean over space.
 
     Key frames and key regions get large weights. w starts at zero, which is the mean over time and space.
@@ -33,11 +34,11 @@ class AttentionConvLSTM(ConvLSTM):
 
 
 @takes(ConvLSTMOptions, head="attention")
-def convlstm_attention(**options: Any) -> AttentionConvLSTM:
+def convlstm_attention(**options: Any) -> ConvRecurrent:
     """A ConvLSTM whose last layer's states are weighted, each position of each frame.
 
     head: "attention", or "mean" or "max" over all positions of all frames.
     """
     shared = ConvLSTMOptions(**options)
     check_choice("head", shared.head, ("attention", "mean", "max"))
-    return AttentionConvLSTM("convlstm_attention", shared, shared.cells())
+    return shared.net("convlstm_attention", reads=AttentionConvLSTM)

@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.convlstm import ConvLSTM, ConvLSTMOptions
+from vidtrain.models.convlstm import ConvLSTMOptions
 from vidtrain.models.layers.classifier import check_at_least
+from vidtrain.models.layers.conv_rnn import ConvRecurrent
 from vidtrain.models.layers.deformable import DeformableConvLSTMCell
 from vidtrain.ranges import takes
 
@@ -18,11 +19,10 @@ ENTRIES = {
 
 
 @takes(ConvLSTMOptions)
-def convlstm_deformable(*, groups: int = 1, **options: Any) -> ConvLSTM:
+def convlstm_deformable(*, groups: int = 1, **options: Any) -> ConvRecurrent:
     """A ConvLSTM with deformable cells.
 
     groups: of channels, each with offsets of its own; must divide the stem's last width and every hidden width.
     """
     check_at_least("groups", groups, 1)
-    shared = ConvLSTMOptions(**options)
-    return ConvLSTM("convlstm_deformable", shared, shared.cells(DeformableConvLSTMCell, groups=groups))
+    return ConvLSTMOptions(**options).net("convlstm_deformable", DeformableConvLSTMCell, groups=groups)

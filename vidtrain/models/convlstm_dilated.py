@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.convlstm import ConvLSTM, ConvLSTMOptions
+from vidtrain.models.convlstm import ConvLSTMOptions
 from vidtrain.models.layers.classifier import check_at_least
+from vidtrain.models.layers.conv_rnn import ConvRecurrent
 from vidtrain.ranges import takes
 
 ENTRIES = {
@@ -17,11 +18,10 @@ ENTRIES = {
 
 
 @takes(ConvLSTMOptions)
-def convlstm_dilated(*, dilation: int = 2, **options: Any) -> ConvLSTM:
+def convlstm_dilated(*, dilation: int = 2, **options: Any) -> ConvRecurrent:
     """A ConvLSTM with dilated cells.
 
     dilation: of the convolutions of input and state alike; 1 is convlstm.
     """
     check_at_least("dilation", dilation, 1)
-    shared = ConvLSTMOptions(**options)
-    return ConvLSTM("convlstm_dilated", shared, shared.cells(dilation=dilation))
+    return ConvLSTMOptions(**options).net("convlstm_dilated", dilation=dilation)

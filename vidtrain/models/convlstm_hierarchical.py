@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.convlstm import ConvLSTMOptions, conv_stem
+from vidtrain.models.convlstm import ConvLSTMOptions
+from vidtrain.models.layers.backbone2d import halving_convs
 from vidtrain.models.layers.classifier import check_at_least, check_clip
 from vidtrain.models.layers.conv_rnn import by_step, readout, time_first
 from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool
@@ -35,7 +36,7 @@ class HierarchicalConvLSTM(RecurrentClassifier):
         self.time_scale = time_scale
         self.period = time_scale ** (len(cells) - 1)
         """Frames after which every level's turn comes again."""
-        self.stem = conv_stem(options.stem)
+        self.stem = halving_convs(3, options.stem)
         self.layers = nn.ModuleList(cells)
         self.readouts = nn.ModuleList(readout(cell.channels, norm=options.norm) for cell in cells)
         self.pools = nn.ModuleList(TimePool(cell.channels, options.head) for cell in cells)

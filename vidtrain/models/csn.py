@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from vidtrain.errors import ConfigError, did_you_mean
 from vidtrain.models.catalogue import Entry, Family
+from vidtrain.models.layers.classifier import check_choice
 from vidtrain.models.layers.resnet3d import ResNet3d, ResNetOptions, Triple, conv3d
 from vidtrain.ranges import takes
 
@@ -46,6 +46,5 @@ def csn_r101(*, kind: str = "ir", **options: Any) -> ResNet3d:
 
     kind: "ir" (interaction-reduced: depthwise alone) or "ip" (interaction-preserved: a 1x1x1 convolution before it).
     """
-    if kind not in _KINDS:
-        raise ConfigError(f"model.kind: got {kind!r}{did_you_mean(kind, _KINDS)}, expected ir or ip")
+    check_choice("kind", kind, _KINDS)
     return ResNetOptions(**options).net("csn_r101", _TIMES, stem_kernel=3, strides=_STRIDES, conv2=_KINDS[kind])

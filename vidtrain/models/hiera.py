@@ -177,28 +177,25 @@ class Hiera(VideoTransformer):
         for table in (self.pos_embed_spatial, self.pos_embed_temporal):
             nn.init.trunc_normal_(table, std=0.02)
         rates = iter(drop_rates(drop_path, sum(stages)))
-        blocks: list[nn.Module] = []
+        self.blocks = nn.ModuleList()
         grid, channels = self.grid, width
-        for stage, depth in enumerate(stages):
-            for block in range(depth):
-                first = block == 0 and stage > 0
-                kind = stage - 1 if first else stage  # a stage's first block still attends as the stage before it
-                pool, out = first and stage <= pools, width << stage
-                blocks.append(
-                    _Block(
-                        channels,
-                        out,
-                        heads << stage,
-                        grid=grid,
-                        pool=pool,
-                        window=window // _POOL ** min(kind, pools) if kind < window_stages else None,
-                        hidden=int(out * mlp_ratio),
-                        drop_path=next(rates),
-                    )
+        for stage, first in ((stage, stage > 0 and block == 0) for stage, n in enumerate(stages) for block in range(n)):
+            kind = stage - 1 if first else stage  # a stage's first block still attends as the stage before it
+            pool, out = first and stage <= pools, width << stage
+            self.blocks.append(
+                _Block(
+                    channels,
+                    out,
+                    heads << stage,
+                    grid=grid,
+                    pool=pool,
+                    window=window // _POOL ** min(kind, pools) if kind < window_stages else None,
+                    hidden=int(out * mlp_ratio),
+                    drop_path=next(rates),
                 )
-                channels = out
-                grid = (grid[0], grid[1] // _POOL, grid[2] // _POOL) if pool else grid
-        self.blocks = nn.ModuleList(blocks)
+            )
+            channels = out
+            grid = (grid[0], grid[1] // _POOL, grid[2] // _POOL) if pool else grid
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         init_transformer(self, self.head_name)
 

@@ -14,10 +14,16 @@ from torchvision.models.video.mvit import MViT as TorchvisionMViT
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip, make_head, renew_head
+from vidtrain.models.layers.classifier import (
+    Headed,
+    check_choice,
+    check_clip,
+    check_dropout,
+    make_head,
+)
 from vidtrain.models.layers.layer_depth import LayerNumbers
 from vidtrain.models.layers.position_tables import Table
-from vidtrain.models.layers.transformer import check_drop_path, patch_grid
+from vidtrain.models.layers.transformer import check_heads, patch_grid
 
 ENTRIES = {
     "mvit_v1_b": Entry(Family.ATTENTION, "Fan et al. 2021", (16, 224), 78.4, "16x4, 5x1, PySlowFast"),
@@ -30,11 +36,9 @@ VERSIONS = ("1", "2")
 _KERNEL = [3, 3, 3]
 
 
-class MViT(LayerNumbers, TorchvisionMViT):
+class MViT(LayerNumbers, Headed, TorchvisionMViT):
     """MViT of any size for clips of num_frames x size x size, v1-B by default: an even number of frames, a multiple of
     4 pixels. Weights of another clip size are loaded with their positions interpolated.
-
-    (B, 3, T, H, W) float -> (B, K) logits, as head(dropout(forward_features(x))).
 
     version: "1": a table of positions in space (other sizes: bicubic) and one in time (linear); "2": relative positions
         (linear), the pooled query added to what attention gives, wider before attention.
@@ -43,8 +47,6 @@ class MViT(LayerNumbers, TorchvisionMViT):
     dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
         linearly to 0 at the first one.
     """
-
-    head_name = "head"
 
     def __init__(
         self,
@@ -63,9 +65,8 @@ class MViT(LayerNumbers, TorchvisionMViT):
         second, name = version == "2", f"mvit_v{version}"
         blocks = _blocks(depths, width, heads, second=second)
         patch_grid(name, num_frames=num_frames, size=size, tubelet=2, patch=4)
-        check_drop_path(drop_path)
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"model.dropout: got {dropout}, expected 0 <= dropout < 1")
+        check_dropout(drop_path, "drop_path")
+        check_dropout(dropout)
         super().__init__(
             spatial_size=(size, size),
             temporal_size=num_frames,
@@ -100,24 +101,13 @@ class MViT(LayerNumbers, TorchvisionMViT):
         features: torch.Tensor = self.norm(x)[:, 0]
         return features
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 3, T, H, W) -> (B, K)."""
-        logits: torch.Tensor = self.head(self.dropout(self.forward_features(x)))
-        return logits
-
-    def reset_head(self, num_classes: int) -> None:
-        """Re-initialise the head with `num_classes` outputs; everything below it stays."""
-        renew_head(self, self.head_name, num_classes)
-
 
 def _blocks(depths: Sequence[int], width: int, heads: int, *, second: bool) -> list[MSBlockConfig]:
     """Stage s works on width * 2^s channels with heads * 2^s heads; its first block halves the queries' grid (but
     not in stage 0). Channels double in that block (v2) or in the one before it (v1)."""
     if len(depths) != 4 or min(depths) < 1:
         raise ConfigError(f"model.depths: got {list(depths)}, expected four numbers of blocks, each 1 or more")
-    check_at_least("width", width, 1)
-    if heads < 1 or width % heads:
-        raise ConfigError(f"model.heads: got {heads}, expected a divisor of model.width={width}")
+    check_heads(width, heads)
     settings = []
     for stage, depth in enumerate(depths):
         for block in range(depth):

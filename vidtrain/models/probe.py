@@ -23,7 +23,7 @@ from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.feature_rnn import frozen_network, vector_length
 from vidtrain.models.layers.attentive import AttentiveHead, check_probe
-from vidtrain.models.layers.classifier import LinearHead, check_at_least, check_choice, check_clip
+from vidtrain.models.layers.classifier import LinearHead, check_at_least, check_choice, check_clip, check_dropout
 from vidtrain.models.layers.feature_tap import FeatureTap, OnFrozenNetwork
 from vidtrain.ranges import Range
 
@@ -296,8 +296,7 @@ def probe(
     width = in_features if tap is None else vector_length(tap, clip, size)
     assert width is not None
     check_at_least("in_features", width, 1)
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"model.dropout: got {dropout}, expected 0 <= dropout < 1")
+    check_dropout(dropout)
     common: dict[str, Any] = {"num_classes": num_classes, "width": width, "network": tap}
     common["size"] = None if tap is None else size
     if head == "knn":

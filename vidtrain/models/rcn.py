@@ -10,21 +10,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-import torch
-from torch import nn
-
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.classifier import check_at_least, check_choice, check_clip
+from vidtrain.models.layers.classifier import check_at_least, check_choice
 from vidtrain.models.layers.conv_rnn import (
     ConvCell,
     ConvGRUCell,
     ConvLSTMCell,
+    ConvRecurrent,
     ConvRNNCell,
     ResetBeforeGRUCell,
-    readout,
-    time_first,
 )
-from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool, check_odd_kernel, widths
+from vidtrain.models.layers.recurrent import check_odd_kernel, widths
 
 ENTRIES = {
     "rcn": Entry(Family.RECURRENT, "Ballas et al. 2016", (16, 112)),
@@ -39,7 +35,7 @@ CELLS: dict[str, type[ConvCell]] = {
 }
 
 
-class RCN(RecurrentClassifier):
+class RCN(ConvRecurrent):
     """Recurrent from the frames on; the last layer's states, averaged over space, are pooled over time. Any clip.
 
     channels: of the states, one number per layer.
@@ -71,23 +67,7 @@ class RCN(RecurrentClassifier):
             CELLS[cell](wide, out, kernel=kernel, stride=stride, norm=norm, compiled=compile_step)
             for wide, out in itertools.pairwise([3, *widths("channels", channels)])
         ]
-        super().__init__(num_features=cells[-1].channels, num_classes=num_classes, dropout=dropout)
-        self.layers = nn.ModuleList(cells)
-        self.readout = readout(self.num_features, norm=norm)
-        self.pool = TimePool(self.num_features, head)
-
-    def stream_features(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
-        """(B, 3, T, H, W) -> (B, D) and the state."""
-        check_clip(x, "rcn")
-        cells, pooled = ((None,) * len(self.layers), None) if state is None else state
-        maps, steps = time_first(x), x.shape[2]
-        after = []
-        for cell, known in zip(self.layers, cells, strict=True):
-            maps, new = cell(maps, steps, known)
-            after.append(new)
-        means = self.readout(maps).mean((2, 3)).unflatten(0, (steps, -1)).transpose(0, 1)
-        out, pooled = self.pool(means, pooled)
-        return out, (tuple(after), pooled)
+        super().__init__("rcn", cells, num_classes=num_classes, norm=norm, head=head, dropout=dropout)
 
 
 rcn = RCN

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from vidtrain.errors import ConfigError
-from vidtrain.models.layers.classifier import check_at_least
+from vidtrain.models.layers.classifier import check_at_least, check_dropout
 
 _PRIOR = 0.01  # share of points with a class, from which the head begins (Lin et al. 2017)
 _FIRST = 4.0  # windows: the longest reach of the first scale
@@ -88,8 +88,7 @@ class SegmentHead(nn.Module):
             )
         for key, value, least in (("width", width, 1), ("blocks", blocks, 0), ("scales", scales, 1)):
             check_at_least(key, value, least)
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"model.dropout: got {dropout}, expected 0 <= dropout < 1")
+        check_dropout(dropout)
         super().__init__()
         self.in_features, self.scales = in_features, scales
         self.norm = nn.LayerNorm(in_features)

@@ -8,6 +8,7 @@ from torch import nn
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, check_clip
+from vidtrain.models.layers.resnet3d import conv3d
 
 ENTRIES = {"slow_fusion": Entry(Family.FUSION, "Karpathy et al. 2014", (16, 112))}
 
@@ -30,9 +31,7 @@ def _tiny(width: int) -> nn.Sequential:
     for stage in range(4):
         out = width << stage
         stride = (1, 2, 2) if stage == 0 else (2, 2, 2)  # the first looks at motion at the full frame rate
-        conv = nn.Conv3d(channels, out, 3, stride=stride, padding=1, bias=False)
-        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        layers += [conv, nn.BatchNorm3d(out), nn.ReLU(inplace=True)]
+        layers += [conv3d(channels, out, (3, 3, 3), stride=stride), nn.BatchNorm3d(out), nn.ReLU(inplace=True)]
         channels = out
     return nn.Sequential(*layers)
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidtrain.errors import ConfigError, did_you_mean
+from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
+from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, check_clip
 from vidtrain.models.layers.nonlocal_block import NonLocalOptions
 from vidtrain.models.layers.resnet3d import (
     STAGES,
@@ -170,8 +170,7 @@ def slowfast_r50(
         raise ConfigError(f"model.beta: got {beta}, expected a divisor of model.width={width}")
     if fusion_kernel < 1 or fusion_kernel % 2 == 0:
         raise ConfigError(f"model.fusion_kernel: got {fusion_kernel}, expected an odd number of frames")
-    if draw not in _DRAWS:
-        raise ConfigError(f"model.draw: got {draw!r}{did_you_mean(draw, _DRAWS)}, expected linspace or stride")
+    check_choice("draw", draw, _DRAWS)
     blocks, fast_blocks = blocks_of(depth), blocks_of(depth if fast_depth is None else fast_depth)
     slow_times = temporal_kernel_sizes(slow_temporal_kernels, SLOW_TIMES, blocks, "slow_temporal_kernels")
     fast_times = temporal_kernel_sizes(fast_temporal_kernels, FAST_TIMES, fast_blocks, "fast_temporal_kernels")

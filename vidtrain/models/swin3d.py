@@ -12,9 +12,8 @@ from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d, 
 
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.classifier import check_at_least, check_clip, make_head, renew_head
+from vidtrain.models.layers.classifier import Headed, check_at_least, check_clip, check_dropout, make_head
 from vidtrain.models.layers.layer_depth import LayerNumbers
-from vidtrain.models.layers.transformer import check_drop_path
 
 ENTRIES = {
     "swin3d_t": Entry(Family.ATTENTION, "Liu et al. 2022", (16, 224), 78.8, "32x2, 4x3, the paper"),
@@ -26,19 +25,16 @@ PATCH = [2, 4, 4]
 WINDOW = (8, 7, 7)
 
 
-class Swin3d(LayerNumbers, SwinTransformer3d):
+class Swin3d(LayerNumbers, Headed, SwinTransformer3d):
     """Video Swin of any size, T by default. Any T, H and W.
 
-    (B, 3, T, H, W) float -> (B, K) logits, as head(dropout(forward_features(x))). Any T, H and W: clips and maps
-    are padded to whole patches and windows, and positions are relative within a window.
+    Clips and maps are padded to whole patches and windows, and positions are relative within a window.
 
     width: channels of the first stage; each later one has twice as many. depths: blocks of the stages.
     heads: of the stages. window: patches in time, height and width that attend to each other.
     dropout: before the head. drop_path: probability that a clip skips a branch of the last block in training, falling
         linearly to 0 at the first one.
     """
-
-    head_name = "head"
 
     def __init__(
         self,
@@ -52,12 +48,11 @@ class Swin3d(LayerNumbers, SwinTransformer3d):
         drop_path: float = 0.1,
     ) -> None:
         check_at_least("width", width, 1)
-        check_drop_path(drop_path)
+        check_dropout(drop_path, "drop_path")
         _check_stages(width, depths, heads)
         if len(window) != 3 or min(window) < 1:
             raise ConfigError(f"model.window: got {list(window)}, expected patches in time, height and width: {WINDOW}")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"model.dropout: got {dropout}, expected 0 <= dropout < 1")
+        check_dropout(dropout)
         super().__init__(
             patch_size=PATCH,
             embed_dim=width,
@@ -88,15 +83,6 @@ class Swin3d(LayerNumbers, SwinTransformer3d):
         check_clip(x, "swin3d")
         x = self.norm(self.features(self.patch_embed(x)))
         return x.mean((1, 2, 3))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 3, T, H, W) -> (B, K)."""
-        logits: torch.Tensor = self.head(self.dropout(self.forward_features(x)))
-        return logits
-
-    def reset_head(self, num_classes: int) -> None:
-        """Re-initialise the head with `num_classes` outputs; everything below it stays."""
-        renew_head(self, self.head_name, num_classes)
 
 
 def _check_stages(width: int, depths: Sequence[int], heads: Sequence[int]) -> None:

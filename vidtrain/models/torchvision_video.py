@@ -15,9 +15,8 @@ from torchvision.models.video.resnet import (
     VideoResNet,
 )
 
-from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
-from vidtrain.models.layers.classifier import check_at_least, check_clip, renew_head
+from vidtrain.models.layers.classifier import Headed, check_at_least, check_clip, check_dropout
 
 ENTRIES = {
     "r3d_18": Entry(Family.CONV3D, "Tran et al. 2018", (16, 112), 63.2, "16 frames at 15 fps, 5x1, torchvision"),
@@ -28,8 +27,8 @@ ENTRIES = {
 }
 
 
-class VideoResNet18(VideoResNet):
-    """(B, 3, T, H, W) float -> (B, K) logits, as fc(dropout(forward_features(x))). Any T, H and W."""
+class VideoResNet18(Headed, VideoResNet):
+    """An 18-layer net with this kind of convolution in each stage. Any T, H and W."""
 
     head_name = "fc"
 
@@ -37,8 +36,7 @@ class VideoResNet18(VideoResNet):
         self, name: str, *, conv: list[type[nn.Module]], stem: type[nn.Module], num_classes: int, dropout: float
     ) -> None:
         check_at_least("num_classes", num_classes, 1)
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"model.dropout: got {dropout}, expected 0 <= dropout < 1")
+        check_dropout(dropout)
         super().__init__(BasicBlock, conv, [2, 2, 2, 2], stem, num_classes=num_classes)
         self.name = name
         self.num_features = self.fc.in_features
@@ -49,15 +47,6 @@ class VideoResNet18(VideoResNet):
         check_clip(x, self.name)
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
         return self.avgpool(x).flatten(1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 3, T, H, W) -> (B, K)."""
-        logits: torch.Tensor = self.fc(self.dropout(self.forward_features(x)))
-        return logits
-
-    def reset_head(self, num_classes: int) -> None:
-        """Re-initialise the head with `num_classes` outputs; everything below it stays."""
-        renew_head(self, self.head_name, num_classes)
 
 
 def r3d_18(*, num_classes: int, dropout: float = 0.0) -> VideoResNet18:

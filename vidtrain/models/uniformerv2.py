@@ -13,7 +13,7 @@ from torch import nn
 from vidtrain.errors import ConfigError
 from vidtrain.models.catalogue import Entry, Family
 from vidtrain.models.layers.attentive import CrossAttention
-from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, check_clip
+from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_choice, check_clip, check_dropout
 from vidtrain.models.layers.layer_depth import LayerNumbers
 from vidtrain.models.layers.position_tables import Table
 from vidtrain.models.layers.transformer import (
@@ -158,11 +158,9 @@ class UniFormerV2(LayerNumbers, ClipClassifier):
         self.reads = _reads(read_after, depth)
         if not 1 <= reduction <= width:
             raise ConfigError(f"model.reduction: got {reduction}, expected 1 to model.width={width}")
-        if not 0 <= decoder_dropout < 1:
-            raise ConfigError(f"model.decoder_dropout: got {decoder_dropout}, expected 0 <= decoder_dropout < 1")
+        check_dropout(decoder_dropout, "decoder_dropout")
         decoder_heads = heads if decoder_heads is None else decoder_heads
-        if decoder_heads < 1 or width % decoder_heads:
-            raise ConfigError(f"model.decoder_heads: got {decoder_heads}, expected a divisor of model.width={width}")
+        check_heads(width, decoder_heads, "decoder_heads")
         super().__init__(num_features=width, num_classes=num_classes, dropout=dropout)
         self.size = size
         kernel, stride, padding = (3, 2, 1) if temporal_downsample else (1, 1, 0)

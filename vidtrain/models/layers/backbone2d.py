@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -118,14 +120,18 @@ def _lecture(in_channels: int) -> ImageBackbone:
 
 
 def _tiny(in_channels: int) -> ImageBackbone:
+    net = halving_convs(in_channels, (16, 32, 64, 128))
+    return ImageBackbone(net, source="tiny", in_channels=in_channels, out_channels=128)
+
+
+def halving_convs(in_channels: int, channels: Sequence[int]) -> nn.Sequential:
+    """3x3 convolutions with BatchNorm and ReLU, each of which halves the frames."""
     layers: list[nn.Module] = []
-    width = in_channels
-    for out in (16, 32, 64, 128):
-        conv = nn.Conv2d(width, out, 3, stride=2, padding=1, bias=False)
+    for wide, out in pairwise((in_channels, *channels)):
+        conv = nn.Conv2d(wide, out, 3, stride=2, padding=1, bias=False)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         layers += [conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
-        width = out
-    return ImageBackbone(nn.Sequential(*layers), source="tiny", in_channels=in_channels, out_channels=width)
+    return nn.Sequential(*layers)
 
 
 def image_networks() -> list[str]:

@@ -45,6 +45,12 @@ def check_choice(key: str, got: str, choices: Collection[str]) -> None:
         raise ConfigError(f"model.{key}: got {got!r}{did_you_mean(got, choices)}, expected {one_of(choices)}")
 
 
+def check_dropout(got: float, key: str = "dropout") -> None:
+    """Refuse a probability that drops everything, or none."""
+    if not 0 <= got < 1:
+        raise ConfigError(f"model.{key}: got {got}, expected 0 <= {key} < 1")
+
+
 def make_head(num_features: int, num_classes: int) -> nn.Linear:
     """A linear layer that starts with nearly equal logits: weights N(0, 0.01), bias 0."""
     check_at_least("num_classes", num_classes, 1)
@@ -74,22 +80,17 @@ def renew_head(model: nn.Module, name: str, num_classes: int) -> None:
     setattr(model, name, make_head(old.in_features, num_classes).to(old.weight))
 
 
-class ClipClassifier(nn.Module):
+class Headed:
     """(B, 3, T, H, W) float -> (B, K) logits, as head(dropout(forward_features(x))).
 
-    A subclass makes its layers and defines forward_features. Logits are never passed through softmax.
+    A module that is this, too, makes num_features, dropout, a head, and defines forward_features.
+    Logits are never passed through softmax.
     """
 
     head_name = "head"
     """Where the last layer is kept; a net with published weights calls it as its checkpoints do."""
-
-    def __init__(self, *, num_features: int, num_classes: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"model.dropout: got {dropout}, expected 0 <= dropout < 1")
-        self.num_features = num_features
-        self.dropout = nn.Dropout(dropout)
-        setattr(self, self.head_name, make_head(num_features, num_classes))
+    num_features: int
+    dropout: nn.Dropout
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 3, T, H, W) -> (B, D), D = num_features: what the head classifies."""
@@ -102,4 +103,16 @@ class ClipClassifier(nn.Module):
 
     def reset_head(self, num_classes: int) -> None:
         """Re-initialise the head with `num_classes` outputs; everything below it stays."""
+        assert isinstance(self, nn.Module)
         renew_head(self, self.head_name, num_classes)
+
+
+class ClipClassifier(Headed, nn.Module):
+    """A classifier that is ours. A subclass makes its layers and defines forward_features."""
+
+    def __init__(self, *, num_features: int, num_classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        check_dropout(dropout)
+        self.num_features = num_features
+        self.dropout = nn.Dropout(dropout)
+        setattr(self, self.head_name, make_head(num_features, num_classes))

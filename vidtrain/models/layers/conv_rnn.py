@@ -7,7 +7,7 @@ one piece of memory, in torch.channels_last as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from vidtrain.errors import ConfigError
+from vidtrain.models.layers.backbone2d import halving_convs
+from vidtrain.models.layers.classifier import check_clip
 from vidtrain.models.layers.lstm_sequence import lstm_sequence
+from vidtrain.models.layers.recurrent import RecurrentClassifier, State, TimePool
 
 Maps = tuple[torch.Tensor, ...]
 
@@ -259,3 +262,50 @@ class ConvLSTMCell(ConvCell):
         assert biases is not None
         with torch.no_grad():
             biases[self.channels : 2 * self.channels] = 1
+
+
+class ConvRecurrent(RecurrentClassifier):
+    """A stem on each frame, then layers of cells; the last layer's states, averaged over space, over time.
+
+    name: for messages. stem: channels of `halving_convs`, none for cells that read the frames. size: the only side of
+    the frames that fits; None: any. norm: of the readout. head: what is read from the states, see TimePool.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        cells: Sequence[ConvCell],
+        *,
+        num_classes: int,
+        norm: bool,
+        head: str,
+        dropout: float,
+        stem: Sequence[int] = (),
+        size: int | None = None,
+    ) -> None:
+        super().__init__(num_features=cells[-1].channels, num_classes=num_classes, dropout=dropout)
+        self.name = name
+        self.size = size
+        self.stem = halving_convs(3, stem)
+        self.layers = nn.ModuleList(cells)
+        self.readout = readout(self.num_features, norm=norm)
+        self.pool = TimePool(self.num_features, head)
+
+    def stream_features(self, x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
+        """(B, 3, T, H, W) -> (B, D) and the state."""
+        maps, steps, cells = self.states(x, state)
+        means = maps.mean((2, 3)).unflatten(0, (steps, -1)).transpose(0, 1)
+        out, pooled = self.pool(means, None if state is None else state[1])
+        return out, (cells, pooled)
+
+    def states(self, x: torch.Tensor, state: State | None) -> tuple[torch.Tensor, int, State]:
+        """(B, 3, T, H, W) -> the last layer's states after the readout (T B, D, H', W'), T, and the cells' state."""
+        check_clip(x, self.name, size=self.size)
+        steps = x.shape[2]
+        maps = self.stem(time_first(x))
+        before = [None] * len(self.layers) if state is None else state[0]
+        after = []
+        for cell, known in zip(self.layers, before, strict=True):
+            maps, new = cell(maps, steps, known)
+            after.append(new)
+        return self.readout(maps), steps, tuple(after)

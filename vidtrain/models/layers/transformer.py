@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vidtrain.errors import ConfigError
-from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip
+from vidtrain.models.layers.classifier import ClipClassifier, check_at_least, check_clip, check_dropout
 from vidtrain.models.layers.layer_depth import LayerNumbers
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
@@ -249,22 +249,17 @@ def patch_grid(name: str, *, num_frames: int, size: int, tubelet: int, patch: in
     return num_frames // tubelet, size // patch, size // patch
 
 
-def check_heads(width: int, heads: int) -> None:
+def check_heads(width: int, heads: int, key: str = "heads") -> None:
     check_at_least("width", width, 1)
     if heads < 1 or width % heads:
-        raise ConfigError(f"model.heads: got {heads}, expected a divisor of model.width={width}")
+        raise ConfigError(f"model.{key}: got {heads}, expected a divisor of model.width={width}")
 
 
 def drop_rates(drop_path: float, depth: int, key: str = "drop_path") -> list[float]:
     """The option model.drop_path as a rate per block: from 0, rising linearly."""
     check_at_least("depth", depth, 1)
-    check_drop_path(drop_path, key)
+    check_dropout(drop_path, key)
     return [drop_path * i / max(depth - 1, 1) for i in range(depth)]
-
-
-def check_drop_path(drop_path: float, key: str = "drop_path") -> None:
-    if not 0 <= drop_path < 1:
-        raise ConfigError(f"model.{key}: got {drop_path}, expected 0 <= {key} < 1")
 
 
 def init_transformer(model: nn.Module, head: str) -> None:

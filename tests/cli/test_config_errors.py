@@ -40,6 +40,7 @@ MISTAKES = {
     "type": (["train", "trainer.epochs=many"], r"trainer.epochs: Value 'many' .* Integer"),
     "enum": (["train", "trainer.precision=bf61"], r"trainer.precision: Invalid value 'bf61', expected one of .*bf16"),
     "no equals sign": (["train", "model"], r"cannot read 'model'"),
+    "section of another command": (["data", "sweep.space.a=1"], r"no key 'sweep.space.a'"),
     "missing": (["train", "data=folder"], r"data.root is not set: give data.root=\.\.\."),
     "missing checkpoint": (["eval"], r"checkpoint is not set"),
     "model option": (["inspect", "model=c3d", "model.dorpout=0.1"], r"no key 'model.dorpout'"),

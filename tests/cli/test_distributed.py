@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 
 from tests.cli.conftest import Run, environment
 from vidtrain import load_model
+from vidtrain.commands import launch, run_dir
+from vidtrain.data.clips.workers import process_context
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no torch elastic launcher on Windows")
@@ -42,6 +48,22 @@ def same_losses(one: Path, other: Path) -> None:
     assert [r[:2] for r in first] == [r[:2] for r in second]
     for (*_, a), (*_, b) in zip(first, second, strict=True):
         assert a == pytest.approx(b, abs=1e-5)
+
+
+def test_decoding_processes_are_started_as_those_of_a_single_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = multiprocessing.get_start_method()
+    monkeypatch.setattr(run_dir, "register", lambda: None)
+    monkeypatch.setattr("hydra.core.utils.configure_log", lambda *_: None)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    composed = SimpleNamespace(hydra=SimpleNamespace(job_logging=None, verbose=False))
+    found: list[str] = []
+    monkeypatch.setattr(pickle, "loads", lambda given: given)
+    multiprocessing.set_start_method("spawn", force=True)  # as in a process that was spawned
+    try:
+        launch._work((lambda _: found.append(process_context().get_start_method()), None), composed)  # type: ignore[arg-type]
+    finally:
+        multiprocessing.set_start_method(None, force=True)
+    assert found == [usual]
 
 
 @pytest.mark.slow

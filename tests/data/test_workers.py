@@ -116,6 +116,14 @@ def test_slow_batches_are_waited_for(
     assert any("has been at" in record.message for record in caplog.records)
 
 
+def test_workers_that_start_are_not_said_to_have_lost_a_batch() -> None:
+    board = workers.Board(2, ["a.mp4"])
+    board.start(0)
+    assert board.doing() == "its workers are still starting"
+    board.start(1)
+    assert board.doing().startswith("its workers have nothing to do")
+
+
 def test_without_a_limit_it_waits(videos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_TICK", 0.1)
     assert [len(batch) for batch in loader([other(videos, "slow")] * 2, limit=0)] == [2]

@@ -74,6 +74,8 @@ def _work(task: bytes, hydra: bytes) -> None:
     from hydra.core.utils import configure_log
 
     keep_working_folder_out()
+    # as in a process of its own: its decoding processes would be spawned like itself, and import PyTorch each
+    multiprocessing.set_start_method(None, force=True)
     run_dir.register()
     composed = pickle.loads(hydra)
     HydraConfig.instance().cfg = composed

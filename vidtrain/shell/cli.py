@@ -38,8 +38,8 @@ _THE_DISK = (
 _OF_EVERY_MODEL = tuple(
     f"model.{key}" for key in ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
 )
-_OF_ANY_KEYS = ("live.options", "sweep.space")
-"""Sections that no schema lists the keys of."""
+_OF_ANY_KEYS = {"predict": "live.options", "train": "sweep.space"}
+"""Command -> its section that no schema lists the keys of."""
 _NO_GROUPS = ("eval", "trainer")
 """Sections of a checkpoint that commands have whose groups do not name them."""
 
@@ -136,7 +136,7 @@ def _main(argv: list[str]) -> int:
     if command in FROM_CHECKPOINT:
         sections = (*COMMANDS[command].groups.split(), *_NO_GROUPS)
         overrides = [_add_below_checkpoint(o, sections) for o in overrides]
-    overrides = [f"++{o}" if _no_schema_lists(o.split("=", 1)[0]) else o for o in overrides]
+    overrides = [f"++{o}" if _no_schema_lists(o.split("=", 1)[0], command) else o for o in overrides]
     if folder is not None:
         _refuse_shadowed_configs(folder)
     if command == "train" and not in_sweep and not any(re.match(r"\+*resume=", o) for o in overrides):
@@ -195,8 +195,8 @@ def _data_action(overrides: list[str]) -> list[str]:
     return overrides if any(o.startswith("action=") for o in overrides) else ["action=info", *overrides]
 
 
-def _no_schema_lists(key: str) -> bool:
-    return key in _OF_EVERY_MODEL or any(f"{key}.".startswith(f"{section}.") for section in _OF_ANY_KEYS)
+def _no_schema_lists(key: str, command: str) -> bool:
+    return key in _OF_EVERY_MODEL or f"{key}.".startswith(f"{_OF_ANY_KEYS.get(command)}.")
 
 
 def _add_below_checkpoint(override: str, sections: Sequence[str]) -> str:

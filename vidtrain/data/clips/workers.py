@@ -102,8 +102,10 @@ class Board:
         """What the workers are at, those that have been at it for longest first."""
         now = time.monotonic()
         busy = sorted((now - since, n) for n, since in enumerate(self._since) if self._rows[n] >= 0)
+        if not all(self._pids):
+            return "its workers are still starting"
         if not busy:
-            return "its workers have nothing to do, a batch was lost on its way"
+            return "its workers have nothing to do: a batch is on its way, or was lost"
         longest, *others = reversed(busy)
         more = f" ({len(others)} others are busy, too)" if others else ""
         return f"worker {longest[1]} has been at {self._paths[self._rows[longest[1]]]} for {longest[0]:.0f} s{more}"

@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from vidtrain.errors import CheckpointError, ConfigError
+from vidtrain.options import checkpoint_config as module
 from vidtrain.options.checkpoint_config import checkpoint_config
 from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.schema import TrainConfig
@@ -157,6 +158,17 @@ def test_keys_that_the_section_has_not(  # the user's, so the message says what 
 def test_what_has_no_effect_beside_a_checkpoint_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read(stored(), given)
+
+
+def test_what_has_no_effect_is_refused_beside_a_choice_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a choice itself sets counts as a whole, and a key that stays as stored changes nothing."""
+    choice, named = {"crop": "resized", "size": 48, "flip": 0}, ["transform", "transform.size"]
+    monkeypatch.setattr(module, "named_keys", lambda: named)
+    assert read(stored(), {"transform": choice}, {"transform": "other"}).transform.size == 48
+    named.append("transform.flip")
+    assert read(stored(), {"transform": {**choice, "flip": 0.5}}, {"transform": "other"}).transform.size == 48
+    with pytest.raises(ConfigError, match=r"transform\.flip=0: counts in training alone \(here transform\.flip=0\.5\)"):
+        read(stored(), {"transform": choice}, {"transform": "other"})
 
 
 def test_what_is_as_stored_or_has_an_effect_passes() -> None:

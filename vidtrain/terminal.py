@@ -7,9 +7,11 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
 
 # control characters (C0, DEL, C1), line and paragraph separators, bidirectional overrides and other characters that
 # are not seen, and lone surrogates: bytes of a file name that are not UTF-8. The joiners of emojis and of Persian stay.
@@ -42,22 +44,46 @@ SILENCE = 2.0
 
 
 @contextmanager
-def said_when_slow(what: str) -> Iterator[None]:
-    """Log `what` as one line, once, if the block takes longer than SILENCE: on stderr and in the log of a run."""
-    log = logging.getLogger("vidtrain")
+def said_when_slow(what: str, say: Callable[[str], None] | None = None, *, patience: float = 1.0) -> Iterator[None]:
+    """Say `what` as one line, once, if the block takes longer than SILENCE.
 
-    def say() -> None:
-        if log.getEffectiveLevel() <= logging.INFO:
-            # not log.info, which an exporter that is kept quiet by logging.disable keeps quiet, too
-            log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, what, (), None))
-
-    timer = threading.Timer(SILENCE, say)
+    Args:
+        say: how; None: it is logged, on stderr and in the log of a run.
+        patience: times SILENCE.
+    """
+    timer = threading.Timer(patience * SILENCE, say or _logged, (what,))
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+
+
+def _logged(what: str) -> None:
+    log = logging.getLogger("vidtrain")
+    if log.getEffectiveLevel() <= logging.INFO:
+        # not log.info, which an exporter that is kept quiet by logging.disable keeps quiet, too
+        log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, what, (), None))
+
+
+def on_terminal(what: str) -> None:
+    """For `said_when_slow` before there is a log: on stderr where somebody watches it."""
+    if sys.stderr.isatty():
+        print(f"vidtrain: {what}", file=sys.stderr)
+
+
+def said_between(items: Iterable[Item], so_far: Callable[[], str]) -> Iterator[Item]:
+    """The items as they come; while one is long in coming, `so_far` says what there is."""
+    iterator, patience = iter(items), 1.0
+    while True:
+        with said_when_slow(so_far(), patience=patience):
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+        yield item
+        patience = 5.0  # what has come says already that it goes on
 
 
 def rate_text(rate: float) -> str:

@@ -34,9 +34,10 @@ MISTAKES = {
     "choice": (["train", "model=slow_fusoin"], r"model=slow_fusoin: no such model \(did you mean slow_fusion\?\)"),
     "own choice": (["train", "experiment=my_videos"], r"no such experiment.*; a folder of your own is .* --config-dir"),
     "experiment": (
-        ["data", "check", "experiment=my_videos"],
-        r"no key 'experiment': vidtrain train alone takes an experiment, .*data.root=\.\.\.\); allowed: action",
+        ["bench", "+experiment=my_videos"],
+        r"no key 'experiment': vidtrain train and data take one, .*data.root=\.\.\.\); allowed: batch_size",
     ),
+    "experiment of data": (["data", "check", "experiment=dmeo"], r"experiment=dmeo: no such .* \(did you mean demo"),
     "type": (["train", "trainer.epochs=many"], r"trainer.epochs: Value 'many' .* Integer"),
     "enum": (["train", "trainer.precision=bf61"], r"trainer.precision: Invalid value 'bf61', expected one of .*bf16"),
     "no equals sign": (["train", "model"], r"cannot read 'model'"),

@@ -20,6 +20,7 @@ from vidtrain.errors import CheckpointError, ConfigError
 from vidtrain.export.contract import SECTION
 from vidtrain.hub_folder import load_trained
 from vidtrain.published import device_for
+from vidtrain.runs.sole_writer import sole_writer
 from vidtrain.shell import cli
 
 
@@ -128,7 +129,18 @@ def test_a_file_that_gives_something_else_is_not_kept(checkpoint: Path, call: Ca
     line = error_line(done)
     assert line.startswith("format=onnx: the file is not kept, its answers are not the network's: logits differ by ")
     assert "same class for 3 of 3 clips (tolerance=1e-12)" in line
-    assert list(Path("out").iterdir()) == []
+    assert not Path("out").exists()
+
+
+def test_one_process_at_a_time_writes_to_the_folder(
+    checkpoint: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vidtrain.runs.sole_writer._PATIENCE", 0.01)
+    (tmp_path / "out").mkdir()
+    with sole_writer(tmp_path / "out", "output", stays=False):
+        done = call("export", f"checkpoint={checkpoint}", "output=out", "clips=2", check=2)
+    assert "error: output=out: another vidtrain process is writing there; wait for its end" in done.stderr
+    assert not list((tmp_path / "out").iterdir())
 
 
 MISTAKES = {
@@ -140,6 +152,10 @@ MISTAKES = {
     ),
     "no state": (["stream=true"], "stream=true: SlowFusion has no state; stream=false exports whole clips"),
     "no videos": (["input=nowhere"], "input=nowhere: no such file, and no file matches it as a glob"),
+    "data not read": (
+        ["input=x.mp4", "data.root=/x"],
+        "data.root: input=x.mp4 names the videos, the dataset is not read",
+    ),
     "no data": (["data.root=/nowhere/at/all"], "; a file is compared on real clips: give the dataset, or input=VIDEOS"),
 }
 

@@ -60,6 +60,13 @@ def test_a_folder_of_clips_trains_at_the_first_start(clip: Path, tmp_path: Path,
     assert "p3_99.mp4: is not a video file" in done.stdout
     assert "skipped 1 file that is not a video: 1 .txt" in done.stdout
     assert "vidtrain train --config-dir my_conf experiment=my_clips\n" in done.stdout
+    # of the experiment what there is of it: its data and clips, no model's size, optimizer or number of epochs
+    shown = call("data", "show", "--config-dir", "my_conf", "+experiment=my_clips", "show.clips=1", "show.frames=1")
+    assert shown.stdout == "1 clips of train: show/folder_my_clips_train.png\n"
+    composed = call("data", "--config-dir", "my_conf", "experiment=my_clips", "sampler.stride=1", "--cfg", "job").stdout
+    chosen = yaml.safe_load(composed)
+    assert (chosen["data"]["folds"], chosen["transform"]["squash"], chosen["sampler"]["stride"]) == (4, True, 1)
+    assert not {"trainer", "optimizer", "eval"} & set(chosen)
     trained = call("train", "--config-dir", "my_conf", "experiment=my_clips", "run_dir=run", *SHORT)
     assert "scored " in trained.stdout
     again = _commands(tmp_path / "run", tmp_path / "run")["train it again:"]

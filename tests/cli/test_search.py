@@ -84,6 +84,11 @@ def test_mistakes_are_one_line(index: Path, trained: Path, call: Call, tmp_path:
         ([], "give query=FILE for the videos like it, or split=test"),
         (["query=x.mp4", "split=test"], "give query=FILE"),
         (["split=test", "output=x.txt"], "ends in .csv or .json"),
+        (
+            ["split=test", "top=3"],
+            "top: split=test compares features that are there; query=FILE makes some; leave top out",
+        ),
+        (["split=test", "sampler.stride=3"], "sampler.stride: split=test compares"),
         (["query=none.mp4"], "no such file"),
         (["query=broken.mp4"], "broken.mp4: "),
     ):

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -49,6 +50,7 @@ def test_a_grid_goes_on_where_it_was_cut_and_may_grow(tiny: list[str], call: Cal
     command = ["train", "-m", *tiny, *QUICK, "trainer.test=false"]
     done = call(*command, "optimizer.lr=0.01,-1", "hydra.sweep.dir=s", check=2)
     assert "1 of the runs failed: optimizer.lr=-1: " in done.stderr
+    assert re.search(r"\t#0 : .* optimizer\.lr=0\.01\n", done.stderr)  # not what every run is given
     assert [row["state"] for row in rows(tmp_path / "s")] == ["finished", "failed"]
     before = results(tmp_path / "s")
     done = call(*command, "optimizer.lr=0.01,0.02", "hydra.sweep.dir=s", check=2)

@@ -204,6 +204,21 @@ def test_nothing_half_is_left(tmp_path: Path, sources: list[Video]) -> None:
     again.close()
 
 
+def test_a_full_disk_is_named(tmp_path: Path, sources: list[Video]) -> None:
+    """By a limit to the size of a file, which is met when the bytes are flushed."""
+    resource = pytest.importorskip("resource")
+    folder = FeatureFolder(tmp_path / "out", {}, "float32")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as error:
+            folder.add(sources[0], 0, 1, np.zeros((1, 5000), np.float32))
+        assert error.value.filename == str(tmp_path / "out" / sources[0].file)
+        folder.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_what_makes_a_file_unfinished(tmp_path: Path, sources: list[Video]) -> None:
     done = fill(tmp_path / "out", sources)
     (tmp_path / "out" / done[sources[0].key].file).unlink()

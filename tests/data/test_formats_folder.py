@@ -284,6 +284,15 @@ def test_classes_called_val_and_test_stay_classes(tmp_path: Path) -> None:
     assert folder(tmp_path).class_names == ("test", "val")
 
 
+def test_class_folders_without_a_video_are_no_classes(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{split}/{name}/{split}.mp4" for split in ("train", "val", "test") for name in "ace"))
+    make(tmp_path, *(f"{split}/{name}/x.txt" for split in ("train", "val", "test") for name in "bd"))
+    data = folder(tmp_path)
+    assert data.class_names == ("a", "c", "e")
+    assert all(manifest.labels.tolist() == [0, 1, 2] for manifest in data.splits.values())
+    assert "class folders without a video are no classes: b, d" in data.notes
+
+
 ERRORS: dict[str, tuple[list[str], dict[str, object], str]] = {
     "no root": ([], {}, "no such folder; set data.root"),
     "no class folders": (["1.mp4"], {}, "holds videos but no class folders; expected"),
@@ -291,6 +300,11 @@ ERRORS: dict[str, tuple[list[str], dict[str, object], str]] = {
     "one class": (["set/1.mp4", "set/2.mp4"], {}, r"one class folder only \(set\)"),
     "empty class": ([*clips("a", 3), "b/1.txt"], {}, r"/b: class folder without a video; remove it"),
     "empty classes": ([*clips("a", 3), "b/1.txt", "c/1.txt"], {}, r"and 1 more: c"),
+    "empty in a split": (
+        [*(f"{split}/{name}/1.mp4" for split in ("train", "test") for name in "ab"), "train/c/1.mp4", "test/c/1.txt"],
+        {},
+        r"/test/c: class folder without a video; remove it, .*1 \.txt",
+    ),
     "one video a class": (["a/1.mp4", "b/1.mp4"], {}, "nothing is left for test: every class has a single video"),
     "no classes in train": (["train/1.mp4", "test/1.mp4"], {}, "holds videos but no class folders"),
     "two vals": (["train/a/1.mp4", "train/b/1.mp4", "val/a/1.mp4", "valid/a/1.mp4"], {}, "could all be the val split"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import av
@@ -135,6 +136,11 @@ def test_answers_that_are_sure_are_calibrated_as_vidtrains(calibrated: Any, seve
     found = calibrated(probs.numpy(), {"multi_label": several, "calibration": {"temperature": 2.5}})
     wanted = Calibration(temperature=2.5).apply(probs, multi_label=several)
     assert np.allclose(found, wanted, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("script", [run_onnx, run_stream])
+def test_a_class_name_does_not_steer_the_terminal(script: ModuleType) -> None:
+    assert script.printable("Gähnen\x1b[2J\udcff") == "Gähnen\\x1b[2J\\udcff"
 
 
 def test_it_needs_three_packages() -> None:

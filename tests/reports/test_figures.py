@@ -133,10 +133,13 @@ def test_curves_of_a_damaged_log(tmp_path: Path) -> None:
         {"kind": "val", "epoch": "x", "loss": 1},
         [1, 2],
     ]
+    (tmp_path / "one.jsonl").write_text("\n".join(map(json.dumps, lines[:3])))
+    assert [p.title for p in panels(Curves.read(tmp_path / "one.jsonl"), [])] == ["loss"]  # a dot is no schedule
+    lines.insert(1, {"kind": "train", "update": 2, "epoch": 1, "lr": 0.05})
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"kind": "val", "epo')
     curves = Curves.read(tmp_path / "metrics.jsonl")
     assert curves.kinds == {
-        "train": {"loss": [(0.5, 2.0)], "lr": [(0.5, 0.1)]},
+        "train": {"loss": [(0.5, 2.0)], "lr": [(0.5, 0.1), (1.0, 0.05)]},
         "train_epoch": {"loss": [(1.0, 1.5)], "top1": [(1.0, 0.5)]},
         "val": {"loss": [(1.0, 1.75)], "top1": [(1.0, 0.25), (2.0, 0.75)]},
     }

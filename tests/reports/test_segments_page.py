@@ -21,6 +21,7 @@ from vidtrain.reports.segment_results import SegmentsResult, read_test
 from vidtrain.segments import Segment
 from vidtrain.sequences import Sequences
 from vidtrain.tasks.segments.scores import SegmentScores
+from vidtrain.tasks.settings import SegmentsConfig
 from vidtrain.tasks.task import Predictions
 
 NAMES = ["walk", "run", "rest"]
@@ -39,7 +40,7 @@ def write_segments_test(folder: Path, names: list[str] | None = None) -> dict[st
         "loss": torch.tensor([0.5, 1.0]),
     }
     predictions = Predictions(columns, torch.tensor([3, 1]), names=["good.mp4", f"{names[0]}/bad.mp4"])
-    scores = SegmentScores(predictions, names)
+    scores = SegmentScores(predictions, names, SegmentsConfig())
     result = {"format": 2, "split": "test", "protocol": "a clip every 4 frames", "scored": 2, "listed": 3, "missing": 1}
     result |= {"unreadable": 0, "not_finite": [], **scores.summary(), **scores.report()}
     folder.mkdir(parents=True)

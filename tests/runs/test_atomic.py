@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -71,6 +72,14 @@ def test_an_error_leaves_the_old_one_and_nothing_else(old: Path, error: type[Bas
         raise error
     assert old.read_bytes() == b"old"
     assert [path.name for path in old.parent.iterdir()] == ["a.json"]
+
+
+def test_a_full_disk_is_named(old: Path) -> None:
+    """No error of a write has the name of the file; one of another kind is none of it."""
+    for number, named in ((errno.ENOSPC, str(old)), (errno.EIO, None)):
+        with pytest.raises(OSError) as error, whole_file(old):  # noqa: PT011
+            raise OSError(number, os.strerror(number))
+        assert error.value.filename == named
 
 
 def test_an_error_before_it_takes_the_place(old: Path) -> None:

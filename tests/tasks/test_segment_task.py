@@ -100,7 +100,12 @@ def test_an_output_that_is_not_finite_is_named_and_nothing_found_is_said() -> No
     broken = ModelRunner(Broken(), broken.preprocess, broken.precision)
     found = evaluate(task, broken, [*parts(0, ["r", "r"], []), *parts(1, ["", ""], [])], views_per_forward=9)
     assert (found.videos.tolist(), found.not_finite) == ([11], [10])
-    assert task.scores(found).remarks() == ["no segment was found in any video: has the network learned anything?"]
+    nothing = "no segment was found in any video: {}: has the network learned anything?"
+    below = nothing.format("the highest probability was 0.018, below task.threshold=0.5")
+    assert task.scores(found).remarks() == [below]
+    low = Segments(NAMES, threshold=0.01, min_seconds=9)
+    short = low.scores(evaluate(low, broken, parts(0, ["", ""], []), views_per_forward=9))
+    assert short.remarks() == [nothing.format("all were shorter than task.min_seconds=9")]
     empty = task.scores(evaluate(task, broken, [], views_per_forward=9))
     assert np.isnan(empty.summary()["map_50"])
     assert empty.figures() == {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +21,12 @@ from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import ConfigError, one_of
 from vidtrain.export.contract import EXPORTED
 from vidtrain.live.streaming_models import why_no_state
+from vidtrain.options.given_options import refuse_unread
 from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import CheckpointSections, DataSection, FlowSection, SplitName, TrainConfig
 from vidtrain.ranges import LONGEST, number
+from vidtrain.runs.atomic import named_when_full
+from vidtrain.runs.sole_writer import sole_writer
 from vidtrain.types import FilePath, Text
 
 _SECTIONS: Final = ("task", "model", "data", "decoder", "flow")
@@ -78,6 +82,8 @@ def run(call: Invocation[ExportConfig]) -> None:
     call = published.folder_as_checkpoint(call)
     options = call.options
     wanted = options.formats()
+    if options.input is not None:
+        refuse_unread(("data", "split"), f"input={options.input} names the videos, the dataset is not read")
     check_packages(wanted, int8=options.int8)
     subject = published.Subject.of(call)
     if EXPORTED in (subject.content or {}):
@@ -90,15 +96,29 @@ def run(call: Invocation[ExportConfig]) -> None:
     if options.stream:
         _check_streams(model, subject.config)
     content = _content(subject, names, options)
-    folder = prepare_folder(Path(options.output), "output")
-    exporting = Exporting(ExportSource(subject.config, model, content), clips, folder, options.tolerance)
-    if options.stream:
-        exporting.write_stream(compared=options.clips)
-    else:
-        exporting.write(wanted, compared=options.clips, int8=options.int8_clips if options.int8 else None)
-    if options.int8 or options.bench:
-        exporting.measure(seconds=options.seconds if options.bench else None)
-    exporting.finish()
+    with _output(Path(options.output)) as folder:
+        exporting = Exporting(ExportSource(subject.config, model, content), clips, folder, options.tolerance)
+        if options.stream:
+            exporting.write_stream(compared=options.clips)
+        else:
+            exporting.write(wanted, compared=options.clips, int8=options.int8_clips if options.int8 else None)
+        if options.int8 or options.bench:
+            exporting.measure(seconds=options.seconds if options.bench else None)
+        exporting.finish()
+
+
+@contextmanager
+def _output(folder: Path) -> Iterator[Path]:
+    """The folder of the files, of this process alone; one that is new goes again where no file was kept."""
+    new = not folder.exists()
+    prepare_folder(folder, "output")
+    try:
+        with sole_writer(folder, "output", stays=False), named_when_full(folder):
+            yield folder
+    finally:
+        if new:
+            with suppress(OSError):  # there is something in it
+                folder.rmdir()
 
 
 def _check_streams(model: nn.Module, config: TrainConfig) -> None:

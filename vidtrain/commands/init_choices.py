@@ -99,7 +99,8 @@ def _clip(stats: Stats) -> tuple[list[Chosen], float]:
     if high >= _MIXED * low:
         rate = min(fps, max(_SLOWEST, math.ceil(2 * count / np.quantile(stats.seconds, 0.25)) / 2))
         span = count / rate
-        why = f"files have {low:.3g} to {high:.3g} frames per second: a rate makes clips of {span:.1f} s of all of them"
+        rates = f"90 % of the files have {low:.3g} to {high:.3g} frames per second"
+        why = f"{rates}: a rate makes clips of {span:.1f} s of all of them"
         chosen.append(Chosen("sampler.fps", round(rate, 3), why))
     else:
         fits, fast = int((quarter - 1) // (count - 1)), int(fps // _SLOWEST)

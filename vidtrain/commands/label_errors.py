@@ -35,7 +35,7 @@ from vidtrain.tasks.classification.label_errors import (
     label_quality,
     multi_label_quality,
 )
-from vidtrain.terminal import print_line
+from vidtrain.terminal import print_line, said_when_slow
 from vidtrain.types import FilePath
 
 _SHEET: Final = "suspects.png"
@@ -85,7 +85,8 @@ def run(call: Invocation[LabelErrorsConfig]) -> None:
     _print(judged, suspects, [*_coverage(runs), *untested], options.score)
     print_line(f"all {len(suspects)}, the most suspicious first: {folder / SUSPECTS}")
     if options.clips:
-        _sheet(options, suspects[: options.clips], folder / _SHEET)
+        with said_when_slow(f"drawing {folder / _SHEET}"):
+            _sheet(options, suspects[: options.clips], folder / _SHEET)
 
 
 # ---------------------------------------------------------------- what was predicted

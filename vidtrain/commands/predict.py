@@ -30,11 +30,12 @@ from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections, FlowSection, TrainConfig
 from vidtrain.ranges import number
 from vidtrain.reports.segments import segments_table, write_segments_csv
+from vidtrain.reports.table import counted
 from vidtrain.runs.names import PREDICTIONS
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.settings import SegmentsConfig
 from vidtrain.tasks.task import PredictionsWriter, Task
-from vidtrain.terminal import printable, said_when_slow
+from vidtrain.terminal import printable, said_between, said_when_slow
 from vidtrain.types import BadVideo, FilePath
 
 _SAYS_WHEN = "this checkpoint was trained with task=segments, to say what happens when: give timeline=true"
@@ -100,9 +101,15 @@ def run(call: Invocation[PredictConfig]) -> None:
     task, manifest = predictor.task, Manifest.of(paths, [-1] * len(paths))
 
     bad: list[BadVideo] = []
+    done = 0
+
+    def so_far() -> str:
+        return f"{done} of {counted(len(paths), 'video')} answered"
+
     with _output(options, task, manifest) as output:
-        for found in predictor.predictions(manifest, config.eval):
+        for found in said_between(predictor.predictions(manifest, config.eval), so_far):
             bad += found.bad
+            done += len(found) + len(found.bad)
             if not len(found):
                 continue
             if output is not None:  # before the line, whose reader may have gone
@@ -155,7 +162,7 @@ def show_timelines(
         raise ConfigError("overlay=true writes a video: give output=FOLDER")
     done: list[VideoTimeline] = []
     try:
-        for video in timelines:
+        for video in said_between(timelines, lambda: f"{len(done)} of {counted(count, 'video')} done"):
             done.append(video)
             if video.error is not None:
                 print(printable(f"vidtrain: {video.path}: {video.error}"), file=sys.stderr)

@@ -18,6 +18,7 @@ from vidtrain.data.features.subsets import sources_of
 from vidtrain.data.formats.features import features
 from vidtrain.data.manifest.manifest import FeatureInfo, Manifest, VideoData
 from vidtrain.errors import ConfigError, DataError, one_of
+from vidtrain.options.given_options import refuse_unread
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections, SplitName
 from vidtrain.ranges import number
@@ -55,6 +56,9 @@ def run(call: Invocation[SearchConfig]) -> None:
     options = call.options
     if (options.query is None) == (options.split is None):
         raise ConfigError("search: give query=FILE for the videos like it, or split=test for the recall of a split")
+    if options.split is not None:
+        of_queries = ("checkpoint", "top", "trust", "model", "decoder", "sampler", "transform", "trainer", "eval")
+        refuse_unread(of_queries, f"split={options.split} compares features that are there; query=FILE makes some")
     if options.output is not None and Path(options.output).suffix.lower() not in (".csv", ".json"):
         raise ConfigError(f"output={options.output}: expected a name that ends in .csv or .json")
     if options.output is not None:

@@ -20,8 +20,8 @@ PT2_TEXT: Final = f"{SECTION}.json"
 
 def write_pt2(program: torch.export.ExportedProgram, file: Path, text: str) -> None:
     """For torch.export.load, which gives the text by extra_files={PT2_TEXT: ""}."""
-    with quiet():
-        torch.export.save(program, file, extra_files={PT2_TEXT: text})
+    with quiet(), file.open("wb") as out:  # a path is written by C++, to which a full disk is a mistake of ours
+        torch.export.save(program, out, extra_files={PT2_TEXT: text})
 
 
 def open_pt2(file: Path, shapes: Shapes) -> ExportedNetwork:

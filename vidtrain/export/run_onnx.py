@@ -77,9 +77,14 @@ def calibrated(probs: Any, about: dict[str, Any]) -> Any:
     return powers / powers.sum()
 
 
+def printable(name: str) -> str:
+    """A class name without what steers a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
+
+
 if __name__ == "__main__":
     network = onnxruntime.InferenceSession(sys.argv[2] if len(sys.argv) > 2 else Path(__file__).with_name("model.onnx"))
     contract = json.loads(network.get_modelmeta().custom_metadata_map["vidtrain"])
     found = probabilities(sys.argv[1], network, contract)
     for number in found.argsort()[::-1][:5]:
-        print(f"{found[number]:.6f}  {contract['class_names'][number]}")
+        print(f"{found[number]:.6f}  {printable(contract['class_names'][number])}")

@@ -74,9 +74,14 @@ def calibrated(probs: Any, about: dict[str, Any]) -> Any:
     return powers / powers.sum()
 
 
+def printable(name: str) -> str:
+    """A class name without what steers a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
+
+
 if __name__ == "__main__":
     network = onnxruntime.InferenceSession(sys.argv[2] if len(sys.argv) > 2 else Path(__file__).with_name("model.onnx"))
     contract = json.loads(network.get_modelmeta().custom_metadata_map["vidtrain"])
     with av.open(sys.argv[1]) as video:
         for end, found in answers(video, network, contract):
-            print(f"{end:8.2f} s  {found.max():.4f}  {contract['class_names'][found.argmax()]}", flush=True)
+            print(f"{end:8.2f} s  {found.max():.4f}  {printable(contract['class_names'][found.argmax()])}", flush=True)

@@ -16,7 +16,7 @@ from vidtrain.data.clips.crop import exact_size
 from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
 from vidtrain.engine.settings import TrainerConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
-from vidtrain.options.given_options import OpenOptions
+from vidtrain.options.given_options import OpenOptions, named_keys
 from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.invocation import Invocation, typed
 from vidtrain.options.option_texts import conf_dir
@@ -71,7 +71,11 @@ def checkpoint_config(
         if composed is None or name not in config or composed[name] is None or not OmegaConf.is_config(composed[name]):
             continue
         if choices.get(name) is not None:
+            before: Any = OmegaConf.to_container(config[name], resolve=False)
+            given_values: Any = OmegaConf.to_container(composed[name], resolve=False)
             OmegaConf.update(config, name, composed[name], merge=name in ("sampler", "transform", "flow", "eval"))
+            for key in (k for k in _TRAINING.get(name, ()) if f"{name}.{k}" in named_keys()):
+                _check_effect(config, f"{name}.{key}", given_values[key], before[key], stored=file is not None)
         else:
             _merge_keys(config, name, composed[name], stored=file is not None)
     if file is not None:
@@ -222,8 +226,15 @@ def _merge_keys(config: DictConfig, section: str, given: DictConfig, *, stored: 
             OmegaConf.update(config, name, value, merge=True)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{name}: {str(error).splitlines()[0]}") from error
-        if before[key] != plain(config[section])[key] and (reason := _without_effect(section, key, stored)):
-            raise ConfigError(f"{name}={value}: {reason} (here {name}={before[key]}); leave {name} out")
+        _check_effect(config, name, value, before[key], stored=stored)
+
+
+def _check_effect(config: DictConfig, name: str, given: Any, before: Any, *, stored: bool) -> None:
+    """Raise ConfigError for a key, dotted, whose value has become another one where nothing reads it."""
+    section, _, key = name.partition(".")
+    now: Any = OmegaConf.to_container(config[section], resolve=False)
+    if before != now[key] and (reason := _without_effect(section, key, stored)):
+        raise ConfigError(f"{name}={given}: {reason} (here {name}={before}); leave {name} out")
 
 
 def _without_effect(section: str, key: str, stored: bool) -> str | None:

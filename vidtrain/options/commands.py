@@ -103,7 +103,7 @@ COMMANDS: Final = {
         f"{', '.join(ACTIONS)}: know a dataset and prepare it",
         "vidtrain data info data=ucf101 data.root=/data/ucf101",
         schema="vidtrain.options.schema.DataCommandConfig",
-        groups="data decoder sampler transform model jobs",
+        groups="data decoder sampler transform model jobs experiment",
     ),
     "extract": Command(
         "write a frozen model's features of every clip of every video, to train model=probe or feature_rnn on",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from vidtrain.errors import ConfigError
 from vidtrain.options.option_texts import conf_dir, default_choices
 
 _SECTIONS: Final = ("model", "sampler", "transform")
@@ -40,11 +41,24 @@ class OpenOptions:
         return changed
 
 
+def named_keys() -> list[str]:
+    """The dotted keys and the groups that stand on the command line; none where there is none."""
+    task = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return [override.partition("=")[0].lstrip("+~") for override in task]
+
+
+def refuse_unread(keys: Collection[str], why: str) -> None:
+    """Raises ConfigError where one of these options, or an option of these sections, stands on the command line."""
+    for key in named_keys():
+        if key in keys or key.partition(".")[0] in keys:
+            raise ConfigError(f"{key}: {why}; leave {key} out")
+
+
 def given_keys() -> frozenset[str]:
     """The dotted keys of model, sampler and transform that the user gave: on the command line, by choosing another
     sampler or transform than the usual one, or in files of their own."""
     hydra = HydraConfig.get()
-    given = {override.partition("=")[0].lstrip("+~") for override in hydra.overrides.task}
+    given = named_keys()
     folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
     usual = default_choices(hydra.job.name)
     found = set(given)

@@ -78,7 +78,7 @@ _NONE = {
         ["num_classes", "classes", "n_classes", "nb_classes", "nc"],
         "; the number of classes comes from the data",
     ),
-    "experiment": ": vidtrain train alone takes an experiment, here give the keys that it sets (data.root=...)",
+    "experiment": ": vidtrain train and data take one, here give the keys that it sets (data.root=...)",
 }
 
 

@@ -99,7 +99,8 @@ def panels(curves: Curves, metrics: Sequence[tuple[str, str]]) -> list[Panel]:
         if any(lines.values()):
             found.append(Panel(title, lines, share=True))
             break
-    found.append(Panel("learning rate", {"": curves.of("train", "lr")}))
+    rates = curves.of("train", "lr")
+    found.append(Panel("learning rate", {"": rates if len(rates) > 1 else []}))  # one is no schedule
     kept = [Panel(p.title, {t: points for t, points in p.lines.items() if points}, p.share) for p in found]
     return [panel for panel in kept if panel.lines]
 
@@ -123,6 +124,7 @@ def learning_curves_figure(shown: Sequence[Panel]) -> Figure:
             axes.plot(epochs, values, label=title, marker="o" if len(points) < 30 else None, markersize=3)
         axes.set_title(panel.title, fontsize=10)
         axes.set_xlabel("epoch")
+        axes.set_xlim(left=0)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if panel.share:

@@ -13,6 +13,8 @@ from typing import IO, Any
 from vidtrain.errors import DataError, VidtrainError
 from vidtrain.terminal import EXACT_NAMES
 
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
 
 def make_folder(folder: Path) -> None:
     """With those above it; one that is there is left as it is.
@@ -24,6 +26,17 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError:
         raise VidtrainError(f"{folder}: this folder cannot be made: give another") from None
+
+
+@contextmanager
+def named_when_full(path: Path) -> Iterator[None]:
+    """An error about a full disk, which bears no name where it is of bytes that are written, gets that of the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _FULL:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -47,7 +60,7 @@ def whole_file(
     part.unlink(missing_ok=True)
     own: os.stat_result | None = None
     try:
-        with part.open(mode.replace("w", "x"), **text) as file:
+        with named_when_full(path), part.open(mode.replace("w", "x"), **text) as file:
             own = os.fstat(file.fileno())
             yield file
             to_disk(file)
@@ -115,7 +128,7 @@ def opener(path: str, flags: int) -> int:
 
 def settle(part: Path, path: Path) -> int:
     """Give a file that something else has written its name, once its bytes are on the disk; returns how many."""
-    with part.open("r+b") as file:
+    with named_when_full(path), part.open("r+b") as file:
         os.fsync(file.fileno())
         size = file.seek(0, os.SEEK_END)
     part.replace(path)

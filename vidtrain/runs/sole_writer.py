@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,7 +20,7 @@ _UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 @contextmanager
-def sole_writer(folder: Path, key: str, name: str = LOCK) -> Iterator[None]:
+def sole_writer(folder: Path, key: str, name: str = LOCK, *, stays: bool = True) -> Iterator[None]:
     """Keep other processes from writing to `folder`, which is there, as long as the block runs.
 
     The lock is one of the operating system on <folder>/.lock and ends with its process, however that ends. Where a file
@@ -29,6 +29,7 @@ def sole_writer(folder: Path, key: str, name: str = LOCK) -> Iterator[None]:
     Args:
         key: that the folder was given by, for the message.
         name: of the lock, where several processes write to files of their own in the folder.
+        stays: the file of the lock does, when the block has ended; not in a folder that is handed on.
 
     Raises:
         VidtrainError: another process holds the folder and keeps it, or it cannot be written to.
@@ -38,6 +39,9 @@ def sole_writer(folder: Path, key: str, name: str = LOCK) -> Iterator[None]:
     try:
         yield
     finally:
+        if not stays:
+            with suppress(OSError):  # Windows removes no file that is open
+                (folder / name).unlink()
         lock.release()
 
 

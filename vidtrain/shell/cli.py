@@ -18,7 +18,7 @@ from vidtrain.engine.devices.environment import RESTARTS
 from vidtrain.errors import EXIT_INTERRUPTED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
 from vidtrain.options.commands import COMMANDS, FROM_CHECKPOINT, check_action
 from vidtrain.options.path_options import expand_home, expand_homes, name_positional, quote_paths
-from vidtrain.terminal import accept_any_text, printable
+from vidtrain.terminal import accept_any_text, on_terminal, printable, said_when_slow
 
 # Hydra's flags -> number of values each takes ("?" = perhaps one, of these)
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -129,6 +129,7 @@ def _main(argv: list[str]) -> int:
     folder, in_sweep = _config_dir(flags), "-m" in flags or "--multirun" in flags
     if command == "data":
         overrides = _data_action(overrides)
+    overrides = [re.sub(r"^\+(?=(experiment|debug)=)", "", o) for o in overrides]  # as where no default lists the group
     overrides = name_positional(overrides, command)
     if command == "train" and "${" in (here := os.getcwd()):  # noqa: PTH109
         raise ConfigError(f"{here}: Hydra reads the ${{ in this folder's name as a reference: train in another folder")
@@ -235,13 +236,14 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     keep_working_folder_out()
     # Hydra then raises what it finds instead of printing it with parts of a traceback; _explain makes it one line
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    import hydra
+    with said_when_slow("importing Hydra", on_terminal):
+        import hydra
 
-    from vidtrain.commands import run_dir, sweep
-    from vidtrain.options import schema as config
-    from vidtrain.options.option_texts import conf_dir
-    from vidtrain.shell import hydra_errors
-    from vidtrain.shell.hydra_speedups import composed_once, composed_without_copies, ignore_notices
+        from vidtrain.commands import run_dir, sweep
+        from vidtrain.options import schema as config
+        from vidtrain.options.option_texts import conf_dir
+        from vidtrain.shell import experiment_parts, hydra_errors
+        from vidtrain.shell.hydra_speedups import composed_once, composed_without_copies, ignore_notices
 
     sweep.failed.clear()
     ignore_notices()
@@ -252,7 +254,7 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     program = hydra.main(config_path=str(conf_dir()), config_name=command, version_base="1.3")(task(command))
     saved, sys.argv = sys.argv, ["vidtrain", *flags, *overrides]
     try:
-        with composed_once(flags, overrides), composed_without_copies():
+        with composed_once(flags, overrides), composed_without_copies(), experiment_parts.cut_to(command):
             program()
     except Exception as error:
         sweep.remove_refused()
@@ -290,7 +292,9 @@ def task(command: str) -> Callable[[Any], Any]:
             hydra_errors.refuse_missing(plain)
             for key, path in expand_homes(plain, command).items():
                 OmegaConf.update(cfg, key, path)
-            return import_module(f"vidtrain.commands.{command}").run(Invocation.of(cfg))
+            with said_when_slow("importing PyTorch", on_terminal):
+                module = import_module(f"vidtrain.commands.{command}")
+            return module.run(Invocation.of(cfg))
         except BrokenPipeError:  # or Hydra would speak of it
             raise SystemExit(_discard_output()) from None
         except KeyboardInterrupt:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from vidtrain.errors import ConfigError
 from vidtrain.options.option_texts import conf_dir
+from vidtrain.terminal import PrintableFormatter
 
 _OF_A_RUN = ("sweep.trial", "resume")  # what a sweep gives a run besides what is varied
+
+
+class HydraFormatter(PrintableFormatter):
+    """Hydra's list of the runs of a sweep, with what is varied in each."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return re.sub(r" resume=auto sweep\.trial=\d+", "", text) if record.name.startswith("hydra.") else text
 
 
 def prepared(command: str, overrides: list[str], folder: Path | None) -> list[str]:

@@ -155,7 +155,7 @@ class _Sweeper(Sweeper):
     def _overrides(self, run: SweepRun) -> list[str]:
         """Of the command of a run, whether it starts or goes on."""
         own = [text for text in self.space.overrides(run.varied) if not text.lstrip("+").startswith("resume=")]
-        return [*own, "resume=auto", f"sweep.trial={run.number}"]
+        return [*own, "resume=auto", f"sweep.trial={run.number}"]  # multirun.HydraFormatter knows them
 
     def _scheduler(self, source: Source, workers: RunWorkers, *, together: bool = False) -> Scheduler:
         retries = self.options.retries

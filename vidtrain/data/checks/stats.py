@@ -168,8 +168,8 @@ def _on_rates(stats: Stats, spec: ClipSpec) -> str:
         return ""
     rate = float(np.median(stats.fps)) / spec.step(1.0)
     return (
-        f"frame rates run from {low:.3g} to {high:.3g} fps, so a clip covers {high / low:.2g} times as much time "
-        f"in some videos as in others: sampler.fps={rate:.3g} makes them alike"
+        f"90 % of the frame rates run from {low:.3g} to {high:.3g} fps, so a clip covers {high / low:.2g} times as "
+        f"much time in some videos as in others: sampler.fps={rate:.3g} makes them alike"
     )
 
 

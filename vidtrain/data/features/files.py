@@ -20,7 +20,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -33,7 +33,7 @@ from vidtrain.data.jobs.parts import Part, writer
 from vidtrain.data.manifest.manifest import FeatureInfo
 from vidtrain.data.readers.timeline import Seconds, packed, unpacked
 from vidtrain.errors import ConfigError, DataError, VideoError
-from vidtrain.runs.atomic import make_parent, settle, whole_file
+from vidtrain.runs.atomic import make_parent, named_when_full, settle, whole_file
 from vidtrain.runs.sole_writer import LOCK, sole_writer
 from vidtrain.untrusted_data import as_dataclass, has_types, map_array, read_mapping
 
@@ -231,22 +231,26 @@ class _Part:
         self._dtype, self._shape, self._rows = dtype, shape, 0
         self._file: BinaryIO = self._path.open("wb")
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        with named_when_full(target):
+            np.lib.format.write_array_header_1_0(self._file, header)
 
     def write(self, number: int, features: Features) -> None:
         assert number == self._rows, f"clip {number} after {self._rows}"
         assert features.dtype == self._dtype, f"{features.dtype}, expected {self._dtype}"
-        self._file.write(np.ascontiguousarray(features).data)
+        with named_when_full(self._target):
+            self._file.write(np.ascontiguousarray(features).data)
         self._rows += len(features)
 
     def close(self) -> int:
         """Bytes of the finished file."""
         assert self._rows == self._shape[0], f"{self._rows} clips of {self._shape[0]}"
-        self._file.close()
+        with named_when_full(self._target):
+            self._file.close()
         return settle(self._path, self._target)
 
     def discard(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # of what was still to be written
+            self._file.close()
         self._path.unlink(missing_ok=True)
 
 

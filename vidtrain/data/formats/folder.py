@@ -33,7 +33,8 @@ def folder(root: str | Path, *, group_by: Regex | None = None, **options: Any) -
 
     Files in folders below a class folder belong to the class. A folder there that holds images (img_00001.jpg ...)
     is a video. Hidden files and those of the system are skipped (.DS_Store, @eaDir, Thumbs.db ...); a note counts
-    what else is no video. Class numbers follow the sorted names of the folders.
+    what else is no video. Class numbers follow the sorted names of the folders. One that holds no video, in any split,
+    is no class, as a note says.
 
     Args:
         root: holds the class folders; or a folder train with class folders, with or without val (valid, validation)
@@ -42,7 +43,7 @@ def folder(root: str | Path, *, group_by: Regex | None = None, **options: Any) -
             `SplitOptions`.
 
     Raises:
-        DataError: no root, no or only one class folder, a class without a video, splits with different classes.
+        DataError: no root, no or only one class folder with a video, splits with different classes.
     """
     cut = SplitOptions(group_by=group_by, **options)
     root = check_root(root)
@@ -51,11 +52,13 @@ def folder(root: str | Path, *, group_by: Regex | None = None, **options: Any) -
     _check_same(classes, homes)
     names = next(iter(classes.values()))
     found = {split: _list(home, _in_order(classes[split], names)) for split, home in homes.items()}
+    names, empty = _number_classes(names, found)
     twins = _Twins(root, names, found)
     splits = {split: Manifest.of(each.paths, each.labels) for split, each in found.items()}
     splits, cuts = cut_splits(splits, names, root, cut, groups=twins.together, own_names=True)
     notes = [
         *_outside(root, homes),
+        *empty,
         *skipped_note(sum((each.skipped for each in found.values()), Counter())),
         *twins.notes,
         *cuts,
@@ -134,8 +137,12 @@ def _composed(name: str) -> str:
 
 @dataclass
 class _Found:
-    """N videos of a split: their paths, labels and identities (see `find_clips`), and what else lay there."""
+    """N videos of a split: their paths, labels and identities (see `find_clips`), and what else lay there.
 
+    folders: of the classes, in the order of their labels.
+    """
+
+    folders: list[Path]
     paths: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     identities: list[int] = field(default_factory=list)
@@ -143,22 +150,37 @@ class _Found:
 
 
 def _list(home: Path, names: Sequence[str]) -> _Found:
-    found = _Found()
-    empty = []
-    for label, name in enumerate(names):
-        clips = find_clips(home / name, found.skipped)
+    found = _Found([home / name for name in names])
+    for label, folder in enumerate(found.folders):
+        clips = find_clips(folder, found.skipped)
         found.paths += [path for path, _ in clips]
         found.identities += [identity for _, identity in clips]
         found.labels += [label] * len(clips)
-        if not clips:
-            empty.append(name)
-    if empty:
-        more = f" (and {len(empty) - 1} more: {some(empty[1:])})" if len(empty) > 1 else ""
-        there = "".join(f"; {note}" for note in skipped_note(found.skipped))
-        raise DataError(
-            f"{home / empty[0]}: class folder without a video{more}; remove it, or add {_KINDS} or the like{there}"
-        )
     return found
+
+
+def _number_classes(names: list[str], found: Mapping[str, _Found]) -> tuple[list[str], list[str]]:
+    """(the classes that have a video, by which the labels of `found` are numbered again; a note about the others).
+
+    Raises:
+        DataError: a split lacks the videos of a class that another split has, or fewer than two classes have videos.
+    """
+    used = sorted({label for each in found.values() for label in each.labels})
+    for each in found.values():
+        needed = set(used if len(used) > 1 else range(len(names)))
+        if empty := sorted(needed - {*each.labels}):
+            more = f" (and {len(empty) - 1} more: {some([names[n] for n in empty[1:]])})" if len(empty) > 1 else ""
+            there = "".join(f"; {note}" for note in skipped_note(each.skipped))
+            raise DataError(
+                f"{each.folders[empty[0]]}: class folder without a video{more}; "
+                f"remove it, or add {_KINDS} or the like{there}"
+            )
+    number = {label: n for n, label in enumerate(used)}
+    for each in found.values():
+        each.labels = [number[label] for label in each.labels]
+    without = [name for label, name in enumerate(names) if label not in number]
+    notes = [f"class folders without a video are no classes: {some(without)}"] if without else []
+    return [names[label] for label in used], notes
 
 
 # ---------------------------------------------------------------- what is not in the lists, and what is there twice

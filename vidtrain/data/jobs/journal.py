@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TextIO, TypeVar
 
 from vidtrain.data.jobs.parts import Part, files_of_parts
 from vidtrain.errors import DataError
-from vidtrain.runs.atomic import to_disk, write_csv
+from vidtrain.runs.atomic import named_when_full, to_disk, write_csv
 from vidtrain.tar_members import size_of, stretch_of
 from vidtrain.untrusted_data import parse_json
 
@@ -112,12 +112,14 @@ class Journal(Generic[Entry]):
         content = self._write(entry)
         self.entries[content[self._key]] = entry
         # escapes all but ASCII, so that names that are not UTF-8 come through, too
-        self._out.write(json.dumps(content) + "\n")
-        self._out.flush()  # a line that the system has is not lost when this process is killed
+        with named_when_full(self.file):
+            self._out.write(json.dumps(content) + "\n")
+            self._out.flush()  # a line that the system has is not lost when this process is killed
 
     def close(self) -> None:
         if self._out is not None:
-            self._out.close()
+            with named_when_full(self.file):
+                self._out.close()
             self._out = None
 
 

@@ -15,7 +15,8 @@ from vidtrain.reports.confusion import pooled, row_shares
 from vidtrain.reports.curves import Points, thinned
 from vidtrain.reports.page.markup import Html, element, escape, joined
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 38  # around the plot
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 38  # around the plot, on the left at least
+_TITLE, _DIGIT = 21, 6.6  # width of a turned title, and of a character of a tick's label
 _ACCENT = (68, 119, 170)  # of a pattern that is an image
 
 
@@ -25,12 +26,14 @@ class _Axes:
     def __init__(self, x: tuple[float, float], y: tuple[float, float], size: tuple[int, int]) -> None:
         self.x, self.y = _widened(x), _widened(y)
         self.width, self.height = size
+        self.rows = [(value, f"{value:g}") for value in ticks(*self.y)]
+        self.left = max(_LEFT, _TITLE + _DIGIT * max((len(label) for _, label in self.rows), default=0))
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         across = (x - self.x[0]) / (self.x[1] - self.x[0])
         up = (y - self.y[0]) / (self.y[1] - self.y[0])
-        inner = self.width - _LEFT - _RIGHT, self.height - _TOP - _BOTTOM
-        return _LEFT + across * inner[0], _TOP + (1 - up) * inner[1]
+        inner = self.width - self.left - _RIGHT, self.height - _TOP - _BOTTOM
+        return self.left + across * inner[0], _TOP + (1 - up) * inner[1]
 
     def svg(self, marks: Sequence[Html], *, label: str, x_title: str, y_title: str, counts: bool = False) -> Html:
         """counts: x is one, and no tick stands between two whole numbers."""
@@ -38,13 +41,13 @@ class _Axes:
         for value in ticks(*self.x, whole=counts):
             across, _ = self.at(value, self.y[0])
             parts.append(_text(across, self.height - _BOTTOM + 14, f"{value:g}", "middle"))
-        for value in ticks(*self.y):
+        for value, text in self.rows:
             _, up = self.at(self.x[0], value)
             parts.append(
-                Html(f'<line class="grid" x1="{_LEFT}" x2="{self.width - _RIGHT}" y1="{up:.1f}" y2="{up:.1f}"/>')
+                Html(f'<line class="grid" x1="{self.left:g}" x2="{self.width - _RIGHT}" y1="{up:.1f}" y2="{up:.1f}"/>')
             )
-            parts.append(_text(_LEFT - 5, up + 4, f"{value:g}", "end"))
-        parts.append(_text((_LEFT + self.width - _RIGHT) / 2, self.height - 6, x_title, "middle"))
+            parts.append(_text(self.left - 5, up + 4, text, "end"))
+        parts.append(_text((self.left + self.width - _RIGHT) / 2, self.height - 6, x_title, "middle"))
         middle = (_TOP + self.height - _BOTTOM) / 2
         turned = f'<text class="axis" text-anchor="middle" transform="translate(11 {middle:.0f}) rotate(-90)">'
         parts.append(Html(f"{turned}{escape(y_title)}</text>"))
@@ -58,7 +61,8 @@ def line_chart(
     """Lines over one axis with a legend where there are several. share: the values lie in [0, 1]. counts: x is one."""
     lines = {name: thinned(points) for name, points in lines.items() if points}
     xs, ys = zip(*(point for points in lines.values() for point in points), strict=True)
-    axes = _Axes((min(xs), max(xs)), (0.0, 1.0) if share else (min(ys), max(ys)), (360, 230))
+    first = 0.0 if counts and min(xs) == max(xs) else min(xs)  # a single epoch stands after none
+    axes = _Axes((first, max(xs)), (0.0, 1.0) if share else (min(ys), max(ys)), (360, 230))
     marks = []
     for number, points in enumerate(lines.values()):
         places = [axes.at(*point) for point in points]

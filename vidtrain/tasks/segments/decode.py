@@ -35,7 +35,7 @@ def find_segments(
     if not len(windows):
         return []
     config.check(class_names)
-    probs, cells = _averaged(windows, config), windows.cells()
+    probs, cells = averaged(windows, config), windows.cells()
     background = [class_names.index(name) for name in config.background]
     active = probs >= config.threshold
     if not multi_label:
@@ -54,7 +54,7 @@ def find_segments(
     return sorted(found, key=lambda segment: (segment.start, segment.end, segment.label))
 
 
-def _averaged(windows: Windows, config: SegmentsConfig) -> npt.NDArray[np.float32]:
+def averaged(windows: Windows, config: SegmentsConfig) -> npt.NDArray[np.float32]:
     """float32 (n, K): the probabilities that are held against the threshold."""
     return windows.smoothed(smoothing_of(config, float(windows.ends[0] - windows.starts[0])))
 
@@ -69,7 +69,7 @@ def why_no_segment(windows: Windows, class_names: Sequence[str], config: Segment
     classes = [k for k, name in enumerate(class_names) if name not in config.background]
     if not len(windows) or not classes:
         return ""
-    highest = _averaged(windows, config)[:, classes].max(0)
+    highest = averaged(windows, config)[:, classes].max(0)
     best = int(highest.argmax())
     if highest[best] >= config.threshold:
         return ""

@@ -28,6 +28,7 @@ from vidtrain.tasks.segments.frame_metrics import (
     frame_labels,
     segmental_f1,
 )
+from vidtrain.tasks.settings import SegmentsConfig
 from vidtrain.tasks.task import Predictions
 
 FRAMES_PER_SECOND: Final = 25.0
@@ -57,11 +58,15 @@ class SegmentScores:
 
     The columns of `predictions`: truth Sequences (m, 3) of start, end, class; found Sequences (k, 4) with a score;
     seconds float64 (n,), the length of each; least float64 (n,), the score from which on segments count frame by frame,
-    as for the average precision all of them are ranked; loss float32 (n,).
+    as for the average precision all of them are ranked; highest float64 (n,), of any class in any window, the averaged
+    probability that the threshold is for; loss float32 (n,).
+
+    config: how windows became segments.
     """
 
     predictions: Predictions
     class_names: Sequence[str]
+    config: SegmentsConfig
     primary: str = "map_50"
 
     @cached_property
@@ -185,9 +190,13 @@ class SegmentScores:
         return [(number, each[number]) for number in order]
 
     def remarks(self) -> list[str]:
-        if len(self.predictions) and not any(self.found.values()):
-            return ["no segment was found in any video: has the network learned anything?"]
-        return []
+        if not len(self.predictions) or any(self.found.values()):
+            return []
+        highest, config = self.predictions.columns["highest"].max().item(), self.config
+        why = f"the highest probability was {highest:.3g}, below task.threshold={config.threshold:g}"
+        if highest >= config.threshold:
+            why = f"all were shorter than task.min_seconds={config.min_seconds:g}"
+        return [f"no segment was found in any video: {why}: has the network learned anything?"]
 
     def figures(self) -> dict[str, Callable[[], npt.NDArray[np.uint8]]]:
         """What truly happens and what was found, one over the other, of the worst videos."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from vidtrain.segments import Floats, Segment, Windows
 from vidtrain.sequences import Sequences
 from vidtrain.tasks.classification.calibration import UNCALIBRATED
 from vidtrain.tasks.classification.class_imbalance import focal_binary_cross_entropy, focal_cross_entropy
-from vidtrain.tasks.segments.decode import find_segments
+from vidtrain.tasks.segments.decode import averaged, find_segments
 from vidtrain.tasks.segments.points import candidates, detection_loss, place_in_time, point_hits, suppressed
 from vidtrain.tasks.segments.scores import TITLES, SegmentScores
 from vidtrain.tasks.segments.segments_file import SegmentsFile
@@ -143,26 +144,29 @@ class Segments:
         ]
         return {
             "truth": Sequences.of([torch.from_numpy(video.truth.reshape(-1, 3)) for video in videos]),
-            "found": Sequences.of([table for table, _ in rows]),
+            "found": Sequences.of([table for table, _, _ in rows]),
             "seconds": torch.tensor([video.seconds for video in videos], dtype=torch.float64),
             "least": torch.full((len(videos),), self.least_score if views.ndim == 4 else 0.0, dtype=torch.float64),
-            "loss": torch.stack([loss for _, loss in rows]),
+            "highest": torch.tensor([highest for _, _, highest in rows], dtype=torch.float64),
+            "loss": torch.stack([loss for _, loss, _ in rows]),
         }
 
     def segments(self, windows: Windows, config: SegmentsConfig | None = None) -> list[Segment]:
         """Of a classifier's windows; config: in place of the task's own."""
         return find_segments(windows, self.class_names, config or self.config, multi_label=self.multi_label)
 
-    def _of_windows(self, logits: Tensor, video: WhatHappens) -> tuple[Tensor, Tensor]:
-        """Segments float64 (k, 4) and the loss of the windows, of logits (V, K)."""
+    def _of_windows(self, logits: Tensor, video: WhatHappens) -> tuple[Tensor, Tensor, float]:
+        """Of logits (V, K): segments float64 (k, 4), the loss of the windows and the highest averaged probability."""
         probs = self._activated(logits)
         starts, ends = video.windows.T
         windows = Windows(starts, ends, probs.numpy(), np.arange(len(starts)))
-        segments = self.segments(windows) if bool(logits.isfinite().all()) else []
+        finite = bool(logits.isfinite().all())
+        segments = self.segments(windows) if finite else []
         number = {name: n for n, name in enumerate(self.class_names)}
         table = [(s.start, s.end, float(number[s.label]), s.score) for s in segments]
         loss = self._loss_of_windows(logits, self._at_centres(video))
-        return torch.tensor(table, dtype=torch.float64).reshape(-1, 4), loss
+        highest = float(averaged(windows, self.config).max()) if finite else math.nan
+        return torch.tensor(table, dtype=torch.float64).reshape(-1, 4), loss, highest
 
     def _at_centres(self, video: WhatHappens) -> Tensor:
         """float32 (V, K): what happens in the middle of each window."""
@@ -171,13 +175,13 @@ class Segments:
             found[torch.from_numpy((video.grid >= start) & (video.grid < end)), int(label)] = 1
         return found
 
-    def _of_candidates(self, table: Tensor, video: WhatHappens) -> tuple[Tensor, Tensor]:
+    def _of_candidates(self, table: Tensor, video: WhatHappens) -> tuple[Tensor, Tensor, float]:
         """As `_of_windows`, of candidates (M, 4); the loss is that of the best score of each class at each window."""
         segments, best = self.of_candidates(table, video)
         loss = F.binary_cross_entropy(torch.from_numpy(best.clip(_LEAST, 1 - _LEAST)), self._at_centres(video))
         if not np.isfinite(table.numpy()).all():
             loss = loss * torch.nan
-        return torch.from_numpy(segments), loss
+        return torch.from_numpy(segments), loss, float(best.max())
 
     def of_candidates(self, table: Tensor, video: WhatHappens) -> tuple[Floats, npt.NDArray[np.float32]]:
         """What a network with points says of a video, of candidates (M, 4) as `predict` gives them.
@@ -194,7 +198,7 @@ class Segments:
         return suppressed(placed, self.overlap), best
 
     def scores(self, predictions: Predictions) -> SegmentScores:
-        return SegmentScores(predictions, self.class_names)
+        return SegmentScores(predictions, self.class_names, self.config)
 
     def file(self, file: Path, paths: Sequence[str], top: int = 5) -> SegmentsFile:
         return SegmentsFile(file, paths, self.class_names)

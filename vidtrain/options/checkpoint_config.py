@@ -74,8 +74,9 @@ def checkpoint_config(
             before: Any = OmegaConf.to_container(config[name], resolve=False)
             given_values: Any = OmegaConf.to_container(composed[name], resolve=False)
             OmegaConf.update(config, name, composed[name], merge=name in ("sampler", "transform", "flow", "eval"))
+            now: Any = OmegaConf.to_container(config[name], resolve=False)
             for key in (k for k in _TRAINING.get(name, ()) if f"{name}.{k}" in named_keys()):
-                _check_effect(config, f"{name}.{key}", given_values[key], before[key], stored=file is not None)
+                _check_effect(f"{name}.{key}", given_values[key], before[key], now[key], stored=file is not None)
         else:
             _merge_keys(config, name, composed[name], stored=file is not None)
     if file is not None:
@@ -226,14 +227,13 @@ def _merge_keys(config: DictConfig, section: str, given: DictConfig, *, stored: 
             OmegaConf.update(config, name, value, merge=True)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{name}: {str(error).splitlines()[0]}") from error
-        _check_effect(config, name, value, before[key], stored=stored)
+        _check_effect(name, value, before[key], plain(config[section])[key], stored=stored)
 
 
-def _check_effect(config: DictConfig, name: str, given: Any, before: Any, *, stored: bool) -> None:
+def _check_effect(name: str, given: Any, before: Any, now: Any, *, stored: bool) -> None:
     """Raise ConfigError for a key, dotted, whose value has become another one where nothing reads it."""
     section, _, key = name.partition(".")
-    now: Any = OmegaConf.to_container(config[section], resolve=False)
-    if before != now[key] and (reason := _without_effect(section, key, stored)):
+    if before != now and (reason := _without_effect(section, key, stored)):
         raise ConfigError(f"{name}={given}: {reason} (here {name}={before}); leave {name} out")
 
 

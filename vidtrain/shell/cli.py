@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -322,30 +321,20 @@ def task(command: str) -> Callable[[Any], Any]:
     return run
 
 
-def _for_completion(line: str) -> str:
-    """The line as Hydra's completion reads it: without the command, which Hydra does not know, and the values that it
-    cannot read, such as paths with spaces. They change no choices and no keys."""
-    try:
-        words = shlex.split(line)
-    except ValueError:  # a quote is still open
-        words = line.split()
-    last = "" if line[-1:].isspace() else words.pop()
-    kept = [word for word in words[2:] if re.fullmatch(r"[\w.+~/-]+(=[\w.,/-]*)?", word)]
-    return " ".join([words[0], *kept, last])
-
-
 def _complete(argv: list[str]) -> int:
     """Shell completion: the command's name is ours, the rest is Hydra's."""
     line = os.environ.get("COMP_LINE", "")
     words = line.split()
     if any(word.startswith("query=") for word in argv):
+        from vidtrain.shell.completion import line_for_hydra
+
         if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
             start = words[1] if len(words) == 2 else ""
             print("\n".join(c for c in COMMANDS if c.startswith(start)))
             return 0
         if words[1] not in COMMANDS:
             return 0
-        os.environ["COMP_LINE"] = _for_completion(line)
+        os.environ["COMP_LINE"] = line_for_hydra(line)
         return _run_hydra(words[1], argv[:1], argv[1:])
     if not any(word.startswith(("install=", "uninstall=")) for word in argv):
         print('eval "$(vidtrain --shell-completion install=bash)"    # or zsh, fish')

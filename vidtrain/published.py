@@ -21,7 +21,7 @@ from vidtrain.models.weights.initial_weights import START_KEYS, timm_colours, to
 from vidtrain.options.checkpoint_config import as_checkpoint, check_room, checkpoint_config, usual_sections
 from vidtrain.options.given_options import OpenOptions
 from vidtrain.options.instantiate import option_names
-from vidtrain.options.invocation import Invocation, typed
+from vidtrain.options.invocation import Invocation, Options, typed
 from vidtrain.options.presets import list_models, nearest_preset, section_as_written
 from vidtrain.options.schema import TrainConfig
 from vidtrain.store_cache import local_file
@@ -258,10 +258,22 @@ def configuration(call: Invocation[Any]) -> tuple[TrainConfig, PublishedFile | N
 def begin(call: Invocation[TrainConfig]) -> tuple[Invocation[TrainConfig], PublishedFile | None]:
     """The published file of a whole configuration, and the configuration with what it says; None: there is none."""
     start = start_of(call.composed.model, call.choices.get("model"))
-    changed = _settle(OpenOptions(call.composed), start, call.choices.get("model"))
-    options: TrainConfig = typed(call.composed) if changed else call.options
+    call = _settled(call, start)
+    options = call.options
     check_room(options.sampler, options.transform, options.eval, options.trainer)
-    return replace(call, options=options), start
+    return call, start
+
+
+def with_its_clips(call: Invocation[Options]) -> Invocation[Options]:
+    """The configuration of a command that looks at clips, which are those of a training with its `model`."""
+    return _settled(call, start_of(call.composed.model, call.choices.get("model")))
+
+
+def _settled(call: Invocation[Options], start: PublishedFile | None) -> Invocation[Options]:
+    if not _settle(OpenOptions(call.composed), start, call.choices.get("model")):
+        return call
+    options: Options = typed(call.composed)
+    return replace(call, options=options)
 
 
 def _settle(options: OpenOptions, start: PublishedFile | None, choice: str | None) -> bool:

@@ -393,8 +393,11 @@ def test_names_of_published_weights_bring_their_clips(
     cached.write_bytes(b"no weights")  # nothing is fetched, and the run ends where they are read
     begin, begun = published.begin, []
     monkeypatch.setattr(published, "begin", lambda given: begun.append(begin(given)) or begun[-1])
+    of_data = [option for option in data(tiny) if option.startswith("data")]
+    shown = call("data", "show", *of_data, *options, "show.clips=1", "show.frames=1")
     done = call("train", *data(tiny), *options, "run_dir=r", check=2)
     assert said in done.stderr
+    assert said in shown.stderr  # the sheet is of the clips that are trained on
     mean = begun[0][0].options.transform.mean
     assert f"transform.mean=[{','.join(map(str, mean))}]" in said
     assert "model.pretrained: the weights of" in last_line(done)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vidtrain import build
+from vidtrain import build, published
 from vidtrain.child_python_path import processors
 from vidtrain.commands import training
 from vidtrain.commands.scoring import manifest_of
@@ -46,6 +46,7 @@ class DoctorConfig:
 
 def run(call: Invocation[DataCommandConfig]) -> None:
     """Measure the parts one after the other on some training videos, print a table, and say what limits."""
+    call = published.with_its_clips(call)
     options, own = call.options, call.options.of(DoctorConfig)
     data = some_of(build.build_data(options.data), own.videos)
     clips = build.train_clips(data, _parts(options), seed=0)

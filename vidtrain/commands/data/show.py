@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vidtrain import build
+from vidtrain import build, published
 from vidtrain.commands.data.check import default_folder
 from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.manifest.manifest import VideoData
@@ -39,6 +39,7 @@ class ShowConfig:
 def run(call: Invocation[DataCommandConfig]) -> None:
     """Write OUTPUT/DATA_ROOT_SPLIT.png: of train the clips of the first epoch, else the centre clip of testing; where
     rows are segments also ..._timeline.png, all that happens in these videos."""
+    call = published.with_its_clips(call)
     options, own, name = call.options, call.options.of(ShowConfig), default_folder(call, "show").name
     split = "train" if options.split is None else str(options.split)
     data = build.build_data(options.data)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vidtrain import published
 from vidtrain.commands.data.check import default_folder, gather, probe_settings
 from vidtrain.commands.dataset_videos import data_root, load, num_workers
 from vidtrain.data.checks.probe_files import FILE, Probes
@@ -25,6 +26,7 @@ from vidtrain.terminal import note_lines, print_line
 
 def run(call: Invocation[DataCommandConfig]) -> None:
     """Print the numbers of the dataset and write stats.png; files that `data check` has not seen are opened now."""
+    call = published.with_its_clips(call)
     options, name = call.options, str(call.choices["data"])
     data, spec, settings = load(options), options.sampler, probe_settings(options, Depth.OPENED)
     probes, _ = gather(data, Probes(_probes_folder(call)), settings, num_workers(options), "opening")

@@ -13,6 +13,7 @@ import pytest
 import vidtrain
 from tests.cli.conftest import Call, error_line
 from tests.videos import scene
+from vidtrain.commands.explain import _folders
 from vidtrain.errors import ConfigError
 from vidtrain.explain.methods import MapOptions, Method
 from vidtrain.reports.explanation import frame_scores, overlay
@@ -133,6 +134,7 @@ def test_several_videos_with_one_name(call: Call, trained: Path, videos: Path, t
     assert {folder.name for folder in (tmp_path / "o").iterdir()} == {"clip_1", "clip_2", "other"}
     assert "broken.mp4: " in done.stderr
     assert done.stdout.count("without the 20%") == 3
+    assert _folders(["a/clip.mp4", "b/clip.mp4", "b/clip_2.mp4", "c"]) == ["clip_1", "clip_3", "clip_2", "c"]
 
 
 @pytest.mark.parametrize(

@@ -89,10 +89,12 @@ def test_mistakes_are_one_line(index: Path, trained: Path, call: Call, tmp_path:
             "top: split=test compares features that are there; query=FILE makes some; leave top out",
         ),
         (["split=test", "sampler.stride=3"], "sampler.stride: split=test compares"),
-        (["query=none.mp4"], "no such file"),
+        (["query=none.mp4"], "query=none.mp4: no such file"),
+        (["query=none.mp4", "index=none"], "index=none: no such folder"),
         (["query=broken.mp4"], "broken.mp4: "),
     ):
-        assert message in error_line(call("search", f"index={index}", *given, check=2))
+        index_too = [] if "index=none" in given else [f"index={index}"]
+        assert message in error_line(call("search", *index_too, *given, check=2))
     settings = index / "features.json"
     before = settings.read_text()
     try:

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from omegaconf import MISSING
@@ -91,9 +92,13 @@ def run(call: Invocation[ExplainConfig]) -> None:
 def _folders(paths: Sequence[str]) -> list[str]:
     """A name for each video: that of its file without the suffix, and a number where several share it."""
     stems = [Path(path).stem for path in paths]
-    total, seen = Counter(stems), Counter[str]()
+    total = Counter(stems)
+    taken = {stem for stem in stems if total[stem] == 1}
     found = []
     for stem in stems:
-        seen[stem] += 1
-        found.append(stem if total[stem] == 1 else f"{stem}_{seen[stem]}")
+        name = stem
+        if total[stem] > 1:
+            name = next(numbered for n in count(1) if (numbered := f"{stem}_{n}") not in taken)
+            taken.add(name)
+        found.append(name)
     return found

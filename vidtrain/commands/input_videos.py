@@ -1,4 +1,4 @@
-"""What a user names as videos: input= of `vidtrain predict`, the first argument of a Predictor's methods."""
+"""What a user names as videos: input= of `vidtrain predict`, query= of search, the videos of a Predictor's methods."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from vidtrain.store_cache import local_file
 from vidtrain.types import Frames
 
 
-def find_inputs(text: str) -> list[str]:
-    """The files that input= names: one file, here or in a store, all videos below a folder, or what a glob matches.
+def find_inputs(text: str, key: str = "input") -> list[str]:
+    """The files that an option names: one file, here or in a store, all videos below a folder, or what a glob matches.
+
+    key: the option, for messages.
 
     Raises:
         DataError: there is none. VideoError, ConfigError: as `store_cache.local_file`.
@@ -34,12 +36,12 @@ def find_inputs(text: str) -> list[str]:
     if path.is_dir():
         found = list_videos(path)
         if not found:
-            raise DataError(f"input={text}: no video below this folder")
+            raise DataError(f"{key}={text}: no video below this folder")
         return found
     # a pattern may be absolute, which Path.glob refuses
     found = sorted(p for p in glob.glob(str(path), recursive=True) if Path(p).is_file())  # noqa: PTH207
     if not found:
-        raise DataError(f"input={text}: no such file, and no file matches it as a glob")
+        raise DataError(f"{key}={text}: no such file, and no file matches it as a glob")
     return found
 
 

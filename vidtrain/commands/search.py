@@ -63,13 +63,15 @@ def run(call: Invocation[SearchConfig]) -> None:
         raise ConfigError(f"output={options.output}: expected a name that ends in .csv or .json")
     if options.output is not None:
         make_folder(Path(options.output).parent)
+    if not Path(options.index).is_dir():
+        raise ConfigError(f"index={options.index}: no such folder: give the output of `vidtrain extract`")
     data = features(options.index)
     assert data.features is not None
     if options.split is not None:
         _print_recall(options, data, data.features, str(options.split))
         return
     assert options.query is not None
-    paths = find_inputs(options.query)
+    paths = find_inputs(options.query, "query")
     keys = {split: video_vectors(manifest, data.features) for split, manifest in data.splits.items()}
     queries = _query_vectors(call, data, data.features, paths)
     _print_nearest(options, data, keys, paths, queries)

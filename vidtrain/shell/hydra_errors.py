@@ -15,6 +15,7 @@ from vidtrain.options.commands import FROM_CHECKPOINT
 from vidtrain.options.option_texts import OWN_FOLDER, conf_dir, flat_keys
 from vidtrain.options.synonyms import suggestion
 
+_NO_WORD = re.compile(r"[+-]?(?:[\d._]+(?:e[+-]?\d+)?|nan|inf)|null|true|false|\{.*\}", re.IGNORECASE)
 _OF_TRAINING = ("trainer.batch_size", "trainer.epochs", "trainer.devices", "trainer.seed")
 
 
@@ -43,7 +44,8 @@ def explain(error: BaseException, command: str, overrides: Sequence[str], in_swe
     if (own := _own(error)) is not None:
         return str(own)
     if isinstance(error, MissingConfigException):
-        return _missing_config(error)
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return _no_choice(group, name, list(error.options or []))
     if isinstance(error, OverrideParseException):
         return f"cannot read '{error.override}': an override is key=value; quote values with spaces or commas"
     if isinstance(error, HydraException):
@@ -63,7 +65,7 @@ def explain(error: BaseException, command: str, overrides: Sequence[str], in_swe
     if isinstance(error, OmegaConfBaseException):
         return _bad_value(error, "")
     if isinstance(error, ValueError) and _raised_by_hydra(error):
-        return _one_line(str(error))
+        return _choice_that_is_no_word(overrides) or _one_line(str(error))
     return None
 
 
@@ -83,12 +85,20 @@ def unknown_key(key: str, allowed: Sequence[str]) -> str:
     return f"no key '{key}'{near}; allowed: {one_of(siblings)}"
 
 
-def _missing_config(error: Any) -> str:
-    options = list(error.options or [])
-    group, _, name = str(error.missing_cfg_file).rpartition("/")
+def _choice_that_is_no_word(overrides: Sequence[str]) -> str | None:
+    """The line for model=3: Hydra says what it expects and of what type it is, and no key."""
+    pairs = (o.lstrip("+").split("=", 1) for o in overrides)
+    found = (
+        _no_choice(*pair, []) for pair in pairs if _NO_WORD.fullmatch(pair[-1]) and (conf_dir() / pair[0]).is_dir()
+    )
+    return next(found, None)
+
+
+def _no_choice(group: str, name: str, options: list[str]) -> str:
+    """options: what the group has; [] where Hydra does not say."""
     if not group:
         return f"no configuration '{name}'"
-    options = options or sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))  # of a list Hydra gives none
+    options = options or sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
     hint = did_you_mean(name, options)
     return f"{group}={name}: no such {group}{hint}; allowed: {one_of(options, limit=60)}; {OWN_FOLDER}"
 

@@ -45,8 +45,10 @@ def checkpoint(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an export with int8. Read it, do not change it."""
+    """The folder of an export with int8, which had a link in it. Read it, do not change it."""
     folder = tmp_path_factory.mktemp("exported") / "model"
+    folder.mkdir()
+    (folder / "run_onnx.py").symlink_to(folder.parent / "elsewhere")
     command("export", f"checkpoint={checkpoint}", f"output={folder}", "int8=true", "clips=5", "int8_clips=8")
     return folder
 
@@ -63,6 +65,7 @@ def video(tiny: list[str]) -> Path:
 def test_the_folder(exported: Path, checkpoint: Path) -> None:
     names = sorted(file.name for file in exported.iterdir())
     assert names == ["export.json", "model.onnx", "model_int8.onnx", "run_onnx.py"]
+    assert not (exported.parent / "elsewhere").exists()
     report = json.loads((exported / "export.json").read_text())
     whole, small = (report["files"][name] for name in ("onnx", "int8"))
     assert whole["parity"]["clips"] == small["parity"]["clips"] == 5

@@ -189,7 +189,11 @@ def test_the_folder_can_be_moved(tmp_path: Path, sources: list[Video]) -> None:
 
 def test_nothing_half_is_left(tmp_path: Path, sources: list[Video]) -> None:
     folder = FeatureFolder(tmp_path / "out", MADE, "float16")
+    link = tmp_path / "out" / f"{sources[0].file}.part"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere")
     folder.add(sources[0], 0, 5, vectors(0, 2))
+    assert not (tmp_path / "elsewhere").exists()
     assert not list((tmp_path / "out").rglob("*.npy"))
     # as a kill leaves it: the part is there, and half a line in the journal
     (part,) = (tmp_path / "out").rglob("*.part")

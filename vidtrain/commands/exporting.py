@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -30,7 +29,7 @@ from vidtrain.options.schema import TrainConfig
 from vidtrain.ranges import Choice
 from vidtrain.reports.results import write_json
 from vidtrain.reports.table import counted, table
-from vidtrain.runs.atomic import settle
+from vidtrain.runs.atomic import settle, whole_file
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.terminal import printable, said_when_slow
@@ -262,7 +261,8 @@ class Exporting:
         script, asked = (STREAM_SCRIPT, "0") if self._streams else (SCRIPT, "clip.mp4")
         print(printable(f"vidtrain predict checkpoint={file} input={asked}{' timeline=true' * slides}"))
         if self._streams or self._classifies_alone:
-            shutil.copyfile(Path(formats.__file__).with_name(script), self._folder / script)
+            with whole_file(self._folder / script) as out:
+                out.write(Path(formats.__file__).with_name(script).read_bytes())
             example = "rtsp://camera" if self._streams else asked
             print(printable(f"python {self._folder / script} {example}   (with numpy, av and onnxruntime alone)"))
         sizes = "".join(

@@ -87,9 +87,11 @@ def unknown_key(key: str, allowed: Sequence[str]) -> str:
 
 def _choice_that_is_no_word(overrides: Sequence[str]) -> str | None:
     """The line for model=3: Hydra says what it expects and of what type it is, and no key."""
-    pairs = (o.lstrip("+").split("=", 1) for o in overrides)
+    pairs = (o.lstrip("+").partition("=")[::2] for o in overrides)
     found = (
-        _no_choice(*pair, []) for pair in pairs if _NO_WORD.fullmatch(pair[-1]) and (conf_dir() / pair[0]).is_dir()
+        _no_choice(group, value, [])
+        for group, value in pairs
+        if _NO_WORD.fullmatch(value) and (conf_dir() / group).is_dir()
     )
     return next(found, None)
 

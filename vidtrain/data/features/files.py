@@ -229,7 +229,8 @@ class _Part:
     def __init__(self, target: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._target, self._path = target, target.with_name(f"{target.name}{_PART}")
         self._dtype, self._shape, self._rows = dtype, shape, 0
-        self._file: BinaryIO = self._path.open("wb")
+        self._path.unlink(missing_ok=True)  # of a part that was killed, or a stranger's link to something else
+        self._file: BinaryIO = self._path.open("xb")
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         with named_when_full(target):
             np.lib.format.write_array_header_1_0(self._file, header)

@@ -55,6 +55,23 @@ def test_two_writers_at_once_leave_a_whole_file(old: Path) -> None:
     assert [path.name for path in old.parent.iterdir()] == ["a.json"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes, no /proc")
+def test_no_device_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to("/dev/null")
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for name in ("pipe", "null", "stdout"):
+        with pytest.raises(VidtrainError, match=f"{name}: is no regular file"), whole_file(tmp_path / name):
+            pass
+    with whole_file(tmp_path / "dangling"):
+        pass
+    assert {p.name: p.is_symlink() for p in tmp_path.iterdir()} == {
+        **dict.fromkeys(["null", "stdout"], True),
+        **dict.fromkeys(["pipe", "dangling"], False),
+    }
+
+
 def test_a_folder_of_that_name_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").mkdir()
     with (

@@ -50,11 +50,10 @@ def whole_file(
         before: called when the new file is on the disk, before it takes its place.
 
     Raises:
-        VidtrainError: there is a folder of this name; another process has begun to write it meanwhile, and goes on;
-            `path` is as it was.
+        VidtrainError: there is a folder or a device of this name; another process has begun to write it meanwhile, and
+            goes on; `path` is as it was.
     """
-    if path.is_dir() and not path.is_symlink():
-        raise VidtrainError(f"{path}: is a folder, and a file of this name is to be written: move it out of the way")
+    _check_replaceable(path)
     part = path.with_name(f".{path.name}.part")
     # what a crash has left, or a stranger's link to something that is not to be written to
     part.unlink(missing_ok=True)
@@ -73,6 +72,15 @@ def whole_file(
             part.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _check_replaceable(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        raise VidtrainError(f"{path}: is a folder, and a file of this name is to be written: move it out of the way")
+    # root may replace /dev/null, and /dev/stdout, which leads to whatever the shell has opened
+    streams = path.is_symlink() and str(path.readlink()).startswith("/proc/")
+    if streams or not (path.is_file() or path.is_dir() or not path.exists()):
+        raise VidtrainError(f"{path}: is no regular file, and a file would take its place: name another")
 
 
 def _check_still(part: Path, own: os.stat_result, path: Path) -> None:

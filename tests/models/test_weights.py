@@ -14,6 +14,7 @@ from torch import nn
 import vidtrain
 from tests.models import parity
 from vidtrain.errors import CheckpointError
+from vidtrain.models.weights.image_network_names import _efficientnet
 from vidtrain.models.weights.layout import any_key, classes, count, rename
 from vidtrain.models.weights.load import describe_weights, load_weights
 from vidtrain.models.weights.read import without_prefix
@@ -212,6 +213,31 @@ def test_every_published_key_layout_is_recognised_by_one_layout() -> None:
         shapes = {key: tuple(tensor.shape) for key, tensor in parity.key_layout(file.stem).items()}
         found = [layout.name for layout in LAYOUTS if layout.matches(shapes)]
         assert len(found) == 1, (file.stem, found)
+
+
+@pytest.mark.parametrize(
+    "name", ["movinet_a0_base", "hf_videomae_tiny", "tsm_resnet18", "uniformerv2_tiny_lmhra", "hiera_tiny_video"]
+)
+@pytest.mark.parametrize("shape", [None, (), (0, 0), (3,)])
+def test_tensors_that_are_missing_or_of_other_shapes(name: str, shape: tuple[int, ...] | None, net: nn.Module) -> None:
+    parity.rules()
+    for first in range(3):
+        state = dict(parity.key_layout(name))
+        for key in list(state)[first::3]:
+            if shape is None:
+                del state[key]
+            else:
+                state[key] = torch.empty(shape)
+        assert describe_weights(state).tensors == len(state)
+        with pytest.raises(CheckpointError):
+            load_weights(net, state)
+
+
+def test_a_number_of_a_block_that_python_does_not_read() -> None:
+    state = {f"blocks.{'1' * 5000}.res_blocks.0.branch1_conv.weight": torch.zeros(1)}
+    assert describe_weights(state).layout is None
+    key = f"_blocks.{'1' * 5000}.x"
+    assert _efficientnet({key: torch.zeros(1)}, nn.Identity()).keys() == {key}
 
 
 def test_layouts_have_names_of_their_own() -> None:

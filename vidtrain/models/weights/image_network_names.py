@@ -66,7 +66,7 @@ def _efficientnet(state: Mapping[str, torch.Tensor], net: nn.Module) -> State:
     )
     named: State = {}
     for key, tensor in state.items():
-        found = re.match(r"_blocks\.(\d+)\.(.*)", key)
+        found = re.match(r"_blocks\.(\d{1,4})\.(.*)", key)
         if found is None:
             named |= rename({key: tensor}, _OUTSIDE)
         elif int(found[1]) < len(own):

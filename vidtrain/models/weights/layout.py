@@ -26,6 +26,10 @@ Rule = tuple[str, str]
 """A regular expression and what to put in its place, as in re.sub."""
 
 
+OTHER_SHAPES = (LookupError, ValueError, TypeError, ArithmeticError, RuntimeError)
+"""What `model` and `translate` raise for a file that lacks tensors of its layout, or has them in other shapes."""
+
+
 def always(expects: Expects) -> Callable[[str, Mapping[str, Any]], Expects]:
     """An `expects` for layouts whose files were all made for the same clips."""
     return lambda name, options: expects
@@ -71,6 +75,13 @@ class Layout:
     others: Callable[[Fit], Sequence[Fit]] = _no_others
     """Other nets that have the very same tensors as the one that `model` found; a user who names one of them means it.
     `notes` says how to tell."""
+
+    def fit(self, shapes: Shapes) -> Fit | None:
+        """What `model` finds; None also of a file that has not all that the layout has."""
+        try:
+            return self.model(shapes)
+        except OTHER_SHAPES:
+            return None
 
     @classmethod
     def translated(

@@ -18,7 +18,7 @@ from vidtrain.errors import CheckpointError, one_of
 from vidtrain.models.layers.position_tables import fit_tables
 from vidtrain.models.layers.transformer import Attention
 from vidtrain.models.weights.expected_clips import NOTHING, Expects
-from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, shapes_of
+from vidtrain.models.weights.layout import OTHER_SHAPES, Fit, Layout, Shapes, State, shapes_of
 from vidtrain.models.weights.read import Weights, read_weights
 from vidtrain.models.weights.recognise import COUNTER, LAYOUTS, recognise
 from vidtrain.models.weights.vit_names import filled_biases, head_notes
@@ -124,6 +124,9 @@ def load_weights(
         said = {} if layout is None else _said(layout, weights, shapes_of(state), model)
     except CheckpointError as error:
         raise CheckpointError(f"{weights.source}: {zoo} weights: {error}") from error
+    except OTHER_SHAPES as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise CheckpointError(f"{weights.source}: {zoo} weights, some missing or of odd shapes ({reason})") from error
     own = model.state_dict()
     head = _head_trouble(ours, own, model)
     kept = {key for key in own if head and key.startswith(f"{model.head_name}.")}
@@ -131,7 +134,7 @@ def load_weights(
     if trouble:
         shapes = shapes_of(state)
         guess = layout or next((layout for layout in LAYOUTS if layout.matches(shapes)), None)
-        fit = guess.model(shapes) if guess else None
+        fit = guess.fit(shapes) if guess else None
         raise CheckpointError(
             f"{weights.source}: its {zoo} weights do not fit this {type(model).__name__}: {trouble}"
             f"{_advice(ours, own, fit)}"
@@ -157,7 +160,7 @@ def _said(layout: Layout, weights: Weights, shapes: Shapes, model: nn.Module) ->
     Raises:
         CheckpointError: it has other attention heads than `model`, which no tensor would show.
     """
-    fit = layout.model(shapes)
+    fit = layout.fit(shapes)
     said = {} if fit is None else layout.stated(weights.said, fit[0])[0]
     attention = next((module for module in model.modules() if isinstance(module, Attention)), None)
     if attention is not None and said.get("heads", attention.heads) != attention.heads:
@@ -201,7 +204,7 @@ def describe_weights(source: str | Path | Mapping[str, torch.Tensor] | Weights, 
 
 def _found(layout: Layout, weights: Weights, shapes: Shapes, name: str | None) -> tuple[Fit, Expects] | None:
     """The net of a file and its clips: as the tensors show, and above that as the file itself says."""
-    fit = layout.model(shapes)
+    fit = layout.fit(shapes)
     if fit is None:
         return None
     if weights.config is not None and not weights.said:  # a checkpoint, whose clips are in its configuration

@@ -16,7 +16,7 @@ from vidtrain.models.weights.expected_clips import SLOWFAST, Expects, by_model
 from vidtrain.models.weights.layout import Fit, Layout, Shapes, State, any_key, rename, translated_shapes
 from vidtrain.models.weights.resnet_fits import CLIPS, fit_resnet, flat, match_shortcut, shortcut_notes
 
-_STAGE = re.compile(r"blocks\.(\d+)\.(?:multipathway_blocks\.\d+\.)?res_blocks\.")
+_STAGE = re.compile(r"blocks\.(\d{1,4})\.(?:multipathway_blocks\.\d+\.)?res_blocks\.")
 _RULES = (
     (r"^blocks\.(\d+)\.multipathway_fusion\.conv_fast_to_slow\.", r"lateral.\1.conv."),
     (r"^blocks\.(\d+)\.multipathway_fusion\.norm\.", r"lateral.\1.bn."),

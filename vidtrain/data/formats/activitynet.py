@@ -102,7 +102,7 @@ def _entry(entry: Any) -> tuple[str | None, list[tuple[str, float, float]] | Non
         try:
             start, end = (float(second) for second in annotation["segment"])
             label = annotation["label"]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):  # JSON has whole numbers of any length
             return split, None
         if not (isinstance(label, str) and label and math.isfinite(start) and math.isfinite(end)):
             return split, None

@@ -8,7 +8,7 @@ from vidtrain.data.formats._files.delimited import cut_csv
 from vidtrain.data.formats._files.find_videos import find_by_name
 from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
 from vidtrain.data.formats._files.split_checks import finish, val_is_test
-from vidtrain.data.formats._files.text_files import BadRows, check_root, find_list, read_lines, without_gc
+from vidtrain.data.formats._files.text_files import BadRows, check_root, find_list, read_lines, whole, without_gc
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
@@ -81,9 +81,10 @@ def _read(path: Path, bad: BadRows) -> Rows:
 def _read_categories(path: Path, bad: BadRows) -> tuple[str, ...]:
     names: dict[int, str] = {}
     for place in read_lines(path):
-        name, _, number = place[1].rpartition(",")
-        if name.strip() and number.strip().isdecimal() and int(number) not in names:
-            names[int(number)] = name.strip()
+        name, _, text = place[1].rpartition(",")
+        number = whole(text.strip())
+        if name.strip() and number is not None and number not in names:
+            names[number] = name.strip()
         else:
             bad.add(path, *place, "class,number, each number once")
     bad.check()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidtrain.data.formats._files import twentybn
 from vidtrain.data.formats._files.rows import Rows
-from vidtrain.data.formats._files.text_files import BadRows, read_classes, read_json, without_gc
+from vidtrain.data.formats._files.text_files import BadRows, read_classes, read_json, whole, without_gc
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
@@ -74,7 +74,7 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() != ".json":
         return read_classes(path)
     content = read_json(path)
-    if not isinstance(content, dict) or not all(str(number).isdecimal() for number in content.values()):
+    if not isinstance(content, dict) or any(whole(str(number)) is None for number in content.values()):
         raise DataError(f'{path}: expected {{"class": "number", ...}}')
     names = sorted(content, key=lambda name: int(content[name]))
     if [int(content[name]) for name in names] != list(range(len(names))):

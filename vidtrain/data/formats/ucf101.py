@@ -17,7 +17,7 @@ from vidtrain.types import FilePath
 
 _LISTS = ("ucfTrainTestlist", ".")  # where the split files may lie below root
 _VIDEOS = ("videos", "UCF-101", ".")  # and the class folders
-_TRAIN_ROW = re.compile(r"([^/]+)/(\S.*\.\w+)\s+(\d+)")
+_TRAIN_ROW = re.compile(r"([^/]+)/(\S.*\.\w+)\s+(\d{1,18})")
 _TEST_ROW = re.compile(r"([^/]+)/(\S.*\.\w+)")
 # clips of one group are cut from one source video
 _GROUP = r"(\w+_g\d+)_c\d+"

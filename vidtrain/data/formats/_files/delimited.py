@@ -10,7 +10,7 @@ from pathlib import Path
 from vidtrain.data.formats._files.column_names import END, START, find_column
 from vidtrain.data.formats._files.find_videos import IMAGES_PER_SECOND
 from vidtrain.data.formats._files.rows import Rows, whole_number
-from vidtrain.data.formats._files.text_files import BadRows, read_lines
+from vidtrain.data.formats._files.text_files import BadRows, read_lines, whole
 from vidtrain.data.manifest.files import Disk, is_video
 from vidtrain.errors import DataError, did_you_mean, one_of
 
@@ -121,8 +121,8 @@ def _read_positions(
             continue
         times = None
         if counts:
-            numbers = [int(cell) if cell.isdecimal() else -1 for cell in cells[1 : 1 + counts]]
-            if min(numbers) < 0 or not numbers[-1]:
+            numbers = [n for cell in cells[1 : 1 + counts] if (n := whole(cell)) is not None]
+            if len(numbers) < counts or not numbers[-1]:
                 bad.add(path, number, line, f"{_expected(separator, layout)}, with whole numbers of images")
                 continue
             first = numbers[0] if counts == 2 else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vidtrain.data.formats._files.rows import Rows
-from vidtrain.data.formats._files.text_files import BadRows, read_lines
+from vidtrain.data.formats._files.text_files import BadRows, read_lines, whole
 from vidtrain.untrusted_data import check_regular
 
 # the first name is misspelt in the published files
@@ -37,7 +37,7 @@ def read_frame_list(path: Path, bad: BadRows) -> tuple[Rows, str]:
         cells = line.split()
         folder, slash, _ = cells[3].rpartition("/") if len(cells) == 5 else ("", "", "")
         found = set(filter(None, cells[4].replace('"', "").split(","))) if slash else {"-"}
-        if not all(label.isdecimal() for label in found) or folders.get(cells[0], folder) != folder:
+        if any(whole(label) is None for label in found) or folders.get(cells[0], folder) != folder:
             expected = 'video number image folder/image "label,label", all images of a video in one folder'
             bad.add(path, number, line, expected)
             continue

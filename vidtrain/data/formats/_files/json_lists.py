@@ -13,6 +13,7 @@ from vidtrain.data.formats._files.text_files import BadRows, read_json
 from vidtrain.errors import DataError
 
 _EXPECTED = "an object with filename, frame_dir or video_dir, and label"
+_MOST_IMAGES = 1 << 53  # what JSON has above is no number of images
 _ONE = (int, float, str)  # what one label may be
 
 
@@ -45,7 +46,7 @@ def read_json_list(path: Path, bad: BadRows) -> tuple[Rows, str]:
         total = entry.get("total_frames")
         for name in names:
             rows.add((number, entry), name, labels)
-            ends.append(total / IMAGES_PER_SECOND if isinstance(total, int) and total > 0 else None)
+            ends.append(total / IMAGES_PER_SECOND if isinstance(total, int) and 0 < total <= _MOST_IMAGES else None)
     if any(end is not None for end in ends):
         rows.starts = [0.0] * len(ends)
         rows.ends = [float("inf") if end is None else end for end in ends]

@@ -20,7 +20,8 @@ from vidtrain.untrusted_data import check_regular
 _Options = ParamSpec("_Options")
 _Result = TypeVar("_Result")
 
-_NUMBERED = re.compile(r"(\d+)\s+(\S.*)")
+_DIGITS = 18  # of the longest number that a list has; Python itself raises ValueError for thousands of them
+_NUMBERED = re.compile(rf"(\d{{1,{_DIGITS}}})\s+(\S.*)")
 
 
 def find_file(name: str | Path, root: Path | str, key: str) -> Path:
@@ -99,6 +100,11 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in enumerate(lines, 1) if line and not line.isspace()]
 
 
+def whole(text: str) -> int | None:
+    """The number that decimal digits are; None for other text, and for more digits than any list has."""
+    return int(text) if text.isdecimal() and len(text) <= _DIGITS else None
+
+
 def without_gc(function: Callable[_Options, _Result]) -> Callable[_Options, _Result]:
     """Switch the garbage collector off while a function makes objects by the million.
 
@@ -125,6 +131,8 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
+    except ValueError:
+        raise DataError(f"{path}: not an annotation file: a number of thousands of digits") from None
     except RecursionError:
         raise DataError(f"{path}: not an annotation file: lists within lists without end") from None
 

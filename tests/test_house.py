@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from vidtrain.data.formats._files.text_files import without_gc
+
 PACKAGE = Path(__file__).parents[1] / "vidtrain"
 SHELL = (
     "hydra",
@@ -32,14 +34,22 @@ FORBIDDEN = {
 
 
 @cache
+@without_gc  # it would look through the half a million nodes again and again
+def sources() -> dict[Path, list[ast.AST]]:
+    """The nodes of each file, the module first."""
+    return {file: [*ast.walk(ast.parse(file.read_text(encoding="utf-8")))] for file in PACKAGE.rglob("*.py")}
+
+
 def parsed(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
+    module = sources()[file][0]
+    assert isinstance(module, ast.Module)
+    return module
 
 
 @cache
 def imports(file: Path) -> frozenset[str]:
     found = set()
-    for node in ast.walk(parsed(file)):
+    for node in sources()[file]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -226,12 +236,9 @@ FEW = {"TrainLoader", "TrainClips", "EvalViews", "ClipStream", "TrainSequences",
 def functions() -> list[tuple[str, str, list[ast.arg]]]:
     """(file, name, parameters) of every function of the package; of a class's __init__ the name is the class's."""
     found = []
-    for file in sorted(PACKAGE.rglob("*.py")):
-        tree = parsed(file)
-        owners = {
-            id(part): node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for part in node.body
-        }
-        for node in ast.walk(tree):
+    for file, nodes in sorted(sources().items()):
+        owners = {id(part): node.name for node in nodes if isinstance(node, ast.ClassDef) for part in node.body}
+        for node in nodes:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 name = owners.get(id(node), node.name) if node.name == "__init__" else node.name
                 parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]

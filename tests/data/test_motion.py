@@ -116,6 +116,9 @@ def test_a_frame_depends_on_its_own_phases_alone(size: int) -> None:
 Clips = Callable[[int], list[npt.NDArray[np.uint8]]]
 
 
+SCENES = 50
+
+
 def leak(clips_of: Clips, when: int) -> float:
     """Chance that frame `when` of the clips would differ so much between classes if it did not depend on them.
 
@@ -125,22 +128,22 @@ def leak(clips_of: Clips, when: int) -> float:
     """
     rng = np.random.default_rng(7)
     features, labels = [], []
-    for scene in range(100):
+    for scene in range(SCENES):
         for pair, clip in enumerate(clips_of(scene)):
             backwards = int(rng.integers(2))
             luma = clip[-1 - when if backwards else when, :32].astype(np.float64)
             features.append(luma.reshape(8, 4, 8, 4).mean(axis=(1, 3)).ravel())
             labels.append(2 * pair + backwards)
     pixels, truth = np.array(features), np.array(labels)
-    pixels = pixels.reshape(100, 4, -1) - pixels.reshape(100, 4, -1).mean(axis=1, keepdims=True)  # less the scene
-    pixels = np.abs(pixels.reshape(400, -1))  # where the shape is, whether it is light or dark
+    pixels = pixels.reshape(SCENES, 4, -1) - pixels.reshape(SCENES, 4, -1).mean(axis=1, keepdims=True)  # less the scene
+    pixels = np.abs(pixels.reshape(4 * SCENES, -1))  # where the shape is, whether it is light or dark
 
     def spread(labels: npt.NDArray[np.int64]) -> float:
         means = np.eye(8)[labels].T @ pixels / np.maximum(np.bincount(labels, minlength=8), 1)[:, None]
         return float(means.var(axis=0).sum())
 
     seen = spread(truth)
-    exchanged = [spread(rng.permuted(truth.reshape(100, 4), axis=1).ravel()) for _ in range(400)]
+    exchanged = [spread(rng.permuted(truth.reshape(SCENES, 4), axis=1).ravel()) for _ in range(400)]
     return float(np.mean([value >= seen for value in exchanged]))
 
 

@@ -221,3 +221,23 @@ def test_two_processes(tmp_path: Path) -> None:
     assert some.startswith("3 videos cannot be read")
     assert (none, known) == ("", ["a", "b", "c"])
     assert (at_few, at_some, at_none) == (4, 5, 6)
+
+
+@pytest.mark.parametrize(("size", "device", "looks"), [(2, "cpu", False), (3, "cpu", True), (3, "cuda", False)])
+def test_gradients_keep_their_order_in_memory_where_it_counts(
+    size: int, device: str, looks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DDP gives them another after its first step, by which the sums of three and more are rounded, unless it looks for
+    unused ones: a resumed run, whose first step is later, would have other weights. On CUDA where it was asked for."""
+    found: list[bool] = []
+
+    def ddp(model: nn.Module, *, find_unused_parameters: bool, broadcast_buffers: bool, **_: Any) -> nn.Module:
+        found.append(find_unused_parameters)
+        return model
+
+    monkeypatch.setattr(nn.parallel, "DistributedDataParallel", ddp)
+    world = World(rank=0, size=size, local_size=size)
+    parallel(network(), world, sharded=False, sync_bn=False, device=torch.device(device))
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    parallel(network(), world, sharded=False, sync_bn=False, device=torch.device(device))
+    assert found == [looks, size > 2]

@@ -109,6 +109,16 @@ def test_a_yaml_of_pyslowfast(tmp_path: Path) -> None:
     assert left == ["DATA.TEST_CROP_SIZE=256", "MULTIGRID.SHORT_CYCLE=True"]
 
 
+def test_lists_of_pyslowfast_are_of_any_dataset(tmp_path: Path) -> None:
+    own = "MODEL: {ARCH: slow}\nTRAIN: {DATASET: kinetics}\nDATA: {PATH_TO_DATA_DIR: /lists, PATH_PREFIX: /videos}\n"
+    (tmp_path / "a.yaml").write_text(own)
+    keys, left = said(tmp_path / "a.yaml")
+    lists = {f"data.{split}": f"/lists/{split}.csv" for split in ("train", "val", "test")}
+    expected = {"/data": "list", "data.root": "/videos", **lists}
+    assert {key: value for key, value in keys.items() if "data" in key} == expected
+    assert left == []
+
+
 @pytest.mark.parametrize(
     ("sections", "model"),
     [
@@ -184,6 +194,19 @@ def test_tsm_on_mobilenet_of_mmaction2(tmp_path: Path) -> None:
     (tmp_path / "tsm.py").write_text(f"model = dict(backbone={backbone})\ntrain_pipeline = []\n")
     keys, _ = said(tmp_path / "tsm.py")
     assert (keys["/model"], keys["model.pretrained"]) == ("tsm_mobilenet_v2", "imagenet")
+
+
+def test_what_is_assigned_to_a_part_counts_and_other_statements_are_named(tmp_path: Path) -> None:
+    """As MMAction2's own tutorials change a configuration: at its end."""
+    lines = [
+        *("import os", "'text'", "x = dict(one=1, two=[dict(three=3)])", "y = x", "y['one'] = 4"),
+        *("x['two'][0]['three'] = dict(x=x)", "x['two'][7] = 1", "x.update(", "  one=5)"),
+        *("for n in range(3):", "  x['one'] = n"),
+    ]
+    (tmp_path / "a.py").write_text("\n".join(lines))
+    content = {"one": 4, "two": [{"three": {"x": {"one": 4, "two": [{"three": 3}]}}}]}
+    left = {"a.py:7": "x['two'][7] = 1", "a.py:8": "x.update(one=5)", "a.py:10": "for n in range(3): x['one'] = n"}
+    assert read_python(tmp_path / "a.py") == {"x": content, "y": content, **left}
 
 
 def test_delete_and_lists_replace(tmp_path: Path) -> None:

@@ -52,11 +52,19 @@ def convert(given: Foreign) -> Iterator[ForeignChoice]:
 
 
 def _data(given: Foreign) -> Iterator[ForeignChoice]:
-    name = str(given.get("TRAIN.DATASET", "")).lower()
+    name, root = str(given.get("TRAIN.DATASET", "")).lower(), given.get("DATA.PATH_TO_DATA_DIR")
+    there = isinstance(root, str) and bool(root) and "path" not in root
+    if name == "kinetics" and there:  # what it calls so are lists of path and label, of any dataset
+        yield ForeignChoice("/data", "list", "TRAIN.DATASET: kinetics")
+        prefix = given.get("DATA.PATH_PREFIX")
+        below = isinstance(prefix, str) and bool(prefix)
+        yield ForeignChoice("data.root", prefix if below else root, f"DATA.PATH_{'PREFIX' if below else 'TO_DATA_DIR'}")
+        for split in ("train", "val", "test"):
+            yield ForeignChoice(f"data.{split}", f"{root}/{split}.csv", "DATA.PATH_TO_DATA_DIR")
+        return
     if name in _DATASETS:
         yield ForeignChoice("/data", _DATASETS[name], f"TRAIN.DATASET: {name}")
-    root = given.get("DATA.PATH_TO_DATA_DIR")
-    if isinstance(root, str) and root and "path" not in root:
+    if there:
         yield ForeignChoice("data.root", root, "DATA.PATH_TO_DATA_DIR")
 
 

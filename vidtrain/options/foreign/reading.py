@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ _LARGEST: Final = 1 << 20  # bytes of a file
 _MOST_BASES: Final = 16  # files that a Python configuration is based on, in all
 _LARGEST_NUMBER: Final = 1e12
 _NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_SAYS_NOTHING: Final = (ast.Import, ast.ImportFrom, ast.Pass, ast.Delete)
 _ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -147,13 +149,39 @@ def _read_python(file: Path, above: tuple[Path, ...], known: dict[Path, dict[str
     own: dict[str, Any] = {}
     budget = [MOST_NODES]
     for node in tree.body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            own[node.targets[0].id] = _value(node.value, own, budget, file)
+        where = _assigned(node.targets[0], own) if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
+        if isinstance(node, ast.Assign) and where is not None:
+            value = _value(node.value, own, budget, file)
+            # to a part a copy: what is assigned to a part of itself would have no end
+            where[0][where[1]] = value if where[0] is own else copy.deepcopy(value)
+        elif not isinstance(node, _SAYS_NOTHING) and not _is_text(node):
+            own[f"{file.name}:{node.lineno}"] = " ".join(ast.unparse(node).split())[:80]  # is not carried out
     merged: dict[str, Any] = {}
     for below in _bases(own.pop("_base_", []), file):
         merged = _over(_read_python(below, (*above, file), known), merged)
     known[file] = _over(own, merged)
     return known[file]
+
+
+def _assigned(target: ast.expr, own: dict[str, Any]) -> tuple[Any, Any] | None:
+    """The dictionary or list, and the key or index, of x, x["key"], x[0]["key"] on the left; None: something else."""
+    if isinstance(target, ast.Name):
+        return own, target.id
+    if not isinstance(target, ast.Subscript) or not isinstance(target.slice, ast.Constant):
+        return None
+    above = _assigned(target.value, own)
+    key: Any = target.slice.value
+    try:
+        inside = above[0][above[1]] if above is not None else None
+        if isinstance(inside, dict):
+            return inside, str(key)
+        return (inside, key) if isinstance(inside, list) and inside[key] is not None else None
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _bases(given: Any, file: Path) -> list[Path]:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call, environment
-from vidtrain.commands import machine, software
+from vidtrain.commands import doctor_machine as machine
+from vidtrain.commands import doctor_software as software
 from vidtrain.commands.doctor import advice_of, as_text, without_home
-from vidtrain.commands.machine import Finding
+from vidtrain.commands.doctor_machine import Finding
 
 
 def test_the_text_of_this_machine(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from tests.made_runs import NAMES, answering, write_run, write_test
 from vidtrain.commands.label_errors import LabelErrorsConfig, run
 from vidtrain.errors import VidtrainError
 from vidtrain.options.invocation import Invocation
-from vidtrain.tasks.classification.label_errors import ScoreName
+from vidtrain.tasks.classification.confident_learning import ScoreName
 
 TRUTH = np.arange(60) % 3
 WRONG = [4, 17, 30, 52]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.conftest import Call
 from vidtrain import build
-from vidtrain.commands import training
+from vidtrain.commands import training_parts as training
 
 PARTS = ("TrainClips", "TrainLoader", "TrainingStep", "EMA", "Checkpoints", "standard_hooks", "Trainer")
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from vidtrain.commands import run_dir
 from vidtrain.commands.scoring import Scorer
-from vidtrain.commands.training import build_trainer
+from vidtrain.commands.training_parts import build_trainer
 from vidtrain.data.clips.dataset import ClipParts, TrainClips
 from vidtrain.data.clips.loader import TrainLoader
 from vidtrain.data.clips.workers import Workers

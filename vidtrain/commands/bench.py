@@ -13,7 +13,7 @@ import torch
 from omegaconf import MISSING
 
 from vidtrain import build
-from vidtrain.commands import training
+from vidtrain.commands import training_parts
 from vidtrain.data.clips.loader import TrainLoader, choose_workers
 from vidtrain.data.clips.workers import Workers
 from vidtrain.data.manifest.manifest import VideoData
@@ -132,8 +132,8 @@ def _make(options: BenchConfig, data: VideoData | None, device: torch.device, ro
     model = with_probe(model, options.tune, num_classes=classes, clip=clip)
     tune(model, options.tune)
     task = Classification([str(n) for n in range(classes)], multi_label)
-    step = training.measured_step(model, options.optimizer, options.transform, precision, task)
-    return step, training.random_clips(options.sampler, options.transform, step.training, row.batch_size)
+    step = training_parts.measured_step(model, options.optimizer, options.transform, precision, task)
+    return step, training_parts.random_clips(options.sampler, options.transform, step.training, row.batch_size)
 
 
 def _classes(options: BenchConfig, data: VideoData | None) -> int:

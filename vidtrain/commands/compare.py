@@ -12,9 +12,9 @@ from typing import Any, Final, TypeVar
 
 from omegaconf import MISSING
 
-from vidtrain.commands.comparing import compared
-from vidtrain.commands.comparing_segments import PRIMARY, SegmentsTest, compared_segments
+from vidtrain.commands.classification_comparison import compared
 from vidtrain.commands.matched_predictions import TITLES, AnsweredTest, Key, NamedTests, Setting, settings_of
+from vidtrain.commands.segments_comparison import PRIMARY, SegmentsTest, compared_segments
 from vidtrain.commands.tested_runs import TestedRun, by_task, tested_runs
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.options.invocation import Invocation

@@ -1,7 +1,7 @@
 """vidtrain doctor: what this machine and its installation are, what to change, as a text for a bug report.
 
 The text has versions, sizes and limits. It names neither the user nor the machine; where an error of a library names a
-file, the home folder is ~. Of the environment it has the variables that `machine` lists, and no others.
+file, the home folder is ~. Of the environment it has the variables that `doctor_machine` lists, and no others.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidtrain import __version__
-from vidtrain.commands.machine import Finding, limits, machine, surroundings
-from vidtrain.commands.software import decoders, devices, packages
+from vidtrain.commands.doctor_machine import Finding, limits, machine, surroundings
+from vidtrain.commands.doctor_software import decoders, devices, packages
 from vidtrain.errors import VidtrainError
 from vidtrain.options.invocation import Invocation
 from vidtrain.reports.table import counted

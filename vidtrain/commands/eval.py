@@ -18,7 +18,7 @@ from vidtrain import build, published
 from vidtrain.commands.calibrating import calibrate, check_calibration, check_can_be_kept
 from vidtrain.commands.run_dir import folder_name
 from vidtrain.commands.scoring import Scorer, prepare_folder, refuse_not_finite
-from vidtrain.commands.training import for_task
+from vidtrain.commands.training_parts import for_task
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import IntLists, Manifest, SegmentLists, VideoData
 from vidtrain.data.settings import EvalProtocol

@@ -13,7 +13,7 @@ from torch import nn
 
 from vidtrain import build, published
 from vidtrain.commands.export_clips import ExportClips
-from vidtrain.commands.exporting import ExportFormat, Exporting, ExportSource, check_packages
+from vidtrain.commands.export_files import ExportFormat, Exporting, ExportSource, check_packages
 from vidtrain.commands.publish import portable
 from vidtrain.commands.scoring import prepare_folder
 from vidtrain.data.settings import SampleMode

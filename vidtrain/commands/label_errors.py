@@ -28,13 +28,13 @@ from vidtrain.reports.results import ScoredVideo
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import write_csv
 from vidtrain.runs.names import SUSPECTS
-from vidtrain.tasks.classification.intervals import share_interval
-from vidtrain.tasks.classification.label_errors import (
+from vidtrain.tasks.classification.confident_learning import (
     LabelQuality,
     ScoreName,
     label_quality,
     multi_label_quality,
 )
+from vidtrain.tasks.classification.intervals import share_interval
 from vidtrain.terminal import print_line, said_when_slow
 from vidtrain.types import FilePath
 

@@ -18,8 +18,8 @@ from vidtrain import build
 from vidtrain.commands.calibrating import note_other_protocol
 from vidtrain.commands.explanation import explain
 from vidtrain.commands.input_videos import Inputs
-from vidtrain.commands.prediction import Prediction
 from vidtrain.commands.scoring import scorer_of
+from vidtrain.commands.video_prediction import Prediction
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.data.readers.arrays import ArrayReader

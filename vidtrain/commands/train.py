@@ -17,7 +17,7 @@ import torch
 
 from vidtrain import build, published
 from vidtrain.class_names import class_names
-from vidtrain.commands import report, resuming, training
+from vidtrain.commands import report, resuming, training_parts
 from vidtrain.commands.eval import with_classes_of
 from vidtrain.commands.few_shot import check_few_shot, few_shot
 from vidtrain.commands.launch import launch
@@ -142,14 +142,14 @@ def _train_and_test(
     device = choose_device(settings.device, world.local_rank if world.size > 1 else None)
     precision = Precision(settings.precision, device)
     scorer = Scorer(options, precision, choose_workers(settings.num_workers, device, world.competing), world)
-    training.seed_everything(settings.seed, settings.deterministic)
-    data = training.for_task(options.task, change(training.data_of(options.data, world)))
+    training_parts.seed_everything(settings.seed, settings.deterministic)
+    data = training_parts.for_task(options.task, change(training_parts.data_of(options.data, world)))
     if not data.untrimmed and options.data.get("_target_") == _SEGMENTS:
         data = replace(data, notes=(*data.notes, _CUT_OUT))
     check_few_shot(options, data, world.size)
     if start is not None and not settings.epochs:  # what is tested is the file's own head
         data = with_classes_of(data, class_names(start.info, options.class_names, data.class_names))
-    trainer = training.build_trainer(call, data, scorer)
+    trainer = training_parts.build_trainer(call, data, scorer)
     if world.is_main:
         write_json(folder / CONFIG, compared)  # from now on resume=auto finds this run
     with closing(trainer.recorder):

@@ -10,7 +10,7 @@ import numpy as np
 
 from vidtrain import build, published
 from vidtrain.child_python_path import processors
-from vidtrain.commands import training
+from vidtrain.commands import training_parts
 from vidtrain.commands.scoring import manifest_of
 from vidtrain.data.checks.loading_times import loader_rate, time_stages
 from vidtrain.data.clips.crop import exact_size
@@ -61,8 +61,8 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     model = build.build_model(options.model, data.num_classes).to(device)
     sgd = {"_target_": "torch.optim.SGD", "lr": 1e-3, "momentum": 0.9}
     task = Classification(data.class_names, data.multi_label)
-    step = training.measured_step(model, sgd, options.transform, precision, task)
-    batch = training.random_clips(options.sampler, options.transform, step.training, batch_size)
+    step = training_parts.measured_step(model, sgd, options.transform, precision, task)
+    batch = training_parts.random_clips(options.sampler, options.transform, step.training, batch_size)
     moving = batch_size * rate(lambda: step.training.network.ready(batch.inputs), device, seconds=seconds / 4)
     stepping = batch_size * rate(lambda: step(batch), device, seconds=seconds)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vidtrain.commands.comparing import REPEATED, over_runs
+from vidtrain.commands.classification_comparison import REPEATED, over_runs
 from vidtrain.commands.matched_predictions import NamedTests, option
 from vidtrain.commands.sweep import REPEATS
 from vidtrain.commands.tested_runs import SegmentsRun
@@ -38,7 +38,7 @@ class SegmentsTest:
 
 
 class _Measured:
-    """A setting with its values by what each run was tested on. overlap: as of `comparing.over_runs`."""
+    """A setting with its values by what each run was tested on. overlap: as of `over_runs`."""
 
     def __init__(self, setting: NamedTests[SegmentsTest], metric: str) -> None:
         self.setting = setting

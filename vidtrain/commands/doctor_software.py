@@ -16,7 +16,7 @@ from functools import partial
 from importlib import metadata
 from typing import Any, Final
 
-from vidtrain.commands.machine import GB, Finding
+from vidtrain.commands.doctor_machine import GB, Finding
 
 _SHOWN: Final = (
     *("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "av", "decord", "torchcodec", "safetensors"),

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from vidtrain.tasks.classification import label_errors as module
-from vidtrain.tasks.classification.label_errors import (
+from vidtrain.tasks.classification import confident_learning as module
+from vidtrain.tasks.classification.confident_learning import (
     ScoreName,
     confident_thresholds,
     label_quality,

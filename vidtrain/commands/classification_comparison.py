@@ -14,9 +14,9 @@ from vidtrain.commands.matched_predictions import TITLES, Key, Setting, statisti
 from vidtrain.errors import ConfigError
 from vidtrain.reports.comparison import ComparedPair, ComparedSetting, Comparison, Disagreement
 from vidtrain.reports.table import counted
+from vidtrain.tasks.classification.resampling import Floats
 from vidtrain.tasks.classification.significance import (
     Bootstrap,
-    Floats,
     TTest,
     corrected_paired_t,
     half_interval,

@@ -18,7 +18,7 @@ from vidtrain.commands.resuming import may_change_on_resume
 from vidtrain.commands.sweep import REPEATS
 from vidtrain.commands.tested_runs import ClassifiedRun, TestedRun, short_names
 from vidtrain.reports.results import ScoredVideo
-from vidtrain.tasks.classification.significance import (
+from vidtrain.tasks.classification.resampling import (
     Floats,
     Statistic,
     class_mean_of,

@@ -239,7 +239,7 @@ _STRANGE_TARGETS: tuple[dict[str, Any], ...] = (
     {"_target_": "vidtrain.options.instantiate.locate", "target": "os.system", "section": "model"},
     {"_target_": "vidtrain.models.weights.load.load_weights", "model": None, "source": "CANARY"},
     {"_target_": "vidtrain.models.weights.initial_weights.initialise"},
-    {"_target_": "vidtrain.reports.results.write_json", "file": "CANARY", "content": {}},
+    {"_target_": "vidtrain.runs.atomic.write_json", "file": "CANARY", "content": {}},
     {"_target_": "vidtrain.shell.cli.main", "argv": ["data", "make", "data=motion", "data.root=CANARY"]},
     {"_target_": "torchvision.models.get_model", "name": "resnet18"},
     {"_target_": "torchvision.models.detection.fasterrcnn_resnet50_fpn"},

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vidtrain.reports.results import write_json
+from vidtrain.runs.atomic import write_json
 from vidtrain.tasks.classification.scores import ClassScores
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.task import Predictions

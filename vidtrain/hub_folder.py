@@ -29,8 +29,7 @@ from vidtrain.errors import CheckpointError, VidtrainError
 from vidtrain.export.onnx_file import read_onnx
 from vidtrain.models.weights.metadata import SECTION, Beside, class_names
 from vidtrain.remote import is_url
-from vidtrain.reports.results import write_json
-from vidtrain.runs.atomic import settle, whole_file
+from vidtrain.runs.atomic import part_file, whole_file, write_json
 from vidtrain.runs.names import BEST, LAST, newest_run
 from vidtrain.store_cache import folder_or_file, named_as
 from vidtrain.untrusted_data import are_texts, read_mapping
@@ -170,19 +169,15 @@ def write_folder(
     from safetensors.torch import save_file
 
     section = {key: value for key, value in content.items() if key not in ("class_names", "model", "format")}
-    part = folder / f".{WEIGHTS}.part"
-    part.unlink(missing_ok=True)  # a stranger's link to something that is not to be written to
     try:
-        # safetensors takes no tensors that share memory or lie in another order than their axes
-        save_file({key: _copy(tensor) for key, tensor in state.items()}, part, metadata={"format": "pt"})
-        beside = {"names": TRANSFORMERS if transformers else "vidtrain", "sha256": _sha256(part)}
-        os.umask(mask := os.umask(0))
-        part.chmod(0o666 & ~mask)  # safetensors makes a file that nobody else may read
-        settle(part, folder / WEIGHTS)
+        with part_file(folder / WEIGHTS) as part:
+            # safetensors takes no tensors that share memory or lie in another order than their axes
+            save_file({key: _copy(tensor) for key, tensor in state.items()}, part, metadata={"format": "pt"})
+            beside = {"names": TRANSFORMERS if transformers else "vidtrain", "sha256": _sha256(part)}
+            os.umask(mask := os.umask(0))
+            part.chmod(0o666 & ~mask)  # safetensors makes a file that nobody else may read
     except SafetensorError as error:  # a full disk
         raise VidtrainError(f"{folder / WEIGHTS}: cannot be written: {error}") from None
-    finally:
-        part.unlink(missing_ok=True)
     for name in PREPROCESSORS:
         if name in preprocessors:
             write_json(folder / name, preprocessors[name])

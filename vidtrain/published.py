@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,8 @@ class PublishedFile:
     info: WeightsInfo
     preset: str
     """The user's choice of `model`, or the one that fits."""
+    options: Mapping[str, Any]
+    """Those of the file's network, where the preset is that; its clips are in `info`."""
 
     def build(self, node: Mapping[str, Any], num_classes: int) -> nn.Module:
         """The network of the run's `model` section in eval mode, with all of the file's weights.
@@ -62,11 +64,14 @@ class PublishedFile:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a command tests or asks, with the configuration for it: a checkpoint of vidtrain, or a published file."""
+    """What is tested or asked, with the configuration for it: a published file, `start`; or else a checkpoint of
+    vidtrain, `file`, of which `content` is what it holds, and `trust` the modules that it may call."""
 
     config: TrainConfig
-    content: dict[str, Any] | None
-    start: PublishedFile | None
+    start: PublishedFile | None = None
+    content: dict[str, Any] = field(default_factory=dict)
+    file: str = ""
+    trust: Sequence[str] = ()
 
     @classmethod
     def of_file(cls, file: str, model: str, options: Mapping[str, Any]) -> Subject:
@@ -89,14 +94,33 @@ class Subject:
         for key, value in options.items():
             sections[homes.get(key, "model")][key] = value
         given = frozenset(f"{homes.get(key, 'model')}.{key}" for key in options)
-        config = checkpoint_config(
-            {"config": sections}, settle=partial(_settle, start=start, choice=model), given=given
-        )
-        return cls(config, None, start)
+        settle = partial(_settle, start=start, choice=model)
+        return cls(checkpoint_config({"config": sections}, settle=settle, given=given), start)
+
+    @classmethod
+    def of_checkpoint(
+        cls,
+        file: str,
+        call: Invocation[Any] | None = None,
+        *,
+        trust: Sequence[str] = (),
+        device: str | None = None,
+    ) -> Subject:
+        """A checkpoint of vidtrain, or an exported file.
+
+        Args:
+            call: what the command line changes of its configuration; None: nothing.
+            device: where it is asked; None: as the configuration says.
+        """
+        content = load_trained(file, exported=True)
+        composed, choices = (None, {}) if call is None else (call.composed, call.choices)
+        config = checkpoint_config(content, composed, choices, file=file, trust=trust)
+        config.trainer.device = _device_for(device or config.trainer.device, config, content, file)
+        return cls(config, None, content, file, trust)
 
     @classmethod
     def of(cls, call: Invocation[Any]) -> Subject:
-        """The one that the options of eval or predict name.
+        """The one that the options of a command name, see NetworkOptions.
 
         Raises:
             ConfigError: none, or both.
@@ -107,10 +131,7 @@ class Subject:
                 raise ConfigError("checkpoint=... brings its own model: leave out model, or the checkpoint")
             if options.class_names is not None:
                 raise ConfigError("class_names goes with model.weights; checkpoint=... names its own classes")
-            file, content = options.checkpoint, load_trained(options.checkpoint, exported=True)
-            config = checkpoint_config(content, call.composed, call.choices, file=file, trust=options.trust)
-            config.trainer.device = device_for(config.trainer.device, config, content, file)
-            return cls(config, content, None)
+            return cls.of_checkpoint(options.checkpoint, call, trust=options.trust)
         if file is None:
             raise ConfigError(
                 "checkpoint is not set: give checkpoint=FILE, or model=NAME model.weights=FILE for a published file"
@@ -121,11 +142,22 @@ class Subject:
                 f"model.weights={file}: no published file but a checkpoint of vidtrain, or an option of the net's own: "
                 f"give checkpoint={file}"
             )
-        return cls(config, None, start)
+        return cls(config, start)
 
-    def named(self, names: str | Sequence[str] | None, data: Sequence[str] = ()) -> tuple[nn.Module, tuple[str, ...]]:
-        """The network of a published file in eval mode and its classes. names: a value of class_names, or a list."""
-        assert self.start is not None, "a checkpoint names its classes"
+    def classifier(
+        self, names: str | Sequence[str] | None = None, data: Sequence[str] = ()
+    ) -> tuple[nn.Module, tuple[str, ...]]:
+        """The network in eval mode and its classes.
+
+        Args:
+            names: of a published file's outputs, a value of class_names, or a list. data: the classes of the videos,
+                see `class_names`.
+        """
+        if self.start is None:
+            if EXPORTED in self.content:
+                return network_of(local_file(self.file), self.content), tuple(self.content["class_names"])
+            network, content = build.load_model(self.file, trust=self.trust, content=self.content)
+            return network, tuple(content["class_names"])
         if names is None or isinstance(names, str):
             found = class_names(self.start.info, names, data)
         elif len(names) != self.start.info.num_classes:
@@ -135,27 +167,8 @@ class Subject:
             found = tuple(names)
         return self.start.build(self.config.model, len(found)), found
 
-    def classifier(self, options: Any, data: Sequence[str] = ()) -> tuple[nn.Module, tuple[str, ...]]:
-        """The network in eval mode and its classes.
 
-        Args:
-            options: of eval or predict.
-            data: the classes of the videos, see `class_names`.
-        """
-        if self.start is None:
-            content = self.content or {}
-            return trained_network(options.checkpoint, content, options.trust), tuple(content["class_names"])
-        return self.named(options.class_names, data)
-
-
-def trained_network(file: str, content: dict[str, Any], trust: Sequence[str]) -> nn.Module:
-    """The network of what `load_trained` gave for a file, in eval mode; of an exported file that file itself."""
-    if EXPORTED in content:
-        return network_of(local_file(file), content)
-    return build.load_model(file, trust=trust, content=content)[0]
-
-
-def device_for(device: str, config: TrainConfig, content: Mapping[str, Any], file: str) -> str:
+def _device_for(device: str, config: TrainConfig, content: Mapping[str, Any], file: str) -> str:
     """The device that was asked for; of an exported file the CPU.
 
     Raises:
@@ -236,12 +249,16 @@ def start_of(node: Mapping[str, Any] | None, choice: str | None) -> PublishedFil
     if weights.config is not None:
         return None
     info = describe_weights(weights, choice)
-    preset = choice
+    for name, options in [(info.model, info.options), *info.others]:
+        if name not in list_models():
+            continue
+        nearest, _ = nearest_preset(name, options)
+        if choice in (None, name, nearest):
+            own = {key: value for key, value in options.items() if key not in ("num_frames", "size", "num_classes")}
+            return PublishedFile(weights, info, choice or nearest, own)
     if choice is None:
-        if info.model not in list_models():
-            raise CheckpointError(f"{weights.source}: no model of the catalogue is known to take it: give model=NAME")
-        preset, _ = nearest_preset(str(info.model), info.options)
-    return PublishedFile(weights, info, str(preset))
+        raise CheckpointError(f"{weights.source}: no model of the catalogue is known to take it: give model=NAME")
+    return PublishedFile(weights, info, choice, {})
 
 
 def configuration(call: Invocation[Any]) -> tuple[TrainConfig, PublishedFile | None]:
@@ -259,8 +276,7 @@ def begin(call: Invocation[TrainConfig]) -> tuple[Invocation[TrainConfig], Publi
     """The published file of a whole configuration, and the configuration with what it says; None: there is none."""
     start = start_of(call.composed.model, call.choices.get("model"))
     call = _settled(call, start)
-    options = call.options
-    check_room(options.sampler, options.transform, options.eval, options.trainer)
+    check_room(call.options)
     return call, start
 
 
@@ -285,7 +301,7 @@ def _settle(options: OpenOptions, start: PublishedFile | None, choice: str | Non
     """
     net: Mapping[str, Any] = {}
     if start is not None:
-        source, net, expects = start.weights.source, _net_options(start), start.info.expects
+        source, net, expects = start.weights.source, start.options, start.info.expects
     elif (name := _timm_name(options.value("model"))) is not None and (colours := timm_colours(name)) is not None:
         source, expects = f"timm's {name}", colours
     elif (found := torchvision_clips(choice, options.value("model.pretrained"))) is not None:
@@ -310,15 +326,6 @@ def _timm_name(node: Mapping[str, Any]) -> str | None:
     own = str(node.get("_target_", "")).endswith(".timm_frames")
     starts = any(node.get(key) for key in ("pretrained", "backbone_weights"))
     return name.removeprefix("timm:") if starts and name != "tiny" and (own or name.startswith("timm:")) else None
-
-
-def _net_options(start: PublishedFile) -> dict[str, Any]:
-    """Options of the net that the user has named, if it is the file's; those of its clips come from elsewhere."""
-    fits = [(start.info.model, start.info.options), *start.info.others]
-    for name, options in fits:
-        if name in list_models() and start.preset in (name, nearest_preset(str(name), options)[0]):
-            return {key: v for key, v in options.items() if key not in ("num_frames", "size", "num_classes")}
-    return {}
 
 
 def _shown(value: Any) -> str:

@@ -19,7 +19,7 @@ from vidtrain.commands.compare import CompareConfig, run
 from vidtrain.errors import VidtrainError
 from vidtrain.options.invocation import Invocation
 from vidtrain.reports.comparison import _cut
-from vidtrain.reports.results import write_json
+from vidtrain.runs.atomic import write_json
 from vidtrain.tasks.classification.significance import mcnemar, welch
 
 LABELS = np.arange(60) % 3

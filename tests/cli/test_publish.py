@@ -27,7 +27,7 @@ from vidtrain.models.tuning import tune
 from vidtrain.models.weights.expected_clips import Expects
 from vidtrain.models.weights.to_transformers import TransformersModel
 from vidtrain.options.presets import model_options
-from vidtrain.reports.results import write_json
+from vidtrain.runs.atomic import write_json
 from vidtrain.shell import cli
 
 CLIP = {"num_frames": 8, "size": 32}

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vidtrain.reports.results import write_json
-from vidtrain.runs.atomic import write_csv
+from vidtrain.runs.atomic import write_csv, write_json
 
 
 def made_answers(classes: int, videos: int) -> tuple[np.ndarray, np.ndarray]:

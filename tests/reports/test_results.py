@@ -15,7 +15,8 @@ import torch
 
 from tests.tasks.made import scores_of
 from vidtrain.errors import DataError
-from vidtrain.reports.results import TestResult, write_json
+from vidtrain.reports.results import TestResult
+from vidtrain.runs.atomic import write_json
 from vidtrain.tasks.classification.predictions_file import PredictionsFile
 from vidtrain.tasks.task import Predictions
 from vidtrain.types import ListedVideos

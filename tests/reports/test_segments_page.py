@@ -16,8 +16,9 @@ from tests.reports.test_page import HOSTILE, TAGS, Parsed
 from tests.reports.test_results import put
 from vidtrain.commands.report import write_report
 from vidtrain.errors import DataError
-from vidtrain.reports.results import TestResult, write_json
+from vidtrain.reports.results import TestResult
 from vidtrain.reports.segment_results import SegmentsResult, read_test
+from vidtrain.runs.atomic import write_json
 from vidtrain.segments import Segment
 from vidtrain.sequences import Sequences
 from vidtrain.tasks.segments.scores import SegmentScores

@@ -31,8 +31,7 @@ from vidtrain.models.tuning import tune, with_probe
 from vidtrain.options.invocation import Invocation
 from vidtrain.ranges import LONGEST, number
 from vidtrain.reports.bench import Report
-from vidtrain.reports.results import write_json
-from vidtrain.runs.atomic import make_folder
+from vidtrain.runs.atomic import make_folder, write_json
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.types import Batch, FilePath
 

@@ -22,7 +22,7 @@ from vidtrain.options.path_options import expand_home
 from vidtrain.ranges import Choice
 from vidtrain.reports import comparison_files
 from vidtrain.reports.comparison import Comparison, to_text
-from vidtrain.runs.atomic import make_folder, whole_file, write_csv
+from vidtrain.runs.atomic import make_folder, write_csv, write_text
 from vidtrain.tasks.segments.scores import TITLES as SEGMENT_TITLES
 from vidtrain.terminal import print_line
 from vidtrain.types import FilePath
@@ -262,12 +262,11 @@ def _write(options: CompareConfig, kind: ComparisonFormat, comparisons: Sequence
         make_folder(file.parent)
         if kind is ComparisonFormat.csv:
             beside = file.with_name(f"{file.stem}_pairs{file.suffix}")
-            _write_table(file, comparison_files.csv_rows(comparisons))
-            _write_table(beside, comparison_files.csv_pairs(comparisons))
+            write_csv(file, *comparison_files.csv_rows(comparisons))
+            write_csv(beside, *comparison_files.csv_pairs(comparisons))
             print_line(f"\nalso in {file} and {beside}".lstrip("\n"))
         else:
-            with whole_file(file, "w", encoding="utf-8", errors="backslashreplace") as out:
-                out.write(_text(kind, comparisons, _WIDTH).rstrip("\n") + "\n")
+            write_text(file, _text(kind, comparisons, _WIDTH).rstrip("\n") + "\n", errors="backslashreplace")
             print_line(f"also in {file}")
     if options.disagreements is not None:
         file = Path(options.disagreements)
@@ -275,10 +274,6 @@ def _write(options: CompareConfig, kind: ComparisonFormat, comparisons: Sequence
         header, rows = comparison_files.csv_disagreements(comparisons)
         write_csv(file, header, rows)
         print_line(f"{len(rows)} videos that one of a pair has right and the other wrong: {file}")
-
-
-def _write_table(file: Path, content: tuple[list[str], list[list[Any]]]) -> None:
-    write_csv(file, *content)
 
 
 def _text(kind: ComparisonFormat, comparisons: Sequence[Comparison], width: int) -> str:

@@ -16,7 +16,7 @@ from vidtrain.options.foreign.reading import Foreign, ForeignChoice, read_python
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.option_texts import conf_dir, group_options
 from vidtrain.reports.table import counted
-from vidtrain.runs.atomic import make_folder, whole_file
+from vidtrain.runs.atomic import make_folder, write_text
 from vidtrain.terminal import print_line, printable
 from vidtrain.types import FilePath
 
@@ -41,8 +41,7 @@ def run(call: Invocation[ConvertConfig]) -> None:
     head += ["Not taken over:"] * bool(left) + [f"  {line}" for line in left]
     text = to_yaml([Chosen(choice.key, choice.value, printable(choice.why)) for choice in choices], head)
     make_folder(file.parent)
-    with whole_file(file, "w", encoding="utf-8") as out:
-        out.write(text)
+    write_text(file, text)
     print(text)
     note = f"; {counted(len(left), 'value')} could not be taken over, see its head" if left else ""
     print_line(f"written: {file}{note}. Then")

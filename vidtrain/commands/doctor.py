@@ -17,7 +17,7 @@ from vidtrain.commands.doctor_software import decoders, devices, packages
 from vidtrain.errors import VidtrainError
 from vidtrain.options.invocation import Invocation
 from vidtrain.reports.table import counted
-from vidtrain.runs.atomic import make_folder, whole_file
+from vidtrain.runs.atomic import make_folder, write_text
 from vidtrain.terminal import printable
 from vidtrain.types import FilePath
 
@@ -47,8 +47,7 @@ def run(call: Invocation[DoctorCommandConfig]) -> None:
     print(text)
     if options.output is not None:
         make_folder(Path(options.output).parent)
-        with whole_file(Path(options.output), "w") as file:
-            file.write(f"{text}\n")
+        write_text(Path(options.output), f"{text}\n")
     if options.strict and (count := len(advice_of(sections.values()))):
         raise VidtrainError(f"{counted(count, 'thing')} to change, listed above (strict=true)")
 

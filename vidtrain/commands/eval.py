@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,14 @@ from vidtrain.commands.calibrating import calibrate, check_calibration, check_ca
 from vidtrain.commands.run_dir import folder_name
 from vidtrain.commands.scoring import Scorer, prepare_folder, refuse_not_finite
 from vidtrain.commands.training_parts import for_task
-from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import IntLists, Manifest, SegmentLists, VideoData
 from vidtrain.data.settings import EvalProtocol
 from vidtrain.engine.devices.distributed import World, join
-from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.errors import ConfigError, DataError, one_of
 from vidtrain.hub_folder import is_hub_folder
 from vidtrain.models.two_stream import TwoStream
 from vidtrain.options.invocation import Invocation
-from vidtrain.options.schema import CheckpointSections, DataSection, FlowSection, SplitName
+from vidtrain.options.schema import DataSection, FlowSection, NetworkOptions, SplitName
 from vidtrain.ranges import number
 from vidtrain.remote import is_url
 from vidtrain.reports.results import interval_line, scored_line
@@ -41,12 +39,7 @@ log = logging.getLogger("vidtrain")
 
 
 @dataclass
-class EvalCommandConfig(CheckpointSections, DataSection, FlowSection):
-    checkpoint: FilePath | None = None
-    """The .pt file, the folder of its run, or a published folder, to test. Data, clips and preprocessing come
-    from it; overrides change them. null: model.weights."""
-    class_names: FilePath | None = None
-    """model.weights: names of its outputs, kinetics400 or a file with a name per line; null: as the file says."""
+class EvalCommandConfig(NetworkOptions, DataSection, FlowSection):
     split: SplitName = SplitName.test
     """Which split to score: train, val or test."""
     stream: str | None = None
@@ -62,8 +55,6 @@ class EvalCommandConfig(CheckpointSections, DataSection, FlowSection):
     class, and keep it in the checkpoint; null: as it is there."""
     output: FilePath | None = None
     """Folder for the results; null: eval/ beside the checkpoint, or runs/eval/ where that cannot be written."""
-    trust: list[str] = field(default_factory=list)
-    """Modules outside vidtrain that the checkpoint's configuration may call: trust=[mypackage]."""
 
 
 def run(call: Invocation[EvalCommandConfig]) -> float | None:
@@ -85,32 +76,26 @@ def _scored(call: Invocation[EvalCommandConfig], world: World) -> float | None:
     subject = published.Subject.of(call)
     config = subject.config
     join(config.trainer.rank_timeout)  # in force from here on
-    device = choose_device(config.trainer.device, world.local_rank if world.size > 1 else None)
+    scorer = Scorer.by_trainer(config, world)
     data = for_task(config.task, build.build_data(config.data))
-    model, names = subject.classifier(options, data.class_names)
+    model, names = subject.classifier(options.class_names, data.class_names)
     data = with_classes_of(data, names)
     if options.stream is not None:
         _answer_by(model, options.stream)
     build.check_reads(model, data)
     build.check_flow(model, config.flow)
-    kept = (subject.content or {}).get("calibration")
+    kept = subject.content.get("calibration")
     task = build.build_task(config.task, data.class_names, multi_label=data.multi_label, calibration=kept)
     check_calibration(options, task)
     for note in data.notes:
         log.info("note: %s", note)
     split = str(options.split)
-    scorer = Scorer(
-        config,
-        Precision(config.trainer.precision, device),
-        choose_workers(config.trainer.num_workers, device, world.competing),
-        world,
-    )
     whose = None if config.eval.protocol is EvalProtocol.vidtrain else str(config.eval.protocol)
     parts = split, f"{config.eval.clips}x{config.eval.crops}", whose, options.stream
     name = "_".join(part for part in parts if part is not None)
     folder = _folder(options, config.model.get("weights"), name) if world.is_main else Path()
 
-    model.to(device)
+    model.to(scorer.precision.device)
     calibrate(options, task, scorer, model, data)
     result = scorer.report(
         task, model, data, split, folder, show=lambda found: _print(found, task.titles, task.primary, split)

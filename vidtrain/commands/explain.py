@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -20,18 +20,14 @@ from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.explain.methods import MapOptions, Method
 from vidtrain.explain.score import Fill
 from vidtrain.options.invocation import Invocation
-from vidtrain.options.schema import CheckpointSections, FlowSection
+from vidtrain.options.schema import FlowSection, NetworkOptions
 from vidtrain.ranges import number
 from vidtrain.terminal import print_line, printable
 from vidtrain.types import FilePath
 
 
 @dataclass
-class ExplainConfig(CheckpointSections, FlowSection):
-    checkpoint: FilePath | None = None
-    """The .pt file, the folder of its run, or a published folder, whose network is explained; null: model.weights."""
-    class_names: FilePath | None = None
-    """model.weights: names of its outputs, kinetics400 or a file with a name per line; null: as the file says."""
+class ExplainConfig(NetworkOptions, FlowSection):
     input: FilePath = MISSING
     """A video, a folder of videos, or a glob in quotes: input='clips/*.mp4'."""
     target: str | None = None
@@ -48,8 +44,6 @@ class ExplainConfig(CheckpointSections, FlowSection):
     """Which of the video's clips (eval.clips, eval.hop), from 0; null: that with the target's highest probability."""
     output: FilePath = "explain"
     """Folder for the results, a folder in it for each video: strip.png, overlay.mp4, map.npy, explanation.json."""
-    trust: list[str] = field(default_factory=list)
-    """Modules outside vidtrain that the checkpoint's configuration may call."""
 
 
 def run(call: Invocation[ExplainConfig]) -> None:
@@ -63,10 +57,8 @@ def run(call: Invocation[ExplainConfig]) -> None:
     paths = find_inputs(options.input)
     output = prepare_folder(Path(options.output), "output")
     device = choose_device(config.trainer.device)
-    model, names = subject.classifier(options)
-    content = subject.content or {}
-    multi_label, calibration = bool(content.get("multi_label")), content.get("calibration")
-    predictor = Predictor(config, model, names, device, multi_label=multi_label, calibration=calibration)
+    model, names = subject.classifier(options.class_names)
+    predictor = Predictor(config, model, names, device, content=subject.content)
     window = None if options.window is None else (options.window[0], options.window[1])
     how = MapOptions(options.method, options.layer, window, options.fill, config.eval.batch_size)
 

@@ -26,8 +26,7 @@ from vidtrain.explain.methods import EvidenceMap, MapOptions, evidence_map
 from vidtrain.explain.score import ClassScore
 from vidtrain.export.network import check_has_layers
 from vidtrain.reports.explanation import frame_scores, write_overlay, write_strip
-from vidtrain.reports.results import write_json
-from vidtrain.runs.atomic import whole_file
+from vidtrain.runs.atomic import whole_file, write_json
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.types import Frames, Indices
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from vidtrain.export.contract import EXPORTED
 from vidtrain.live.streaming_models import why_no_state
 from vidtrain.options.given_options import refuse_unread
 from vidtrain.options.invocation import Invocation, plain
-from vidtrain.options.schema import CheckpointSections, DataSection, FlowSection, SplitName, TrainConfig
+from vidtrain.options.schema import DataSection, FlowSection, NetworkOptions, SplitName, TrainConfig
 from vidtrain.ranges import LONGEST, number
 from vidtrain.runs.atomic import named_when_full
 from vidtrain.runs.sole_writer import sole_writer
@@ -34,11 +34,7 @@ _SECTIONS: Final = ("task", "model", "data", "decoder", "flow")
 
 
 @dataclass
-class ExportConfig(CheckpointSections, DataSection, FlowSection):
-    checkpoint: FilePath | None = None
-    """The .pt file, the folder of its run, or a published folder, to export; null: model.weights."""
-    class_names: FilePath | None = None
-    """model.weights: names of its outputs, kinetics400 or a file with a name per line; null: as the file says."""
+class ExportConfig(NetworkOptions, DataSection, FlowSection):
     format: Text = "onnx"
     """onnx, pt2 (torch.export), openvino or executorch; several: format=onnx,openvino."""
     output: FilePath = MISSING
@@ -61,8 +57,6 @@ class ExportConfig(CheckpointSections, DataSection, FlowSection):
     """Measure accuracy, and the time of a clip, of the network and of each file, on this machine."""
     seconds: float = number(5.0, above=0, most=LONGEST)
     """bench: time of each measurement."""
-    trust: list[str] = field(default_factory=list)
-    """Modules outside vidtrain that the checkpoint's configuration may call."""
 
     def formats(self) -> list[ExportFormat]:
         """Raises ConfigError for a word that is none."""
@@ -86,10 +80,10 @@ def run(call: Invocation[ExportConfig]) -> None:
         refuse_unread(("data", "split"), f"input={options.input} names the videos, the dataset is not read")
     check_packages(wanted, int8=options.int8)
     subject = published.Subject.of(call)
-    if EXPORTED in (subject.content or {}):
+    if EXPORTED in subject.content:
         raise ConfigError(f"checkpoint={options.checkpoint}: is an exported file: export the checkpoint it came from")
     clips = ExportClips(subject.config, str(options.split), options.input)
-    model, names = subject.classifier(options, clips.class_names)
+    model, names = subject.classifier(options.class_names, clips.class_names)
     if "features" in model_inputs(model):
         raise ConfigError(f"{type(model).__name__} reads features, not frames: there is no file to ask about a video")
     build.check_flow(model, subject.config.flow)

@@ -27,9 +27,8 @@ from vidtrain.export.trace import trace, trace_stream
 from vidtrain.live.streaming_models import samples_at_once
 from vidtrain.options.schema import TrainConfig
 from vidtrain.ranges import Choice
-from vidtrain.reports.results import write_json
 from vidtrain.reports.table import counted, table
-from vidtrain.runs.atomic import settle, whole_file
+from vidtrain.runs.atomic import settle, whole_file, write_json
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.terminal import printable, said_when_slow

@@ -39,7 +39,7 @@ from vidtrain.options.presets import list_models, nearest_preset
 from vidtrain.ranges import number
 from vidtrain.remote import is_url
 from vidtrain.reports.table import counted, table
-from vidtrain.runs.atomic import make_folder, whole_file
+from vidtrain.runs.atomic import make_folder, write_text
 from vidtrain.tasks.classification.intervals import share_interval
 from vidtrain.terminal import note_lines, print_line, printable
 from vidtrain.types import BadVideo, FilePath
@@ -306,8 +306,7 @@ def _found(source: Path, data: VideoData, stats: Stats, machine: Machine) -> str
 def _write(file: Path, text: str) -> None:
     try:
         make_folder(file.parent)
-        with whole_file(file, "w", encoding="utf-8") as out:
-            out.write(text)
+        write_text(file, text)
     except UnicodeEncodeError:
         raise ConfigError(
             f"{file}: the path of the videos is not UTF-8, which YAML must be: rename the folder"

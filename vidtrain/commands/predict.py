@@ -27,7 +27,7 @@ from vidtrain.live.settings import LiveConfig
 from vidtrain.live.sources import live_source
 from vidtrain.options.given_options import given_keys
 from vidtrain.options.invocation import Invocation
-from vidtrain.options.schema import CheckpointSections, FlowSection, TrainConfig
+from vidtrain.options.schema import FlowSection, NetworkOptions, TrainConfig
 from vidtrain.ranges import number
 from vidtrain.reports.segments import segments_table, write_segments_csv
 from vidtrain.reports.table import counted
@@ -42,11 +42,7 @@ _SAYS_WHEN = "this checkpoint was trained with task=segments, to say what happen
 
 
 @dataclass
-class PredictConfig(CheckpointSections, FlowSection):
-    checkpoint: FilePath | None = None
-    """The .pt file, the folder of its run, or a published folder, to predict with; null: model.weights."""
-    class_names: FilePath | None = None
-    """model.weights: names of its outputs, kinetics400 or a file with a name per line; null: as the file says."""
+class PredictConfig(NetworkOptions, FlowSection):
     input: FilePath = MISSING
     """A video, a folder of videos, or a glob in quotes: input='clips/*.mp4'. Or a stream: a camera (0), an address
     (rtsp://, http://), a pipe (-); see live.*."""
@@ -63,8 +59,6 @@ class PredictConfig(CheckpointSections, FlowSection):
     overlay: bool = False
     """timeline with output: also write each video with its labels and a strip of its timeline drawn over it."""
     live: LiveConfig = field(default_factory=LiveConfig)
-    trust: list[str] = field(default_factory=list)
-    """Modules outside vidtrain that the checkpoint's configuration may call."""
 
 
 def run(call: Invocation[PredictConfig]) -> None:
@@ -77,13 +71,11 @@ def run(call: Invocation[PredictConfig]) -> None:
     source = None if plain and is_stored_video(options.input) else live_source(options.input, options.live)
     paths = [] if source is not None else find_inputs(options.input)
     device = choose_device(config.trainer.device)
-    model, names = subject.classifier(options)
-    content = subject.content or {}
+    model, names = subject.classifier(options.class_names)
     if model_inputs(model) == ("features",):
-        _show_segments_of_features(call, config, model, content, paths)
+        _show_segments_of_features(call, config, model, subject.content, paths)
         return
-    multi_label, calibration = bool(content.get("multi_label")), content.get("calibration")
-    predictor = Predictor(config, model, names, device, multi_label=multi_label, calibration=calibration)
+    predictor = Predictor(config, model, names, device, content=subject.content)
     if options.features is not None:
         raise ConfigError(
             f"features={options.features}: goes with a checkpoint that reads features, this one reads videos"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -30,12 +31,12 @@ from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, model_inputs
 from vidtrain.errors import ConfigError, DataError, VideoError, one_of
 from vidtrain.export.network import check_has_layers
-from vidtrain.hub_folder import checkpoint_file, load_trained
+from vidtrain.hub_folder import checkpoint_file
 from vidtrain.models.layers.feature_tap import FeatureTap
 from vidtrain.models.weights.expected_clips import Expects
-from vidtrain.options.checkpoint_config import changed_eval, checkpoint_config
+from vidtrain.options.checkpoint_config import changed_eval
 from vidtrain.options.schema import TrainConfig
-from vidtrain.published import Subject, clips_of, device_for, trained_network
+from vidtrain.published import Subject, clips_of
 from vidtrain.tasks.classification.metrics import best_classes
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.segments.task import Segments
@@ -59,11 +60,10 @@ class Predictor:
         class_names: Sequence[str],
         device: torch.device,
         *,
-        multi_label: bool = False,
-        calibration: Any = None,
+        content: Mapping[str, Any] = MappingProxyType({}),
         source: str = "",
     ) -> None:
-        """calibration: what the checkpoint holds of it. source: the file it comes from.
+        """content: of the checkpoint, of which multi_label and calibration count. source: the file it comes from.
 
         Raises:
             ConfigError: it reads other things than videos.
@@ -74,6 +74,7 @@ class Predictor:
         self.config = config
         self.model = model.to(device).eval()
         self.class_names = list(class_names)
+        multi_label, calibration = bool(content.get("multi_label")), content.get("calibration")
         self.task = build.build_task(config.task, class_names, multi_label=multi_label, calibration=calibration)
         if isinstance(self.task, Classification):
             note_other_protocol(self.task.calibration, self._protocol)
@@ -310,26 +311,16 @@ def load(
         CheckpointError: no checkpoint, or one that cannot be used.
         ConfigError: no such device; the network reads no videos.
     """
+    source = os.fspath(path)
     if model is not None:
-        subject = Subject.of_file(os.fspath(path), model, options)
-        with torch.random.fork_rng(devices=[]):
-            network, names = subject.named(class_names)
-        return Predictor(subject.config, network, names, choose_device(str(device)), source=os.fspath(path))
-    if options or class_names is not None:
+        subject = Subject.of_file(source, model, options)
+    elif options or class_names is not None:
         key = next(iter(options), "class_names")
         raise ConfigError(f"{key}=... goes with a published file and model=NAME; a checkpoint brings its own")
-    file = checkpoint_file(path)
-    content = load_trained(file, exported=True)
-    config = checkpoint_config(content, file=file, trust=trust)
-    device = device_for(str(device), config, content, file)
+    else:
+        source = checkpoint_file(path)
+        subject = Subject.of_checkpoint(source, trust=trust, device=str(device))
+        device = subject.config.trainer.device
     with torch.random.fork_rng(devices=[]):  # building it draws weights, which the file's replace
-        network = trained_network(file, content, trust)
-    return Predictor(
-        config,
-        network,
-        content["class_names"],
-        choose_device(str(device)),
-        multi_label=bool(content.get("multi_label")),
-        calibration=content.get("calibration"),
-        source=file,
-    )
+        network, names = subject.classifier(class_names)
+    return Predictor(subject.config, network, names, choose_device(str(device)), content=subject.content, source=source)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from vidtrain import build
 from vidtrain.data.clips.dataset import EvalViews
-from vidtrain.data.clips.loader import eval_loader
+from vidtrain.data.clips.loader import choose_workers, eval_loader
 from vidtrain.data.clips.protocols import check_clips
 from vidtrain.data.clips.sampling import check_slides, default_hop
 from vidtrain.data.clips.transforms import EvalCrops
@@ -32,17 +32,16 @@ from vidtrain.data.readers.arrays import ArrayReader
 from vidtrain.data.settings import EvalConfig, EvalProtocol
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.evaluator import evaluate, merged
-from vidtrain.engine.precision import Precision
+from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, Preprocess
 from vidtrain.errors import ConfigError, DataError, LoaderError, VidtrainError, one_of
 from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.schema import TrainConfig
 from vidtrain.reports.figures import FIGURES, write_image
 from vidtrain.reports.result_format import RESULT_FORMAT
-from vidtrain.reports.results import write_json
 from vidtrain.reports.score_figures import write_test_figures
 from vidtrain.reports.table import counted
-from vidtrain.runs.atomic import whole_file
+from vidtrain.runs.atomic import whole_file, write_json
 from vidtrain.runs.names import NOT_SCORED, PREDICTIONS, RESULT
 from vidtrain.tasks.task import Predictions, PredictionsWriter, Scores, Task, arrays_of
 from vidtrain.terminal import EXACT_NAMES, said_when_slow
@@ -75,6 +74,14 @@ class Scorer:
         check_clips(config.eval.protocol, config.sampler, config.eval.clips, config.eval.hop)
         self.average = str(config.eval.average)
         self.preprocess = Preprocess(config.transform.mean, config.transform.std, precision.device)
+
+    @classmethod
+    def by_trainer(cls, config: TrainConfig, world: World) -> Scorer:
+        """On the device, in the precision and with the decoding processes that trainer.* says."""
+        settings = config.trainer
+        device = choose_device(settings.device, world.local_rank if world.size > 1 else None)
+        workers = choose_workers(settings.num_workers, device, world.competing)
+        return cls(config, Precision(settings.precision, device), workers, world)
 
     def network(self, model: nn.Module) -> ModelRunner:
         return ModelRunner(model, self.preprocess, self.precision)

@@ -22,9 +22,8 @@ from vidtrain.options.given_options import refuse_unread
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import CheckpointSections, SplitName
 from vidtrain.ranges import number
-from vidtrain.reports.results import write_json
 from vidtrain.reports.table import table
-from vidtrain.runs.atomic import make_folder, write_csv
+from vidtrain.runs.atomic import make_folder, write_csv, write_json
 from vidtrain.types import FilePath
 
 log = logging.getLogger("vidtrain")

@@ -20,7 +20,7 @@ from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.options.path_options import unquoted
 from vidtrain.reports.results import read_result
 from vidtrain.reports.table import table
-from vidtrain.runs.atomic import whole_file
+from vidtrain.runs.atomic import write_text
 from vidtrain.runs.names import RESULT
 from vidtrain.untrusted_data import read_json, read_texts
 
@@ -106,8 +106,7 @@ class SweepEnd(Callback):
             tested = sum(bool((read_result(run) or {}).get("test")) for run in folder.iterdir())
             shown = f"; which differences are shown: vidtrain compare {folder}" if tested > 1 else ""
             try:
-                with whole_file(folder / "table.txt", "w", encoding="utf-8") as file:
-                    file.write(text + "\n")
+                write_text(folder / "table.txt", text + "\n")
                 print(f"\nalso in {folder / 'table.txt'}{shown}")
             except (OSError, VidtrainError) as error:  # of a callback Hydra would print a warning, and go on after it
                 log.warning("%s is not written: %s", folder / "table.txt", error)

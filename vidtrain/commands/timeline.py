@@ -37,7 +37,7 @@ from vidtrain.options.schema import TrainConfig
 from vidtrain.ranges import check_fields
 from vidtrain.reports.segments import clock, write_boris_events, write_segments_csv, write_segments_json, write_vtt
 from vidtrain.reports.timeline import Overlay, timeline_figure
-from vidtrain.runs.atomic import make_parent, settle, whole_file
+from vidtrain.runs.atomic import make_parent, part_file, whole_file
 from vidtrain.segments import Segment, Windows
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.segments.decode import find_segments, why_no_segment
@@ -278,10 +278,5 @@ def _write_overlay(file: Path, video: VideoTimeline, class_names: Sequence[str],
             drawing.draw(frame, second)
             for frame, second in zip(walk(video.path, opened, size), times.tolist(), strict=True)
         )
-        part = file.with_name(f".{file.name}.part")
-        part.unlink(missing_ok=True)  # perhaps a link to what is not to be written to
-        try:
+        with part_file(file) as part:
             encode_video(part, frames, size, timestamps(opened), crf=23, gop=50)
-            settle(part, file)
-        finally:
-            part.unlink(missing_ok=True)

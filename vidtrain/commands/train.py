@@ -22,13 +22,11 @@ from vidtrain.commands.eval import with_classes_of
 from vidtrain.commands.few_shot import check_few_shot, few_shot
 from vidtrain.commands.launch import launch
 from vidtrain.commands.scoring import Scorer, refuse_not_finite
-from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.engine.checkpoints.checkpoint import versions
 from vidtrain.engine.checkpoints.content_checks import on_meta
 from vidtrain.engine.devices.distributed import World, join
 from vidtrain.engine.hooks import Pruned
-from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.schedule import check_schedule
 from vidtrain.engine.signals import StopSignals
 from vidtrain.engine.trainer import Trainer
@@ -41,8 +39,9 @@ from vidtrain.remote import is_url
 from vidtrain.reports.bench import device_name
 from vidtrain.reports.curves import write_learning_curves
 from vidtrain.reports.figures import FIGURES, read_figure
-from vidtrain.reports.results import TestResult, primary, print_result, read_result, summary_cells, write_json
+from vidtrain.reports.results import TestResult, primary, print_result, read_result, summary_cells
 from vidtrain.reports.score_figures import precision_recall
+from vidtrain.runs.atomic import write_json
 from vidtrain.runs.names import CONFIG, NOT_SCORED, PREDICTIONS, RESULT
 from vidtrain.runs.sole_writer import sole_writer
 from vidtrain.terminal import print_line, printable
@@ -139,9 +138,7 @@ def _train_and_test(
         options.data["root"] = root if is_url(root) else str(Path(root).absolute())
     build.note_flow(options.flow)
     settings = options.trainer
-    device = choose_device(settings.device, world.local_rank if world.size > 1 else None)
-    precision = Precision(settings.precision, device)
-    scorer = Scorer(options, precision, choose_workers(settings.num_workers, device, world.competing), world)
+    scorer = Scorer.by_trainer(options, world)
     training_parts.seed_everything(settings.seed, settings.deterministic)
     data = training_parts.for_task(options.task, change(training_parts.data_of(options.data, world)))
     if not data.untrimmed and options.data.get("_target_") == _SEGMENTS:
@@ -178,7 +175,7 @@ def _train_and_test(
         "bad": bad,
         "videos": {name: len(split) for name, split in data.splits.items()},
         "choices": {group: choice for group, choice in call.choices.items() if choice is not None},
-        "environment": {**versions(), "platform": platform.platform(), "device": device_name(device)},
+        "environment": {**versions(), "platform": platform.platform(), "device": device_name(scorer.precision.device)},
         "folder": str(folder),
         "checkpoint": str(trainer.checkpoints.best),
         **({"pruned": True} if pruned else {}),

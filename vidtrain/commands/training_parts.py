@@ -56,10 +56,51 @@ log = logging.getLogger("vidtrain")
 
 def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer) -> Trainer:
     """Everything from the model to the checkpoints; continues the run in its folder when the options say so."""
-    options, folder = call.options, call.folder
-    settings, precision, world = options.trainer, scorer.precision, scorer.world
+    options, folder, world = call.options, call.folder, scorer.world
+    model, data = _model(call, data, scorer)
+    clips = build.train_clips(data, scorer.parts, seed=options.trainer.seed)
+    step = _step(options, model, data, clips, scorer)
+    checkpoints = _checkpoints(call, step.task, world)
+    content = checkpoints.load_last() if options.resume is not None else None
+
+    def validate(model: nn.Module) -> Scores:
+        with gathered(model, world):
+            if isinstance(model, Grid):
+                probing.choose(model, scorer, step.task, data, folder)
+            return scorer.validate(step.task, model, data, options.eval.val_clips)
+
+    own_hooks = build.build_named(options.hook, "hook", Hook)
+    with ExitStack() as on_error:
+        recorder = _recorder(options, folder, data, content, world)
+        on_error.callback(recorder.close)
+        trainer = Trainer(
+            step,
+            _loader(options.trainer, clips, scorer, scorer.workers_for(data.features)),
+            Plan(options.trainer, options.schedule),
+            Outputs(checkpoints, recorder),
+            validate=validate if "val" in data.splits else None,
+            hooks={
+                **standard_hooks(options.trainer, options.data.get("max_bad_fraction", 0.1) * len(clips)),
+                **({} if options.sweep.trial is None else {"sweep.trial": SweptRun(folder)}),
+                **own_hooks,
+            },
+        )
+        if data.features is None:
+            _make_fast(options, trainer, content)
+        if content is not None:
+            with restoring(checkpoints.last):
+                trainer.resume(content)
+            progress = trainer.progress
+            log.info("resumed from %s: epoch %d, update %d", checkpoints.last, progress.epoch, progress.update)
+        on_error.pop_all()
+    return trainer
+
+
+def _model(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer) -> tuple[nn.Module, VideoData]:
+    """The model on its device, with what of it is trained, and the data that it is trained and validated on."""
+    options, device = call.options, scorer.precision.device
     build.fit_to_data(options.model, data)
-    model = build.build_model(options.model, data.num_classes).to(precision.device)
+    model = build.build_model(options.model, data.num_classes).to(device)
     build.check_reads(model, data)
     build.check_flow(model, options.flow, multi_label=data.multi_label)
     clip = options.sampler.num_frames, options.transform.size
@@ -69,10 +110,16 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
     log.info("tune=%s: %s", options.tune.name.value, tune(model, options.tune))
     probing.fit(model, scorer, data, resumed=options.resume is not None)
     # FSDP cuts weights along their first axis and knows one order only
-    if benefits_from_channels_last(model, precision.device) and not (settings.strategy.sharded and world.size > 1):
+    if benefits_from_channels_last(model, device) and not (options.trainer.strategy.sharded and scorer.world.size > 1):
         to_channels_last(model)
-    if settings.checkpoint_activations:
+    if options.trainer.checkpoint_activations:
         log.info("activations of %d blocks are recomputed in the backward pass", checkpoint_activations(model))
+    return model, data
+
+
+def _step(options: TrainConfig, model: nn.Module, data: VideoData, clips: TrainClips, scorer: Scorer) -> TrainingStep:
+    """The model as all processes train it together, its optimizer and the task."""
+    settings, precision, world = options.trainer, scorer.precision, scorer.world
     network = parallel(
         model,
         world,
@@ -83,8 +130,7 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
     )
     if not world.is_main:
         torch.manual_seed(settings.seed + world.rank)  # the same weights everywhere, but not the same dropout
-    clips = build.train_clips(data, scorer.parts, seed=settings.seed)
-    drawn = class_shares(
+    shares = class_shares(
         clips.manifest,
         data.num_classes,
         balance=options.sampler.class_balance,
@@ -92,68 +138,28 @@ def build_trainer(call: Invocation[TrainConfig], data: VideoData, scorer: Scorer
         flip=options.transform.flip,
         flip_labels=build.flip_labels(data) if data.features is None else None,
     ).tolist()
-    task = build.build_task(options.task, data.class_names, multi_label=data.multi_label, class_shares=drawn)
-    step = TrainingStep(
+    return TrainingStep(
         ModelRunner(model, scorer.preprocess, precision, network),
         _optimizer(options, model),
-        task,
+        build.build_task(options.task, data.class_names, multi_label=data.multi_label, class_shares=shares),
         clip_grad=settings.clip_grad,
         # with several processes the others would wait for one that computes more pieces
         halve_on_oom=settings.on_oom is OnOom.halve and world.size == 1,
         ema=None if settings.ema is None else EMA(model, settings.ema),
     )
-    checkpoints = Checkpoints(
-        folder,
-        keep_last=settings.keep_last,
+
+
+def _checkpoints(call: Invocation[TrainConfig], task: Task, world: World) -> Checkpoints:
+    options = call.options
+    return Checkpoints(
+        call.folder,
+        keep_last=options.trainer.keep_last,
         world=world,
-        sharded=settings.strategy.sharded,
-        in_background=settings.async_save,
+        sharded=options.trainer.strategy.sharded,
+        in_background=options.trainer.async_save,
         plain=lambda weights: plain_weights(weights, options.tune.alpha),
-        describe={
-            "config": plain(options),
-            **task.describe(),
-            "choices": dict(call.choices),
-        },
+        describe={"config": plain(options), **task.describe(), "choices": dict(call.choices)},
     )
-    content = checkpoints.load_last() if options.resume is not None else None
-
-    def validate(model: nn.Module) -> Scores:
-        with gathered(model, world):
-            if isinstance(model, Grid):
-                probing.choose(model, scorer, task, data, folder)
-            return scorer.validate(task, model, data, options.eval.val_clips)
-
-    def noise() -> Batch:
-        return random_clips(options.sampler, options.transform, step, settings.batch_size // world.size)
-
-    own_hooks = build.build_named(options.hook, "hook", Hook)
-    with ExitStack() as on_error:
-        recorder = _recorder(options, folder, data, content, world)
-        on_error.callback(recorder.close)
-        trainer = Trainer(
-            step,
-            _loader(settings, clips, scorer, scorer.workers_for(data.features)),
-            Plan(settings, options.schedule),
-            Outputs(checkpoints, recorder),
-            validate=validate if "val" in data.splits else None,
-            hooks={
-                **standard_hooks(settings, options.data.get("max_bad_fraction", 0.1) * len(clips)),
-                **({} if options.sweep.trial is None else {"sweep.trial": SweptRun(folder)}),
-                **own_hooks,
-            },
-        )
-        if data.features is None:
-            _check_convolutions(settings, step, noise)
-            with said_when_slow(f"trainer.compile={settings.compile}: timing or compiling an update of random clips"):
-                said = _compile(settings, step, content, len(trainer.clips), noise)
-            log.info("trainer.%s", said)
-        if content is not None:
-            with restoring(checkpoints.last):
-                trainer.resume(content)
-            progress = trainer.progress
-            log.info("resumed from %s: epoch %d, update %d", checkpoints.last, progress.epoch, progress.update)
-        on_error.pop_all()
-    return trainer
 
 
 def for_task(node: Mapping[str, Any], data: VideoData) -> VideoData:
@@ -188,10 +194,26 @@ def seed_everything(seed: int, deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
+def _make_fast(options: TrainConfig, trainer: Trainer, content: Mapping[str, Any] | None) -> None:
+    """Look for slow and wrong kernels, and compile where that pays: both need an update of random clips."""
+    settings, step = options.trainer, trainer.step
+
+    def noise() -> Batch:
+        return random_clips(options.sampler, options.transform, step, settings.batch_size // trainer.world.size)
+
+    if settings.check_convolutions and step.precision.device.type == "cuda":
+        # wrong ones make a training that learns little and says nothing
+        for note in check_convolutions(step.network, noise().inputs):
+            log.warning("%s", note)
+    with said_when_slow(f"trainer.compile={settings.compile}: timing or compiling an update of random clips"):
+        said = _compile(settings, step, content, len(trainer.clips), noise)
+    log.info("trainer.%s", said)
+
+
 def _compile(
     settings: TrainerConfig,
     step: TrainingStep,
-    content: dict[str, Any] | None,
+    content: Mapping[str, Any] | None,
     batches: int,
     noise: Callable[[], Batch],
 ) -> str:
@@ -205,13 +227,6 @@ def _compile(
         if content is not None:
             mode = CompileMode.on if content.get("compiled") else CompileMode.off
     return choose_compile(mode, step, noise(), batches=batches * settings.epochs)
-
-
-def _check_convolutions(settings: TrainerConfig, step: TrainingStep, noise: Callable[[], Batch]) -> None:
-    """Wrong kernels make a training that learns little and says nothing, so they are looked for before it starts."""
-    if settings.check_convolutions and step.precision.device.type == "cuda":
-        for note in check_convolutions(step.network, noise().inputs):
-            log.warning("%s", note)
 
 
 def random_clips(sampler: SamplerConfig, transform: TransformConfig, step: TrainingStep, batch_size: int) -> Batch:

@@ -6,7 +6,6 @@ finds them in the environment or where its `login` has put them, and no option o
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -14,7 +13,7 @@ from typing import Any, ClassVar
 
 from vidtrain.errors import ConfigError
 from vidtrain.loggers.logger import LoggedRun, Logger
-from vidtrain.runs.atomic import whole_file
+from vidtrain.runs.atomic import write_json
 from vidtrain.untrusted_data import read_mapping
 
 KEPT = "trackers.json"
@@ -65,8 +64,7 @@ class Tracker(Logger):
             kept = read_mapping(file)
         except (OSError, ValueError):
             kept = {}
-        with whole_file(file, "w", encoding="utf-8") as out:
-            out.write(json.dumps({**kept, self.library: name}, indent=1) + "\n")
+        write_json(file, {**kept, self.library: name})
 
 
 def config_of(run: LoggedRun) -> dict[str, Any]:

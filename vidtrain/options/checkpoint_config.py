@@ -7,14 +7,13 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vidtrain.data.clips.crop import exact_size
-from vidtrain.data.settings import EvalConfig, SamplerConfig, TransformConfig
-from vidtrain.engine.settings import TrainerConfig
+from vidtrain.data.settings import EvalConfig
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.options.given_options import OpenOptions, named_keys
 from vidtrain.options.instantiate import ORIGIN
@@ -88,7 +87,7 @@ def checkpoint_config(
     if settle is not None:
         settle(OpenOptions(config, given))
     options: TrainConfig = typed(config)
-    check_room(options.sampler, options.transform, options.eval, options.trainer)
+    check_room(options)
     return options
 
 
@@ -161,7 +160,7 @@ def _typed(stored: Mapping[str, Any], file: str | None) -> DictConfig:
         OmegaConf.set_struct(config, True)
         if file is not None:
             check_numbers(config)
-            check_room(config.sampler, config.transform, config.eval, config.trainer)
+            check_room(cast("TrainConfig", config))
     except (OmegaConfBaseException, ConfigError, ValueError, OverflowError) as error:
         if file is None:
             raise
@@ -192,8 +191,9 @@ def _literal(value: Any) -> Any:
     return value
 
 
-def check_room(sampler: SamplerConfig, transform: TransformConfig, views: EvalConfig, trainer: TrainerConfig) -> None:
+def check_room(config: TrainConfig) -> None:
     """Raise ConfigError for clips that no memory holds."""
+    sampler, transform, views = config.sampler, config.transform, config.eval
     clip = 3 * sampler.num_frames * transform.size**2
     if clip * max(views.clips * views.crops, views.batch_size) > _MOST_BYTES:
         raise ConfigError(
@@ -207,8 +207,8 @@ def check_room(sampler: SamplerConfig, transform: TransformConfig, views: EvalCo
                 f"sampler.num_frames={sampler.num_frames}, transform.{key}={getattr(transform, key)} together are more "
                 "than 16 GiB of frames"
             )
-    if (trainer.num_workers or 0) > _MOST_WORKERS:
-        raise ConfigError(f"trainer.num_workers={trainer.num_workers}: at most {_MOST_WORKERS}")
+    if (config.trainer.num_workers or 0) > _MOST_WORKERS:
+        raise ConfigError(f"trainer.num_workers={config.trainer.num_workers}: at most {_MOST_WORKERS}")
 
 
 def _merge_keys(config: DictConfig, section: str, given: DictConfig, *, stored: bool) -> None:

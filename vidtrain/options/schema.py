@@ -139,6 +139,19 @@ class CheckpointSections:
 
 
 @dataclass
+class NetworkOptions(CheckpointSections):
+    """Of commands that test or ask a network."""
+
+    checkpoint: FilePath | None = None
+    """The .pt file, the folder of its run, or a published folder. Clips and preprocessing come from it, overrides
+    change them; null: model.weights."""
+    class_names: FilePath | None = None
+    """model.weights: names of its outputs, kinetics400 or a file with a name per line; null: as the file says."""
+    trust: list[str] = field(default_factory=list)
+    """Modules outside vidtrain that the checkpoint's configuration may call: trust=[mypackage]."""
+
+
+@dataclass
 class DataSection:
     """Of commands that read the dataset."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.reports.figures import figure_label, new_figure, quiet_fonts
+from vidtrain.reports.figures import figure_label, new_figure, pixels_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,12 +101,7 @@ def _draw_matrix(axes: Axes, counts: npt.NDArray[Any], class_names: Sequence[str
 
 def confusion_image(confusion: npt.ArrayLike, class_names: Sequence[str]) -> npt.NDArray[np.uint8]:
     """The same as pixels, uint8 (H, W, 3)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(confusion_figure(confusion, class_names))
-    with quiet_fonts():
-        canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels_of(confusion_figure(confusion, class_names))
 
 
 def row_shares(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vidtrain.reports.figures import figure_label, new_figure, quiet_fonts
-from vidtrain.runs.atomic import whole_file
+from vidtrain.reports.figures import figure_label, new_figure, write_png
 from vidtrain.types import Frames
 
 
@@ -37,8 +36,7 @@ def write_contact_sheet(
         axes.set_title(figure_label(title, 150), fontsize=8, loc="left", pad=2, parse_math=False)
         axes.set_axis_off()
     file.parent.mkdir(parents=True, exist_ok=True)
-    with quiet_fonts(), whole_file(file) as out:
-        figure.savefig(out, format="png")
+    write_png(figure, file)
 
 
 def _strip(clip: Frames, columns: int) -> Frames:

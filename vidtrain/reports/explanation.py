@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from vidtrain.data.prepare.frames import Times
 from vidtrain.data.prepare.video import encode_video
-from vidtrain.reports.figures import figure_label, new_figure, quiet_fonts
-from vidtrain.runs.atomic import settle, whole_file
+from vidtrain.reports.figures import figure_label, new_figure, write_png
+from vidtrain.runs.atomic import part_file
 from vidtrain.types import Frames
 
 Values = npt.NDArray[np.float32]
@@ -61,8 +61,7 @@ def write_strip(file: Path, frames: Frames, values: Values, seconds: npt.NDArray
     axes[2].set_ylim(0, 1.05)
     axes[2].set_ylabel("map", fontsize=8)
     axes[2].spines[["top", "right"]].set_visible(False)
-    with quiet_fonts(), whole_file(file) as out:
-        figure.savefig(out, format="png")
+    write_png(figure, file)
 
 
 def write_overlay(file: Path, frames: Frames, values: Values, seconds: npt.NDArray[np.float64]) -> None:
@@ -72,12 +71,8 @@ def write_overlay(file: Path, frames: Frames, values: Values, seconds: npt.NDArr
     rate = float(np.clip((len(seconds) - 1) / span if span > 0 else _RATES[0], *_RATES))
     times = Times(np.arange(len(frames)), 1 / Fraction(rate).limit_denominator(1001))
     images = list(_images(frames, values))
-    part = file.with_name(f".{file.name}.part")
-    try:
+    with part_file(file) as part:
         encode_video(part, images, images[0].shape[:2], times, crf=_CRF, gop=_GOP)
-        settle(part, file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def frame_scores(values: Values) -> Values:

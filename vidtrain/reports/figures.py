@@ -66,6 +66,22 @@ def write_figure(figure: Figure, folder: Path, name: str) -> None:
             figure.set_layout_engine("none")  # it stays where it was put: placing the parts takes half of the time
 
 
+def write_png(figure: Figure, file: Path) -> None:
+    """A PNG alone, whole or not at all."""
+    with quiet_fonts(), whole_file(file) as out:
+        figure.savefig(out, format="png")
+
+
+def pixels_of(figure: Figure) -> npt.NDArray[np.uint8]:
+    """uint8 (H, W, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    with quiet_fonts():
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
 def write_image(file: Path, image: npt.NDArray[np.uint8]) -> None:
     """Write uint8 (H, W, 3) as a PNG. Raises OSError, DataError as `write_figure`."""
     from PIL import Image

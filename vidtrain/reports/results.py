@@ -4,7 +4,6 @@ as everything reads it that draws, compares or publishes."""
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,6 @@ import numpy.typing as npt
 from vidtrain.errors import DataError
 from vidtrain.reports.result_format import RESULT_FORMAT, check_result
 from vidtrain.reports.table import counted, table
-from vidtrain.runs.atomic import whole_file
 from vidtrain.runs.names import PREDICTIONS, PROBABILITIES, RESULT
 from vidtrain.terminal import EXACT_NAMES, rate_text
 from vidtrain.untrusted_data import check_regular, map_array, read_json
@@ -100,13 +98,6 @@ def print_result(result: dict[str, Any]) -> None:
         key = result["primary"]
         print(*filter(None, (interval_line(test, key, result["titles"][key]), scored_line(test))), sep="\n")
     print(f"checkpoint: {result['checkpoint']}")
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Write a JSON file that is whole or absent; what UTF-8 has not becomes an escape, which reads back as it was."""
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    with whole_file(file, "w", encoding="utf-8", errors="backslashreplace") as out:
-        out.write(text)
 
 
 # ---------------------------------------------------------------- the files of a test, as anybody may have written them

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from vidtrain.reports.results import write_json
 from vidtrain.reports.table import table
-from vidtrain.runs.atomic import whole_file, write_csv
+from vidtrain.runs.atomic import whole_file, write_csv, write_json, write_text
 from vidtrain.segments import Segment
 from vidtrain.terminal import printable
 
@@ -69,8 +68,7 @@ def write_boris_events(file: Path, video: Segmented) -> None:
         events += [(start, label, f"{s.score:.2f}"), (end, label, "")]
         last[label] = len(events) - 1
     lines = [f"{time:.3f}\t\t{label}\t\t{comment}\tNA" for time, label, comment in sorted(events)]
-    with whole_file(file, "w", encoding="utf-8", errors="replace", newline="\n") as out:
-        out.write("\n".join(lines))
+    write_text(file, "\n".join(lines), errors="replace", newline="\n")
 
 
 def write_vtt(file: Path, video: Segmented) -> None:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from vidtrain.reports.figures import figure_label, new_figure, quiet_fonts
-from vidtrain.runs.atomic import whole_file
+from vidtrain.reports.figures import figure_label, new_figure, write_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,9 +39,7 @@ def write_sweep_figure(
     file: Path, options: Sequence[str], objectives: Sequence[tuple[str, str]], points: Sequence[SweptPoint]
 ) -> None:
     """A PNG. options: their names. objectives: (name, maximize or minimize); the first one gives the colour."""
-    figure = sweep_figure(options, objectives, points)
-    with quiet_fonts(), whole_file(file) as out:
-        figure.savefig(out, format="png")
+    write_png(sweep_figure(options, objectives, points), file)
 
 
 def sweep_figure(options: Sequence[str], objectives: Sequence[tuple[str, str]], points: Sequence[SweptPoint]) -> Figure:

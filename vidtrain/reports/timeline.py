@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vidtrain.reports.figures import figure_label, new_figure, quiet_fonts
-from vidtrain.runs.atomic import whole_file
+from vidtrain.reports.figures import figure_label, new_figure, pixels_of, write_png
 from vidtrain.segments import Segment, Windows
 from vidtrain.terminal import printable
 
@@ -68,8 +67,7 @@ def timeline_figure(
     axes.set_xlim(0, seconds / scale)
     axes.set_xlabel(unit)
     axes.grid(axis="x", alpha=0.3)
-    with quiet_fonts(), whole_file(file) as out:
-        figure.savefig(out, format="png")
+    write_png(figure, file)
 
 
 def labels_figure(
@@ -92,8 +90,7 @@ def labels_figure(
         axes.tick_params(labelsize=8)
         axes.grid(axis="x", alpha=0.3)
     every[-1].set_xlabel("seconds", fontsize=8)
-    with quiet_fonts(), whole_file(file) as out:
-        figure.savefig(out, format="png")
+    write_png(figure, file)
 
 
 def _occurring(segments: Sequence[Segment], class_names: Sequence[str]) -> list[str]:
@@ -114,7 +111,6 @@ class CompareRow:
 def comparison_image(rows: Sequence[CompareRow], class_names: Sequence[str]) -> npt.NDArray[np.uint8]:
     """uint8 (H, W, 3): of each video what truly happens above what was found, whose bars are the fainter the lower
     their score; classes by colour."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.patches import Patch
 
     figure = new_figure(figsize=(12, 0.9 + 0.9 * len(rows)))
@@ -139,10 +135,7 @@ def comparison_image(rows: Sequence[CompareRow], class_names: Sequence[str]) -> 
         fontsize=8,
         frameon=False,
     )
-    canvas = FigureCanvasAgg(figure)
-    with quiet_fonts():
-        canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels_of(figure)
 
 
 class Overlay:

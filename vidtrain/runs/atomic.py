@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -96,6 +97,17 @@ def is_still(part: Path, own: os.stat_result) -> bool:
         return False
 
 
+def write_text(path: Path, text: str, *, errors: str = "strict", newline: str | None = None) -> None:
+    """A text file in UTF-8, whole or not at all; errors, newline: as of `open`."""
+    with whole_file(path, "w", encoding="utf-8", errors=errors, newline=newline) as file:
+        file.write(text)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """A JSON file, whole or not at all; what UTF-8 has not becomes an escape, which reads back as it was."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n", errors="backslashreplace")
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A CSV file with a header, whole or not at all; file names in it need not be UTF-8."""
     with whole_file(path, "w", encoding="utf-8", errors=EXACT_NAMES, newline="") as file:
@@ -132,6 +144,19 @@ def opener(path: str, flags: int) -> int:
     if hasattr(os, "O_NONBLOCK"):
         os.set_blocking(handle, True)
     return handle
+
+
+@contextmanager
+def part_file(path: Path) -> Iterator[Path]:
+    """For what opens files by name: where to write what takes the place of `path` when the block ends; an error in it
+    leaves `path` as it was."""
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)  # a stranger's link to something that is not to be written to
+    try:
+        yield part
+        settle(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def settle(part: Path, path: Path) -> int:

@@ -18,9 +18,8 @@ from vidtrain.data.settings import SampleMode, StatsConfig
 from vidtrain.errors import ConfigError
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
-from vidtrain.reports.figures import quiet_fonts
+from vidtrain.reports.figures import write_png
 from vidtrain.reports.stats import stats_figure, stats_text
-from vidtrain.runs.atomic import whole_file
 from vidtrain.terminal import note_lines, print_line
 
 
@@ -37,8 +36,7 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     clip = None if spec.mode is SampleMode.segments else float(np.median(needed(stats, spec) / stats.fps))
     folder = Path(options.output) if options.output is not None else default_folder(call, "stats")
     folder.mkdir(parents=True, exist_ok=True)
-    with quiet_fonts(), whole_file(folder / "stats.png") as file:
-        stats_figure(name, stats, clip_seconds=clip).savefig(file, format="png")
+    write_png(stats_figure(name, stats, clip_seconds=clip), folder / "stats.png")
     print_line(f"plots: {folder / 'stats.png'}")
 
 

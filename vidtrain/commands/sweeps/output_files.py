@@ -17,7 +17,7 @@ from vidtrain.options.path_options import unquoted
 from vidtrain.reports.results import read_result
 from vidtrain.reports.sweep_figure import SweptPoint, write_sweep_figure
 from vidtrain.reports.table import counted, markdown_table, markdown_text
-from vidtrain.runs.atomic import whole_file, write_csv
+from vidtrain.runs.atomic import write_csv, write_text
 from vidtrain.untrusted_data import read_json
 
 log = logging.getLogger("vidtrain")
@@ -147,8 +147,7 @@ def _write_markdown(record: SweepRecord, rows: Sequence[_Row], said: Sequence[st
         markdown_table([markdown_text(name) for name in header], [_cells(record, row, summary, ".4g") for row in rows]),
         f"![the objective over what was varied]({FIGURE})",
     ]
-    with whole_file(record.folder / MARKDOWN, "w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write("\n\n".join(parts) + "\n")
+    write_text(record.folder / MARKDOWN, "\n\n".join(parts) + "\n", errors="backslashreplace")
 
 
 def _write_figure(record: SweepRecord, rows: Sequence[_Row], best: Sequence[int]) -> None:

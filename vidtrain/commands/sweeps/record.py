@@ -6,7 +6,6 @@ says which runs there are, so that none is lost and none is made twice, whenever
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from vidtrain.errors import CheckpointError, ConfigError, one_of
 from vidtrain.ranges import Choice
 from vidtrain.reports.results import read_result
 from vidtrain.reports.table import counted
-from vidtrain.runs.atomic import whole_file
+from vidtrain.runs.atomic import write_json
 from vidtrain.runs.sole_writer import LOCK, is_held
 from vidtrain.untrusted_data import read_json
 
@@ -79,8 +78,7 @@ class SweepRecord:
             "objectives": self.objectives,
             "runs": [{"number": run.number, "folder": run.folder, "varied": run.varied} for run in self.runs],
         }
-        with whole_file(self.folder / RECORD, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
+        write_json(self.folder / RECORD, content)
 
     def add(self, run: SweepRun) -> None:
         """Write down that there is this run, before it begins."""

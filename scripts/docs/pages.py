@@ -48,7 +48,7 @@ def group_page(group: str) -> str:
     for file in sorted((conf_dir() / group).glob("*.yaml")):
         lines += [f"## {group}={file.stem}", "", *_head(file), ""]
         if group not in ("experiment", "debug"):
-            options = group_options(group, file.stem, [conf_dir()])
+            options = group_options(group, file.stem)
             rows = [
                 (f"{group}.{key}", default, doc) for key, (default, doc) in options.items() if "_target_" not in key
             ]

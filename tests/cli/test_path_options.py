@@ -294,10 +294,12 @@ def test_every_path_of_a_data_sets_function_is_found() -> None:
                 assert path_options._options(target)[key] == parameter.annotation, target
 
 
-def test_options_of_an_own_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("head", ["def clips(", "class Clips:\n    def __init__(self, "])
+def test_options_of_an_own_data_set(head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "pack_of_paths").mkdir()
-    code = "import no_such_module\ndef clips(root, answers: 'Path', labels: list[str], weights: bool): ...\n"
+    code = f"import no_such_module\n{head}root, answers: 'Path', labels: list[str], weights: bool): ...\n"
+    code += "clips = Clips\n" if "class" in head else ""
     (tmp_path / "pack_of_paths" / "sets.py").write_text(code)  # it is read, not imported
     (tmp_path / "conf" / "data").mkdir(parents=True)
     (tmp_path / "conf" / "data" / "own.yaml").write_text("_target_: pack_of_paths.sets.clips\nroot: ???\n")

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from vidtrain.options.commands import COMMANDS
-from vidtrain.options.option_texts import conf_dir, fields, flat_keys
+from vidtrain.options.option_texts import conf_dir, fields, leaves
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +50,7 @@ def test_the_pages_of_groups_have_every_choice_and_every_option(pages: ModuleTyp
         assert sections.keys() == {file.stem for file in (conf_dir() / group).glob("*.yaml")}
         for name, text in sections.items():
             content = yaml.safe_load((conf_dir() / group / f"{name}.yaml").read_text())
-            keys = {f"{group}.{key}" for key in flat_keys(content) if not key.startswith(("defaults", "_target_"))}
+            keys = {f"{group}.{key}" for key, _ in leaves(content) if not key.startswith(("defaults", "_target_"))}
             assert keys <= rows(text).keys(), (name, keys - rows(text).keys())
 
 

@@ -14,7 +14,7 @@ from vidtrain.errors import ConfigError
 from vidtrain.options.foreign import mmaction2, pyslowfast
 from vidtrain.options.foreign.reading import Foreign, ForeignChoice, read_python, read_yaml
 from vidtrain.options.invocation import Invocation
-from vidtrain.options.option_texts import conf_dir, group_options
+from vidtrain.options.option_texts import choices_of, group_options
 from vidtrain.reports.table import counted
 from vidtrain.runs.atomic import make_folder, write_text
 from vidtrain.terminal import print_line, printable
@@ -72,14 +72,14 @@ def converted(source: Path) -> tuple[list[ForeignChoice], list[str]]:
 def name_of(source: Path) -> str:
     """Of the experiment: that of the file, in letters that Hydra takes."""
     name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in source.stem)
-    return f"{name}_converted" if (conf_dir() / "experiment" / f"{name}.yaml").is_file() else name or "converted"
+    return f"{name}_converted" if name in choices_of("experiment") else name or "converted"
 
 
 def _that_exist(found: list[ForeignChoice]) -> tuple[list[ForeignChoice], list[str]]:
     """Without the options that the chosen model has not; the last word for a key counts."""
     last = {choice.key: choice for choice in found}
     model = last["/model"].value
-    options = {f"model.{key}" for key in group_options("model", model, [conf_dir()])}
+    options = {f"model.{key}" for key in group_options("model", model)}
     options |= {f"model.{key}" for key in ("weights", "pretrained", "inflate_from")}
     kept, dropped = [], []
     for key, choice in last.items():

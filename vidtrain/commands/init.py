@@ -34,7 +34,7 @@ from vidtrain.engine.precision import choose_device
 from vidtrain.errors import ConfigError, DataError
 from vidtrain.models.weights.load import describe_weights
 from vidtrain.options.invocation import Invocation
-from vidtrain.options.option_texts import conf_dir
+from vidtrain.options.option_texts import choices_of, conf_dir
 from vidtrain.options.presets import list_models, nearest_preset
 from vidtrain.ranges import number
 from vidtrain.remote import is_url
@@ -125,8 +125,7 @@ def _name(source: Path) -> str:
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", folder_name(source if source.is_dir() else source.with_suffix(""))).strip(
         "_-"
     )
-    own = {file.stem for file in (conf_dir() / "experiment").glob("*.yaml")}
-    return f"{name}_clips" if name in own else name or "clips"
+    return f"{name}_clips" if name in choices_of("experiment") else name or "clips"
 
 
 def _source(source: Path) -> tuple[str, dict[str, Any]]:

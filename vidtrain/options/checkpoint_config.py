@@ -18,7 +18,7 @@ from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.options.given_options import OpenOptions, named_keys
 from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.invocation import Invocation, typed
-from vidtrain.options.option_texts import conf_dir
+from vidtrain.options.option_texts import choices_of, conf_dir
 from vidtrain.options.path_options import literal
 from vidtrain.options.schema import TrainConfig, check_numbers
 from vidtrain.options.synonyms import suggestion
@@ -99,8 +99,7 @@ def changed_eval(evaluation: EvalConfig, choice: str | None, given: Mapping[str,
     """
     chosen: Any = {}
     if choice is not None:
-        names = sorted(file.stem for file in (conf_dir() / "eval").glob("*.yaml"))
-        if choice not in names:
+        if choice not in (names := choices_of("eval")):
             raise ConfigError(f"protocol={choice}: none of that name{did_you_mean(choice, names)}; {one_of(names, 20)}")
         chosen = OmegaConf.load(conf_dir() / "eval" / f"{choice}.yaml")
     try:

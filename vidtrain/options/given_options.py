@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from vidtrain.errors import ConfigError
-from vidtrain.options.option_texts import conf_dir, default_choices
+from vidtrain.options.option_texts import choice_file, conf_dir, default_choices
 
 _SECTIONS: Final = ("model", "sampler", "transform")
 
@@ -73,7 +73,7 @@ def given_keys() -> frozenset[str]:
 
 def _keys_of(group: str, choice: str, folders: Sequence[Path]) -> Iterable[str]:
     """The keys that a choice of a group and those it is based on set in the sections of a clip and a model."""
-    file = next((f for folder in folders if (f := folder / group / f"{choice}.yaml").is_file()), None)
+    file = choice_file(group, choice, folders)
     if file is None:
         return
     if group == "model" and file.is_relative_to(conf_dir()):

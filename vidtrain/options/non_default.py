@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from vidtrain.errors import ConfigError
-from vidtrain.options.option_texts import conf_dir, default_choices, fields, group_options
+from vidtrain.options.option_texts import default_choices, fields, group_options, leaves
 
 _CHOICE = re.compile(r"[\w-]+|\[[\w, -]*\]")
 
@@ -28,13 +28,13 @@ def unusual(config: Mapping[str, Any], choices: Mapping[str, Any]) -> list[tuple
         if group not in config or not isinstance(choice, str) or not _CHOICE.fullmatch(choice):
             continue
         try:
-            options = group_options(group, choice, [conf_dir()])
+            options = group_options(group, choice)
         except ConfigError:  # of the user's own folder of configurations
             continue
         for key, (default, text) in options.items():
             usual[f"{group}.{key}"] = default, text or usual.get(f"{group}.{key}", ("", ""))[1]
     found = []
-    for key, value in _leaves(config):
+    for key, value in leaves(config):
         default, text = usual.get(key, ("", ""))
         if _same(value, default) or (value in (None, "", [], {}) and default in ("", "[]", "{}")):
             continue
@@ -60,12 +60,3 @@ def _same(value: Any, default: str) -> bool:
     except (yaml.YAMLError, ValueError):
         return False
     return bool(read == value)
-
-
-def _leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in nested.items():
-        key = f"{prefix}.{name}" if prefix else str(name)
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, key)
-        else:
-            yield key, value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,20 +23,33 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
-def group_options(group: str, choice: str, folders: Sequence[Path]) -> dict[str, tuple[str, str]]:
+def choices_of(group: str, own: Sequence[Path] = ()) -> list[str]:
+    """The names of a group's choices, in alphabetical order. own: folders of the user's configs."""
+    return sorted({file.stem for folder in (conf_dir(), *own) for file in (folder / group).glob("*.yaml")})
+
+
+def choice_file(group: str, choice: str, own: Sequence[Path] = ()) -> Path | None:
+    """The YAML file of a choice; None: there is none."""
+    files = (folder / group / f"{choice}.yaml" for folder in (conf_dir(), *own))
+    return next((file for file in files if file.is_file()), None)
+
+
+def group_options(group: str, choice: str, own: Sequence[Path] = ()) -> dict[str, tuple[str, str]]:
     """Key -> (default as it is written, comment beside it) of a choice of a group and of those it is based on.
 
-    choice: of a group that takes several, such as logger, also a list of them: "[jsonl, tensorboard]".
+    Args:
+        choice: of a group that takes several, such as logger, also a list of them: "[jsonl, tensorboard]".
+        own: folders of the user's configs.
 
     Raises:
         ConfigError: the group has no such choice.
     """
     if choice.startswith("["):
         names = re.findall(r"[\w-]+", choice)
-        return {key: text for name in names for key, text in group_options(group, name, folders).items()}
-    file = next((f for folder in folders if (f := folder / group / f"{choice}.yaml").is_file()), None)
+        return {key: text for name in names for key, text in group_options(group, name, own).items()}
+    file = choice_file(group, choice, own)
     if file is None:
-        names = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
+        names = choices_of(group, own)
         allowed = f"{one_of(names, 60)}; {OWN_FOLDER}"
         raise ConfigError(f"{group}={choice}: no such {group}{did_you_mean(choice, names)}; allowed: {allowed}")
     found: dict[str, tuple[str, str]] = {}
@@ -54,10 +67,20 @@ def group_options(group: str, choice: str, folders: Sequence[Path]) -> dict[str,
             continue
         if key == "defaults":
             for base in (b for b in re.findall(r"[\w-]+", default) if b != "_self_"):
-                found |= group_options(group, base, folders)
+                found |= group_options(group, base, own)
         else:
             found[key] = (default, doc or found.get(key, ("", ""))[1])
     return found
+
+
+def leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of all that stands in mappings within each other; an empty one is a value."""
+    for name, value in nested.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{key}.")
+        else:
+            yield key, value
 
 
 def default_choices(command: str) -> dict[str, str]:
@@ -125,12 +148,3 @@ def _fields(schema: str, prefix: str = "") -> list[_Field]:
         else:
             rows.append((prefix + name, annotation, default, doc))
     return rows
-
-
-def flat_keys(nested: Any, prefix: str = "") -> Iterator[str]:
-    """Dotted names of all leaves of nested dictionaries."""
-    if isinstance(nested, dict) and nested:
-        for key, value in nested.items():
-            yield from flat_keys(value, f"{prefix}.{key}" if prefix else str(key))
-    elif prefix:
-        yield prefix

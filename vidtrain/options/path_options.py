@@ -13,7 +13,7 @@ import ast
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 
 from vidtrain.errors import ConfigError, one_of
 from vidtrain.options.commands import COMMANDS
-from vidtrain.options.option_texts import conf_dir, fields, group_options
+from vidtrain.options.option_texts import choices_of, fields, group_options, leaves
 
 _GROUPS = ("data", "model")  # those whose functions may read files
 # of every dataset and every model (models.weights.initial_weights.START_KEYS), whatever its function says
@@ -129,7 +129,7 @@ def expand_homes(plain: Any, command: str) -> dict[str, str]:
 
     Shells expand `x=~/y` nowhere, YAML files have no shell.
     """
-    tilde = [(key, value) for key, value in _flat(plain) if isinstance(value, str) and value.startswith("~")]
+    tilde = [(key, value) for key, value in leaves(plain) if isinstance(value, str) and value.startswith("~")]
     found = {}
     for key, value in tilde:
         section = plain.get(key.split(".", 1)[0])
@@ -194,12 +194,11 @@ def _targets(group: str, names: list[str] | None, config_dir: Path | None) -> li
 
 
 def _read_targets(group: str, names: tuple[str, ...], config_dir: Path | None) -> list[str]:
-    folders = [folder for folder in (conf_dir(), config_dir) if folder is not None]
-    there = sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
-    found = []
+    own = () if config_dir is None else (config_dir,)
+    there, found = choices_of(group, own), []
     for name in there if not names else (name for name in there if name in names):
         with contextlib.suppress(ConfigError, OSError, ValueError):  # reported when Hydra reads it
-            found.append(group_options(group, name, folders).get("_target_", ("", ""))[0].strip("\"'"))
+            found.append(group_options(group, name, own).get("_target_", ("", ""))[0].strip("\"'"))
     return [target for target in dict.fromkeys(found) if target]
 
 
@@ -217,13 +216,23 @@ def _options(target: str) -> dict[str, str]:
         body = ast.parse(file.read_text(encoding="utf-8")).body
     except (OSError, SyntaxError, ValueError):  # reported when it is called
         return {}
-    node = next((n for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == name), None)
+    node: ast.stmt | None = _defined(body, name)
     if isinstance(node, ast.ClassDef):
         node = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    if node is None:
+    if not isinstance(node, ast.FunctionDef):
         return {}
     arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
     return {a.arg: "" if a.annotation is None else ast.unparse(a.annotation) for a in arguments if a.arg != "self"}
+
+
+def _defined(body: Sequence[ast.stmt], name: str) -> ast.FunctionDef | ast.ClassDef | None:
+    """The function or class of a module that is called so, also by another name for it: c3d = C3D."""
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
+            return node
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name) and ast.unparse(node.targets[0]) == name:
+            return _defined([other for other in body if other is not node], node.value.id)
+    return None
 
 
 def _source(module: str) -> Path | None:
@@ -251,14 +260,6 @@ def _chosen(overrides: Sequence[str]) -> dict[str, list[str]]:
     """The choices of the groups that the overrides make, one or the several of a sweep."""
     pairs = [o.lstrip("+").partition("=") for o in overrides]
     return {group: re.findall(r"[\w-]+", value) for group, _, value in pairs if group in _GROUPS}
-
-
-def _flat(nested: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(nested, dict):
-        for key, value in nested.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, nested
 
 
 # ---------------------------------------------------------------- values

@@ -9,15 +9,14 @@ from typing import Any, Final
 
 from omegaconf import DictConfig, OmegaConf
 
-from vidtrain.options.option_texts import conf_dir, group_options
+from vidtrain.options.option_texts import choices_of, conf_dir, group_options
 
 _NO_CLASSIFIERS: Final = ("segment_head",)  # say when, of features of whole videos
 
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names of the classifiers that create_model knows, in alphabetical order, that match a shell pattern."""
-    names = (file.stem for file in (conf_dir() / "model").glob("*.yaml") if file.stem not in _NO_CLASSIFIERS)
-    return sorted(fnmatch.filter(names, pattern))
+    return fnmatch.filter((name for name in choices_of("model") if name not in _NO_CLASSIFIERS), pattern)
 
 
 def model_section(name: str) -> DictConfig:
@@ -51,7 +50,7 @@ def nearest_preset(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str
     left = {}
     for preset in (name, *list_models()):
         # as text first: to read a hundred YAML files takes more than a second
-        if group_options("model", preset, [conf_dir()])["_target_"][0] == wanted["_target_"]:
+        if group_options("model", preset)["_target_"][0] == wanted["_target_"]:
             section = section_as_written(preset)
             left[preset] = {key: value for key, value in wanted.items() if section.get(key) != value}
     return min(left.items(), key=lambda found: len(found[1]))

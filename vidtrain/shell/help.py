@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vidtrain.options.commands import ACTIONS, COMMANDS
-from vidtrain.options.option_texts import conf_dir, default_choices, fields, group_options
+from vidtrain.options.option_texts import choices_of, default_choices, fields, group_options
 
 _EVERY_MODEL = (  # models.weights.initial_weights
     "model.weights=null",
@@ -41,17 +41,16 @@ def command(name: str, arguments: Sequence[str] = (), config_dir: Path | None = 
     if name == "data":
         lines += ["actions:", *(f"  {key:<8} {row.about}" for key, row in ACTIONS.items()), ""]
     lines += ["groups (group=choice):"] if row.groups else []
-    groups, folders = row.groups.split(), [conf_dir(), *([config_dir] if config_dir else [])]
+    groups, own = row.groups.split(), [config_dir] if config_dir else []
     for group in groups:
-        names = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
-        lines += _wrapped(f"  {group:<11}", " ".join(names))
+        lines += _wrapped(f"  {group:<11}", " ".join(choices_of(group, own)))
     chosen = default_choices(name)
     for argument in arguments:
         group, _, choice = argument.lstrip("+").partition("=")
         single = "," not in choice or choice.startswith("[")  # not the several values of a sweep
         if group in groups and group not in ("experiment", "debug") and single:
             chosen[group] = choice
-    options = {group: group_options(group, choice, folders) for group, choice in chosen.items()}
+    options = {group: group_options(group, choice, own) for group, choice in chosen.items()}
     lines += ["", "keys (key=value):"]
     schema = fields(name, action)
     typed = {key.split(".", 1)[0] for key, _, _, _ in schema if "." in key}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.options.commands import FROM_CHECKPOINT
-from vidtrain.options.option_texts import OWN_FOLDER, conf_dir, flat_keys
+from vidtrain.options.option_texts import OWN_FOLDER, choices_of, conf_dir, leaves
 from vidtrain.options.synonyms import suggestion
 
 _NO_WORD = re.compile(r"[+-]?(?:[\d._]+(?:e[+-]?\d+)?|nan|inf)|null|true|false|\{.*\}", re.IGNORECASE)
@@ -21,18 +21,9 @@ _OF_TRAINING = ("trainer.batch_size", "trainer.epochs", "trainer.devices", "trai
 
 def refuse_missing(plain: Any) -> None:
     """Hydra runs with `???` still in place and fails at first use, minutes later: stop at once."""
-    if missing := sorted(_missing(plain)):
+    if missing := sorted(key for key, value in leaves(plain) if value == "???"):
         many = f" (and {one_of(missing[1:])})" if len(missing) > 1 else ""
         raise ConfigError(f"{missing[0]} is not set{many}: give {missing[0]}=...")
-
-
-def _missing(plain: Any, prefix: str = "") -> Iterator[str]:
-    """Dotted names of the values that are to be given, of a configuration with its references as written."""
-    for key, value in plain.items():
-        if isinstance(value, dict):
-            yield from _missing(value, f"{prefix}{key}.")
-        elif value == "???":
-            yield f"{prefix}{key}"
 
 
 def explain(error: BaseException, command: str, overrides: Sequence[str], in_sweep: bool) -> str | None:
@@ -100,7 +91,7 @@ def _no_choice(group: str, name: str, options: list[str]) -> str:
     """options: what the group has; [] where Hydra does not say."""
     if not group:
         return f"no configuration '{name}'"
-    options = options or sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+    options = options or choices_of(group)
     hint = did_you_mean(name, options)
     return f"{group}={name}: no such {group}{hint}; allowed: {one_of(options, limit=60)}; {OWN_FOLDER}"
 
@@ -144,7 +135,7 @@ def _keys(command: str, overrides: Sequence[str]) -> list[str]:
         try:
             with initialize_config_dir(str(conf_dir()), version_base="1.3"):
                 cfg = compose(command, overrides=list(tried))
-            return list(flat_keys(OmegaConf.to_container(cfg, resolve=False)))
+            return [key for key, _ in leaves(cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=False)))]
         except (HydraException, OmegaConfBaseException):
             continue
     return []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vidtrain.errors import ConfigError
+from vidtrain.options.option_texts import leaves
 
 OF_THE_SWEEP = ("sweep.", "resume", "hydra.", "hydra/")
 """Options, or the beginnings of their names, that say how a sweep is carried out, not what its runs are."""
@@ -110,7 +111,7 @@ def read_space(arguments: Sequence[str], more: Mapping[str, Any], loader: Any = 
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    given = [f"{key}={_written(key, values)}" for key, values in _flat(more)]
+    given = [f"{key}={_written(key, values)}" for key, values in leaves(more)]
     parsed = OverridesParser.create(config_loader=loader).parse_overrides([*given, *arguments])
     last = {override.get_key_element(): override for override in parsed}
     fixed, axes = {}, []
@@ -173,14 +174,6 @@ def _holds_sweep(value: Any) -> bool:
 def _rounded(number: str) -> str:
     """Without what adding up the step has left: 0.3 for 0.30000000000000004."""
     return number if number.lstrip("-").isdecimal() else repr(float(f"{float(number):.12g}"))
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _written(key: str, values: Any) -> str:

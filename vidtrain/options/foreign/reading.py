@@ -6,7 +6,7 @@ import ast
 import copy
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from typing import Any, Final
 import yaml  # type: ignore[import-untyped]
 
 from vidtrain.errors import ConfigError
+from vidtrain.options.option_texts import leaves
 from vidtrain.untrusted_data import MOST_DEPTH, MOST_NODES, check_plain, check_regular
 
 _LARGEST: Final = 1 << 20  # bytes of a file
@@ -86,7 +87,7 @@ class Foreign:
 
     def left(self) -> list[str]:
         """Dotted keys, with their values, that nothing has read."""
-        rest = [(key, value) for key, value in _leaves(self.values) if not self._was_read(key)]
+        rest = [(key, value) for key, value in leaves(self.values) if not self._was_read(key)]
         return [f"{key}={value}" for key, value in [*self.refused.items(), *rest]]
 
     def _was_read(self, key: str) -> bool:
@@ -270,11 +271,3 @@ def _over(above: Any, below: Any) -> Any:
         return {key: value for key, value in above.items() if key != "_delete_"} if isinstance(above, dict) else above
     merged = {key: _over(value, below[key]) if key in below else value for key, value in above.items()}
     return {**below, **merged}
-
-
-def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(values, dict) and values:
-        for key, value in values.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, values

@@ -16,7 +16,7 @@ from vidtrain.data.formats._files.text_files import (
     find_file,
     find_list,
     read_classes,
-    read_json,
+    read_json_text,
     without_gc,
 )
 from vidtrain.data.manifest.manifest import VideoData
@@ -70,7 +70,7 @@ def activitynet(root: str | Path, *, annotations: FilePath | None = None, classe
 
 def _read(path: Path, empty: list[str], bad: BadRows) -> tuple[dict[str, Rows], list[str]]:
     """The segments of each split, and the ids of all videos; segments without length go to `empty`."""
-    content: Any = read_json(path)
+    content: Any = read_json_text(path)
     videos = content.get("database", content) if isinstance(content, dict) else None
     if not isinstance(videos, dict) or not videos:
         raise DataError(f'{path}: expected {{"database": {{id: {_EXPECTED.removeprefix("an object with ")}}}}}')

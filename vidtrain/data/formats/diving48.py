@@ -9,7 +9,7 @@ from typing import Any
 from vidtrain.data.formats._files.find_videos import find_by_name
 from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
 from vidtrain.data.formats._files.split_checks import finish
-from vidtrain.data.formats._files.text_files import BadRows, check_root, find_list, read_json
+from vidtrain.data.formats._files.text_files import BadRows, check_root, find_list, read_json_text
 from vidtrain.data.formats.cutting import cut_splits
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.manifest.splits import SplitOptions
@@ -74,7 +74,7 @@ def diving48(
 
 
 def _read(path: Path, bad: BadRows) -> Rows:
-    content: Any = read_json(path)
+    content: Any = read_json_text(path)
     if not isinstance(content, list):
         raise DataError(f"{path}: expected a list of objects with vid_name and label")
     rows = Rows(path, entry=True)
@@ -89,7 +89,7 @@ def _read(path: Path, bad: BadRows) -> Rows:
 
 def _read_vocab(path: Path) -> tuple[str, ...]:
     """[["Back", "15som", "05Twis", "FREE"], ...]: take-off, somersaults, twists, position."""
-    content: Any = read_json(path)
+    content: Any = read_json_text(path)
     if not isinstance(content, list) or not all(isinstance(dive, (list, str)) and dive for dive in content):
         raise DataError(f'{path}: expected a list of dives, ["Back", "15som", "05Twis", "FREE"] each')
     names = tuple(dive if isinstance(dive, str) else "_".join(map(str, dive)) for dive in content)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidtrain.data.formats._files import twentybn
 from vidtrain.data.formats._files.rows import Rows
-from vidtrain.data.formats._files.text_files import BadRows, read_classes, read_json, whole, without_gc
+from vidtrain.data.formats._files.text_files import BadRows, read_classes, read_json_text, whole, without_gc
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError
 from vidtrain.types import FilePath
@@ -55,7 +55,7 @@ def _read_list(path: Path, bad: BadRows) -> Rows:
 
 def _read_templates(path: Path, bad: BadRows) -> Rows:
     """The entries of a list of version 2."""
-    content = read_json(path)
+    content = read_json_text(path)
     if not isinstance(content, list):
         raise DataError(f"{path}: expected a list of objects with id and template")
     rows = Rows(path, entry=True)
@@ -73,7 +73,7 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     """labels.json, {"class": "number"}, or one class per line."""
     if path.suffix.lower() != ".json":
         return read_classes(path)
-    content = read_json(path)
+    content = read_json_text(path)
     if not isinstance(content, dict) or any(whole(str(number)) is None for number in content.values()):
         raise DataError(f'{path}: expected {{"class": "number", ...}}')
     names = sorted(content, key=lambda name: int(content[name]))

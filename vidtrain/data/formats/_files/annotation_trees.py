@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from xml.parsers import expat
 
 from vidtrain.data.formats._files.annotation_record import POINTS, Annotations, Toggles, seconds_of
-from vidtrain.data.formats._files.text_files import read_json
+from vidtrain.data.formats._files.text_files import read_json_text
 from vidtrain.errors import DataError
 
 _DEEPEST: Final = 32  # elements of XML within each other; ELAN has 5
@@ -23,7 +23,7 @@ def read_annotation_json(into: Annotations) -> None:
     Raises:
         DataError: it is none of those that are known.
     """
-    content, into.entries = read_json(into.file), True
+    content, into.entries = read_json_text(into.file), True
     if isinstance(content, dict):
         if isinstance(content.get("observations"), dict):
             return _read_boris(into, content)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vidtrain.data.formats._files.delimited import SEPARATORS, cut_csv, find_separator
-from vidtrain.data.formats._files.text_files import BadRows, read_json, read_lines
+from vidtrain.data.formats._files.text_files import BadRows, read_json_text, read_lines
 from vidtrain.data.manifest.files import is_video
 from vidtrain.errors import DataError, did_you_mean, one_of
 from vidtrain.untrusted_data import parse_json
@@ -142,7 +142,7 @@ def _read_json(path: Path, names: Mapping[str, str], bad: BadRows, find: FindCol
     objects: list[dict[str, Any]] = []
     whole = path.suffix.lower() == ".json"
     if whole:
-        content = read_json(path)
+        content = read_json_text(path)
         if not isinstance(content, list):
             raise DataError(f"{path}: expected a list of objects, [{{...}}, ...]")
         entries = list(enumerate(content, 1))

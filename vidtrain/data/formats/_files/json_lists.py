@@ -9,7 +9,7 @@ from typing import Any
 
 from vidtrain.data.formats._files.find_videos import IMAGES_PER_SECOND
 from vidtrain.data.formats._files.rows import Rows
-from vidtrain.data.formats._files.text_files import BadRows, read_json
+from vidtrain.data.formats._files.text_files import BadRows, read_json_text
 from vidtrain.errors import DataError
 
 _EXPECTED = "an object with filename, frame_dir or video_dir, and label"
@@ -28,7 +28,7 @@ def read_json_list(path: Path, bad: BadRows) -> tuple[Rows, str]:
     Raises:
         DataError: the file is not such a list.
     """
-    content = read_json(path)
+    content = read_json_text(path)
     if isinstance(content, dict) and any(isinstance(v, dict) and "annotations" in v for v in content.values()):
         raise DataError(f"{path}: segments in whole videos, as ActivityNet has them; use data=activitynet")
     if not isinstance(content, list):

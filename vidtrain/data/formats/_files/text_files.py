@@ -125,8 +125,8 @@ def without_gc(function: Callable[_Options, _Result]) -> Callable[_Options, _Res
     return quick
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; a DataError with the line where it is none."""
+def read_json_text(path: Path) -> Any:
+    """What an annotation file of JSON holds, however large it is; a DataError with the line where it is none."""
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:

@@ -8,7 +8,14 @@ from pathlib import Path
 from vidtrain.data.formats._files.find_videos import find_by_name
 from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
 from vidtrain.data.formats._files.split_checks import finish, val_is_test
-from vidtrain.data.formats._files.text_files import BadRows, check_root, find_list, read_classes, read_json, read_lines
+from vidtrain.data.formats._files.text_files import (
+    BadRows,
+    check_root,
+    find_list,
+    read_classes,
+    read_json_text,
+    read_lines,
+)
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.errors import DataError
 
@@ -68,7 +75,7 @@ def unlabelled(root: Path, prefix: str, extension: str, videos: str | None) -> t
     if test is None:
         return homes, set()
     if test.suffix.lower() == ".json":
-        content = read_json(test)
+        content = read_json_text(test)
         return homes, {str(e.get("id")) for e in content if isinstance(e, dict)} if isinstance(content, list) else set()
     return homes, {line.partition(";")[0].strip() for _, line in read_lines(test)}
 

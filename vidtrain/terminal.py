@@ -91,6 +91,11 @@ def rate_text(rate: float) -> str:
     return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
 
 
+def printable_lines(lines: Iterable[object]) -> str:
+    """Each of them printable, one below the other."""
+    return "\n".join(map(printable, lines))
+
+
 def note_lines(notes: Iterable[str]) -> list[str]:
     """The notes of a dataset, a printable line each."""
     return [printable(f"note: {note}") for note in notes]

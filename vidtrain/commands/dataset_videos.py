@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,9 +54,14 @@ def listed(word: str, videos: Sequence[BadVideo]) -> list[str]:
     return [*lines, f"{word}: and {len(videos) - _SHOWN} more"] if len(videos) > _SHOWN else lines
 
 
-def printable(lines: Iterable[str]) -> str:
-    """The lines as a terminal takes them: a file name need not be UTF-8."""
-    return "\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
+@contextmanager
+def keeping(what: str, folder: Path) -> Iterator[None]:
+    """Around work that the same command goes on with after Ctrl-C, which is said then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"finished {what} are kept in {folder}; the same command goes on from there", file=sys.stderr)
+        raise
 
 
 def override(key: str, value: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from omegaconf import MISSING
 from torch import nn
 
 from vidtrain import build, published
-from vidtrain.commands.dataset_videos import listed, override, printable
+from vidtrain.commands.dataset_videos import keeping, listed, override
 from vidtrain.commands.jobs import done_on_ray, part_of, part_summary
 from vidtrain.commands.slurm import submitted
 from vidtrain.data.clips.loader import choose_workers
@@ -44,6 +43,7 @@ from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import CheckpointSections, DataSection, TrainConfig
 from vidtrain.ranges import Choice, number
 from vidtrain.remote import is_url
+from vidtrain.terminal import printable_lines
 from vidtrain.types import BadVideo, FilePath
 
 log = logging.getLogger("vidtrain")
@@ -226,13 +226,10 @@ def _extract(
     device = frozen.precision.device
     workers, pinned = choose_workers(config.trainer.num_workers, device), device.type == "cuda"
     batches = clips.loader(Workers(workers, pinned, config.trainer.data_timeout))
-    try:
-        with ProgressBar(len(videos), "extracting", done=len(found.done), unit="video") as progress:
-            for batch, features in encode(frozen, batches, getattr(torch, options.dtype)):
-                _store(folder, jobs, batch, features.numpy(), found, progress)
-    except KeyboardInterrupt:
-        print(f"finished videos are kept in {folder.folder}; the same command goes on from there", file=sys.stderr)
-        raise
+    bar = ProgressBar(len(videos), "extracting", done=len(found.done), unit="video")
+    with keeping("videos", folder.folder), bar as progress:
+        for batch, features in encode(frozen, batches, getattr(torch, options.dtype)):
+            _store(folder, jobs, batch, features.numpy(), found, progress)
     return found
 
 
@@ -301,4 +298,4 @@ def _summary(found: _Found, folder: FeatureFolder, data: VideoData, output: Path
         elif folder.tokens:
             reader = "model=probe model.head=attentive"
         lines.append(f"train on them with: vidtrain train {reader} data=features {root}")
-    return printable(lines)
+    return printable_lines(lines)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from vidtrain.child_python_path import run_command
-from vidtrain.commands.dataset_videos import listed, num_workers, printable
+from vidtrain.commands.dataset_videos import listed, num_workers
 from vidtrain.data.jobs.parts import Part, PartMade
 from vidtrain.data.jobs.pool import Executor
 from vidtrain.data.jobs.ray_executor import RayExecutor
@@ -16,6 +16,7 @@ from vidtrain.data.settings import ExecutorName, JobsConfig
 from vidtrain.errors import ConfigError, VidtrainError
 from vidtrain.options.schema import DataCommandConfig
 from vidtrain.ranges import LONGEST
+from vidtrain.terminal import printable_lines
 
 
 def workers_of(options: DataCommandConfig) -> int | Executor:
@@ -71,7 +72,7 @@ def part_of(jobs: JobsConfig) -> Part | None:
 
 def part_summary(part: Part, done: PartMade, output: Path) -> str:
     """What came of a part, and what remains to be done."""
-    return printable(
+    return printable_lines(
         [
             f"part {part}: {done.made + done.kept} in {output} ({done.made} now, {done.kept} before)",
             *listed("bad", done.bad),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from vidtrain import build
-from vidtrain.commands.dataset_videos import listed, load, override, printable
+from vidtrain.commands.dataset_videos import keeping, listed, load, override
 from vidtrain.commands.jobs import part_of, part_summary, workers_of
 from vidtrain.data.flow.cache import FlowMade, make_flow, make_flow_part
 from vidtrain.data.flow.methods import FlowMethod, OpenCVFlow, RaftFlow
@@ -17,6 +16,7 @@ from vidtrain.engine.precision import choose_device
 from vidtrain.errors import ConfigError
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
+from vidtrain.terminal import printable_lines
 
 
 def run(call: Invocation[DataCommandConfig]) -> None:
@@ -36,16 +36,12 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     output = Path("flow" if options.output is None else options.output).absolute()
     reader, part = build.build_reader(options.decoder), part_of(options.jobs)
     processes = None if raft else workers
-    try:
+    with keeping("videos", output):
         if part is not None:
             made = make_flow_part(files, output, settings, method, reader, part, workers=processes)
             print(part_summary(part, made, output))
-            return
-        done = make_flow(files, output, settings, method, reader, workers=processes)
-    except KeyboardInterrupt:
-        print(f"finished videos are kept in {output}; the same command goes on from there", file=sys.stderr)
-        raise
-    print(summary(done, output))
+        else:
+            print(summary(make_flow(files, output, settings, method, reader, workers=processes), output))
 
 
 def summary(done: FlowMade, output: Path) -> str:
@@ -56,4 +52,4 @@ def summary(done: FlowMade, output: Path) -> str:
     lines.append(f"report: {output / REPORT}")
     root = override("flow.root", output)
     lines.append(f"train with it: vidtrain train model=two_stream flow=cache {root}, and the same data")
-    return printable(lines)
+    return printable_lines(lines)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from vidtrain import build
-from vidtrain.commands.dataset_videos import listed, load, override, printable
+from vidtrain.commands.dataset_videos import keeping, listed, load, override
 from vidtrain.commands.jobs import part_of, part_summary, workers_of
 from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.prepare.prepare import Prepared, prepare, prepare_part, readable
 from vidtrain.data.settings import PrepareConfig
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
+from vidtrain.terminal import printable_lines
 
 
 def run(call: Invocation[DataCommandConfig]) -> None:
@@ -22,15 +22,11 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     workers, data = workers_of(options), load(options)
     output = Path("prepare" if options.output is None else options.output).absolute()
     reader, part = build.build_reader(options.decoder), part_of(options.jobs)
-    try:
+    with keeping("copies", output):
         if part is not None:
             print(part_summary(part, prepare_part(data, output, settings, reader, part, workers=workers), output))
-            return
-        done = prepare(data, output, settings, reader, workers=workers)
-    except KeyboardInterrupt:
-        print(f"finished copies are kept in {output}; the same command goes on from there", file=sys.stderr)
-        raise
-    print(summary(done, output))
+        else:
+            print(summary(prepare(data, output, settings, reader, workers=workers), output))
 
 
 def summary(done: Prepared, output: Path) -> str:
@@ -45,4 +41,4 @@ def summary(done: Prepared, output: Path) -> str:
         lines += listed(word, videos)
     lines.append(f"report: {output / REPORT}")
     lines.append(f"train from it with: vidtrain train data=index {override('data.root', output)}")
-    return printable(lines)
+    return printable_lines(lines)

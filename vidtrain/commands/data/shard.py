@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from vidtrain.commands.dataset_videos import listed, load, override, printable
+from vidtrain.commands.dataset_videos import keeping, listed, load, override
 from vidtrain.commands.jobs import part_of, part_summary, workers_of
 from vidtrain.data.jobs.journal import REPORT
 from vidtrain.data.prepare.prepare import readable
@@ -13,6 +12,7 @@ from vidtrain.data.prepare.sharding import Sharded, write_shards, write_shards_p
 from vidtrain.data.settings import ShardConfig
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
+from vidtrain.terminal import printable_lines
 
 
 def run(call: Invocation[DataCommandConfig]) -> None:
@@ -21,21 +21,17 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     workers, data = workers_of(options), load(options)
     output = Path("shard" if options.output is None else options.output).absolute()
     settings, part = options.of(ShardConfig), part_of(options.jobs)
-    try:
+    with keeping("shards", output):
         if part is not None:
             print(part_summary(part, write_shards_part(data, output, settings, part, workers=workers), output))
-            return
-        done = write_shards(data, output, settings, workers=workers)
-    except KeyboardInterrupt:
-        print(f"finished shards are kept in {output}; the same command goes on from there", file=sys.stderr)
-        raise
-    print(summary(done, output))
+        else:
+            print(summary(write_shards(data, output, settings, workers=workers), output))
 
 
 def summary(done: Sharded, output: Path) -> str:
     """What was written, what was not, and what to do with it."""
     shards = f"{done.made + done.kept} shards in {output} ({done.made} now, {done.kept} before)"
-    return printable(
+    return printable_lines(
         [
             f"{done.videos} videos ({readable(done.bytes)}) in {shards}",
             *listed("bad", done.bad),

@@ -1,12 +1,17 @@
-"""Which class each output of a published file stands for: names decide, never positions."""
+"""Which class each output of a network stands for: names decide, never positions."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
+from vidtrain.data.manifest.manifest import IntLists, Manifest, SegmentLists, VideoData
 from vidtrain.errors import CheckpointError, ConfigError, DataError, one_of
 from vidtrain.untrusted_data import check_regular, parse_json
 
@@ -97,6 +102,31 @@ def read_class_names(option: str) -> tuple[str, ...]:
     if not names:
         raise ConfigError(f"class_names={option}: names no class")
     return tuple(names)
+
+
+def with_classes_of(data: VideoData, class_names: Sequence[str]) -> VideoData:
+    """The same videos with the checkpoint's class numbers: names decide, never positions."""
+    class_names = tuple(class_names)
+    if class_names == data.class_names:
+        return data
+    unknown = [name for name in data.class_names if name not in class_names]
+    if unknown:
+        raise DataError(
+            f"the data has {len(unknown)} classes that the checkpoint does not know: {one_of(unknown, 5)}; "
+            f"it was trained on: {one_of(class_names, 10)}"
+        )
+    number = np.array([class_names.index(name) for name in data.class_names], dtype=np.int64)
+    splits = {name: _renumbered(manifest, number) for name, manifest in data.splits.items()}
+    return replace(data, class_names=class_names, splits=splits, flip_pairs=())
+
+
+def _renumbered(manifest: Manifest, number: npt.NDArray[np.int64]) -> Manifest:
+    tags, segments = manifest.tags and IntLists.of(number[tags].tolist() for tags in manifest.tags), manifest.segments
+    if segments is not None:
+        times, classes = segments.values[:, :2], number[segments.values[:, 2].astype(np.int64)]
+        segments = SegmentLists(np.column_stack([times, classes]), segments.offsets)
+    labels = np.where(manifest.labels >= 0, number[manifest.labels], -1)
+    return replace(manifest, labels=labels, tags=tags, segments=segments)
 
 
 def _from_json(content: Any) -> list[str]:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from vidtrain.commands.eval import with_classes_of
+from vidtrain.class_names import with_classes_of
 from vidtrain.data.manifest.manifest import IntLists, Manifest, VideoData
 from vidtrain.errors import DataError
 

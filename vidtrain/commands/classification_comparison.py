@@ -6,11 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 
-from vidtrain.commands.matched_predictions import TITLES, Key, Setting, statistic_of
+from vidtrain.commands.matched_predictions import TITLES, Key, NamedTests, Setting, statistic_of
 from vidtrain.errors import ConfigError
 from vidtrain.reports.comparison import ComparedPair, ComparedSetting, Comparison, Disagreement
 from vidtrain.reports.table import counted
@@ -39,7 +39,7 @@ def compared(settings: Sequence[Setting], keys: Sequence[Key], metric: str, refe
     for one in scored:
         one.samples = next(columns) if one.statistic is not None else None
     scored.sort(key=lambda one: -one.value)
-    rows = [one.row() for one in scored]
+    rows = [one.as_row() for one in scored]
     first = next((n for n, one in enumerate(scored) if one.setting is reference), 0)
     pairs = [_pair(scored[first], first, other, n) for n, other in enumerate(scored) if n != first]
     adjusted = holm([pair.p for pair in pairs])
@@ -53,52 +53,76 @@ def compared(settings: Sequence[Setting], keys: Sequence[Key], metric: str, refe
     return Comparison(heading, TITLES[metric], rows, pairs, disagreements, notes)
 
 
-class _Scored:
+class MeasuredSetting:
+    """A setting whose runs each have a value of a metric.
+
+    runs: the values by what each run was tested on. values: of all of them, value: their mean. overlap: test videos per
+    training video of its folds, 0 where its runs are independent.
+    """
+
+    def __init__(self, setting: NamedTests[Any], runs: Mapping[Any, list[float]], each: float, count: int) -> None:
+        """each: videos that a run was tested on, on average; count: that all runs were tested on."""
+        self.setting, self.runs = setting, runs
+        self.values = [value for values in runs.values() for value in values]
+        self.value = float(np.mean(self.values))
+        self.overlap = each / (count - each) if len(runs) > 1 and count > each else 0.0
+
+    @property
+    def is_repeated(self) -> bool:
+        return len(self.values) >= REPEATED
+
+    def interval(self) -> tuple[float, float]:
+        """Of the mean over several runs; (nan, nan) of no width, or of a single run."""
+        half = half_interval(self.values, self.overlap) if self.is_repeated else math.nan
+        return _unless_alike(max(self.value - half, 0.0), min(self.value + half, 1.0))
+
+    def row(self, views: int | None, scored: int, listed: int) -> ComparedSetting:
+        """views: clips x crops that are averaged per video, None where tests differ in it, or have no such number."""
+        mean = self.setting.mean
+        return ComparedSetting(
+            self.setting.name,
+            self.value,
+            *self.interval(),
+            float(np.std(self.values, ddof=1)) if self.is_repeated else None,
+            len(self.values),
+            *(mean("params"), mean("gmac"), mean("clips_per_second"), mean("minutes")),
+            views,
+            scored,
+            listed,
+        )
+
+
+class _Scored(MeasuredSetting):
     """A setting on the videos of a comparison.
 
     statistic: of its answers as one, None where there is none: mAP of several runs. samples: its resamples, (R,).
-    runs: the metric of each run by what it was tested on. overlap: test videos per training video of its folds, 0 where
-    its runs are independent.
     """
 
+    setting: Setting
     samples: Floats | None = None
 
     def __init__(self, setting: Setting, keys: Sequence[Key], metric: str) -> None:
-        self.setting, self.metric, self.count = setting, metric, len(keys)
-        self.runs = setting.values(metric, keys)
-        self.values = [value for values in self.runs.values() for value in values]
+        runs = setting.values(metric, keys)
+        super().__init__(setting, runs, float(np.mean([len(part) for part in runs])), len(keys))
+        self.metric, self.count = metric, len(keys)
         self.right = setting.credits("top1" if metric == "mean_class" else metric, keys) if metric != "map" else None
         self.statistic = None
         if self.right is not None:
             self.statistic = statistic_of(metric, self.right, keys)
         elif len(self.values) == 1:
             self.statistic = setting.tests[0].statistic(metric, keys)
-        self.value = float(np.mean(self.values))
-        own = float(np.mean([len(part) for part in self.runs]))
-        self.overlap = own / (self.count - own) if len(self.runs) > 1 else 0.0
 
-    def row(self) -> ComparedSetting:
-        mean, tests = self.setting.mean, [test.run.test for test in self.setting.tests]
+    def as_row(self) -> ComparedSetting:
+        tests = [test.run.test for test in self.setting.tests]
         each = {frozenset(test.videos): test.run.test.content for test in self.setting.tests}.values()  # fold or split
         views = {parts[-1]["views"] for test in tests if (parts := test.part("views"))}
-        several = len(self.values) >= REPEATED
-        if several:
-            half = half_interval(self.values, self.overlap)
-            low, high = _unless_alike(max(self.value - half, 0.0), min(self.value + half, 1.0))
-        else:
-            low, high = self._interval()
-        return ComparedSetting(
-            self.setting.name,
-            self.value,
-            *(low, high, float(np.std(self.values, ddof=1)) if several else None, len(self.values)),
-            *(mean("params"), mean("gmac"), mean("clips_per_second"), mean("minutes")),
-            next(iter(views)) if len(views) == 1 else None,
-            sum(int(content["scored"]) for content in each),
-            sum(int(content["listed"]) for content in each),
-        )
+        scored, listed = (sum(int(content[key]) for content in each) for key in ("scored", "listed"))
+        return self.row(next(iter(views)) if len(views) == 1 else None, scored, listed)
 
-    def _interval(self) -> tuple[float, float]:
+    def interval(self) -> tuple[float, float]:
         """Of a single run: as its test has it, where that is of these videos."""
+        if self.is_repeated:
+            return super().interval()
         test = self.setting.tests[0].run.test
         found = (test.part("intervals") or {}).get("values", {}).get(self.metric)
         if found is not None and test.scored == self.count:
@@ -148,24 +172,10 @@ def _pair(first: _Scored, at: int, second: _Scored, other: int) -> ComparedPair:
     )
 
 
-class OverRuns(Protocol):
-    """A setting whose runs each have a value. values: of all of them. runs: the same by what each was tested on.
-    overlap: test videos per training video of its folds, 0 where its runs are independent."""
-
-    @property
-    def values(self) -> list[float]: ...
-
-    @property
-    def runs(self) -> Mapping[Any, list[float]]: ...
-
-    @property
-    def overlap(self) -> float: ...
-
-
-def over_runs(first: OverRuns, second: OverRuns) -> tuple[TTest | None, str]:
+def over_runs(first: MeasuredSetting, second: MeasuredSetting) -> tuple[TTest | None, str]:
     """The test of two settings of several runs each, and its name; None where one has a single run, or where they
     were tested on different folds."""
-    if min(len(first.values), len(second.values)) < REPEATED:
+    if not (first.is_repeated and second.is_repeated):
         return None, ""
     if len(first.runs) == len(second.runs) == 1:
         return welch(first.values, second.values), f"Welch's test of {len(first.values)} and {len(second.values)} runs"
@@ -203,7 +213,7 @@ def _disagreements(
 
 def _remarks(scored: Sequence[_Scored]) -> list[str]:
     remarks = []
-    single = [one for one in scored if len(one.values) < REPEATED]
+    single = [one for one in scored if not one.is_repeated]
     if single and len(scored) > 1:
         remarks.append(
             "One run of a setting: its interval is over videos; what another seed would change is not in it, nor in p."
@@ -215,7 +225,7 @@ def _remarks(scored: Sequence[_Scored]) -> list[str]:
             "The intervals of single runs are over groups of videos; differences and p take videos as independent, and "
             "p is too small where those of a group resemble each other."
         )
-    if any(len(one.values) >= REPEATED and len({*one.values}) == 1 for one in scored):
+    if any(one.is_repeated and len({*one.values}) == 1 for one in scored):
         remarks.append("Runs of a setting that score the same do not say how much others would differ: no interval.")
     unlabelled: Counter[Any] = Counter()
     for test in (test for one in scored for test in one.setting.tests):

@@ -22,6 +22,7 @@ from vidtrain.options.path_options import expand_home
 from vidtrain.ranges import Choice
 from vidtrain.reports import comparison_files
 from vidtrain.reports.comparison import Comparison, to_text
+from vidtrain.reports.page.comparison_page import comparison_page
 from vidtrain.runs.atomic import make_folder, write_csv, write_text
 from vidtrain.tasks.segments.scores import TITLES as SEGMENT_TITLES
 from vidtrain.terminal import print_line
@@ -282,7 +283,7 @@ def _text(kind: ComparisonFormat, comparisons: Sequence[Comparison], width: int)
     if kind is ComparisonFormat.markdown:
         return comparison_files.to_markdown(comparisons)
     if kind is ComparisonFormat.html:
-        return comparison_files.to_html(
+        return comparison_page(
             comparisons,
             f"{sum(len(one.rows) for one in comparisons)} settings by "
             f"{', '.join(dict.fromkeys(one.metric for one in comparisons))}",

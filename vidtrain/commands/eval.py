@@ -3,26 +3,23 @@ it."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from vidtrain import build, published
+from vidtrain.class_names import with_classes_of
 from vidtrain.commands.calibrating import calibrate, check_calibration, check_can_be_kept
 from vidtrain.commands.run_dir import folder_name
 from vidtrain.commands.scoring import Scorer, prepare_folder, refuse_not_finite
 from vidtrain.commands.training_parts import for_task
-from vidtrain.data.manifest.manifest import IntLists, Manifest, SegmentLists, VideoData
 from vidtrain.data.settings import EvalProtocol
 from vidtrain.engine.devices.distributed import World, join
-from vidtrain.errors import ConfigError, DataError, one_of
+from vidtrain.errors import ConfigError
 from vidtrain.hub_folder import is_hub_folder
 from vidtrain.models.two_stream import TwoStream
 from vidtrain.options.invocation import Invocation
@@ -138,28 +135,3 @@ def _print(result: dict[str, Any], titles: Mapping[str, str], primary: str, spli
     print(table(header, [[split, *cells, f"{result['scored']}/{result['listed']}"]]))
     lines = interval_line(result, primary, titles[primary]), scored_line(result)
     print(*filter(None, lines), sep="\n", flush=True)
-
-
-def with_classes_of(data: VideoData, class_names: Sequence[str]) -> VideoData:
-    """The same videos with the checkpoint's class numbers: names decide, never positions."""
-    class_names = tuple(class_names)
-    if class_names == data.class_names:
-        return data
-    unknown = [name for name in data.class_names if name not in class_names]
-    if unknown:
-        raise DataError(
-            f"the data has {len(unknown)} classes that the checkpoint does not know: {one_of(unknown, 5)}; "
-            f"it was trained on: {one_of(class_names, 10)}"
-        )
-    number = np.array([class_names.index(name) for name in data.class_names], dtype=np.int64)
-    splits = {name: _renumbered(manifest, number) for name, manifest in data.splits.items()}
-    return dataclasses.replace(data, class_names=class_names, splits=splits, flip_pairs=())
-
-
-def _renumbered(manifest: Manifest, number: npt.NDArray[np.int64]) -> Manifest:
-    tags, segments = manifest.tags and IntLists.of(number[tags].tolist() for tags in manifest.tags), manifest.segments
-    if segments is not None:
-        times, classes = segments.values[:, :2], number[segments.values[:, 2].astype(np.int64)]
-        segments = SegmentLists(np.column_stack([times, classes]), segments.offsets)
-    labels = np.where(manifest.labels >= 0, number[manifest.labels], -1)
-    return dataclasses.replace(manifest, labels=labels, tags=tags, segments=segments)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vidtrain import build
-from vidtrain.commands.eval import with_classes_of
+from vidtrain.class_names import with_classes_of
 from vidtrain.commands.input_videos import find_inputs
 from vidtrain.commands.scoring import Scorer, manifest_of
 from vidtrain.data.clips.loader import choose_workers

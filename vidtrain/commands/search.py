@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,13 +88,8 @@ def _print_nearest(
             lines.append([path, rank, f"{cosine:.4f}", video, label, split])
     shown = [line if len(paths) > 1 else ["", *line[1:]] for line in lines]
     print(table(_COLUMNS, shown))
-    if options.output is None:
-        return
-    if options.output.lower().endswith(".csv"):
-        write_csv(Path(options.output), _COLUMNS, lines)
-    else:
-        items = [dict(zip(_COLUMNS, line, strict=True)) for line in lines]
-        write_json(Path(options.output), [{**item, "cosine": float(item["cosine"])} for item in items])
+    items = [{**dict(zip(_COLUMNS, line, strict=True)), "cosine": float(line[2])} for line in lines]
+    _write(options, _COLUMNS, lines, items)
 
 
 def _named(manifest: Manifest, data: VideoData) -> Iterator[tuple[str, str]]:
@@ -120,10 +115,15 @@ def _print_recall(options: SearchConfig, data: VideoData, info: FeatureInfo, spl
     header = ["split", "among", *(f"recall@{k}" for k in found), "videos"]
     row = [split, "+".join(others), *(f"{value:.4f}" for value in found.values()), str(len(asked))]
     print(table(header, [row]))
+    content = {"split": split, "among": others} | {f"recall@{k}": value for k, value in found.items()}
+    _write(options, header, [row], content)
+
+
+def _write(options: SearchConfig, columns: Sequence[str], lines: Sequence[Sequence[Any]], content: Any) -> None:
+    """Lines as CSV, or the content as JSON, where `output` asks for them."""
     if options.output is not None and options.output.lower().endswith(".csv"):
-        write_csv(Path(options.output), header, [row])
+        write_csv(Path(options.output), columns, lines)
     elif options.output is not None:
-        content = {"split": split, "among": others} | {f"recall@{k}": value for k, value in found.items()}
         write_json(Path(options.output), content)
 
 

@@ -16,9 +16,8 @@ from typing import Any
 import torch
 
 from vidtrain import build, published
-from vidtrain.class_names import class_names
+from vidtrain.class_names import class_names, with_classes_of
 from vidtrain.commands import report, resuming, training_parts
-from vidtrain.commands.eval import with_classes_of
 from vidtrain.commands.few_shot import check_few_shot, few_shot
 from vidtrain.commands.launch import launch
 from vidtrain.commands.scoring import Scorer, refuse_not_finite

@@ -5,18 +5,16 @@ It states what the run has written down, and says of the rest that nobody has.
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from vidtrain.reports.table import markdown_text as _md
 from vidtrain.terminal import printable
 
 _MOST_CLASSES = 400  # of the list of classes
 _WEAKEST = 5
-_SPECIAL = re.compile(r"([\\`*_\[\]|~$]|:(?=//))")
-"""What Markdown gives a meaning to within a line, and what makes a link of a text."""
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,60}")
 """An identifier; the hub writes them in small letters."""
 
@@ -205,8 +203,3 @@ class ModelCard:
 
 def _block(language: str, *lines: str) -> str:
     return "\n".join([f"```{language}", *lines, "```"])
-
-
-def _md(text: str) -> str:
-    """A plain text within a line of Markdown: nothing in it is markup, HTML or a link."""
-    return _SPECIAL.sub(r"\\\1", html.escape(printable(text), quote=False))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 
 from vidtrain.terminal import printable
+
+_SPECIAL = re.compile(r"([\\`*_\[\]|~#$]|:(?=//))")
+"""What Markdown gives a meaning to within a line, and what makes a link of a text."""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -32,9 +36,8 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """A name as it is, whatever Markdown or HTML would read in it."""
-    escaped = html.escape(printable(text), quote=False)
-    return "".join(f"\\{c}" if c in "\\`*_[]|~#" else c for c in escaped)
+    """A plain text within a line of Markdown: nothing in it is markup, HTML or a link."""
+    return _SPECIAL.sub(r"\\\1", html.escape(printable(text), quote=False))
 
 
 def counted(count: int, word: str) -> str:

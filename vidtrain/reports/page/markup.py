@@ -33,6 +33,22 @@ def element(tag: str, *content: object, **attributes: object) -> Html:
     return Html(f"<{tag}{head}>{joined(content)}</{tag}>")
 
 
+def document(title: str, body: Iterable[object], *, policy: str, style: str, script: str = "") -> str:
+    """A whole page. policy: what it may do, whatever stands in it. style, script: its CSS and JavaScript."""
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="referrer" content="no-referrer">',
+            f"<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>",
+            joined(body, "\n"),
+            *([f"<script>{script}</script>"] if script else []),
+            "</body>\n</html>\n",
+        ]
+    )
+
+
 @dataclass(frozen=True)
 class Number:
     """A cell that is sorted by its value. bar: a share in [0, 1] that is drawn behind it."""

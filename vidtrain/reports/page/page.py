@@ -9,7 +9,7 @@ from typing import Final
 from vidtrain import __version__
 from vidtrain.reports.page import sections, timelines
 from vidtrain.reports.page.content import ReportContent
-from vidtrain.reports.page.markup import Html, element, escape
+from vidtrain.reports.page.markup import Html, document, element
 from vidtrain.reports.page.style import POLICY, SCRIPT, STYLE
 from vidtrain.runs.atomic import whole_file
 
@@ -39,21 +39,13 @@ def page(content: ReportContent) -> str:
     shown = [(name, title, html) for name, title, draw in _SECTIONS if (html := draw(content))]
     links = element("nav", *(element("a", title, href=f"#{name}") for name, title, _ in shown), aria_label="sections")
     parts = [element("section", element("h2", title, id=name), html) for name, title, html in shown]
-    title = escape(f"{content.title}: vidtrain report")
-    return "\n".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="referrer" content="no-referrer">',
-            f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>",
-            element("header", element("h1", content.title), sections.verdict(content), sections.tiles(content)),
-            links,
-            element("main", *parts),
-            element("footer", sections.notes(content), f"vidtrain {__version__}"),
-            f"<script>{SCRIPT}</script>\n</body>\n</html>\n",
-        ]
-    )
+    body = [
+        element("header", element("h1", content.title), sections.verdict(content), sections.tiles(content)),
+        links,
+        element("main", *parts),
+        element("footer", sections.notes(content), f"vidtrain {__version__}"),
+    ]
+    return document(f"{content.title}: vidtrain report", body, policy=POLICY, style=STYLE, script=SCRIPT)
 
 
 def write_page(file: Path, content: ReportContent) -> int:

@@ -115,7 +115,7 @@ class Subject:
         content = load_trained(file, exported=True)
         composed, choices = (None, {}) if call is None else (call.composed, call.choices)
         config = checkpoint_config(content, composed, choices, file=file, trust=trust)
-        config.trainer.device = _device_for(device or config.trainer.device, config, content, file)
+        config.trainer.device = device_for(device or config.trainer.device, config, content, file)
         return cls(config, None, content, file, trust)
 
     @classmethod
@@ -168,7 +168,7 @@ class Subject:
         return self.start.build(self.config.model, len(found)), found
 
 
-def _device_for(device: str, config: TrainConfig, content: Mapping[str, Any], file: str) -> str:
+def device_for(device: str, config: TrainConfig, content: Mapping[str, Any], file: str) -> str:
     """The device that was asked for; of an exported file the CPU.
 
     Raises:

@@ -210,9 +210,7 @@ def make_parts(
 
 def train_clips(data: VideoData, parts: ClipParts, *, seed: int) -> TrainClips:
     """The items of the training split, as training takes them; raises ConfigError where there is none."""
-    if "train" not in data.splits:
-        raise ConfigError(f"split=train: this dataset has {one_of(data.splits)}")
-    manifest, count = data.splits["train"], data.num_classes
+    manifest, count = data.split("train"), data.num_classes
     if data.features is not None:
         return TrainSequences(manifest, data.features, parts, seed=seed, num_classes=count)
     made = TrainWindows if data.untrimmed else TrainClips

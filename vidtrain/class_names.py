@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vidtrain.data.manifest.manifest import IntLists, Manifest, SegmentLists, VideoData
 from vidtrain.errors import CheckpointError, ConfigError, DataError, one_of
-from vidtrain.untrusted_data import check_regular, parse_json
+from vidtrain.untrusted_data import parse_json, read_small
 
 if TYPE_CHECKING:
     from vidtrain.models.weights.load import WeightsInfo
@@ -85,10 +85,7 @@ def read_class_names(option: str) -> tuple[str, ...]:
     if option == KINETICS:
         return _kinetics()
     try:
-        check_regular(option)
-        if Path(option).stat().st_size > _LARGEST_LIST:
-            raise ValueError(f"more than {_LARGEST_LIST} bytes")  # noqa: TRY301
-        text = Path(option).read_text(encoding="utf-8")
+        text = read_small(Path(option), _LARGEST_LIST)
         names = _from_json(parse_json(text)) if option.endswith(".json") else text.splitlines()
     except OSError as error:
         raise ConfigError(

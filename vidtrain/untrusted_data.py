@@ -88,6 +88,20 @@ def check_regular(file: Path | str) -> None:
         raise OSError("is not a regular file")
 
 
+def read_small(file: Path, most: int) -> str:
+    """The text of a file.
+
+    Raises:
+        ValueError: more than `most` bytes, or no UTF-8.
+        OSError: it cannot be read.
+    """
+    check_regular(file)
+    size = file.stat().st_size
+    if size > most:
+        raise ValueError(f"{size} bytes, expected {most} at most")
+    return file.read_text(encoding="utf-8")
+
+
 def parse_json(text: str | bytes) -> Any:
     """What a JSON text holds.
 
@@ -107,11 +121,7 @@ def read_json(file: Path) -> Any:
         ValueError: not JSON, or far too large for one.
         OSError: it cannot be read.
     """
-    check_regular(file)
-    size = file.stat().st_size
-    if size > _LARGEST_JSON:
-        raise ValueError(f"{size} bytes, expected {_LARGEST_JSON} at most")
-    return parse_json(file.read_text(encoding="utf-8"))
+    return parse_json(read_small(file, _LARGEST_JSON))
 
 
 def read_mapping(file: Path) -> dict[str, Any]:
@@ -136,12 +146,9 @@ def read_small_yaml(file: Path) -> Any:
     """
     import yaml  # type: ignore[import-untyped]
 
-    check_regular(file)
-    size = file.stat().st_size
-    if size > LONGEST_TEXT:
-        raise ValueError(f"{size} bytes, expected {LONGEST_TEXT} at most")
+    text = read_small(file, LONGEST_TEXT)
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))  # aliases stay shared here, and are counted below
+        content = yaml.safe_load(text)  # aliases stay shared here, and are counted below
         check_plain(content, "it")
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"no YAML of one's own: {str(error).splitlines()[0]}") from None
@@ -159,6 +166,11 @@ def read_texts(file: Path) -> list[str]:
     if not isinstance(content, list) or any(isinstance(one, (dict, list)) for one in content):
         raise ValueError("expected a list of texts")
     return [str(one) for one in content]
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number that a float holds: neither nan, nor infinite, nor true or false."""
+    return type(value) in (int, float) and abs(value) < 1e300
 
 
 def is_below(name: Any) -> bool:

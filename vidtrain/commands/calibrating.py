@@ -12,12 +12,13 @@ from typing import Any, Protocol
 from torch import nn
 
 from vidtrain import build
-from vidtrain.commands.scoring import Scorer, prepare_folder
+from vidtrain.commands.scoring import Scorer
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from vidtrain.errors import CheckpointError, ConfigError, DataError
 from vidtrain.hub_folder import is_hub_folder
 from vidtrain.remote import is_url
+from vidtrain.runs.atomic import prepare_folder
 from vidtrain.tasks.classification.calibration import (
     Calibration,
     answers,

@@ -29,11 +29,7 @@ def load(options: DataCommandConfig) -> VideoData:
         )
     data = build.build_data(options.data)
     name = options.split
-    if name is None:
-        return data
-    if name not in data.splits:
-        raise ConfigError(f"split={name}: the dataset has {', '.join(data.splits)}")
-    return replace(data, splits={str(name): data.splits[name]})
+    return data if name is None else replace(data, splits={str(name): data.split(str(name))})
 
 
 def data_root(options: DataCommandConfig) -> str | None:

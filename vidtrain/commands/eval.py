@@ -15,7 +15,7 @@ from vidtrain import build, published
 from vidtrain.class_names import with_classes_of
 from vidtrain.commands.calibrating import calibrate, check_calibration, check_can_be_kept
 from vidtrain.commands.run_dir import folder_name
-from vidtrain.commands.scoring import Scorer, prepare_folder, refuse_not_finite
+from vidtrain.commands.scoring import Scorer, refuse_not_finite
 from vidtrain.commands.training_parts import for_task
 from vidtrain.data.settings import EvalProtocol
 from vidtrain.engine.devices.distributed import World, join
@@ -28,6 +28,7 @@ from vidtrain.ranges import number
 from vidtrain.remote import is_url
 from vidtrain.reports.results import interval_line, scored_line
 from vidtrain.reports.table import table
+from vidtrain.runs.atomic import prepare_folder
 from vidtrain.runs.names import PREDICTIONS
 from vidtrain.terminal import printable
 from vidtrain.types import FilePath

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,18 +11,18 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from vidtrain import published
-from vidtrain.commands.input_videos import find_inputs
+from vidtrain.commands.input_videos import find_inputs, refuse_bad
 from vidtrain.commands.predictor import Predictor
-from vidtrain.commands.scoring import prepare_folder
 from vidtrain.engine.precision import choose_device
-from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.errors import ConfigError, VideoError
 from vidtrain.explain.methods import MapOptions, Method
 from vidtrain.explain.score import Fill
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import FlowSection, NetworkOptions
 from vidtrain.ranges import number
-from vidtrain.terminal import print_line, printable
-from vidtrain.types import FilePath
+from vidtrain.runs.atomic import prepare_folder
+from vidtrain.terminal import print_line
+from vidtrain.types import BadVideo, FilePath
 
 
 @dataclass
@@ -62,23 +61,18 @@ def run(call: Invocation[ExplainConfig]) -> None:
     window = None if options.window is None else (options.window[0], options.window[1])
     how = MapOptions(options.method, options.layer, window, options.fill, config.eval.batch_size)
 
-    bad: list[VideoError] = []
+    bad: list[BadVideo] = []
     for path, folder in zip(paths, _folders(paths), strict=True):
         try:
             found = predictor.explain(path, target=options.target, options=how, clip=options.clip)
         except VideoError as error:
-            bad.append(error)
+            bad.append(BadVideo(error.path, error.reason))
             continue
         found.save(output / folder)
         for line in found.lines():
             print_line(line)
         print_line(f"  {output / folder / 'strip.png'}, overlay.mp4")
-    if len(bad) == 1:
-        raise bad[0]
-    if bad:
-        for one in bad:
-            print(printable(f"vidtrain: {one}"), file=sys.stderr)
-        raise DataError(f"{len(bad)} of {len(paths)} videos could not be read or have no finite scores")
+    refuse_bad(bad, len(paths))
 
 
 def _folders(paths: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vidtrain.commands.input_videos import Inputs
-from vidtrain.commands.scoring import Scorer, prepare_folder, scorer_of
+from vidtrain.commands.scoring import Scorer, scorer_of
 from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.jobs.progress import ProgressBar
 from vidtrain.data.manifest.manifest import Manifest
@@ -26,7 +26,7 @@ from vidtrain.explain.methods import EvidenceMap, MapOptions, evidence_map
 from vidtrain.explain.score import ClassScore
 from vidtrain.export.network import check_has_layers
 from vidtrain.reports.explanation import frame_scores, write_overlay, write_strip
-from vidtrain.runs.atomic import whole_file, write_json
+from vidtrain.runs.atomic import prepare_folder, whole_file, write_json
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.types import Frames, Indices
 

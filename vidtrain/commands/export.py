@@ -15,7 +15,6 @@ from vidtrain import build, published
 from vidtrain.commands.export_clips import ExportClips
 from vidtrain.commands.export_files import ExportFormat, Exporting, ExportSource, check_packages
 from vidtrain.commands.publish import portable
-from vidtrain.commands.scoring import prepare_folder
 from vidtrain.data.settings import SampleMode
 from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import ConfigError, one_of
@@ -25,7 +24,7 @@ from vidtrain.options.given_options import refuse_unread
 from vidtrain.options.invocation import Invocation, plain
 from vidtrain.options.schema import DataSection, FlowSection, NetworkOptions, SplitName, TrainConfig
 from vidtrain.ranges import LONGEST, number
-from vidtrain.runs.atomic import named_when_full
+from vidtrain.runs.atomic import named_when_full, prepare_folder
 from vidtrain.runs.sole_writer import sole_writer
 from vidtrain.types import FilePath, Text
 

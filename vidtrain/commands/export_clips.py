@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vidtrain import build
 from vidtrain.class_names import with_classes_of
 from vidtrain.commands.input_videos import find_inputs
-from vidtrain.commands.scoring import Scorer, manifest_of
+from vidtrain.commands.scoring import Scorer
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.engine.precision import Precision
@@ -44,7 +44,7 @@ class ExportClips:
             self._data = build.build_data(config.data)
         except (ConfigError, DataError) as error:
             raise ConfigError(f"{error}; a file is compared on real clips: give the dataset, or input=VIDEOS") from None
-        self._manifest = manifest_of(self._data, split)
+        self._manifest = self._data.split(split)
 
     @property
     def class_names(self) -> Sequence[str]:

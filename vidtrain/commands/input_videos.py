@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,10 +14,11 @@ from typing import Any
 
 from vidtrain.data.manifest.files import VIDEO_SUFFIXES, list_videos, suffix_of
 from vidtrain.data.readers.arrays import ArrayReader, as_frames
-from vidtrain.errors import ConfigError, DataError
+from vidtrain.errors import ConfigError, DataError, VideoError
 from vidtrain.remote import is_url
 from vidtrain.store_cache import local_file
-from vidtrain.types import Frames
+from vidtrain.terminal import printable
+from vidtrain.types import BadVideo, Frames
 
 
 def find_inputs(text: str, key: str = "input") -> list[str]:
@@ -43,6 +45,16 @@ def find_inputs(text: str, key: str = "input") -> list[str]:
     if not found:
         raise DataError(f"{key}={text}: no such file, and no file matches it as a glob")
     return found
+
+
+def refuse_bad(bad: Sequence[BadVideo], count: int) -> None:
+    """Raise for videos, of `count`, that gave no answer: for one what is wrong with it; of more each is printed."""
+    if len(bad) == 1:
+        raise VideoError(bad[0].path, bad[0].reason)
+    for video in bad:
+        print(printable(f"vidtrain: {video.path}: {video.reason}"), file=sys.stderr)
+    if bad:
+        raise DataError(f"{len(bad)} of {count} videos could not be read or have no finite scores")
 
 
 def is_stored_video(text: str) -> bool:

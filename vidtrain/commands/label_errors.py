@@ -14,7 +14,6 @@ from omegaconf import MISSING
 
 from vidtrain import build
 from vidtrain.commands.extract import manifest_of_videos
-from vidtrain.commands.scoring import prepare_folder
 from vidtrain.commands.tested_runs import ClassifiedRun, TestedRun, by_task, tested_runs
 from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.features.files import Video
@@ -26,7 +25,7 @@ from vidtrain.ranges import number
 from vidtrain.reports.contact_sheet import write_contact_sheet
 from vidtrain.reports.results import ScoredVideo
 from vidtrain.reports.table import table
-from vidtrain.runs.atomic import write_csv
+from vidtrain.runs.atomic import prepare_folder, write_csv
 from vidtrain.runs.names import SUSPECTS
 from vidtrain.tasks.classification.confident_learning import (
     LabelQuality,

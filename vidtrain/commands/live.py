@@ -15,7 +15,6 @@ import torch
 from vidtrain.commands.live_answers import Answer, Asked, asked_of, whole
 from vidtrain.commands.live_output import Said, StreamOptions
 from vidtrain.commands.predictor import Predictor
-from vidtrain.commands.scoring import prepare_folder
 from vidtrain.commands.timeline import Slider
 from vidtrain.data.clips.transforms import EvalCrops
 from vidtrain.engine.signals import StopSignals
@@ -23,6 +22,7 @@ from vidtrain.errors import ConfigError, VideoError
 from vidtrain.live.decoding_thread import Capture
 from vidtrain.live.sources import SourceKind, StreamSource
 from vidtrain.live.windows import LiveWindow, hold_of, newest
+from vidtrain.runs.atomic import prepare_folder
 from vidtrain.runs.sole_writer import sole_writer
 
 _POLL: Final = 0.2  # seconds within which Ctrl-C is noticed

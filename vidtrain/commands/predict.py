@@ -14,15 +14,14 @@ from torch import nn
 
 from vidtrain import build, published
 from vidtrain.commands.head_timeline import HeadTimelines
-from vidtrain.commands.input_videos import find_inputs, is_stored_video
+from vidtrain.commands.input_videos import find_inputs, is_stored_video, refuse_bad
 from vidtrain.commands.live import watch
 from vidtrain.commands.predictor import Predictor
-from vidtrain.commands.scoring import prepare_folder
 from vidtrain.commands.timeline import Slider, VideoTimeline, usual_segments, write_files
 from vidtrain.data.manifest.manifest import Manifest
 from vidtrain.engine.precision import choose_device
 from vidtrain.engine.preprocess import model_inputs
-from vidtrain.errors import ConfigError, DataError, VideoError
+from vidtrain.errors import ConfigError, DataError
 from vidtrain.live.settings import LiveConfig
 from vidtrain.live.sources import live_source
 from vidtrain.options.given_options import given_keys
@@ -31,6 +30,7 @@ from vidtrain.options.schema import FlowSection, NetworkOptions, TrainConfig
 from vidtrain.ranges import number
 from vidtrain.reports.segments import segments_table, write_segments_csv
 from vidtrain.reports.table import counted
+from vidtrain.runs.atomic import prepare_folder
 from vidtrain.runs.names import PREDICTIONS
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.settings import SegmentsConfig
@@ -108,12 +108,7 @@ def run(call: Invocation[PredictConfig]) -> None:
                 output.add(found)
             for row, line in zip(found.videos.tolist(), task.lines(found, options.top), strict=True):
                 print(printable(f"{manifest.paths[row]}: {line}"), flush=True)
-    if len(bad) == 1:
-        raise VideoError(bad[0].path, bad[0].reason)
-    if bad:
-        for video in bad:
-            print(printable(f"vidtrain: {video.path}: {video.reason}"), file=sys.stderr)
-        raise DataError(f"{len(bad)} of {len(paths)} videos could not be read or have no finite scores")
+    refuse_bad(bad, len(paths))
 
 
 def _show_segments_of_features(

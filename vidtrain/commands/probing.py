@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import Tensor, nn
 
-from vidtrain.commands.scoring import Scorer, manifest_of
+from vidtrain.commands.scoring import Scorer
 from vidtrain.data.features.subsets import with_validation
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.engine.evaluator import evaluate, merged
@@ -54,7 +54,7 @@ def fit(model: nn.Module, scorer: Scorer, data: VideoData, *, resumed: bool) -> 
 
     def ready() -> Iterator[tuple[Any, Tensor]]:
         batches = scorer.batches(
-            manifest_of(data, "train"),
+            data.split("train"),
             scorer.plain_views,
             num_classes=data.num_classes,
             features=data.features,
@@ -110,7 +110,7 @@ def choose(grid: Grid, scorer: Scorer, task: Task, data: VideoData, folder: Path
         return
     cfg = scorer.config.eval
     views = replace(scorer.plain_views, clips=cfg.val_clips)
-    batches = scorer.batches(manifest_of(data, "val"), views, num_classes=data.num_classes, features=data.features)
+    batches = scorer.batches(data.split("val"), views, num_classes=data.num_classes, features=data.features)
     network, every = scorer.network(_All(grid)), cast("Task", _Members(task))  # of a task it asks for these two
     own = evaluate(every, network, batches, views_per_forward=cfg.batch_size, average=scorer.average)
     predictions = merged(scorer.world.gather(own))

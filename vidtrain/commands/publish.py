@@ -19,7 +19,6 @@ from torch import nn
 
 from vidtrain import build
 from vidtrain.commands.publish_card import card_of
-from vidtrain.commands.scoring import prepare_folder
 from vidtrain.data.flow.methods import OPENCV
 from vidtrain.data.settings import FlowSourceName
 from vidtrain.engine.preprocess import model_inputs
@@ -40,6 +39,7 @@ from vidtrain.options.instantiate import from_file, nothing_for
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.path_options import annotation
 from vidtrain.published import clips_of
+from vidtrain.runs.atomic import prepare_folder
 from vidtrain.types import FilePath, Text
 from vidtrain.untrusted_data import check_plain
 

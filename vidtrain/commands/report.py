@@ -33,7 +33,7 @@ from vidtrain.tasks.segments.scores import TITLES
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.terminal import EXACT_NAMES, print_line, rate_text, said_when_slow
 from vidtrain.types import FilePath
-from vidtrain.untrusted_data import check_regular, read_json, read_mapping, read_small_yaml, read_texts
+from vidtrain.untrusted_data import check_regular, is_number, read_json, read_mapping, read_small_yaml, read_texts
 
 log = logging.getLogger("vidtrain")
 
@@ -233,8 +233,7 @@ def _numbers(result: Mapping[str, Any]) -> dict[str, str]:
         "minutes": ("minutes", lambda v: f"{v:.1f}"),
         "best_epoch": ("best epoch", lambda v: f"{v:.0f}"),
     }
-    found = {name: result[name] for name in forms if type(result.get(name)) in (int, float)}
-    return {forms[name][0]: forms[name][1](value) for name, value in found.items() if abs(value) < 1e300}
+    return {title: form(result[name]) for name, (title, form) in forms.items() if is_number(result.get(name))}
 
 
 def _validation(result: Mapping[str, Any]) -> str:

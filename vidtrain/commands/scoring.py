@@ -6,7 +6,6 @@ import csv
 import logging
 import math
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -34,14 +33,14 @@ from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.evaluator import evaluate, merged
 from vidtrain.engine.precision import Precision, choose_device
 from vidtrain.engine.preprocess import ModelRunner, Preprocess
-from vidtrain.errors import ConfigError, DataError, LoaderError, VidtrainError, one_of
+from vidtrain.errors import DataError, LoaderError, VidtrainError
 from vidtrain.options.instantiate import ORIGIN
 from vidtrain.options.schema import TrainConfig
 from vidtrain.reports.figures import FIGURES, write_image
 from vidtrain.reports.result_format import RESULT_FORMAT
 from vidtrain.reports.score_figures import write_test_figures
 from vidtrain.reports.table import counted
-from vidtrain.runs.atomic import whole_file, write_json
+from vidtrain.runs.atomic import prepare_folder, whole_file, write_json
 from vidtrain.runs.names import NOT_SCORED, PREDICTIONS, RESULT
 from vidtrain.tasks.task import Predictions, PredictionsWriter, Scores, Task, arrays_of
 from vidtrain.terminal import EXACT_NAMES, said_when_slow
@@ -135,7 +134,7 @@ class Scorer:
 
         each: see `evaluate`.
         """
-        manifest, features, views = manifest_of(data, split), data.features, self.views_of(data, views)
+        manifest, features, views = data.split(split), data.features, self.views_of(data, views)
         batches = self.batches(manifest, views, num_classes=data.num_classes, features=features)
         quiet = not sys.stderr.isatty() or not self.world.is_main
         bar = tqdm(batches, desc=split, unit="batch", leave=False, disable=quiet)
@@ -194,7 +193,7 @@ class Scorer:
         show: is called with the result in the main process, before anything is written that could fail.
         """
         evaluation = self.views_of(data, self.config.eval)
-        manifest = manifest_of(data, split)
+        manifest = data.split(split)
         videos = self._listed(manifest)
         partial = PartialPredictions(self.world.from_main(folder), self.world.rank, task, videos)
         with partial, said_when_slow(f"{split}: scoring {counted(len(manifest), 'video')}"):
@@ -276,27 +275,6 @@ def refuse_not_finite(result: dict[str, Any], folder: Path) -> None:
             f"the network's output is not finite for {len(paths)} of {result['scored'] + len(paths)} videos, "
             f"the first: {paths[0]}; the numbers are those of the others, {folder / 'not_scored.csv'} names all"
         )
-
-
-def prepare_folder(folder: Path, key: str) -> Path:
-    """Make a folder, unless it is there, and see that a file can be written to it.
-
-    Raises:
-        ConfigError: it cannot. key: that the folder was given by.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ConfigError(f"{key}={folder}: cannot be written to ({error.strerror})") from None
-    return folder
-
-
-def manifest_of(data: VideoData, split: str) -> Manifest:
-    if split not in data.splits:
-        raise ConfigError(f"split={split}: this dataset has {one_of(data.splits)}")
-    return data.splits[split]
 
 
 class PartialPredictions:

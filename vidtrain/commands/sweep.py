@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ from vidtrain.reports.results import read_result
 from vidtrain.reports.table import table
 from vidtrain.runs.atomic import write_text
 from vidtrain.runs.names import RESULT
-from vidtrain.untrusted_data import read_json, read_texts
+from vidtrain.untrusted_data import is_number, read_json, read_texts
 
 log = logging.getLogger("vidtrain")
 
@@ -184,8 +183,8 @@ def _finished(members: Sequence[tuple[dict[str, str], dict[str, Any]]], repeats:
 
 def _number(result: dict[str, Any], split: str, metric: str) -> float | None:
     scores = result.get(split)
-    value = scores.get(metric) if isinstance(scores, dict) else None
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    value: Any = scores.get(metric) if isinstance(scores, dict) else None
+    return float(value) if is_number(value) else None
 
 
 def _result(run: Path) -> dict[str, Any]:

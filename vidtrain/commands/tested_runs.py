@@ -15,7 +15,7 @@ from vidtrain.options.path_options import expand_home
 from vidtrain.reports.results import TestFolder, TestResult, read_result
 from vidtrain.reports.segment_results import SegmentsResult, read_test
 from vidtrain.runs.names import CONFIG, PREDICTIONS, RESULT
-from vidtrain.untrusted_data import read_mapping
+from vidtrain.untrusted_data import is_number, read_mapping
 
 _DEPTH: Final = 4  # runs/DATA/MODEL/DATE_TIME
 _MOST: Final = 10_000  # folders that are looked into
@@ -47,10 +47,8 @@ class TestedRun(Generic[_R]):
 
     def number(self, key: str) -> float | None:
         """A number of the run's result.json."""
-        value = self.result.get(key)
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            return None
-        return float(value) if abs(value) < 1e300 else None  # neither nan nor an integer that no float holds
+        value: Any = self.result.get(key)
+        return float(value) if is_number(value) else None
 
 
 ClassifiedRun: TypeAlias = TestedRun[TestResult]

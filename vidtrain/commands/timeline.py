@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from vidtrain.commands.predictor import Predictor
-from vidtrain.commands.scoring import Scorer, prepare_folder
+from vidtrain.commands.scoring import Scorer
 from vidtrain.data.clips.loader import choose_workers
 from vidtrain.data.clips.sampling import check_slides, default_hop, sliding_clips
 from vidtrain.data.clips.stream import ClipBatch, ClipStream, VideoEnd
@@ -37,7 +37,7 @@ from vidtrain.options.schema import TrainConfig
 from vidtrain.ranges import check_fields
 from vidtrain.reports.segments import clock, write_boris_events, write_segments_csv, write_segments_json, write_vtt
 from vidtrain.reports.timeline import Overlay, timeline_figure
-from vidtrain.runs.atomic import make_parent, part_file, whole_file
+from vidtrain.runs.atomic import make_parent, part_file, prepare_folder, whole_file
 from vidtrain.segments import Segment, Windows
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.segments.decode import find_segments, why_no_segment

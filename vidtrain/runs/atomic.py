@@ -6,12 +6,13 @@ import csv
 import errno
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from vidtrain.errors import DataError, VidtrainError
+from vidtrain.errors import ConfigError, DataError, VidtrainError
 from vidtrain.terminal import EXACT_NAMES
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -27,6 +28,21 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError:
         raise VidtrainError(f"{folder}: this folder cannot be made: give another") from None
+
+
+def prepare_folder(folder: Path, key: str) -> Path:
+    """Make a folder, unless it is there, and see that a file can be written to it.
+
+    Raises:
+        ConfigError: it cannot. key: that the folder was given by.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{key}={folder}: cannot be written to ({error.strerror})") from None
+    return folder
 
 
 @contextmanager

@@ -28,11 +28,11 @@ _FLAGS: dict[str, int | tuple[str, ...]] = {
     **dict.fromkeys(["--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun"], 1),
     **dict.fromkeys(["--info", "-i"], _INFO),
 }
-# eval, predict and extract take the rest of their configuration from the checkpoint: a key below one of these is added
 _THE_DISK = (
     *(errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG),
     *(errno.EIO, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
 )
+"""Errors of the operating system that are nobody's mistake in the program."""
 # models.weights.initial_weights.START_KEYS, which no YAML has to list
 _OF_EVERY_MODEL = tuple(
     f"model.{key}" for key in ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
@@ -200,6 +200,7 @@ def _no_schema_lists(key: str, command: str) -> bool:
 
 
 def _add_below_checkpoint(override: str, sections: Sequence[str]) -> str:
+    """A key below a section that a checkpoint brings is not there yet when Hydra reads the command line."""
     key = override.split("=", 1)[0]
     return f"++{override}" if "." in key and key.split(".", 1)[0] in sections else override
 

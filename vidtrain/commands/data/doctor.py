@@ -11,7 +11,6 @@ import numpy as np
 from vidtrain import build, published
 from vidtrain.child_python_path import processors
 from vidtrain.commands import training_parts
-from vidtrain.commands.scoring import manifest_of
 from vidtrain.data.checks.loading_times import loader_rate, time_stages
 from vidtrain.data.clips.crop import exact_size
 from vidtrain.data.clips.dataset import ClipParts
@@ -78,7 +77,7 @@ def _parts(options: DataCommandConfig) -> ClipParts:
 
 def some_of(data: VideoData, videos: int) -> VideoData:
     """Only a training split, of so many videos drawn at random."""
-    train = manifest_of(data, "train")
+    train = data.split("train")
     rows = np.sort(np.random.default_rng(0).permutation(len(train))[:videos])
     return replace(data, splits={"train": train.take(rows)})
 

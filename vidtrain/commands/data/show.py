@@ -14,7 +14,7 @@ from vidtrain.data.clips.dataset import EvalViews
 from vidtrain.data.manifest.manifest import VideoData
 from vidtrain.data.manifest.untrimmed import untrimmed
 from vidtrain.data.settings import EvalConfig, SampleMode
-from vidtrain.errors import DataError, one_of
+from vidtrain.errors import DataError
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import DataCommandConfig
 from vidtrain.ranges import LARGEST_SEED, number
@@ -43,9 +43,7 @@ def run(call: Invocation[DataCommandConfig]) -> None:
     options, own, name = call.options, call.options.of(ShowConfig), default_folder(call, "show").name
     split = "train" if options.split is None else str(options.split)
     data = build.build_data(options.data)
-    if split not in data.splits:
-        raise DataError(f"split={split}: this dataset has {one_of(data.splits)}")
-    manifest = data.splits[split]
+    manifest = data.split(split)
     rows = np.random.default_rng(own.seed).permutation(len(manifest))[: own.clips].tolist()
     samples = [_load(options, data, split, row, seed=own.seed) for row in rows]
     for sample in samples:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from vidtrain.options.schema import SweepDirection
 from vidtrain.reports.results import read_result
 from vidtrain.reports.table import counted
 from vidtrain.tasks.classification.intervals import share_interval
-from vidtrain.untrusted_data import parse_json
+from vidtrain.untrusted_data import is_number, parse_json
 
 PRIMARY: Final = "primary"
 """The objective where none is named: the validation metric that chooses best.pt."""
@@ -105,7 +104,7 @@ def _known(result: Mapping[str, Any], found: Mapping[int, Mapping[str, float]]) 
     known |= {name: result.get(name) for name in _OF_THE_RUN}
     if isinstance(result["test"], dict):
         known |= {f"test.{name}": value for name, value in result["test"].items()}
-    return {name: float(value) for name, value in known.items() if _is_number(value)}
+    return {name: float(value) for name, value in known.items() if is_number(value)}
 
 
 def has_all(folder: Path, names: Sequence[str]) -> bool:
@@ -120,14 +119,10 @@ def has_all(folder: Path, names: Sequence[str]) -> bool:
     return known.issuperset(names)
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
-
-
 def validations(folder: Path) -> dict[int, dict[str, float]]:
     """Epoch -> what its validation found, of the run in `folder`, which may be writing it: a torn line is skipped."""
     return {
-        epoch: {name: float(value) for name, value in values.items() if _is_number(value)}
+        epoch: {name: float(value) for name, value in values.items() if is_number(value)}
         for epoch, values in _validated(folder).items()
     }
 

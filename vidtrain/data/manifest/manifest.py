@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.data.manifest.shared_columns import SharesColumns
-from vidtrain.errors import DataError
+from vidtrain.errors import ConfigError, DataError, one_of
 
 SPLITS = ("train", "val", "test")
 _PART = 65536  # strings worked on at once
@@ -294,6 +294,12 @@ class VideoData:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def split(self, name: str) -> Manifest:
+        """Raises ConfigError where the dataset has none of this name."""
+        if name not in self.splits:
+            raise ConfigError(f"split={name}: this dataset has {one_of(self.splits)}")
+        return self.splits[name]
 
     def files(self) -> list[str]:
         """The absolute path of every file of all splits, each once. Links stay as they are."""

@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 
 from vidtrain.errors import ConfigError
 from vidtrain.options.option_texts import leaves
-from vidtrain.untrusted_data import MOST_DEPTH, MOST_NODES, check_plain, check_regular
+from vidtrain.untrusted_data import MOST_DEPTH, MOST_NODES, check_plain, read_small
 
 _LARGEST: Final = 1 << 20  # bytes of a file
 _MOST_BASES: Final = 16  # files that a Python configuration is based on, in all
@@ -203,12 +203,9 @@ def _bases(given: Any, file: Path) -> list[Path]:
 def _text(file: Path) -> str:
     if not file.is_file():
         raise ConfigError(f"config={file}: no such file")
-    check_regular(file)
-    if file.stat().st_size > _LARGEST:
-        raise ConfigError(f"config={file}: larger than any configuration ({_LARGEST >> 20} MB)")
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_small(file, _LARGEST)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"config={file}: cannot be read: {error}") from None
 
 

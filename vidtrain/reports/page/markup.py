@@ -82,6 +82,13 @@ def table(
     return element("div", whole, class_="scroll", tabindex="0")
 
 
+def class_table(header: Sequence[str], rows: Sequence[Sequence[Any]], total: int) -> Html:
+    """A sortable table of the first of `total` classes, with a note of the others."""
+    more = total - len(rows)
+    note = element("p", f"{more} more classes are in result.json.", class_="note") if more else ""
+    return joined([tall(table(header, rows, sortable=True, label="classes"), len(rows)), note])
+
+
 _TALL = 24  # rows, from which on a table scrolls by itself
 
 

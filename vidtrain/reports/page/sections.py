@@ -10,7 +10,7 @@ from vidtrain.reports.confusion import MOST_NAMES, confused_pairs
 from vidtrain.reports.curves import panels
 from vidtrain.reports.page.charts import confusion_pattern, confusion_table, data_uri, line_chart, reliability_chart
 from vidtrain.reports.page.content import Clip, CsvRows, ReportContent
-from vidtrain.reports.page.markup import Html, Number, element, escape, joined, table, tall
+from vidtrain.reports.page.markup import Html, Number, class_table, element, escape, joined, table, tall
 from vidtrain.reports.page.timelines import verdict_of_segments
 from vidtrain.reports.results import TestResult, scored_sentence
 from vidtrain.reports.score_figures import CLASS_NUMBERS, class_number, ranked_classes, reliability_title, views_key
@@ -208,9 +208,7 @@ def classes(content: ReportContent) -> Html:
         for row in ranked[:_MOST_CLASSES]
     ]
     header = ["class", "videos", "predicted", "precision", "recall", "F1", "average precision", "AUC"]
-    more = len(rows) - len(lines)
-    note = element("p", f"{more} more classes are in result.json.", class_="note") if more else _NOTHING
-    return joined([tall(table(header, lines, sortable=True, label="classes"), len(lines)), note])
+    return class_table(header, lines, len(rows))
 
 
 def reliability(content: ReportContent) -> Html:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vidtrain.reports.page.charts import line_chart, ticks
 from vidtrain.reports.page.content import ReportContent
-from vidtrain.reports.page.markup import Html, Number, element, joined, table, tall
+from vidtrain.reports.page.markup import Html, Number, class_table, element, joined
 from vidtrain.reports.results import scored_sentence
 from vidtrain.reports.segment_results import DrawnVideo, SegmentsResult
 from vidtrain.reports.table import counted
@@ -123,9 +123,7 @@ def segment_classes(content: ReportContent) -> Html:
         for row in ranked[:_MOST_CLASSES]
     ]
     header = ["class", "segments", "found", "AP@0.5", "AP@0.75"]
-    more = len(ranked) - len(rows)
-    note = element("p", f"{more} more classes are in result.json.", class_="note") if more else _NOTHING
-    return joined([tall(table(header, rows, sortable=True, label="classes"), len(rows)), note])
+    return class_table(header, rows, len(ranked))
 
 
 # ---------------------------------------------------------------- timelines

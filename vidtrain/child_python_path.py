@@ -12,9 +12,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing import util
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from vidtrain.errors import VideoError
 
@@ -30,6 +31,20 @@ def command(code: str) -> list[str]:
     return [sys.executable, "-c", f"import sys; sys.path[:] = sys.argv[1:]; {code}", *searched]
 
 
+def start_command(words: Sequence[str], out: IO[bytes], err: IO[bytes], **how: Any) -> subprocess.Popen[bytes]:
+    """Start `vidtrain WORDS` as a process that saves and ends when its stdin does, and so with this one.
+
+    out, err: files for what it prints. how: as of Popen.
+    """
+    started = command("from vidtrain.shell.sweep_child import main; main()")
+    process = subprocess.Popen(started, stdin=subprocess.PIPE, stdout=out, stderr=err, **how)
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # it has ended already, and its exit code says how
+        process.stdin.write(json.dumps(list(words)).encode() + b"\n")
+        process.stdin.flush()
+    return process
+
+
 def run_command(what: tuple[Sequence[str], str]) -> str:
     """Run `vidtrain WORDS` in a folder, as a process that ends with this one; what it printed.
 
@@ -38,17 +53,9 @@ def run_command(what: tuple[Sequence[str], str]) -> str:
     """
     words, folder = what
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = subprocess.Popen(
-            command("from vidtrain.shell.sweep_child import main; main()"),
-            stdin=subprocess.PIPE,
-            stdout=out,
-            stderr=err,
-            cwd=folder,
-        )
+        process = start_command(words, out, err, cwd=folder)
         assert process.stdin is not None
         with process.stdin:  # stays open: its end tells the process to end
-            process.stdin.write(json.dumps(list(words)).encode() + b"\n")
-            process.stdin.flush()
             code = process.wait()
         out.seek(0)
         err.seek(0)

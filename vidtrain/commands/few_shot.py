@@ -41,7 +41,7 @@ def check_few_shot(options: TrainConfig, data: VideoData, processes: int) -> Non
     if processes > 1:
         raise ConfigError(f"{shots}: one process is enough for it: trainer.devices=1")
     for count in options.probe.shots:
-        few_of_each(_with_val(data, options)[0].splits["train"], count, 0, data.class_names)
+        few_of_each(_with_val(data, options).splits["train"], count, 0, data.class_names)
 
 
 def few_shot(call: Invocation[TrainConfig], options: TrainConfig, train: Train) -> list[dict[str, Any]]:
@@ -62,7 +62,7 @@ def few_shot(call: Invocation[TrainConfig], options: TrainConfig, train: Train) 
             folder.mkdir(parents=True, exist_ok=True)
 
             def few(data: VideoData, count: int = count, seed: int = seed) -> VideoData:
-                data, _ = _with_val(data, options)
+                data = _with_val(data, options)
                 train = few_of_each(data.splits["train"], count, seed, data.class_names)
                 return replace(data, splits={**data.splits, "train": train})
 
@@ -81,9 +81,9 @@ def few_shot(call: Invocation[TrainConfig], options: TrainConfig, train: Train) 
     return found
 
 
-def _with_val(data: VideoData, options: TrainConfig) -> tuple[VideoData, str]:
+def _with_val(data: VideoData, options: TrainConfig) -> VideoData:
     """All runs are validated on the same videos, of which none is drawn."""
-    return (data, "") if "val" in data.splits else with_validation(data, _HELD_OUT, options.trainer.seed)
+    return data if "val" in data.splits else with_validation(data, _HELD_OUT, options.trainer.seed)[0]
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,20 +84,17 @@ _NOT_COMPARED = ("logger", "hook", "data.root", "class_names", "resume", "run_di
 """Options that say nothing about what is learned."""
 
 
-def flat_options(options: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+def flat_options(options: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
     """The numbers, words and switches of a configuration by their dotted keys; of what a section calls, its name."""
-    return dict(_scalars(options))
-
-
-def _scalars(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
-    """(dotted key, value) of what TensorBoard can show of a configuration; of what a section calls, its name."""
+    found: dict[str, bool | int | float | str] = {}
     for name, value in options.items():
         key = f"{prefix}{name}"
         if key in _NOT_COMPARED:
             continue
         if isinstance(value, Mapping):
-            yield from _scalars(value, f"{key}.")
+            found |= flat_options(value, f"{key}.")
         elif name == "_target_":
-            yield prefix.rstrip("."), str(value).rpartition(".")[2]
+            found[prefix.rstrip(".")] = str(value).rpartition(".")[2]
         elif isinstance(value, (bool, int, float, str)):
-            yield key, value
+            found[key] = value
+    return found

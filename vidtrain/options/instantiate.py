@@ -235,10 +235,14 @@ def with_text(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: str(value) if is_text(key, value) else value for key, value in options.items()}
 
 
-def _hints(function: Any) -> dict[str, Any]:
-    """The annotations of a function's or a class's options; {} where they name what exists only for a type checker."""
+def _hints(function: Any, *, ranges: bool = False) -> dict[str, Any]:
+    """The annotations of a function's or a class's options; {} where they name what exists only for a type checker.
+
+    ranges: `Annotated` with what is said in it.
+    """
+    home = function.__init__ if inspect.isclass(function) else function
     try:
-        return typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+        return typing.get_type_hints(home, include_extras=ranges)
     except (NameError, TypeError):
         return {}
 
@@ -261,11 +265,7 @@ def _check_types(function: Any, options: Mapping[str, Any], section: str) -> Non
 
 def _check_numbers(function: Any, target: str, options: Mapping[str, Any], section: str) -> None:
     """Hold numbers against the Range that the function's annotations give. Those of vidtrain and PyTorch are finite."""
-    home = function.__init__ if inspect.isclass(function) else function
-    try:
-        hints = typing.get_type_hints(home, include_extras=True)
-    except (NameError, TypeError):
-        hints = {}
+    hints = _hints(function, ranges=True)
     ours = target.startswith(("vidtrain.", "torch."))
     for key, value in options.items():
         if ours or typing.get_origin(hints.get(key)) is typing.Annotated:

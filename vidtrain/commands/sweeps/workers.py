@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
-from vidtrain.child_python_path import command, processors
+from vidtrain.child_python_path import processors, start_command
 from vidtrain.errors import EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_UNFINISHED
 
 log = logging.getLogger("vidtrain")
@@ -93,18 +92,8 @@ class ProcessWorkers:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, processors() // self.slots)))
         arguments = ["train", *self.flags, *overrides, f"hydra.run.dir={quoted(folder)}"]
         with (folder / OUTPUT).open("ab") as output:
-            process = subprocess.Popen(
-                command("from vidtrain.shell.sweep_child import main; main()"),
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                env=environment,
-                start_new_session=True,  # Ctrl-C in the terminal comes to this process, which asks the others
-            )
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended already, and its exit code says how
-            process.stdin.write(json.dumps(arguments).encode() + b"\n")
-            process.stdin.flush()
+            # Ctrl-C in the terminal comes to this process, which asks the others
+            process = start_command(arguments, output, output, env=environment, start_new_session=True)
         self._running.append(_Process(number, process, slot, folder / OUTPUT))
 
     def ended(self) -> list[Ended]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from vidtrain.errors import ConfigError, did_you_mean, one_of
 from vidtrain.ranges import LONGEST, Range
 from vidtrain.segments import Annotated as WhatHappens
-from vidtrain.segments import Floats, Segment, Windows
+from vidtrain.segments import Floats, Windows
 from vidtrain.sequences import Sequences
 from vidtrain.tasks.classification.calibration import UNCALIBRATED
 from vidtrain.tasks.classification.class_imbalance import focal_binary_cross_entropy, focal_cross_entropy
@@ -151,17 +151,14 @@ class Segments:
             "loss": torch.stack([loss for _, loss, _ in rows]),
         }
 
-    def segments(self, windows: Windows, config: SegmentsConfig | None = None) -> list[Segment]:
-        """Of a classifier's windows; config: in place of the task's own."""
-        return find_segments(windows, self.class_names, config or self.config, multi_label=self.multi_label)
-
     def _of_windows(self, logits: Tensor, video: WhatHappens) -> tuple[Tensor, Tensor, float]:
         """Of logits (V, K): segments float64 (k, 4), the loss of the windows and the highest averaged probability."""
         probs = self._activated(logits)
         starts, ends = video.windows.T
         windows = Windows(starts, ends, probs.numpy(), np.arange(len(starts)))
-        finite = bool(logits.isfinite().all())
-        segments = self.segments(windows) if finite else []
+        finite, segments = bool(logits.isfinite().all()), []
+        if finite:
+            segments = find_segments(windows, self.class_names, self.config, multi_label=self.multi_label)
         number = {name: n for n, name in enumerate(self.class_names)}
         table = [(s.start, s.end, float(number[s.label]), s.score) for s in segments]
         loss = self._loss_of_windows(logits, self._at_centres(video))

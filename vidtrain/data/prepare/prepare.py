@@ -3,7 +3,7 @@
     <output>/<path below the sources' common folder>.mp4     or .jpack; whole, or not there
     <output>/index.json, *.npy                               `data=index data.root=<output>` trains from it
     <output>/report.csv                                      a line per video: made, kept from before, or bad and why
-    <output>/copies.jsonl                                    the journal, see `prepare_plan`
+    <output>/copies.jsonl                                    the journal, see `plan`
 
 Every file is copied once and whole, however many rows use it and whichever part of it they are: their starts and ends
 hold for the copy as they did for the original.

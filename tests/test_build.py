@@ -18,7 +18,7 @@ from vidtrain import build
 from vidtrain.data.manifest.manifest import Manifest, VideoData
 from vidtrain.data.settings import SamplerConfig, TransformConfig
 from vidtrain.errors import CheckpointError, ConfigError, DataError
-from vidtrain.models.weights.initial_weights import START_KEYS
+from vidtrain.models.settings import START_KEYS
 from vidtrain.options import instantiate as targets
 from vidtrain.options.option_texts import conf_dir, group_options
 from vidtrain.options.presets import model_section, nearest_preset

@@ -43,8 +43,9 @@ from vidtrain.engine.parameters import Grid, parameter_groups
 from vidtrain.engine.preprocess import model_inputs
 from vidtrain.errors import CheckpointError, ConfigError, did_you_mean, one_of
 from vidtrain.hub_folder import load_trained
+from vidtrain.models.settings import START_KEYS
 from vidtrain.models.tuning import as_stored, plain_weights
-from vidtrain.models.weights.initial_weights import START_KEYS, initialise
+from vidtrain.models.weights.initial_weights import initialise
 from vidtrain.options.instantiate import ORIGIN, call, from_file, may_call, nothing_for, option_names, with_text
 from vidtrain.options.presets import list_models, model_options
 from vidtrain.tasks.task import Task

@@ -16,8 +16,9 @@ from vidtrain.errors import CheckpointError, ConfigError, did_you_mean
 from vidtrain.export.contract import EXPORTED, STATE
 from vidtrain.export.onnx_file import network_of
 from vidtrain.hub_folder import checkpoint_file, is_hub_folder, load_trained
+from vidtrain.models.settings import START_KEYS
 from vidtrain.models.weights.expected_clips import RATES, Expects
-from vidtrain.models.weights.initial_weights import START_KEYS, timm_colours, torchvision_clips
+from vidtrain.models.weights.initial_weights import timm_colours, torchvision_clips
 from vidtrain.options.checkpoint_config import as_checkpoint, check_room, checkpoint_config, usual_sections
 from vidtrain.options.given_options import OpenOptions
 from vidtrain.options.instantiate import option_names

@@ -22,7 +22,7 @@ from vidtrain.commands.dataset_videos import override
 from vidtrain.commands.run_dir import sweep_folder
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.errors import ConfigError
-from vidtrain.models.weights.initial_weights import START_KEYS
+from vidtrain.models.settings import START_KEYS
 from vidtrain.options import path_options
 from vidtrain.options.commands import COMMANDS
 from vidtrain.options.instantiate import locate

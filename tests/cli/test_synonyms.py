@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from vidtrain.commands import run_dir
-from vidtrain.models.weights.initial_weights import START_KEYS
+from vidtrain.models.settings import START_KEYS
 from vidtrain.options import schema as config
 from vidtrain.options.commands import COMMANDS, FROM_CHECKPOINT
 from vidtrain.options.synonyms import SYNONYMS, suggestion

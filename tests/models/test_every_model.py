@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from tests.sampled import sampled
 from vidtrain.errors import ConfigError
-from vidtrain.models.weights.initial_weights import START_KEYS
+from vidtrain.models.settings import START_KEYS
 from vidtrain.options.presets import model_section
 
 CONF = Path(__file__).parents[2] / "conf" / "model"

@@ -11,6 +11,7 @@ from omegaconf import MISSING
 
 from vidtrain.commands.init_choices import Chosen, to_yaml
 from vidtrain.errors import ConfigError
+from vidtrain.models.settings import START_KEYS
 from vidtrain.options.foreign import mmaction2, pyslowfast
 from vidtrain.options.foreign.reading import Foreign, ForeignChoice, read_python, read_yaml
 from vidtrain.options.invocation import Invocation
@@ -80,7 +81,7 @@ def _that_exist(found: list[ForeignChoice]) -> tuple[list[ForeignChoice], list[s
     last = {choice.key: choice for choice in found}
     model = last["/model"].value
     options = {f"model.{key}" for key in group_options("model", model)}
-    options |= {f"model.{key}" for key in ("weights", "pretrained", "inflate_from")}
+    options |= {f"model.{key}" for key in START_KEYS}
     kept, dropped = [], []
     for key, choice in last.items():
         if key.startswith("model.") and key not in options:

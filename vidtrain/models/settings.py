@@ -1,10 +1,15 @@
-"""The options of what is trained of a network. `vidtrain train --help` prints the text under each field."""
+"""Options of every model: where its weights come from, and what is trained of it. `vidtrain train --help` prints the
+text under each field."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from vidtrain.ranges import Choice, number
+
+START_KEYS: Final = ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
+"""Options of `model` that say where weights come from, see `weights.initial_weights`; no YAML has to list them."""
 
 
 class TuneName(Choice):

@@ -20,13 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from vidtrain.errors import ConfigError, one_of
+from vidtrain.models.settings import START_KEYS
 from vidtrain.options.commands import COMMANDS
 from vidtrain.options.option_texts import choices_of, fields, group_options, leaves
 
 _GROUPS = ("data", "model")  # those whose functions may read files
-# of every dataset and every model (models.weights.initial_weights.START_KEYS), whatever its function says
-_STARTS = ("weights", "inflate_from", "backbone_weights", "network_weights")
-_ALWAYS = {"data.root": "FilePath", **{f"model.{key}": "FilePath | None" for key in _STARTS}}
+# of every dataset and every model, whatever its function says
+_ALWAYS = {
+    "data.root": "FilePath",
+    **{f"model.{key}": "FilePath | None" for key in START_KEYS if key != "pretrained"},
+}
 # Hydra's own, in which ${now:...} is meant to be one
 _WITH_INTERPOLATION = {"hydra.run.dir": "FilePath", "hydra.sweep.dir": "FilePath"}
 _FOLDERS_OF_HYDRA = ("run_dir", "resume")  # put by Hydra into its own configuration, which resolves what is in them

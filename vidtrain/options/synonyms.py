@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from vidtrain.errors import did_you_mean
+from vidtrain.models.settings import START_KEYS
 
 # the option or group -> what others call it. Where a command lacks the first option, a later one with the name counts.
 SYNONYMS: dict[str, str] = {
@@ -101,9 +102,9 @@ def suggestion(key: str, allowed: Collection[str]) -> str:
 
 
 def _is_there(option: str, allowed: Collection[str]) -> bool:
-    """An option, a group of options, or one that every model takes (models.weights.initial_weights.START_KEYS)."""
+    """An option, a group of options, or one that every model takes."""
     return (
         option in allowed
         or any(name.startswith(f"{option}.") for name in allowed)
-        or (option in ("model.weights", "model.pretrained") and any(name.startswith("model.") for name in allowed))
+        or (option in {f"model.{key}" for key in START_KEYS} and any(name.startswith("model.") for name in allowed))
     )

@@ -15,6 +15,7 @@ from vidtrain import __version__
 from vidtrain.child_python_path import keep_working_folder_out
 from vidtrain.engine.devices.environment import RESTARTS
 from vidtrain.errors import EXIT_INTERRUPTED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
+from vidtrain.models.settings import START_KEYS
 from vidtrain.options.commands import COMMANDS, FROM_CHECKPOINT, check_action
 from vidtrain.options.path_options import expand_home, expand_homes, name_positional, quote_paths
 from vidtrain.terminal import accept_any_text, on_terminal, printable, said_when_slow
@@ -33,10 +34,7 @@ _THE_DISK = (
     *(errno.EIO, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
 )
 """Errors of the operating system that are nobody's mistake in the program."""
-# models.weights.initial_weights.START_KEYS, which no YAML has to list
-_OF_EVERY_MODEL = tuple(
-    f"model.{key}" for key in ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
-)
+_OF_EVERY_MODEL = tuple(f"model.{key}" for key in START_KEYS)
 _OF_ANY_KEYS = {"predict": "live.options", "train": "sweep.space"}
 """Command -> its section that no schema lists the keys of."""
 _NO_GROUPS = ("eval", "trainer")

@@ -21,8 +21,6 @@ from vidtrain.models.weights.expected_clips import IMAGENET, Expects
 if TYPE_CHECKING:
     from vidtrain.models.weights.load import LoadReport
 
-START_KEYS: Final = ("weights", "inflate_from", "pretrained", "backbone_weights", "network_weights")
-
 _PUBLISHED: Final[Mapping[str, Mapping[str, str]]] = {
     "r3d_18": {"kinetics400": "R3D_18_Weights.KINETICS400_V1"},
     "mc3_18": {"kinetics400": "MC3_18_Weights.KINETICS400_V1"},

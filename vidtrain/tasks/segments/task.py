@@ -156,9 +156,8 @@ class Segments:
         probs = self._activated(logits)
         starts, ends = video.windows.T
         windows = Windows(starts, ends, probs.numpy(), np.arange(len(starts)))
-        finite, segments = bool(logits.isfinite().all()), []
-        if finite:
-            segments = find_segments(windows, self.class_names, self.config, multi_label=self.multi_label)
+        finite = bool(logits.isfinite().all())
+        segments = find_segments(windows, self.class_names, self.config, multi_label=self.multi_label) if finite else []
         number = {name: n for n, name in enumerate(self.class_names)}
         table = [(s.start, s.end, float(number[s.label]), s.score) for s in segments]
         loss = self._loss_of_windows(logits, self._at_centres(video))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vidtrain.data.formats._files.text_files import BadRows, read_classes, read_json, read_lines
+from vidtrain.data.formats._files.text_files import BadRows, read_classes, read_json_text, read_lines
 from vidtrain.data.formats.activitynet import activitynet
 from vidtrain.data.formats.lists import lists
 from vidtrain.data.formats.moments_in_time import moments_in_time
@@ -63,7 +63,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "read", "says"),
     [
-        ({"a": f"[{LONG}]"}, lambda root: read_json(root / "a"), "a number of thousands of digits"),
+        ({"a": f"[{LONG}]"}, lambda root: read_json_text(root / "a"), "a number of thousands of digits"),
         ({"a": f"x {LONG} 3\ny {LONG} 2\n"}, lambda root: lists(root, train="a"), r"a:1: got 'x 1+"),
         ({"a": f'{FRAMES}\nv 0 0 v/1.jpg "{LONG}"\n'}, lambda root: lists(root, train="a"), r"a:2: got 'v 0 0"),
         (

@@ -48,6 +48,9 @@ SAME = {
     "old mac": "clips/a.mp4,run\rclips/b.mp4,walk\rclips/c.mp4,run\r",
     "blank lines": "\n\nclips/a.mp4 run\n  \nclips/b.mp4 walk\n\nclips/c.mp4 run\n\n",
     "byte order mark": "\ufeffclips/a.mp4,run\nclips/b.mp4,walk\nclips/c.mp4,run\n",
+    "empty rows of a spreadsheet": "sep=,\nclips/a.mp4,run\n,\n,,\nclips/b.mp4,walk\nclips/c.mp4,run\n,\n",
+    "separators at the ends": "clips/a.mp4,run,\nclips/b.mp4,walk,\nclips/c.mp4,run,\n",
+    "separators at the ends of rows": "path\tlabel\nclips/a.mp4\trun\t\nclips/b.mp4\twalk\t\nclips/c.mp4\trun\t\n",
     "quoted": '"clips/a.mp4","run"\n"clips/b.mp4","walk"\nclips/c.mp4,run\n',
     "header": "path,label\nclips/a.mp4,run\nclips/b.mp4,walk\nclips/c.mp4,run\n",
     "header in capitals": "Video_Path, Label\nclips/a.mp4, run\nclips/b.mp4, walk\nclips/c.mp4, run\n",
@@ -249,6 +252,12 @@ def test_labels_in_two_forms_are_one_class(root: Path) -> None:
     (root / "names.txt").write_text(f"tea\n{other}\n")
     assert read(root, text, classes="names.txt").splits["train"].labels.tolist() == [1, 1, 0]
     assert read(root, f"clips/a.mp4,{other}\nclips/b.mp4,tea\n").class_names == (other, "tea")  # as it is written
+
+
+def test_names_of_classes_that_are_nearly_the_same_are_said(root: Path) -> None:
+    notes = " ".join(read(root, "clips/a.mp4,Sit_down\nclips/b.mp4,sit down\nclips/c.mp4,tea\n").notes)
+    assert "alone: 'Sit_down' and 'sit down'; are they one?" in notes
+    assert "are they one?" not in " ".join(read(root, SAME["comma"]).notes)
 
 
 def test_a_negative_number_is_no_name_of_a_class(root: Path) -> None:

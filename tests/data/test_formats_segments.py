@@ -304,6 +304,14 @@ def test_splits_are_the_files_or_cut_by_video(tmp_path: Path) -> None:
     assert {split: len(m) for split, m in one.splits.items()} == {"train": 24, "test": 24}
 
 
+def test_labels_in_two_unicode_forms_are_one_class(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("video,start,end,label\na.mp4,1,2,cafe\u0301\n,,,\na.mp4,3,4,caf\u00e9\n")
+    data = read(tmp_path, annotations=str(tmp_path / "x.csv"))
+    assert data.class_names == ("caf\u00e9",)
+    assert data.splits["train"].labels.tolist() == [0, 0]
+    assert "two Unicode forms" in " ".join(data.notes)
+
+
 def test_segments_are_cut_into_folds_whole_videos_and_names_that_look_grouped_are_said(tmp_path: Path) -> None:
     names = [f"cow{cow}_{n}.mp4" for cow in range(6) for n in range(4)]
     text = "".join(f"{name},{k},{k + 1},{'walk' if k % 2 else 'lie'}\n" for name in names for k in range(4))
@@ -409,6 +417,11 @@ def test_a_comma_that_can_be_no_thousand_is_a_decimal_point(tmp_path: Path, sepa
             "x.csv: 2 columns are called 'start': rename all but one",
         ),
         ("x.csv", "video,start,end,label,Label\na.mp4,1,2,w,v\n", "2 columns are called 'label'"),
+        (
+            "x.csv",
+            "youtube_id,start,end,label\na,1,2,w\n",
+            "no column for the video (data.file_column names it)",
+        ),
         ("x.csv", "frame,walk,walk\n0,1,0\n1,0,1\n", "x.csv: 2 columns are called 'walk'"),
         ("x.json", STUDIO.replace('"walk"', '["walk"]'), "expected labels that are text"),
         ("x.json", STUDIO.replace('"walk"', '{"name": "walk"}'), "expected labels that are text"),

@@ -22,7 +22,7 @@ from vidtrain.data.formats._files.annotation_record import Annotation, Annotatio
 from vidtrain.data.formats._files.annotation_tables import TableColumns, names_times, read_annotation_table
 from vidtrain.data.formats._files.annotation_trees import read_annotation_json, read_eaf
 from vidtrain.data.formats._files.find_videos import find_by_name
-from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels
+from vidtrain.data.formats._files.rows import Rows, build_manifest, check_labels, number_names
 from vidtrain.data.formats._files.split_checks import SPLIT_WORDS, finish, val_is_test
 from vidtrain.data.formats._files.text_files import BadRows, check_root, find_file, read_classes, some, without_gc
 from vidtrain.data.formats.cutting import cut_splits
@@ -95,8 +95,8 @@ def segments(
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise DataError(f"fps={fps}: expected frames per second, above 0")
     root = check_root(root)
-    named = {"train": train, "val": val, "test": test}
-    given = {split: name for split, name in named.items() if name is not None}
+    files = {"train": train, "val": val, "test": test}
+    given = {split: name for split, name in files.items() if name is not None}
     if (annotations is None) == (not given):
         raise DataError("set data.annotations=FILE, or a file for each split: data.train, data.val, data.test")
     columns = TableColumns(file_column, label_column, start_column, end_column, unit)
@@ -108,14 +108,16 @@ def segments(
     bad.check()
     where = _Videos(root, {video for _, source in sources for video in source.videos}, fps)
     _check_one_video(sources, where, bad)
+    nameless = [source.file for _, source in sources if source.own_name and source.file.stem not in where.paths]
+    if nameless and not where.paths:
+        stem = nameless[0].stem
+        raise DataError(f"{nameless[0]}: no column for the video (data.file_column names it), none is called {stem}")
     notes += [note for _, source in sources for note in source.notes]
     quiet: dict[str, list[str]] = {}
     tables = _tables(sources, set(exclude), where, notes, quiet)
-    if classes is not None:
-        names = read_classes(find_file(classes, root, "classes"))
-    else:
-        names = tuple(sorted({label for rows in tables.values() for (label,) in rows.labels}))
-    numbers = check_labels(tables, names, bad)
+    named = None if classes is None else read_classes(find_file(classes, root, "classes"))
+    names, numbers, forms = number_names(sorted({label for rows in tables.values() for (label,) in rows.labels}), named)
+    check_labels(tables, names, bad, numbers)
     bad.check()
     splits = {split: build_manifest(rows, numbers, where.paths.get) for split, rows in tables.items()}
     if "train" not in splits and annotations is not None and "val" in splits:
@@ -130,7 +132,7 @@ def segments(
     if annotations is not None:
         splits, more = val_is_test(splits, "the annotations name no other")
         cuts += more
-    return finish(names, splits, root, notes=[*notes, *where.disk.notes("the annotations"), *cuts])
+    return finish(names, splits, root, notes=[*notes, *forms, *where.disk.notes("the annotations"), *cuts])
 
 
 def has_times(file: Path) -> bool:

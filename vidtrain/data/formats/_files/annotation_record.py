@@ -44,7 +44,8 @@ class Annotations:
     bad: takes what cannot be read. entries: places are entries of a JSON, not lines. skipped: what is no segment and
     no mistake either, by the reason. videos: all that the file names, with and without segments; subset by name.
     subset_column: what the file calls the split. notes: what the user should know of the file. decimal_comma: 1,500 is
-    one and a half; elsewhere it may as well be 1500, and is refused.
+    one and a half; elsewhere it may as well be 1500, and is refused. own_name: no column names videos, so that
+    the file's name is that of its video.
     """
 
     file: Path
@@ -56,6 +57,7 @@ class Annotations:
     subset_column: str = "subset"
     notes: list[str] = field(default_factory=list)
     decimal_comma: bool = False
+    own_name: bool = False
 
     def seconds(self, value: Any) -> float | None:
         """As `seconds_of`; None for 1,500 where it is not known what the comma is."""

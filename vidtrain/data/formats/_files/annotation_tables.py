@@ -150,6 +150,7 @@ class _Positions:
 def _video(into: Annotations, at: _Positions, cells: Sequence[str]) -> str:
     """The video of a row; that which the file is named after where no column says it."""
     if at.video is None:
+        into.own_name = True
         return into.file.stem
     return cells[at.video].strip().rstrip(";")
 

@@ -193,7 +193,8 @@ def _cut_at_spaces(lines: list[tuple[int, str]], columns: str) -> list[list[str]
 
 
 def cut_csv(path: Path, lines: list[tuple[int, str]], delimiter: str) -> list[list[str]]:
-    """The fields of each line; spaces before them and at the end of the line are taken off.
+    """The fields of each line; spaces before them and at the end of the line are taken off, and so is the empty field
+    behind a separator that ends every line, or every line but the header.
 
     Args:
         path: the file, for messages.
@@ -206,11 +207,19 @@ def cut_csv(path: Path, lines: list[tuple[int, str]], delimiter: str) -> list[li
         reader = csv.reader(texts, delimiter=delimiter, strict=True, skipinitialspace=True)
         fields.extend(reader)
         if len(fields) == len(lines):
-            return fields
+            return _without_tails(fields)
     except csv.Error:
         pass
     number, line, why = _unbalanced(lines, texts, delimiter)
     raise DataError(f"{path}:{number}: got {line!r}, expected balanced quotes: {why}")
+
+
+def _without_tails(fields: list[list[str]]) -> list[list[str]]:
+    first, others = fields[0], fields[1:]
+    short = bool(first and first[-1])
+    if (short and not others) or any(row[-1:] != [""] or len(row) != len(first) + short for row in others):
+        return fields
+    return [first if short else first[:-1], *(row[:-1] for row in others)]
 
 
 def _unbalanced(lines: list[tuple[int, str]], texts: list[str], delimiter: str) -> tuple[int, str, str]:

@@ -184,11 +184,7 @@ def number_labels(
     by_name = given is not None and all(label in given or _composed(label) in by_form for label in counts)
     # one odd label among numbers is a mistake, not a class name
     if by_name or 2 * sum(counts[label] for label in numeric) <= sum(counts.values()):
-        if given is None:
-            by_form, notes = _forms([label for label in counts if numeric.get(label, 0) >= 0])
-        names = given or tuple(sorted(by_form.values()))
-        numbers = {name: number for number, name in enumerate(names)}
-        numbers |= {n: numbers[by_form[form]] for n in counts if n not in numbers and (form := _composed(n)) in by_form}
+        names, numbers, notes = number_names([label for label in counts if numeric.get(label, 0) >= 0], given)
         expected = f"a label among the {len(names)} classes"
     else:
         seen = {number for number in numeric.values() if number >= 0} or {0}
@@ -199,6 +195,17 @@ def number_labels(
         expected = f"a class number from {base} to {top - 1 + base}"
     _report_unknown(rows, numbers, names, expected, bad)
     bad.check()
+    return names, numbers, notes
+
+
+def number_names(
+    labels: Sequence[str], given: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], dict[str, int], list[str]]:
+    """As `number_labels`, of labels that are names. Two Unicode forms of one name are one class."""
+    by_form, notes = _forms(labels) if given is None else ({_composed(name): name for name in given}, [])
+    names = given or tuple(sorted(by_form.values()))
+    numbers = {name: number for number, name in enumerate(names)}
+    numbers |= {n: numbers[by_form[form]] for n in labels if n not in numbers and (form := _composed(n)) in by_form}
     return names, numbers, notes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -80,6 +81,7 @@ def finish(
         *dropped,
         *_missing_notes(ordered),
         *_class_notes(class_names, ordered),
+        *_twin_notes(class_names),
         *_repeat_notes(class_names, ordered),
     ]
     return VideoData(tuple(class_names), ordered, pairs, (*seen, *mirror_notes))
@@ -108,6 +110,22 @@ def _class_notes(class_names: Sequence[str], splits: dict[str, Manifest]) -> lis
     if not lacking:
         return []
     return [f"train: no video of {len(lacking)} of {len(class_names)} classes ({some(lacking)})"]
+
+
+def _twin_notes(class_names: Sequence[str]) -> list[str]:
+    """A note about classes that may be one: Walk and walk, sit_down and sit down, two Unicode forms of é."""
+    alike: dict[str, list[str]] = {}
+    for name in class_names:
+        form = unicodedata.normalize("NFKC", name).casefold()
+        alike.setdefault(re.sub(r"[\s_-]+", " ", form).strip(), []).append(name)
+    twins = []
+    for names in alike.values():
+        shown = repr if all(unicodedata.is_normalized("NFC", name) for name in names) else ascii
+        if len(names) > 1:
+            twins.append(" and ".join(map(shown, names)))
+    if not twins:
+        return []
+    return [f"names of classes that differ in case, Unicode form, spaces, - or _ alone: {some(twins)}; are they one?"]
 
 
 def _mirror(class_names: Sequence[str]) -> tuple[tuple[tuple[str, str], ...], list[str]]:

@@ -20,6 +20,8 @@ from vidtrain.untrusted_data import check_regular
 _Options = ParamSpec("_Options")
 _Result = TypeVar("_Result")
 
+_BLANK = re.compile(r'[\s,;"]+')
+_SEPARATOR_LINE = re.compile(r'"?sep=[,;\t]"?[,;\s]*')
 _DIGITS = 18  # of the longest number that a list has; Python itself raises ValueError for thousands of them
 _NUMBERED = re.compile(rf"(\d{{1,{_DIGITS}}})\s+(\S.*)")
 
@@ -94,10 +96,15 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """(line number from 1, text) of each line that is not blank, see `read_text`. Any line end will do."""
+    """(line number from 1, text) of each line that is not blank, see `read_text`. Any line end will do.
+
+    Spreadsheets write separators for empty rows, and Excel may name its separator in a first line of its own.
+    """
     # not splitlines(): it also cuts at characters that file names may hold
     lines = read_text(path).split("\n")
-    return [(number, line) for number, line in enumerate(lines, 1) if line and not line.isspace()]
+    if _SEPARATOR_LINE.fullmatch(lines[0]):
+        lines[0] = ""
+    return [(number, line) for number, line in enumerate(lines, 1) if line and not _BLANK.fullmatch(line)]
 
 
 def whole(text: str) -> int | None:

@@ -109,6 +109,11 @@ def test_what_is_not_judged_is_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "1_data.fold-1: failed" in text
     find(write_test(tmp_path / "single", probabilities(), LABELS))
     assert "Only videos of the test split are judged" in capsys.readouterr().out
+    for number, section in enumerate([{"data.folds": 10**15}, {"data.folds": [5]}]):  # of anybody's record
+        find(write_run(tmp_path / f"odd{number}", probabilities(), LABELS, section))
+    text = capsys.readouterr().out
+    assert f"of {10**15} are not judged" in text
+    assert "Only videos of the test split are judged" in text
 
 
 def test_several_runs_on_a_video_are_averaged_and_unlabelled_ones_are_not_judged(

@@ -95,6 +95,12 @@ def test_mistakes_are_one_line(index: Path, trained: Path, call: Call, tmp_path:
     ):
         index_too = [] if "index=none" in given else [f"index={index}"]
         assert message in error_line(call("search", *index_too, *given, check=2))
+    file = features(index).splits["test"].paths[0]
+    sound = np.load(file)
+    np.save(file, np.full_like(sound, np.nan))
+    line = error_line(call("search", f"index={index}", "split=test", check=2))
+    assert line == f"{file}: holds numbers that are not finite"
+    np.save(file, sound)
     settings = index / "features.json"
     before = settings.read_text()
     try:

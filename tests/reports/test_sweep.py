@@ -68,6 +68,18 @@ def test_failed_and_missing_folds_are_counted(tmp_path: Path) -> None:
     assert "failed" in sweep_table(tmp_path)
 
 
+def test_records_of_anybody_are_rows_as_well(tmp_path: Path) -> None:
+    for fold in range(3):
+        run(tmp_path, fold, [f"data.folds={'9' * 5000}", f"data.fold={fold}"], 0.5)
+    for number, changed in enumerate([{"titles": []}, {"test": {"top1": 10**400}}, {"summary": {"a\x1b[31m": [1]}}]):
+        file = tmp_path / f"{number}_run" / "result.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    text = sweep_table(tmp_path)
+    assert text.isprintable() or {c for c in text if not c.isprintable()} == {"\n"}
+    assert text.splitlines()[2].split() == ["0", "unfinished"]
+    assert means(text)[1][0] == "2/3"
+
+
 @pytest.mark.parametrize("key", ["data.split", "trainer.seed", "data.split_seed"])
 def test_official_splits_and_seeds_are_repeats(tmp_path: Path, key: str) -> None:
     for number in (1, 2, 3):

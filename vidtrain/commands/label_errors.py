@@ -36,9 +36,11 @@ from vidtrain.tasks.classification.confident_learning import (
 from vidtrain.tasks.classification.intervals import share_interval
 from vidtrain.terminal import print_line, said_when_slow
 from vidtrain.types import FilePath
+from vidtrain.untrusted_data import has_types
 
 _SHEET: Final = "suspects.png"
 _SHOWN: Final = 10  # videos on the terminal
+_MOST_FOLDS: Final = 10_000  # that are looked for
 _FRAMES: Final = 8  # of a video on the sheet
 _SCORES: Final = {
     ScoreName.normalized_margin: "0 suspicious, 0.5 undecided between the label and another class, 1 sure of the label",
@@ -190,11 +192,12 @@ def _judged(runs: Sequence[ClassifiedRun]) -> Judged:
 
 def _coverage(runs: Sequence[TestedRun[Any]]) -> list[str]:
     """A line about videos of the dataset that no run was tested on, as far as the configurations say."""
-    folds = {(data.get("folds"), data.get("fold")) for run in runs if isinstance(data := run.config.get("data"), dict)}
-    totals = {total for total, _ in folds if type(total) is int}
+    sections = [data for run in runs if isinstance(data := run.config.get("data"), dict)]
+    folds = {(data["folds"], data["fold"]) for data in sections if has_types(data, folds=int, fold=int)}
+    totals = {total for total, _ in folds}
     if not totals:
         return ["Only videos of the test split are judged; runs with data.folds=5 data.fold=0,1,2,3,4 judge all."]
-    missing = sorted(set(range(max(totals))) - {fold for _, fold in folds if type(fold) is int})
+    missing = sorted(set(range(min(max(totals), _MOST_FOLDS))) - {fold for _, fold in folds})
     if len(totals) > 1 or not missing:
         return []
     named = f"fold{'s' if len(missing) > 1 else ''} {one_of(map(str, missing))} of {max(totals)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -177,7 +178,7 @@ def _averaged(runs: Sequence[tuple[dict[str, str], dict[str, Any]]]) -> list[tup
 def _finished(members: Sequence[tuple[dict[str, str], dict[str, Any]]], repeats: Sequence[str]) -> str:
     """'5/5': the runs that have a result, of those of the setting, or of its folds where some were not run."""
     folds = members[0][0].get("data.folds", "")
-    wanted = int(folds) if list(repeats) == ["data.fold"] and folds.isdecimal() else 0
+    wanted = int(folds) if list(repeats) == ["data.fold"] and re.fullmatch("[0-9]{1,9}", folds) else 0
     return f"{sum('val' in result for _, result in members)}/{max(wanted, len(members))}"
 
 
@@ -197,7 +198,8 @@ def _result(run: Path) -> dict[str, Any]:
             content: Any = read_json(file)
         except (OSError, ValueError) as error:
             content = error
-        if isinstance(content, dict) and isinstance(content.get("summary"), dict):
+        parts = (content.get("summary"), content.get("titles", {})) if isinstance(content, dict) else (None,)
+        if all(isinstance(part, dict) for part in parts):
             marked = {"test top-1": "pruned"} if content.get("pruned") is True else {}
             return {**content, "summary": {**marked, **content["summary"]}}
         log.warning("%s: cannot be read (%s)", file, content if isinstance(content, Exception) else "no results")

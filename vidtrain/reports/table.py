@@ -14,7 +14,7 @@ _SPECIAL = re.compile(r"([\\`*_\[\]|~#$]|:(?=//))")
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Aligned columns, numbers to the right, columns that are empty in every row dropped."""
-    text = [[printable(cell) for cell in row] for row in rows]
+    header, *text = [[printable(cell) for cell in row] for row in (header, *rows)]
     kept = [c for c in range(len(header)) if any(row[c] for row in text)]
     lines = [[header[c] for c in kept], *[[row[c] for c in kept] for row in text]]
     widths = [max(len(line[c]) for line in lines) for c in range(len(kept))]

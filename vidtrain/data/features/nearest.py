@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from vidtrain.data.features.files import open_features
 from vidtrain.data.manifest.manifest import FeatureInfo, Manifest
+from vidtrain.errors import VideoError
 
 Vectors = npt.NDArray[np.float32]
 _ROWS = 1024  # of cosines at a time
@@ -30,6 +31,8 @@ def video_vectors(manifest: Manifest, info: FeatureInfo) -> Vectors:
     found = np.zeros((len(manifest), info.length), np.float32)
     for row, path in enumerate(manifest.paths):
         found[row] = unit_mean(open_features(path, info.length, info.tokens))
+        if not np.isfinite(found[row]).all():
+            raise VideoError(path, "holds numbers that are not finite")
     return found
 
 

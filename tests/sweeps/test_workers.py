@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from tests.sweeps.test_scheduler import RESULT
+from vidtrain import child_python_path
 from vidtrain.commands.sweep import write_failure
 from vidtrain.commands.sweeps import workers
 from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun
@@ -55,7 +56,7 @@ SLEEPER = "import os, sys, time; print(os.environ.get('CUDA_VISIBLE_DEVICES')); 
 def test_each_slot_has_its_gpus_and_a_killed_process_is_to_be_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "command", lambda code: [sys.executable, "-c", SLEEPER])
+    monkeypatch.setattr(child_python_path, "command", lambda code: [sys.executable, "-c", SLEEPER])
     pool = ProcessWorkers([], 3, ["0,1", "2,3"])
     for number in range(3):
         pool.start(number, tmp_path / str(number), [])

@@ -51,7 +51,11 @@ def test_weights_that_are_nan_score_nothing(call: Call, broken: Path) -> None:
 
 @pytest.mark.usefixtures("first_is_nan")
 def test_one_video_among_many_is_named_and_the_others_are_scored(call: Call, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "mine.csv").write_text("mine")
+    (tmp_path / "out" / "not_scored.csv").symlink_to(tmp_path / "mine.csv")  # is replaced, not followed
     done = call("eval", f"checkpoint={trained / 'best.pt'}", "output=out", check=2)
+    assert (tmp_path / "mine.csv").read_text() == "mine"
     assert "7/8" in done.stdout
     assert "scored 7 of 8 (1 without a finite output)" in done.stdout
     with (tmp_path / "out" / "not_scored.csv").open(newline="") as file:

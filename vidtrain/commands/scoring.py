@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import sys
@@ -40,10 +39,10 @@ from vidtrain.reports.figures import FIGURES, write_image
 from vidtrain.reports.result_format import RESULT_FORMAT
 from vidtrain.reports.score_figures import write_test_figures
 from vidtrain.reports.table import counted
-from vidtrain.runs.atomic import prepare_folder, whole_file, write_json
+from vidtrain.runs.atomic import prepare_folder, whole_file, write_csv, write_json
 from vidtrain.runs.names import NOT_SCORED, PREDICTIONS, RESULT
 from vidtrain.tasks.task import Predictions, PredictionsWriter, Scores, Task, arrays_of
-from vidtrain.terminal import EXACT_NAMES, said_when_slow
+from vidtrain.terminal import said_when_slow
 from vidtrain.types import Batch, ListedVideos, ViewPart
 
 log = logging.getLogger("vidtrain")
@@ -201,7 +200,40 @@ class Scorer:
         predictions = scores.predictions
         predictions.names = [videos.name(row) for row in predictions.videos.tolist()]
         predictions.groups = self._groups(predictions.names)
-        result: dict[str, Any] = {
+        result = self._result(scores, data, split, evaluation)
+        not_scored = [(video.path, video.reason) for video in predictions.bad]
+        not_scored += [(path, self.not_finite) for path in result["not_finite"]]
+        if not len(predictions):
+            partial.remove()
+            first = f"; the first: {not_scored[0][0]}: {not_scored[0][1]}" if not_scored else ""
+            raise DataError(f"none of the {manifest.listed} videos of split {split} could be scored{first}")
+        if self.world.is_main:
+            if show is not None:
+                show(result)
+            prepare_folder(folder, "output")
+            with closing(task.file(folder / PREDICTIONS, videos)) as writer:
+                writer.add(predictions)
+            for name, array in arrays_of(scores).items():
+                with whole_file(folder / f"{name}.npy") as file:
+                    np.save(file, array.numpy())
+            missing = [(path, "not on disk") for path in manifest.missing]
+            write_csv(folder / NOT_SCORED, ["path", "reason"], missing + not_scored)
+            write_json(folder / RESULT, {key: _or_none(value) for key, value in result.items()})
+            if evaluation.figures:
+                write_test_figures(folder / FIGURES, result, task.titles, task.primary)
+                for name, draw in scores.figures().items() if data.untrimmed else ():
+                    write_image(folder / FIGURES / f"{name}.png", draw())
+        partial.remove()
+        return result
+
+    def _result(self, scores: Scores, data: VideoData, split: str, evaluation: EvalConfig) -> dict[str, Any]:
+        """What result.json holds of the scores of a split."""
+        manifest, predictions = data.split(split), scores.predictions
+        if data.features is not None:
+            protocol = data.features.protocol
+        else:
+            protocol = build.protocol(self.config.sampler, self.config.transform, evaluation)
+        return {
             "format": RESULT_FORMAT,
             "split": split,
             **scores.summary(),
@@ -210,43 +242,9 @@ class Scorer:
             "missing": len(manifest.missing),
             "unreadable": len(predictions.bad),
             "not_finite": [manifest.paths[row] for row in predictions.not_finite],
-            "protocol": (
-                data.features.protocol
-                if data.features is not None
-                else build.protocol(self.config.sampler, self.config.transform, evaluation)
-            ),
+            "protocol": protocol,
+            **scores.report(),
         }
-        result |= scores.report()
-        if not len(predictions):
-            partial.remove()
-            why = [(video.path, video.reason) for video in predictions.bad]
-            why += [(path, self.not_finite) for path in result["not_finite"]]
-            first = f"; the first: {why[0][0]}: {why[0][1]}" if why else ""
-            raise DataError(f"none of the {manifest.listed} videos of split {split} could be scored{first}")
-        if not self.world.is_main:
-            partial.remove()
-            return result
-        if show is not None:
-            show(result)
-        prepare_folder(folder, "output")
-        with closing(task.file(folder / PREDICTIONS, videos)) as writer:
-            writer.add(predictions)
-        for name, array in arrays_of(scores).items():
-            with whole_file(folder / f"{name}.npy") as file:
-                np.save(file, array.numpy())
-        with (folder / NOT_SCORED).open("w", newline="", encoding="utf-8", errors=EXACT_NAMES) as file:
-            rows = csv.writer(file)
-            rows.writerow(["path", "reason"])
-            rows.writerows([path, "not on disk"] for path in manifest.missing)
-            rows.writerows([bad.path, bad.reason] for bad in predictions.bad)
-            rows.writerows([path, self.not_finite] for path in result["not_finite"])
-        write_json(folder / RESULT, {key: _or_none(value) for key, value in result.items()})
-        if evaluation.figures:
-            write_test_figures(folder / FIGURES, result, task.titles, task.primary)
-            for name, draw in scores.figures().items() if data.untrimmed else ():
-                write_image(folder / FIGURES / f"{name}.png", draw())
-        partial.remove()
-        return result
 
 
 def _or_none(value: Any) -> Any:
@@ -273,7 +271,7 @@ def refuse_not_finite(result: dict[str, Any], folder: Path) -> None:
     if paths := result.get("not_finite"):  # a result of an earlier version has none
         raise DataError(
             f"the network's output is not finite for {len(paths)} of {result['scored'] + len(paths)} videos, "
-            f"the first: {paths[0]}; the numbers are those of the others, {folder / 'not_scored.csv'} names all"
+            f"the first: {paths[0]}; the numbers are those of the others, {folder / NOT_SCORED} names all"
         )
 
 

@@ -45,9 +45,11 @@ def checkpoint(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an export with int8, which had a link in it. Read it, do not change it."""
+    """The folder of an export with int8, which had a link in it, and files of one that was killed. Read it, do not
+    change it."""
     folder = tmp_path_factory.mktemp("exported") / "model"
-    folder.mkdir()
+    (folder / ".export").mkdir(parents=True)
+    (folder / ".export" / "model.onnx.data").write_bytes(b"killed")
     (folder / "run_onnx.py").symlink_to(folder.parent / "elsewhere")
     command("export", f"checkpoint={checkpoint}", f"output={folder}", "int8=true", "clips=5", "int8_clips=8")
     return folder

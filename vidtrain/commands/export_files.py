@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +37,7 @@ from vidtrain.terminal import printable, said_when_slow
 REPORT: Final = "export.json"
 SCRIPT, STREAM_SCRIPT = "run_onnx.py", "run_stream.py"
 _ONNX, _INT8 = "model.onnx", "model_int8.onnx"
+_UNPROVED: Final = ".export"
 _MB: Final = 1e6
 
 
@@ -126,9 +128,7 @@ class Exporting:
         with said_when_slow("tracing the network with torch.export"):
             program = trace(self._network, self._shapes)
         text = contract_text(self._subject.content, self._shapes, background=self._background)
-        # in a folder of their own until they have proved to be right; a file may come with another that holds weights
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".export") as unproved:
-            made = Path(unproved)
+        with self._unproved() as made:
             if {ExportFormat.onnx, ExportFormat.openvino} & {*wanted}:
                 with said_when_slow(f"writing {_ONNX}: a minute or more for large networks"):
                     write_onnx(program, made / _ONNX, text, self._network.inputs)
@@ -143,9 +143,9 @@ class Exporting:
                 file, opened = made / _INT8, open_onnx(made / _INT8, self._shapes, self._classes)
                 self._keep("int8", file, opened, self._compared("int8", opened, clips), tolerance=None)
                 self.report["files"]["int8"]["calibration_clips"] = len(ranges["rgb"])
-            for file in sorted(made.iterdir()):
-                if ExportFormat.onnx in wanted or not file.name.startswith(_ONNX):
-                    settle(file, self._folder / file.name)
+            if ExportFormat.onnx not in wanted:
+                for file in made.glob(f"{_ONNX}*"):
+                    file.unlink()
 
     def write_stream(self, *, compared: int) -> None:
         """Write model.onnx that takes the frames of a stream step by step, and goes on from a state.
@@ -167,16 +167,31 @@ class Exporting:
         state = network.described()
         text = contract_text(self._subject.content, self._shapes, background=self._background, state=state)
         self.networks["eager"] = original
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".export") as unproved:
-            file = Path(unproved) / _ONNX
+        with self._unproved() as made:
+            file = made / _ONNX
             with said_when_slow(f"writing {_ONNX}: a minute or more for large networks"):
                 write_onnx(trace_stream(network, self._one["rgb"]), file, text, self._network.inputs, state)
             opened = open_stream(file, self._shapes, self._classes, state)
             with said_when_slow(f"comparing its answers to {len(clips['rgb'])} clips with the network's"):
                 parity = compare_streams(original, opened, clips, multi_label=self._multi_label)
             self._keep("onnx", file, opened, parity)
-            for part in _with_weights(file):
-                settle(part, self._folder / part.name)
+
+    @contextmanager
+    def _unproved(self) -> Iterator[Path]:
+        """A folder for files until they have proved to be right, when they move to the output. That of a killed export
+        goes."""
+        made = self._folder / _UNPROVED
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir()
+        try:
+            yield made
+            files = sorted(made.iterdir())
+            for file in files:  # or a file that comes with another, of its weights, could stand beside that of before
+                (self._folder / file.name).unlink(missing_ok=True)
+            for file in files:
+                settle(file, self._folder / file.name)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
 
     def _introduce(self) -> None:
         print(f"{self.report['model']}: {self.report['protocol']}, {self._classes} classes", flush=True)

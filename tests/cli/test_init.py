@@ -224,6 +224,14 @@ def test_clips_fit_into_the_videos(frames: list[int], fps: list[float], expected
     assert ("sampler.fps" in found) != ("sampler.stride" in found)
 
 
+def test_rates_are_said_to_be_of_most_files() -> None:
+    """Between the 5 % and the 95 % ones, which a file of an odd rate does not widen."""
+    stats = stats_of([60] * 100, [10.0] * 50 + [30.0] * 49 + [240.0])
+    choices = choose(stats, TrainingVideos(100, [50, 50], multi_label=False, lonely=[]), LAPTOP)
+    why = next(choice.why for choice in choices if choice.key == "sampler.fps")
+    assert why.startswith("90 % of the files have 10 to 30 frames per second: ")
+
+
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [

@@ -353,6 +353,14 @@ def test_what_is_more_is_drawn_higher() -> None:
     assert ups == [192.0, 10.0, 101.0]
 
 
+def test_labels_of_an_axis_stand_beside_its_title() -> None:
+    """Which ends 16 from the left; a digit is about 6 wide."""
+    html = line_chart({"": [(1.0, 0.00125), (2.0, 0.00125)]}, title="learning rate", x_title="x")
+    labels = re.findall(r'x="([\d.]+)" y="[\d.]+" text-anchor="end">([^<]+)<', str(html))
+    assert "0.00125" in [text for _, text in labels]
+    assert min(float(x) - 6 * len(text) for x, text in labels) >= 16
+
+
 def test_a_line_of_one_value_is_drawn_in_the_middle() -> None:
     html = line_chart({"a": [(1.0, 5.0), (2.0, 5.0)]}, title="t", x_title="x")
     assert {circle["cy"] for circle in Parsed(html).all("circle")} == {"101.0"}

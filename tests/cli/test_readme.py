@@ -65,6 +65,7 @@ def test_the_own_model_and_the_own_data_set(
     small = ["sampler.num_frames=4", "transform.size=32", "transform.resize=32", "trainer.num_workers=0"]
     done = call(*train, *small, "trainer.epochs=1", "model.width=8", "eval.clips=1", *NUMBERS_ONLY)
     assert "data mine: 2 classes; videos: train 8, test 4" in done.stderr
+    assert "no validation split: the last epoch is kept\n" in done.stderr  # the function has no val_fraction
     assert "4/4" in done.stdout
     (best,) = tmp_path.glob("runs/mine/mine/*/best.pt")
     predict = [arg.replace("runs/mine/mine/.../best.pt", str(best)) for arg in predict]

@@ -210,13 +210,14 @@ def test_a_profile_is_written_once(tmp_path: Path) -> None:
 def test_the_examples_of_the_documentation_run(
     tiny: list[str], call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """docs/training.md's own hook and own logger, the latter with a stand-in for the server's library."""
+    """docs/training.md's own hook, own loss and own logger, the latter with a stand-in for the server's library."""
     text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
     blocks = re.findall(r"^    # (\S+)\n((?:    .*\n|\n)+?)(?=    # |    PYTHONPATH|\S)", text, re.MULTILINE)
     files: dict[str, str] = {}
     for name, body in blocks:
         files[name] = files.get(name, "") + textwrap.dedent(body)
-    assert set(files) == {"mycode.py", "my_conf/logger/aim.yaml", "my_conf/hook/weight_norm.yaml"}
+    confs = {f"my_conf/{name}.yaml" for name in ("logger/aim", "hook/weight_norm", "task/poly")}
+    assert set(files) == {"mycode.py", *confs}
     monkeypatch.delitem(sys.modules, "mycode", raising=False)  # of another page
     files["aim.py"] = """
 logged = []
@@ -231,11 +232,13 @@ class Run:
         (tmp_path / name).write_text(body)
     monkeypatch.syspath_prepend(tmp_path)
     own = ["--config-dir", "my_conf", "logger=[jsonl,aim]", "hook=weight_norm", "hook.weight_norm.every=2"]
+    own += ["task=poly", "task.epsilon=9"]
     call("train", *tiny, *own, "trainer.epochs=1", "trainer.max_batches=2", "trainer.test=false", "run_dir=run")
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
     norms = [(r["update"], r["weight_norm"]) for r in records if "weight_norm" in r]
     assert [update for update, _ in norms] == [2]
     assert norms[0][1] > 1
+    assert next(r["loss"] for r in records if r["kind"] == "train_epoch") > 9  # of 8 classes; without it about 2
     logged = sys.modules["aim"].logged
     assert (logged[:2], logged[-1]) == (["videos", ("config", 1)], "closed")
     assert (2, {"train/weight_norm": norms[0][1]}) in logged

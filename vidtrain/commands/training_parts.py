@@ -298,7 +298,8 @@ def _log_setup(call: Invocation[TrainConfig], data: VideoData, model: nn.Module,
             ", ..." * (len(lacking) > 3),
         )
     if "val" not in data.splits:
-        log.info("no validation split: the last epoch is kept; data.val_fraction=0.1 would hold out a part")
+        hint = "; data.val_fraction=0.1 would hold out a part" if "val_fraction" in call.options.data else ""
+        log.info("no validation split: the last epoch is kept%s", hint)
     devices, each = f"{scorer.world.size} x " if scorer.world.size > 1 else "", " each" if scorer.world.size > 1 else ""
     workers = scorer.workers_for(data.features)
     decoding = f"{workers} decoding process{'es' * (workers != 1)}" if workers else "decoding in the main process"

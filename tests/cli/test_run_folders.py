@@ -165,6 +165,7 @@ def test_the_folder_of_a_run_is_its_checkpoint_to_every_command(
     if command == "search":
         more |= {"query": "clip.mp4", "index": "index"}
         Path("clip.mp4").touch()
+        Path("index").mkdir()
         made = FeatureInfo(4, {"dtype": "float16"})
         monkeypatch.setattr(search, "features", lambda _: VideoData(("a",), {}, features=made))
     for name in ("2026-11-30_19-00-00", "2026-11-30_19-00-01"):

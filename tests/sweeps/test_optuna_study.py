@@ -15,7 +15,7 @@ from vidtrain.commands.sweeps import output_files as sweep_files
 from vidtrain.commands.sweeps.objectives import best_of, chosen_objectives, validations, values_of
 from vidtrain.commands.sweeps.optuna_study import STUDY, Study, check_search
 from vidtrain.commands.sweeps.output_files import write_files
-from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun
+from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun, state_of
 from vidtrain.commands.sweeps.run_sources import OptunaSource
 from vidtrain.commands.sweeps.search_space import Space, read_space
 from vidtrain.engine.hooks import PRUNE, VALIDATIONS
@@ -236,6 +236,24 @@ def test_a_search_for_what_no_run_has_ends_with_the_first_one(tmp_path: Path) ->
     source_in(tmp_path, SweepConfig(), objectives=[("top1", "maximize")])
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"primary": []},
+        {"best_epoch": []},
+        {"titles": None},
+        {"test": {"intervals": {}}},
+        {"test": {"intervals": {"level": 10**400, "resamples": 1, "over": "", "count": 1, "values": {}}}},
+    ],
+)
+def test_what_no_run_has_written_is_no_result(tmp_path: Path, more: dict[str, object]) -> None:
+    finished(tmp_path / "0_run", 0.5, 1, **more)
+    assert state_of(tmp_path / "0_run") is RunState.new
+    (tmp_path / "0_run" / VALIDATIONS).write_text('{"epoch": -1, "primary": 0.5}\n')
+    source = source_in(tmp_path, SweepConfig())
+    source.watch(SweepRun(0, "0_run", {}))
+
+
 def test_a_run_that_has_diverged_does_not_end_a_search(tmp_path: Path) -> None:
     source = source_in(tmp_path, SweepConfig())
     finished(tmp_path / "0_run", math.nan, 1)
@@ -286,7 +304,8 @@ def test_the_best_run_says_how_sure_it_is_and_which_are_as_good(
     assert "over 40 videos (DIR/0_run)\n" in files("lr", 0.9, 0.2)
     text = files("lr", 1.0, 1.0, 0.9)  # the ends of Wilson's are off 1 by rounding
     assert "val top1 1, 95 % interval 0.91-1.00 over 40 videos (DIR/0_run); run 1 (1) lies within that" in text
-    test = {"top1": 0.4, "intervals": {"values": {"top1": [0.3, 0.5]}, "count": 8, "over": "groups"}}
+    intervals = {"level": 0.95, "resamples": 9, "values": {"top1": [0.3, 0.5]}, "count": 8, "over": "groups"}
+    test = {"top1": 0.4, "intervals": intervals}
     text = files("lr", 0.5, 0.6, name="test.top1", test=test)
     assert "test.top1 0.4, 95 % interval 0.30-0.50 over 8 groups (DIR/0_run); run 1 (0.4) lies within that" in text
     assert "gmac 1 (DIR/0_run)\n" in files("lr", 0.5, 0.6, name="gmac")

@@ -6,14 +6,16 @@ import heapq
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from vidtrain.commands.sweep import FAILURE, RECORD
 from vidtrain.commands.sweeps import scheduler as scheduling
-from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun, read_record, state_of
+from vidtrain.commands.sweeps.record import RunState, SweepRecord, SweepRun, read_record, refuse_other_sweep, state_of
 from vidtrain.commands.sweeps.scheduler import Scheduler
+from vidtrain.commands.sweeps.search_space import read_space
 from vidtrain.commands.sweeps.workers import Ended
 from vidtrain.errors import ConfigError
 from vidtrain.runs.sole_writer import sole_writer
@@ -207,6 +209,26 @@ def test_a_record_that_is_none_is_refused_with_its_name(tmp_path: Path, change: 
     (tmp_path / RECORD).write_text(json.dumps({**content, **change}))
     with pytest.raises(Exception, match=r"sweep\.json: is not the record of a sweep"):
         read_record(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "varied", "refused"),
+    [
+        ("optuna", {"x": "2", "y": "0.5"}, False),
+        ("optuna", {"x": "3", "y": "0.5"}, True),
+        ("optuna", {"x": "1", "y": "b"}, True),
+        ("optuna", {"x": "1", "y": "nan"}, True),
+        ("optuna", {"x": "1"}, True),
+        ("grid", {"x": "3", "y": "9"}, False),  # of a grid the values may be others
+        ("grid", {"x": "1", "y": "0", "z": "1"}, True),
+    ],
+)
+def test_runs_of_a_record_are_of_its_sweep(tmp_path: Path, kind: str, varied: dict[str, str], refused: bool) -> None:
+    space = read_space(["x=1,2", "y=interval(0.0,1.0)"], {})
+    texts = {axis.key: axis.text for axis in space.axes}
+    record = SweepRecord(tmp_path, kind, {}, texts, [("primary", "maximize")], [SweepRun(0, "0_run", varied)])
+    with pytest.raises(ConfigError, match="run 0 has values that are not varied over") if refused else nullcontext():
+        refuse_other_sweep(record, kind, space)
 
 
 @pytest.mark.parametrize("folder", ["0_run", "a/b", "..", ""])

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from vidtrain.untrusted_data import are_texts, check_plain
+from vidtrain.untrusted_data import are_texts, check_plain, is_number
 
 RESULT_FORMAT: Final = 2
 """Of result.json; 1 had no number for it."""
@@ -52,7 +52,7 @@ def check_segments_result(content: dict[str, Any]) -> None:
         for overlap, value in content[part].items():
             if not _or_none(_share)(value) or not _share(_as_number(overlap)):
                 raise ValueError(f"{part}: {overlap[:20]}: {str(value)[:20]}, expected overlap and precision in [0, 1]")
-    _rows(content.get("worst"), "worst", video=_name, frame_accuracy=_share, seconds=_number)
+    _rows(content.get("worst"), "worst", video=_name, frame_accuracy=_share, seconds=is_number)
     for number, video in enumerate(content["worst"]):
         for part, length in (("truth", 3), ("found", 4)):
             segments = video.get(part)
@@ -62,9 +62,18 @@ def check_segments_result(content: dict[str, Any]) -> None:
                 raise ValueError(f"worst[{number}].{part}: expected [start, end, class] with numbers below {len(rows)}")
 
 
+def check_run(content: dict[str, Any]) -> None:
+    """As `check_result`, of what sweeps and their tables read of a training's result.json."""
+    _fields(content, "", primary=_text, checkpoint=_text, summary=_texts, val=_scores, test=_scores)
+    checks: dict[str, Check] = {"titles": _texts, "best_epoch": _or_none(_count)}
+    _fields(content, "", **{key: check for key, check in checks.items() if key in content})
+    if (intervals := (content["test"] or {}).get("intervals")) is not None:
+        _intervals(intervals, "test.intervals")
+
+
 def _is_segment(value: Any, length: int, classes: int) -> bool:
     """[start, end, row of segment_classes], of those found [..., score]."""
-    if type(value) is not list or len(value) != length or not all(map(_number, value)):
+    if type(value) is not list or len(value) != length or not all(map(is_number, value)):
         return False
     start, end, label, *score = value
     return 0 <= start <= end and type(label) is int and 0 <= label < classes and all(map(_share, score))
@@ -82,16 +91,12 @@ def _check_common(content: dict[str, Any]) -> None:
     _fields(content, "", split=_text, protocol=_text, not_finite=are_texts)
     _fields(content, "", scored=_count, listed=_count, missing=_count, unreadable=_count)
     for key, value in content.items():
-        if type(value) in (int, float) and not _number(value):
+        if type(value) in (int, float) and not is_number(value):
             raise ValueError(f"{key}: not a finite number")
 
 
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
 def _share(value: Any) -> bool:
-    return _number(value) and 0 <= value <= 1
+    return is_number(value) and 0 <= value <= 1
 
 
 def _count(value: Any) -> bool:
@@ -100,6 +105,14 @@ def _count(value: Any) -> bool:
 
 def _text(value: Any) -> bool:
     return type(value) is str
+
+
+def _texts(value: Any) -> bool:
+    return type(value) is dict and are_texts([*value.values()])
+
+
+def _scores(value: Any) -> bool:
+    return value is None or type(value) is dict
 
 
 def _name(value: Any) -> bool:
@@ -115,7 +128,7 @@ def _or_none(check: Check) -> Check:
 
 
 def _range(value: Any) -> bool:
-    return type(value) is list and len(value) == 2 and all(map(_number, value)) and value[0] <= value[1]
+    return type(value) is list and len(value) == 2 and all(map(is_number, value)) and value[0] <= value[1]
 
 
 def _fields(content: Any, where: str, **checks: Check) -> None:
@@ -151,7 +164,7 @@ def _views(content: Any, where: str) -> None:
 
 
 def _calibration(content: Any, where: str) -> None:
-    number = _or_none(_number)
+    number = _or_none(is_number)
     _fields(content, where, temperature=number, ece=number, ece_uncalibrated=number)
     shares = {"confidence": _or_none(_share), "accuracy": _or_none(_share)}
     _rows(content.get("bins"), f"{where}.bins", low=_share, high=_share, count=_count, **shares)
@@ -163,7 +176,7 @@ def _rejection(content: Any, where: str) -> None:
 
 
 def _conformal(content: Any, where: str) -> None:
-    _fields(content, where, wanted_coverage=_share, threshold=_share, coverage=_or_none(_share), mean_size=_number)
+    _fields(content, where, wanted_coverage=_share, threshold=_share, coverage=_or_none(_share), mean_size=is_number)
 
 
 _PARTS: Final[Mapping[str, Callable[[Any, str], None]]] = {

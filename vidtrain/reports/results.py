@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.errors import DataError
-from vidtrain.reports.result_format import RESULT_FORMAT, check_result
+from vidtrain.reports.result_format import RESULT_FORMAT, check_result, check_run
 from vidtrain.reports.table import counted, table
 from vidtrain.runs.names import PREDICTIONS, PROBABILITIES, RESULT
 from vidtrain.terminal import EXACT_NAMES, rate_text
@@ -48,12 +48,11 @@ def primary(result: dict[str, Any]) -> float | None:
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What the finished run in `folder` has written; None when it has not finished, or the file is damaged."""
     try:
-        result = read_json(folder / RESULT)
+        result: dict[str, Any] = read_json(folder / RESULT)
+        check_run(result)
     except (OSError, ValueError):
         return None
-    whole = isinstance(result, dict) and {"summary", "test", "val", "primary", "checkpoint"} <= result.keys()
-    right = whole and isinstance(result["summary"], dict) and isinstance(result["test"], dict | None)
-    return result if right else None
+    return result
 
 
 def scored_line(test: dict[str, Any]) -> str:

@@ -142,7 +142,7 @@ def _validated(folder: Path) -> dict[int, dict[str, Any]]:
             values: Any = parse_json(line)
         except ValueError:
             continue
-        if isinstance(values, dict) and type(values.get("epoch")) is int:
+        if isinstance(values, dict) and type(values.get("epoch")) is int and values["epoch"] >= 0:
             found[values.pop("epoch")] = values
     return found
 

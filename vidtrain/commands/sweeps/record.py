@@ -25,6 +25,7 @@ from vidtrain.runs.sole_writer import LOCK, is_held
 from vidtrain.untrusted_data import read_json
 
 _FORMAT: Final = 1
+_ELSEWHERE: Final = "take another hydra.sweep.dir"
 _FILES: Final = (RECORD, "sweep.csv", "sweep.md", "sweep.png", "table.txt", "study.db", "multirun.yaml", LOCK)
 """What is written beside the folders of the runs."""
 
@@ -133,7 +134,7 @@ def read_record(folder: Path) -> SweepRecord | None:
     try:
         return _record(folder, read_json(file))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{file}: is not the record of a sweep ({error}); take another hydra.sweep.dir") from None
+        raise ConfigError(f"{file}: is not the record of a sweep ({error}); {_ELSEWHERE}") from None
 
 
 def _record(folder: Path, content: Any) -> SweepRecord:
@@ -168,6 +169,7 @@ def refuse_other_sweep(record: SweepRecord, sweeper: str, space: Space) -> None:
 
     Raises:
         CheckpointError: it was another one.
+        ConfigError: a run in it is none of this sweep.
     """
     mine, stored = compared_options(space), record.fixed
     keys = [key for key in dict.fromkeys([*stored, *mine]) if stored.get(key) != mine.get(key)]
@@ -183,6 +185,12 @@ def refuse_other_sweep(record: SweepRecord, sweeper: str, space: Space) -> None:
         raise CheckpointError(
             f"{record.folder} is another sweep: {one_of(said, 10)}; give the same command, or another folder"
         )
+    for run in record.runs:
+        known = run.varied.keys() == axes.keys()
+        if not known or (sweeper != "grid" and not all(axis.takes(run.varied[axis.key]) for axis in space.axes)):
+            raise ConfigError(
+                f"{record.folder / RECORD}: run {run.number} has values that are not varied over; {_ELSEWHERE}"
+            )
 
 
 def state_of(folder: Path) -> RunState:

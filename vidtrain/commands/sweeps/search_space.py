@@ -47,6 +47,15 @@ class Axis:
         """Whether it is a range of numbers, in which one value is near another."""
         return self.high > self.low
 
+    def takes(self, text: str) -> bool:
+        """Whether it is one of the values, as an override has it."""
+        if self.values is not None:
+            return text in self.values
+        try:
+            return self.low <= (int if self.integer else float)(text) <= self.high
+        except ValueError:
+            return False
+
     @property
     def ends(self) -> tuple[str, str]:
         """Two values, as different as they can be, as overrides have them."""

@@ -580,6 +580,9 @@ def test_json_lists(root: Path) -> None:
     (root / "list.json").write_text(json.dumps([*content, {"filename": "clips/a.mp4", "label": {"action": "x"}}]))
     with pytest.raises(DataError, match=r'list.json: entry 4: got \'{"filename": "clips/a.mp4", .*and label'):
         lists(root, train="list.json")
+    (root / "list.json").write_text(json.dumps([{"video_dir": "clips", "label": 1, "positive_clip_inds": None}]))
+    with pytest.raises(DataError, match=r'list.json: entry 1: got \'{"video_dir": "clips", .*and label'):
+        lists(root, train="list.json")
 
 
 MMACTION = Path("annotations") / "mmaction2_tests" / "annotations"

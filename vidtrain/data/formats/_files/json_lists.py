@@ -59,8 +59,9 @@ def _names(entry: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(entry.get(key), str):
             yield entry[key]
             return
-    if isinstance(entry.get("video_dir"), str):
-        for clip in entry.get("positive_clip_inds", ()):
+    clips = entry.get("positive_clip_inds")
+    if isinstance(entry.get("video_dir"), str) and isinstance(clips, list):
+        for clip in clips:
             yield f"{entry['video_dir']}/part_{clip}.mp4"
 
 

@@ -13,7 +13,8 @@ Which frames count as broken: those that do not come out of the decoder, those t
 that follow such a one before the next keyframe and may refer to it (see `decoding`). Reading one raises VideoError.
 
 Non-square pixels stay as they are stored: nothing is stretched. Display matrices (rotated and mirrored phone
-videos) are applied; an orientation note inside an H.264 stream itself is not.
+videos) are applied; an orientation note inside an H.264 stream itself is not, nor is a crop that the container asks for
+(`clap`, PixelCrop), which no library applies and FFmpeg's command does from 7.1 on.
 """
 
 from __future__ import annotations

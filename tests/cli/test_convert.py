@@ -196,6 +196,19 @@ def test_tsm_on_mobilenet_of_mmaction2(tmp_path: Path) -> None:
     assert (keys["/model"], keys["model.pretrained"]) == ("tsm_mobilenet_v2", "imagenet")
 
 
+def test_videos_of_a_test_below_another_folder_are_named(tmp_path: Path) -> None:
+    of = "dict(dataset=dict(ann_file='{0}.txt', data_prefix=dict(video='/data/{0}')))"
+    (tmp_path / "a.py").write_text(
+        f"{TSM.split('train_dataloader')[0].replace('base.py', 'b.py')}train_dataloader = {of.format('train')}\n"
+        f"test_dataloader = {of.format('val')}\n"
+    )
+    (tmp_path / "b.py").write_text(BASE)
+    keys, left = said(tmp_path / "a.py")
+    assert (keys["data.root"], keys["data.test"]) == ("/data/train", "val.txt")
+    said_so = "test_dataloader.dataset.data_prefix=/data/val: there is one data.root, from which data.test has to name"
+    assert [line for line in left if line.startswith(said_so)]
+
+
 def test_what_is_assigned_to_a_part_counts_and_other_statements_are_named(tmp_path: Path) -> None:
     """As MMAction2's own tutorials change a configuration: at its end."""
     lines = [

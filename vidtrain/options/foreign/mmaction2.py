@@ -6,7 +6,7 @@ Source of the names and of what they do: open-mmlab/mmaction2, configs/recogniti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from vidtrain.errors import ConfigError
@@ -69,15 +69,21 @@ def _data(given: Foreign) -> Iterator[ForeignChoice]:
     if not isinstance(file, str):
         return
     yield ForeignChoice("/data", "list", "train_dataloader.dataset")
-    prefix = train.get("data_prefix")
-    root = next((path for path in prefix.values() if isinstance(path, str)), None) if isinstance(prefix, dict) else None
-    if root:
+    if root := _root(train):
         yield ForeignChoice("data.root", root, "train_dataloader.dataset.data_prefix")
     yield ForeignChoice("data.train", file, "train_dataloader.dataset.ann_file")
     test = given.get("test_dataloader.dataset") or given.get("val_dataloader.dataset")
     if isinstance(test, dict) and isinstance(test.get("ann_file"), str):
-        other = "" if test.get("data_prefix") == prefix else f"; its videos are below {test.get('data_prefix')}"
-        yield ForeignChoice("data.test", test["ann_file"], f"test_dataloader.dataset.ann_file{other}")
+        if (other := _root(test)) != root:
+            key = "test_dataloader.dataset.data_prefix"
+            given.refused[key] = f"{other}: there is one data.root, from which data.test has to name its videos, too"
+        yield ForeignChoice("data.test", test["ann_file"], "test_dataloader.dataset.ann_file")
+
+
+def _root(dataset: Mapping[str, Any]) -> str | None:
+    """The folder that the paths of a dataset's list start from."""
+    prefix = dataset.get("data_prefix")
+    return next((path for path in prefix.values() if isinstance(path, str)), None) if isinstance(prefix, dict) else None
 
 
 def _model(given: Foreign) -> Iterator[ForeignChoice]:

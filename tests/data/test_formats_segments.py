@@ -42,6 +42,7 @@ TWO = [("a.mp4", 1.5, 4.25, "walk"), ("a.mp4", 3.0, 5.0, "run"), ("b.mkv", 0.0, 
 TABLES = {
     "plain.csv": "video,start,end,label\na.mp4,1.5,4.25,walk\na.mp4,3,5,run\nb.mkv,0,62.5,walk\n",
     "semicolons.csv": "File Name;Start (s);End (s);Class\na;1,5;4,25;walk\na;3;5;run\nb;0;62,5;walk\n",
+    "excel.csv": "sep=;\nvideo;start;end;label\na;1,5;4,25;walk\n;;;\na;3;5;run\nb;0;62,5;walk\n;;;\n",
     "clocks.tsv": "clip\tstart_time\tend_time\taction\na\t00:00:01.5\t0:04.25\twalk\na\t0:03\t0:05\trun\n"
     "b\t0:00:00\t00:01:02.500\twalk\n",
     "durations.csv": "path,onset,duration,event\na.mp4,1.5,2.75,walk\na.mp4,3,2,run\nb.mkv,0,62.5,walk\n",
@@ -302,6 +303,17 @@ def test_splits_are_the_files_or_cut_by_video(tmp_path: Path) -> None:
     assert len(data.splits["test"]) == 9
     one = segments(tmp_path / ROOT, train=str(tmp_path / "x.csv"), test=str(tmp_path / "y.csv"), val_fraction=0)
     assert {split: len(m) for split, m in one.splits.items()} == {"train": 24, "test": 24}
+
+
+def test_the_segments_of_one_video_are_no_group_of_videos(tmp_path: Path) -> None:
+    names = [f"{label}/video{n}.mp4" for label in ("walk", "run") for n in range(12)]
+    for name in names:
+        (tmp_path / ROOT / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ROOT / name).touch()
+    text = "".join(f"{name},{k},{k + 1},{name.split('/')[0]}\n" for name in names for k in range(9))
+    (tmp_path / "x.csv").write_text(f"video,start,end,label\n{text}")
+    data = read(tmp_path, annotations=str(tmp_path / "x.csv"), test_fraction=0.3)
+    assert "look grouped" not in " ".join(data.notes)
 
 
 def test_labels_in_two_unicode_forms_are_one_class(tmp_path: Path) -> None:

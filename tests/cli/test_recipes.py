@@ -118,7 +118,7 @@ SMALLER = [
     ("timm_frames", ["model.backbone=tiny"]),
     ("two_stream_tiny", ["flow=dis"]),
     ("probe", ["probe.shots=[1,2]", "probe.seeds=2"]),
-    ("slow_fusion r3d_18 mc3_18 r2plus1d_18 feature_rnn tsm_mobilenet_v2", []),
+    ("slow_fusion r3d_18 mc3_18 r2plus1d_18 segment_head feature_rnn tsm_mobilenet_v2", []),
 ]
 SMALL = {model: options for models, options in SMALLER for model in models.split()}
 STEP = [
@@ -127,6 +127,10 @@ STEP = [
     *["sampler.short=loop", "eval.figures=false", "report=false", "logger=jsonl", "data.max_bad_fraction=0"],
     *["eval.batch_size=16", "schedule.warmup_epochs=0"],
 ]
+
+
+LONG = ["data=motion_long", "data.root=long", "data.train_videos=2", "data.val_videos=1", "data.test_videos=1"]
+LONG += ["data.seconds=10", "data.size=32"]
 
 
 @pytest.fixture(scope="module")
@@ -155,19 +159,12 @@ def run_small(name: str, call: Call, clips: Path, tmp_path: Path) -> None:
     choices, keys = resolved(name)
     model = choices.get("model", "slow_fusion")
     chosen = [f"model.{key}=null" for key in STARTS if f"model.{key}" in keys]
+    segments = choices.get("task") == "segments"
+    where = LONG if segments else ["data=folder", f"data.root={clips}"]
     if choices.get("data") == "features":
-        call(
-            "extract",
-            "model=early_fusion",
-            "model.weights=null",
-            *STEP[:4],
-            "data=folder",
-            f"data.root={clips}",
-            "output=f",
-        )
+        spread = ["untrimmed=true", "hop=8"] if segments else []
+        call("extract", "model=early_fusion", "model.weights=null", *STEP[:4], *where, *spread, "output=f")
         where = ["data=features", "data.root=f"]
-    else:
-        where = ["data=folder", f"data.root={clips}"]
     where += ["data.group_by='subject\\d+'"] if "data.group_by" in keys else []
     done = call("train", f"experiment={name}", *chosen, *STEP, *SMALL[model], *where, "run_dir=run")
     assert "scored" in done.stdout

@@ -100,9 +100,14 @@ class RayExecutor:
             try:
                 with _inside(empty):
                     ray.init(**own, logging_level=logging.ERROR, configure_logging=False)
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except Exception as error:  # the bare class, too: of a machine so busy that nothing starts in time
                 said = " ".join(str(error).split())
-                raise VidtrainError(f"jobs.address={self.address}: Ray cannot be reached: {said}") from None
+                where = (
+                    "jobs=ray: Ray does not start"
+                    if self.address is None
+                    else (f"jobs.address={self.address}: Ray cannot be reached")
+                )
+                raise VidtrainError(f"{where}: {said}") from None
             try:
                 yield ray
             finally:

@@ -17,7 +17,7 @@ from vidtrain import terminal
 from vidtrain.engine.devices.distributed import World
 from vidtrain.engine.progress import Progress
 from vidtrain.export.onnx_file import quiet
-from vidtrain.terminal import rate_text, said_when_slow
+from vidtrain.terminal import rate_text, said_between, said_when_slow
 from vidtrain.types import Batch
 
 
@@ -79,6 +79,24 @@ def test_a_step_that_takes_long_says_what_it_is_doing_once(
     finally:
         logging.getLogger("vidtrain").setLevel(logging.NOTSET)
     assert len(caplog.messages) == 1
+
+
+def test_between_items_that_take_long_it_is_said_how_many_there_are(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(terminal, "SILENCE", 0.001)
+    done: list[int] = []
+
+    def slow() -> Iterator[int]:
+        for count in (1, 2):
+            wait_for(lambda count=count: len(caplog.messages) == count)  # type: ignore[misc]
+            yield count
+
+    for item in said_between(slow(), lambda: f"{len(done)} of 2 videos done"):
+        done.append(item)
+    assert caplog.messages[:2] == ["0 of 2 videos done", "1 of 2 videos done"]
+    assert done == [1, 2]
 
 
 def test_a_training_without_a_terminal_says_where_it_is(

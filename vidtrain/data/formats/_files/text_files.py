@@ -20,7 +20,7 @@ from vidtrain.untrusted_data import check_regular
 _Options = ParamSpec("_Options")
 _Result = TypeVar("_Result")
 
-_BLANK = re.compile(r'[\s,;"]+')
+_FILLING = " \t\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u2002\u2003\u2009\u3000" + ',;"'  # all there is in an empty row
 _SEPARATOR_LINE = re.compile(r'"?sep=[,;\t]"?[,;\s]*')
 _DIGITS = 18  # of the longest number that a list has; Python itself raises ValueError for thousands of them
 _NUMBERED = re.compile(rf"(\d{{1,{_DIGITS}}})\s+(\S.*)")
@@ -104,7 +104,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     lines = read_text(path).split("\n")
     if _SEPARATOR_LINE.fullmatch(lines[0]):
         lines[0] = ""
-    return [(number, line) for number, line in enumerate(lines, 1) if line and not _BLANK.fullmatch(line)]
+    return [(number, line) for number, line in enumerate(lines, 1) if line.strip(_FILLING)]
 
 
 def whole(text: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,11 @@ def test_timestamps() -> None:
     none = StreamClock()
     none.rate = 10.0
     assert shown(none, [None, None, None]) == [0, 0.1, 0.2]
+    from_the_start = StreamClock()
+    from_the_start.rate = 10.0
+    assert shown(from_the_start, [0.0, 0.0, 0.0, 0.0, 0.0]) == [0, 0, 0, 0.1, 0.2]
+    burst = [0.003 * number for number in range(6)]
+    assert shown(StreamClock(), burst) == pytest.approx(burst)
 
 
 def test_the_clock_on_the_wall() -> None:

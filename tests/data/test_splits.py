@@ -142,6 +142,7 @@ def test_rows_of_one_video_are_not_parted() -> None:
 def test_group_names() -> None:
     paths = ["a/p1_x.mp4", "b/p1_y.mp4", "b/p22_x.mp4"]
     assert group_names(paths, r"p(\d+)_") == ["1", "1", "22"]
+    assert group_names(paths, r"p(\d)(\d?)") == ["1", "1", "2"]  # the first of several brackets
     assert group_names(paths, r"p\d+") == ["p1", "p1", "p22"]
 
 

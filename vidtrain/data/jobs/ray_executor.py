@@ -102,11 +102,9 @@ class RayExecutor:
                     ray.init(**own, logging_level=logging.ERROR, configure_logging=False)
             except Exception as error:  # the bare class, too: of a machine so busy that nothing starts in time
                 said = " ".join(str(error).split())
-                where = (
-                    "jobs=ray: Ray does not start"
-                    if self.address is None
-                    else (f"jobs.address={self.address}: Ray cannot be reached")
-                )
+                where = "jobs=ray: Ray does not start"
+                if self.address is not None:
+                    where = f"jobs.address={self.address}: Ray cannot be reached"
                 raise VidtrainError(f"{where}: {said}") from None
             try:
                 yield ray

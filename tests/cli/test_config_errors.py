@@ -48,6 +48,10 @@ MISTAKES = {
     "added model option": (["inspect", "model=c3d", "+model.dorpout=0.1"], r"no key 'model.dorpout'.*takes: "),
     "option of another type": (["data", "info", "data.seed=x"], r"data.seed='x': expected int, got str"),
     "number for a choice": (["inspect", "num_classes=2", "model=3"], r"model=3: no such model; allowed: "),
+    "list for a choice": (
+        ["eval", "checkpoint=no.pt", "data=[]"],
+        r"data=\[\]: expected one data, got a list; allowed",
+    ),
     "data action": (
         ["data", "mkae"],
         r"vidtrain data mkae: no such action \(did you mean make\?\); allowed: info, make",

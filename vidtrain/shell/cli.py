@@ -17,6 +17,7 @@ from vidtrain.engine.devices.environment import RESTARTS
 from vidtrain.errors import EXIT_INTERRUPTED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
 from vidtrain.models.settings import START_KEYS
 from vidtrain.options.commands import COMMANDS, FROM_CHECKPOINT, check_action
+from vidtrain.options.option_texts import choices_of, conf_dir
 from vidtrain.options.path_options import expand_home, expand_homes, name_positional, quote_paths
 from vidtrain.terminal import accept_any_text, on_terminal, printable, said_when_slow
 
@@ -37,6 +38,8 @@ _THE_DISK = (
 _OF_EVERY_MODEL = tuple(f"model.{key}" for key in START_KEYS)
 _OF_ANY_KEYS = {"predict": "live.options", "train": "sweep.space"}
 """Command -> its section that no schema lists the keys of."""
+_OF_SEVERAL = ("logger", "hook", "experiment", "debug")
+"""Groups of which several can be chosen: logger=[jsonl,tensorboard]."""
 _NO_GROUPS = ("eval", "trainer")
 """Sections of a checkpoint that commands have whose groups do not name them."""
 
@@ -128,6 +131,7 @@ def _main(argv: list[str]) -> int:
         overrides = _data_action(overrides)
     overrides = [re.sub(r"^\+(?=(experiment|debug)=)", "", o) for o in overrides]  # as where no default lists the group
     overrides = name_positional(overrides, command)
+    _refuse_lists(overrides)
     if command == "train" and "${" in (here := os.getcwd()):  # noqa: PTH109
         raise ConfigError(f"{here}: Hydra reads the ${{ in this folder's name as a reference: train in another folder")
     overrides = quote_paths(overrides, command, multirun=in_sweep, config_dir=folder)
@@ -144,6 +148,14 @@ def _main(argv: list[str]) -> int:
 
         overrides = multirun.prepared(command, overrides, folder)
     return _run_hydra(command, flags, overrides)
+
+
+def _refuse_lists(overrides: Sequence[str]) -> None:
+    """Of most groups one is chosen: Hydra takes a list, and data=[] for no data."""
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if value.startswith("[") and key and key not in _OF_SEVERAL and (conf_dir() / key).is_dir():
+            raise ConfigError(f"{key}={value}: expected one {key}, got a list; allowed: {one_of(choices_of(key))}")
 
 
 def _resumed_after_restart() -> list[str]:

@@ -229,8 +229,6 @@ def _config_dir(flags: list[str]) -> Path | None:
 
 def _refuse_shadowed_configs(folder: Path) -> None:
     """Hydra reads our file and silently ignores the user's when both have the same name."""
-    from vidtrain.options.option_texts import conf_dir
-
     for file in sorted(folder.rglob("*.yaml")):
         name = file.relative_to(folder)
         if (conf_dir() / name).is_file():
@@ -251,7 +249,6 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
 
         from vidtrain.commands import run_dir, sweep
         from vidtrain.options import schema as config
-        from vidtrain.options.option_texts import conf_dir
         from vidtrain.shell import experiment_parts, hydra_errors
         from vidtrain.shell.hydra_speedups import composed_once, composed_without_copies, ignore_notices
 

@@ -85,7 +85,7 @@ def test_wrong_options(call: Call, clips: Path, tmp_path: Path) -> None:
     done = call("data", "stats", *options(clips), "stats.probes=nowhere", check=2)
     assert error_line(done).startswith("stats.probes=nowhere: holds no probes.jsonl")
     done = call("data", "stats", *options(clips), "split=val", check=2)
-    assert error_line(done) == "split=val: the dataset has train"
+    assert error_line(done) == "split=val: this dataset has train"
     for file in clips.rglob("*.mp4"):
         file.write_bytes(b"")
     done = call("data", "stats", *options(clips), check=2)

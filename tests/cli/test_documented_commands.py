@@ -17,7 +17,7 @@ from tests.cli.conftest import Call
 from tests.cli.test_recipes import resolved
 from vidtrain.options.commands import ACTIONS, COMMANDS
 from vidtrain.options.option_texts import conf_dir, default_choices, fields, group_options
-from vidtrain.shell.cli import split_flags
+from vidtrain.shell.flags import split_flags
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -25,7 +25,7 @@ from vidtrain.commands import run_dir
 from vidtrain.options.commands import COMMANDS
 from vidtrain.options.option_texts import conf_dir
 from vidtrain.options.schema import register
-from vidtrain.shell.cli import split_flags
+from vidtrain.shell.flags import split_flags
 from vidtrain.shell.hydra_speedups import composed_without_copies
 
 ROOT = Path(__file__).parents[2]

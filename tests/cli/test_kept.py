@@ -100,21 +100,26 @@ def test_predict_keeps_what_it_had_when_a_worker_is_killed(
     assert len(done.stdout.splitlines()) == len(rows)
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_predict_keeps_what_it_had_when_it_is_interrupted(
-    trained: Path, videos: str, call: Call, monkeypatch: pytest.MonkeyPatch
+    name: str, code: int, trained: Path, videos: str, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not hasattr(signal, name):
+        pytest.skip(f"this system has no {name}")
+    before = signal.getsignal(getattr(signal, name))
     left, real = [3], evaluator.predict_views
 
     def interrupted(*args: object, **options: object) -> torch.Tensor:
         left[0] -= 1
         if left[0] < 0:
             assert len(rows_of(Path("p.csv"))) == 3  # on the disk already, should the program be killed
-            raise KeyboardInterrupt
+            signal.raise_signal(getattr(signal, name))
         return real(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(evaluator, "predict_views", interrupted)
     options = ["eval.batch_size=2", "output=p.csv", "trainer.num_workers=0"]
-    done = call("predict", f"checkpoint={trained / 'best.pt'}", f"input={videos}", *options, check=130)
+    done = call("predict", f"checkpoint={trained / 'best.pt'}", f"input={videos}", *options, check=code)
+    assert signal.getsignal(getattr(signal, name)) is before
     assert done.stderr == "vidtrain: interrupted\n"
     assert len(rows_of(Path("p.csv"))) == 3
 

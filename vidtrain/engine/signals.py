@@ -25,6 +25,45 @@ def exit_code(signal_name: str) -> int:
     return EXIT_INTERRUPTED if signal_name == "SIGINT" else EXIT_UNFINISHED
 
 
+class EndedBySignal(KeyboardInterrupt):
+    """A signal that ends a program was received; `exit_code` is the shell's for it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP end this process as Ctrl-C does: what is finished is kept, what is begun goes.
+
+    A second one ends it at once. One that is ignored, as under nohup, stays so.
+
+    Raises:
+        EndedBySignal: one was received.
+    """
+    owner = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != owner:  # a forked worker
+            os.kill(os.getpid(), number)
+            return
+        raise EndedBySignal(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():  # Python allows no other to
+        numbers = []
+    for number in numbers:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
 class StopSignals:
     """While it is entered, the first signal asks for a stop at the next update, and a second Ctrl-C stops at once.
 

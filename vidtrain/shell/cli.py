@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,22 +15,15 @@ from typing import Any, NoReturn
 from vidtrain import __version__
 from vidtrain.child_python_path import keep_working_folder_out
 from vidtrain.engine.devices.environment import RESTARTS
+from vidtrain.engine.signals import EndedBySignal, ending_in_order
 from vidtrain.errors import EXIT_INTERRUPTED, ConfigError, StoppedError, VidtrainError, did_you_mean, one_of
 from vidtrain.models.settings import START_KEYS
 from vidtrain.options.commands import COMMANDS, FROM_CHECKPOINT, check_action
 from vidtrain.options.option_texts import choices_of, conf_dir
-from vidtrain.options.path_options import expand_home, expand_homes, name_positional, quote_paths
+from vidtrain.options.path_options import expand_homes, name_positional, quote_paths
+from vidtrain.shell.flags import config_dir, refuse_shadowed_configs, split_flags
 from vidtrain.terminal import accept_any_text, on_terminal, printable, said_when_slow
 
-# Hydra's flags -> number of values each takes ("?" = perhaps one, of these)
-_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
-_FLAGS: dict[str, int | tuple[str, ...]] = {
-    **dict.fromkeys(["--multirun", "-m", "--run", "-r", "--resolve", "--shell-completion", "-sc"], 0),
-    **dict.fromkeys(["--hydra-help", "--help", "-h", "--version"], 0),
-    **dict.fromkeys(["--cfg", "-c", "--package", "-p", "--config-path", "-cp"], 1),
-    **dict.fromkeys(["--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun"], 1),
-    **dict.fromkeys(["--info", "-i"], _INFO),
-}
 _THE_DISK = (
     *(errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG),
     *(errno.EIO, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
@@ -48,19 +42,19 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The `vidtrain` program.
 
     Exit codes: 0 done, 1 our mistake, 2 the user's mistake, 75 a training that was told to stop and has saved (start it
-    again with resume=auto), 130 interrupted.
+    again with resume=auto), 130 interrupted by Ctrl-C, 143 or 129 by SIGTERM or SIGHUP.
     """
     accept_any_text()
     try:
         code = _main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         given = sys.argv[1:] if argv is None else list(argv)
         key = "sweep.resume" if {"-m", "--multirun"} & {*given} else "resume"
         saved = f"; if it has saved anything, the same command with {key}=auto continues"
         hint = saved if given[:1] == ["train"] else ""
         print(f"vidtrain: interrupted{hint}", file=sys.stderr)
-        code = EXIT_INTERRUPTED
+        code = interrupt.exit_code if isinstance(interrupt, EndedBySignal) else EXIT_INTERRUPTED
     except BrokenPipeError:
         code = _discard_output()
     except Exception as error:
@@ -123,10 +117,10 @@ def _main(argv: list[str]) -> int:
         hint = did_you_mean(command, COMMANDS)
         raise ConfigError(f"no command '{command}'{hint}; commands: {one_of(COMMANDS)}; see vidtrain --help")
     if "--help" in rest or "-h" in rest:
-        print(help_text.command(command, rest, _config_dir(split_flags(rest)[0])))
+        print(help_text.command(command, rest, config_dir(split_flags(rest)[0])))
         return 0
     flags, overrides = split_flags(rest)
-    folder, in_sweep = _config_dir(flags), "-m" in flags or "--multirun" in flags
+    folder, in_sweep = config_dir(flags), "-m" in flags or "--multirun" in flags
     if command == "data":
         overrides = _data_action(overrides)
     overrides = [re.sub(r"^\+(?=(experiment|debug)=)", "", o) for o in overrides]  # as where no default lists the group
@@ -140,7 +134,7 @@ def _main(argv: list[str]) -> int:
         overrides = [_add_below_checkpoint(o, sections) for o in overrides]
     overrides = [f"++{o}" if _no_schema_lists(o.split("=", 1)[0], command) else o for o in overrides]
     if folder is not None:
-        _refuse_shadowed_configs(folder)
+        refuse_shadowed_configs(folder)
     if command == "train" and not in_sweep and not any(re.match(r"\+*resume=", o) for o in overrides):
         overrides += _resumed_after_restart()
     if in_sweep:
@@ -168,35 +162,6 @@ def _resumed_after_restart() -> list[str]:
     return ["resume=auto"] * any(restarted)
 
 
-def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Hydra's flags, each with its value, apart from the overrides: argparse fails when they alternate."""
-    flags, overrides = [], []
-    rest = list(arguments)
-    while rest:
-        word = rest.pop(0)
-        name = word.split("=", 1)[0]
-        if name in ("--config-dir", "-cd") and "=" in word:  # where no shell expands ~
-            word = f"{name}={expand_home(word.partition('=')[2])}"
-        if not word.startswith("-"):
-            overrides.append(word)
-        elif name not in _FLAGS:
-            hint = did_you_mean(name, _FLAGS)
-            raise ConfigError(
-                f"no flag '{word}'{hint}; flags: {one_of(f for f in _FLAGS if f[:2] == '--')}; "
-                "options are written key=value, without dashes"
-            )
-        elif isinstance(takes := _FLAGS[name], tuple):
-            value = rest.pop(0) if "=" not in word and rest and rest[0] in takes else "all"
-            flags.append(word if "=" in word else f"{name}={value}")
-        elif takes and "=" not in word:
-            if not rest:
-                raise ConfigError(f"flag '{word}' requires a value after it")
-            flags += [word, rest.pop(0)]
-        else:
-            flags.append(word)
-    return flags, overrides
-
-
 def _data_action(overrides: list[str]) -> list[str]:
     """`vidtrain data make data=motion` -> action=make data=motion; what is none ends here, before the imports."""
     if overrides and "=" not in overrides[0]:
@@ -213,26 +178,6 @@ def _add_below_checkpoint(override: str, sections: Sequence[str]) -> str:
     """A key below a section that a checkpoint brings is not there yet when Hydra reads the command line."""
     key = override.split("=", 1)[0]
     return f"++{override}" if "." in key and key.split(".", 1)[0] in sections else override
-
-
-def _config_dir(flags: list[str]) -> Path | None:
-    """The folder of the user's own configs, checked to exist."""
-    for position, flag in enumerate(flags):
-        name, _, inline = flag.partition("=")
-        if name in ("--config-dir", "-cd"):
-            folder = Path(inline or flags[position + 1])
-            if not folder.is_dir():
-                raise ConfigError(f"{name} {folder}: no such folder")
-            return folder
-    return None
-
-
-def _refuse_shadowed_configs(folder: Path) -> None:
-    """Hydra reads our file and silently ignores the user's when both have the same name."""
-    for file in sorted(folder.rglob("*.yaml")):
-        name = file.relative_to(folder)
-        if (conf_dir() / name).is_file():
-            raise ConfigError(f"{file} has the name of vidtrain's own {name} and would be ignored: rename it")
 
 
 def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
@@ -259,9 +204,10 @@ def _run_hydra(command: str, flags: list[str], overrides: list[str]) -> int:
     # by path, not pkg://vidtrain.conf: in a clone beside an installed copy, `python -m vidtrain` imports the clone,
     # which has conf/ beside the package
     program = hydra.main(config_path=str(conf_dir()), config_name=command, version_base="1.3")(task(command))
+    ending = nullcontext() if command == "train" else ending_in_order()  # a training saves and says more
     saved, sys.argv = sys.argv, ["vidtrain", *flags, *overrides]
     try:
-        with composed_once(flags, overrides), composed_without_copies(), experiment_parts.cut_to(command):
+        with composed_once(flags, overrides), composed_without_copies(), experiment_parts.cut_to(command), ending:
             program()
     except Exception as error:
         sweep.remove_refused()

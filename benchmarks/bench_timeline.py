@@ -29,8 +29,8 @@ from vidtrain.data.motion.motion_long import motion_long
 from vidtrain.data.motion.rendered_folder import FPS
 from vidtrain.segments import Segment
 from vidtrain.tasks.segments.average_precision import THRESHOLDS, ByVideo, mean_average_precision
-from vidtrain.tasks.segments.decode import find_segments
 from vidtrain.tasks.segments.frame_metrics import frame_accuracy, frame_labels
+from vidtrain.tasks.segments.from_windows import find_segments
 from vidtrain.tasks.settings import SegmentsConfig
 
 GRID: dict[str, Sequence[Any]] = {

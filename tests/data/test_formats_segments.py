@@ -500,7 +500,7 @@ def test_options_that_make_no_sense(tmp_path: Path) -> None:
 def test_what_predict_writes_comes_back(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
-    from vidtrain.reports.segments import write_segments_csv, write_segments_json
+    from vidtrain.reports.annotation_files import write_segments_csv, write_segments_json
 
     video: Any = SimpleNamespace(path="a.mp4", seconds=9.0, segments=[Segment(s, e, n, 0.9) for _, s, e, n in TWO[:2]])
     write_segments_csv(tmp_path / "1.csv", [video])
@@ -513,7 +513,7 @@ def test_events_that_boris_pastes(tmp_path: Path) -> None:
     """Its rules, by its source: as many fields as a media observation has in every line, and no event twice."""
     from types import SimpleNamespace
 
-    from vidtrain.reports.segments import write_boris_events
+    from vidtrain.reports.annotation_files import write_boris_events
 
     found = [(2, 5, "run"), (1, 2, "walk"), (2, 3, "walk"), (4, 4.5, "walk"), (2.5, 3, "a\tb\n")]
     video: Any = SimpleNamespace(path="a.mp4", seconds=9.0, segments=[Segment(s, e, n, 0.9) for s, e, n in found])

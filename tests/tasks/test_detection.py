@@ -15,7 +15,7 @@ from vidtrain.errors import ConfigError
 from vidtrain.models.segment_head import _halved, segment_head
 from vidtrain.segments import Annotated
 from vidtrain.sequences import Sequences, stacked
-from vidtrain.tasks.segments.points import (
+from vidtrain.tasks.segments.from_points import (
     assigned,
     candidates,
     detection_loss,
@@ -23,7 +23,7 @@ from vidtrain.tasks.segments.points import (
     in_seconds,
     in_windows,
     place_in_time,
-    suppressed,
+    soft_nms,
 )
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.task import Predictions
@@ -101,7 +101,7 @@ def test_right_answers_are_the_segments() -> None:
     labels, offsets = assigned(found["points"], one, 2)
     ideal = {**found, "logits": (labels[None] - 0.5) * 20, "offsets": offsets[None]}
     placed = place_in_time(candidates(ideal, 99)[0].double().numpy(), one)
-    kept = suppressed(placed[placed[:, 3] > 0.5], 0.01)
+    kept = soft_nms(placed[placed[:, 3] > 0.5], 0.01)
     rows = sorted((s, e, int(k)) for s, e, k, score in kept.tolist() if score > 0.5)
     assert rows == [pytest.approx(row, abs=1e-4) for row in truth]
     perfect, _ = detection_loss(ideal, [one], 2)
@@ -129,9 +129,9 @@ def test_candidates_are_padded_and_stay_within_the_video() -> None:
 
 def test_soft_suppression() -> None:
     table = np.array([[0, 10, 0, 0.9], [1, 11, 0, 0.8], [0, 10, 1, 0.7], [20, 30, 0, 0.6], [0, 10, 0, 0.002]])
-    found = suppressed(table, 0.5)
+    found = soft_nms(table, 0.5)
     assert found[:, 3].tolist() == pytest.approx([0.9, 0.7, 0.6, 0.8 * np.exp(-((9 / 11) ** 2) / 0.5)])
-    assert suppressed(np.empty((0, 4)), 0.5).shape == (0, 4)
+    assert soft_nms(np.empty((0, 4)), 0.5).shape == (0, 4)
 
 
 def test_a_video_is_answered_as_if_it_were_alone() -> None:

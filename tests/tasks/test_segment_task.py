@@ -18,7 +18,7 @@ from vidtrain.engine.settings import PrecisionName
 from vidtrain.errors import ConfigError
 from vidtrain.segments import Annotated, Windows
 from vidtrain.sequences import Sequences
-from vidtrain.tasks.segments.decode import find_segments, why_no_segment
+from vidtrain.tasks.segments.from_windows import find_segments, why_no_segment
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.settings import SegmentsConfig
 from vidtrain.types import Batch, ListedVideos, ViewPart

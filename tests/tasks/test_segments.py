@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vidtrain.errors import ConfigError
 from vidtrain.segments import Segment, Windows
-from vidtrain.tasks.segments.decode import find_segments
+from vidtrain.tasks.segments.from_windows import find_segments
 from vidtrain.tasks.settings import SegmentsConfig
 
 NAMES = ["rest", "walk", "run"]

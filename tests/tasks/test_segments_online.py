@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vidtrain.segments import Segment, Windows
-from vidtrain.tasks.segments.decode import find_segments
+from vidtrain.tasks.segments.from_windows import find_segments
 from vidtrain.tasks.segments.online import OnlineSegments
 from vidtrain.tasks.settings import SegmentsConfig
 

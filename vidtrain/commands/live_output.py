@@ -28,7 +28,7 @@ from vidtrain.live.latency import Latencies
 from vidtrain.live.settings import LiveConfig
 from vidtrain.live.sources import StreamSource
 from vidtrain.live.windows import LiveWindow
-from vidtrain.reports.segments import COLUMNS, clock
+from vidtrain.reports.annotation_files import COLUMNS, clock
 from vidtrain.segments import Segment
 from vidtrain.tasks.classification.task import Classification
 from vidtrain.tasks.segments.online import OnlineSegments

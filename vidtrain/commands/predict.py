@@ -28,7 +28,7 @@ from vidtrain.options.given_options import given_keys
 from vidtrain.options.invocation import Invocation
 from vidtrain.options.schema import FlowSection, NetworkOptions, TrainConfig
 from vidtrain.ranges import number
-from vidtrain.reports.segments import segments_table, write_segments_csv
+from vidtrain.reports.annotation_files import segments_table, write_segments_csv
 from vidtrain.reports.table import counted
 from vidtrain.runs.atomic import prepare_folder
 from vidtrain.runs.names import PREDICTIONS

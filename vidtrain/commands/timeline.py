@@ -35,12 +35,18 @@ from vidtrain.engine.settings import PrecisionName
 from vidtrain.errors import ConfigError, VideoError, did_you_mean
 from vidtrain.options.schema import TrainConfig
 from vidtrain.ranges import check_fields
-from vidtrain.reports.segments import clock, write_boris_events, write_segments_csv, write_segments_json, write_vtt
+from vidtrain.reports.annotation_files import (
+    clock,
+    write_boris_events,
+    write_segments_csv,
+    write_segments_json,
+    write_vtt,
+)
 from vidtrain.reports.timeline import Overlay, timeline_figure
 from vidtrain.runs.atomic import make_parent, part_file, prepare_folder, whole_file
 from vidtrain.segments import Segment, Windows
 from vidtrain.tasks.classification.task import Classification
-from vidtrain.tasks.segments.decode import find_segments, why_no_segment
+from vidtrain.tasks.segments.from_windows import find_segments, why_no_segment
 from vidtrain.tasks.segments.task import Segments
 from vidtrain.tasks.settings import SegmentsConfig
 from vidtrain.tasks.task import Task

@@ -64,7 +64,7 @@ class SegmentHead(nn.Module):
     """A temporal head on features of whole videos, for task=segments.
 
     Packed features of B videos -> logits (B, P, K), offsets (B, P, 2), points (P, 4), there (B, P): see
-    tasks/segments/points.py. P: points of all scales together.
+    tasks/segments/from_points.py. P: points of all scales together.
 
     in_features: length of the vectors, filled in from data=features. width: channels. blocks: residual blocks before
     the scales, block n dilated by 2 ** n. scales: of time, each half as fine as the one before. dropout: in blocks.

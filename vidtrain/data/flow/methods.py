@@ -142,8 +142,9 @@ class RaftFlow:
     _named: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        import torch
         from torchvision.models import get_model, get_model_weights
+
+        from vidtrain.torch_files import load
 
         if self.model not in tuple(RaftName):
             raise ConfigError(f"flow.model={self.model}: allowed are {one_of(RaftName)}")
@@ -156,7 +157,7 @@ class RaftFlow:
             else:
                 file = Path(self.weights)
                 self._named = hashlib.sha256(file.read_bytes()).hexdigest()
-                state = torch.load(file, map_location="cpu", weights_only=True)
+                state = load(file)
             net.load_state_dict(state)
         except OSError as error:  # urllib's errors are of this kind, too
             hint = "" if self.weights else ": without a network give flow.weights=FILE, torchvision's weights"

@@ -1,1 +1,1 @@
-"""What happens when: from windows that slide over a video to segments with a label. Imports ranges and errors only."""
+"""What happens when: segments with a label, from windows that slide over a video or from points in time."""

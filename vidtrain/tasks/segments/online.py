@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidtrain.segments import Segment, Windows
-from vidtrain.tasks.segments.decode import find_segments, smoothing_of
+from vidtrain.tasks.segments.from_windows import find_segments, smoothing_of
 from vidtrain.tasks.settings import SegmentsConfig
 
 _MOST: Final = 4096  # windows

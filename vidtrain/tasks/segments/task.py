@@ -20,10 +20,10 @@ from vidtrain.segments import Floats, Windows
 from vidtrain.sequences import Sequences
 from vidtrain.tasks.classification.calibration import UNCALIBRATED
 from vidtrain.tasks.classification.class_imbalance import focal_binary_cross_entropy, focal_cross_entropy
-from vidtrain.tasks.segments.decode import averaged, find_segments
-from vidtrain.tasks.segments.points import candidates, detection_loss, place_in_time, point_hits, suppressed
+from vidtrain.tasks.segments.found_segments_csv import SegmentsFile
+from vidtrain.tasks.segments.from_points import candidates, detection_loss, place_in_time, point_hits, soft_nms
+from vidtrain.tasks.segments.from_windows import averaged, find_segments
 from vidtrain.tasks.segments.scores import TITLES, SegmentScores
-from vidtrain.tasks.segments.segments_file import SegmentsFile
 from vidtrain.tasks.settings import SegmentsConfig
 from vidtrain.tasks.task import Forward, Predictions
 from vidtrain.types import Batch
@@ -191,7 +191,7 @@ class Segments:
         for start, end, label, score in placed.tolist():
             inside = (video.grid >= start) & (video.grid < end)
             best[inside, int(label)] = np.maximum(best[inside, int(label)], score)
-        return suppressed(placed, self.overlap), best
+        return soft_nms(placed, self.overlap), best
 
     def scores(self, predictions: Predictions) -> SegmentScores:
         return SegmentScores(predictions, self.class_names, self.config)

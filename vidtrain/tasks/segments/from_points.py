@@ -126,7 +126,7 @@ def place_in_time(table: Floats, video: Annotated) -> Floats:
     return placed[placed[:, 1] > placed[:, 0]]
 
 
-def suppressed(table: Floats, sigma: float) -> Floats:
+def soft_nms(table: Floats, sigma: float) -> Floats:
     """float64 (k, 4), the best first: of segments of one class that overlap, the lower score is lowered by
     exp(-IoU^2 / sigma) (soft-NMS, Bodla et al. 2017)."""
     rest = table.copy()

@@ -230,7 +230,7 @@ def test_frames_become_seconds_by_the_frames_own_times(clips: Path, tmp_path: Pa
     # DeepEthogram: a row per frame; two behaviors at once, one until the end
     lines = [",background,walk,run", *(f"{n},{int(n < 2)},{int(2 <= n < 6)},{int(n >= 5)}" for n in range(10))]
     (tmp_path / "deg").mkdir()
-    (tmp_path / "deg" / "a_labels.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "deg" / "a_labels.csv").write_text("\n\n".join(lines) + "\n,,,\n")  # blank lines are no frames
     found = rows(segments(clips, annotations=str(tmp_path / "deg"), **options))
     assert found == [("a.mp4", 0.4, 1.2, "walk"), ("a.mp4", 1.0, 2.0, "run")]
     # Label Studio: frames from 1, the last one included
@@ -435,6 +435,7 @@ def test_a_comma_that_can_be_no_thousand_is_a_decimal_point(tmp_path: Path, sepa
             "no column for the video (data.file_column names it)",
         ),
         ("x.csv", "frame,walk,walk\n0,1,0\n1,0,1\n", "x.csv: 2 columns are called 'walk'"),
+        ("x.csv", "frame,walk,run\n0,1,0\n\n,,\n1,0,1\n,,\n", "x.csv:4: got ',,', expected 0 and 1 in every row"),
         ("x.json", STUDIO.replace('"walk"', '["walk"]'), "expected labels that are text"),
         ("x.json", STUDIO.replace('"walk"', '{"name": "walk"}'), "expected labels that are text"),
         ("x.boris", BORIS.replace('"walk"', '{"name": "walk"}'), "expected the code of a behavior, text"),

@@ -24,13 +24,14 @@ from vidtrain.data.formats._files.column_names import (
     plain_name,
 )
 from vidtrain.data.formats._files.delimited import SEPARATORS, cut_csv, find_separator
-from vidtrain.data.formats._files.text_files import read_lines
+from vidtrain.data.formats._files.text_files import read_lines, read_text
 from vidtrain.errors import DataError, one_of
 
 _ACTION: Final = re.compile(r"(\S+) (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)")
 _ELAN_TIMES: Final = (re.compile(r"\d+:\d\d:\d\d[.,]\d+"), re.compile(r"\d+\.\d+"))  # hh:mm:ss.ms, ss.msec
 _BACKGROUND: Final = "background"
 _PREAMBLE: Final = 40  # lines that BORIS may write before the header of its tabular events
+_FRAME_WISE: Final = "0 and 1 in every row, one per frame"
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,10 @@ def _read_frame_wise(into: Annotations, header: Sequence[str], rows: Sequence[tu
     try:
         there = np.array([[float(cell) for cell in cells[first:]] for _, cells in rows]) == 1
     except ValueError:
-        into.wrong(rows[0][0], ",".join(rows[0][1]), "0 and 1 in every row, one per frame")
+        into.wrong(rows[0][0], ",".join(rows[0][1]), _FRAME_WISE)
+        return
+    if (empty := _between(into.file, [place for place, _ in rows])) is not None:  # later frames would be earlier ones
+        into.wrong(*empty, _FRAME_WISE)
         return
     into.videos.setdefault(video, "")
     behaviors = [name.strip() for name in header[first:]]
@@ -243,6 +247,15 @@ def _read_frame_wise(into: Annotations, header: Sequence[str], rows: Sequence[tu
             edges = np.flatnonzero(np.diff(np.concatenate([[False], column, [False]]).astype(np.int8))).tolist()
             for start, stop in zip(edges[::2], edges[1::2], strict=True):
                 into.add((start, stop), rows[start][0], video, name.strip(), frames=True)
+
+
+def _between(file: Path, places: Sequence[int]) -> tuple[int, str] | None:
+    """(number, text) of the first line between those of these numbers that has separators and nothing else."""
+    if places[-1] - places[0] == len(places) - 1:
+        return None
+    lines, known = read_text(file).split("\n")[: places[-1]], {*places}
+    others = (place for place in range(places[0], places[-1]) if place not in known)
+    return next(((place, lines[place - 1]) for place in others if lines[place - 1].strip()), None)
 
 
 def _read_elan(into: Annotations, fields: Sequence[Sequence[str]], places: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,3 +84,15 @@ def test_a_command_as_a_process(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match=r"^nope: no command 'nope'; commands: ") as error:
         run_command((["nope"], str(tmp_path)))
     assert "\n" not in error.value.reason
+
+
+def test_a_command_that_ends_before_it_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(words: list[str], **how: Any) -> subprocess.Popen[bytes]:
+        process = popen(["false"], **how)
+        process.wait()
+        return process
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", ended)
+    with pytest.raises(VideoError, match="exit code 1"):
+        run_command((["--version"], str(tmp_path)))

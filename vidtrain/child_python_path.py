@@ -37,11 +37,11 @@ def start_command(words: Sequence[str], out: IO[bytes], err: IO[bytes], **how: A
     out, err: files for what it prints. how: as of Popen.
     """
     started = command("from vidtrain.shell.sweep_child import main; main()")
-    process = subprocess.Popen(started, stdin=subprocess.PIPE, stdout=out, stderr=err, **how)
+    # bufsize: what a buffer could not write it would try to write again when it is closed
+    process = subprocess.Popen(started, bufsize=0, stdin=subprocess.PIPE, stdout=out, stderr=err, **how)
     assert process.stdin is not None
     with suppress(BrokenPipeError):  # it has ended already, and its exit code says how
         process.stdin.write(json.dumps(list(words)).encode() + b"\n")
-        process.stdin.flush()
     return process
 
 

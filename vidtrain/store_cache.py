@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
@@ -36,7 +35,7 @@ from vidtrain.runs.atomic import settle
 from vidtrain.tar_members import stretch_of
 
 _KEPT: Final = 0.9  # share of the size that is left when files are deleted
-_SKEW: Final = 60 * 10**9  # nanoseconds that the clock of a file server may be ahead of this machine's
+_SKEW: Final = 60 * 10**9  # nanoseconds by which the clocks of machines that share the folder may differ
 _THREADS: Final = 8  # files that a process fetches at a time ahead of their use
 _MOST_AHEAD: Final = 1 << 26  # bytes of members that are fetched ahead, since they are held in memory meanwhile
 _UNKNOWN: Final = 1 << 23  # bytes that a whole file counts as, whose size nobody has asked for
@@ -203,7 +202,10 @@ class Cache:
 
     def _shrink(self) -> int:
         """Delete what was not used for the longest time, where all together is too large; returns the room left."""
-        found, soon = [], time.time_ns() + _SKEW
+        room, found = self.folder / ".room", []
+        with writing(room):
+            room.touch()  # its time is now, by the clock that the others have theirs from: a file server's, perhaps
+            soon = room.stat().st_mtime_ns + _SKEW
         for file in (self.folder / "files").glob("*/*"):
             with suppress(OSError):  # deleted by somebody else
                 status = file.stat()

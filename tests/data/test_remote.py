@@ -142,8 +142,16 @@ def test_another_index_of_the_same_names_is_fetched(local: Path, tmp_path: Path)
     assert shards(ROOT).splits["train"].labels.tolist() == [1, 0, 1, 0]
 
 
-@pytest.mark.parametrize("first", [1000, 4_000_000_000], ids=["past", "of a clock that was ahead"])
-def test_what_was_not_used_for_longest_makes_room(cache: Path, monkeypatch: pytest.MonkeyPatch, first: int) -> None:
+@pytest.mark.parametrize(
+    ("first", "late"),
+    [(1000, 0), (4_000_000_000, 0), (1_700_000_000, 10**18)],
+    ids=["past", "of a clock that was ahead", "of a file server whose clock is ahead"],
+)
+def test_what_was_not_used_for_longest_makes_room(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, first: int, late: int
+) -> None:
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() - late)
     paths = list(shards(ROOT).splits["train"].paths)
     size = max(int(path.partition("+")[2].partition("/")[0]) for path in paths)
     monkeypatch.setenv("VIDTRAIN_CACHE_GB", str(3.2 * size / 1e9))  # room for three of them, 0.9 of it for two

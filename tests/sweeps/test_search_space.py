@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -78,6 +79,17 @@ def test_a_value_of_a_list_arrives_as_it_is(value: object) -> None:
     if isinstance(value, str):
         [one] = read_space([], {"x": [value]}).axes
         assert [parser.parse_override(f"x={text}").value() for text in one.values or ()] == [value]
+
+
+def test_a_list_of_null_alone_is_null() -> None:
+    assert read_space([], {"x": [None]}).fixed == {"x": "null"}
+
+
+def test_a_group_takes_names_not_numbers() -> None:
+    loader = SimpleNamespace(get_group_options=lambda group: ["c3d"] if group == "model" else [])
+    assert read_space(["model=c3d,s3d", "seed=range(1,3)"], {}, loader).size() == 4
+    with pytest.raises(ConfigError, match=r"^model=interval\(1,2\): expected names, such as model=a,b$"):
+        read_space(["model=interval(1,2)"], {}, loader)
 
 
 def test_values_are_what_was_meant_not_what_adding_up_leaves() -> None:

@@ -131,6 +131,8 @@ def read_space(arguments: Sequence[str], more: Mapping[str, Any], loader: Any = 
         if override.is_sweep_override():
             if name.startswith((*OF_THE_SWEEP, *_INSTEAD)):
                 raise ConfigError(f"{name}={override.get_value_string()}: is not an option to vary: give one value")
+            if loader and not override.is_choice_sweep() and loader.get_group_options(override.key_or_group):
+                raise ConfigError(f"{name}={override.get_value_string()}: expected names, such as {name}=a,b")
             axes.append(_axis(key, override))
         else:
             fixed[key] = "" if override.is_delete() else override.get_value_element_as_str()
@@ -192,7 +194,7 @@ def _written(key: str, values: Any) -> str:
     if not isinstance(values, (list, tuple)) or not values:
         raise ConfigError(f"sweep.space: {key}: expected a text in Hydra's grammar or a list of values, got {values!r}")
     text = ",".join(map(_element, values))
-    return text if len(values) > 1 else f"choice({text})"  # which takes no null
+    return text if len(values) > 1 or values[0] is None else f"choice({text})"  # which takes no null
 
 
 def _element(value: Any) -> str:

@@ -51,6 +51,7 @@ BEFORE = {
         ["train", "model=slow_fusion"],
         ["train", "-m", "model=early_fusion,slow_fusion", "optimizer.lr=0.05"],
     ],
+    "export": [["train", "model=convlstm_tiny"]],
     "report": [["eval", "checkpoint=runs/my_videos/c3d", "eval.clips=10"]],
 }
 """Of a page: what has been done before."""

@@ -26,12 +26,14 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def vidtrain(tmp_path: Path) -> Run:
-    """Run `python -m vidtrain ARGS` in an empty folder; `check` is the exit code that is expected."""
+    """Run `python -m vidtrain ARGS` in an empty folder; `check` is the exit code that is expected, `limit` seconds."""
 
-    def run(*args: str | Path, check: int | None = 0, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+    def run(
+        *args: str | Path, check: int | None = 0, cwd: Path = tmp_path, limit: float = 300
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "vidtrain", *map(str, args)]
         done = subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, timeout=300, env=environment(), check=False
+            command, cwd=cwd, capture_output=True, text=True, timeout=limit, env=environment(), check=False
         )
         if check is not None:
             assert done.returncode == check, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -20,6 +20,7 @@ from vidtrain.data.manifest.index import read_index
 from vidtrain.engine.checkpoints.checkpoint import load_checkpoint
 from vidtrain.tar_members import open_bytes
 
+_LIMIT = 1200  # seconds: three ranks with two decoding processes each start on two busy cores
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")]
 
 VIDEOS, KILLS = 900, 5
@@ -98,7 +99,7 @@ def test_kills_of_a_training_from_shards_change_nothing(
     args += ["data=shards", "data.root=shards", "sampler.shuffle_window=10", "model.dropout=0.3"]
     args += ["trainer.epochs=6", "trainer.save_minutes=0", "trainer.test=false", "trainer.batch_size=6"]
     args += [f"trainer.num_workers={workers}", f"trainer.devices={devices}", "trainer.device=cpu", "trainer.ema=0.9"]
-    vidtrain("train", *args, "run_dir=whole")
+    vidtrain("train", *args, "run_dir=whole", limit=_LIMIT)
 
     rng, kills = random.Random(devices), 0
     log = tmp_path / "killed" / "metrics.jsonl"
@@ -121,7 +122,7 @@ def test_kills_of_a_training_from_shards_change_nothing(
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         kills += 1
-    _, stderr = process.communicate(timeout=300)
+    _, stderr = process.communicate(timeout=_LIMIT)
     assert process.returncode == 0, stderr
     assert kills == 3
     kinds = [[(line["kind"], line["update"]) for line in _lines(tmp_path / run / "metrics.jsonl")] for run in RUNS]
